@@ -67,7 +67,7 @@ fn kafka() -> Outcome<String> {
         .map_err(|_| "LIVERANK_TEST_KAFKA is not set: start the real parts, testbed/testbed up".into())
 }
 
-fn client() -> Outcome<ClientConfig> {
+fn kafka_client_config() -> Outcome<ClientConfig> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", kafka()?);
     Ok(config)
@@ -134,7 +134,7 @@ fn send(producer: &BaseProducer, topic: &str, key: &str, value: &str) -> Outcome
 
 fn produce(topic: &str, events: u64, videos: usize, ids: bool) -> Outcome<Value> {
     let producer: BaseProducer =
-        client()?.set("linger.ms", "20").set("partitioner", "murmur2_random").create()?;
+        kafka_client_config()?.set("linger.ms", "20").set("partitioner", "murmur2_random").create()?;
     let mut source = Events::new(videos, ids)?;
     for _ in 0..events {
         let (key, value) = source.next();
@@ -159,7 +159,7 @@ fn extents(consumer: &BaseConsumer, topic: &str) -> Outcome<(TopicPartitionList,
 }
 
 fn bare(topic: &str) -> Outcome<Value> {
-    let consumer: BaseConsumer = client()?
+    let consumer: BaseConsumer = kafka_client_config()?
         .set("group.id", "bench-bare")
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
@@ -233,7 +233,7 @@ async fn archive(database: &str, total: u64) -> Outcome<Value> {
 }
 
 fn committed(group: &str, topic: &str, total: u64) -> Outcome<Value> {
-    let consumer: BaseConsumer = client()?.set("group.id", group).create()?;
+    let consumer: BaseConsumer = kafka_client_config()?.set("group.id", group).create()?;
     let (list, _) = extents(&consumer, topic)?;
     let mut growth = Growth::default();
     let mut count = 0;
@@ -290,7 +290,7 @@ const fn every(rate: u64) -> u64 {
 
 fn paced(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instant) -> Outcome<()> {
     let producer: BaseProducer =
-        client()?.set("linger.ms", "1").set("partitioner", "murmur2_random").create()?;
+        kafka_client_config()?.set("linger.ms", "1").set("partitioner", "murmur2_random").create()?;
     let mut source = Events::new(videos, false)?;
     let mut nth = 0;
     while nth < rate * seconds {

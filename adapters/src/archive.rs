@@ -23,7 +23,8 @@ mod numbering;
 mod rebuild;
 
 pub use moderation::{
-    AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UserEntries,
+    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UnknownRecord,
+    UserEntries,
     pinned,
 };
 pub use rebuild::{CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, Replay, StoredVideo};
@@ -95,7 +96,7 @@ pub enum Page {
 /// The archive.
 #[async_trait]
 pub trait Archive: Send + Sync {
-    /// Connects, creates what is absent (`wanted` become the rules of a new archive), and answers what is in force.
+    /// Connects, creates what is absent (`wanted` become the rules of a new archive), and returns what is in force.
     /// May be called again, by several processes at once.
     async fn open(&self, wanted: &Rules) -> Result<Meta, StoreError>;
 
@@ -147,7 +148,7 @@ pub trait Archive: Send + Sync {
     /// The owners of these videos, in their order.
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError>;
 
-    /// Forgets identities first seen before `watermark` of the log's time. Bounded work a call; answers how many went.
+    /// Forgets identities first seen before `watermark` of the log's time. Bounded work a call; returns how many went.
     async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError>;
 
     /// The restrictions in force and the audit log.

@@ -106,7 +106,7 @@ pub struct ReaderRecord {
     pub ticket: Option<Secret>,
 }
 
-/// Everything at a version.
+/// All assignments at one version of the store.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct State {
     /// Changes of later versions apply to it.
@@ -115,7 +115,7 @@ pub struct State {
     pub assignments: Vec<Assignment>,
 }
 
-/// What became of a compare-and-set.
+/// The outcome of a compare-and-set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Swapped {
     /// Done; this is in force now (after [`AssignmentStore::remove`]: was in force).
@@ -154,18 +154,18 @@ pub enum TermGrant {
 pub struct Cordon {
     /// The reader.
     pub reader: ReaderId,
-    /// In which way.
+    /// The way in which the reader is closed.
     pub closing: Closing,
-    /// Why, in the planner's words.
+    /// The reason, in the planner's words.
     pub why: String,
 }
 
-/// What planners have ordered beside assignments.
+/// The planner's term and its cordons.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Orders {
-    /// Who plans.
+    /// The term of the planner; `None`: nobody plans.
     pub term: Option<Term>,
-    /// In the order of the readers' names.
+    /// The closed readers, in the order of their names.
     pub cordons: Vec<Cordon>,
 }
 
@@ -190,10 +190,10 @@ pub enum Change {
     Reset,
 }
 
-/// What the managers share.
+/// The store of assignments, heartbeats, terms and cordons that all managers share.
 #[async_trait]
 pub trait AssignmentStore: Send + Sync {
-    /// Everything.
+    /// Reads all assignments.
     async fn load(&self) -> Result<State, StoreError>;
 
     /// Gives `video` to `readers` if its assignment still has epoch `expected` (`None`: has none). The new epoch is
@@ -221,7 +221,7 @@ pub trait AssignmentStore: Send + Sync {
     /// Forgets a reader that is gone, if its last heartbeat still is `beat`.
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError>;
 
-    /// Who plans, and which readers are closed.
+    /// Reads the planner's term and which readers are closed.
     async fn orders(&self) -> Result<Orders, StoreError>;
 
     /// Begins a term of `holder`, later than all before it and than `seen`, if the term in force still is `expected`
@@ -238,7 +238,7 @@ pub trait AssignmentStore: Send + Sync {
     /// that is known stays where `term` has none.
     async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError>;
 
-    /// Closes a reader, or (`None`) opens it again. Answers `Some` with the term in force where `term` is over.
+    /// Closes a reader, or (`None`) opens it again. Returns `Some` with the term in force where `term` is over.
     async fn cordon(
         &self,
         term: u64,

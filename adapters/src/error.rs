@@ -7,18 +7,18 @@ pub enum StoreError {
     /// (`kafka`, `mongodb`, `redis`, `log file …`) and what it said.
     #[error("{part} is unavailable: {reason}")]
     Unavailable {
-        /// Which store.
+        /// The store that failed.
         part: &'static str,
-        /// What it said.
+        /// The reason that the store gave.
         reason: String,
     },
     /// The store holds something that this program cannot work with (another format version, a standalone MongoDB,
     /// a damaged file): trying again does not help, and a person has to look at it.
     #[error("{part}: {reason}")]
     Unusable {
-        /// Which store.
+        /// The store that failed.
         part: &'static str,
-        /// What is wrong, and what to do.
+        /// What is wrong with the store, and what somebody has to do.
         reason: String,
     },
 }
@@ -39,7 +39,7 @@ impl StoreError {
         matches!(self, Self::Unavailable { .. })
     }
 
-    /// Which store.
+    /// The store that failed.
     pub const fn part(&self) -> &'static str {
         match self {
             Self::Unavailable { part, .. } | Self::Unusable { part, .. } => part,

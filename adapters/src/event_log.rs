@@ -125,12 +125,12 @@ pub struct DeadLetter {
 pub struct StoredDeadLetter {
     /// Its place among the dead letters.
     pub place: RecordPosition,
-    /// When it was buried, by the log's clock.
-    pub buried_at: Millis,
-    /// Where it was in the log; `None` where whoever buried it did not say. Several of the same origin are one: a
-    /// consumer that dies after a burial buries again.
+    /// When it became a dead letter, by the log's clock.
+    pub dead_lettered_at: Millis,
+    /// Where it was in the log; `None` where whoever wrote it did not say. Several of the same origin are one: a
+    /// consumer that dies after it wrote one writes it again.
     pub origin: Option<Origin>,
-    /// Why it could not be read; empty where whoever buried it did not say.
+    /// Why it could not be read; empty where whoever wrote it did not say.
     pub reason: String,
     /// Its key, if any.
     pub key: Option<Bytes>,
@@ -237,7 +237,7 @@ pub trait EventLog: Send + Sync {
     }
 
     /// Appends one record to the dead letters and answers once it is durable.
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError>;
+    async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError>;
 
     /// Joins the group of consumers.
     async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError>;
@@ -256,7 +256,7 @@ pub trait EventLog: Send + Sync {
     async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError>;
 
     /// Removes dead letters that are there now, those that `is_meant` says. Letters that come meanwhile are not looked at.
-    /// Answers how many went. Who is killed in the middle may leave copies of others, which are one ([`StoredDeadLetter`]).
+    /// Returns how many went. Who is killed in the middle may leave copies of others, which are one ([`StoredDeadLetter`]).
     async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError>;
 
     /// For how long records are kept.

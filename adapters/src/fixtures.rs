@@ -79,7 +79,7 @@ pub fn held() -> HeldComment {
         text,
         reply_to,
         timestamp,
-        rule: RuleName::Words,
+        rule: RuleName::Words.into(),
         place: (timestamp + 1, 4, 99),
     }
 }
@@ -202,4 +202,18 @@ pub fn reader_record() -> ReaderRecord {
         reconnect_errors: 1,
         ticket: serde_json::from_str(r#""c2VjcmV0""#).ok(),
     }
+}
+
+/// A moderation record of a later release, of the form of today's.
+pub const LATER_RECORD: &str = r#"{"type":"moderation","version":9,"event_id":"m-9","user_id":"mia","timestamp":1700000000,
+    "video_id":"cats","moderation":{"action":"praise","role":"moderator"}}"#;
+
+/// What is stored of something, with another name in a member, as a later release may write it.
+pub fn later(member: &str, stored: &Value) -> Value {
+    let mut later = stored.clone();
+    later[member] = match member {
+        "entry" => serde_json::json!({"kind": "of_a_later_release", "more": {"of": ["any"]}}),
+        _ => "of_a_later_release".into(),
+    };
+    later
 }

@@ -3,14 +3,14 @@
 
 use liverank_core::Millis;
 
-/// What was found.
+/// The result of an inspection of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inspection {
-    /// Its version, where it says so.
+    /// The version of the server; `None`: the server does not tell it.
     pub version: Option<String>,
-    /// Its clock.
+    /// The time of the server's clock; `None`: the server does not tell it.
     pub clock: Option<Millis>,
-    /// What is there, in words.
+    /// A description of the server, in words.
     pub found: String,
     /// Settings that we would have made otherwise.
     pub remarks: Vec<Remark>,
@@ -19,7 +19,7 @@ pub struct Inspection {
 /// A setting that we would have made otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
-    /// What is wrong with it.
+    /// The problem with the setting.
     pub wrong: String,
     /// The line that mends it.
     pub mend: String,

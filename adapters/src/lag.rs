@@ -13,20 +13,20 @@ use crate::{Backends, StoreError};
 
 /// Looks kept of a partition: half an hour of a growing backlog. Past it every second one is forgotten, which costs
 /// precision and never the age of the oldest.
-const LOOKS: usize = 900;
+const MAX_LOOKS: usize = 900;
 
-/// Where everybody stands in one partition.
+/// The offsets of one partition: its end, what was counted, what is on the boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offset {
     /// The offset after the last record in the log.
     pub end: u64,
-    /// Where counting stands.
+    /// The position up to which records were counted.
     pub counted: Position,
     /// Up to where the boards show it.
     pub shown: u64,
 }
 
-/// The same of several partitions.
+/// The offsets of several partitions, by partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offsets(pub Vec<(u32, Offset)>);
 
@@ -69,7 +69,7 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// How far it is behind, by this look at it.
+    /// Returns how far the partition is behind, by its offsets at `now`.
     pub fn look(&mut self, at: &Offset, now: Millis) -> Lag {
         let next = at.counted.next;
         while self.seen.front().is_some_and(|(end, _)| *end <= next) {
@@ -81,7 +81,7 @@ impl Backlog {
             self.seen.push_back((at.end, found.unwrap_or(now)));
         }
         self.looked = true;
-        if self.seen.len() > LOOKS {
+        if self.seen.len() > MAX_LOOKS {
             let mut number = 0_usize;
             self.seen.retain(|_| {
                 number += 1;
@@ -145,7 +145,7 @@ mod tests {
         for second in 1..100_000 {
             let lag = backlog.look(&at(second, 0, 0), second as Millis * 1_000);
             assert_eq!(lag.waited, (second as Millis - 1) * 1_000);
-            assert!(backlog.seen.len() <= LOOKS);
+            assert!(backlog.seen.len() <= MAX_LOOKS);
         }
     }
 }

@@ -23,7 +23,7 @@ impl<T: Clone + Send + 'static> LossyChannel<T> {
     pub(crate) fn open(bound: usize, reset: T) -> (Arc<Self>, mpsc::Receiver<T>) {
         let (sender, receiver) = mpsc::channel(bound);
         let loss = Arc::new(Loss { happened: AtomicBool::new(false), wake: Notify::new() });
-        tokio::spawn(tell(sender.downgrade(), Arc::clone(&loss), reset));
+        tokio::spawn(report_losses(sender.downgrade(), Arc::clone(&loss), reset));
         (Arc::new(Self { sender, loss }), receiver)
     }
 
@@ -34,12 +34,12 @@ impl<T: Clone + Send + 'static> LossyChannel<T> {
             return;
         }
         if let Err(mpsc::error::TrySendError::Full(_)) = self.sender.try_send(item) {
-            self.lose();
+            self.note_loss();
         }
     }
 
-    /// Notes that something was or may have been lost.
-    pub(crate) fn lose(&self) {
+    /// Notes that an item was or may have been lost.
+    pub(crate) fn note_loss(&self) {
         self.loss.happened.store(true, Ordering::SeqCst);
         self.loss.wake.notify_one();
     }
@@ -50,7 +50,7 @@ impl<T: Clone + Send + 'static> LossyChannel<T> {
     }
 
     /// Waits until the listener is gone.
-    pub(crate) async fn closed(&self) {
+    pub(crate) async fn wait_until_closed(&self) {
         self.sender.closed().await;
     }
 }
@@ -62,7 +62,7 @@ impl<T> Drop for LossyChannel<T> {
 }
 
 /// Tells the listener of losses until the outlet or the listener is gone.
-async fn tell<T: Clone>(sender: mpsc::WeakSender<T>, loss: Arc<Loss>, reset: T) {
+async fn report_losses<T: Clone>(sender: mpsc::WeakSender<T>, loss: Arc<Loss>, reset: T) {
     loop {
         loss.wake.notified().await;
         // Held only while there is something to tell, so that the channel ends with its outlet.
@@ -109,7 +109,7 @@ mod tests {
     #[tokio::test]
     async fn it_ends_with_its_outlet_also_after_a_loss() {
         let (outlet, mut receiver) = LossyChannel::open(1, RESET);
-        outlet.lose();
+        outlet.note_loss();
         assert_eq!(receiver.recv().await, Some(RESET));
         drop(outlet);
         assert_eq!(receiver.recv().await, None);
@@ -120,7 +120,7 @@ mod tests {
         let (outlet, receiver) = LossyChannel::open(1, RESET);
         assert!(!outlet.is_closed());
         drop(receiver);
-        outlet.closed().await;
+        outlet.wait_until_closed().await;
         assert!(outlet.is_closed());
         outlet.offer(1);
     }

@@ -196,7 +196,7 @@ pub trait RankingStore: Send + Sync {
     async fn restore(&self, generation: u64, entries: &[BoardEntry]) -> Result<Projected, StoreError>;
 
     /// Ends a repair: puts a generation in force that was gathered, notes that everything before these offsets is on
-    /// the boards, and tells subscribers to take a snapshot. Offsets only move up within a generation. Answers as
+    /// the boards, and tells subscribers to take a snapshot. Offsets only move up within a generation. Returns as
     /// [`RankingStore::restore`].
     async fn restored(&self, generation: u64, offsets: &[(u32, u64)]) -> Result<Projected, StoreError>;
 

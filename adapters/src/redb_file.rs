@@ -35,7 +35,7 @@ const PROBE: TableDefinition<(), &[u8]> = TableDefinition::new("probe");
 /// Opens the medium. The argument says whether it may be created; it must not be where it was there before.
 pub(crate) type Opener = Box<dyn Fn(bool) -> Result<Database, Failure> + Send + Sync>;
 
-/// What a file is for.
+/// The name and the format of a file.
 pub(crate) struct Purpose {
     /// Its name in errors (`event log`).
     pub part: &'static str,
@@ -47,13 +47,13 @@ pub(crate) struct Purpose {
 
 pub(crate) struct RedbFile {
     purpose: Purpose,
-    /// Its path, for errors.
+    /// The path of the file, for errors.
     name: String,
     open: Opener,
     state: RwLock<State>,
     /// Held by the one who opens again, so that nobody waits for a long repair.
     reopening: Mutex<()>,
-    /// Why it cannot be used, if so.
+    /// The error after which the file cannot be used, if there was one.
     broken: Mutex<Option<StoreError>>,
 }
 
@@ -89,7 +89,7 @@ impl Drop for Catching {
 }
 
 /// redb may panic on a file that somebody else wrote into; that must cost one call, not the thread.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+fn catch_panics<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let _catching = Catching(CATCHING.replace(true));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -142,12 +142,13 @@ impl RedbFile {
             reopening: Mutex::new(()),
             broken: Mutex::new(None),
         };
-        let database = guarded(|| file.opened(true)).map_err(|failure| file.explained(&failure))?;
+        let database =
+            catch_panics(|| file.open_database(true)).map_err(|failure| file.explain_failure(&failure))?;
         file.install(database);
         Ok(file)
     }
 
-    fn opened(&self, first: bool) -> Result<Database, Failure> {
+    fn open_database(&self, first: bool) -> Result<Database, Failure> {
         let database = (self.open)(first)?;
         let transaction = begin_durable(&database)?;
         {
@@ -180,7 +181,7 @@ impl RedbFile {
         *lock(&self.broken) = None;
     }
 
-    fn explained(&self, failure: &Failure) -> StoreError {
+    fn explain_failure(&self, failure: &Failure) -> StoreError {
         explain(self.purpose.part, &self.name, failure)
     }
 
@@ -202,10 +203,10 @@ impl RedbFile {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         let Some(database) = &state.database else { return Err(self.broken()) };
         let generation = state.generation;
-        let result = guarded(|| work(database, generation));
+        let result = catch_panics(|| work(database, generation));
         drop(state);
         result.map_err(|failure| {
-            let error = self.explained(&failure);
+            let error = self.explain_failure(&failure);
             if failure.breaks_the_file() {
                 self.fail(generation, &error);
             }
@@ -223,7 +224,7 @@ impl RedbFile {
         state.retry_at = Instant::now() + RETRY_PACE;
         let database = state.database.take();
         // Closing writes, too, and may fail as everything did before.
-        let _closed = guarded(|| {
+        let _closed = catch_panics(|| {
             drop(database);
             Ok(())
         });
@@ -247,14 +248,14 @@ impl RedbFile {
         if due() != (true, true) {
             return self.health();
         }
-        match guarded(|| self.opened(false)) {
+        match catch_panics(|| self.open_database(false)) {
             Ok(database) => {
                 self.install(database);
                 tracing::info!(part = self.purpose.part, file = self.name, "the file can be used again");
                 Ok(())
             }
             Err(failure) => {
-                let error = self.explained(&failure);
+                let error = self.explain_failure(&failure);
                 *lock(&self.broken) = Some(error.clone());
                 self.state.write().unwrap_or_else(PoisonError::into_inner).retry_at =
                     Instant::now() + RETRY_PACE;

@@ -1,7 +1,7 @@
 //! The one way to Redis: a shared connection for commands, dedicated ones for subscriptions, and the names of keys.
 //!
 //! The three stores on Redis share a link. Connections are opened when first needed and again whenever they are lost;
-//! a caller waits a moment for one ([`PATIENCE`]) and is then told [`StoreError::Unavailable`].
+//! a caller waits a moment for one ([`CALLER_TIMEOUT`](node::CALLER_TIMEOUT)) and is then told [`StoreError::Unavailable`].
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,9 +31,9 @@ use router::Router;
 pub(crate) const PART: &str = "redis";
 
 /// Waits between attempts double from the first to the second of these.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
+const BACKOFF_BOUNDS: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
 
-/// Where Redis is.
+/// The address of Redis, and how to connect to it.
 #[derive(Clone)]
 pub struct RedisConfig {
     /// `redis://[user:password@]host[:port][/db]`, or `rediss://…` for TLS. Of a cluster, some of its nodes, separated by
@@ -65,7 +65,7 @@ pub struct RedisLink {
     keys: Keys,
 }
 
-/// What answers.
+/// The servers that answer: one, or a cluster.
 enum Servers {
     One(Arc<Node>),
     Cluster(Arc<Cluster>),
@@ -139,7 +139,7 @@ impl RedisLink {
 /// A wait before the next attempt: doubles with every failure up to a bound, and differs between processes, so that
 /// they do not all come back at the same moment.
 pub(crate) fn backoff(failures: u32) -> Duration {
-    let full = liverank_core::backoff::wait(failures.saturating_sub(1), BACKOFF.0, BACKOFF.1);
+    let full = liverank_core::backoff::wait(failures.saturating_sub(1), BACKOFF_BOUNDS.0, BACKOFF_BOUNDS.1);
     full.mul_f64(rand::random_range(0.5..1.0))
 }
 
@@ -204,9 +204,9 @@ mod tests {
 
     #[test]
     fn waits_grow_and_stay_bounded() {
-        assert!(backoff(1) <= BACKOFF.0);
-        assert!(backoff(4) >= BACKOFF.0 * 4);
-        assert!((0..100).all(|failures| backoff(failures) <= BACKOFF.1));
+        assert!(backoff(1) <= BACKOFF_BOUNDS.0);
+        assert!(backoff(4) >= BACKOFF_BOUNDS.0 * 4);
+        assert!((0..100).all(|failures| backoff(failures) <= BACKOFF_BOUNDS.1));
     }
 
     #[tokio::test]
@@ -219,7 +219,7 @@ mod tests {
             let error = link.query::<String>(&redis::cmd("PING")).await.unwrap_err();
             assert!(error.is_transient() && error.part() == PART, "{error}");
             assert!(error.to_string().to_lowercase().contains("refused"), "{error}");
-            assert!(started.elapsed() < node::PATIENCE * 3);
+            assert!(started.elapsed() < node::CALLER_TIMEOUT * 3);
         }
     }
 }

@@ -134,7 +134,7 @@ async fn dead_letters_are_kept_whole_and_in_order() {
         .collect();
     let log = open(dir.path());
     for letter in &letters {
-        log.bury(letter).await.unwrap();
+        log.append_dead_letter(letter).await.unwrap();
     }
     drop(log);
     let log = open(dir.path());

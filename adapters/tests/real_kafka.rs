@@ -190,8 +190,8 @@ async fn dead_letters_say_where_they_come_from() {
         },
         reason: "type: must be view, like, comment, share, watch_time, unlike or unshare".to_owned(),
     };
-    log.bury(&letter(b"{}".to_vec(), b"k".to_vec())).await.unwrap();
-    log.bury(&letter(vec![b'x'; 2 << 20], vec![b'k'; 2 << 20])).await.unwrap();
+    log.append_dead_letter(&letter(b"{}".to_vec(), b"k".to_vec())).await.unwrap();
+    log.append_dead_letter(&letter(vec![b'x'; 2 << 20], vec![b'k'; 2 << 20])).await.unwrap();
     let mut read = read_all(&config.dead_letters(), 2, |message| {
         let headers: BTreeMap<String, String> = message
             .headers()

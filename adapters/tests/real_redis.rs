@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use liverank_adapters::assignment_store::{
     self, AssignmentStore, MAX_EPOCH, Swapped, TermGrant, redis::RedisAssignments,
 };
@@ -23,6 +24,9 @@ use liverank_core::{ReaderId, UserId, VideoId};
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, cmd};
 use tokio::sync::mpsc;
+
+#[path = "real_redis/boards_format.rs"]
+mod boards_format;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -61,6 +65,20 @@ impl Admin {
 
     async fn ask<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
         cmd(words[0]).arg(&words[1..]).query_async(&mut self.connection).await.unwrap()
+    }
+
+    /// Listens to a channel.
+    async fn listen(&self, channel: &str) -> redis::aio::PubSub {
+        let client = redis::Client::open(url()).unwrap();
+        let mut subscriber = client.get_async_pubsub().await.unwrap();
+        subscriber.subscribe(channel).await.unwrap();
+        subscriber
+    }
+
+    /// What is said there next.
+    async fn heard(subscriber: &mut redis::aio::PubSub) -> Vec<u8> {
+        let told = tokio::time::timeout(PATIENCE, subscriber.on_message().next()).await;
+        told.expect("said in time").expect("goes on").get_payload_bytes().to_vec()
     }
 
     async fn flush(&mut self) {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use futures::future::join_all;
 use liverank_adapters::inspect::Inspection;
 use liverank_core::Millis;
 use liverank_protocol::Load;
@@ -87,13 +88,9 @@ impl Doctor {
         let version =
             format!("{} on {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
         let mut checks = vec![Check::good("liverank", version)];
-        let (kafka, redis, mongodb, managers) = tokio::join!(
-            self.store(Store::Kafka),
-            self.store(Store::Redis),
-            self.store(Store::Mongodb),
-            self.managers(),
-        );
-        checks.extend([kafka, redis, mongodb, managers].into_iter().flatten());
+        let stores = join_all(Store::ALL.map(|store| self.store(store)));
+        let (stores, managers) = tokio::join!(stores, self.managers());
+        checks.extend(stores.into_iter().flatten().chain(managers));
         checks.push(files(server::raise_file_limit()));
         let backlog = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok();
         checks.extend(backlog.and_then(|text| text.trim().parse().ok()).map(connections));

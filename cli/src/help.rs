@@ -59,7 +59,7 @@ const RARE: &[&str] = &[
     "identity_audience",
     "identity_operator",
     "batch",
-    "bury_newer_formats",
+    "dead_letter_newer_formats",
     "trending_half_life",
     "unique",
     "comment_rules_file",
@@ -73,6 +73,9 @@ const RARE: &[&str] = &[
     "canary_seconds",
     "tls_",
     "peer_",
+    "otlp_",
+    "trace_ratio",
+    "traces_per_minute",
 ];
 
 /// The command with its help in order: usual settings first, no marks of the source's markup, and two ways to ask.

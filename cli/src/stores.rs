@@ -180,8 +180,8 @@ impl StoreArgs {
     }
 
     /// Whether any real store is named.
-    pub const fn any(&self) -> bool {
-        self.is_named(Store::Kafka) || self.is_named(Store::Redis) || self.is_named(Store::Mongodb)
+    pub fn any(&self) -> bool {
+        Store::ALL.into_iter().any(|store| self.is_named(store))
     }
 
     /// Names every setting that is missing for `who` at once.

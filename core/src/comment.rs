@@ -52,6 +52,9 @@ pub enum EntryKind {
         /// Its number; 0 where none is pinned.
         of: u64,
     },
+    /// An entry of a kind that a later release has added: its number is kept, and nobody is shown it. No release writes it.
+    #[serde(other)]
+    Unknown,
 }
 
 impl EntryKind {
@@ -106,7 +109,10 @@ impl Comment {
         match self.entry {
             EntryKind::Comment => true,
             EntryKind::Shadowed => viewer == Some(&self.user_id),
-            EntryKind::Removed | EntryKind::Deleted { .. } | EntryKind::Pinned { .. } => false,
+            EntryKind::Removed
+            | EntryKind::Unknown
+            | EntryKind::Deleted { .. }
+            | EntryKind::Pinned { .. } => false,
         }
     }
 

@@ -4,21 +4,23 @@
 //! batch names the offsets it starts from; an archive that stands elsewhere refuses it. So this module need not
 //! remember what was applied: it only says what a batch does to the state it is given.
 
-use std::collections::{HashMap, HashSet};
-
-use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
 
 use crate::comment::{Comment, EntryKind, nobody};
 use crate::moderation::reports::MAX_REPORTED_BYTES;
 use crate::moderation::{ActorRole, Digest, HeldChange, ReportedComment, RuleChange};
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_difference, log2_sum, log2_worth};
-use crate::{CommentId, Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
+use crate::{Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
 
+mod batch;
+mod identity;
 mod moderating;
 mod reporting;
 mod unique;
 
+pub use batch::{Batch, LogRecord, OffsetRange, RecordFingerprint};
+pub use identity::{digest, identities, identity, identity_digest, leaves_more_than_counts};
 use moderating::Moderating;
 pub use moderating::{AuditEntry, Moderated};
 use unique::Marks;
@@ -27,162 +29,9 @@ pub use unique::{MarkChange, MarkKey, UniqueKinds, mark_key, mark_keys};
 /// A repeat of an `event_id` is recognised for this long, in the log's time.
 pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
 
-/// One readable record of the log.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LogRecord {
-    /// Its partition.
-    pub partition: u32,
-    /// Its offset in the partition.
-    pub offset: u64,
-    /// When the log took it, by the log's clock.
-    pub broker_time: Millis,
-    /// What it says.
-    pub event: Interaction,
-}
-
-/// What a record is besides its place. The same place with another mark is another log: its topic was deleted and made
-/// anew, or lost its end and was written again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RecordFingerprint {
-    /// When the log took the record, by the log's clock.
-    pub broker_time: Millis,
-    /// The first eight bytes of the SHA-256 of its value.
-    pub digest: u64,
-}
-
-impl RecordFingerprint {
-    /// The mark of a record with this value.
-    pub fn of(broker_time: Millis, value: &[u8]) -> Self {
-        let hash = Sha256::digest(value);
-        let (first, _) = hash.split_first_chunk().expect("a SHA-256 has 32 bytes");
-        Self { broker_time, digest: u64::from_be_bytes(*first) }
-    }
-}
-
-/// The stretch of one partition that a batch covers: offsets `from` (inclusive) to `next` (exclusive).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OffsetRange {
-    /// The partition.
-    pub partition: u32,
-    /// The offset the archive must stand at for the batch to apply.
-    pub from: u64,
-    /// The offset it stands at afterwards.
-    pub next: u64,
-    /// The mark of the record at offset `next - 1`; `None` where none was read there.
-    pub last: Option<RecordFingerprint>,
-}
-
-/// A stretch of the log that is applied as one: all of it or nothing.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Batch {
-    /// The partitions covered, each once. A span may be longer than its records: what could not be read has gone to
-    /// the dead letters and is stepped over.
-    pub spans: Vec<OffsetRange>,
-    /// The readable records, in log order within each partition.
-    pub records: Vec<LogRecord>,
-}
-
-impl Batch {
-    /// Adds a batch that follows on: in each partition that both cover it starts where this one ends.
-    pub fn append(&mut self, next: Self) {
-        for span in next.spans {
-            match self.spans.iter_mut().find(|before| before.partition == span.partition) {
-                Some(before) if span.next == span.from => debug_assert_eq!(before.next, span.from),
-                Some(before) => (before.next, before.last) = (span.next, span.last),
-                None => self.spans.push(span),
-            }
-        }
-        self.records.extend(next.records);
-    }
-
-    /// Leaves these partitions out.
-    pub fn forget(&mut self, partitions: &[u32]) {
-        self.spans.retain(|span| !partitions.contains(&span.partition));
-        self.records.retain(|record| !partitions.contains(&record.partition));
-    }
-
-    /// The videos whose state [`apply`] wants to be given.
-    pub fn videos(&self) -> HashSet<&VideoId> {
-        self.records.iter().map(|record| &record.event.video_id).collect()
-    }
-
-    /// The comments that [`apply_with`] wants to be given, where they are stored: of several with the same identity the newest.
-    pub fn targets(&self) -> HashSet<(&VideoId, &CommentId)> {
-        moderating::targets(&self.records).collect()
-    }
-
-    /// The entries that it wants to be given beside them, by their numbers.
-    pub fn numbered_targets(&self) -> HashSet<(&VideoId, u64)> {
-        moderating::numbered_targets(&self.records).collect()
-    }
-
-    /// The comments whose reports it wants to be given, where there are any.
-    pub fn reported(&self) -> HashSet<(&VideoId, &CommentId)> {
-        self.records.iter().filter_map(|record| reporting::reported(&record.event)).collect()
-    }
-
-    /// Whether [`apply_with`] wants to be given the latest revision of the rules.
-    pub fn changes_rules(&self) -> bool {
-        self.records.iter().any(|record| RuleChange::of(&record.event, 0).is_some())
-    }
-
-    /// The marks that [`apply_with`] wants to be given, where they are set.
-    pub fn marks(&self, unique: UniqueKinds) -> HashSet<MarkKey> {
-        let of = |event| mark_key(event, unique).into_iter().chain(moderating::forgotten_marks(event));
-        self.records.iter().flat_map(|record| of(&record.event)).collect()
-    }
-
-    /// The identities whose earlier sighting [`apply`] wants to be given.
-    pub fn identities(&self) -> HashSet<String> {
-        self.records.iter().flat_map(|record| identities(&record.event)).collect()
-    }
-}
-
-/// Under which name an event's repeats are recognised: the comment's identity, else the video, the user and the id that the
-/// client gave. An id is its sender's own: the same one of another user, or on another video, is another event. Two name
-/// spaces, so that neither can shadow the other; no id has a line break in it.
-pub fn identity(event: &Interaction) -> Option<String> {
-    match (&event.comment, &event.event_id) {
-        (Some(comment), _) => Some(format!("c:{}", comment.comment_id)),
-        (None, Some(id)) => Some(format!("e:{}\n{}\n{id}", event.video_id, event.user_id)),
-        (None, None) => None,
-    }
-}
-
-/// The name under which releases up to 0.1 remembered an event: by its id alone. It makes a repeat as it did there, until it
-/// is forgotten with its window; nothing is remembered under it any more.
-fn former_identity(event: &Interaction) -> Option<String> {
-    event.comment.is_none().then_some(event.event_id.as_ref()?).map(|id| format!("e:{id}"))
-}
-
-/// Every name under which an archive may remember an event.
-pub fn identities(event: &Interaction) -> impl Iterator<Item = String> {
-    identity(event).into_iter().chain(former_identity(event))
-}
-
-/// Whether an archive keeps something of this event beside the state of its video: its identity, its comment, a mark, or what
-/// a moderator did. `unique` are the types of which each event leaves a mark.
-pub fn leaves_more_than_counts(event: &Interaction, unique: UniqueKinds) -> bool {
-    event.event_id.is_some()
-        || event.comment.is_some()
-        || event.moderation.is_some()
-        || unique.marked(event.kind).is_some()
-}
-
 /// The bytes that an archive may write anew for this event beside what it says: reports of a comment are one document.
 pub fn written_anew(event: &Interaction) -> usize {
     if reporting::reported(event).is_some() { MAX_REPORTED_BYTES } else { 0 }
-}
-
-/// An identity in 16 bytes (the first half of its SHA-256): what an archive may remember in its place. Two of 2^48
-/// identities are the same by chance once in 2^33 times.
-pub fn identity_digest(identity: &str) -> [u8; 16] {
-    *digest(identity).first_chunk().expect("a SHA-256 has 32 bytes")
-}
-
-/// The SHA-256 of a text: what stands for it where it would take too much room.
-pub fn digest(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }
 
 /// What is known of a video.
@@ -526,7 +375,7 @@ impl Videos {
     }
 }
 
-/// Counts an event, and answers what it added to the decayed score, as a logarithm.
+/// Counts an event, and returns what it added to the decayed score, as a logarithm.
 fn count(video: &mut VideoState, record: &LogRecord, rules: &Rules) -> f64 {
     let event = &record.event;
     if let (false, Some(owner)) = (video.owner_given, &event.owner_id) {

@@ -25,12 +25,12 @@ pub const MAX_COUNT: u64 = 10_000_000_000;
 pub fn mint(counter: u64, seen: u64, now_micros: u64, other_server: Option<u8>) -> u64 {
     // A clock that is centuries ahead must not use up all numbers.
     let next = counter.max(seen).max(now_micros.min(MAX_EPOCH / 2)).saturating_add(1);
-    next.saturating_add(other_server.map_or(0, jump))
+    next.saturating_add(other_server.map_or(0, server_jump))
 }
 
 /// How much higher the first epoch on a server process is: 1 to 256 minutes of the clock, which is more than can have been
 /// minted and lost unseen. It differs from process to process: two in a row may both start from the same old copy.
-pub const fn jump(server: u8) -> u64 {
+pub const fn server_jump(server: u8) -> u64 {
     (server as u64 + 1) * 60_000_000
 }
 
@@ -94,18 +94,18 @@ mod tests {
         assert_eq!(mint(4, 9, NOW, None), NOW + 1);
         assert_eq!(mint(NOW, 9, 5, None), NOW + 1, "a clock that fell behind");
         assert_eq!(mint(4, 9, u64::MAX, None), MAX_EPOCH / 2 + 1, "a clock that has gone mad");
-        assert_eq!(mint(4, 9, NOW, Some(2)), NOW + 1 + jump(2));
+        assert_eq!(mint(4, 9, NOW, Some(2)), NOW + 1 + server_jump(2));
     }
 
     #[test]
     fn servers_that_start_from_the_same_copy_mint_apart() {
         let first = |server| mint(7, 0, 0, Some(server));
         for (a, b) in [(0, 1), (0, u8::MAX), (100, 101)] {
-            assert!(first(a).abs_diff(first(b)) >= jump(0));
+            assert!(first(a).abs_diff(first(b)) >= server_jump(0));
         }
         let most = mint(NOW, NOW, NOW, Some(u8::MAX));
         assert!(
-            is_plausible(most + 100 * jump(u8::MAX), NOW),
+            is_plausible(most + 100 * server_jump(u8::MAX), NOW),
             "a hundred fail-overs make nothing unbelievable"
         );
     }

@@ -65,12 +65,12 @@ impl std::fmt::Display for Closing {
     }
 }
 
-/// What is in force for a video.
+/// The assignment of a video that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assigned {
-    /// See [`crate::epoch`].
+    /// The epoch of the assignment; see [`crate::epoch`].
     pub epoch: u64,
-    /// Its readers, at least one, each once.
+    /// The readers of the video: at least one, each once.
     pub readers: Vec<Share>,
 }
 
@@ -109,13 +109,13 @@ pub struct Held {
 pub struct HandOver {
     /// The video.
     pub video: VideoId,
-    /// Under this epoch.
+    /// The epoch of the assignment.
     pub epoch: u64,
     /// The reader to go to: its address for viewers.
     pub to: String,
     /// Whether the one who is told still is one of the video's readers, and merely has more than its share.
     pub here: bool,
-    /// Viewers that stay.
+    /// The number of viewers that stay with this reader.
     pub keep: u64,
     /// Viewers a second, at most.
     pub pace: u32,
@@ -141,7 +141,7 @@ impl Lease {
 /// A manager's word on who serves a video, as a reader takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssignmentNotice {
-    /// Under this epoch.
+    /// The epoch of the assignment.
     pub epoch: u64,
     /// Whether this reader is one of them.
     pub here: bool,

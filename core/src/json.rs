@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::Invalid;
 
 /// The fields that our clients and services send. A number elsewhere is the body's fault.
-const FIELDS: [&str; 31] = [
+const KNOWN_FIELDS: [&str; 31] = [
     "video_id",
     "user_id",
     "type",
@@ -61,7 +61,7 @@ fn at_fault(text: &[u8]) -> Option<&'static str> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
     let mut unread = members.iter().filter(|(_, raw)| serde_json::from_str::<Value>(raw.get()).is_err());
     unread.find_map(|(name, raw)| {
-        let known = FIELDS.iter().find(|field| *field == name)?;
+        let known = KNOWN_FIELDS.iter().find(|field| *field == name)?;
         let error = serde_json::from_str::<Value>(raw.get()).err()?;
         // serde_json tells its errors apart by their words only.
         error.to_string().starts_with("number out of range").then_some(*known)

@@ -23,6 +23,7 @@
 //! | [`epoch`] | how epochs and terms are minted, and which of them, and which counts, can be true |
 //! | [`canary`] | which video is the system's own, and who may name it |
 //! | [`trace`] | which span caused which, and which traces are recorded |
+//! | [`unknown`] | what becomes of a name that a later release has added |
 //! | [`viewer_role`] | what a viewer's token lets its bearer do |
 //!
 //! Invariants held here and tested here:
@@ -53,6 +54,7 @@ pub mod secret;
 pub mod stream_events;
 pub mod trace;
 pub mod trending;
+pub mod unknown;
 pub mod viewer_role;
 
 pub use comment::{Comment, CommentEpoch, Position};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
-/// How much, and how much at once.
+/// A rate with a burst: how much is permitted a second, and how much at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     per_second: u64,
@@ -29,13 +29,13 @@ impl Quota {
     }
 }
 
-/// Buckets by caller.
+/// Token buckets, one a caller.
 #[derive(Debug)]
 pub struct Buckets<K> {
     quota: Quota,
-    /// When each caller's bucket is full again.
+    /// The time at which each caller's bucket is full again, in nanoseconds.
     full_at: HashMap<K, u64>,
-    /// Callers kept.
+    /// The greatest number of callers with a bucket of their own.
     capacity: usize,
     /// The bucket of all who are not kept.
     others: u64,
@@ -63,12 +63,12 @@ impl<K: Eq + Hash> Buckets<K> {
         draw(self.full_at.entry(caller).or_default(), self.quota, count, now)
     }
 
-    /// How many callers are kept.
+    /// Returns the number of callers with a bucket of their own.
     pub fn len(&self) -> usize {
         self.full_at.len()
     }
 
-    /// Whether none is.
+    /// Whether no caller has a bucket of its own.
     pub fn is_empty(&self) -> bool {
         self.full_at.is_empty()
     }

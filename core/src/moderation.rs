@@ -30,6 +30,7 @@ use strum::{EnumCount, VariantArray};
 
 use crate::comment::check_text;
 use crate::event::{CommentBody, required_text};
+use crate::unknown::MaybeUnknown;
 use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, UserId, VideoId, canary};
 
 pub mod comment_rules;
@@ -358,8 +359,8 @@ pub struct HeldComment {
     pub reply_to: Option<CommentId>,
     /// When it was posted, in milliseconds since the Unix epoch.
     pub timestamp: Millis,
-    /// By which rule it waits.
-    pub rule: RuleName,
+    /// By which rule it waits. One that a later release has added is shown by its name.
+    pub rule: MaybeUnknown<RuleName>,
     /// Where it stands among those that wait: when the log took it, its partition and its offset there.
     pub place: (Millis, u32, u64),
 }

@@ -15,7 +15,7 @@ pub use situation::{Budget, Limits, Part, Reader, ReaderAvailability, Situation,
 
 use crate::ReaderId;
 
-/// What placing looks at in a reader.
+/// The load of a reader, from which [`place`] chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReaderLoad {
     /// The reader.

@@ -20,7 +20,7 @@ impl Score {
         Self(if score.is_nan() { f64::NEG_INFINITY } else { score })
     }
 
-    /// The number.
+    /// Returns the score as a number.
     pub const fn get(self) -> f64 {
         self.0
     }
@@ -173,7 +173,7 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// What turns `before` into `after`.
+    /// Returns the change that turns `before` into `after`.
     pub fn between(before: &[Ranked], after: &[Ranked]) -> Self {
         let old: HashMap<&VideoId, &Ranked> = before.iter().map(|line| (&line.video_id, line)).collect();
         let kept: std::collections::HashSet<&VideoId> = after.iter().map(|line| &line.video_id).collect();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Millis, ReaderId};
 
-/// What a decision keeps to.
+/// The settings that a decision keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Never fewer than this.
@@ -69,10 +69,10 @@ impl Default for Policy {
     }
 }
 
-/// What a decision is made from.
+/// The facts that a decision is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inputs {
-    /// When this is.
+    /// The time of the decision.
     pub now: Millis,
     /// Readers wanted at present (what the last decision set), those being drained not counted.
     pub current: u32,
@@ -85,7 +85,7 @@ pub struct Inputs {
     pub history: Vec<Past>,
 }
 
-/// What somebody says about a reader.
+/// A report on a reader, by a manager.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The reader.
@@ -99,7 +99,7 @@ pub struct Report {
 /// An earlier decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Past {
-    /// When.
+    /// The time of the decision.
     pub at: Millis,
     /// Readers it wanted by its reports alone ([`Decision::raw`]).
     pub raw: u32,
@@ -112,9 +112,9 @@ pub struct Past {
 /// How many readers there should be, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// The number.
+    /// The number of readers there should be.
     pub desired: u32,
-    /// What changes.
+    /// The action that leads there.
     pub action: Action,
     /// What the reports alone ask for, before windows, steps and bounds.
     pub raw: u32,
@@ -126,7 +126,7 @@ pub struct Decision {
     pub rise_per_minute: u64,
     /// Readers whose reports are fresh and agree.
     pub fresh: u32,
-    /// Readers in all.
+    /// The number of readers, with and without fresh reports.
     pub readers: u32,
     /// What held the number, in the order in which it did.
     pub bound_by: Vec<Bound>,
@@ -146,7 +146,7 @@ pub enum Action {
     Hold,
 }
 
-/// What held a number.
+/// The limit that held the number of readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Bound {
@@ -187,8 +187,9 @@ pub enum Bound {
 /// greatest, and without any fresh report nothing is concluded. Down: only with every reader fresh and no contradiction,
 /// only to what sufficed over the whole window, a step at a time, and not while readers are still being emptied.
 pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
-    let seen = demand::see(inputs, policy);
-    let rise_per_minute = if seen.all_fresh() { trend::rise(inputs, policy, seen.viewers) } else { 0 };
+    let seen = demand::sum_reports(inputs, policy);
+    let rise_per_minute =
+        if seen.all_fresh() { trend::viewers_a_minute(inputs, policy, seen.viewers) } else { 0 };
     let ahead = u128::from(rise_per_minute) * policy.lead_ms.max(0) as u128 / 60_000;
     // A trend says little about more than twice of what is there.
     let expected = seen.viewers.saturating_add(ahead.min(u128::from(seen.viewers)) as u64);
@@ -201,7 +202,7 @@ pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
         bound_by: Vec::new(),
         rejected: Vec::new(),
     };
-    let desired = draft.desired(expected);
+    let desired = draft.desired_readers(expected);
     let action = match desired.cmp(&inputs.current) {
         Ordering::Greater => Action::Up,
         Ordering::Less => Action::Down,
@@ -236,7 +237,7 @@ impl Policy {
         (u128::from(viewers) * 1000).div_ceil(each).min(u128::from(u32::MAX)) as u32
     }
 
-    fn most(&self) -> u32 {
+    fn max_readers(&self) -> u32 {
         self.max.max(self.min)
     }
 
@@ -265,7 +266,7 @@ impl Draft<'_> {
         self.rejected.push((number, because));
     }
 
-    fn desired(&mut self, expected: u64) -> u32 {
+    fn desired_readers(&mut self, expected: u64) -> u32 {
         let (current, policy) = (self.inputs.current, self.policy);
         if current < policy.min {
             // What there has to be at least needs no report, and no patience.
@@ -277,15 +278,15 @@ impl Draft<'_> {
             return current;
         }
         if self.raw > current {
-            return self.up(expected);
+            return self.scale_up(expected);
         }
         if self.raw_now < current && self.raw == current {
             self.drop(self.raw_now, Bound::Rising);
         }
-        if self.raw < current || current > policy.most() { self.down() } else { current }
+        if self.raw < current || current > policy.max_readers() { self.scale_down() } else { current }
     }
 
-    fn up(&mut self, expected: u64) -> u32 {
+    fn scale_up(&mut self, expected: u64) -> u32 {
         let (current, policy) = (self.inputs.current, self.policy);
         let mut number = self.raw;
         if policy.carried_by(expected, current) {
@@ -296,9 +297,9 @@ impl Draft<'_> {
             self.drop(number, Bound::ScaleOutPaused);
             return current;
         }
-        if number > policy.most() {
+        if number > policy.max_readers() {
             self.drop(number, Bound::Max);
-            number = policy.most();
+            number = policy.max_readers();
         }
         if number <= current {
             return current;
@@ -323,7 +324,7 @@ impl Draft<'_> {
         history.windows(2).any(|pair| pair[1].desired > pair[0].desired && pair[1].at > since)
     }
 
-    fn down(&mut self) -> u32 {
+    fn scale_down(&mut self) -> u32 {
         let (current, policy) = (self.inputs.current, self.policy);
         let mut number = self.raw;
         if number < policy.min {
@@ -338,9 +339,9 @@ impl Draft<'_> {
             number = needed;
         }
         // More than there may be is no less too many for having been needed.
-        if number > policy.most() {
+        if number > policy.max_readers() {
             self.drop(number, Bound::Max);
-            number = policy.most();
+            number = policy.max_readers();
         }
         if number >= current {
             return current;

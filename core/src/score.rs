@@ -109,7 +109,7 @@ impl Counters {
         self.watch_short * weights.watch_short + self.watch_long * weights.watch_long
     }
 
-    /// The whole score, in thousandths.
+    /// Returns the whole score, in thousandths of a point.
     pub const fn score(&self, weights: &Weights) -> i64 {
         // By name, so that the compiler finds a counter that nobody adds. Both watch counters are in `watch_score`.
         let Self { views, likes, comments, shares, watch_ms: _, watch_short: _, watch_long: _ } = *self;
@@ -121,14 +121,14 @@ impl Counters {
     }
 }
 
-/// What one interaction adds to a score, in thousandths.
+/// Returns what one interaction adds to a score, in thousandths of a point.
 pub fn worth(event: &Interaction, weights: &Weights) -> i64 {
     let mut one = Counters::default();
     one.add(event, weights);
     one.score(weights)
 }
 
-/// Thousandths as the number that clients see.
+/// Converts thousandths of a point to the number that clients see.
 pub fn points(thousandths: i64) -> f64 {
     thousandths as f64 / 1000.0
 }

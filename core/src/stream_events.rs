@@ -62,7 +62,7 @@ impl StreamEvents {
         text.split(',').filter_map(|name| kind(name.trim()).ok()).fold(Self::default(), Self::with)
     }
 
-    /// The same, and this kind too.
+    /// Returns the set with this kind added.
     #[must_use]
     pub const fn with(self, kind: StreamEvent) -> Self {
         Self(self.0 | 1 << kind as u8)
@@ -87,7 +87,7 @@ fn kind(name: &str) -> Result<StreamEvent, Invalid> {
     })
 }
 
-/// In the form that [`StreamEvents::parse`] reads.
+/// Writes the set in the form that [`StreamEvents::parse`] reads.
 impl fmt::Display for StreamEvents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut asked = StreamEvent::ALL.into_iter().filter(|kind| self.contains(*kind));

@@ -17,7 +17,7 @@ pub fn log2_sum(a: f64, b: f64) -> f64 {
 
 /// Binary places that a sum of worths is right to. The logarithms are some 10^5 today, so that a double holds 36 places
 /// behind their point.
-const PLACES: f64 = 32.0;
+const BINARY_PLACES: f64 = 32.0;
 
 /// `log2(2^sum − 2^part)`: what is left of a sum when a part of it is taken off. Where that is too little to be told from
 /// nothing, it is `2^-32` of the sum: a sum of which something is left stays on the board, at its end.
@@ -26,12 +26,12 @@ pub fn log2_difference(sum: f64, part: f64) -> f64 {
         return sum;
     }
     let left = -((part - sum) * std::f64::consts::LN_2).exp_m1();
-    sum + left.max((-PLACES).exp2()).log2()
+    sum + left.max((-BINARY_PLACES).exp2()).log2()
 }
 
 /// What one event adds, as a logarithm: `None` where it weighs nothing.
 ///
-/// `event` is clamped to the log's time `broker` minus a day … `broker`: a wrong clock can neither bury a video
+/// `event` is clamped to the log's time `broker` minus a day … `broker`: a wrong clock can neither push a video down
 /// nor keep it on top.
 pub fn log2_worth(thousandths: i64, event: Millis, broker: Millis, half_life_ms: u64) -> Option<f64> {
     if thousandths <= 0 {

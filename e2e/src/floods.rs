@@ -20,6 +20,8 @@ const HOST: [u8; 4] = [127, 0, 0, 2];
 const SMALL_BUFFER: u32 = 4096;
 /// How long others wait: as long as a person does, and then some.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What a giant frame carries.
+const ZEROS: &[u8] = &[0; 16 * 1024];
 /// After a connection that was refused.
 const AGAIN: Duration = Duration::from_millis(20);
 /// Between two requests of somebody who means well.
@@ -128,21 +130,14 @@ impl Flood {
                 if number.is_multiple_of(2) {
                     stream.write_all(&raw::head("POST", "/interact", &[], 60_000)).await?;
                 }
-                until_closed(stream).await
+                drain(stream).await
             }
             Self::GiantFrames => {
                 stream.write_all(&raw::handshake("/ws/videos")).await?;
                 stream.write_all(&[&[0x82, 0xff, 0x40], &[0; 7][..], &[0; 4]].concat()).await?;
                 let (mut read, mut write) = stream.split();
-                let sending = async {
-                    loop {
-                        if let Err(error) = write.write_all(&[0; 16 * 1024]).await {
-                            return Err(error);
-                        }
-                    }
-                };
                 tokio::select! {
-                    sent = sending => sent,
+                    sent = send_for_ever(&mut write, ZEROS) => sent,
                     read = drain(&mut read) => read,
                 }
             }
@@ -187,13 +182,15 @@ async fn connected(gateway: SocketAddr, small: bool) -> std::io::Result<TcpStrea
 
 /// Reads and forgets, to the end.
 async fn drain(from: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<()> {
-    let mut bytes = [0; 16 * 1024];
+    let mut bytes = vec![0; 16 * 1024];
     while from.read(&mut bytes).await? > 0 {}
     Ok(())
 }
 
-async fn until_closed(stream: &mut TcpStream) -> std::io::Result<()> {
-    drain(stream).await
+async fn send_for_ever(to: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    loop {
+        to.write_all(bytes).await?;
+    }
 }
 
 /// Sixteen requests at once, again and again; answers are read as they come.
@@ -203,15 +200,8 @@ async fn pipeline(stream: &mut TcpStream) -> std::io::Result<()> {
         + std::str::from_utf8(like).expect("text");
     let requests = format!("GET /videos HTTP/1.1\r\nHost: liverank\r\n\r\n{like}").repeat(8);
     let (mut read, mut write) = stream.split();
-    let sending = async {
-        loop {
-            if let Err(error) = write.write_all(requests.as_bytes()).await {
-                return Err(error);
-            }
-        }
-    };
     tokio::select! {
-        sent = sending => sent,
+        sent = send_for_ever(&mut write, requests.as_bytes()) => sent,
         read = drain(&mut read) => read,
     }
 }

@@ -58,6 +58,7 @@ targets! {
     last_event_id = texts::last_event_id,
     query = texts::query,
     cursor = texts::cursor,
+    traceparent = texts::traceparent,
     token = tokens::token,
     key_set = tokens::key_set,
     revoked_tokens = tokens::revoked,

@@ -5,6 +5,7 @@ use liverank_core::comment::Position;
 use liverank_core::ids::MAX_ID_BYTES;
 use liverank_core::ranking::Ranked;
 use liverank_core::stream_events::StreamEvents;
+use liverank_core::trace::{self, TraceContext};
 use liverank_core::{CommentId, EventId, Invalid, ReaderId, UserId, VideoId, canary};
 use liverank_gateway::parsers::{cursor_after, read_cursor, without_token};
 use liverank_runtime::params::{Params, TOKEN_PARAMETER, last_event_id as sent_last_event_id};
@@ -102,4 +103,15 @@ pub(crate) fn cursor(bytes: &[u8]) {
     let again = read_cursor(&cursor_after(&last)).expect("what was written");
     assert_eq!(again.video_id, read.video_id);
     assert_eq!(again.score.to_bits(), read.score.to_bits());
+}
+
+pub(crate) fn traceparent(bytes: &[u8]) {
+    if let Some(read) = TraceContext::parse(bytes) {
+        assert!(bytes.len() <= trace::MAX_BYTES && read.trace != [0; 16] && read.span != [0; 8]);
+        assert_eq!(TraceContext::parse(read.to_string().as_bytes()), Some(read));
+    }
+    if let Ok(read) = serde_json::from_slice::<TraceContext>(bytes) {
+        let written = serde_json::to_vec(&read).expect("it is JSON");
+        assert_eq!(serde_json::from_slice::<TraceContext>(&written).ok(), Some(read));
+    }
 }

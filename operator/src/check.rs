@@ -15,9 +15,9 @@ use tokio::time::{sleep, timeout};
 use crate::crd::RankingCluster;
 
 /// How often it is looked.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_EVERY: Duration = Duration::from_millis(500);
 /// How long a request may take.
-const ANSWER: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes a `RankingCluster` without pods, waits until the operator has done what it asks for, and deletes it.
 #[derive(Debug, Clone, clap::Args)]
@@ -54,13 +54,13 @@ impl Args {
         let api: Api<RankingCluster> = Api::namespaced(client, &self.namespace);
         let name = format!("check-{:08x}", rand::random::<u32>());
         let start = Instant::now();
-        let wanted = self.resource(&name)?;
+        let wanted = self.fetch_resource(&name)?;
         let parameters = PostParams::default();
-        let made = timeout(ANSWER, api.create(&parameters, &wanted)).await;
+        let made = timeout(REQUEST_TIMEOUT, api.create(&parameters, &wanted)).await;
         made.context("no answer in time")?.context("the RankingCluster cannot be made")?;
         let result = self.wait(&api, &name, start).await;
         // Whatever came of it: nothing is left.
-        let deleted = timeout(ANSWER, api.delete(&name, &DeleteParams::default())).await;
+        let deleted = timeout(REQUEST_TIMEOUT, api.delete(&name, &DeleteParams::default())).await;
         let took = result?;
         deleted.context("no answer in time")?.with_context(|| format!("{name} cannot be deleted"))?;
         Ok(took)
@@ -69,7 +69,7 @@ impl Args {
     async fn wait(&self, api: &Api<RankingCluster>, name: &str, start: Instant) -> anyhow::Result<Duration> {
         let mut said = "nothing".to_owned();
         while start.elapsed() < Duration::from_secs(self.seconds) {
-            match timeout(ANSWER, api.get(name)).await {
+            match timeout(REQUEST_TIMEOUT, api.get(name)).await {
                 Ok(Ok(cluster)) => match judge(&cluster) {
                     Verdict::Done => return Ok(start.elapsed()),
                     Verdict::Failed(why) => bail!("the operator says: {why}"),
@@ -78,7 +78,7 @@ impl Args {
                 Ok(Err(error)) => said = error.to_string(),
                 Err(_) => "no answer in time".clone_into(&mut said),
             }
-            sleep(LOOK).await;
+            sleep(POLL_EVERY).await;
         }
         bail!(
             "within {} s no operator of the class {} has made {}/{name} what it asks for; last was said: {said}",
@@ -88,7 +88,7 @@ impl Args {
         )
     }
 
-    fn resource(&self, name: &str) -> anyhow::Result<RankingCluster> {
+    fn fetch_resource(&self, name: &str) -> anyhow::Result<RankingCluster> {
         let secret = |key: &str| json!({"name": "not-needed", "key": key});
         let resource = json!({
             "apiVersion": "liverank.dev/v1alpha1", "kind": "RankingCluster",
@@ -138,7 +138,7 @@ mod tests {
     fn judged(generation: i64, conditions: &[(&str, &str, &str)]) -> Verdict {
         let args =
             Args { namespace: "ns".into(), operator_class: "blue".into(), image: "i:1".into(), seconds: 1 };
-        let mut cluster = args.resource("check-1").unwrap();
+        let mut cluster = args.fetch_resource("check-1").unwrap();
         assert_eq!(crate::validate::validate(&cluster), [], "what is made is valid");
         cluster.metadata.generation = Some(1);
         let conditions: Vec<_> = conditions

@@ -10,18 +10,18 @@ use jiff::{SignedDuration, Timestamp};
 use crate::crd::{Day, Held, Maintenance, Window};
 
 /// Days that are looked at around a moment: each window comes within a week, and one that began yesterday may be open.
-const DAYS: std::ops::RangeInclusive<i64> = -1..=8;
+const DAYS_LOOKED_AT: std::ops::RangeInclusive<i64> = -1..=8;
 
 /// How far a turn is looked for. What stays as it is for a week, and the hours by which clocks are changed, stays so for
-/// ever. It has to be less than what `DAYS` covers: the last window that is looked at would seem to end with nothing after it.
-const AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24 + 12);
+/// ever. It has to be less than what `DAYS_LOOKED_AT` covers: the last window that is looked at would seem to end with nothing after it.
+const LOOK_AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24 + 12);
 
 /// How the windows stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
     /// Whether one is open.
     pub open: bool,
-    /// Until when that is so; `None`: for ever.
+    /// When this state ends; `None`: it never ends.
     pub until: Option<Timestamp>,
 }
 
@@ -34,7 +34,8 @@ pub fn state(maintenance: &Maintenance, now: Timestamp) -> Option<State> {
         maintenance.windows.iter().flat_map(|window| around(window, now)).collect();
     let is_open = |at: Timestamp| times.iter().any(|(from, to)| *from <= at && at < *to);
     let open = is_open(now);
-    let ends = times.iter().flat_map(|(from, to)| [*from, *to]).filter(|at| now < *at && *at <= now + AHEAD);
+    let ends =
+        times.iter().flat_map(|(from, to)| [*from, *to]).filter(|at| now < *at && *at <= now + LOOK_AHEAD);
     Some(State { open, until: ends.filter(|at| is_open(*at) != open).min() })
 }
 
@@ -63,7 +64,7 @@ fn around(window: &Window, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
         let end = if to <= from { date.tomorrow().ok()? } else { date };
         Some((at(date.to_datetime(from))?, at(end.to_datetime(to))?))
     };
-    DAYS.filter_map(on).filter(|(from, to)| from < to).collect()
+    DAYS_LOOKED_AT.filter_map(on).filter(|(from, to)| from < to).collect()
 }
 
 /// A time as the definition's pattern lets it in.

@@ -17,7 +17,8 @@
 //! viewers within the budget; when the managers and the reader itself have said for a while that nobody is there, it is
 //! deleted. *Upgrade*: new readers come up, at most `maxSurge` beyond the wanted number; old ones take no new videos; old
 //! readers are emptied into new ones, so that each viewer moves at most once (nothing is moved for balance meanwhile).
-//! A *node drain* is the reader's own business; nobody else is told to go while it lasts.
+//! A *node drain* is the reader's own business; nobody else is told to go while it lasts. Where the others have no room for
+//! its viewers, a stand-in comes, within `maxSurge`.
 //!
 //! Where the mode is `Proposal`, a plan waits in [`proposal`] until somebody approves it by name.
 //!
@@ -65,7 +66,7 @@ use view::View;
 pub struct Outcome {
     /// What is to be done, in this order. Empty at rest.
     pub steps: Vec<Step>,
-    /// What was decided, where that is news.
+    /// The decisions of this round that differ from the last ones told.
     pub decisions: Vec<Decision>,
     /// Plans that wait to be approved, one of each subject at most.
     pub proposals: Vec<Proposal>,
@@ -176,7 +177,7 @@ fn writes(memory: &Memory, empty: bool) -> Vec<Step> {
 }
 
 /// Tells when the load cannot be acted on, and when it can again, each after it has been so for as long as a report may be
-/// old: a leader that has just begun knows nothing, and managers learn of a change a moment apart. Answers whether that
+/// old: a leader that has just begun knows nothing, and managers learn of a change a moment apart. Returns whether that
 /// time has passed.
 fn trouble(seen: &Seen, view: &View<'_>, memory: &mut Memory, tales: &mut Vec<DecisionEvent>) -> bool {
     const TOPIC: &str = "load";

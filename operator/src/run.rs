@@ -69,15 +69,15 @@ use leadership::Leadership;
 use lease::{Candidate, Held};
 use managers::AnswerBudget;
 use metrics::OperatorMetrics;
-use progress::{Progress, STILL_AFTER};
-use store::{Kept, Store, Wakers};
+use progress::{Progress, STALLED_AFTER};
+use store::{CachedObject, Store, Wakers};
 use tokens::{OperatorTokens, PublicKeys};
 use watch::{Wake, Watcher};
 
 /// How long stopping may take: the leader's work, then the Lease.
-const STOP: Duration = Duration::from_secs(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Threads: it waits, mostly, and each has memory of its own.
-const THREADS: usize = 2;
+const WORKER_THREADS: usize = 2;
 
 impl Args {
     /// Runs until the process is asked to end.
@@ -85,8 +85,12 @@ impl Args {
         // The client tells of every request that failed; watches, writes and the Lease tell of what turned.
         let log = format!("kube_client=off,{}", self.log.log);
         telemetry::init(&LogArgs { log, ..self.log.clone() });
-        let process =
-            Process { drain: STOP, late: Duration::ZERO, threads: Some(THREADS), catches_panics: || false };
+        let process = Process {
+            drain: STOP_TIMEOUT,
+            late: Duration::ZERO,
+            threads: Some(WORKER_THREADS),
+            catches_panics: || false,
+        };
         let main = move |shell| async move {
             // What is set is judged before a port is taken: an error must name what is wrong, not what is in the way.
             let config = Config::infer().await.context("there is no Kubernetes to talk to")?;
@@ -124,9 +128,9 @@ pub async fn run(
         metrics: &metrics,
     };
     let world = Arc::new(OperatorContext {
-        stores: Kind::ALL.into_iter().map(|kind| (kind, parts.objects(kind))).collect(),
-        pods: parts.pods(),
-        clusters: parts.clusters(),
+        stores: Kind::ALL.into_iter().map(|kind| (kind, parts.watch_objects(kind))).collect(),
+        pods: parts.watch_pods(),
+        clusters: parts.watch_clusters(),
         bells: Arc::clone(&bells),
         lanes: Lanes::new(metrics.clone()),
         installation: format!("{}/{}", args.lease_namespace, args.lease_name),
@@ -150,10 +154,12 @@ pub async fn run(
     });
     let mut tasks = parts.tasks;
     let api = client.clone();
-    tasks.spawn("public_keys", async move { keys.keep(api).await });
-    tasks.spawn("readiness", ready(Arc::clone(&world), shell.clone()));
+    tasks.spawn("public_keys", async move { keys.keep_fetching(api).await });
+    tasks.spawn("readiness", report_readiness(Arc::clone(&world), shell.clone()));
     let (told, health, api) = (Arc::clone(&progress), shell.health.clone(), client.clone());
-    tasks.spawn("watch_progress", async move { progress::tell(&told, &api, &health, STILL_AFTER).await });
+    tasks.spawn("watch_progress", async move {
+        progress::report_stalled_watches(&told, &api, &health, STALLED_AFTER).await;
+    });
     let served = shell.clone();
     tasks.spawn("admin_port", async move { drop(admin::run(admin, served).await) });
 
@@ -166,15 +172,15 @@ pub async fn run(
             over,
             metrics: world.metrics.clone(),
         };
-        fleet::lead(Arc::clone(&world), Arc::new(office))
+        fleet::run_actors(Arc::clone(&world), Arc::new(office))
     };
-    Box::pin(tasks.alongside(candidate.lead(shell.shutdown.clone(), lead))).await
+    Box::pin(tasks.alongside(candidate.run_while_leading(shell.shutdown.clone(), lead))).await
 }
 
 /// Ready when all watches have listed once; not any more when the process is on its way out.
-async fn ready(world: Arc<OperatorContext>, shell: ServiceContext) {
+async fn report_readiness(world: Arc<OperatorContext>, shell: ServiceContext) {
     shell.health.starting("watches");
-    fleet::filled(&world).await;
+    fleet::wait_until_filled(&world).await;
     shell.health.started("watches");
     tracing::info!("all watches are filled");
     shell.shutdown.cancelled().await;
@@ -193,29 +199,43 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn objects(&mut self, kind: Kind) -> Arc<Store<Live>> {
-        let api = self.apis::<DynamicObject>(&kind.resource());
-        self.watch(apply::kind_name(kind), api, &ours(), Live::keep, false, kind.optional())
+    fn watch_objects(&mut self, kind: Kind) -> Arc<Store<Live>> {
+        let api = self.watched_apis::<DynamicObject>(&kind.resource());
+        self.start_watches(
+            apply::kind_name(kind),
+            api,
+            &our_label_selector(),
+            Live::from_watched,
+            false,
+            kind.optional(),
+        )
     }
 
-    fn pods(&mut self) -> Arc<Store<Pod>> {
+    fn watch_pods(&mut self) -> Arc<Store<Pod>> {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&());
-        let api = self.apis::<SlimPod>(&resource);
+        let api = self.watched_apis::<SlimPod>(&resource);
         // Pods carry the labels of their templates, which say whose they are.
-        self.watch("Pod", api, &format!("{}={}", names::NAME, names::APP), Pod::keep, false, false)
+        self.start_watches(
+            "Pod",
+            api,
+            &format!("{}={}", names::NAME, names::APP),
+            Pod::from_watched,
+            false,
+            false,
+        )
     }
 
-    fn clusters(&mut self) -> Arc<Store<Cluster>> {
-        let api = self.apis::<DynamicObject>(&ApiResource::erase::<RankingCluster>(&()));
-        self.watch("RankingCluster", api, "", Cluster::keep, true, false)
+    fn watch_clusters(&mut self) -> Arc<Store<Cluster>> {
+        let api = self.watched_apis::<DynamicObject>(&ApiResource::erase::<RankingCluster>(&()));
+        self.start_watches("RankingCluster", api, "", Cluster::from_watched, true, false)
     }
 
     /// One for each namespace that is looked at; an empty name for all of them.
-    fn apis<K>(&self, resource: &ApiResource) -> Vec<(Box<str>, Api<K>)>
+    fn watched_apis<K>(&self, resource: &ApiResource) -> Vec<(Box<str>, Api<K>)>
     where
         K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
     {
-        let namespaces = self.args.namespaces();
+        let namespaces = self.args.watched_namespaces();
         if namespaces.is_empty() {
             return vec![("".into(), Api::all_with(self.client.clone(), resource))];
         }
@@ -223,7 +243,7 @@ impl Parts<'_> {
         namespaces.into_iter().map(api).collect()
     }
 
-    fn watch<K, T: Kept>(
+    fn start_watches<K, T: CachedObject>(
         &mut self,
         kind: &'static str,
         apis: Vec<(Box<str>, Api<K>)>,
@@ -240,7 +260,7 @@ impl Parts<'_> {
         for (namespace, api) in apis {
             if !optional {
                 // A watch that never begins stands still, too.
-                self.progress.made(kind, &namespace);
+                self.progress.note_progress(kind, &namespace);
             }
             let watcher = Watcher {
                 kind,
@@ -261,6 +281,6 @@ impl Parts<'_> {
     }
 }
 
-fn ours() -> String {
+fn our_label_selector() -> String {
     format!("{}={}", names::MANAGED_BY, names::MANAGER)
 }

@@ -20,10 +20,10 @@ use crate::run::rollout::State;
 use crate::validate::Problem;
 
 /// Longest message of a condition, in bytes: what a person reads.
-const MOST_TEXT: usize = 2_000;
+const MAX_MESSAGE_BYTES: usize = 2_000;
 
 /// Longest reason of a decision in the history, in bytes.
-const MOST_PAST: usize = 256;
+const MAX_PAST_REASON_BYTES: usize = 256;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +44,11 @@ pub struct Report<'a> {
     pub cluster: &'a RankingCluster,
     /// Now.
     pub now: Timestamp,
-    /// Who says so.
+    /// The name of the operator process that writes the status.
     pub identity: &'a str,
     /// The builder's revision in force.
     pub revision: u32,
-    /// What is wrong with the spec.
+    /// The problems of the spec.
     pub problems: &'a [Problem],
     /// How the components stand.
     pub states: &'a [State],
@@ -147,8 +147,8 @@ impl Said {
 }
 
 fn shortened(mut text: String) -> String {
-    if text.len() > MOST_TEXT {
-        let end = (0..=MOST_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    if text.len() > MAX_MESSAGE_BYTES {
+        let end = (0..=MAX_MESSAGE_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }
@@ -386,7 +386,7 @@ fn readers(report: &Report<'_>, facts: &Facts) -> ReadersStatus {
 /// A decision in short.
 pub fn past_decision(decision: &Decision) -> PastDecision {
     let mut reason = decision.reason.clone();
-    let end = (0..=reason.len().min(MOST_PAST)).rev().find(|at| reason.is_char_boundary(*at));
+    let end = (0..=reason.len().min(MAX_PAST_REASON_BYTES)).rev().find(|at| reason.is_char_boundary(*at));
     reason.truncate(end.unwrap_or(0));
     PastDecision {
         id: decision.id.clone(),

@@ -12,9 +12,8 @@ use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
 
 pub mod roles;
-mod unknown;
 
-pub use unknown::MaybeUnknown;
+pub use liverank_core::unknown::MaybeUnknown;
 
 /// Answer of the manager's `POST /route {"videoid", "epoch"?}`: where viewers of a video go. Registers a video that
 /// nobody serves; never under an older epoch than the asker names.

@@ -2,7 +2,7 @@
 //! it takes from whoever deploys it.
 //!
 //! The command line, the operator's builder, Compose, the charts and `docs/roles.md` are made from it or tested against
-//! it (`cli/tests/roles.rs`, `operator/tests/build/properties.rs`).
+//! it (`cli/src/cli.rs`, `operator/tests/build/settings.rs`).
 
 use std::fmt::{self, Write};
 use strum::{EnumCount, VariantArray};

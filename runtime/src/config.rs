@@ -40,7 +40,7 @@ pub enum ConfigError {
     File {
         /// Which file.
         path: PathBuf,
-        /// Why.
+        /// The reason why the setting is refused.
         reason: String,
     },
     /// A key of the file that nothing is called.
@@ -90,7 +90,7 @@ pub fn parse<P: FromArgMatches>(
     Ok(P::from_arg_matches(&matches)?)
 }
 
-/// What was read of a file.
+/// The settings that were read from a file.
 struct ReadFile {
     /// Keys that are not known.
     ignored: Vec<String>,

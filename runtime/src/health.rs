@@ -27,7 +27,7 @@ struct State {
 pub struct Report {
     /// `ready`, `starting` or `draining`.
     pub status: &'static str,
-    /// What it is still waiting for.
+    /// The parts that have not started yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waiting_for: Vec<&'static str>,
     /// Each part it depends on: `ok`, or what is wrong.

@@ -44,12 +44,12 @@ pub enum PeerError {
     /// It is away, or answered with an error of its own: another time, or another replica.
     #[error("{0}")]
     Unavailable(String),
-    /// It understood and refused.
+    /// The peer understood the request and refused it.
     #[error("{status}: {detail}")]
     Refused {
         /// Its status, 4xx.
         status: StatusCode,
-        /// What it said.
+        /// The detail of the peer's answer.
         detail: String,
     },
 }

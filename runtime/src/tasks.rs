@@ -67,7 +67,7 @@ impl Tasks {
         }
     }
 
-    /// Waits for one task to end, for at most `limit`. Answers whether it has ended.
+    /// Waits for one task to end, for at most `limit`. Returns whether it has ended.
     ///
     /// # Errors
     /// A task panicked meanwhile.

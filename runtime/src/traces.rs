@@ -1,8 +1,8 @@
 //! Traces over OTLP: what became of one request, through every process and the log, for a collector of traces.
 //!
-//! A span begins with a request at an HTTP port ([`http`]), goes into the log with the record that the request appends, and from there on with the batch of
-//! the consumer to the boards and to the streams of comments ([ADR 029](../../docs/adr/029-traces.md)). Which traces are recorded is decided by
-//! [`liverank_core::trace`]; a span of one that is not recorded is never made.
+//! A span begins with a request at an HTTP port (`http`). Its context goes into the log with the record that the request appends, and
+//! from there with the consumer's batch to the boards and to the streams of comments ([ADR 029](../../docs/adr/029-traces.md)). Which
+//! traces are recorded is decided by [`liverank_core::trace`]; a span of one that is not recorded is never made.
 //!
 //! Without `--otlp-endpoint` there is none of it: no layer at the ports, no queue, no task. With it, nothing waits for the collector:
 //! spans go into a bounded queue, and what has no room there is counted and dropped ([`Export`]).
@@ -26,7 +26,7 @@ use metrics::{SpanOutcome, TraceMetrics};
 
 /// Spans that wait for the collector, of half a kilobyte each: some seconds' worth at the bounds of [`Sampler`].
 const QUEUE: usize = 4_096;
-/// Attributes of a span, and the longest of its texts in bytes: they are ours, and hold ids that a stranger chose.
+/// The longest text of an attribute: that of an id, which a stranger chose.
 const MAX_TEXT_BYTES: usize = 256;
 
 tokio::task_local! {
@@ -74,8 +74,8 @@ impl Tracer {
         })
     }
 
-    /// The span of a request to `service`, where it is recorded; else what goes on with it and back to whoever asked. `fresh` is the trace
-    /// of a request that has none.
+    /// The span of a request to `service`, where it is recorded; else what goes on with it and back to whoever asked. `fresh` is the
+    /// trace of a request that has none.
     fn request(
         &self,
         service: &'static str,

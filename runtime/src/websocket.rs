@@ -91,7 +91,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Takes bytes up to the end of the frame that is under way, or of the next one; answers how many that are.
+    /// Takes bytes up to the end of the frame that is under way, or of the next one; returns how many that are.
     pub fn one(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() {

@@ -163,7 +163,7 @@ pub async fn a_large_batch_is_one_batch(archive: &dyn Archive) {
                         "a comment of some length, as they are",
                     ),
                     1 => named(&id, &format!("e{}-{}", log.now(), at)),
-                    kind => does(&id, Kind::ALL[kind as usize % 5]),
+                    kind => does(&id, Kind::ALL[kind as usize % Kind::ALL.len()]),
                 };
                 (at % 300 % 12, event)
             })
@@ -185,7 +185,7 @@ pub async fn any_log_in_any_cut_gives_what_the_core_says(archive: &dyn Archive) 
                 let event = match random.random_range(0..3) {
                     0 => comment(&id, &name, "text"),
                     1 => named(&id, &name),
-                    _ => does(&id, Kind::ALL[random.random_range(0..5)]),
+                    _ => does(&id, Kind::ALL[random.random_range(0..Kind::ALL.len())]),
                 };
                 (random.random_range(0..12), event)
             })

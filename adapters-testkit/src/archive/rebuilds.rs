@@ -51,7 +51,9 @@ pub async fn a_generation_is_bumped(archive: &dyn Archive) {
 pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
-    let events = (0..2500).map(|at| does(&format!("v{at}"), Kind::ALL[at % 5]));
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.takes_back().is_none()).collect();
+    let events: Vec<_> = (0..2500).map(|at| does(&format!("v{at}"), kinds[at % kinds.len()])).collect();
+    let likes = events.iter().filter(|event| event.kind == Kind::Like).count() as i64;
     model.commit(archive, &log.on_one(events), &Rules::default()).await;
     let other =
         Rules { weights: Weights { watch_threshold_ms: 1, ..Weights::default() }, ..Rules::default() };
@@ -70,7 +72,7 @@ pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
     archive.rebuilding().rescore(&slower, QUIET).await.unwrap();
     let held = archive.videos_after(None, 5000).await.unwrap();
     assert!(held.len() == 2500 && held.iter().all(|state| state.trending == f64::NEG_INFINITY));
-    assert_eq!(held.iter().map(|state| state.counters.likes).sum::<i64>(), 501, "counts stay");
+    assert_eq!(held.iter().map(|state| state.counters.likes).sum::<i64>(), likes + 1, "counts stay");
 }
 
 /// Every score is what the counts make of it by the rules in force, and numbers have no hole.

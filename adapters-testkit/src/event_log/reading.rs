@@ -121,13 +121,13 @@ pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
         reason: "body: is not JSON".to_owned(),
     };
     for (offset, value) in (0..).zip(["stays", "goes", "stays too", "goes", "comes last"]) {
-        log.bury(&letter(offset, value)).await.unwrap();
+        log.append_dead_letter(&letter(offset, value)).await.unwrap();
     }
     let whole = DeadLetter {
         record: RawRecord { value: vec![b'x'; 3 << 20].into(), ..letter(0, "").record },
         ..letter(0, "")
     };
-    log.bury(&whole).await.unwrap();
+    log.append_dead_letter(&whole).await.unwrap();
     assert_eq!(log.remove_letters(&|letter| letter.value == "nothing").await.unwrap(), 0);
     assert_eq!(letters(log, None, 10).await.len(), 6);
     assert_eq!(log.remove_letters(&|letter| letter.value == "goes").await.unwrap(), 2);
@@ -141,7 +141,7 @@ pub async fn dead_letters_are_removed_one_by_one(log: &dyn EventLog) {
         assert_eq!((origin.place.partition, origin.broker_time), (3, 1_700_000_000_000));
         assert_eq!((letter.reason.as_str(), letter.key.as_deref()), ("body: is not JSON", Some(&b"key"[..])));
     }
-    log.bury(&letter(9, "another")).await.unwrap();
+    log.append_dead_letter(&letter(9, "another")).await.unwrap();
     assert_eq!(letters(log, None, 10).await.len(), 5, "it takes letters as before");
 }
 
@@ -159,12 +159,14 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
     };
     assert_eq!(letters(log, None, 10).await, []);
     let before = append(log, "k", "x").await;
-    log.bury(&letter(7, 10, Some(b"key"))).await.expect("a letter is buried");
-    log.bury(&letter(8, 0, None)).await.expect("a tombstone without a key is buried");
-    log.bury(&letter(9, 3 << 20, Some(b"key")))
+    log.append_dead_letter(&letter(7, 10, Some(b"key"))).await.expect("a letter becomes a dead letter");
+    log.append_dead_letter(&letter(8, 0, None))
+        .await
+        .expect("a tombstone without a key becomes a dead letter");
+    log.append_dead_letter(&letter(9, 3 << 20, Some(b"key")))
         .await
         .expect("a letter beyond the log's limit is truncated, not refused");
-    log.bury(&letter(7, 10, Some(b"key"))).await.expect("a letter is buried twice");
+    log.append_dead_letter(&letter(7, 10, Some(b"key"))).await.expect("a letter becomes a dead letter twice");
     assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 1, "letters are not in the log itself");
 
     let mut found = letters(log, None, 3).await;
@@ -192,9 +194,9 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
         assert!(letter.value.iter().all(|byte| *byte == 0xFF));
         assert!(if cut.is_some() { letter.value.len() > 400_000 } else { letter.value.len() == size });
         assert!(
-            (letter.buried_at - now).abs() < 60_000,
-            "when it was buried: {}, not {now}",
-            letter.buried_at
+            (letter.dead_lettered_at - now).abs() < 60_000,
+            "when it became a dead letter: {}, not {now}",
+            letter.dead_lettered_at
         );
     }
 }

@@ -112,7 +112,7 @@ impl Archive for EmbeddedArchive {
     }
 
     async fn meta(&self) -> Result<Option<Meta>, StoreError> {
-        self.read(reading::meta).await
+        self.read(reading::read_meta).await
     }
 
     async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
@@ -122,7 +122,7 @@ impl Archive for EmbeddedArchive {
 
     async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         let partitions = partitions.to_vec();
-        self.read(move |database, tables| reading::offsets(database, tables, &partitions)).await
+        self.read(move |database, tables| reading::read_offsets(database, tables, &partitions)).await
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
@@ -132,7 +132,11 @@ impl Archive for EmbeddedArchive {
 
     async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError> {
         let ids = vec![id.clone()];
-        Ok(self.read(move |database, tables| reading::videos(database, tables, &ids)).await?.pop().flatten())
+        Ok(self
+            .read(move |database, tables| reading::read_videos(database, tables, &ids))
+            .await?
+            .pop()
+            .flatten())
     }
 
     async fn videos_after(
@@ -147,12 +151,12 @@ impl Archive for EmbeddedArchive {
 
     async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError> {
         let video = video.clone();
-        self.read(move |database, tables| reading::comments(database, tables, &video, page, limit)).await
+        self.read(move |database, tables| reading::read_comments(database, tables, &video, page, limit)).await
     }
 
     async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
         let (video, id) = (video.clone(), id.clone());
-        self.read(move |database, tables| reading::comment(database, tables, &video, &id)).await
+        self.read(move |database, tables| reading::read_comment(database, tables, &video, &id)).await
     }
 
     async fn comments_from(
@@ -167,19 +171,22 @@ impl Archive for EmbeddedArchive {
 
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
         let videos = videos.to_vec();
-        let states = self.read(move |database, tables| reading::videos(database, tables, &videos)).await?;
+        let states =
+            self.read(move |database, tables| reading::read_videos(database, tables, &videos)).await?;
         Ok(states.into_iter().map(|state| state.map_or(0, |state| state.last_seq)).collect())
     }
 
     async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
         let videos = videos.to_vec();
-        let states = self.read(move |database, tables| reading::videos(database, tables, &videos)).await?;
+        let states =
+            self.read(move |database, tables| reading::read_videos(database, tables, &videos)).await?;
         Ok(states.into_iter().map(|state| state.and_then(|state| state.metadata)).collect())
     }
 
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         let videos = videos.to_vec();
-        let states = self.read(move |database, tables| reading::videos(database, tables, &videos)).await?;
+        let states =
+            self.read(move |database, tables| reading::read_videos(database, tables, &videos)).await?;
         Ok(states.into_iter().map(|state| state.map(|state| state.owner)).collect())
     }
 

@@ -8,7 +8,8 @@ use liverank_core::comment::EntryKind;
 use liverank_core::counting::AuditEntry;
 use liverank_core::moderation::reports::LogPlace;
 use liverank_core::moderation::{HeldComment, ReportedComment, RuleChange};
-use liverank_core::{Comment, CommentId, Invalid, Millis, UserId, VideoId};
+use liverank_core::{Comment, CommentId, Interaction, Invalid, Millis, UserId, VideoId};
+use serde_json::Value;
 
 use super::{Archive, Page};
 use crate::StoreError;
@@ -73,6 +74,33 @@ impl fmt::Display for AuditPlace {
     /// Text of one length, in the order of the places.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{:08x}-{:016x}", self.time.max(0), self.partition, self.offset)
+    }
+}
+
+/// An entry of the audit log, as it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLine {
+    /// Where it is.
+    pub place: AuditPlace,
+    /// What was done.
+    pub record: Result<Interaction, UnknownRecord>,
+}
+
+/// A record that this release does not know: another one wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownRecord {
+    /// The version that it says it has; `None` where it says none.
+    pub version: Option<u64>,
+}
+
+impl AuditLine {
+    /// Reads the record at a place. One that cannot be read takes no other one with it.
+    pub(super) fn read(place: AuditPlace, record: &[u8]) -> Self {
+        let record = Interaction::from_log(record, place.time).map_err(|_| {
+            let value = serde_json::from_slice::<Value>(record).unwrap_or_default();
+            UnknownRecord { version: value["version"].as_u64() }
+        });
+        Self { place, record }
     }
 }
 
@@ -221,8 +249,9 @@ pub trait ModerationArchive: Send + Sync {
     /// What was archived before the first call is found by the last one.
     async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError>;
 
-    /// Up to `limit` entries of the audit log from before a place (`None`: the latest), newest first.
-    async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
+    /// Up to `limit` entries of the audit log from before a place (`None`: the latest), newest first. What another release
+    /// wrote is among them ([`UnknownRecord`]).
+    async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError>;
 }
 
 /// The comment that is pinned on a video, unless it was removed since.

@@ -92,7 +92,7 @@ impl MongoArchive {
     /// An archive that connects in the background: a server that is away is no error here. A configuration that
     /// cannot work is.
     pub async fn new(config: MongoConfig) -> Result<Self, StoreError> {
-        let options = within(READ_TIMEOUT, "reading the address", config.options()).await?;
+        let options = within(READ_TIMEOUT, "reading the address", config.driver_options()).await?;
         let client = Client::with_options(options).map_err(|error| store_error("configuring", &error))?;
         let db = client.database(&config.database);
         Ok(Self { client, db, suffix: String::new(), owner: Arc::default() })

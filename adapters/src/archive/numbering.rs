@@ -11,7 +11,7 @@ use super::{Archive, Progress};
 use crate::StoreError;
 
 /// Comments compared at once.
-const PAGE: usize = 2_000;
+const PAGE_COMMENTS: usize = 2_000;
 
 /// How far the comparison is.
 #[derive(Debug, Default)]
@@ -40,11 +40,11 @@ impl Checked {
         for &(partition, end) in to {
             let mut from = self.next.get(&partition).copied().unwrap_or(0);
             while !self.differ && from < end {
-                let ours = live.comments_from(partition, from, PAGE).await?;
+                let ours = live.comments_from(partition, from, PAGE_COMMENTS).await?;
                 let ours: Vec<_> = ours.into_iter().filter(|comment| comment.offset < end).collect();
                 let Some(last) = ours.last().map(|comment| comment.offset) else { break };
-                let theirs = next.comments_from(partition, from, PAGE).await?;
-                self.differ = !alike(&ours, &theirs);
+                let theirs = next.comments_from(partition, from, PAGE_COMMENTS).await?;
+                self.differ = !starts_alike(&ours, &theirs);
                 self.done += ours.len() as u64;
                 progress(self.done, of.max(self.done));
                 from = last + 1;
@@ -56,7 +56,7 @@ impl Checked {
 }
 
 /// Whether `theirs` starts with the very comments that `ours` are, in the same order.
-fn alike(ours: &[NumberedComment], theirs: &[NumberedComment]) -> bool {
+fn starts_alike(ours: &[NumberedComment], theirs: &[NumberedComment]) -> bool {
     let key = |numbered: &NumberedComment| {
         let comment = &numbered.comment;
         (numbered.offset, comment.seq, comment.id.clone(), comment.video_id.clone())

@@ -30,7 +30,7 @@ pub enum RebuildError {
 /// A video as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredVideo {
-    /// What is known of it.
+    /// The state of the video.
     pub state: VideoState,
     /// The score that clients of the database read, in points. Where none is stored, the one that follows.
     pub score: f64,
@@ -50,7 +50,7 @@ pub struct CommentTally {
 /// An archive as of one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cut {
-    /// What was in force.
+    /// The meta data that were in force at that moment.
     pub meta: Meta,
     /// Where each partition stood that the archive knows, in ascending order.
     pub positions: Vec<(u32, Position)>,
@@ -60,7 +60,7 @@ pub struct Cut {
     pub comments: Vec<CommentTally>,
 }
 
-/// How a replay ended, or not yet.
+/// The outcome of an attempt to finish a replay.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Finished {
     /// Consumers have counted further than the replay: count up to these offsets (exclusive), and finish again. The
@@ -68,7 +68,7 @@ pub enum Finished {
     Behind(Vec<(u32, u64)>),
     /// The new archive is the archive.
     Done {
-        /// What is in force now.
+        /// The meta data that are in force now.
         meta: Meta,
         /// Whether the comments are numbered otherwise than before, so that readers' positions are void.
         renumbered: bool,
@@ -89,7 +89,7 @@ pub trait Replay: Send + Sync {
     async fn abandon(&self) -> Result<(), StoreError>;
 }
 
-/// What [`Archive::rebuilding`] gives.
+/// Makes an archive's scores or counts anew; see [`Archive::rebuilding`].
 #[async_trait]
 pub trait Rebuild: Send + Sync {
     /// Starts a new generation with the same rules, which makes every projection void.

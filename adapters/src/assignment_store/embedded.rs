@@ -28,8 +28,8 @@ use crate::redb_file::{Failure, Purpose, RedbFile, begin_durable};
 const PART: &str = "assignments";
 
 /// The name of the file.
-const FILE: &str = "assignments.redb";
-/// What is in force by video, as JSON.
+const FILE_NAME: &str = "assignments.redb";
+/// The table of assignments by video, as JSON.
 const ASSIGNED: TableDefinition<&str, &[u8]> = TableDefinition::new("assigned");
 /// Readers by name, as JSON: who they are, without viewers and videos.
 const READERS: TableDefinition<&str, &[u8]> = TableDefinition::new("readers");
@@ -44,7 +44,7 @@ const PURPOSE: Purpose = Purpose {
     },
 };
 
-/// See the module.
+/// The assignment store in one file, for `liverank up`.
 #[derive(Default)]
 pub struct EmbeddedAssignments {
     inner: Arc<Mutex<Inner>>,
@@ -66,11 +66,14 @@ struct Inner {
 
 impl Inner {
     /// Reads what the file has. What cannot be read there is left out: it is assigned anew when somebody asks.
-    fn read(file: RedbFile) -> Result<Self, StoreError> {
+    fn from_file(file: RedbFile) -> Result<Self, StoreError> {
         let mut inner = Self::default();
         let (assignments, readers) = file.with(|database, _| {
             let transaction = database.begin_read()?;
-            Ok((rows(&transaction.open_table(ASSIGNED)?)?, rows(&transaction.open_table(READERS)?)?))
+            Ok((
+                parse_rows(&transaction.open_table(ASSIGNED)?)?,
+                parse_rows(&transaction.open_table(READERS)?)?,
+            ))
         })?;
         for (name, assigned) in assignments {
             let Ok(video_id) = VideoId::parse(&name) else { continue };
@@ -85,7 +88,7 @@ impl Inner {
     }
 
     /// Writes (`None`: removes) a row, so that it is on the disk when this returns. Blocks.
-    fn keep(
+    fn write_row(
         &self,
         table: TableDefinition<'static, &'static str, &'static [u8]>,
         key: &str,
@@ -106,26 +109,26 @@ impl Inner {
     }
 
     /// Notes a heartbeat. The file is told of readers that are new or have moved: of the rest, the next one is news.
-    fn heard(&mut self, record: ReaderRecord) {
+    fn record_heartbeat(&mut self, record: ReaderRecord) {
         let known = self.readers.get(&record.id);
-        let is_known = known.is_some_and(|known| identity(known) == identity(&record));
+        let is_known = known.is_some_and(|known| lasting_fields(known) == lasting_fields(&record));
         if self.file.is_some() && !is_known {
             let absent = ReaderRecord { viewers: 0, videos: Vec::new(), draining: false, ..record.clone() };
             let json = serde_json::to_vec(&absent).expect("a record is plain data");
-            self.keep(READERS, record.id.as_str(), Some(&json));
+            self.write_row(READERS, record.id.as_str(), Some(&json));
         }
         self.readers.insert(record.id.clone(), record);
     }
 
-    fn tell(&mut self, change: &Change) {
+    fn notify_subscribers(&mut self, change: &Change) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
             subscriber.offer(change.clone());
         }
     }
 
-    /// `lease`, or else the one shown last.
-    fn lease(&self, lease: Option<&Lease>) -> Option<Lease> {
+    /// Returns `lease`, or else the lease that was shown last.
+    fn lease_or_last_shown(&self, lease: Option<&Lease>) -> Option<Lease> {
         lease.or_else(|| self.term.as_ref()?.lease.as_ref()).cloned()
     }
 
@@ -137,22 +140,25 @@ impl Inner {
         Swapped::Conflict(self.assignments.get(video).cloned())
     }
 
-    /// Answers the term in force where `term` is over; one that is later than it has been lost here.
-    fn fence(&mut self, term: u64) -> Option<u64> {
+    /// Returns the term in force where `term` is over; one that is later than it has been lost here.
+    fn refuse_older_term(&mut self, term: u64) -> Option<u64> {
         let in_force = self.term.as_ref().map_or(0, |term| term.term);
         if term > in_force {
-            self.term = Some(Term { term, holder: String::new(), lease: self.lease(None), beat: 0 });
+            self.term =
+                Some(Term { term, holder: String::new(), lease: self.lease_or_last_shown(None), beat: 0 });
         }
         (term < in_force).then_some(in_force)
     }
 }
 
 /// What of a reader stays the same from one heartbeat to the next.
-fn identity(record: &ReaderRecord) -> (&str, &str, u64) {
+fn lasting_fields(record: &ReaderRecord) -> (&str, &str, u64) {
     (&record.public_url, &record.internal_url, record.capacity)
 }
 
-fn rows(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+fn parse_rows(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut rows = Vec::new();
     for row in table.iter()? {
         let (key, value) = row?;
@@ -172,17 +178,17 @@ impl EmbeddedAssignments {
     /// # Errors
     /// The file is in use by another process, cannot be written, is damaged or of another format; says which.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let inner = Inner::read(RedbFile::open(PURPOSE, directory, FILE)?)?;
+        let inner = Inner::from_file(RedbFile::open(PURPOSE, directory, FILE_NAME)?)?;
         Ok(Self { inner: Arc::new(Mutex::new(inner)), durable: true })
     }
 
     /// Does `work`, which may write to the file, where it may block.
-    async fn change<T: Send + 'static>(
+    async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Inner) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         if !self.durable {
-            return Ok(work(&mut self.inner()));
+            return Ok(work(&mut self.lock_inner()));
         }
         let inner = Arc::clone(&self.inner);
         let done = tokio::task::spawn_blocking(move || {
@@ -191,7 +197,7 @@ impl EmbeddedAssignments {
         done.await.map_err(|error| StoreError::unavailable(PART, format!("its thread ended: {error}")))
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn lock_inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -199,7 +205,7 @@ impl EmbeddedAssignments {
 #[async_trait]
 impl AssignmentStore for EmbeddedAssignments {
     async fn load(&self) -> Result<State, StoreError> {
-        let inner = self.inner();
+        let inner = self.lock_inner();
         Ok(State { version: inner.version, assignments: inner.assignments.values().cloned().collect() })
     }
 
@@ -214,8 +220,8 @@ impl AssignmentStore for EmbeddedAssignments {
         expect_possible(PART, seen)?;
         expect_possible(PART, term.unwrap_or(0))?;
         let (video_id, readers) = (video.clone(), readers.to_vec());
-        self.change(move |inner| {
-            if let Some(in_force) = term.and_then(|term| inner.fence(term)) {
+        self.run_blocking(move |inner| {
+            if let Some(in_force) = term.and_then(|term| inner.refuse_older_term(term)) {
                 return Swapped::Fenced(in_force);
             }
             if inner.epoch_of(&video_id) != expected {
@@ -226,9 +232,9 @@ impl AssignmentStore for EmbeddedAssignments {
             let (epoch, version) = (inner.epoch, inner.version);
             let assignment = Assignment { video_id, assigned: Assigned { epoch, readers } };
             let json = serde_json::to_vec(&assignment.assigned).expect("an assignment is plain data");
-            inner.keep(ASSIGNED, assignment.video_id.as_str(), Some(&json));
+            inner.write_row(ASSIGNED, assignment.video_id.as_str(), Some(&json));
             inner.assignments.insert(assignment.video_id.clone(), assignment.clone());
-            inner.tell(&Change::Assigned { version, assignment: assignment.clone() });
+            inner.notify_subscribers(&Change::Assigned { version, assignment: assignment.clone() });
             Swapped::Stored(assignment)
         })
         .await
@@ -236,15 +242,15 @@ impl AssignmentStore for EmbeddedAssignments {
 
     async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError> {
         let video_id = video.clone();
-        self.change(move |inner| {
+        self.run_blocking(move |inner| {
             if inner.epoch_of(&video_id) != Some(expected) {
                 return inner.conflict(&video_id);
             }
             let Some(removed) = inner.assignments.remove(&video_id) else { return Swapped::Conflict(None) };
-            inner.keep(ASSIGNED, video_id.as_str(), None);
+            inner.write_row(ASSIGNED, video_id.as_str(), None);
             inner.version += 1;
             let version = inner.version;
-            inner.tell(&Change::Removed { version, video_id });
+            inner.notify_subscribers(&Change::Removed { version, video_id });
             Swapped::Stored(removed)
         })
         .await
@@ -252,26 +258,26 @@ impl AssignmentStore for EmbeddedAssignments {
 
     async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
         let record = reader.clone();
-        self.change(move |inner| inner.heard(record)).await
+        self.run_blocking(move |inner| inner.record_heartbeat(record)).await
     }
 
     async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError> {
-        Ok(self.inner().readers.values().cloned().collect())
+        Ok(self.lock_inner().readers.values().cloned().collect())
     }
 
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError> {
         let reader = reader.clone();
-        self.change(move |inner| {
+        self.run_blocking(move |inner| {
             if inner.readers.get(&reader).is_some_and(|record| record.beat == beat) {
                 inner.readers.remove(&reader);
-                inner.keep(READERS, reader.as_str(), None);
+                inner.write_row(READERS, reader.as_str(), None);
             }
         })
         .await
     }
 
     async fn orders(&self) -> Result<Orders, StoreError> {
-        let inner = self.inner();
+        let inner = self.lock_inner();
         Ok(Orders { term: inner.term.clone(), cordons: inner.cordons.values().cloned().collect() })
     }
 
@@ -283,24 +289,24 @@ impl AssignmentStore for EmbeddedAssignments {
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
         expect_possible(PART, seen)?;
-        let mut inner = self.inner();
+        let mut inner = self.lock_inner();
         let in_force = inner.term.as_ref().map_or(0, |term| term.term);
         if in_force != expected {
             return Ok(TermGrant::Lost(inner.term.clone()));
         }
         let term = mint(in_force, seen, now_micros(), None);
-        let term = Term { term, holder: holder.to_owned(), lease: inner.lease(lease), beat: 0 };
+        let term = Term { term, holder: holder.to_owned(), lease: inner.lease_or_last_shown(lease), beat: 0 };
         inner.term = Some(term.clone());
         Ok(TermGrant::Held(term))
     }
 
     async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
         expect_possible(PART, term.term)?;
-        let mut inner = self.inner();
-        if inner.fence(term.term).is_some() {
+        let mut inner = self.lock_inner();
+        if inner.refuse_older_term(term.term).is_some() {
             return Ok(TermGrant::Lost(inner.term.clone()));
         }
-        let term = Term { lease: inner.lease(term.lease.as_ref()), ..term.clone() };
+        let term = Term { lease: inner.lease_or_last_shown(term.lease.as_ref()), ..term.clone() };
         inner.term = Some(term.clone());
         Ok(TermGrant::Held(term))
     }
@@ -312,8 +318,8 @@ impl AssignmentStore for EmbeddedAssignments {
         cordon: Option<&Cordon>,
     ) -> Result<Option<u64>, StoreError> {
         expect_possible(PART, term)?;
-        let mut inner = self.inner();
-        if let Some(in_force) = inner.fence(term) {
+        let mut inner = self.lock_inner();
+        if let Some(in_force) = inner.refuse_older_term(term) {
             return Ok(Some(in_force));
         }
         match cordon {
@@ -325,7 +331,7 @@ impl AssignmentStore for EmbeddedAssignments {
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
         let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
-        let mut inner = self.inner();
+        let mut inner = self.lock_inner();
         outlet.offer(Change::Reset);
         inner.subscribers.retain(|subscriber| !subscriber.is_closed());
         inner.subscribers.push(outlet);

@@ -73,16 +73,16 @@ impl RedisAssignments {
         self.link.script(&call).await
     }
 
-    async fn swapped(&self, video: &VideoId, call: ScriptInvocation<'_>) -> Result<Swapped, StoreError> {
+    async fn run_swap(&self, video: &VideoId, call: ScriptInvocation<'_>) -> Result<Swapped, StoreError> {
         let (outcome, stands): (String, String) = self.run(call).await?;
         if outcome == "fenced" {
-            return Ok(Swapped::Fenced(number(&stands)?));
+            return Ok(Swapped::Fenced(parse_number(&stands)?));
         }
-        let stands = if stands.is_empty() { None } else { Some(assignment(video, &stands)?) };
+        let stands = if stands.is_empty() { None } else { Some(parse_assignment(video, &stands)?) };
         match (outcome.as_str(), stands) {
             ("stored", Some(stored)) => Ok(Swapped::Stored(stored)),
             ("conflict", stands) => Ok(Swapped::Conflict(stands)),
-            _ => Err(unexpected(&outcome)),
+            _ => Err(unexpected_answer(&outcome)),
         }
     }
 
@@ -92,23 +92,23 @@ impl RedisAssignments {
         call
     }
 
-    async fn office(&self, call: ScriptInvocation<'_>) -> Result<TermGrant, StoreError> {
+    async fn run_term_script(&self, call: ScriptInvocation<'_>) -> Result<TermGrant, StoreError> {
         let (outcome, told): (String, Planner) = self.run(call).await?;
         let term = office_of(told)?;
         match (outcome.as_str(), term) {
             ("held", Some(term)) => Ok(TermGrant::Held(term)),
             ("lost", term) => Ok(TermGrant::Lost(term)),
-            _ => Err(unexpected(&outcome)),
+            _ => Err(unexpected_answer(&outcome)),
         }
     }
 }
 
-fn unexpected(answer: &str) -> StoreError {
+fn unexpected_answer(answer: &str) -> StoreError {
     StoreError::unusable(PART, format!("unexpected answer of a script: {answer:.200}"))
 }
 
-fn number(text: &str) -> Result<u64, StoreError> {
-    text.parse().map_err(|_| unexpected(text))
+fn parse_number(text: &str) -> Result<u64, StoreError> {
+    text.parse().map_err(|_| unexpected_answer(text))
 }
 
 /// Who plans, as the scripts tell it: term, holder, beat, lease. No term at all is an empty text, as is no lease.
@@ -120,9 +120,9 @@ fn office_of((term, holder, beat, lease): Planner) -> Result<Option<Term>, Store
     }
     let lease = match lease.as_str() {
         "" => None,
-        json => Some(serde_json::from_str(json).map_err(|_| unexpected(json))?),
+        json => Some(serde_json::from_str(json).map_err(|_| unexpected_answer(json))?),
     };
-    Ok(Some(Term { term: number(&term)?, holder, lease, beat: number(&beat)? }))
+    Ok(Some(Term { term: parse_number(&term)?, holder, lease, beat: parse_number(&beat)? }))
 }
 
 /// A lease as it is stored; none is an empty text.
@@ -147,7 +147,7 @@ impl Stored {
     }
 }
 
-fn assignment(video: &VideoId, json: &str) -> Result<Assignment, StoreError> {
+fn parse_assignment(video: &VideoId, json: &str) -> Result<Assignment, StoreError> {
     let stored: Option<Stored> = serde_json::from_str(json).ok();
     stored.and_then(|stored| stored.of(video.clone())).ok_or_else(|| {
         StoreError::unusable(PART, format!("the assignment of {video:?} is of another format: {json:.200}"))
@@ -163,7 +163,7 @@ struct ChangeMessage {
     assignment: Option<Stored>,
 }
 
-fn decode(payload: &[u8]) -> Option<Change> {
+fn decode_change(payload: &[u8]) -> Option<Change> {
     let told: ChangeMessage = serde_json::from_slice(payload).ok()?;
     if told.format != FORMAT {
         return None;
@@ -178,7 +178,7 @@ fn decode(payload: &[u8]) -> Option<Change> {
 }
 
 /// A record without epochs that cannot have been minted.
-fn healed(mut record: ReaderRecord, now: u64) -> ReaderRecord {
+fn without_impossible_epochs(mut record: ReaderRecord, now: u64) -> ReaderRecord {
     let epochs = record.videos.iter_mut().map(|held| &mut held.epoch).chain([&mut record.highest_epoch]);
     epochs.filter(|epoch| !is_plausible(**epoch, now)).for_each(|epoch| *epoch = 0);
     record
@@ -200,7 +200,7 @@ impl<R: for<'a> Deserialize<'a>> Formatted<R> {
     }
 }
 
-fn formatted<R: Serialize>(record: &R) -> String {
+fn format_record<R: Serialize>(record: &R) -> String {
     serde_json::to_string(&Formatted { format: FORMAT, record })
         .expect("texts and whole numbers always serialise")
 }
@@ -218,7 +218,7 @@ impl AssignmentStore for RedisAssignments {
             .iter()
             .map(|[video, json]| {
                 let video = VideoId::parse(video).map_err(|error| foreign(&error.to_string()))?;
-                assignment(&video, json)
+                parse_assignment(&video, json)
             })
             .collect::<Result<_, StoreError>>()?;
         Ok(State { version, assignments })
@@ -239,17 +239,17 @@ impl AssignmentStore for RedisAssignments {
         call.arg(self.key("assignments:changes")).arg(video.as_str());
         call.arg(expected.map_or_else(String::new, |epoch| epoch.to_string())).arg(seen).arg(readers);
         call.arg(term.map_or_else(String::new, |term| term.to_string()));
-        self.swapped(video, call).await
+        self.run_swap(video, call).await
     }
 
     async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError> {
         let mut call = self.call(&REMOVE);
         call.arg(self.key("assignments:changes")).arg(video.as_str()).arg(expected);
-        self.swapped(video, call).await
+        self.run_swap(video, call).await
     }
 
     async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
-        let record = format!("{} {}", reader.beat, formatted(reader));
+        let record = format!("{} {}", reader.beat, format_record(reader));
         self.link.query(cmd("HSET").arg(self.key("readers")).arg(reader.id.as_str()).arg(record)).await
     }
 
@@ -259,7 +259,7 @@ impl AssignmentStore for RedisAssignments {
         let now = now_micros();
         let record = |text: &String| {
             let (_, json) = text.split_once(' ')?;
-            Formatted::<ReaderRecord>::read(json).map(|record| healed(record, now))
+            Formatted::<ReaderRecord>::read(json).map(|record| without_impossible_epochs(record, now))
         };
         Ok(all.values().filter_map(record).collect())
     }
@@ -289,7 +289,7 @@ impl AssignmentStore for RedisAssignments {
         expect_possible(PART, seen)?;
         let mut call = self.call(&TERM);
         call.arg("mint").arg(expected).arg(holder).arg(seen).arg(lease_json(lease));
-        self.office(call).await
+        self.run_term_script(call).await
     }
 
     async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
@@ -300,7 +300,7 @@ impl AssignmentStore for RedisAssignments {
             .arg(&term.holder)
             .arg(term.beat)
             .arg(lease_json(term.lease.as_ref()));
-        self.office(call).await
+        self.run_term_script(call).await
     }
 
     async fn cordon(
@@ -311,14 +311,14 @@ impl AssignmentStore for RedisAssignments {
     ) -> Result<Option<u64>, StoreError> {
         expect_possible(PART, term)?;
         let mut call = self.orders_call(&CORDON);
-        call.arg(term).arg(reader.as_str()).arg(cordon.map_or_else(String::new, formatted));
+        call.arg(term).arg(reader.as_str()).arg(cordon.map_or_else(String::new, format_record));
         let in_force: String = self.run(call).await?;
-        if in_force.is_empty() { Ok(None) } else { number(&in_force).map(Some) }
+        if in_force.is_empty() { Ok(None) } else { parse_number(&in_force).map(Some) }
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
         let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
-        self.link.listen_to(self.key("assignments:changes"), outlet, decode);
+        self.link.listen_to(self.key("assignments:changes"), outlet, decode_change);
         Ok(receiver)
     }
 }
@@ -334,15 +334,15 @@ mod tests {
         let video_id = VideoId::parse("v").unwrap();
         let readers = vec![Share { reader: ReaderId::parse("r").unwrap(), weight: 2 }];
         let assignment = Assignment { video_id: video_id.clone(), assigned: Assigned { epoch: 9, readers } };
-        assert_eq!(decode(assigned), Some(Change::Assigned { version: 3, assignment }));
+        assert_eq!(decode_change(assigned), Some(Change::Assigned { version: 3, assignment }));
         let removed = br#"{"format":1,"version":4,"video":"v"}"#;
-        assert_eq!(decode(removed), Some(Change::Removed { version: 4, video_id }));
+        assert_eq!(decode_change(removed), Some(Change::Removed { version: 4, video_id }));
         for other in [&b"{}"[..], b"", br#"{"format":2,"version":4,"video":"v"}"#] {
-            assert_eq!(decode(other), None);
+            assert_eq!(decode_change(other), None);
         }
     }
 
-    fn written(text: &str) -> serde_json::Value {
+    fn parse_json(text: &str) -> serde_json::Value {
         crate::fixtures::json(text.as_bytes())
     }
 
@@ -354,7 +354,7 @@ mod tests {
         crate::fixtures::check(
             "redis-reader",
             &crate::fixtures::reader_record(),
-            |record| written(&formatted(record)),
+            |record| parse_json(&format_record(record)),
             read,
         );
         let cordon = Cordon {
@@ -364,10 +364,10 @@ mod tests {
         };
         let read =
             |json: &serde_json::Value| Formatted::<Cordon>::read(&json.to_string()).ok_or("is not read");
-        crate::fixtures::check("redis-cordon", &cordon, |cordon| written(&formatted(cordon)), read);
+        crate::fixtures::check("redis-cordon", &cordon, |cordon| parse_json(&format_record(cordon)), read);
         let lease = Lease { uid: "5e2c".to_owned(), transitions: 4 };
         let read = |json: &serde_json::Value| serde_json::from_str::<Lease>(&json.to_string());
-        crate::fixtures::check("redis-lease", &lease, |lease| written(&lease_json(Some(lease))), read);
+        crate::fixtures::check("redis-lease", &lease, |lease| parse_json(&lease_json(Some(lease))), read);
     }
 
     /// What `assign.lua` and `tell` of `state.lua` write.
@@ -380,13 +380,13 @@ mod tests {
             let Assigned { epoch, readers } = &it.assigned;
             serde_json::json!({ "format": 1, "epoch": epoch, "readers": readers })
         };
-        let read = |json: &serde_json::Value| assignment(&video_id, &json.to_string());
+        let read = |json: &serde_json::Value| parse_assignment(&video_id, &json.to_string());
         crate::fixtures::check("redis-assignment", &today, stored, read);
         let write = |change: &Change| {
             let Change::Assigned { version, assignment } = change else { panic!("{change:?}") };
             serde_json::json!({ "format": 1, "version": version, "video": "cats", "assignment": stored(assignment) })
         };
-        let read = |json: &serde_json::Value| decode(json.to_string().as_bytes()).ok_or("is not read");
+        let read = |json: &serde_json::Value| decode_change(json.to_string().as_bytes()).ok_or("is not read");
         let change = Change::Assigned { version: 3, assignment: today.clone() };
         crate::fixtures::check("redis-assignment-change", &change, write, read);
     }
@@ -399,8 +399,8 @@ mod tests {
 
     #[test]
     fn the_script_mints_by_the_numbers_of_the_core() {
-        use liverank_core::epoch::{MAX_EPOCH, jump};
-        assert!(STATE.contains(&format!("+ 1) * {}", jump(0))), "the jump");
+        use liverank_core::epoch::{MAX_EPOCH, server_jump};
+        assert!(STATE.contains(&format!("+ 1) * {}", server_jump(0))), "the jump");
         assert!(
             STATE.contains(&format!("math.min(micros(), {})", MAX_EPOCH.div_ceil(2))),
             "the clock's greatest"

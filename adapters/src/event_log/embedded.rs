@@ -199,7 +199,7 @@ impl EventLog for EmbeddedLog {
         Ok(self.enqueue(Entry::Record { partition, key, value: value.into(), trace }).await?)
     }
 
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+    async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         let (letter, cut) = records::truncated(letter);
         self.enqueue(Entry::Letter(letter, cut)).await?;
         Ok(())

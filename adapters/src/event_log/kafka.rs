@@ -75,7 +75,8 @@ impl KafkaLog {
 #[async_trait]
 impl EventLog for KafkaLog {
     async fn open(&self) -> Result<(), StoreError> {
-        let limit = topics::prepare(&self.config).await.map_err(|error| self.producer.explain(error))?;
+        let limit =
+            topics::prepare_topics(&self.config).await.map_err(|error| self.producer.explain(error))?;
         self.producer.set_batch_limit(limit).await
     }
 
@@ -92,8 +93,8 @@ impl EventLog for KafkaLog {
         self.producer.append(key, &value, trace).await
     }
 
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        self.producer.bury(letter).await
+    async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.producer.append_dead_letter(letter).await
     }
 
     async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
@@ -113,7 +114,7 @@ impl EventLog for KafkaLog {
     async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
         let topic = &self.config.topic;
         let held = self.producer.held(topic).await?;
-        Ok(Box::new(Walker::new(RangeReader::begin(&self.config, topic, stretches, &held)?)))
+        Ok(Box::new(Walker::new(RangeReader::begin_reading(&self.config, topic, stretches, &held)?)))
     }
 
     async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
@@ -129,7 +130,7 @@ impl EventLog for KafkaLog {
             })
             .filter(|stretch| only.is_none_or(|only| only.partition == stretch.partition))
             .collect();
-        Ok(Box::new(Walker::new(RangeReader::begin(&self.config, &topic, &stretches, &held)?)))
+        Ok(Box::new(Walker::new(RangeReader::begin_reading(&self.config, &topic, &stretches, &held)?)))
     }
 
     async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {

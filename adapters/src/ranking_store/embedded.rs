@@ -53,7 +53,7 @@ impl Lists {
         }
     }
 
-    /// Puts entries on the boards where no later state is known; answers the ones that changed anything.
+    /// Puts entries on the boards where no later state is known; returns the ones that changed anything.
     fn put(&mut self, entries: &[BoardEntry]) -> Vec<BoardEntry> {
         entries.iter().filter_map(|entry| self.put_one(entry)).collect()
     }
@@ -86,7 +86,7 @@ impl Lists {
 
 impl Boards {
     /// Puts a generation in force. Subscribers have to be told.
-    fn begin(&mut self, generation: u64, lists: Lists) {
+    fn begin_generation(&mut self, generation: u64, lists: Lists) {
         self.generation = Some(generation);
         self.version += 1;
         self.offsets.clear();
@@ -100,7 +100,7 @@ impl Boards {
     }
 
     /// Tells subscribers of a change, or of a loss.
-    fn tell(&mut self, change: Option<&Change>) {
+    fn notify_subscribers(&mut self, change: Option<&Change>) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
             subscriber.offer(change.unwrap_or(&Change::Reset).clone());
@@ -146,7 +146,7 @@ impl RankingStore for EmbeddedRanking {
             boards.version += 1;
             let traces = projection.traces.clone();
             let change = Change::Changed { version: boards.version, entries: changed, traces };
-            boards.tell(Some(&change));
+            boards.notify_subscribers(Some(&change));
         }
         Ok(Projected::Applied)
     }
@@ -163,8 +163,8 @@ impl RankingStore for EmbeddedRanking {
             return Ok(Projected::Superseded);
         }
         if boards.generation.is_none() {
-            boards.begin(generation, Lists::default());
-            boards.tell(None);
+            boards.begin_generation(generation, Lists::default());
+            boards.notify_subscribers(None);
         }
         if boards.generation == Some(generation) {
             if !boards.lists.put(entries).is_empty() {
@@ -185,13 +185,13 @@ impl RankingStore for EmbeddedRanking {
         }
         if boards.generation != Some(generation) {
             let begun = boards.next.take().filter(|(next, _)| *next == generation);
-            boards.begin(generation, begun.map(|(_, lists)| lists).unwrap_or_default());
+            boards.begin_generation(generation, begun.map(|(_, lists)| lists).unwrap_or_default());
         }
         for (partition, next) in offsets {
             let offset = boards.offsets.entry(*partition).or_default();
             *offset = (*next).max(*offset);
         }
-        boards.tell(None);
+        boards.notify_subscribers(None);
         Ok(Projected::Applied)
     }
 

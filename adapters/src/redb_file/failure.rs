@@ -9,13 +9,13 @@ use crate::StoreError;
 pub(crate) enum Failure {
     /// The operating system said no.
     Io(io::Error),
-    /// redb said no.
+    /// redb returned an error.
     Redb(redb::Error),
     /// redb panicked: the file is not as redb left it.
     Panicked(String),
     /// A value in it cannot be read; the text says which and why.
     Damaged(String),
-    /// It was written by another release.
+    /// The file has a format of another release.
     Format { found: u64, known: u64 },
 }
 

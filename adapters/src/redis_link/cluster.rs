@@ -15,15 +15,15 @@ use redis::{ErrorKind, RedisError, cmd};
 use tokio::time::Instant;
 
 use super::PART;
-use super::node::{Dialer, Node, PATIENCE};
+use super::node::{CALLER_TIMEOUT, Dialer, Node};
 use super::slots::{Address, Slots};
 use crate::StoreError;
 
 /// Between two readings of who holds what: nodes need about as long to tell each other.
-const PAUSE: Duration = Duration::from_millis(200);
+const REREAD_SLOTS_AFTER: Duration = Duration::from_millis(200);
 /// Nodes asked at once who holds what; the first answer counts. More would be many questions for one answer, fewer
 /// might all be away.
-const ASKED: usize = 5;
+const NODES_ASKED_AT_ONCE: usize = 5;
 
 /// The nodes of a cluster.
 pub(super) struct Cluster {
@@ -66,8 +66,8 @@ impl Cluster {
         Arc::clone(&self.slots.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes that something may have moved: who comes next looks first.
-    pub(super) fn doubt(&self) {
+    /// Notes that slots may have moved: the next caller reads them again first.
+    pub(super) fn mark_slots_stale(&self) {
         self.doubted.store(true, Ordering::Relaxed);
     }
 
@@ -86,10 +86,12 @@ impl Cluster {
 
     /// Who holds which slot, read after version `seen`.
     pub(super) async fn reread(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
-        tokio::time::timeout(PATIENCE + PAUSE, self.read(seen)).await.unwrap_or_else(|_| {
-            let reason = "no node of the cluster says who holds what";
-            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason).into())
-        })
+        tokio::time::timeout(CALLER_TIMEOUT + REREAD_SLOTS_AFTER, self.read(seen)).await.unwrap_or_else(
+            |_| {
+                let reason = "no node of the cluster says who holds what";
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason).into())
+            },
+        )
     }
 
     async fn read(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
@@ -99,7 +101,7 @@ impl Cluster {
             return Ok(slots);
         }
         if let Some(last) = *last {
-            tokio::time::sleep_until(last + PAUSE).await;
+            tokio::time::sleep_until(last + REREAD_SLOTS_AFTER).await;
         }
         *last = Some(Instant::now());
         let question = cmd("CLUSTER").arg("SLOTS").clone();
@@ -119,7 +121,7 @@ impl Cluster {
         let mut failure = RedisError::from((ErrorKind::ClusterConnectionNotFound, "no node is known"));
         while let Some(answer) = asked.next().await {
             match answer {
-                Ok(read) => return Ok(self.adopt(read)),
+                Ok(read) => return Ok(self.adopt_slots(read)),
                 Err(error) => failure = error,
             }
         }
@@ -134,7 +136,7 @@ impl Cluster {
         };
         all.sort_by_key(|(_, node)| !node.is_connected());
         // One of the configuration's is always among them: the nodes we know may all have gone for good.
-        all.truncate(ASKED - 1);
+        all.truncate(NODES_ASKED_AT_ONCE - 1);
         let seeds: Vec<_> =
             self.seeds.iter().filter(|(seed, _)| all.iter().all(|(known, _)| known != seed)).collect();
         let first = rand::random_range(0..seeds.len().max(1));
@@ -143,13 +145,13 @@ impl Cluster {
                 .iter()
                 .cycle()
                 .skip(first)
-                .take(seeds.len().min(ASKED - all.len()))
+                .take(seeds.len().min(NODES_ASKED_AT_ONCE - all.len()))
                 .map(|&seed| seed.clone()),
         );
         all
     }
 
-    fn adopt(&self, read: Slots) -> Arc<Slots> {
+    fn adopt_slots(&self, read: Slots) -> Arc<Slots> {
         let read = Arc::new(read);
         let holding = read.nodes();
         self.nodes

@@ -7,7 +7,7 @@ use crate::StoreError;
 use crate::inspect::{Inspection, Remark};
 
 /// The least version that has sharded Pub/Sub.
-const LEAST: u32 = 7;
+const MIN_VERSION: u32 = 7;
 
 impl RedisLink {
     /// Asks the server. Of a cluster only whether its keys can be read: each of its nodes has settings of its own.
@@ -23,11 +23,11 @@ impl RedisLink {
         }
         let info: String = self.query(&redis::cmd("INFO")).await?;
         let (seconds, micros): (i64, i64) = self.query(&redis::cmd("TIME")).await?;
-        Ok(Inspection { clock: Some(seconds * 1000 + micros / 1000), ..read(&info) })
+        Ok(Inspection { clock: Some(seconds * 1000 + micros / 1000), ..parse_info(&info) })
     }
 }
 
-fn read(info: &str) -> Inspection {
+fn parse_info(info: &str) -> Inspection {
     let known: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim().split_once(':')).collect();
     let version = known.get("redis_version").copied().unwrap_or_default();
     let policy = known.get("maxmemory_policy").copied().unwrap_or_default();
@@ -40,8 +40,8 @@ fn read(info: &str) -> Inspection {
         ));
     }
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    if major.is_some_and(|major| major < LEAST) {
-        remarks.push(Remark::new(format!("version {version} is older than {LEAST}"), "upgrade Redis"));
+    if major.is_some_and(|major| major < MIN_VERSION) {
+        remarks.push(Remark::new(format!("version {version} is older than {MIN_VERSION}"), "upgrade Redis"));
     }
     let used = known.get("used_memory_human").copied().unwrap_or("?");
     let found = format!("{used} of memory in use");
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn a_server_that_drops_keys_is_told_how_it_is_mended() {
         let info = |policy: &str, most: &str, version: &str| {
-            read(&format!(
+            parse_info(&format!(
                 "# Server\r\nredis_version:{version}\r\nused_memory_human:2M\r\nmaxmemory:{most}\r\nmaxmemory_policy:{policy}\r\n"
             ))
         };

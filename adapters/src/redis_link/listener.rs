@@ -18,11 +18,11 @@ mod shards;
 use shards::Shards;
 
 /// Channels named in one command: each waits for this many confirmations, well within the response timeout.
-const CHUNK: usize = 500;
+const CHANNELS_A_COMMAND: usize = 500;
 /// Requests of callers waiting for the connection; more callers wait for their turn.
-const REQUESTS: usize = 1024;
+const MAX_REQUESTS_QUEUED: usize = 1024;
 /// An idle subscription says nothing by itself: a ping this often notices a Redis that has stopped.
-const PING: Duration = Duration::from_secs(5);
+const PING_EVERY: Duration = Duration::from_secs(5);
 /// How long a caller waits for a confirmation: as for any answer, and a moment for a reconnect.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 
@@ -49,15 +49,15 @@ pub(crate) struct Listener {
 impl Listener {
     /// Hears what is published to `channel` after this has answered.
     pub(crate) async fn subscribe(&self, channel: String) -> Result<(), StoreError> {
-        self.ask(SubscriptionOp::Subscribe, channel).await
+        self.request_and_wait(SubscriptionOp::Subscribe, channel).await
     }
 
     /// No longer hears what is published to `channel`.
     pub(crate) async fn unsubscribe(&self, channel: String) -> Result<(), StoreError> {
-        self.ask(SubscriptionOp::Unsubscribe, channel).await
+        self.request_and_wait(SubscriptionOp::Unsubscribe, channel).await
     }
 
-    async fn ask(&self, wish: SubscriptionOp, channel: String) -> Result<(), StoreError> {
+    async fn request_and_wait(&self, wish: SubscriptionOp, channel: String) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             let gone = || StoreError::unavailable(PART, "the subscription has ended");
@@ -79,7 +79,7 @@ impl RedisLink {
         outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
     ) -> Listener {
-        let (requests, received) = mpsc::channel(REQUESTS);
+        let (requests, received) = mpsc::channel(MAX_REQUESTS_QUEUED);
         let stop = CancellationToken::new();
         self.hear(outlet, decode, BTreeSet::new(), received, stop.clone());
         Listener { requests, _stop: stop.drop_guard() }
@@ -133,7 +133,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
         loop {
             let error = tokio::select! {
                 () = stop.cancelled() => return,
-                () = outlet.closed() => return,
+                () = outlet.wait_until_closed() => return,
                 error = self.serve(&mut failures) => error,
             };
             failures += 1;
@@ -142,7 +142,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = outlet.closed() => return,
+                () = outlet.wait_until_closed() => return,
                 () = tokio::time::sleep(backoff(failures)) => {}
             }
         }
@@ -166,24 +166,24 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
         if std::mem::take(failures) > 0 {
             tracing::info!(channels = self.wanted.len(), "subscription to redis stands again");
         }
-        self.attend(&mut live).await
+        self.serve_requests(&mut live).await
     }
 
     /// Subscribes to all wanted channels, and only then reports the loss: a receiver that then reads the current state
     /// gets every later message.
     async fn resume(&mut self, live: &mut Live) -> Result<(), RedisError> {
         let wanted: Vec<&String> = self.wanted.iter().collect();
-        for chunk in wanted.chunks(CHUNK) {
+        for chunk in wanted.chunks(CHANNELS_A_COMMAND) {
             live.connection.subscribe(chunk).await?;
         }
         if !wanted.is_empty() {
-            self.outlet.lose();
+            self.outlet.note_loss();
         }
         Ok(())
     }
 
-    async fn attend(&mut self, live: &mut Live) -> RedisError {
-        let mut ping = tokio::time::interval(PING);
+    async fn serve_requests(&mut self, live: &mut Live) -> RedisError {
+        let mut ping = tokio::time::interval(PING_EVERY);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let ended = live.ended.clone();
         loop {
@@ -192,7 +192,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
                     let reset = std::io::ErrorKind::ConnectionReset;
                     return std::io::Error::new(reset, "the connection was closed").into();
                 }
-                Some(first) = self.requests.recv() => self.fulfil(first, live).await,
+                Some(first) = self.requests.recv() => self.carry_out(first, live).await,
                 _ = ping.tick() => redis::cmd("PING").exec_async(&mut live.connection).await,
             };
             if let Err(error) = result {
@@ -202,12 +202,12 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     }
 
     /// Carries out a request, together with the requests behind it that ask for the same, in one round trip.
-    async fn fulfil(&mut self, first: Request, live: &mut Live) -> Result<(), RedisError> {
+    async fn carry_out(&mut self, first: Request, live: &mut Live) -> Result<(), RedisError> {
         let mut next = Some(first);
         while let Some(request) = next.take() {
             let wish = request.wish;
             let mut same = vec![(request.channel, request.answer)];
-            while same.len() < CHUNK
+            while same.len() < CHANNELS_A_COMMAND
                 && let Ok(request) = self.requests.try_recv()
             {
                 if std::mem::discriminant(&request.wish) != std::mem::discriminant(&wish) {
@@ -265,6 +265,6 @@ fn take<T: Clone + Send + 'static>(
     };
     match payload.and_then(|payload| decode(payload)) {
         Some(item) => outlet.offer(item),
-        None => outlet.lose(),
+        None => outlet.note_loss(),
     }
 }

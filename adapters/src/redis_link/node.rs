@@ -23,14 +23,14 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For TCP, TLS and the greeting of one attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a caller waits for a connection: bridges a restart or a dropped connection, and no more.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const CALLER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Unanswered bytes end a connection after this long (Linux), so that a peer that vanished without a word is noticed.
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Commands waiting to be written; more callers wait for their turn.
 const PIPELINE_BUFFER: usize = 256;
 
-/// How servers are spoken to: credentials, TLS, protocol.
+/// Opens connections to servers: with credentials, TLS and protocol version.
 pub(super) struct Dialer {
     info: ConnectionInfo,
     root_cert: Option<Vec<u8>>,
@@ -119,7 +119,7 @@ pub(super) struct Live {
     pub(super) ended: CancellationToken,
 }
 
-/// Why commands were not answered.
+/// The reason why commands were not answered.
 pub(super) enum Failure {
     /// There was no connection: nothing was sent.
     NotSent(RedisError),
@@ -134,7 +134,7 @@ impl From<Failure> for RedisError {
     }
 }
 
-/// One server.
+/// A Redis server, with one connection that commands share.
 pub(super) struct Node {
     client: Client,
     name: String,
@@ -148,9 +148,9 @@ pub(super) struct Node {
 impl Node {
     /// Sends one command; an error that the server answers is a value.
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, Failure> {
-        let mut live = self.connected().await.map_err(Failure::NotSent)?;
+        let mut live = self.connection().await.map_err(Failure::NotSent)?;
         let result = live.connection.req_packed_command(command).await;
-        self.noted(result, &live)
+        self.note_result(result, &live)
     }
 
     /// Sends commands in one round trip; errors that the server answers are values.
@@ -160,12 +160,12 @@ impl Node {
         offset: usize,
         count: usize,
     ) -> Result<Vec<Value>, Failure> {
-        let mut live = self.connected().await.map_err(Failure::NotSent)?;
+        let mut live = self.connection().await.map_err(Failure::NotSent)?;
         let result = live.connection.req_packed_commands(pipeline, offset, count).await;
-        self.noted(result, &live)
+        self.note_result(result, &live)
     }
 
-    fn noted<T>(&self, result: Result<T, RedisError>, live: &Live) -> Result<T, Failure> {
+    fn note_result<T>(&self, result: Result<T, RedisError>, live: &Live) -> Result<T, Failure> {
         match &result {
             Ok(_) => {
                 if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
@@ -176,13 +176,13 @@ impl Node {
                 if error.is_unrecoverable_error() {
                     live.ended.cancel();
                 }
-                self.failed(error);
+                self.note_failure(error);
             }
         }
         result.map_err(Failure::Sent)
     }
 
-    fn failed(&self, error: &RedisError) {
+    fn note_failure(&self, error: &RedisError) {
         if !self.away.swap(true, Ordering::Relaxed) {
             tracing::warn!(node = self.name, %error, "redis fails");
         }
@@ -190,32 +190,33 @@ impl Node {
 
     /// Whether there is a connection now.
     pub(super) fn is_connected(&self) -> bool {
-        self.live().is_some()
+        self.live_connection().is_some()
     }
 
-    async fn connected(&self) -> Result<Live, RedisError> {
-        if let Some(live) = self.live() {
+    async fn connection(&self) -> Result<Live, RedisError> {
+        if let Some(live) = self.live_connection() {
             return Ok(live);
         }
-        let result = tokio::time::timeout(PATIENCE, self.reconnected()).await.unwrap_or_else(|_| {
+        let result = tokio::time::timeout(CALLER_TIMEOUT, self.reconnect()).await.unwrap_or_else(|_| {
             let last = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let reason = format!("no connection to {} within {} ms: {last}", self.name, PATIENCE.as_millis());
+            let reason =
+                format!("no connection to {} within {} ms: {last}", self.name, CALLER_TIMEOUT.as_millis());
             Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason).into())
         });
-        result.inspect_err(|error| self.failed(error))
+        result.inspect_err(|error| self.note_failure(error))
     }
 
-    fn live(&self) -> Option<Live> {
+    fn live_connection(&self) -> Option<Live> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.as_ref().filter(|live| !live.ended.is_cancelled()).cloned()
     }
 
     /// Tries until there is a connection, one caller at a time, with growing waits. Gives up where waiting is of no
     /// use (a wrong password); the caller bounds the rest.
-    async fn reconnected(&self) -> Result<Live, RedisError> {
+    async fn reconnect(&self) -> Result<Live, RedisError> {
         let mut failures = self.connecting.lock().await;
         loop {
-            if let Some(live) = self.live() {
+            if let Some(live) = self.live_connection() {
                 return Ok(live);
             }
             if *failures > 0 {

@@ -14,7 +14,7 @@ use super::slots::{Address, slot_of};
 
 /// How often a command is sent at most: to who held its slot, who has it now, who gets it, and some for a slot that is
 /// just being moved.
-const ATTEMPTS: usize = 6;
+const MAX_ATTEMPTS: usize = 6;
 /// Before a command whose keys are partly here and partly there is sent again.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
@@ -40,7 +40,7 @@ struct RoutedCommand {
     sent_on: Option<Target>,
 }
 
-/// What an answer means for its command.
+/// What to do with a command after its answer: keep the answer, or send the command again.
 enum Verdict {
     ShardEvent,
     SentOn(Target),
@@ -64,7 +64,7 @@ impl<'a> Router<'a> {
         }
         let mut answers = vec![Value::Nil; commands.len()];
         let mut slots = self.cluster.looked_up().await?;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let mut groups: BTreeMap<Target, Vec<RoutedCommand>> = BTreeMap::new();
             for mut errand in left.drain(..) {
                 let target = match errand.sent_on.take() {
@@ -85,7 +85,7 @@ impl<'a> Router<'a> {
                 match result {
                     Ok(values) => later |= self.collect(&target, errands, values, &mut answers, &mut left),
                     Err(Failure::Sent(error)) => {
-                        self.cluster.doubt();
+                        self.cluster.mark_slots_stale();
                         return Err(error);
                     }
                     Err(Failure::NotSent(error)) => {
@@ -116,7 +116,7 @@ impl<'a> Router<'a> {
     }
 
     fn nobody_holds(&self, slot: Slot) -> RedisError {
-        self.cluster.doubt();
+        self.cluster.mark_slots_stale();
         (ErrorKind::ClusterConnectionNotFound, "no node holds a slot", format!("{slot:?}")).into()
     }
 
@@ -163,7 +163,7 @@ impl<'a> Router<'a> {
         (target, errands, result)
     }
 
-    /// Stores the answers, and adds the commands that have to be sent again to those that are left. Answers whether to
+    /// Stores the answers, and adds the commands that have to be sent again to those that are left. Returns whether to
     /// wait before sending them.
     fn collect(
         &self,
@@ -201,13 +201,13 @@ impl<'a> Router<'a> {
         };
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => {
-                self.cluster.doubt();
+                self.cluster.mark_slots_stale();
                 sent_on(false)
             }
             ErrorKind::Server(ServerErrorKind::Ask) => sent_on(true),
             ErrorKind::Server(ServerErrorKind::TryAgain) => Verdict::Later,
             ErrorKind::Server(ServerErrorKind::ClusterDown) => {
-                self.cluster.doubt();
+                self.cluster.mark_slots_stale();
                 Verdict::ShardEvent
             }
             _ => Verdict::ShardEvent,

@@ -419,6 +419,8 @@ export interface components {
             actions: components["schemas"]["ModerationAction"][];
             /** @description The `before` of the page after this one; null at the end. */
             next: string | null;
+            /** @description Actions of this page that a later release wrote and this one does not know; absent where there are none. */
+            unknown?: components["schemas"]["UnknownAction"][];
         };
         /** @description Up to 512 bytes; scripts may call themselves by numbers. */
         Name: string | number | null;
@@ -670,6 +672,16 @@ export interface components {
              * @description When this was put together.
              */
             timestamp: string;
+        };
+        /** @description Something that was done, in a record that this release does not know. */
+        UnknownAction: {
+            /**
+             * Format: date-time
+             * @description When, by the log's clock.
+             */
+            timestamp: string;
+            /** @description The version that the record says it has. */
+            version: number | null;
         };
         /** @description One video with its counts. */
         Video: {

@@ -330,7 +330,7 @@ fn hold(
         text: text.to_owned(),
         reply_to: reply_to.cloned(),
         timestamp: event.timestamp,
-        rule,
+        rule: rule.into(),
         place: (record.broker_time, record.partition, record.offset),
     };
     effects.held.push(HeldChange { video: event.video_id.clone(), id: id.clone(), held: Some(held) });

@@ -29,10 +29,10 @@ pub struct UniqueKinds {
 const POSSIBLE: [Kind; 3] = [Kind::View, Kind::Like, Kind::Share];
 
 impl UniqueKinds {
-    /// All that can.
+    /// All types that can count once per user.
     pub const ALL: Self = Self { view: true, like: true, share: true };
 
-    /// Whether none does.
+    /// Whether no type counts once per user.
     pub const fn is_empty(self) -> bool {
         !(self.view || self.like || self.share)
     }
@@ -118,7 +118,7 @@ fn key_of(kind: Kind, video: &VideoId, user: &UserId) -> MarkKey {
     identity_digest(&format!("{}\n{video}\n{user}", kind.name()))
 }
 
-/// What becomes of a mark.
+/// A change of a mark: it is set to a value, or removed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MarkChange {
     /// Its key.

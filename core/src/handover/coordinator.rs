@@ -19,11 +19,11 @@ pub const WARM_AGAIN: Duration = Duration::from_secs(1);
 /// How long the compare-and-set may take before the order is given up: the store's own time limit is shorter.
 pub const SWAP_WITHIN: Duration = Duration::from_secs(5);
 /// Readers that a video may come to have because those it has are full: more than that is a planner's business.
-const MOST_SPREAD: usize = 16;
+const MAX_READERS_WHEN_FULL: usize = 16;
 /// The part of its capacity, in thousandths, from which on a reader refuses viewers.
 pub const FULL: u64 = 1_000;
 /// Orders in progress at once: more than a planner gives in a round.
-pub const MOST_ORDERS: usize = 10_000;
+pub const MAX_ORDERS: usize = 10_000;
 
 /// Whether a reader is there, as far as a manager sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,13 +65,13 @@ impl std::fmt::Display for ReaderStatus {
     }
 }
 
-/// What a manager sees. Plain look-ups.
+/// The cluster as a manager knows it. All methods are look-ups without side effects.
 pub trait ClusterView {
-    /// What is in force for a video.
+    /// Returns the assignment of a video that is in force.
     fn assigned(&self, video: &VideoId) -> Option<&Assigned>;
-    /// How a reader stands. [`ReaderStatus::Gone`] only where the manager may act on it.
+    /// Returns the status of a reader. [`ReaderStatus::Gone`] only where the manager may act on it.
     fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus>;
-    /// Where viewers reach a reader.
+    /// Returns the URL at which viewers reach a reader.
     fn address(&self, reader: &ReaderId) -> Option<String>;
     /// What a reader last said of a video. Not ready where that was said longer ago than makes a reader suspect, by the
     /// clock: time in which the manager could not look counts here, for viewers would be sent to who knows whom.
@@ -93,9 +93,9 @@ pub enum Decision {
     Serve,
     /// A compare-and-set: these readers, if its epoch still is `expected` (`None`: it has none).
     Assign {
-        /// What is in force.
+        /// The epoch that is in force; `None`: the video has no assignment.
         expected: Option<u64>,
-        /// Who is to serve it.
+        /// The readers that are to serve the video.
         readers: Vec<Share>,
         /// The store is to mint above this, and above all else that the manager knows of.
         seen: u64,
@@ -134,11 +134,11 @@ pub fn decide(
     if readers != current.readers || known > current.epoch {
         return Decision::Assign { expected, readers, seen: known.max(current.epoch) };
     }
-    let is_full = current.readers.len() < MOST_SPREAD
+    let is_full = current.readers.len() < MAX_READERS_WHEN_FULL
         && current.readers.iter().all(|share| is_full(sight, &share.reader));
     match is_full.then(|| relief(current)).flatten() {
         Some(reader) => {
-            Decision::Assign { expected, readers: relieved(current, reader), seen: current.epoch }
+            Decision::Assign { expected, readers: shares_with_one_more(current, reader), seen: current.epoch }
         }
         None => Decision::Serve,
     }
@@ -203,13 +203,14 @@ pub fn without(
 /// slack. A reader that lacks viewers keeps its part of them: they may be on their way.
 fn as_they_lie(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -> Vec<Share> {
     let total = total_viewers(sight, video, assigned);
-    let even = |share: &&Share| viewers_at(sight, &share.reader, video) <= quota(assigned, share, total).0;
+    let even =
+        |share: &&Share| viewers_at(sight, &share.reader, video) <= viewers_to_keep(assigned, share, total).0;
     if assigned.readers.iter().all(|share| even(&share)) {
         return assigned.readers.clone();
     }
     let weight = |share: &Share| {
-        let claim = viewers_at(sight, &share.reader, video).max(part(assigned, share, total));
-        claim.clamp(1, u64::from(u32::MAX / MOST_SPREAD as u32)) as u32
+        let claim = viewers_at(sight, &share.reader, video).max(viewers_of_share(assigned, share, total));
+        claim.clamp(1, u64::from(u32::MAX / MAX_READERS_WHEN_FULL as u32)) as u32
     };
     let shares = assigned.readers.iter();
     shares.map(|share| Share { weight: weight(share), ..share.clone() }).collect()
@@ -217,14 +218,14 @@ fn as_they_lie(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -
 
 /// The readers of a video and one more, which is given a tenth: so little that none of the others sheds anybody for it.
 /// Whoever plans sees to the rest.
-fn relieved(current: &Assigned, more: ReaderId) -> Vec<Share> {
+fn shares_with_one_more(current: &Assigned, more: ReaderId) -> Vec<Share> {
     /// Fine enough for any weights.
-    const WHOLE: u32 = 1_000_000;
+    const SHARE_UNITS: u32 = 1_000_000;
     let all: u64 = current.readers.iter().map(|share| u64::from(share.weight)).sum();
-    let rest = u64::from(WHOLE - WHOLE / 10);
+    let rest = u64::from(SHARE_UNITS - SHARE_UNITS / 10);
     let weight = |share: &Share| (u64::from(share.weight) * rest / all.max(1)).max(1) as u32;
     let staying = current.readers.iter().map(|share| Share { weight: weight(share), ..share.clone() });
-    staying.chain([Share { reader: more, weight: WHOLE / 10 }]).collect()
+    staying.chain([Share { reader: more, weight: SHARE_UNITS / 10 }]).collect()
 }
 
 fn is_full(sight: &impl ClusterView, reader: &ReaderId) -> bool {
@@ -246,7 +247,7 @@ pub fn route(
         let standing = sight.standing(&share.reader).unwrap_or(ReaderStatus::Gone);
         (standing, is_full(sight, &share.reader), !sight.is_open(&share.reader))
     };
-    let room = |share: &Share| room(sight, video, assigned, share, total);
+    let room = |share: &Share| missing_viewers(sight, video, assigned, share, total);
     let mut shares: Vec<&Share> = assigned.readers.iter().collect();
     shares.sort_by_key(|share| (rank(share), room(share) == 0, sight.usage(&share.reader)));
     let best = shares.iter().take_while(|share| rank(share) == rank(shares[0]));
@@ -275,7 +276,7 @@ fn by_lot(weights: &[u64], lot: u32) -> Option<usize> {
     })
 }
 
-/// How fast viewers are handed over.
+/// The speed at which viewers are handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// All of a video's viewers are handed over in about this time,
@@ -286,10 +287,10 @@ pub struct Pace {
     pub most: u32,
 }
 
-/// What a heartbeat leads to.
+/// The result of a reader's heartbeat.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The answer itself.
+    /// The hand-overs that the reader is told to make.
     pub hand_over: Vec<HandOver>,
     /// Readers that viewers wait to be sent to, and that do not hold the video ready: to be asked to warm it.
     pub warm: Vec<(ReaderId, VideoId)>,
@@ -328,7 +329,7 @@ fn answer_for(
     if mine.is_some() && !is_settled() {
         return;
     }
-    let (keep, most) = mine.map_or((0, 0), |share| quota(assigned, share, total));
+    let (keep, most) = mine.map_or((0, 0), |share| viewers_to_keep(assigned, share, total));
     if held.viewers <= if held.shedding { keep } else { most } {
         return;
     }
@@ -337,7 +338,7 @@ fn answer_for(
     };
     let fit = |share: &&Share| {
         let takes = sight.is_open(&share.reader) && !is_full(sight, &share.reader);
-        (takes, room(sight, &held.video, assigned, share, total))
+        (takes, missing_viewers(sight, &held.video, assigned, share, total))
     };
     let Some(target) = assigned.readers.iter().filter(alive).max_by_key(fit) else { return };
     // Only those who have to go are sent where there is no room.
@@ -371,8 +372,8 @@ fn total_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned)
     sight.viewers(video).max(here)
 }
 
-/// A reader's part of a video's viewers.
-fn part(assigned: &Assigned, share: &Share, total: u64) -> u64 {
+/// Returns the number of a video's viewers that is a reader's share.
+fn viewers_of_share(assigned: &Assigned, share: &Share, total: u64) -> u64 {
     let weights: u64 = assigned.readers.iter().map(|share| u64::from(share.weight)).sum();
     if assigned.readers.len() == 1 {
         return u64::MAX;
@@ -380,16 +381,22 @@ fn part(assigned: &Assigned, share: &Share, total: u64) -> u64 {
     (total * u64::from(share.weight)).div_ceil(weights.max(1))
 }
 
-/// Viewers that a reader lacks to have its part.
-fn room(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned, share: &Share, total: u64) -> u64 {
-    part(assigned, share, total).saturating_sub(viewers_at(sight, &share.reader, video))
+/// Returns the number of viewers that a reader lacks to have its share.
+fn missing_viewers(
+    sight: &impl ClusterView,
+    video: &VideoId,
+    assigned: &Assigned,
+    share: &Share,
+    total: u64,
+) -> u64 {
+    viewers_of_share(assigned, share, total).saturating_sub(viewers_at(sight, &share.reader, video))
 }
 
 /// Viewers of a video that a reader keeps, and those above which it sheds: its part and a tenth more, or two, so that those
 /// who come and go, or went where the chance led them, do not move others; 10 and 20 more at least, below which evenness
 /// is worth nobody's reconnect.
-fn quota(assigned: &Assigned, share: &Share, total: u64) -> (u64, u64) {
-    let part = part(assigned, share, total);
+fn viewers_to_keep(assigned: &Assigned, share: &Share, total: u64) -> (u64, u64) {
+    let part = viewers_of_share(assigned, share, total);
     let slack = (part / 10).max(10);
     (part.saturating_add(slack), part.saturating_add(slack.saturating_mul(2)))
 }
@@ -401,23 +408,23 @@ pub struct Order {
     pub video: VideoId,
     /// What the one who orders takes to be in force.
     pub expected: u64,
-    /// Who is to serve it.
+    /// The readers that are to serve the video.
     pub readers: Vec<Share>,
 }
 
-/// Why an order is refused.
+/// The reason why an order is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// A later planner has taken over.
     #[error("term {highest} has begun")]
     OldTerm {
-        /// The highest term heard of.
+        /// Returns the highest term heard of.
         highest: u64,
     },
     /// Something else is in force (`None`: nothing).
     #[error("the video's epoch is {current:?}")]
     OldEpoch {
-        /// Its epoch.
+        /// The epoch of the assignment that is in force.
         current: Option<u64>,
     },
     /// Another order for the video is being carried out.
@@ -431,14 +438,14 @@ pub enum Refused {
     Full,
 }
 
-/// What a manager does for an order.
+/// A step that a manager takes to carry out an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Asks a reader to hold a video ready; its answer goes to [`Coordinator::warmed`].
     Warm {
-        /// Whom.
+        /// The reader that is asked.
         reader: ReaderId,
-        /// What.
+        /// The video that the reader is to hold ready.
         video: VideoId,
     },
     /// The compare-and-set; its outcome goes to [`Coordinator::swapped`].
@@ -464,7 +471,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// The highest term heard of.
+    /// Returns the highest term heard of.
     pub const fn term(&self) -> u64 {
         self.term
     }
@@ -501,7 +508,7 @@ impl Coordinator {
         if self.orders.contains_key(&order.video) {
             return Err(Refused::Busy);
         }
-        if self.orders.len() >= MOST_ORDERS {
+        if self.orders.len() >= MAX_ORDERS {
             return Err(Refused::Full);
         }
         let serves = |share: &Share| current.is_some_and(|current| current.share(&share.reader).is_some());

@@ -11,9 +11,9 @@ use std::time::Duration;
 use super::Time;
 
 /// How late work may be on a machine that has time: half of the time between two looks at the readers.
-pub const LATE: Duration = Duration::from_millis(250);
+pub const LATE_AFTER: Duration = Duration::from_millis(250);
 /// The score of a process that was late again and again: it waits three times as long.
-const MOST: u32 = 4;
+const MAX_SCORE: u32 = 4;
 /// The score rises once in this time: many pieces of work that are late together say no more than one.
 const RISES_AFTER: Duration = Duration::from_millis(500);
 /// The score falls by one for each time in which nothing was late: less than a silent reader is given, so that a delay
@@ -24,14 +24,14 @@ const FALLS_AFTER: Duration = Duration::from_secs(1);
 /// Nobody who was silent in that time is to blame for it.
 pub fn paused(since_last: Duration, every: Duration) -> Duration {
     let late = since_last.saturating_sub(every);
-    if late > LATE { late } else { Duration::ZERO }
+    if late > LATE_AFTER { late } else { Duration::ZERO }
 }
 
-/// See the module.
+/// How late this process itself has been lately: a score from 0 to [`MAX_SCORE`].
 #[derive(Debug, Default, Clone, Copy)]
 pub struct LocalHealth {
     score: u32,
-    /// When the score last rose or fell.
+    /// The time of the score's last change.
     changed: Time,
 }
 
@@ -39,9 +39,9 @@ impl LocalHealth {
     /// Notes that some work of this process was done `late`. `now` does not go back.
     pub fn worked(&mut self, now: Time, late: Duration) {
         let passed = now.saturating_sub(self.changed);
-        if late > LATE {
+        if late > LATE_AFTER {
             if self.score == 0 || passed >= RISES_AFTER {
-                (self.score, self.changed) = ((self.score + 1).min(MOST), now);
+                (self.score, self.changed) = ((self.score + 1).min(MAX_SCORE), now);
             }
             return;
         }
@@ -71,22 +71,22 @@ mod tests {
     fn who_is_late_again_and_again_waits_longer_and_then_as_before() {
         let (mut health, mut now) = (LocalHealth::default(), SECOND);
         assert_eq!(health.wait(3 * SECOND), 3 * SECOND);
-        health.worked(now, LATE * 2);
+        health.worked(now, LATE_AFTER * 2);
         assert_eq!(health.wait(2 * SECOND), 3 * SECOND);
-        health.worked(now, LATE * 2);
+        health.worked(now, LATE_AFTER * 2);
         assert_eq!(health.wait(2 * SECOND), 3 * SECOND, "what is late together counts once");
         for _ in 0..20 {
             now += RISES_AFTER;
-            health.worked(now, LATE * 2);
+            health.worked(now, LATE_AFTER * 2);
         }
         assert_eq!(health.wait(3 * SECOND), 9 * SECOND);
-        health.worked(now + FALLS_AFTER * MOST, Duration::ZERO);
+        health.worked(now + FALLS_AFTER * MAX_SCORE, Duration::ZERO);
         assert_eq!(health.wait(3 * SECOND), 3 * SECOND);
     }
 
     #[test]
     fn a_small_delay_is_no_pause() {
-        assert_eq!(paused(SECOND / 2 + LATE, SECOND / 2), Duration::ZERO);
+        assert_eq!(paused(SECOND / 2 + LATE_AFTER, SECOND / 2), Duration::ZERO);
         assert_eq!(paused(2 * SECOND, SECOND / 2), SECOND * 3 / 2);
     }
 

@@ -9,7 +9,7 @@ use super::Time;
 
 /// Half of the time that a viewer who was sent away may take to be counted where it went: up to 3 s until it comes back
 /// (the `retry` of a stream that ends), and a second each until that is reported and read.
-const WINDOW: Duration = Duration::from_secs(5);
+const PEAK_WINDOW: Duration = Duration::from_secs(5);
 
 /// The greatest number of the last 5 to 10 s, where it is noted every second: a maximum over two windows, as cheap to keep as two numbers.
 /// While viewers are handed over nothing is forgotten, and for 5 s after that.
@@ -29,14 +29,14 @@ impl Peak {
             return;
         }
         let passed = now.saturating_sub(self.since);
-        if passed >= WINDOW {
-            self.before = if passed < WINDOW * 2 { self.now } else { 0 };
+        if passed >= PEAK_WINDOW {
+            self.before = if passed < PEAK_WINDOW * 2 { self.now } else { 0 };
             (self.now, self.since) = (0, now);
         }
         self.now = self.now.max(number);
     }
 
-    /// The greatest that was noted lately.
+    /// Returns the greatest number that was noted lately.
     pub fn most(&self) -> u64 {
         self.now.max(self.before)
     }
@@ -68,7 +68,7 @@ mod tests {
                 let since = |window: Duration| {
                     noted.iter().filter(|(at, _)| *at + window > now).map(|it| it.1).max().unwrap_or(0)
                 };
-                prop_assert!((since(WINDOW)..=since(WINDOW * 3)).contains(&peak.most()));
+                prop_assert!((since(PEAK_WINDOW)..=since(PEAK_WINDOW * 3)).contains(&peak.most()));
             }
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{AssignmentNotice, HandOver, Time};
 use crate::VideoId;
 
-/// Times and bounds.
+/// The times and bounds that a reader agent keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// How long a manager's word is believed without asking again.
@@ -22,14 +22,14 @@ pub struct Bounds {
     pub linger: Duration,
     /// How long an order to hand over holds: some heartbeats. After that nobody vouches for its target any more.
     pub order: Duration,
-    /// Videos remembered.
+    /// The number of videos that are remembered.
     pub videos: usize,
 }
 
-/// What becomes of a viewer who comes.
+/// The decision on a viewer who comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// It is taken.
+    /// The viewer is accepted.
     Accept,
     /// Another reader has it: this address.
     Redirect(String),
@@ -47,7 +47,7 @@ pub enum Admission {
 struct Place {
     /// The highest epoch heard of.
     epoch: u64,
-    /// What was said under it, and when.
+    /// The notice that came under the epoch, and when it came.
     told: Option<(AssignmentNotice, Time)>,
     /// Held ready up to then.
     warm: Option<Time>,
@@ -58,7 +58,7 @@ struct Place {
 #[derive(Debug, Clone)]
 struct Leaving {
     order: HandOver,
-    /// When it was last said.
+    /// The time of the last order.
     said: Time,
     /// When viewers were last let go, and how many thousandths of one more may be.
     step: (Time, u64),
@@ -67,15 +67,15 @@ struct Leaving {
 /// The reader is leaving altogether.
 #[derive(Debug, Clone, Copy)]
 struct Exit {
-    /// From then on it closes whom the managers have not moved.
+    /// The time from which the reader itself closes the streams that the managers have not moved.
     from: Time,
-    /// Everybody is to be gone by then.
+    /// The time by which all viewers are to be gone.
     by: Time,
-    /// When it last let viewers go.
+    /// The time at which viewers were last sent away.
     step: Time,
 }
 
-/// See the module.
+/// The decisions of a reader about a hand-over.
 #[derive(Debug)]
 pub struct ReaderAgent {
     bounds: Bounds,

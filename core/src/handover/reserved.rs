@@ -15,9 +15,9 @@ use crate::ReaderId;
 pub const HOLDS_FOR: Duration = Duration::from_secs(5);
 /// Viewers who are expected within this time of each other are kept as one number, so that what is kept is bounded by
 /// the number of readers: at most 50 numbers each.
-const GRAIN: Duration = Duration::from_millis(100);
+const ARRIVAL_STEP: Duration = Duration::from_millis(100);
 
-/// How many viewers each reader is to expect.
+/// The viewers who are on their way to each reader.
 #[derive(Debug, Default)]
 pub struct ReservedCapacity(HashMap<ReaderId, Expected>);
 
@@ -35,12 +35,12 @@ impl ReservedCapacity {
         expected.expire(now);
         expected.count += viewers;
         match expected.given.back_mut() {
-            Some((at, last)) if now.saturating_sub(*at) < GRAIN => *last += viewers,
+            Some((at, last)) if now.saturating_sub(*at) < ARRIVAL_STEP => *last += viewers,
             _ => expected.given.push_back((now, viewers)),
         }
     }
 
-    /// Lets go of those who were expected for too long.
+    /// Forgets viewers who were expected for too long.
     pub fn expire(&mut self, now: Time) {
         self.0.retain(|_, expected| {
             expected.expire(now);
@@ -65,7 +65,7 @@ impl ReservedCapacity {
         }
     }
 
-    /// Viewers that a reader is to expect.
+    /// Returns the number of viewers on their way to a reader.
     pub fn to(&self, reader: &ReaderId) -> u64 {
         self.0.get(reader).map_or(0, |expected| expected.count)
     }

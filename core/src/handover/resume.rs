@@ -1,11 +1,11 @@
 //! Where a viewer goes on who comes back.
 
-/// Where a viewer goes on.
+/// The point at which a viewer who comes back continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
     /// The first and the last number that it misses and is told of by a gap.
     pub gap: Option<(u64, u64)>,
-    /// It is given what comes after this number.
+    /// The viewer is sent the comments after this sequence number.
     pub after: u64,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Time;
 use crate::backoff;
 
-/// How often one tries.
+/// How often and how long a viewer session tries to find a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The first wait is a random part of this, so that the viewers of a reader that died do not arrive as one.
@@ -18,23 +18,23 @@ pub struct RetryPolicy {
     pub gives_up: Duration,
 }
 
-/// What to do next.
+/// The next action of a viewer session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// At this time, ask who serves the video (what was known before now is not to be believed), and go to the
     /// `choice`-th of its readers, counted round from the best. After a failure another manager is to be asked than
     /// before: the one that was may be cut off and know of no move.
     Ask {
-        /// When.
+        /// The time of the next attempt.
         at: Time,
-        /// Which.
+        /// The number of the reader to choose, in the order of the route.
         choice: u32,
     },
     /// Looked for long enough: the client is to come back by itself.
     GiveUp,
 }
 
-/// See the module.
+/// The decisions of a gateway about one viewer's stream.
 #[derive(Debug, Clone)]
 pub struct ViewerSession {
     patience: RetryPolicy,
@@ -43,9 +43,9 @@ pub struct ViewerSession {
     greeted: bool,
     /// Attempts in a row that came to nothing.
     failures: u32,
-    /// Since when there is no good stream.
+    /// The time since which the viewer has no good stream.
     lost: Time,
-    /// Since when there is a stream.
+    /// The time since which a stream is open; `None`: there is none.
     open: Option<Time>,
 }
 
@@ -67,12 +67,12 @@ impl ViewerSession {
         self.greeted && self.last_id.is_empty()
     }
 
-    /// A reader's stream has begun.
+    /// Notes that a reader's stream has begun.
     pub const fn opened(&mut self, now: Time) {
         self.open = Some(now);
     }
 
-    /// A reader greets. Answers whether the client is to have the greeting: the first one only.
+    /// A reader greets. Returns whether the client is to have the greeting: the first one only.
     pub const fn greeted(&mut self) -> bool {
         !std::mem::replace(&mut self.greeted, true)
     }

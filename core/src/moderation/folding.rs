@@ -36,7 +36,7 @@ impl Folded {
 
     fn by(original: &str, letters: fn(char, &mut dyn FnMut(char))) -> Self {
         let mut folded = Self::default();
-        let all = decomposed(original);
+        let all = decompose(original);
         for (at, (origin, c)) in all.iter().enumerate() {
             let is_letter =
                 |at: Option<usize>| at.and_then(|at| all.get(at)).is_some_and(|(_, c)| c.is_alphanumeric());
@@ -45,7 +45,7 @@ impl Folded {
                 if !folded.text.is_empty() && !folded.text.ends_with(' ') {
                     folded.push(*origin, ' ');
                 }
-            } else if let Some(letter) = sign(*c, before, after) {
+            } else if let Some(letter) = letter_of_sign(*c, before, after) {
                 folded.push(*origin, letter);
             } else {
                 letters(*c, &mut |letter| folded.push(*origin, letter));
@@ -79,7 +79,7 @@ impl Folded {
 
 /// The characters that a text is made of, each with the place of the character that it is a part of, accents in canonical
 /// order; without what is not seen.
-fn decomposed(original: &str) -> Vec<(usize, char)> {
+fn decompose(original: &str) -> Vec<(usize, char)> {
     let mut all: Vec<(usize, char)> = Vec::with_capacity(original.len());
     for (origin, c) in original.chars().enumerate() {
         decompose_compatible(c, |part| all.push((origin, part)));
@@ -96,7 +96,7 @@ fn decomposed(original: &str) -> Vec<(usize, char)> {
 }
 
 /// The letter that a sign stands for, where there are letters around it: at an end it is a sign.
-const fn sign(c: char, before: bool, after: bool) -> Option<char> {
+const fn letter_of_sign(c: char, before: bool, after: bool) -> Option<char> {
     match c {
         '!' | '|' if before && after => Some('l'),
         '@' if before && after => Some('a'),

@@ -9,12 +9,12 @@ use super::rules::key;
 use super::{Changed, Restriction, RuleChange, Scope};
 use crate::Millis;
 
-/// What a revocation says.
+/// A revocation of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Revocation {
-    /// When it was said.
+    /// The time of the revocation.
     at: Millis,
-    /// Until when it is remembered; absent: for good.
+    /// The time until which the revocation is kept; absent: it is kept for good.
     until: Option<Millis>,
 }
 
@@ -31,7 +31,7 @@ impl Revocations {
         self.revision
     }
 
-    /// How many there are.
+    /// Returns the number of revocations.
     pub fn len(&self) -> usize {
         self.by_key.len()
     }

@@ -14,9 +14,9 @@ use crate::{Millis, UserId};
 /// Something that must not happen again for a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// By which rule.
+    /// The rule that makes the claim.
     pub rule: RuleName,
-    /// Where that is in force.
+    /// The scope in which the rule is in force.
     pub scope: Scope,
     /// For how long, in milliseconds.
     pub for_ms: Millis,
@@ -68,7 +68,7 @@ fn key(rule: RuleName, scope: &str, parts: &[&str]) -> u128 {
 pub struct Spacing {
     most: usize,
     until: HashMap<u128, Millis>,
-    /// The same by time.
+    /// The claims in the order of the times at which they end.
     order: BTreeSet<(Millis, u128)>,
 }
 
@@ -116,12 +116,12 @@ impl Spacing {
         }
     }
 
-    /// How many are remembered.
+    /// Returns the number of claims that are remembered.
     pub fn len(&self) -> usize {
         self.until.len()
     }
 
-    /// Whether none is.
+    /// Whether no claim is remembered.
     pub fn is_empty(&self) -> bool {
         self.until.is_empty()
     }

@@ -1,4 +1,4 @@
-//! What the planner answers.
+//! The result of the planner: orders, reasons, and what stood in the way.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ pub struct Plan {
     /// At most one a video, in the order in which they are to be carried out: viewers without a reader, drains, splits,
     /// joins, then what balance asks for, most urgent first.
     pub orders: Vec<Order>,
-    /// How the viewers lie now.
+    /// The balance of the viewers before the plan.
     pub before: Balance,
     /// How they lie once the orders are carried out.
     pub after: Balance,
@@ -43,7 +43,7 @@ pub struct Order {
     pub to: Vec<Part>,
     /// Viewers that leave a reader.
     pub moved: u64,
-    /// Why.
+    /// The reason of the order.
     pub why: Why,
 }
 
@@ -55,15 +55,15 @@ pub enum Kind {
     Place,
     /// Away from a reader that is to be emptied.
     Drain,
-    /// Onto more readers.
+    /// The video gets more readers.
     Split,
-    /// Onto fewer readers.
+    /// The video gets fewer readers.
     Join,
-    /// From one reader to another.
+    /// The video moves from one reader to another.
     Move,
     /// One of two videos that change places, because neither could move alone.
     Swap,
-    /// The same readers with other shares.
+    /// The same readers get other shares of the video.
     Reshare,
 }
 
@@ -93,7 +93,7 @@ pub enum Why {
     },
     /// A reader is to be emptied.
     Emptying {
-        /// That reader.
+        /// The position of that reader in the situation.
         reader: usize,
         /// Viewers it had when the plan began.
         load: u64,
@@ -102,51 +102,51 @@ pub enum Why {
     Hot {
         /// The reader with the most of them.
         reader: usize,
-        /// How many those are.
+        /// The number of those viewers.
         viewers: u64,
-        /// How many one reader may have.
+        /// The number of viewers of a video that one reader may have.
         limit: u64,
         /// Whether the limit is the reader's fair share with the tolerance (and not the one set for hot videos).
         by_share: bool,
     },
     /// It has cooled: fewer readers will do.
     Cooled {
-        /// All its viewers.
+        /// All viewers of the video.
         viewers: u64,
         /// It is drawn onto one reader fewer at or below this.
         below: u64,
     },
     /// A reader has more than its fair share and the tolerance, or more than it can hold.
     Over {
-        /// That reader.
+        /// The position of that reader in the situation.
         reader: usize,
         /// Viewers it had when this was decided.
         load: u64,
-        /// Its fair share.
+        /// The reader's fair share of all viewers.
         fair: u64,
-        /// What it may have.
+        /// The greatest number of viewers within the tolerance.
         most: u64,
     },
     /// A reader has less than its fair share without the tolerance.
     Under {
-        /// That reader.
+        /// The position of that reader in the situation.
         reader: usize,
         /// Viewers it had when this was decided.
         load: u64,
-        /// Its fair share.
+        /// The reader's fair share of all viewers.
         fair: u64,
-        /// What it should have at least.
+        /// The least number of viewers within the tolerance.
         least: u64,
     },
     /// As the reason beside it, in exchange for another video.
     Exchange {
-        /// The other video.
+        /// The position of the video that is exchanged for it.
         with: usize,
         /// The overloaded or underloaded reader.
         reader: usize,
         /// Viewers it had when this was decided.
         load: u64,
-        /// Its fair share.
+        /// The reader's fair share of all viewers.
         fair: u64,
     },
 }
@@ -166,7 +166,7 @@ pub struct Balance {
     pub outside: usize,
     /// The fullest open reader's load over its fair share, in millionths; 0 without viewers or readers.
     pub max_over_mean: u64,
-    /// The same of the emptiest.
+    /// The emptiest open reader's load over its fair share, in millionths; 0 without viewers or readers.
     pub min_over_mean: u64,
     /// Viewers above fair shares, summed: the least that has to move for perfect balance.
     pub excess: u64,
@@ -174,7 +174,7 @@ pub struct Balance {
     pub max_utilisation: u64,
 }
 
-/// What kept a plan from doing more.
+/// The limit that kept a plan from doing more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Bound {
@@ -182,7 +182,7 @@ pub enum Bound {
     Budget,
     /// The readers' capacity.
     Capacity,
-    /// Nobody is open.
+    /// No reader is open.
     NoOpenReader,
     /// Videos at rest after a change, or still moving.
     Rest,
@@ -197,20 +197,20 @@ pub enum Bound {
 /// Something wanted that is not in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
-    /// What would have been done.
+    /// The kind of change that would have been made.
     pub kind: Kind,
     /// The video, where it is about one.
     pub video: Option<usize>,
     /// The reader, where it is about one.
     pub reader: Option<usize>,
-    /// Viewers concerned.
+    /// The number of viewers concerned.
     pub viewers: u64,
-    /// What stood in the way.
+    /// The limit that stood in the way.
     pub because: Bound,
 }
 
 impl Order {
-    /// The reason in words and numbers.
+    /// Describes the reason in words and numbers.
     pub fn explain(&self, situation: &Situation) -> String {
         let reader = |at: &usize| situation.readers[*at].id.as_str();
         match &self.why {
@@ -247,7 +247,7 @@ impl Order {
 }
 
 impl Rejected {
-    /// What was not done and why, in words and numbers.
+    /// Describes what was not done and why, in words and numbers.
     pub fn explain(&self, situation: &Situation) -> String {
         let video = self.video.map(|at| format!(" of video {}", situation.videos[at].id)).unwrap_or_default();
         let reader =

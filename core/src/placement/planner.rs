@@ -23,7 +23,7 @@ use model::Model;
 /// they end by themselves, in nearly all cases after two or three; the bound is there because a plan has to end.
 const MAX_PASSES: usize = 64;
 
-/// What to change, and why.
+/// Returns what to change, and why.
 ///
 /// Pure and deterministic: the same situation and limits give the same plan. With enough budget, planning on the
 /// situation that a plan leads to gives a plan without orders. No order adds viewers to a reader that is not open, or
@@ -35,12 +35,12 @@ pub fn plan(situation: &Situation, limits: &Limits) -> Plan {
         let changed = model.changes;
         model.bounds.clear();
         model.rejected.clear();
-        pass(&mut model);
+        plan_once(&mut model);
         if model.changes == changed {
             break;
         }
     }
-    let orders = orders::of(&model);
+    let orders = orders::orders_of(&model);
     let mut rejected = std::mem::take(&mut model.rejected);
     rejected.sort_by_key(|rejected| (std::cmp::Reverse(rejected.viewers), rejected.video, rejected.reader));
     rejected.truncate(Plan::MAX_REJECTED);
@@ -48,15 +48,15 @@ pub fn plan(situation: &Situation, limits: &Limits) -> Plan {
     Plan { orders, before, after: model.balance(), moved, bound_by: model.bounds, rejected }
 }
 
-fn pass(model: &mut Model) {
-    safety::place(model);
-    let covered = safety::drain(model);
+fn plan_once(model: &mut Model) {
+    safety::place_unserved(model);
+    let covered = safety::drain_readers(model);
     if !model.limits.rebalance {
-        model.bound(Bound::SafetyOnly);
+        model.note_bound(Bound::SafetyOnly);
     } else if covered {
         // Drains come first: what they still wait for is not spent on anything else.
-        heat::split(model);
-        heat::join(model);
+        heat::split_hot_videos(model);
+        heat::join_cooled_videos(model);
         balance::balance(model);
     }
 }

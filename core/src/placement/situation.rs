@@ -15,7 +15,7 @@ pub const WHOLE: u32 = 1_000_000;
 /// Everything a plan is made from; the same situation and limits give the same plan, always and everywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Situation {
-    /// When this was so.
+    /// The time of the situation.
     pub now: Millis,
     /// Every reader that lives. A dead one is left out, together with the parts of videos it held.
     pub readers: Vec<Reader>,
@@ -23,18 +23,18 @@ pub struct Situation {
     pub videos: Vec<Video>,
 }
 
-/// A reader.
+/// A reader, as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reader {
     /// Its name.
     pub id: ReaderId,
     /// Viewers it can hold; 0 counts as 1. Readers carry viewers in proportion to it.
     pub capacity: u64,
-    /// What it may be asked.
+    /// Whether the reader takes viewers.
     pub standing: ReaderAvailability,
 }
 
-/// What a reader may be asked.
+/// Whether a reader takes viewers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReaderAvailability {
@@ -46,7 +46,7 @@ pub enum ReaderAvailability {
     Draining,
 }
 
-/// A video.
+/// A video, as the planner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Video {
     /// Its name.
@@ -63,7 +63,7 @@ pub struct Video {
     pub parts: Vec<Part>,
 }
 
-/// What one reader has of a video.
+/// One reader's part of a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Part {
     /// The reader's position in [`Situation::readers`].
@@ -74,7 +74,7 @@ pub struct Part {
     pub share: u32,
 }
 
-/// What a plan keeps to.
+/// The limits that a plan keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// A video with more viewers than this on one reader is spread over several.

@@ -20,7 +20,7 @@ pub const MAX_VIEWERS: u64 = 10_000_000;
 const USUAL_CAPACITY: u64 = 20_000;
 const MINUTE_MS: Millis = 60_000;
 
-/// What is to be different.
+/// The changes to a situation that a forecast is made for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// How many readers take viewers, 1 to [`MAX_READERS`]; `None`: as many as there are.
@@ -29,14 +29,14 @@ pub struct Changes {
     pub viewers: Vec<(VideoId, u64)>,
 }
 
-/// What the planner would do.
+/// The plans that would be made, and where they lead.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forecast {
     /// The situation that the first plan is made for. Every plan's positions of readers and videos are those in it.
     pub from: Situation,
     /// The plans, one a minute. One without orders may stand before others: videos rest after a change.
     pub plans: Vec<Plan>,
-    /// What the last plan leads to.
+    /// The situation after the last plan.
     pub to: Situation,
     /// Whether nothing was left to be done, before [`MAX_MINUTES`] were over.
     pub settled: bool,
@@ -46,10 +46,10 @@ pub struct Forecast {
 pub fn what_if(situation: Situation, limits: &Limits, changes: &Changes) -> Forecast {
     let mut from = situation;
     for (video, viewers) in &changes.viewers {
-        come(&mut from, video, *viewers);
+        add_viewers(&mut from, video, *viewers);
     }
     if let Some(readers) = changes.readers {
-        resize(&mut from, readers.clamp(1, MAX_READERS));
+        set_reader_count(&mut from, readers.clamp(1, MAX_READERS));
     }
     let from = from.sorted();
     let mut to = from.clone();
@@ -69,7 +69,7 @@ pub fn what_if(situation: Situation, limits: &Limits, changes: &Changes) -> Fore
 }
 
 /// Viewers come to a video: to its readers by their shares, or they wait where it has none.
-fn come(situation: &mut Situation, id: &VideoId, viewers: u64) {
+fn add_viewers(situation: &mut Situation, id: &VideoId, viewers: u64) {
     let known = situation.videos.iter().position(|video| video.id == *id);
     let at = known.unwrap_or_else(|| {
         situation.videos.push(Video {
@@ -98,7 +98,7 @@ fn come(situation: &mut Situation, id: &VideoId, viewers: u64) {
 }
 
 /// New readers hold as much as the middle one of those that are open; the last ones by their names are emptied.
-fn resize(situation: &mut Situation, wanted: usize) {
+fn set_reader_count(situation: &mut Situation, wanted: usize) {
     let mut open: Vec<usize> = (0..situation.readers.len())
         .filter(|at| situation.readers[*at].standing == ReaderAvailability::Open)
         .collect();

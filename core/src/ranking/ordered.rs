@@ -7,12 +7,12 @@
 
 use std::cmp::Ordering;
 
-/// No node.
-const NONE: u32 = u32::MAX;
+/// The index that stands for no node.
+const NO_NODE: u32 = u32::MAX;
 /// The larger side is at most this many times as large as the smaller one.
-const DELTA: u32 = 3;
+const MAX_SIDE_RATIO: u32 = 3;
 /// A single rotation balances a side whose inner part is less than this many times as large as its outer part.
-const RATIO: u32 = 2;
+const SINGLE_ROTATION_RATIO: u32 = 2;
 
 #[derive(Debug, Clone)]
 struct Node<K> {
@@ -23,7 +23,7 @@ struct Node<K> {
     right: u32,
 }
 
-/// See the module. Holds fewer than `u32::MAX` keys.
+/// An ordered set that finds the rank of a key. It holds fewer than `u32::MAX` keys.
 #[derive(Debug, Clone)]
 pub(super) struct OrderedSet<K> {
     nodes: Vec<Node<K>>,
@@ -33,7 +33,7 @@ pub(super) struct OrderedSet<K> {
 
 impl<K> Default for OrderedSet<K> {
     fn default() -> Self {
-        Self { nodes: Vec::new(), free: Vec::new(), root: NONE }
+        Self { nodes: Vec::new(), free: Vec::new(), root: NO_NODE }
     }
 }
 
@@ -45,18 +45,18 @@ impl<K: Ord> OrderedSet<K> {
 
     /// Puts a key in.
     pub(super) fn insert(&mut self, key: K) {
-        self.root = self.inserted(self.root, key);
+        self.root = self.insert_below(self.root, key);
     }
 
     /// Takes a key out, if it is there.
     pub(super) fn remove(&mut self, key: &K) {
-        self.root = self.removed(self.root, key);
+        self.root = self.remove_below(self.root, key);
     }
 
     /// How many keys are greater than this one, which need not be there.
     pub(super) fn above(&self, key: &K) -> usize {
         let (mut at, mut above) = (self.root, 0);
-        while at != NONE {
+        while at != NO_NODE {
             let node = self.node(at);
             match key.cmp(self.key(at)) {
                 Ordering::Less => {
@@ -74,7 +74,7 @@ impl<K: Ord> OrderedSet<K> {
     pub(super) fn descending(&self, skip: usize) -> Descending<'_, K> {
         let mut path = Vec::new();
         let (mut at, mut skip) = (self.root, skip);
-        while at != NONE {
+        while at != NO_NODE {
             let node = self.node(at);
             let above = self.size(node.right) as usize;
             if skip > above {
@@ -104,23 +104,23 @@ impl<K: Ord> OrderedSet<K> {
     }
 
     fn size(&self, at: u32) -> u32 {
-        if at == NONE { 0 } else { self.node(at).size }
+        if at == NO_NODE { 0 } else { self.node(at).size }
     }
 
-    fn inserted(&mut self, at: u32, key: K) -> u32 {
-        if at == NONE {
+    fn insert_below(&mut self, at: u32, key: K) -> u32 {
+        if at == NO_NODE {
             return self.leaf(key);
         }
         match key.cmp(self.key(at)) {
             Ordering::Equal => return at,
-            Ordering::Less => self.node_mut(at).left = self.inserted(self.node(at).left, key),
-            Ordering::Greater => self.node_mut(at).right = self.inserted(self.node(at).right, key),
+            Ordering::Less => self.node_mut(at).left = self.insert_below(self.node(at).left, key),
+            Ordering::Greater => self.node_mut(at).right = self.insert_below(self.node(at).right, key),
         }
-        self.balanced(at)
+        self.rebalance(at)
     }
 
     fn leaf(&mut self, key: K) -> u32 {
-        let node = Node { key: Some(key), size: 1, left: NONE, right: NONE };
+        let node = Node { key: Some(key), size: 1, left: NO_NODE, right: NO_NODE };
         if let Some(at) = self.free.pop() {
             *self.node_mut(at) = node;
             return at;
@@ -129,26 +129,26 @@ impl<K: Ord> OrderedSet<K> {
         u32::try_from(self.nodes.len() - 1).expect("no board has four thousand million videos")
     }
 
-    fn removed(&mut self, at: u32, key: &K) -> u32 {
-        if at == NONE {
-            return NONE;
+    fn remove_below(&mut self, at: u32, key: &K) -> u32 {
+        if at == NO_NODE {
+            return NO_NODE;
         }
         match key.cmp(self.key(at)) {
-            Ordering::Less => self.node_mut(at).left = self.removed(self.node(at).left, key),
-            Ordering::Greater => self.node_mut(at).right = self.removed(self.node(at).right, key),
+            Ordering::Less => self.node_mut(at).left = self.remove_below(self.node(at).left, key),
+            Ordering::Greater => self.node_mut(at).right = self.remove_below(self.node(at).right, key),
             Ordering::Equal => {
                 let Node { left, right, .. } = *self.node(at);
                 self.node_mut(at).key = None;
                 self.free.push(at);
-                return self.joined(left, right);
+                return self.join_sides(left, right);
             }
         }
-        self.balanced(at)
+        self.rebalance(at)
     }
 
     /// Two sides whose parent is gone: the nearest key of the larger one takes its place.
-    fn joined(&mut self, left: u32, right: u32) -> u32 {
-        if left == NONE || right == NONE {
+    fn join_sides(&mut self, left: u32, right: u32) -> u32 {
+        if left == NO_NODE || right == NO_NODE {
             return left.min(right);
         }
         let (top, left, right) = if self.size(left) > self.size(right) {
@@ -160,47 +160,47 @@ impl<K: Ord> OrderedSet<K> {
         };
         let node = self.node_mut(top);
         (node.left, node.right) = (left, right);
-        self.balanced(top)
+        self.rebalance(top)
     }
 
     fn without_greatest(&mut self, at: u32) -> (u32, u32) {
         let right = self.node(at).right;
-        if right == NONE {
+        if right == NO_NODE {
             return (at, self.node(at).left);
         }
         let (greatest, rest) = self.without_greatest(right);
         self.node_mut(at).right = rest;
-        (greatest, self.balanced(at))
+        (greatest, self.rebalance(at))
     }
 
     fn without_least(&mut self, at: u32) -> (u32, u32) {
         let left = self.node(at).left;
-        if left == NONE {
+        if left == NO_NODE {
             return (at, self.node(at).right);
         }
         let (least, rest) = self.without_least(left);
         self.node_mut(at).left = rest;
-        (least, self.balanced(at))
+        (least, self.rebalance(at))
     }
 
-    /// Notes the size of a node of which one side has changed by one key, and balances it. Answers what stands there now.
-    fn balanced(&mut self, at: u32) -> u32 {
+    /// Notes the size of a node of which one side has changed by one key, and balances it. Returns what stands there now.
+    fn rebalance(&mut self, at: u32) -> u32 {
         let Node { left, right, .. } = *self.node(at);
         let (less, more) = (self.size(left), self.size(right));
         self.node_mut(at).size = less + more + 1;
         if less + more <= 1 {
             return at;
         }
-        if more > DELTA * less {
+        if more > MAX_SIDE_RATIO * less {
             let Node { left: inner, right: outer, .. } = *self.node(right);
-            if self.size(inner) >= RATIO * self.size(outer) {
+            if self.size(inner) >= SINGLE_ROTATION_RATIO * self.size(outer) {
                 self.node_mut(at).right = self.turned_right(right);
             }
             return self.turned_left(at);
         }
-        if less > DELTA * more {
+        if less > MAX_SIDE_RATIO * more {
             let Node { left: outer, right: inner, .. } = *self.node(left);
-            if self.size(inner) >= RATIO * self.size(outer) {
+            if self.size(inner) >= SINGLE_ROTATION_RATIO * self.size(outer) {
                 self.node_mut(at).left = self.turned_left(left);
             }
             return self.turned_right(at);
@@ -213,8 +213,8 @@ impl<K: Ord> OrderedSet<K> {
         let up = self.node(at).right;
         self.node_mut(at).right = self.node(up).left;
         self.node_mut(up).left = at;
-        self.measure(at);
-        self.measure(up);
+        self.update_size(at);
+        self.update_size(up);
         up
     }
 
@@ -223,12 +223,12 @@ impl<K: Ord> OrderedSet<K> {
         let up = self.node(at).left;
         self.node_mut(at).left = self.node(up).right;
         self.node_mut(up).right = at;
-        self.measure(at);
-        self.measure(up);
+        self.update_size(at);
+        self.update_size(up);
         up
     }
 
-    fn measure(&mut self, at: u32) {
+    fn update_size(&mut self, at: u32) {
         let Node { left, right, .. } = *self.node(at);
         self.node_mut(at).size = self.size(left) + self.size(right) + 1;
     }
@@ -247,7 +247,7 @@ impl<'a, K: Ord> Iterator for Descending<'a, K> {
     fn next(&mut self) -> Option<&'a K> {
         let at = self.path.pop()?;
         let mut below = self.set.node(at).left;
-        while below != NONE {
+        while below != NO_NODE {
             self.path.push(below);
             below = self.set.node(below).right;
         }
@@ -263,15 +263,18 @@ mod tests {
 
     use super::*;
 
-    /// Checks sizes and balance; answers the depth.
+    /// Checks sizes and balance; returns the depth.
     fn check(set: &OrderedSet<u16>, at: u32) -> u32 {
-        if at == NONE {
+        if at == NO_NODE {
             return 0;
         }
         let Node { left, right, size, .. } = *set.node(at);
         let (less, more) = (set.size(left), set.size(right));
         assert_eq!(size, less + more + 1);
-        assert!(less + more <= 1 || (less <= DELTA * more && more <= DELTA * less), "{less} {more}");
+        assert!(
+            less + more <= 1 || (less <= MAX_SIDE_RATIO * more && more <= MAX_SIDE_RATIO * less),
+            "{less} {more}"
+        );
         check(set, left).max(check(set, right)) + 1
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Inputs, Policy, Report};
 
-/// What the reports come to.
+/// The demand by all reports together.
 pub(super) struct Seen {
     /// Viewers: the greatest fresh report on each reader, or the latest one where none is fresh.
     pub viewers: u64,
@@ -23,7 +23,7 @@ impl Seen {
     }
 }
 
-pub(super) fn see(inputs: &Inputs, policy: &Policy) -> Seen {
+pub(super) fn sum_reports(inputs: &Inputs, policy: &Policy) -> Seen {
     let mut of: BTreeMap<&str, Vec<&Report>> =
         inputs.readers.iter().map(|id| (id.as_str(), Vec::new())).collect();
     for report in &inputs.reports {

@@ -4,38 +4,38 @@ use std::fmt::{Arguments, Write};
 
 use super::{Bound, Decision};
 
-fn written(words: &mut String, more: Arguments<'_>) {
+fn append_words(words: &mut String, more: Arguments<'_>) {
     words.write_fmt(more).expect("a string takes everything");
 }
 
 impl Decision {
-    /// The decision in words and numbers.
+    /// Describes the decision in words and numbers.
     pub fn explain(&self) -> String {
         let mut words = format!(
             "{} readers: {} viewers ask for {} ({} of {} readers have fresh reports",
             self.desired, self.viewers, self.raw, self.fresh, self.readers
         );
         if self.expected > self.viewers {
-            written(
+            append_words(
                 &mut words,
                 format_args!("; rising by {} a minute, {} expected", self.rise_per_minute, self.expected),
             );
         }
         words += ")";
         for (number, because) in &self.rejected {
-            written(&mut words, format_args!("; not {number}: {}", because.words()));
+            append_words(&mut words, format_args!("; not {number}: {}", because.words()));
         }
         for bound in
             self.bound_by.iter().filter(|bound| self.rejected.iter().all(|rejected| rejected.1 != **bound))
         {
-            written(&mut words, format_args!("; {}", bound.words()));
+            append_words(&mut words, format_args!("; {}", bound.words()));
         }
         words
     }
 }
 
 impl Bound {
-    /// In words.
+    /// Returns the limit in words.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Min => "fewer than the least there may be",

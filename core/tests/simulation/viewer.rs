@@ -19,7 +19,7 @@ const PATIENCE: RetryPolicy = RetryPolicy {
 const SILENCE: Ms = 5_000;
 /// Sent on so often in a row, a direct viewer asks a manager instead: readers that do not agree will have been told by
 /// then.
-const MOST_HOPS: u32 = 2;
+const MAX_HOPS: u32 = 2;
 const ROUTE_WITHIN: Ms = 800;
 /// A host that is dead is not waited for as long as a reader that may have to ask and to fetch.
 const CONNECT_WITHIN: Ms = 1_000;
@@ -178,7 +178,7 @@ impl Viewer {
         // A gateway does not follow readers' redirects: it asks a manager.
         if let Lost::Redirected(reader) = why
             && self.direct
-            && self.hops < MOST_HOPS
+            && self.hops < MAX_HOPS
         {
             self.hops += 1;
             return self.dial(net, reader, None);

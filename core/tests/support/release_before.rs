@@ -12,7 +12,7 @@ pub enum Treatment {
     /// It stops before it, until a consumer of a later release goes on.
     Waits,
     /// It puts it aside: what the record says is lost.
-    Buries,
+    DeadLetters,
 }
 
 const FORMAT: u64 = 1;
@@ -76,5 +76,5 @@ pub fn treatment(record: &Value) -> Treatment {
     } else {
         record["type"].as_str().is_some_and(|kind| KINDS.contains(&kind))
     };
-    if is_known { Treatment::Counts } else { Treatment::Buries }
+    if is_known { Treatment::Counts } else { Treatment::DeadLetters }
 }

@@ -52,12 +52,12 @@ pub struct Window {
     #[schemars(length(max = 5), regex(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
     pub to: String,
     /// Whose clocks, such as Europe/Berlin.
-    #[serde(default = "utc")]
+    #[serde(default = "default_time_zone")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
 }
 
-fn utc() -> String {
+fn default_time_zone() -> String {
     "UTC".to_owned()
 }
 

@@ -13,7 +13,7 @@ use crate::build::names;
 use crate::crd::{LastDecision, RankingCluster, ReadersStatus};
 
 /// How wide text is before it is wrapped.
-const WIDTH: usize = 96;
+const TEXT_WIDTH: usize = 96;
 
 /// A reader as Kubernetes has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Deployed {
     pub ready: bool,
     /// Why it is being emptied, where it is.
     pub drain: Option<String>,
-    /// Since when it is.
+    /// When the drain began.
     pub since: Option<Timestamp>,
 }
 
@@ -107,7 +107,7 @@ fn conditions(out: &mut String, cluster: &RankingCluster, now: Timestamp) {
         table.row([condition.type_.clone(), condition.status.clone(), condition.reason.clone(), age]);
         if !condition.message.is_empty() {
             let indent = "    ";
-            let text = wrapped(&format!("{}: {}", condition.type_, condition.message), indent, WIDTH);
+            let text = wrapped(&format!("{}: {}", condition.type_, condition.message), indent, TEXT_WIDTH);
             let _ = writeln!(said, "  {text}");
         }
     }
@@ -176,14 +176,14 @@ fn table(
     }
     match load {
         Err(why) => {
-            let text = wrapped(&format!("no manager could be asked: {why}"), "  ", WIDTH);
+            let text = wrapped(&format!("no manager could be asked: {why}"), "  ", TEXT_WIDTH);
             let _ = writeln!(out, "  {text}");
         }
         Ok(load) => standing(out, load),
     }
 }
 
-/// What is particular about a reader.
+/// The notes on a reader for the table: its drain, its cordon, and viewers who missed something.
 fn note(made: Option<&Deployed>, seen: Option<&ReaderState>, now: Timestamp) -> String {
     let mut notes = Vec::new();
     if let Some(why) = made.and_then(|reader| reader.drain.as_ref()) {
@@ -230,7 +230,7 @@ fn decision(out: &mut String, last: &LastDecision, now: Timestamp) {
     let _ = writeln!(out, "  {}{when}  ({})", last.action, last.id);
     let mut line = |label: &str, text: &str| {
         let indent = " ".repeat(14);
-        let text = wrapped(text, &indent, WIDTH - 14);
+        let text = wrapped(text, &indent, TEXT_WIDTH - 14);
         let _ = writeln!(out, "  {label:<10}  {text}");
     };
     line("why", &last.reason);

@@ -23,13 +23,13 @@ use crate::crd::RankingCluster;
 use crate::run::tokens;
 
 /// Objects asked for at a time.
-const PAGE: u32 = 500;
+const PAGE_OBJECTS: u32 = 500;
 /// How long the API server may take to be reached.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a manager may take to answer: one that cannot be reached keeps the API server's proxy waiting.
-const ANSWER: Duration = Duration::from_secs(10);
+const MANAGER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pages of one kind: a report of a namespace with more events than this has the first ones of them.
-const PAGES: usize = 20;
+const MAX_PAGES: usize = 20;
 
 /// A way to an API server.
 pub struct Reach {
@@ -50,7 +50,7 @@ impl Reach {
             None => Config::infer().await?,
         };
         let namespace = target.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        config.connect_timeout = Some(CONNECT);
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
         Ok(Self { client: Client::try_from(config)?, namespace })
     }
 
@@ -61,7 +61,7 @@ impl Reach {
             let name = name_of(argument)?;
             return api.get(name).await.with_context(|| format!("{}/{name}", self.namespace));
         }
-        let mut all = api.list(&ListParams::default().limit(PAGE)).await?.items;
+        let mut all = api.list(&ListParams::default().limit(PAGE_OBJECTS)).await?.items;
         let names: Vec<&str> = all.iter().map(RankingCluster::name).collect();
         match names.len() {
             0 => bail!("there is no RankingCluster in namespace {}", self.namespace),
@@ -105,17 +105,17 @@ impl Reach {
         // The API server takes `Authorization` for its own.
         let (account, audience) =
             (names::cli(cluster.name()), names::audience(cluster.name(), cluster.namespace()));
-        let token = tokens::request(&self.client, cluster.namespace(), &account, &audience).await?;
+        let token = tokens::request_token(&self.client, cluster.namespace(), &account, &audience).await?;
         let request =
             http::Request::get(path).header(BEHIND_A_PROXY, format!("Bearer {token}")).body(Vec::new())?;
         let way = format!("service {service} through the API server's proxy");
-        match timeout(ANSWER, self.client.request_text(request)).await {
+        match timeout(MANAGER_TIMEOUT, self.client.request_text(request)).await {
             Ok(Ok(text)) => Ok(text),
             Ok(Err(kube::Error::Api(status))) if !status.message.is_empty() => {
                 bail!("{way}: {}", status.message)
             }
             Ok(Err(error)) => Err(error).context(way),
-            Err(_) => bail!("{way}: no answer within {} s", ANSWER.as_secs()),
+            Err(_) => bail!("{way}: no answer within {} s", MANAGER_TIMEOUT.as_secs()),
         }
     }
 
@@ -220,9 +220,9 @@ impl Reach {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, kind),
             None => Api::all_with(self.client.clone(), kind),
         };
-        let mut asked = ListParams { label_selector: labels, ..ListParams::default() }.limit(PAGE);
+        let mut asked = ListParams { label_selector: labels, ..ListParams::default() }.limit(PAGE_OBJECTS);
         let mut found = Vec::new();
-        for _ in 0..PAGES {
+        for _ in 0..MAX_PAGES {
             let page = api.list(&asked).await?;
             found.extend(page.items.iter().filter_map(|object| serde_json::to_value(object).ok()));
             match page.metadata.continue_ {

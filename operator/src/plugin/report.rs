@@ -5,7 +5,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// What was read.
+/// Everything that was read from the API server and the managers for a report.
 #[derive(Debug, Clone, Default)]
 pub struct Gathered {
     /// When, by whom, of which Kubernetes.
@@ -16,7 +16,7 @@ pub struct Gathered {
     pub cluster: Value,
     /// What a manager says.
     pub load: Option<Value>,
-    /// What was made from the resource, by kind.
+    /// The objects that were made from the resource, by kind.
     pub objects: Vec<(String, Vec<Value>)>,
     /// The pods of the cluster.
     pub pods: Vec<Value>,
@@ -139,9 +139,10 @@ fn strip(value: &mut Value) {
 
 /// A literal stays only where its name says that it is none of the secret kinds.
 fn strip_variable(variable: &mut Value) {
-    const TELLING: [&str; 8] = ["TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY", "CREDENTIAL", "AUTH", "DSN"];
+    const SECRET_NAME_PARTS: [&str; 8] =
+        ["TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY", "CREDENTIAL", "AUTH", "DSN"];
     let name = variable["name"].as_str().unwrap_or_default().to_ascii_uppercase();
-    if TELLING.iter().any(|word| name.contains(word)) && variable.get("value").is_some() {
+    if SECRET_NAME_PARTS.iter().any(|word| name.contains(word)) && variable.get("value").is_some() {
         variable["value"] = json!(REMOVED);
     }
 }

@@ -35,7 +35,7 @@ pub struct Breach {
     pub needs: Level,
     /// The field, below the pod.
     pub field: String,
-    /// What it is.
+    /// The setting that is refused, in words.
     pub what: String,
 }
 

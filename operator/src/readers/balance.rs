@@ -20,9 +20,9 @@ use super::view::View;
 /// How often it plans: a few times within the rest that an assignment has after a change.
 const PLAN_EVERY_MS: Millis = 5_000;
 /// How old the assignments may be that a plan is made from.
-const FRESH_MS: Millis = 5_000;
+const MAX_LOAD_AGE_MS: Millis = 5_000;
 /// Orders given at once: the rest is planned again from what these led to.
-const MOST_ORDERS: usize = 1_000;
+const MAX_ORDERS_A_ROUND: usize = 1_000;
 
 /// What a look came to.
 #[derive(Debug, Default)]
@@ -49,7 +49,8 @@ pub(super) fn balance(seen: &Seen, view: &View<'_>, memory: &mut Memory, halted:
             ..Balanced::default()
         };
     }
-    let detailed = |heard: &&Heard| heard.load.assignments.is_some() && seen.now - heard.at <= FRESH_MS;
+    let detailed =
+        |heard: &&Heard| heard.load.assignments.is_some() && seen.now - heard.at <= MAX_LOAD_AGE_MS;
     let Some(heard) = view.latest().find(detailed) else {
         return Balanced { detail: true, ..Balanced::default() };
     };
@@ -63,7 +64,7 @@ pub(super) fn balance(seen: &Seen, view: &View<'_>, memory: &mut Memory, halted:
     let limits = seen.settings.limits(if proposes { seen.settings.viewers_per_minute } else { left });
     let plan = plan(&situation, &limits);
     let is_ours = |order: &&Order| !matches!(order.kind, Kind::Place | Kind::Drain);
-    let orders: Vec<&Order> = plan.orders.iter().filter(is_ours).take(MOST_ORDERS).collect();
+    let orders: Vec<&Order> = plan.orders.iter().filter(is_ours).take(MAX_ORDERS_A_ROUND).collect();
     if proposes {
         return propose(seen, &situation, &plan, &orders, memory);
     }
@@ -184,10 +185,10 @@ fn request(situation: &Situation, order: &Order) -> MoveRequest {
 }
 
 /// Reasons carry names of videos, which may be longer than a reason may be for a manager.
-const MAX_WHY: usize = 1_000;
+const MAX_REASON_BYTES: usize = 1_000;
 
 fn words_of(situation: &Situation, order: &Order) -> String {
-    cut(format!("{}: {}", order.kind.as_str(), order.explain(situation)), MAX_WHY)
+    cut(format!("{}: {}", order.kind.as_str(), order.explain(situation)), MAX_REASON_BYTES)
 }
 
 fn tell(

@@ -10,6 +10,10 @@ use super::scale::{self, Wanted};
 use super::seen::{Drain, DrainWhy, Seen};
 use super::view::View;
 
+/// How full other readers may get, in thousandths of their capacity, by the viewers of one that leaves: viewers come as whole
+/// videos, and what is left then is too little for one.
+const FILLED: u64 = 900;
+
 /// What a round has come to so far.
 pub(super) struct Change<'a> {
     pub seen: &'a Seen,
@@ -70,9 +74,11 @@ impl Change<'_> {
             fleet.members.iter().filter(|member| member.drains_for(DrainWhy::Upgrade)).count() as u32;
         let all = fleet.actives() + replaced;
         let surges = self.phase.runs() && self.view.trouble.is_none();
-        let surge = if surges { self.seen.settings.max_surge } else { 0 };
+        let stand_ins = self.stand_ins();
+        let surge = if surges || stand_ins.is_some() { self.seen.settings.max_surge } else { 0 };
         let new = fleet.active().filter(|member| member.new).count() as u32;
         let lacking = wanted.saturating_sub(if surges { new } else { fleet.actives() });
+        let lacking = lacking.max(stand_ins.unwrap_or(0));
         let count = lacking.min((wanted + surge).saturating_sub(all));
         let surplus = fleet.actives().saturating_sub(wanted + surge);
         for name in fleet
@@ -96,6 +102,9 @@ impl Change<'_> {
                 decision.explain()
             }
             _ if here < wanted => format!("{here} of {wanted} readers are there"),
+            _ if stand_ins.is_some() => {
+                "a reader leaves by itself, and the others have no room for its viewers".to_owned()
+            }
             _ => format!("{here} readers, {wanted} wanted: a new one is to take the place of an old one"),
         };
         let decision = self.wanted.decision.as_ref();
@@ -108,6 +117,20 @@ impl Change<'_> {
             self.fleet.asked_for(self.seen, &name);
             self.memory.writes.create.insert(name);
         }
+    }
+
+    /// How many readers have to come before one that leaves by itself (its pod was evicted) can give its viewers away: the
+    /// others have no room for them, and its next pod waits until this one has ended. `None`: none leaves with viewers, or
+    /// nobody knows how many. Who is not needed any more once it is back goes as one too many.
+    fn stand_ins(&self) -> Option<u32> {
+        let known = self.view.trouble.is_none();
+        let leaving = self.fleet.active().filter(|member| member.leaving).map(|member| member.viewers);
+        let viewers = Some(leaving.sum()).filter(|viewers: &u64| known && *viewers > 0)?;
+        let takes = (self.seen.settings.viewers_per_reader * FILLED / 1000).max(1);
+        let others = self.fleet.active().filter(|member| !member.leaving);
+        let room: u64 = others.map(|member| takes.saturating_sub(member.viewers)).sum();
+        let missing = viewers.saturating_sub(room).div_ceil(takes);
+        Some(u32::try_from(missing).unwrap_or(u32::MAX).min(self.seen.settings.max_surge))
     }
 
     /// Why nobody begins to be emptied now, whatever for.
@@ -191,7 +214,7 @@ impl Change<'_> {
         self.tales.push(tale.chosen([chosen]).bound(bound).rejected(rejected.iter().cloned()));
     }
 
-    /// Asks for a reader's annotations to be so; answers the reader in words, where that is news.
+    /// Asks for a reader's annotations to be so; returns the reader in words, where that is news.
     fn mark(&mut self, name: &str, drain: Option<Drain>) -> Option<String> {
         let member = self.fleet.members.iter_mut().find(|member| member.name == name)?;
         member.drain = drain;

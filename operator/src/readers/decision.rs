@@ -9,24 +9,24 @@ use strum::{EnumCount, VariantArray};
 
 use super::seen::Seen;
 
-/// What was decided, and from what.
+/// A decision about readers, with the numbers that it was made on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// Its name: the same decision at the same time has the same one.
     pub id: String,
     /// When, in milliseconds since 1970.
     pub time: Millis,
-    /// What is done.
+    /// The action that was decided on.
     pub action: Action,
-    /// Why, in words and numbers; at most [`Decision::MAX_REASON`] bytes.
+    /// Why, in words and numbers; at most [`Decision::MAX_REASON_BYTES`] bytes.
     pub reason: String,
-    /// What it was decided on, in numbers.
+    /// The numbers that the decision was made on.
     pub inputs: Numbers,
-    /// What kept it from more; at most [`Decision::MAX_LISTED`].
+    /// What kept it from more; at most [`Decision::MAX_ENTRIES_LISTED`].
     pub bound_by: Vec<String>,
-    /// What was chosen; at most [`Decision::MAX_LISTED`].
+    /// The readers or moves that were chosen; at most [`Decision::MAX_ENTRIES_LISTED`].
     pub chosen: Vec<String>,
-    /// What was not, and why; at most [`Decision::MAX_LISTED`].
+    /// What was not chosen, with the reason; at most [`Decision::MAX_ENTRIES_LISTED`].
     pub rejected: Vec<String>,
     /// The same for the same inputs: 16 hexadecimal digits.
     pub inputs_hash: String,
@@ -53,11 +53,11 @@ pub struct Numbers {
 
 impl Decision {
     /// The longest entry of a list in the status, in bytes.
-    pub const MAX_ENTRY: usize = 256;
+    pub const MAX_ENTRY_BYTES: usize = 256;
     /// An event's note takes 1,024 bytes.
-    pub const MAX_REASON: usize = 1_000;
+    pub const MAX_REASON_BYTES: usize = 1_000;
     /// Entries of a list in the status.
-    pub const MAX_LISTED: usize = 10;
+    pub const MAX_ENTRIES_LISTED: usize = 10;
 }
 
 /// What a decision does; an event's reason.
@@ -79,7 +79,7 @@ pub enum Action {
     Upgrade,
     /// Replacing them halts.
     Halt,
-    /// What was halted or held goes on.
+    /// Something that was halted goes on.
     Resume,
     /// All readers are replaced.
     Upgraded,
@@ -159,10 +159,10 @@ impl DecisionEvent {
 
     fn decided(self, seen: &Seen, inputs: Numbers, inputs_hash: &str) -> Decision {
         let list = |entries: Vec<String>| {
-            let entries = entries.into_iter().take(Decision::MAX_LISTED);
-            entries.map(|entry| cut(entry, Decision::MAX_ENTRY)).collect::<Vec<_>>()
+            let entries = entries.into_iter().take(Decision::MAX_ENTRIES_LISTED);
+            entries.map(|entry| cut(entry, Decision::MAX_ENTRY_BYTES)).collect::<Vec<_>>()
         };
-        let reason = cut(self.reason, Decision::MAX_REASON);
+        let reason = cut(self.reason, Decision::MAX_REASON_BYTES);
         let named = format!("{} {} {reason} {inputs_hash}", seen.now, self.action.as_str());
         Decision {
             id: hash(named.as_bytes())[..12].to_owned(),
@@ -203,7 +203,7 @@ fn hash(bytes: &[u8]) -> String {
 }
 
 /// For how long something told of has to be gone before it is told of again: what comes and goes is one thing.
-const QUIET_MS: Millis = 60_000;
+const TELL_AGAIN_AFTER_MS: Millis = 60_000;
 
 /// What was told of lasting things: a hold, an upgrade. What happens once needs no entry here.
 #[derive(Debug, Clone, Default)]
@@ -222,7 +222,7 @@ impl LastTold {
     /// Whether the state of a topic is news; `None`: there is nothing to say of it.
     pub fn is_news(&mut self, now: Millis, topic: &str, state: Option<(&str, &DecisionEvent)>) -> bool {
         let Some((state, tale)) = state else {
-            if self.topics.get(topic).is_some_and(|(_, at)| now - at >= QUIET_MS) {
+            if self.topics.get(topic).is_some_and(|(_, at)| now - at >= TELL_AGAIN_AFTER_MS) {
                 self.topics.remove(topic);
             }
             return false;
@@ -234,7 +234,7 @@ impl LastTold {
         before.is_none_or(|(before, _)| before != state) && !repeats
     }
 
-    /// What was last said of a topic.
+    /// The state of a topic that was told last.
     pub fn state(&self, topic: &str) -> Option<&str> {
         self.topics.get(topic).map(|(state, _)| state.as_str())
     }

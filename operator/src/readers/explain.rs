@@ -11,7 +11,7 @@ use super::seen::Seen;
 use super::view::View;
 use super::what_if::ReaderAt;
 
-/// See the module.
+/// What the operator would do now, with its reasons: for `kubectl liverank explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Explain {
     /// What the scaler says, in words and numbers.
@@ -20,11 +20,11 @@ pub struct Explain {
     pub would: Vec<String>,
     /// What binds the scaler.
     pub bound_by: Vec<String>,
-    /// What it considered and dropped.
+    /// The changes that were considered and not made, with the reasons.
     pub rejected: Vec<String>,
     /// The readers: `serving`, `draining`, `unready`, `going`; and `old` beside it.
     pub readers: Vec<ReaderAt>,
-    /// As in the status.
+    /// The facts that the resource's status shows.
     pub facts: Facts,
 }
 

@@ -16,7 +16,7 @@ use super::view::View;
 /// How long viewers may be without a reader before it is said: a dead one is replaced within five seconds.
 const UNSERVED_AFTER_MS: u64 = 10_000;
 
-/// See the module.
+/// The facts about readers that the resource's conditions are made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Readers wanted.

@@ -20,7 +20,7 @@ pub(super) struct Member {
     pub deleting: bool,
     /// Whether it is to be emptied: as its annotations say, or are to say.
     pub drain: Option<Drain>,
-    /// As its annotations say.
+    /// The drain that the reader's annotations name.
     pub seen_drain: Option<Drain>,
     /// Its pod is ready, and all managers hear it.
     pub serving: bool,

@@ -14,17 +14,17 @@ use super::seen::{Drain, Reader};
 /// Counts closer together than this are kept as one: the trend and the window need no more.
 const HISTORY_EVERY_MS: Millis = 5_000;
 /// Counts kept: the longest window there may be, an hour, and what lies just beyond it.
-const HISTORY: usize = 800;
+const MAX_HISTORY: usize = 800;
 /// How long an order is taken to be under way: a manager gives one up after less, where there is room in the budget.
 const ORDERED_MS: Millis = 30_000;
 /// How long it is remembered that an order was told of: no manager lets one wait for longer.
 const ORDER_TOLD_MS: Millis = 120_000;
 /// The first rest after reconnect errors; each further one for the same template is twice as long.
-const REST_MS: Millis = 300_000;
+const FIRST_REST_MS: Millis = 300_000;
 /// The longest such rest.
 const LONGEST_REST_MS: Millis = 3_600_000;
 
-/// See the module.
+/// What the operator remembers of a cluster's readers between two rounds.
 #[derive(Debug, Clone)]
 pub struct Memory {
     pub(super) born: Millis,
@@ -69,7 +69,7 @@ pub struct Ordered {
     /// On which epoch.
     pub epoch: u64,
     pub at: Millis,
-    /// Who is to serve the video.
+    /// The readers that are to serve the video.
     pub readers: Vec<Share>,
 }
 
@@ -126,7 +126,7 @@ impl Memory {
         // One from before the window has to stay: it shows that the history reaches back over all of it.
         let since = past.at - window - 2 * HISTORY_EVERY_MS;
         let before = |past: &Past| past.at < since;
-        while self.history.len() > HISTORY || self.history.get(1).is_some_and(before) {
+        while self.history.len() > MAX_HISTORY || self.history.get(1).is_some_and(before) {
             self.history.pop_front();
         }
     }
@@ -144,7 +144,7 @@ impl Memory {
     pub(super) fn begin_rest(&mut self, template: &str, now: Millis, errors: (u64, u64)) {
         let same = self.rest.as_ref().filter(|rest| rest.template == template);
         let times = same.map_or(0, |rest| rest.times);
-        let ms = (REST_MS << times.min(10)).min(LONGEST_REST_MS);
+        let ms = (FIRST_REST_MS << times.min(10)).min(LONGEST_REST_MS);
         self.rest =
             Some(Rest { template: template.to_owned(), until: now + ms, ms, times: times + 1, errors });
     }

@@ -17,7 +17,7 @@ pub(super) enum Phase {
     Unready(String),
     /// Too many of those who were moved did not arrive.
     Errors(String),
-    /// They are being replaced.
+    /// Readers are being replaced now.
     Runs,
 }
 

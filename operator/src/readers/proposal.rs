@@ -3,7 +3,7 @@
 //! A plan that is made is told with what it costs and what it leads to, under a name that no other plan ever has. It is
 //! carried out as it was told, once, when it is approved by that name. It is withdrawn as soon as what it was made from is
 //! not so any more: its inputs have another hash, as many viewers more or less are concerned as a quarter, nothing is to be
-//! done any more, or it is [`LIFE_MS`] old. Whoever leads next makes plans of its own.
+//! done any more, or it is [`PLAN_EXPIRES_AFTER_MS`] old. Whoever leads next makes plans of its own.
 
 use liverank_core::Millis;
 use liverank_protocol::MoveRequest;
@@ -15,14 +15,14 @@ use super::memory::Memory;
 use super::seen::Seen;
 
 /// How long a plan waits: what viewers do changes within an hour.
-pub const LIFE_MS: Millis = 3_600_000;
+pub const PLAN_EXPIRES_AFTER_MS: Millis = 3_600_000;
 
 /// What a plan is about; one of each waits at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Subject {
     /// How many readers there are.
     Scaling,
-    /// Who serves which video.
+    /// A plan to move viewers between readers.
     Rebalance,
 }
 
@@ -39,7 +39,7 @@ impl Subject {
 /// A plan as it is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
-    /// What it is about.
+    /// The subject of the plan.
     pub subject: Subject,
     /// Its name, by which it is approved.
     pub id: String,
@@ -49,9 +49,9 @@ pub struct Proposal {
     pub expires: Millis,
     /// What would be done and why, in words.
     pub summary: String,
-    /// What it costs: viewers who change readers.
+    /// The number of viewers who change readers by the plan.
     pub viewers_moved: u64,
-    /// What it leads to, in words.
+    /// The effect of the plan, in words.
     pub effect: String,
     /// Its steps, at most ten.
     pub steps: Vec<String>,
@@ -102,15 +102,15 @@ fn short_hash(text: &str) -> String {
 /// A plan that could be told.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// What it does.
+    /// The changes that the plan makes.
     pub plan: Plan,
-    /// What it is made from.
+    /// The facts that the plan rests on.
     pub basis: Basis,
     /// What would be done and why.
     pub summary: String,
     /// Viewers who would change readers.
     pub viewers_moved: u64,
-    /// What it leads to.
+    /// The effect of the plan, in words.
     pub effect: String,
     /// Its steps.
     pub steps: Vec<String>,
@@ -119,9 +119,9 @@ pub struct Draft {
 /// A plan that waits.
 #[derive(Debug, Clone)]
 pub struct Waiting {
-    /// As it was told.
+    /// The plan as the status shows it.
     pub told: Proposal,
-    /// What it does.
+    /// The changes that the plan makes.
     pub plan: Plan,
     basis: Basis,
 }
@@ -131,7 +131,7 @@ pub struct Waiting {
 pub struct Settled {
     /// The plan that was approved, to be carried out now.
     pub approved: Option<Plan>,
-    /// What there is to tell.
+    /// The event to publish about the plan, if there is one.
     pub tale: Option<DecisionEvent>,
 }
 
@@ -182,7 +182,7 @@ fn make(seen: &Seen, subject: Subject, draft: Draft) -> Waiting {
         subject,
         id: short_hash(&named)[..10].to_owned(),
         made: seen.now,
-        expires: seen.now + LIFE_MS,
+        expires: seen.now + PLAN_EXPIRES_AFTER_MS,
         summary: cut(draft.summary, 512),
         viewers_moved: draft.viewers_moved,
         effect: cut(draft.effect, 256),

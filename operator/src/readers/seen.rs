@@ -48,14 +48,14 @@ pub struct Reader {
     pub drain: Option<Drain>,
     /// Its pod: the one that does not terminate where there are two.
     pub pod: Option<Pod>,
-    /// What it last answered itself.
+    /// The reader's own last answer; `None`: it has given none.
     pub own: Option<Own>,
 }
 
 /// That a reader is to be emptied and then to go: the annotations [`Drain::WHY`] and [`Drain::SINCE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drain {
-    /// Why.
+    /// The reason of the drain.
     pub why: DrainWhy,
     /// Since when; `None` where the annotation is missing or cannot be read.
     pub since: Option<Millis>,
@@ -80,7 +80,7 @@ pub enum DrainWhy {
 }
 
 impl DrainWhy {
-    /// As in the annotation.
+    /// The name of the reason in the annotation.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ScaleDown => "scale-down",
@@ -110,7 +110,7 @@ pub struct Pod {
     pub terminating: bool,
     /// Whether no node takes it.
     pub unschedulable: bool,
-    /// Where it runs.
+    /// The node that the pod runs on.
     pub node: Option<String>,
     /// Why it is not ready, in a few words.
     pub reason: Option<String>,

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
 /// under way is known by itself.
-const REST_MS: Millis = 10_000;
+const ASSIGNMENT_REST_MS: Millis = 10_000;
 
-/// Who decides how many readers there are.
+/// How the number of readers is decided: by the operator, by an autoscaler, or by hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scaling {
     /// The scaler, by the viewers there are.
@@ -29,7 +29,7 @@ pub enum Rebalance {
     Auto,
     /// Once somebody approves the plan.
     Proposal,
-    /// It is said which would be.
+    /// Moves are planned and told, and none is ordered.
     DryRun,
     /// Never; readers that leave are emptied all the same.
     Paused,
@@ -44,7 +44,7 @@ pub struct Fallback {
     pub after_ms: Millis,
 }
 
-/// See the module.
+/// The settings of a resource that decisions about readers use.
 #[expect(clippy::struct_excessive_bools, reason = "switches of the resource")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -64,7 +64,7 @@ pub struct Settings {
     pub viewers_per_reader: u64,
     /// Viewers from which a video is spread over several readers.
     pub hot_video_viewers: u64,
-    /// Who decides how many.
+    /// How the number of readers is decided.
     pub scaling: Scaling,
     /// Whether readers that are not needed go.
     pub scale_in: bool,
@@ -147,7 +147,7 @@ impl Settings {
         Limits {
             hot_video_viewers: self.hot_video_viewers,
             tolerance: self.tolerance_percent * 10,
-            rest_ms: REST_MS,
+            rest_ms: ASSIGNMENT_REST_MS,
             budget: Budget { available, full: self.viewers_per_minute },
             ..Limits::default()
         }

@@ -44,7 +44,7 @@ pub enum Step {
     },
     /// Orders for the managers.
     Moves {
-        /// As in `POST /moves`.
+        /// The moves, in the form of `POST /moves`.
         moves: Vec<MoveRequest>,
     },
 }

@@ -14,7 +14,7 @@ use liverank_protocol::{ReaderState, Unserved};
 use super::seen::{Heard, Seen};
 
 /// Reconnects in a minute below which their errors say nothing: one of three is chance.
-const LEAST_RECONNECTS: u64 = 20;
+const MIN_RECONNECTS: u64 = 20;
 
 /// Why the load cannot be acted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Trouble {
     }
 }
 
-/// What is known of a reader.
+/// A reader as the managers report it.
 #[expect(clippy::struct_excessive_bools, reason = "independent things that managers say of a reader")]
 #[derive(Debug, Clone, Default)]
 pub struct Known {
@@ -66,7 +66,7 @@ pub struct Known {
     pub alive: bool,
     /// Every manager takes it for gone.
     pub gone: bool,
-    /// It says itself that it is leaving.
+    /// Whether the reader itself reports that it is leaving.
     pub leaving: bool,
     /// Its report is new, whatever it says.
     pub fresh: bool,
@@ -74,7 +74,7 @@ pub struct Known {
     pub reconnects: (u64, u64),
 }
 
-/// See the module.
+/// The readers and their load by the managers' answers that are recent enough.
 #[derive(Debug)]
 pub struct View<'a> {
     /// Why none of it can be acted on; `None` where it can.
@@ -113,7 +113,7 @@ impl<'a> View<'a> {
         view
     }
 
-    /// What is known of a reader.
+    /// A reader as the managers report it.
     pub fn reader(&self, name: &str) -> Option<&Known> {
         self.readers.get(name)
     }
@@ -198,7 +198,7 @@ impl<'a> View<'a> {
             (all + known.reconnects.0, failed + known.reconnects.1)
         };
         let (all, failed) = self.readers.values().filter(|known| known.fresh).fold((0, 0), sum);
-        let bad = all >= LEAST_RECONNECTS && failed * 100 > all * u64::from(percent);
+        let bad = all >= MIN_RECONNECTS && failed * 100 > all * u64::from(percent);
         bad.then_some((failed, all))
     }
 

@@ -11,7 +11,7 @@ use super::settings::Settings;
 use super::view::id;
 
 /// Rounds of planning: what one leads to is looked at again; nearly always there is nothing left after the first.
-const ROUNDS: usize = 16;
+const MAX_ROUNDS: usize = 16;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct WhatIf {
     pub seconds: u64,
     /// By how much the fullest reader is above its fair share, in percent.
     pub imbalance_now_percent: u32,
-    /// The same afterwards.
+    /// The imbalance after the change, in percent.
     pub imbalance_then_percent: u32,
     /// The part of its capacity that the fullest reader would use, in percent.
     pub fullest_then_percent: u32,
@@ -99,7 +99,7 @@ fn unlimited(settings: &Settings) -> Limits {
     Limits { budget: Budget::unlimited(), ..settings.limits(0) }
 }
 
-/// Adds readers, or marks those as to be emptied that have the fewest viewers; answers these.
+/// Adds readers, or marks those as to be emptied that have the fewest viewers; returns these.
 fn resize(situation: &mut Situation, settings: &Settings, readers: u32) -> Vec<String> {
     let loads = table(situation);
     let is_open = |reader: &Reader| reader.standing == ReaderAvailability::Open;
@@ -126,7 +126,7 @@ fn resize(situation: &mut Situation, settings: &Settings, readers: u32) -> Vec<S
 fn carried_out(mut situation: Situation, settings: &Settings) -> (Situation, u64, usize, Plan) {
     let limits = unlimited(settings);
     let (mut moved, mut orders) = (0, 0);
-    for _ in 1..ROUNDS {
+    for _ in 1..MAX_ROUNDS {
         let plan = plan(&situation, &limits);
         moved += plan.moved;
         orders += plan.orders.len();

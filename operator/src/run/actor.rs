@@ -40,17 +40,17 @@ use kube::Resource;
 use liverank_runtime::now_ms;
 
 /// How often managers are asked, while there are any: readers report to them every second.
-const TICK: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Changes come in groups: after the first change of a group, the actor waits this long for the others.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER_CHANGES_FOR: Duration = Duration::from_millis(100);
 /// After a look that found the stores behind our own writes: their watches wake us anyway.
-const BEHIND: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_IF_BEHIND: Duration = Duration::from_secs(1);
 /// A store that is behind for longer delays only the objects that it is behind with.
-const BEHIND_AT_MOST: Duration = Duration::from_secs(3);
+const MAX_WAIT_FOR_STORES: Duration = Duration::from_secs(3);
 /// How long bringing readers back may take in one look.
-const RECOVER: Duration = Duration::from_secs(30);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked whether another installation's claim is still there.
-const CLAIMED: Duration = Duration::from_secs(20);
+const CHECK_CLAIM_EVERY: Duration = Duration::from_secs(20);
 
 /// What a whole look found; a tick in between needs no more.
 struct Found {
@@ -75,7 +75,7 @@ enum Next {
     Never,
 }
 
-/// See the module.
+/// Looks after one `RankingCluster`: looks at its objects and managers, and changes what differs.
 pub struct Actor {
     world: Arc<OperatorContext>,
     office: Arc<Leadership>,
@@ -84,7 +84,7 @@ pub struct Actor {
     bell: Arc<Notify>,
     facts: OperatorFacts,
     claim: Claim,
-    /// Who else looks after it, where somebody does.
+    /// The holder of the claim, if another installation looks after the cluster.
     claimed_by: Option<String>,
     applier: Applier,
     shrinks: Shrinks,
@@ -118,13 +118,14 @@ impl Actor {
         let managers =
             Managers::new(world.peers.clone(), world.templates.clone(), Arc::clone(&world.tokens), key);
         let told = cluster.status.as_ref();
-        let last = told.and_then(|status| status.last_decision.as_ref()).and_then(super::reporter::decision);
+        let last =
+            told.and_then(|status| status.last_decision.as_ref()).and_then(super::reporter::last_decision);
         let wanted = told.and_then(|status| u32::try_from(status.readers.as_ref()?.desired).ok());
         let memory = Memory::new(now_ms(), last.as_ref(), wanted);
         let (client, metrics, lanes) = (&world.client, &world.metrics, &world.lanes);
         let owner = cluster.owner_ref(&()).unwrap_or_default();
         Self {
-            facts: world.facts(),
+            facts: world.operator_facts(),
             claim: Claim::new(
                 client.clone(),
                 lanes.clone(),
@@ -146,7 +147,7 @@ impl Actor {
                 metrics.clone(),
                 told.map(|status| status.history.clone()).unwrap_or_default(),
             ),
-            bell: world.bells.hang(key),
+            bell: world.bells.waker_of(key),
             world: Arc::clone(world),
             office: Arc::clone(office),
             key: key.clone(),
@@ -163,18 +164,18 @@ impl Actor {
         loop {
             let began = Instant::now();
             // Clusters are large, and an actor that waits holds what it looks at.
-            let next = Box::pin(self.look()).await;
+            let next = Box::pin(self.look_and_act()).await;
             self.world.metrics.reconcile_seconds.observe(began.elapsed().as_secs_f64());
             let Next::At(at) = next else { return };
             let asleep = async {
                 match at {
-                    Some(at) => sleep_until(at.max(Instant::now() + GATHER).into()).await,
+                    Some(at) => sleep_until(at.max(Instant::now() + GATHER_CHANGES_FOR).into()).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 () = self.bell.notified() => {
-                    sleep(GATHER).await;
+                    sleep(GATHER_CHANGES_FOR).await;
                     self.whole = true;
                 }
                 () = asleep => {}
@@ -183,7 +184,7 @@ impl Actor {
     }
 
     /// One look: a whole one at everything where something changed, else at what managers say only.
-    async fn look(&mut self) -> Next {
+    async fn look_and_act(&mut self) -> Next {
         let world = Arc::clone(&self.world);
         let Some(cluster) = world.cluster(&self.key).filter(|cluster| cluster.uid() == self.uid) else {
             return Next::Never;
@@ -193,37 +194,37 @@ impl Actor {
             return Next::At(None);
         }
         if !self.is_ours(&cluster).await {
-            return Next::At(Some(Instant::now() + CLAIMED));
+            return Next::At(Some(Instant::now() + CHECK_CLAIM_EVERY));
         }
         let now = Timestamp::now();
         // On the heap: every actor would hold it on its own stack else, for as long as it looks.
-        let cluster = Box::new(in_force::of(&cluster, now));
-        if self.applier.behind(&world.stores).is_some_and(|age| age < BEHIND_AT_MOST) {
-            return Next::At(Some(Instant::now() + BEHIND));
+        let cluster = Box::new(in_force::resource_in_force(&cluster, now));
+        if self.applier.stores_behind_for(&world.stores).is_some_and(|age| age < MAX_WAIT_FOR_STORES) {
+            return Next::At(Some(Instant::now() + LOOK_AGAIN_IF_BEHIND));
         }
-        if *self.facts.keys != *world.keys.known() {
-            self.facts = world.facts();
+        if *self.facts.keys != *world.keys.known_keys() {
+            self.facts = world.operator_facts();
             self.whole = true;
         }
         let due = [self.applier.next_try(), self.due].into_iter().flatten().min();
         let retry = due.is_some_and(|at| at <= Instant::now());
         let whole = std::mem::take(&mut self.whole) || retry;
-        let deployments = world.stores[&Kind::Deployment].of(&self.key);
-        let pods = world.pods.of(&self.key);
+        let deployments = world.stores[&Kind::Deployment].objects_of(&self.key);
+        let pods = world.pods.objects_of(&self.key);
         let found = match self.found.take().filter(|_| !whole) {
             Some(found) => found,
-            None => self.find(&cluster, &deployments, &pods),
+            None => self.gather_findings(&cluster, &deployments, &pods),
         };
         let may_write = !cluster.spec.paused && found.problems.is_empty();
         if may_write && whole && self.recover(&deployments, &pods).await {
             // They are readers like all others once the watch shows them.
             self.whole = true;
-            return Next::At(Some(Instant::now() + BEHIND));
+            return Next::At(Some(Instant::now() + LOOK_AGAIN_IF_BEHIND));
         }
         let outcome = self.look_at_readers(&cluster, &found, &deployments, &pods).await;
         let steps = outcome.as_ref().map(|outcome| outcome.steps.clone()).unwrap_or_default();
         if may_write {
-            self.order(&steps).await;
+            self.send_orders(&steps).await;
         }
         let mut shrinking = self.due.filter(|at| *at > Instant::now());
         if may_write && (whole || !steps.is_empty()) {
@@ -237,7 +238,7 @@ impl Actor {
                 deployments: &deployments,
                 pods: &pods,
             };
-            let written = carry.out(steps, &mut self.applier, &mut self.shrinks);
+            let written = carry.carry_out(steps, &mut self.applier, &mut self.shrinks);
             // Writes may take long where a webhook hangs; who plans has to show itself meanwhile.
             shrinking = tokio::select! {
                 biased;
@@ -247,20 +248,20 @@ impl Actor {
         }
         let (mounts, mounting) = self
             .mounts
-            .look((&world.client, &world.lanes), &self.key.namespace, &pods, &deployments, now_ms())
+            .check_mounts((&world.client, &world.lanes), &self.key.namespace, &pods, &deployments, now_ms())
             .await;
-        let status = self.report(&cluster, &found, outcome.as_ref(), mounts).await;
+        let status = self.write_report(&cluster, &found, outcome.as_ref(), mounts).await;
         self.found = Some(found);
-        let tick = outcome.is_some().then(|| Instant::now() + TICK);
+        let tick = outcome.is_some().then(|| Instant::now() + LOOK_EVERY);
         let retry = self.applier.next_try().filter(|_| may_write);
-        self.due = [shrinking, self.turns(&pods)].into_iter().flatten().min();
-        let next = [tick, status, retry, mounting, self.due, Some(Instant::now() + CLAIMED)];
+        self.due = [shrinking, self.next_change_by_time(&pods)].into_iter().flatten().min();
+        let next = [tick, status, retry, mounting, self.due, Some(Instant::now() + CHECK_CLAIM_EVERY)];
         Next::At(next.into_iter().flatten().min())
     }
 
     /// When something is different although nothing happens: pods that crashed have been calm for long enough,
     /// `restartAt` has come, a maintenance window opens or closes, or a pod that all wait for is taken for lost.
-    fn turns(&self, pods: &[Arc<Pod>]) -> Option<Instant> {
+    fn next_change_by_time(&self, pods: &[Arc<Pod>]) -> Option<Instant> {
         let now = now_ms();
         let cluster = self.world.cluster(&self.key);
         let spec = cluster.as_deref();
@@ -273,12 +274,12 @@ impl Actor {
             spec.filter(|it| it.spec.hibernate).and_then(|_| shrink::next_lost(pods, now)),
         ];
         let wait = at.into_iter().flatten().min()?.saturating_sub(now);
-        Some(Instant::now() + Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + GATHER)
+        Some(Instant::now() + Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + GATHER_CHANGES_FOR)
     }
 
     /// Whether this installation looks after the cluster.
     async fn is_ours(&mut self, cluster: &RankingCluster) -> bool {
-        match self.claim.hold().await {
+        match self.claim.take_or_renew().await {
             Hold::Held => {
                 self.tell_claimed(None);
                 true
@@ -294,13 +295,13 @@ impl Actor {
                     tracing::warn!(cluster = %self.key, holder, "another operator looks after it");
                     self.world
                         .announcer
-                        .tell(&cluster.object_ref(&()), &events::warning("ClaimedByAnother", &words));
+                        .publish(&cluster.object_ref(&()), &events::warning_news("ClaimedByAnother", &words));
                 }
                 self.tell_claimed(Some(holder));
                 false
             }
             Hold::Unknown(error) => {
-                self.world.metrics.failed("claim");
+                self.world.metrics.count_failure("claim");
                 tracing::warn!(cluster = %self.key, error, "it is not known who looks after it");
                 false
             }
@@ -313,14 +314,19 @@ impl Actor {
         self.claimed_by = by;
     }
 
-    /// Everything that can be known without asking anybody.
-    fn find(&mut self, cluster: &RankingCluster, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> Found {
-        let revision = in_force::revision(cluster, self.world.newest, Timestamp::now());
-        let awake = hibernation::awake(pods, now_ms());
+    /// Collects the facts that the stores hold; sends no request.
+    fn gather_findings(
+        &mut self,
+        cluster: &RankingCluster,
+        deployments: &[Arc<Live>],
+        pods: &[Arc<Pod>],
+    ) -> Found {
+        let revision = in_force::revision_in_force(cluster, self.world.newest, Timestamp::now());
+        let awake = hibernation::components_with_pods(pods, now_ms());
         let hibernates = cluster.spec.hibernate && hibernation::may_go(Component::Reader, &awake);
         let mut problems = validate::validate(cluster);
         problems.extend(self.world.unknown_fields(&self.key));
-        let readers = steering::existing(cluster.name(), deployments);
+        let readers = steering::existing_readers(cluster.name(), deployments);
         let current = readers.iter().filter(|reader| reader.drain.is_none()).count() as u32;
         let (mut template, mut states, mut pending) = (String::new(), Vec::new(), BTreeSet::new());
         let input = build::Input { cluster, revision, readers: &readers, operator: &self.facts };
@@ -335,16 +341,16 @@ impl Actor {
         if problems.is_empty() {
             template = build::reader_template_hash(&input);
             let mut objects = build::desired(&input);
-            hibernation::settle(&mut objects, cluster, deployments, &awake);
-            states = rollout::states(&objects, deployments);
+            hibernation::set_replicas(&mut objects, cluster, deployments, &awake);
+            states = rollout::component_states(&objects, deployments);
             if revision != self.world.newest {
                 pending = build::pending(cluster, revision, self.world.newest, &self.facts);
             }
         }
-        let turn = rollout::turn(&states).filter(|state| state.component < Component::Reader);
+        let turn = rollout::next_component(&states).filter(|state| state.component < Component::Reader);
         let held = turn.map(|state| format!("{} is being rolled out first", state.component.name()));
         let mut troubles = troubles::of_pods(pods, now_ms());
-        troubles.extend(troubles::of_routes(&carry::routes(&self.world, &self.key)));
+        troubles.extend(troubles::of_routes(&carry::routes_of_cluster(&self.world, &self.key)));
         Found {
             revision,
             template,
@@ -375,7 +381,7 @@ impl Actor {
         deployments: &[Arc<Live>],
         pods: &[Arc<Pod>],
     ) -> Option<Outcome> {
-        let none_left = || steering::existing(cluster.name(), deployments).is_empty();
+        let none_left = || steering::existing_readers(cluster.name(), deployments).is_empty();
         let none_wanted = !cluster.spec.comments() || found.hibernates;
         if !found.problems.is_empty() || (none_wanted && none_left()) {
             return None;
@@ -388,44 +394,44 @@ impl Actor {
             deployments,
             pods,
         };
-        Some(self.steering.look(&facts).await)
+        Some(self.steering.ask_and_decide(&facts).await)
     }
 
     /// Gives the managers their orders. These follow from what is seen, not from what is about to be written: a cordon
     /// from the annotation that is there, a move from readers that serve.
-    async fn order(&mut self, steps: &[Step]) {
+    async fn send_orders(&mut self, steps: &[Step]) {
         let cordons: Vec<_> = steps.iter().filter_map(Step::cordon_request).collect();
         if !cordons.is_empty() {
-            self.steering.cordon(cordons).await;
+            self.steering.send_cordons(cordons).await;
         }
         for step in steps {
             if let Step::Moves { moves } = step {
-                self.steering.order(moves.clone()).await;
+                self.steering.send_moves(moves.clone()).await;
             }
         }
     }
 
-    async fn report(
+    async fn write_report(
         &mut self,
         cluster: &RankingCluster,
         found: &Found,
         outcome: Option<&Outcome>,
         mounts: Vec<Trouble>,
     ) -> Option<Instant> {
-        let contested = self.applier.contested();
+        let contested = self.applier.contested_fields();
         let spec = self.world.cluster(&self.key);
         let unheeded = spec.as_deref().and_then(in_force::unheeded_replicas);
-        let mut troubles = troubles::of_refusals(&self.applier.refused());
+        let mut troubles = troubles::of_refusals(&self.applier.refusals());
         troubles.extend(troubles::of_contests(&contested));
         troubles.extend(found.troubles.iter().cloned());
         troubles.extend(mounts);
         let about = cluster.object_ref(&());
         let decisions = outcome.map(|outcome| outcome.decisions.as_slice()).unwrap_or_default();
-        self.reporter.decided(decisions);
+        self.reporter.note_decisions(decisions);
         for decision in decisions {
-            self.world.announcer.tell(&about, &events::of_decision(decision));
+            self.world.announcer.publish(&about, &events::of_decision(decision));
         }
-        let decision = self.reporter.decision();
+        let decision = self.reporter.last_decision();
         let history = self.reporter.history();
         let report = Report {
             cluster,
@@ -446,9 +452,9 @@ impl Actor {
             unwritten: self.applier.is_unfinished(),
             awake: &found.awake,
         };
-        let (told, next) = self.reporter.write(&report).await;
+        let (told, next) = self.reporter.write_status(&report).await;
         for news in told {
-            self.world.announcer.tell(&about, &news);
+            self.world.announcer.publish(&about, &news);
         }
         next
     }
@@ -457,13 +463,13 @@ impl Actor {
 /// Brings readers back whose Deployments the watch has lost sight of, because somebody edited the labels that it selects by:
 /// their pods are still there to tell. They would be replaced, and stay for ever. Whether there were any.
 async fn recover(applier: &mut Applier, deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> bool {
-    let (mut any, until) = (false, Instant::now() + RECOVER);
-    for name in steering::lost(deployments, pods) {
+    let (mut any, until) = (false, Instant::now() + RECOVERY_TIMEOUT);
+    for name in steering::lost_readers(deployments, pods) {
         if Instant::now() >= until {
             // Where a webhook hangs, everything else is looked after first.
             break;
         }
-        any |= applier.relabel(&name).await;
+        any |= applier.restore_labels(&name).await;
     }
     any
 }

@@ -2,10 +2,10 @@
 //! any more, and nothing else.
 //!
 //! Writes are answered late or never where somebody's admission webhook hangs. So each kind backs off as a whole after one
-//! that was not answered, and what a look writes ends after [`LOOK`]: the rest is written by the next one.
+//! that was not answered, and what a look writes ends after [`WRITES_TIMEOUT`]: the rest is written by the next one.
 //!
 //! An object is applied when the live one lacks something of ours, or was applied from another text than today's (its
-//! annotation [`APPLIED`] says which): so nothing is written at rest, whoever leads, and a field that we do not want any
+//! annotation [`APPLIED_HASH_ANNOTATION`] says which): so nothing is written at rest, whoever leads, and a field that we do not want any
 //! more is given up. Nothing is decided on a store that does not show our own last write yet.
 
 use std::collections::{HashMap, HashSet};
@@ -21,15 +21,15 @@ use super::cache::{HANDOVER, Live, MANAGER};
 use super::contest::{self, Contests};
 use super::lanes::Lanes;
 use super::metrics::OperatorMetrics;
-use super::store::{Kept, Key, Store};
-use super::subset::difference;
+use super::store::{CachedObject, Key, Store};
+use super::subset::first_difference;
 use crate::build::object::hash;
 use crate::build::{Component, Kind, Object, names};
 
 /// The annotation with the hash of what an object was applied from.
-pub const APPLIED: &str = "liverank.dev/applied";
-/// How long a write may take.
-const ANSWER: Duration = Duration::from_secs(10);
+pub const APPLIED_HASH_ANNOTATION: &str = "liverank.dev/applied";
+/// The time limit of a write.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first pause after a refused write, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// What is refused for good is tried this often: somebody may have raised a quota or changed a policy.
@@ -38,10 +38,10 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const NAME_PAUSE: Duration = Duration::from_secs(15);
 /// A kind that hangs is tried this often: everything of that kind waits for one of them.
 const HUNG_PAUSE: Duration = Duration::from_mins(1);
-/// How long the writes of one look may take together.
-const LOOK: Duration = Duration::from_secs(30);
+/// The time limit of all writes of one look together.
+const WRITES_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest text of a refusal that is shown.
-const MOST_TEXT: usize = 500;
+const MAX_TEXT_BYTES: usize = 500;
 
 /// Why an object is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ struct Backoff {
 
 impl Backoff {
     /// Whether the same write has to wait still. Another text, or another object or none in its place, is another write.
-    fn holds(&self, hash: &str, seen: Option<&str>, now: Instant) -> bool {
+    fn must_wait(&self, hash: &str, seen: Option<&str>, now: Instant) -> bool {
         self.hash == hash && self.seen.as_deref() == seen && now < self.until
     }
 }
@@ -103,7 +103,7 @@ pub struct Applier {
     /// What the API server (or a webhook) makes of what we sent, where it is not what we sent: by the hash that was sent.
     /// As long as it stays so, sending it again would change nothing.
     settled: HashMap<Name, (String, Value)>,
-    /// What was looked at since [`Applier::begin`].
+    /// The objects that were looked at since [`Applier::begin_round`].
     touched: HashSet<Name>,
 }
 
@@ -135,7 +135,7 @@ impl Applier {
 
     /// How long the stores have not shown one of our writes; `None` where they show all. An object whose last write is not
     /// shown is left alone until it is.
-    pub fn behind(&mut self, stores: &Stores) -> Option<Duration> {
+    pub fn stores_behind_for(&mut self, stores: &Stores) -> Option<Duration> {
         let cluster = &self.cluster;
         self.awaited.retain(|(kind, name), (awaited, _)| {
             let Some(store) = stores.get(kind).filter(|store| store.is_listed()) else { return false };
@@ -151,16 +151,16 @@ impl Applier {
         waited.map(|(_, (_, since))| since.elapsed()).max()
     }
 
-    /// What is refused now.
-    pub fn refused(&self) -> Vec<Refused> {
+    /// The objects whose last write was refused, each with the reason.
+    pub fn refusals(&self) -> Vec<Refused> {
         let mut all: Vec<_> = self.backoff.iter().collect();
         all.sort_by_key(|(name, _)| *name);
         all.into_iter().map(|(_, backoff)| backoff.refused.clone()).collect()
     }
 
     /// Fields that somebody else writes, too, each with the object and who that is.
-    pub fn contested(&self) -> Vec<String> {
-        self.contests.told(Instant::now())
+    pub fn contested_fields(&self) -> Vec<String> {
+        self.contests.describe_contested(Instant::now())
     }
 
     /// When something that waits is due: a refused write, a contested field, a kind that hangs.
@@ -178,7 +178,7 @@ impl Applier {
 
     /// Makes one object what it should be, where it is not and nothing keeps us waiting. `listed`: whether its kind's
     /// watch has told what there is.
-    pub async fn ensure(&mut self, object: &Object, live: Option<&Live>, listed: bool) {
+    pub async fn apply_if_different(&mut self, object: &Object, live: Option<&Live>, listed: bool) {
         let name = (object.kind, object.name.clone());
         let hash = hash(&object.body);
         self.touched.insert(name.clone());
@@ -191,19 +191,19 @@ impl Applier {
             // Nobody tells us what became of it.
             return;
         }
-        let Some(path) = self.lacks(&name, object, &hash, live) else { return };
+        let Some(path) = self.missing_path(&name, object, &hash, live) else { return };
         let now = Instant::now();
-        if self.waits(&name, &hash, live) {
+        if self.is_waiting(&name, &hash, live) {
             return;
         }
         if self.contests.wait(&name, now).is_some() || !self.may_write(name.0, now) {
             return;
         }
         if written {
-            let about = self.about(&name, &path).await;
-            self.contests.repaired(&name, about, now);
+            let about = self.describe_contested_field(&name, &path).await;
+            self.contests.note_repair(&name, about, now);
         }
-        let result = self.write(object, &hash, live).await;
+        let result = self.write_object(object, &hash, live).await;
         match result {
             Ok(version) => {
                 self.hung.remove(&name.0);
@@ -217,15 +217,15 @@ impl Applier {
 
     /// An object's contested field, and who else writes it. Looked up only where it was put right before: an operator that
     /// is alone with its objects asks nothing.
-    async fn about(&self, name: &Name, path: &str) -> String {
+    async fn describe_contested_field(&self, name: &Name, path: &str) -> String {
         let what = format!("{} {}: {path}", kind_name(name.0), name.1);
         if !self.contests.is_suspicious(name) {
             return what;
         }
-        let api = self.api(name.0);
-        let found = self.lanes.run(timeout(ANSWER, api.get_opt(&name.1))).await;
-        let writers = match answered(found) {
-            Ok(Some(found)) => contest::writers(found.managed_fields(), path),
+        let api = self.api_of_kind(name.0);
+        let found = self.lanes.run(timeout(WRITE_TIMEOUT, api.get_opt(&name.1))).await;
+        let writers = match flatten_timeout(found) {
+            Ok(Some(found)) => contest::other_writers(found.managed_fields(), path),
             Ok(None) => return format!("{what} is deleted again and again"),
             Err(_) => Vec::new(),
         };
@@ -236,10 +236,10 @@ impl Applier {
     }
 
     /// Deletes an object that we made and do not want any more, as it was seen.
-    pub async fn delete(&mut self, kind: Kind, live: &Live) {
+    pub async fn delete_object(&mut self, kind: Kind, live: &Live) {
         let name: Name = (kind, live.name().to_owned());
         self.touched.insert(name.clone());
-        if self.awaited.contains_key(&name) || self.waits(&name, "delete", Some(live)) {
+        if self.awaited.contains_key(&name) || self.is_waiting(&name, "delete", Some(live)) {
             return;
         }
         if !self.may_write(kind, Instant::now()) {
@@ -254,10 +254,11 @@ impl Applier {
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()
         };
-        let api = self.api(kind);
-        let result = answered(self.lanes.run(timeout(ANSWER, api.delete(&name.1, &parameters))).await);
+        let api = self.api_of_kind(kind);
+        let result =
+            flatten_timeout(self.lanes.run(timeout(WRITE_TIMEOUT, api.delete(&name.1, &parameters))).await);
         tracing::info!(cluster = %self.cluster, kind = kind_name(kind), name = name.1, ok = result.is_ok(), "delete");
-        self.metrics.wrote(kind_name(kind), "delete");
+        self.metrics.count_write(kind_name(kind), "delete");
         match result {
             Ok(_) => {
                 self.backoff.remove(&name);
@@ -268,7 +269,7 @@ impl Applier {
             // It has changed since: what is seen next decides anew.
             Err(kube::Error::Api(status)) if status.is_conflict() => {}
             Err(error) => {
-                let refused = self.refusal(&name, &error);
+                let refused = self.note_refusal(&name, &error);
                 self.back_off(name, "delete".into(), refused, Some(live));
             }
         }
@@ -276,10 +277,10 @@ impl Applier {
 
     /// Gives a reader's Deployment that the watch does not show the labels back that it is known by; whether it has them
     /// again: a refusal must not keep everything else from being looked after. All else of it is repaired once it is seen.
-    pub async fn relabel(&mut self, reader: &str) -> bool {
-        let api = self.api(Kind::Deployment);
-        let found = self.lanes.run(timeout(ANSWER, api.get_opt(reader))).await;
-        let found = answered(found).ok().flatten();
+    pub async fn restore_labels(&mut self, reader: &str) -> bool {
+        let api = self.api_of_kind(Kind::Deployment);
+        let found = self.lanes.run(timeout(WRITE_TIMEOUT, api.get_opt(reader))).await;
+        let found = flatten_timeout(found).ok().flatten();
         let ours =
             |found: &DynamicObject| self.is_owner(found) && found.metadata.deletion_timestamp.is_none();
         if !found.as_ref().is_some_and(ours) {
@@ -295,15 +296,15 @@ impl Applier {
         true
     }
 
-    /// Begins a look at everything.
-    pub fn begin(&mut self) {
+    /// Begins a round: a look at all objects.
+    pub fn begin_round(&mut self) {
         self.touched.clear();
-        self.ends = Instant::now() + LOOK;
+        self.ends = Instant::now() + WRITES_TIMEOUT;
         (self.cut, self.left_out) = (false, false);
     }
 
     /// Ends the round: forgets what was noted of objects that were not looked at.
-    pub fn finish(&mut self) {
+    pub fn finish_round(&mut self) {
         self.backoff.retain(|name, _| self.touched.contains(name));
         self.settled.retain(|name, _| self.touched.contains(name));
         self.written.retain(|name, _| self.touched.contains(name));
@@ -318,19 +319,19 @@ impl Applier {
         !cut && !hangs
     }
 
-    fn waits(&self, name: &Name, hash: &str, live: Option<&Live>) -> bool {
+    fn is_waiting(&self, name: &Name, hash: &str, live: Option<&Live>) -> bool {
         let backoff = self.backoff.get(name);
-        backoff.is_some_and(|backoff| backoff.holds(hash, live.map(|live| &*live.uid), Instant::now()))
+        backoff.is_some_and(|backoff| backoff.must_wait(hash, live.map(|live| &*live.uid), Instant::now()))
     }
 
     /// The path of something of `object` that the live one does not have.
-    fn lacks(&self, name: &Name, object: &Object, hash: &str, live: Option<&Live>) -> Option<String> {
+    fn missing_path(&self, name: &Name, object: &Object, hash: &str, live: Option<&Live>) -> Option<String> {
         let Some(live) = live else { return Some("the object itself".to_owned()) };
-        if live.mark(APPLIED) != Some(hash) {
-            return Some(format!("metadata.annotations.{APPLIED}"));
+        if live.our_annotation(APPLIED_HASH_ANNOTATION) != Some(hash) {
+            return Some(format!("metadata.annotations.{APPLIED_HASH_ANNOTATION}"));
         }
-        let body = live.body();
-        let path = difference(kind_name(object.kind), &object.body, &body)?;
+        let body = live.to_value();
+        let path = first_difference(kind_name(object.kind), &object.body, &body)?;
         let settled = self.settled.get(name).filter(|(sent, _)| sent == hash);
         if settled.is_some_and(|(_, usual)| *usual == body) {
             return None;
@@ -339,28 +340,33 @@ impl Applier {
         Some(path)
     }
 
-    async fn write(&mut self, object: &Object, hash: &str, live: Option<&Live>) -> Result<String, Refused> {
+    async fn write_object(
+        &mut self,
+        object: &Object,
+        hash: &str,
+        live: Option<&Live>,
+    ) -> Result<String, Refused> {
         let name: Name = (object.kind, object.name.clone());
         self.expect_ours(&name, live).await?;
-        let api = self.api(object.kind);
+        let api = self.api_of_kind(object.kind);
         let gives_replicas = object.kind == Kind::Deployment && object.body["spec"].get("replicas").is_none();
         if let Some(live) = live.filter(|live| gives_replicas && live.owns_replicas) {
             // A field that its only owner drops goes back to its default, which is 1: somebody has to hold it meanwhile.
             let held = json!({
                 "apiVersion": object.body["apiVersion"], "kind": object.body["kind"],
-                "metadata": {"name": object.name}, "spec": {"replicas": live.body()["spec"]["replicas"]},
+                "metadata": {"name": object.name}, "spec": {"replicas": live.to_value()["spec"]["replicas"]},
             });
-            self.patch(&api, &name, HANDOVER, held).await?;
+            self.send_patch(&api, &name, HANDOVER, held).await?;
         }
-        if let Some(cleared) = live.and_then(|live| cleared(object, live)) {
+        if let Some(cleared) = live.and_then(|live| patch_to_clear_first(object, live)) {
             self.send(&api, &name, MANAGER, Patch::Merge(cleared)).await?;
         }
         let mut body = object.body.clone();
-        body["metadata"]["annotations"][APPLIED] = hash.into();
-        let written = self.patch(&api, &name, MANAGER, body).await?;
+        body["metadata"]["annotations"][APPLIED_HASH_ANNOTATION] = hash.into();
+        let written = self.send_patch(&api, &name, MANAGER, body).await?;
         let version = written.metadata.resource_version.clone().unwrap_or_default();
-        let body = Live::keep(written).map(|live| live.body()).unwrap_or_default();
-        if let Some(path) = difference(kind_name(name.0), &object.body, &body) {
+        let body = Live::from_watched(written).map(|live| live.to_value()).unwrap_or_default();
+        if let Some(path) = first_difference(kind_name(name.0), &object.body, &body) {
             tracing::debug!(cluster = %self.cluster, name = name.1, path, "the API server has its own way with this field");
             self.settled.insert(name, (hash.to_owned(), body));
         } else {
@@ -387,9 +393,10 @@ impl Applier {
                 Some(_) => Err(taken("belongs to another object: rename or delete that one")),
             },
             None => {
-                let api = self.api(name.0);
-                let found = answered(self.lanes.run(timeout(ANSWER, api.get_opt(&name.1))).await);
-                let found = found.map_err(|error| self.refusal(name, &error))?;
+                let api = self.api_of_kind(name.0);
+                let found =
+                    flatten_timeout(self.lanes.run(timeout(WRITE_TIMEOUT, api.get_opt(&name.1))).await);
+                let found = found.map_err(|error| self.note_refusal(name, &error))?;
                 if found.is_none_or(|found| self.is_owner(&found)) {
                     Ok(())
                 } else {
@@ -403,7 +410,7 @@ impl Applier {
         object.metadata.owner_references.iter().flatten().any(|owner| owner.uid == self.uid)
     }
 
-    async fn patch(
+    async fn send_patch(
         &self,
         api: &Api<DynamicObject>,
         name: &Name,
@@ -422,17 +429,17 @@ impl Applier {
     ) -> Result<DynamicObject, Refused> {
         let parameters = PatchParams::apply(manager);
         let parameters = if matches!(patch, Patch::Apply(_)) { parameters.force() } else { parameters };
-        let sent = self.lanes.run(timeout(ANSWER, api.patch(&name.1, &parameters, &patch)));
-        let result = answered(sent.await);
-        self.metrics.wrote(kind_name(name.0), "apply");
+        let sent = self.lanes.run(timeout(WRITE_TIMEOUT, api.patch(&name.1, &parameters, &patch)));
+        let result = flatten_timeout(sent.await);
+        self.metrics.count_write(kind_name(name.0), "apply");
         tracing::info!(cluster = %self.cluster, kind = kind_name(name.0), name = name.1, manager, ok = result.is_ok(), "apply");
-        result.map_err(|error| self.refusal(name, &error))
+        result.map_err(|error| self.note_refusal(name, &error))
     }
 
-    fn refusal(&self, name: &Name, error: &kube::Error) -> Refused {
-        let (reason, said) = classified(error);
-        self.metrics.failed(reason);
-        let said: String = said.chars().take(MOST_TEXT).collect();
+    fn note_refusal(&self, name: &Name, error: &kube::Error) -> Refused {
+        let (reason, said) = classify_error(error);
+        self.metrics.count_failure(reason);
+        let said: String = said.chars().take(MAX_TEXT_BYTES).collect();
         Refused { reason, message: format!("{} {}: {said}", kind_name(name.0), name.1) }
     }
 
@@ -445,25 +452,26 @@ impl Applier {
         }
         if refused.reason == UNANSWERED {
             let tries = self.hung.get(&name.0).map_or(0, |hung| hung.tries);
-            let until = Instant::now() + pause(tries, HUNG_PAUSE);
+            let until = Instant::now() + pause_after_tries(tries, HUNG_PAUSE);
             self.hung.insert(name.0, Hung { tries: tries + 1, until });
         }
         let longest = if refused.reason == "NameTaken" { NAME_PAUSE } else { LONGEST_PAUSE };
-        let until = Instant::now() + pause(tries, longest);
+        let until = Instant::now() + pause_after_tries(tries, longest);
         self.backoff.insert(name, Backoff { refused, hash, seen, tries: tries + 1, until });
     }
 
-    fn api(&self, kind: Kind) -> Api<DynamicObject> {
+    fn api_of_kind(&self, kind: Kind) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), &self.cluster.namespace, &kind.resource())
     }
 }
 
 /// What has to be taken out before `object` can be applied to `live` at all. Server-side apply leaves alone what others
 /// put in, and a Deployment that is to be recreated must not hold what somebody's rolling update came with.
-fn cleared(object: &Object, live: &Live) -> Option<Value> {
-    const IN_THE_WAY: &str = "/spec/strategy/rollingUpdate";
+fn patch_to_clear_first(object: &Object, live: &Live) -> Option<Value> {
+    const ROLLING_UPDATE_PATH: &str = "/spec/strategy/rollingUpdate";
     let recreated = object.body.pointer("/spec/strategy/type").is_some_and(|kind| kind == "Recreate");
-    let is_in_the_way = recreated && live.body().pointer(IN_THE_WAY).is_some_and(|it| !it.is_null());
+    let is_in_the_way =
+        recreated && live.to_value().pointer(ROLLING_UPDATE_PATH).is_some_and(|it| !it.is_null());
     is_in_the_way.then(|| {
         json!({
             "metadata": {"resourceVersion": &*live.version},
@@ -473,7 +481,7 @@ fn cleared(object: &Object, live: &Live) -> Option<Value> {
 }
 
 /// The pause after `tries` failed tries, with a random part so that not all objects are tried at one time.
-fn pause(tries: u32, longest: Duration) -> Duration {
+fn pause_after_tries(tries: u32, longest: Duration) -> Duration {
     liverank_core::backoff::wait(tries, FIRST_PAUSE, longest).mul_f64(rand::random_range(0.8..1.0))
 }
 
@@ -496,16 +504,16 @@ pub fn kind_name(kind: Kind) -> &'static str {
 /// The reason of a write that was not answered in time.
 const UNANSWERED: &str = "NoAnswer";
 
-fn answered<T>(result: Result<kube::Result<T>, tokio::time::error::Elapsed>) -> kube::Result<T> {
+fn flatten_timeout<T>(result: Result<kube::Result<T>, tokio::time::error::Elapsed>) -> kube::Result<T> {
     result.unwrap_or_else(|late| Err(kube::Error::Service(Box::new(late))))
 }
 
-/// A condition's reason, and what was said.
-fn classified(error: &kube::Error) -> (&'static str, String) {
+/// Returns the reason for a condition and the message of the error.
+fn classify_error(error: &kube::Error) -> (&'static str, String) {
     if let kube::Error::Service(error) = error
         && error.is::<tokio::time::error::Elapsed>()
     {
-        let seconds = ANSWER.as_secs();
+        let seconds = WRITE_TIMEOUT.as_secs();
         return (
             UNANSWERED,
             format!("no answer in {seconds} s; where the API server is well, an admission webhook hangs"),
@@ -539,17 +547,17 @@ mod tests {
         let refused = Refused { reason: "BeingDeleted", message: String::new() };
         let until = now + LONGEST_PAUSE;
         let backoff = Backoff { refused, hash: "text".into(), seen: Some("old".into()), tries: 9, until };
-        assert!(backoff.holds("text", Some("old"), now));
-        assert!(!backoff.holds("text", None, now), "the object that was in the way is gone");
-        assert!(!backoff.holds("text", Some("new"), now));
-        assert!(!backoff.holds("other", Some("old"), now), "somebody corrected the resource");
-        assert!(!backoff.holds("text", Some("old"), until));
+        assert!(backoff.must_wait("text", Some("old"), now));
+        assert!(!backoff.must_wait("text", None, now), "the object that was in the way is gone");
+        assert!(!backoff.must_wait("text", Some("new"), now));
+        assert!(!backoff.must_wait("other", Some("old"), now), "somebody corrected the resource");
+        assert!(!backoff.must_wait("text", Some("old"), until));
     }
 
     #[test]
     fn each_refusal_has_a_reason_of_its_own() {
         let of = |code, message: &str| {
-            classified(&kube::Error::Api(Status::failure(message, "").with_code(code).boxed())).0
+            classify_error(&kube::Error::Api(Status::failure(message, "").with_code(code).boxed())).0
         };
         assert_eq!(of(409, "conflict with \"kubectl\""), "ApplyConflict");
         assert_eq!(of(403, "pods \"x\" is forbidden: exceeded quota: q, requested"), "QuotaExceeded");
@@ -561,6 +569,6 @@ mod tests {
         assert_eq!(of(403, "admission webhook \"w\" denied the request: no"), "ApplyRefused");
         assert_eq!(of(422, "Deployment.apps \"x\" is invalid"), "ApplyRefused");
         assert_eq!(of(503, "away"), "ApiUnavailable");
-        assert_eq!(classified(&kube::Error::Service("refused".into())).0, "ApiUnavailable");
+        assert_eq!(classify_error(&kube::Error::Service("refused".into())).0, "ApiUnavailable");
     }
 }

@@ -90,7 +90,7 @@ fn parse_labels(text: &str) -> Result<Labels, String> {
 
 impl Args {
     /// The namespaces that are looked at, each once; none: all of them.
-    pub(super) fn namespaces(&self) -> BTreeSet<&str> {
+    pub(super) fn watched_namespaces(&self) -> BTreeSet<&str> {
         self.watch_namespace.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect()
     }
 

@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::store::{Kept, Key};
+use super::store::{CachedObject, Key};
 use crate::build::names;
 use crate::crd::RankingCluster;
 use crate::validate::{self, Problem};
@@ -20,7 +20,7 @@ pub const MANAGER: &str = names::MANAGER;
 pub const HANDOVER: &str = "liverank-operator-handover";
 
 /// Longest text of a pod's or a controller's trouble that is kept.
-const MOST_TEXT: usize = 300;
+const MAX_TEXT_BYTES: usize = 300;
 
 /// A resource of ours.
 pub struct Cluster {
@@ -40,13 +40,13 @@ pub struct Unreadable {
     pub generation: i64,
     /// `spec.operatorClass`, as far as that can be read.
     pub class: String,
-    /// What is wrong with it.
+    /// The reason why the resource cannot be read.
     pub why: String,
 }
 
 impl Cluster {
     /// What is kept of it. One that these types cannot read must not stop the watch of all others.
-    pub fn keep(mut object: DynamicObject) -> Option<Self> {
+    pub fn from_watched(mut object: DynamicObject) -> Option<Self> {
         object.metadata.managed_fields = None;
         let key = Key::new(object.metadata.namespace.as_deref()?, object.metadata.name.as_deref()?);
         let class = object.data.pointer("/spec/operatorClass").and_then(Value::as_str).unwrap_or("default");
@@ -60,15 +60,15 @@ impl Cluster {
         let whole = serde_json::to_value(object).ok()?;
         let resource = serde_path_to_error::deserialize::<_, RankingCluster>(whole)
             .map(Arc::new)
-            .map_err(|error| Unreadable { why: shortened(&error.to_string()), ..unreadable });
+            .map_err(|error| Unreadable { why: shorten(&error.to_string()), ..unreadable });
         let read = resource.as_ref().ok().and_then(|cluster| serde_json::to_value(&cluster.spec).ok());
         let unknown = read.map(|read| validate::unknown_fields(&given, &read)).unwrap_or_default();
         Some(Self { key, resource, unknown })
     }
 }
 
-impl Kept for Cluster {
-    fn cluster(&self) -> &Key {
+impl CachedObject for Cluster {
+    fn cluster_key(&self) -> &Key {
         &self.key
     }
     fn name(&self) -> &str {
@@ -105,18 +105,19 @@ pub struct Live {
 
 impl Live {
     /// What is kept of it; `None` for one that is no cluster's.
-    pub fn keep(object: DynamicObject) -> Option<Self> {
+    pub fn from_watched(object: DynamicObject) -> Option<Self> {
         let cluster = object.labels().get(names::INSTANCE)?;
         let key = Key::new(object.metadata.namespace.as_deref()?, cluster);
         let name = object.metadata.name.as_deref()?.into();
         let owner = object.owner_references().iter().find(|it| it.controller == Some(true));
         let owner = owner.map(|it| it.uid.as_str().into());
         let owns_replicas = object.managed_fields().iter().any(applies_replicas);
-        let created = created(&object.metadata);
+        let created = creation_millis(&object.metadata);
         let marks = object.annotations().iter().filter(|(name, _)| name.starts_with(names::OUR_PREFIX));
         let marks = marks.map(|(name, text)| (name.as_str().into(), text.as_str().into())).collect();
         let DynamicObject { metadata, mut data, .. } = object;
-        let status = data.get_mut("status").map(Value::take).map_or(Value::Null, |status| pruned(&status));
+        let status =
+            data.get_mut("status").map(Value::take).map_or(Value::Null, |status| prune_status(&status));
         if let Some(fields) = data.as_object_mut() {
             fields.remove("status");
             let kept = json!({
@@ -142,18 +143,18 @@ impl Live {
     }
 
     /// The value of an annotation of ours.
-    pub fn mark(&self, name: &str) -> Option<&str> {
+    pub fn our_annotation(&self, name: &str) -> Option<&str> {
         self.marks.iter().find(|(mark, _)| **mark == *name).map(|(_, text)| &**text)
     }
 
     /// The object itself.
-    pub fn body(&self) -> Value {
+    pub fn to_value(&self) -> Value {
         serde_json::from_str(&self.body).expect("was written by us from a value")
     }
 }
 
-impl Kept for Live {
-    fn cluster(&self) -> &Key {
+impl CachedObject for Live {
+    fn cluster_key(&self) -> &Key {
         &self.key
     }
     fn name(&self) -> &str {
@@ -161,7 +162,7 @@ impl Kept for Live {
     }
 }
 
-fn created(metadata: &ObjectMeta) -> i64 {
+fn creation_millis(metadata: &ObjectMeta) -> i64 {
     metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond())
 }
 
@@ -172,8 +173,8 @@ fn applies_replicas(entry: &ManagedFieldsEntry) -> bool {
 }
 
 /// The parts of a status that a roll-out is judged by; conditions without their times, which change for nothing.
-fn pruned(status: &Value) -> Value {
-    const COUNTS: [&str; 6] = [
+fn prune_status(status: &Value) -> Value {
+    const STATUS_COUNTS: [&str; 6] = [
         "observedGeneration",
         "replicas",
         "updatedReplicas",
@@ -182,7 +183,7 @@ fn pruned(status: &Value) -> Value {
         "currentReplicas",
     ];
     let mut kept = serde_json::Map::new();
-    for name in COUNTS {
+    for name in STATUS_COUNTS {
         if let Some(count) = status.get(name) {
             kept.insert(name.into(), count.clone());
         }
@@ -192,7 +193,7 @@ fn pruned(status: &Value) -> Value {
         let text = condition["message"].as_str().unwrap_or_default();
         json!({
             "type": condition["type"], "status": condition["status"], "reason": condition["reason"],
-            "message": shortened(text),
+            "message": shorten(text),
         })
     };
     let conditions: Vec<Value> = conditions.map(short).collect();
@@ -209,8 +210,8 @@ fn pruned(status: &Value) -> Value {
     if kept.is_empty() { Value::Null } else { Value::Object(kept) }
 }
 
-fn shortened(text: &str) -> String {
-    let end = (0..=text.len().min(MOST_TEXT)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+fn shorten(text: &str) -> String {
+    let end = (0..=text.len().min(MAX_TEXT_BYTES)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
     text[..end].to_owned()
 }
 
@@ -328,12 +329,12 @@ pub struct Pod {
 
 impl Pod {
     /// What is kept of it; `None` for one that is no cluster's.
-    pub fn keep(pod: SlimPod) -> Option<Self> {
+    pub fn from_watched(pod: SlimPod) -> Option<Self> {
         let labels = pod.labels();
         let key = Key::new(pod.metadata.namespace.as_deref()?, labels.get(names::INSTANCE)?);
         let component = labels.get(names::COMPONENT)?.as_str().into();
         let reader = labels.get(names::READER).map(|name| name.as_str().into());
-        let created = created(&pod.metadata);
+        let created = creation_millis(&pod.metadata);
         let status = pod.status.unwrap_or_default();
         let condition = |kind: &str| status.conditions.iter().find(|it| it.kind == kind);
         let ready = condition("Ready");
@@ -342,7 +343,7 @@ impl Pod {
         let unplaced = condition("PodScheduled")
             .filter(|it| it.status == "False" && it.reason.as_deref() == Some("Unschedulable"));
         let unschedulable =
-            unplaced.map(|it| shortened(it.message.as_deref().unwrap_or("Unschedulable")).into());
+            unplaced.map(|it| shorten(it.message.as_deref().unwrap_or("Unschedulable")).into());
         let starting = pod.spec.node_name.is_some() && is_starting(&status);
         Some(Self {
             key,
@@ -360,44 +361,44 @@ impl Pod {
             starting,
             configs: pod.spec.volumes.into_iter().filter_map(|it| it.config_map).map(|it| it.name).collect(),
             restarts: status.container_statuses.iter().map(|it| it.restart_count).max().unwrap_or(0),
-            crashed: crashed(&status),
+            crashed: last_crash_millis(&status),
             unschedulable,
-            trouble: trouble(&status).map(Into::into),
+            trouble: pod_trouble(&status).map(Into::into),
         })
     }
 }
 
 /// Reasons that every pod has while it starts, and that say nothing.
-const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+const STARTING_REASONS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 fn is_starting(status: &SlimStatus) -> bool {
     let waits = |it: &SlimContainer| {
         let reason = it.state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
-        reason.is_some_and(|reason| STARTING.contains(&reason))
+        reason.is_some_and(|reason| STARTING_REASONS.contains(&reason))
     };
     status.reason.is_none() && status.container_statuses.iter().all(waits)
 }
 
-fn crashed(status: &SlimStatus) -> Option<i64> {
+fn last_crash_millis(status: &SlimStatus) -> Option<i64> {
     let all = status.container_statuses.iter().flat_map(|it| [&it.state, &it.last_state]);
     let ends = all.filter_map(|state| state.terminated.as_ref()?.finished_at);
     ends.map(jiff::Timestamp::as_millisecond).max()
 }
 
-fn trouble(status: &SlimStatus) -> Option<String> {
+fn pod_trouble(status: &SlimStatus) -> Option<String> {
     let waiting = status.container_statuses.iter().filter_map(|it| it.state.waiting.as_ref());
     let told = waiting.filter_map(|it| Some((it.reason.as_deref()?, it.message.as_deref())));
-    let mut told = told.filter(|(reason, _)| !STARTING.contains(reason));
+    let mut told = told.filter(|(reason, _)| !STARTING_REASONS.contains(reason));
     match told.next() {
         // The message of a crash counts seconds: only the reason is the same from one look to the next.
         Some((reason @ "CrashLoopBackOff", _)) => Some(reason.to_owned()),
-        Some((reason, message)) => Some(shortened(&format!("{reason}: {}", message.unwrap_or_default()))),
+        Some((reason, message)) => Some(shorten(&format!("{reason}: {}", message.unwrap_or_default()))),
         None => status.reason.clone(),
     }
 }
 
-impl Kept for Pod {
-    fn cluster(&self) -> &Key {
+impl CachedObject for Pod {
+    fn cluster_key(&self) -> &Key {
         &self.key
     }
     fn name(&self) -> &str {
@@ -424,12 +425,12 @@ mod tests {
             let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 3},
                 "metadata": {"name": "d", "namespace": "ns", "uid": "u", "resourceVersion": "1",
                     "labels": {names::INSTANCE: "x"}, "managedFields": [entry]}});
-            Live::keep(serde_json::from_value(object).unwrap()).unwrap()
+            Live::from_watched(serde_json::from_value(object).unwrap()).unwrap()
         };
         assert!(live(entry(MANAGER, "Apply")).owns_replicas);
         assert!(!live(entry(HANDOVER, "Apply")).owns_replicas);
         assert!(!live(entry(MANAGER, "Update")).owns_replicas);
-        let body = live(entry(MANAGER, "Apply")).body();
+        let body = live(entry(MANAGER, "Apply")).to_value();
         assert_eq!(
             (body["spec"]["replicas"].as_i64(), body["metadata"].get("managedFields")),
             (Some(3), None)
@@ -442,7 +443,7 @@ mod tests {
             let object = json!({"metadata": {"name": "p", "namespace": "ns", "creationTimestamp": "2026-01-01T00:00:00Z",
                 "labels": {names::INSTANCE: "x", names::COMPONENT: "reader", names::READER: "x-reader-0"}},
                 "spec": {"nodeName": "node1", "containers": []}, "status": status});
-            Pod::keep(serde_json::from_value(object).unwrap()).unwrap()
+            Pod::from_watched(serde_json::from_value(object).unwrap()).unwrap()
         };
         let ready = pod(json!({"podIP": "10.0.0.1", "conditions": [
             {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"}]}));
@@ -474,7 +475,7 @@ mod tests {
                 "spec": {"operatorClass": "blue", "image": image, "kafka": {"bootstrapServers": "k:1"},
                     "redis": {"urlSecret": {"name": "a", "key": "b"}}, "mongodb": {"uriSecret": {"name": "a", "key": "b"}},
                     "auth": {"internalTokenSecret": {"name": "a", "key": "b"}}}});
-            Cluster::keep(serde_json::from_value(object).unwrap()).unwrap()
+            Cluster::from_watched(serde_json::from_value(object).unwrap()).unwrap()
         };
         assert!(cluster("i:1".into()).resource.is_ok());
         let unreadable = cluster(7.into()).resource.unwrap_err();

@@ -11,13 +11,13 @@ use super::hibernation;
 use super::rollout::{self, State};
 use super::shrink::{self, Shrinks};
 use super::steering;
-use super::store::{Kept, Key};
+use super::store::{CachedObject, Key};
 use crate::build::{self, Component, Kind, Object, OperatorFacts, names};
 use crate::crd::{HttpWorkload, RankingCluster};
 use crate::readers::Step;
 use liverank_runtime::now_ms;
 
-/// What is carried out, and on what.
+/// Carries out one look: the desired objects and steps, and the objects that exist.
 pub struct Carry<'a> {
     /// What all actors share.
     pub world: &'a OperatorContext,
@@ -25,7 +25,7 @@ pub struct Carry<'a> {
     pub key: &'a Key,
     /// The resource, as it is in force.
     pub cluster: &'a RankingCluster,
-    /// What its objects say of the operator.
+    /// The facts about the operator that the cluster's objects contain.
     pub facts: &'a OperatorFacts,
     /// The builder's revision in force.
     pub revision: u32,
@@ -38,29 +38,29 @@ pub struct Carry<'a> {
 }
 
 impl Carry<'_> {
-    /// Writes what differs. Answers when something that waits for the clock is due: the next pod of a component that
+    /// Writes what differs. Returns when something that waits for the clock is due: the next pod of a component that
     /// becomes smaller.
-    pub async fn out(
+    pub async fn carry_out(
         &self,
         steps: Vec<Step>,
         applier: &mut Applier,
         shrinks: &mut Shrinks,
     ) -> Option<Instant> {
-        applier.begin();
-        let readers = self.steps(steps, applier).await;
-        let next = self.apply(&readers, applier, shrinks).await;
-        applier.finish();
+        applier.begin_round();
+        let readers = self.carry_out_steps(steps, applier).await;
+        let next = self.apply_all(&readers, applier, shrinks).await;
+        applier.finish_round();
         next
     }
 
-    /// The readers that are to be there after these steps.
-    async fn steps(&self, steps: Vec<Step>, applier: &mut Applier) -> Vec<build::Reader> {
-        let mut readers = steering::existing(self.cluster.name(), self.deployments);
+    /// Carries out the steps. Returns the readers that are to exist after them.
+    async fn carry_out_steps(&self, steps: Vec<Step>, applier: &mut Applier) -> Vec<build::Reader> {
+        let mut readers = steering::existing_readers(self.cluster.name(), self.deployments);
         for step in steps {
             match step {
                 Step::CreateReader { name } => readers.push(build::Reader { name, drain: None }),
                 Step::Annotate { name, drain, .. } => {
-                    let drain = drain.as_ref().map(steering::written);
+                    let drain = drain.as_ref().map(steering::drain_to_build);
                     let found = readers.iter_mut().filter(|reader| reader.name == name);
                     found.for_each(|reader| reader.drain.clone_from(&drain));
                 }
@@ -68,7 +68,7 @@ impl Carry<'_> {
                     tracing::info!(cluster = %self.key, reader = name, forced, "a reader goes");
                     let live = self.deployments.iter().find(|live| *live.uid == *uid);
                     if let Some(live) = live.filter(|live| !live.deleting) {
-                        applier.delete(Kind::Deployment, live).await;
+                        applier.delete_object(Kind::Deployment, live).await;
                     }
                     readers.retain(|reader| reader.name != name);
                 }
@@ -79,8 +79,8 @@ impl Carry<'_> {
         readers
     }
 
-    /// Makes all objects what they should be.
-    async fn apply(
+    /// Applies all objects that differ from what they should be.
+    async fn apply_all(
         &self,
         readers: &[build::Reader],
         applier: &mut Applier,
@@ -89,36 +89,42 @@ impl Carry<'_> {
         let input =
             build::Input { cluster: self.cluster, revision: self.revision, readers, operator: self.facts };
         let mut objects = build::desired(&input);
-        let awake = hibernation::awake(self.pods, now_ms());
-        hibernation::settle(&mut objects, self.cluster, self.deployments, &awake);
-        let turn = rollout::turn(self.states).map(|state| state.component);
+        let awake = hibernation::components_with_pods(self.pods, now_ms());
+        hibernation::set_replicas(&mut objects, self.cluster, self.deployments, &awake);
+        let turn = rollout::next_component(self.states).map(|state| state.component);
         let mut next = None;
         for object in &objects {
-            let live = self.live(object.kind, &object.name);
-            let mut admitted = rollout::admitted(object, live.as_deref(), turn);
-            if let Some(at) = self.pace(&mut admitted, live.as_deref(), shrinks) {
+            let live = self.live_object(object.kind, &object.name);
+            let mut admitted = rollout::deployment_for_turn(object, live.as_deref(), turn);
+            if let Some(at) = self.limit_scale_down(&mut admitted, live.as_deref(), shrinks) {
                 next = Some(next.map_or(at, |next: Instant| next.min(at)));
             }
             let listed = self.world.stores[&object.kind].is_listed();
-            applier.ensure(&admitted, live.as_deref(), listed).await;
+            applier.apply_if_different(&admitted, live.as_deref(), listed).await;
         }
         self.delete_unwanted(&objects, applier).await;
         next
     }
 
-    fn live(&self, kind: Kind, name: &str) -> Option<Arc<Live>> {
+    fn live_object(&self, kind: Kind, name: &str) -> Option<Arc<Live>> {
         self.world.stores.get(&kind)?.get(self.key, name)
     }
 
-    /// Lets a component that holds clients lose one pod at a time. Answers when the next one may go.
-    fn pace(&self, object: &mut Object, live: Option<&Live>, shrinks: &mut Shrinks) -> Option<Instant> {
+    /// Lets a component that holds clients lose one pod at a time. Returns when the next one may go.
+    fn limit_scale_down(
+        &self,
+        object: &mut Object,
+        live: Option<&Live>,
+        shrinks: &mut Shrinks,
+    ) -> Option<Instant> {
         // Where all go, nobody takes the clients of those who go first.
         let is_paced = object.kind == Kind::Deployment && !self.cluster.spec.hibernate;
         let component = object.component.filter(|_| is_paced)?;
-        let drain =
-            Duration::from_secs(u64::try_from(front(self.cluster, component)?.drain_seconds).unwrap_or(0));
+        let drain = Duration::from_secs(
+            u64::try_from(http_workload(self.cluster, component)?.drain_seconds).unwrap_or(0),
+        );
         let wanted = object.body["spec"]["replicas"].as_i64()?;
-        let body = live?.body();
+        let body = live?.to_value();
         let here = body["spec"]["replicas"].as_i64()?;
         let now = now_ms();
         let ending =
@@ -135,7 +141,7 @@ impl Carry<'_> {
         let wanted: BTreeSet<(Kind, &str)> = objects.iter().map(|it| (it.kind, it.name.as_str())).collect();
         let used = configs_in_use(self.deployments, self.pods);
         for kind in Kind::ALL {
-            for live in self.world.stores[&kind].of(self.key) {
+            for live in self.world.stores[&kind].objects_of(self.key) {
                 let ours = live.owner.as_deref() == Some(self.cluster.uid()) && !live.deleting;
                 if !ours || wanted.contains(&(kind, live.name())) {
                     continue;
@@ -143,20 +149,20 @@ impl Carry<'_> {
                 if kind == Kind::ConfigMap && (used.contains(live.name()) || self.is_rolling(&live)) {
                     continue;
                 }
-                applier.delete(kind, &live).await;
+                applier.delete_object(kind, &live).await;
             }
         }
     }
 
     /// Whether the component of a `ConfigMap` still has pods to replace: one of them may come again and need it.
     fn is_rolling(&self, config: &Live) -> bool {
-        let body = config.body();
+        let body = config.to_value();
         let component = body["metadata"]["labels"][names::COMPONENT].as_str().and_then(Component::parse);
         self.states.iter().any(|state| Some(state.component) == component && !state.rolled)
     }
 }
 
-fn front(cluster: &RankingCluster, component: Component) -> Option<&HttpWorkload> {
+fn http_workload(cluster: &RankingCluster, component: Component) -> Option<&HttpWorkload> {
     match component {
         Component::Gateway => Some(&cluster.spec.gateway),
         Component::Websocket => Some(&cluster.spec.websocket),
@@ -169,7 +175,7 @@ fn front(cluster: &RankingCluster, component: Component) -> Option<&HttpWorkload
 pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
     let of_pods = pods.iter().flat_map(|pod| pod.configs.iter()).map(std::string::ToString::to_string);
     let of_deployments = deployments.iter().flat_map(|live| {
-        let body = live.body();
+        let body = live.to_value();
         let volumes = body.pointer("/spec/template/spec/volumes").and_then(|it| it.as_array().cloned());
         let names = volumes.into_iter().flatten();
         names.filter_map(|volume| volume["configMap"]["name"].as_str().map(str::to_owned)).collect::<Vec<_>>()
@@ -177,7 +183,7 @@ pub fn configs_in_use(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<
     of_pods.chain(of_deployments).collect()
 }
 
-/// The routes among a cluster's objects.
-pub fn routes(world: &OperatorContext, key: &Key) -> Vec<Arc<Live>> {
-    world.stores.get(&Kind::HttpRoute).map(|store| store.of(key)).unwrap_or_default()
+/// Returns the routes among a cluster's objects.
+pub fn routes_of_cluster(world: &OperatorContext, key: &Key) -> Vec<Arc<Live>> {
+    world.stores.get(&Kind::HttpRoute).map(|store| store.objects_of(key)).unwrap_or_default()
 }

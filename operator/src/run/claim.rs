@@ -5,7 +5,7 @@
 //! same pods in turn. So each cluster has a Lease of its own, which belongs to an installation, whichever replica leads.
 //! Who does not hold it writes nothing about the cluster, and gives its managers no orders.
 //!
-//! Times of others are not believed: a Lease that did not change for [`LASTS`] on our own clock belongs to nobody.
+//! Times of others are not believed: a Lease that did not change for [`CLAIM_LASTS`] on our own clock belongs to nobody.
 
 use std::time::{Duration, Instant};
 
@@ -22,31 +22,31 @@ use super::store::Key;
 use crate::build::names;
 
 /// How long a claim lasts without being renewed.
-pub const LASTS: Duration = Duration::from_mins(3);
+pub const CLAIM_LASTS: Duration = Duration::from_mins(3);
 /// How often it is renewed: a write a minute and cluster.
 const RENEW_EVERY: Duration = Duration::from_mins(1);
 /// Whose renewals fail does nothing more from here on, before anybody else may begin: a look takes less than the rest.
-const DOUBT: Duration = Duration::from_mins(2);
+const STOP_UNRENEWED_AFTER: Duration = Duration::from_mins(2);
 /// How long a request may take.
-const ANSWER: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether this installation looks after the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
-    /// It does.
+    /// This installation holds the claim.
     Held,
     /// Another one does.
     Others(String),
-    /// It cannot be found out.
+    /// The claim could not be read or written: the reason, in words.
     Unknown(String),
 }
 
-/// What is to be done about the Lease.
+/// The next action on the Lease.
 #[derive(Debug, PartialEq, Eq)]
 enum Act {
     /// The claim is ours, belongs to nobody, or was given up.
     Write,
-    /// It is somebody else's.
+    /// Another installation holds the claim: its name.
     Respect(String),
 }
 
@@ -85,46 +85,48 @@ impl Claim {
         }
     }
 
-    /// Takes or renews the claim where that is due.
-    pub async fn hold(&mut self) -> Hold {
+    /// Takes the claim, or renews it where that is due. Returns whether this installation holds it.
+    pub async fn take_or_renew(&mut self) -> Hold {
         let age = |at: Instant| at.elapsed();
         if self.renewed.is_some_and(|at| age(at) < RENEW_EVERY) {
             return Hold::Held;
         }
-        match self.write().await {
+        match self.write_lease().await {
             Ok(Hold::Held) => Hold::Held,
             Ok(other) => {
                 self.renewed = None;
                 other
             }
-            Err(_) if self.renewed.is_some_and(|at| age(at) < DOUBT) => Hold::Held,
+            Err(_) if self.renewed.is_some_and(|at| age(at) < STOP_UNRENEWED_AFTER) => Hold::Held,
             Err(error) => Hold::Unknown(error),
         }
     }
 
-    async fn write(&mut self) -> Result<Hold, String> {
+    async fn write_lease(&mut self) -> Result<Hold, String> {
         let began = Instant::now();
-        let found = self.lanes.run(timeout(ANSWER, self.api.get_opt(&self.name))).await;
+        let found = self.lanes.run(timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name))).await;
         let found = found.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
-        if let Act::Respect(holder) = self.act(found.as_ref(), began) {
+        if let Act::Respect(holder) = self.decide(found.as_ref(), began) {
             return Ok(Hold::Others(holder));
         }
-        let mine = self.mine(found.clone(), Timestamp::now());
+        let mine = self.lease_as_ours(found.clone(), Timestamp::now());
         let parameters = PostParams::default();
         let written = match found {
-            None => self.lanes.run(timeout(ANSWER, self.api.create(&parameters, &mine))).await,
+            None => self.lanes.run(timeout(REQUEST_TIMEOUT, self.api.create(&parameters, &mine))).await,
             Some(_) => {
-                self.lanes.run(timeout(ANSWER, self.api.replace(&self.name, &parameters, &mine))).await
+                self.lanes
+                    .run(timeout(REQUEST_TIMEOUT, self.api.replace(&self.name, &parameters, &mine)))
+                    .await
             }
         };
-        self.metrics.wrote("Lease", "claim");
+        self.metrics.count_write("Lease", "claim");
         written.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
         // It holds from before it was written.
         self.renewed = Some(began);
         Ok(Hold::Held)
     }
 
-    fn act(&mut self, found: Option<&Lease>, now: Instant) -> Act {
+    fn decide(&mut self, found: Option<&Lease>, now: Instant) -> Act {
         let Some(lease) = found else { return Act::Write };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
         if holder.is_empty() || holder == self.installation {
@@ -137,15 +139,15 @@ impl Claim {
             _ => now,
         };
         self.others = Some((version, since));
-        if now.saturating_duration_since(since) >= LASTS {
+        if now.saturating_duration_since(since) >= CLAIM_LASTS {
             Act::Write
         } else {
             Act::Respect(holder.to_owned())
         }
     }
 
-    /// The Lease as this installation writes it, guarded by the version of what was found.
-    fn mine(&self, found: Option<Lease>, now: Timestamp) -> Lease {
+    /// Makes the Lease that this installation writes; the write is guarded by the version of the Lease that was found.
+    fn lease_as_ours(&self, found: Option<Lease>, now: Timestamp) -> Lease {
         let before = found.unwrap_or_default();
         let spec = before.spec.unwrap_or_default();
         let is_mine = spec.holder_identity.as_deref() == Some(&self.installation);
@@ -162,7 +164,7 @@ impl Claim {
             },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.installation.clone()),
-                lease_duration_seconds: Some(LASTS.as_secs() as i32),
+                lease_duration_seconds: Some(CLAIM_LASTS.as_secs() as i32),
                 acquire_time: took,
                 renew_time: Some(MicroTime(now)),
                 lease_transitions: Some(transitions),
@@ -201,32 +203,32 @@ mod tests {
     async fn one_of_two_installations_has_it_and_the_other_when_it_is_left() {
         let (mut a, mut b) = (claim("system/liverank"), claim("tv/liverank"));
         let (start, now) = (Instant::now(), Timestamp::UNIX_EPOCH);
-        assert_eq!(a.act(None, start), Act::Write);
-        let mut lease = stored(a.mine(None, now), 1);
+        assert_eq!(a.decide(None, start), Act::Write);
+        let mut lease = stored(a.lease_as_ours(None, now), 1);
         // As long as it is renewed.
         for minute in 0..10 {
             let at = start + minute * RENEW_EVERY;
-            assert_eq!(b.act(Some(&lease), at), Act::Respect("system/liverank".into()));
-            assert_eq!(a.act(Some(&lease), at), Act::Write, "its own");
-            lease = stored(a.mine(Some(lease), now), u64::from(minute) + 2);
+            assert_eq!(b.decide(Some(&lease), at), Act::Respect("system/liverank".into()));
+            assert_eq!(a.decide(Some(&lease), at), Act::Write, "its own");
+            lease = stored(a.lease_as_ours(Some(lease), now), u64::from(minute) + 2);
         }
         let left = start + 10 * RENEW_EVERY;
-        assert_eq!(b.act(Some(&lease), left), Act::Respect("system/liverank".into()));
-        assert_eq!(b.act(Some(&lease), left + LASTS / 2), Act::Respect("system/liverank".into()));
-        assert_eq!(b.act(Some(&lease), left + LASTS), Act::Write);
-        lease = stored(b.mine(Some(lease), now), 99);
+        assert_eq!(b.decide(Some(&lease), left), Act::Respect("system/liverank".into()));
+        assert_eq!(b.decide(Some(&lease), left + CLAIM_LASTS / 2), Act::Respect("system/liverank".into()));
+        assert_eq!(b.decide(Some(&lease), left + CLAIM_LASTS), Act::Write);
+        lease = stored(b.lease_as_ours(Some(lease), now), 99);
         let spec = lease.spec.clone().unwrap();
         assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("tv/liverank"), Some(2)));
-        assert_eq!(a.act(Some(&lease), left + LASTS), Act::Respect("tv/liverank".into()));
+        assert_eq!(a.decide(Some(&lease), left + CLAIM_LASTS), Act::Respect("tv/liverank".into()));
     }
 
     #[tokio::test]
     async fn who_cannot_renew_stops_before_another_may_begin() {
         let mut held = claim("system/liverank");
         held.renewed = Some(Instant::now().checked_sub(RENEW_EVERY).unwrap());
-        assert_eq!(held.hold().await, Hold::Held, "a write that failed may succeed the next time");
-        held.renewed = Some(Instant::now().checked_sub(DOUBT).unwrap());
-        assert!(matches!(held.hold().await, Hold::Unknown(_)));
-        assert!(DOUBT < LASTS);
+        assert_eq!(held.take_or_renew().await, Hold::Held, "a write that failed may succeed the next time");
+        held.renewed = Some(Instant::now().checked_sub(STOP_UNRENEWED_AFTER).unwrap());
+        assert!(matches!(held.take_or_renew().await, Hold::Unknown(_)));
+        assert!(STOP_UNRENEWED_AFTER < CLAIM_LASTS);
     }
 }

@@ -13,17 +13,17 @@ use serde_json::Value;
 use super::cache::{HANDOVER, MANAGER};
 
 /// Repairs that are made at once: somebody tries something by hand.
-const PATIENCE: u32 = 3;
+const REPAIRS_AT_ONCE: u32 = 3;
 /// The pause before the first repair that waits, doubled by each that follows up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A fight costs the API server one write in so long, and pods are rolled no more often.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// A repair that lasts for so long beyond twice its pause was the last one.
-const CALM: Duration = Duration::from_mins(1);
+const CALM_AFTER: Duration = Duration::from_mins(1);
 /// Foreign writers that are named.
-const MOST_NAMES: usize = 3;
+const MAX_WRITERS_NAMED: usize = 3;
 
-/// What is known of one object's repairs.
+/// The repairs that were made to one object.
 #[derive(Debug, Clone)]
 struct Contest {
     repairs: u32,
@@ -33,9 +33,9 @@ struct Contest {
 }
 
 impl Contest {
-    /// How long the next repair waits.
-    fn pause(&self) -> Duration {
-        match self.repairs.checked_sub(PATIENCE) {
+    /// Returns how long the next repair has to wait.
+    fn pause_before_repair(&self) -> Duration {
+        match self.repairs.checked_sub(REPAIRS_AT_ONCE) {
             None => Duration::ZERO,
             Some(more) => liverank_core::backoff::wait(more, FIRST_PAUSE, LONGEST_PAUSE),
         }
@@ -46,7 +46,7 @@ impl Contest {
     }
 
     fn over_at(&self) -> Instant {
-        self.last + 2 * self.pause() + CALM
+        self.last + 2 * self.pause_before_repair() + CALM_AFTER
     }
 }
 
@@ -64,16 +64,16 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
     /// Until when a repair of this object has to wait, where it has to.
     pub fn wait(&self, name: &N, now: Instant) -> Option<Instant> {
         let contest = self.0.get(name)?;
-        Some(contest.last + contest.pause()).filter(|until| now < *until)
+        Some(contest.last + contest.pause_before_repair()).filter(|until| now < *until)
     }
 
     /// Whether the next repair of it is worth a look at who made it necessary.
     pub fn is_suspicious(&self, name: &N) -> bool {
-        self.0.get(name).is_some_and(|contest| contest.repairs + 1 >= PATIENCE)
+        self.0.get(name).is_some_and(|contest| contest.repairs + 1 >= REPAIRS_AT_ONCE)
     }
 
     /// Notes a repair; `about`: the field, and who writes it beside us.
-    pub fn repaired(&mut self, name: &N, about: String, now: Instant) {
+    pub fn note_repair(&mut self, name: &N, about: String, now: Instant) {
         self.0.retain(|_, contest| !contest.is_over(now));
         let contest =
             self.0.entry(name.clone()).or_insert(Contest { repairs: 0, last: now, about: String::new() });
@@ -82,50 +82,50 @@ impl<N: Ord + Clone + std::hash::Hash> Contests<N> {
         contest.about = about;
     }
 
-    /// What is contested, in words that stay the same as long as it is.
-    pub fn told(&self, now: Instant) -> Vec<String> {
+    /// Describes the contested fields, in words that stay the same as long as they are contested.
+    pub fn describe_contested(&self, now: Instant) -> Vec<String> {
         let mut all: Vec<_> =
-            self.0.iter().filter(|(_, it)| it.repairs > PATIENCE && !it.is_over(now)).collect();
+            self.0.iter().filter(|(_, it)| it.repairs > REPAIRS_AT_ONCE && !it.is_over(now)).collect();
         all.sort_by_key(|(name, _)| (*name).clone());
         all.into_iter().map(|(_, contest)| contest.about.clone()).collect()
     }
 
     /// When a repair that waits is due, or a fight is over.
     pub fn next(&self, now: Instant) -> Option<Instant> {
-        let times = self.0.values().flat_map(|it| [it.last + it.pause(), it.over_at()]);
+        let times = self.0.values().flat_map(|it| [it.last + it.pause_before_repair(), it.over_at()]);
         times.filter(|at| *at > now).min()
     }
 }
 
 /// Who, beside us, owns the field at `path` (`spec.template.spec.containers.0.image`) by `managedFields`: at most a few
 /// names. Items of lists are known by their keys there, so that of a list any item counts.
-pub fn writers(managed: &[ManagedFieldsEntry], path: &str) -> Vec<String> {
+pub fn other_writers(managed: &[ManagedFieldsEntry], path: &str) -> Vec<String> {
     let parts: Vec<&str> = path.split('.').collect();
     let mut names: Vec<String> = managed
         .iter()
-        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns(&fields.0, &parts)))
+        .filter(|entry| entry.fields_v1.as_ref().is_some_and(|fields| owns_path(&fields.0, &parts)))
         .filter_map(|entry| entry.manager.clone())
         .filter(|name| name != MANAGER && name != HANDOVER)
         .collect();
     names.sort();
     names.dedup();
-    names.truncate(MOST_NAMES);
+    names.truncate(MAX_WRITERS_NAMED);
     names
 }
 
-fn owns(fields: &Value, parts: &[&str]) -> bool {
+fn owns_path(fields: &Value, parts: &[&str]) -> bool {
     let Some(fields) = fields.as_object() else { return false };
     let Some(part) = parts.first() else { return true };
     if part.parse::<usize>().is_ok() {
         let items = fields.iter().filter(|(key, _)| key.starts_with("k:") || key.starts_with("v:"));
-        return items.into_iter().any(|(_, inside)| owns(inside, &parts[1..]));
+        return items.into_iter().any(|(_, inside)| owns_path(inside, &parts[1..]));
     }
     // Keys of annotations and labels have dots in them.
     (1..=parts.len()).any(|length| {
         let name = format!("f:{}", parts[..length].join("."));
         let Some(inside) = fields.get(&name) else { return false };
         let is_leaf = inside.as_object().is_none_or(serde_json::Map::is_empty);
-        is_leaf || owns(inside, &parts[length..])
+        is_leaf || owns_path(inside, &parts[length..])
     })
 }
 
@@ -152,30 +152,30 @@ mod tests {
             entry("tagger", &json!({"f:metadata": {"f:annotations": {"f:example.org/a": {}}}})),
             entry(MANAGER, &json!({"f:spec": {"f:replicas": {}}})),
         ];
-        assert_eq!(writers(&managed, "spec.replicas"), ["keda", "kube-controller-manager"]);
-        assert_eq!(writers(&managed, "spec.template.spec.containers.0.image"), ["kubectl-edit"]);
-        assert_eq!(writers(&managed, "metadata.annotations.example.org/a"), ["tagger"]);
-        assert!(writers(&managed, "spec.paused").is_empty());
+        assert_eq!(other_writers(&managed, "spec.replicas"), ["keda", "kube-controller-manager"]);
+        assert_eq!(other_writers(&managed, "spec.template.spec.containers.0.image"), ["kubectl-edit"]);
+        assert_eq!(other_writers(&managed, "metadata.annotations.example.org/a"), ["tagger"]);
+        assert!(other_writers(&managed, "spec.paused").is_empty());
     }
 
     #[test]
     fn a_hand_is_answered_at_once_and_a_fight_is_told_and_over() {
         let (mut contests, start) = (Contests::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        for _ in 0..PATIENCE {
+        for _ in 0..REPAIRS_AT_ONCE {
             assert_eq!(contests.wait(&"d", start), None);
-            contests.repaired(&"d", "Deployment d: spec.replicas".into(), start);
-            assert!(contests.told(start).is_empty());
+            contests.note_repair(&"d", "Deployment d: spec.replicas".into(), start);
+            assert!(contests.describe_contested(start).is_empty());
         }
         assert_eq!(contests.wait(&"d", start), Some(at(1)));
         assert_eq!(contests.wait(&"other", start), None, "each object for itself");
-        contests.repaired(&"d", "Deployment d: spec.replicas".into(), at(1));
-        assert_eq!(contests.told(at(1)), ["Deployment d: spec.replicas"]);
+        contests.note_repair(&"d", "Deployment d: spec.replicas".into(), at(1));
+        assert_eq!(contests.describe_contested(at(1)), ["Deployment d: spec.replicas"]);
         assert_eq!(contests.wait(&"d", at(1)), Some(at(3)));
         // Nobody changes it any more.
-        assert!(!contests.told(at(60)).is_empty());
-        assert!(contests.told(at(66)).is_empty());
-        contests.repaired(&"d", "again".into(), at(100));
+        assert!(!contests.describe_contested(at(60)).is_empty());
+        assert!(contests.describe_contested(at(66)).is_empty());
+        contests.note_repair(&"d", "again".into(), at(100));
         assert_eq!(contests.wait(&"d", at(100)), None, "what is over is forgotten");
     }
 
@@ -187,11 +187,11 @@ mod tests {
             let (mut now, mut repairs) = (start, 0);
             while now < start + Duration::from_hours(1) {
                 if contests.wait(&0, now).is_none() {
-                    contests.repaired(&0, "about".into(), now);
+                    contests.note_repair(&0, "about".into(), now);
                     repairs += 1;
                 }
-                if repairs > PATIENCE {
-                    prop_assert!(!contests.told(now).is_empty());
+                if repairs > REPAIRS_AT_ONCE {
+                    prop_assert!(!contests.describe_contested(now).is_empty());
                 }
                 let next = contests.wait(&0, now);
                 now = next.unwrap_or(now).max(now + Duration::from_millis(answer_ms));

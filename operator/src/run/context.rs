@@ -16,7 +16,7 @@ use crate::policy::Policy;
 use crate::validate::Problem;
 use liverank_runtime::peer::Peers;
 
-/// See the module.
+/// What all actors of the operator share: clients, stores, metrics and settings.
 pub struct OperatorContext {
     /// To the API server.
     pub client: kube::Client,
@@ -26,17 +26,17 @@ pub struct OperatorContext {
     pub pods: Arc<Store<Pod>>,
     /// The resources.
     pub clusters: Arc<Store<Cluster>>,
-    /// Who is woken.
+    /// The wakers of the clusters' actors.
     pub bells: Arc<Wakers>,
     /// How many requests to the API server are under way at once.
     pub lanes: Lanes,
     /// Which installation this is: where its Lease is.
     pub installation: String,
-    /// What is counted.
+    /// The operator's metrics.
     pub metrics: OperatorMetrics,
-    /// Who tells.
+    /// The publisher of Kubernetes events.
     pub announcer: Announcer,
-    /// Who the operator is to managers.
+    /// The tokens by which managers know the operator.
     pub tokens: Arc<OperatorTokens>,
     /// By which keys a cluster's processes know each other.
     pub keys: Arc<PublicKeys>,
@@ -55,9 +55,9 @@ pub struct OperatorContext {
 }
 
 impl OperatorContext {
-    /// What objects say of the operator, with the keys as they are now.
-    pub fn facts(&self) -> OperatorFacts {
-        OperatorFacts { keys: self.keys.known().to_string(), ..self.operator.clone() }
+    /// Returns the facts about the operator that objects contain, with the present public keys.
+    pub fn operator_facts(&self) -> OperatorFacts {
+        OperatorFacts { keys: self.keys.known_keys().to_string(), ..self.operator.clone() }
     }
 
     /// The resource of this name, where this operator looks after it.
@@ -73,7 +73,7 @@ impl OperatorContext {
     }
 
     /// Why the resource of this name cannot be read; `None` where it can, or another operator looks after it.
-    pub fn unreadable(&self, key: &Key) -> Option<Unreadable> {
+    pub fn unreadable_resource(&self, key: &Key) -> Option<Unreadable> {
         let found = self.clusters.get(key, &key.name)?;
         found.resource.as_ref().err().filter(|it| it.class == self.class).cloned()
     }

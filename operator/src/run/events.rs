@@ -14,16 +14,16 @@ use super::metrics::OperatorMetrics;
 use crate::crd::RankingClusterStatus;
 use crate::readers::Decision;
 
-/// Who says so.
+/// The name of the controller in the events that it publishes.
 const CONTROLLER: &str = "liverank-operator";
 /// The API server takes notes of at most 1,024 bytes.
-const MOST_NOTE: usize = 1_024;
+const MAX_NOTE_BYTES: usize = 1_024;
 /// How long an event may take: nothing waits for it but the next one.
-const ANSWER: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Events under way at once. Beyond that they are dropped and counted: nothing waits for an event, least of all those
 /// who look after other clusters.
-const AT_ONCE: usize = 64;
+const MAX_EVENTS_IN_FLIGHT: usize = 64;
 
 /// Publishes events.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ pub struct Announcer {
     metrics: OperatorMetrics,
 }
 
-/// What is to be published.
+/// An event to publish about an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
     warning: bool,
@@ -45,29 +45,29 @@ impl Announcer {
     /// On behalf of `identity`.
     pub fn new(client: Client, identity: &str, metrics: OperatorMetrics) -> Self {
         let reporter = Reporter { controller: CONTROLLER.into(), instance: Some(identity.to_owned()) };
-        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let places = Arc::new(Semaphore::new(MAX_EVENTS_IN_FLIGHT));
         Self { recorder: Recorder::new(client, reporter), places, metrics }
     }
 
-    /// Publishes one, some time. One that gets lost is not missed: status says the same.
-    pub fn tell(&self, about: &ObjectReference, news: &News) {
+    /// Publishes an event in the background. A lost event does no harm: the status says the same.
+    pub fn publish(&self, about: &ObjectReference, news: &News) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.metrics.failed("event");
+            self.metrics.count_failure("event");
             return;
         };
-        let (announcer, about, event) = (self.clone(), about.clone(), event(news));
+        let (announcer, about, event) = (self.clone(), about.clone(), to_event(news));
         tokio::spawn(async move {
-            let told = timeout(ANSWER, announcer.recorder.publish(&event, &about)).await;
-            announcer.metrics.wrote("Event", "event");
+            let told = timeout(REQUEST_TIMEOUT, announcer.recorder.publish(&event, &about)).await;
+            announcer.metrics.count_write("Event", "event");
             if !told.is_ok_and(|told| told.is_ok()) {
-                announcer.metrics.failed("event");
+                announcer.metrics.count_failure("event");
             }
             drop(place);
         });
     }
 }
 
-fn event(news: &News) -> Event {
+fn to_event(news: &News) -> Event {
     // The recorder counts events of the same action and reason as one, whatever their notes say.
     let mark = Sha256::digest(&news.note);
     Event {
@@ -79,9 +79,9 @@ fn event(news: &News) -> Event {
     }
 }
 
-/// Something that is not as it should be, outside of decisions and conditions.
-pub fn warning(reason: &str, note: &str) -> News {
-    News { warning: true, reason: reason.to_owned(), note: shortened(note.to_owned()) }
+/// Makes a warning that belongs to no decision and no condition.
+pub fn warning_news(reason: &str, note: &str) -> News {
+    News { warning: true, reason: reason.to_owned(), note: shorten(note.to_owned()) }
 }
 
 /// What a decision has to say.
@@ -91,7 +91,7 @@ pub fn of_decision(decision: &Decision) -> News {
         note = format!("{note}: {}", decision.chosen.join("; "));
     }
     let reason = decision.action.as_str().to_owned();
-    News { warning: decision.action.is_warning(), reason, note: shortened(note) }
+    News { warning: decision.action.is_warning(), reason, note: shorten(note) }
 }
 
 /// What turned between two statuses: conditions that a person waits for or has to do something about.
@@ -109,7 +109,7 @@ pub fn of_conditions(before: Option<&RankingClusterStatus>, after: &RankingClust
         let turned = find(&it.type_)
             .map_or(is_true, |old| old.status != it.status || (!good && old.reason != it.reason));
         if turned {
-            news.push(News { warning: !good, reason: reason_of(it), note: shortened(it.message.clone()) });
+            news.push(News { warning: !good, reason: reason_of(it), note: shorten(it.message.clone()) });
         }
     }
     news
@@ -131,9 +131,9 @@ fn it_sleeps(condition: &Condition) -> bool {
     matches!(condition.reason.as_str(), "Hibernated" | "Hibernating")
 }
 
-fn shortened(mut text: String) -> String {
-    if text.len() > MOST_NOTE {
-        let end = (0..=MOST_NOTE - 3).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+fn shorten(mut text: String) -> String {
+    if text.len() > MAX_NOTE_BYTES {
+        let end = (0..=MAX_NOTE_BYTES - 3).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }
@@ -181,6 +181,6 @@ mod tests {
 
     #[test]
     fn notes_fit() {
-        assert!(shortened("ä".repeat(2_000)).len() <= MOST_NOTE);
+        assert!(shorten("ä".repeat(2_000)).len() <= MAX_NOTE_BYTES);
     }
 }

@@ -16,12 +16,12 @@ use super::store::Key;
 use super::unreadable;
 
 /// How often the stores are looked at until all are filled: at the beginning only.
-const FILLING: Duration = Duration::from_millis(50);
+const CHECK_FILLED_EVERY: Duration = Duration::from_millis(50);
 /// An actor that broke begins anew after this long: what broke it is likely still there, and others must not suffer.
-const PAUSE: Duration = Duration::from_secs(30);
+const RESTART_ACTOR_AFTER: Duration = Duration::from_secs(30);
 
-/// Looks after all clusters until the time in office is over.
-pub async fn lead(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyhow::Result<()> {
+/// Runs an actor for each cluster until this process no longer leads.
+pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyhow::Result<()> {
     let mut fleet = Fleet {
         world: Arc::clone(&world),
         office: Arc::clone(&office),
@@ -32,17 +32,17 @@ pub async fn lead(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyho
     };
     tokio::select! {
         () = office.over.cancelled() => return Ok(()),
-        () = filled(&world) => {}
+        () = wait_until_filled(&world) => {}
     }
     loop {
-        fleet.complete();
+        fleet.start_missing_actors();
         tokio::select! {
             () = office.over.cancelled() => break,
             () = world.bells.clusters.notified() => {}
-            Some(ended) = fleet.actors.join_next_with_id() => fleet.ended(&ended),
+            Some(ended) = fleet.actors.join_next_with_id() => fleet.note_actor_ended(&ended),
             Some(told) = fleet.telling.join_next() => {
                 if told.is_err() {
-                    world.metrics.failed("panic");
+                    world.metrics.count_failure("panic");
                 }
             }
         }
@@ -55,17 +55,17 @@ pub async fn lead(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyho
 }
 
 /// Waits until every watch has listed what there is: nothing may be decided on less.
-pub async fn filled(world: &OperatorContext) {
+pub async fn wait_until_filled(world: &OperatorContext) {
     let is_filled = || {
         // Kinds that may not be installed are waited for by nobody.
         let mut needed = world.stores.iter().filter(|(kind, _)| !kind.optional());
         let all = needed.all(|(_, store)| store.is_listed());
         // Without the keys, their ConfigMap would be written empty.
-        let knows_keys = !world.keys.known().is_empty();
+        let knows_keys = !world.keys.known_keys().is_empty();
         all && knows_keys && world.pods.is_listed() && world.clusters.is_listed()
     };
     while !is_filled() {
-        sleep(FILLING).await;
+        sleep(CHECK_FILLED_EVERY).await;
     }
 }
 
@@ -80,13 +80,13 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Begins the actors that are missing. Those too many end by themselves.
-    fn complete(&mut self) {
+    /// Starts the actors of clusters that have none. Actors of deleted clusters end by themselves.
+    fn start_missing_actors(&mut self) {
         let running: HashSet<Key> = self.keys.values().cloned().collect();
         let mut unreadable = HashMap::new();
         for key in self.world.clusters.clusters() {
-            if let Some(found) = self.world.unreadable(&key) {
-                self.tell(&key, &found);
+            if let Some(found) = self.world.unreadable_resource(&key) {
+                self.report_unreadable_once(&key, &found);
                 unreadable.insert(key, found);
                 continue;
             }
@@ -105,15 +105,17 @@ impl Fleet {
     }
 
     /// Tells of a resource that cannot be read, once for each thing that is wrong with it.
-    fn tell(&mut self, key: &Key, found: &Unreadable) {
+    fn report_unreadable_once(&mut self, key: &Key, found: &Unreadable) {
         if self.unreadable.get(key) == Some(found) {
             return;
         }
         let (world, key, found) = (Arc::clone(&self.world), key.clone(), found.clone());
-        self.telling.spawn(confined(async move { Box::pin(unreadable::tell(&world, &key, &found)).await }));
+        self.telling.spawn(confined(async move {
+            Box::pin(unreadable::report_unreadable(&world, &key, &found)).await;
+        }));
     }
 
-    fn ended(&mut self, ended: &Result<(Id, ()), tokio::task::JoinError>) {
+    fn note_actor_ended(&mut self, ended: &Result<(Id, ()), tokio::task::JoinError>) {
         let (id, broke) = match ended {
             Ok((id, ())) => (*id, None),
             Err(error) => (error.id(), Some(error.to_string())),
@@ -121,10 +123,10 @@ impl Fleet {
         let Some(key) = self.keys.remove(&id) else { return };
         self.world.bells.take_down(&key);
         let Some(error) = broke else { return };
-        self.world.metrics.failed("panic");
+        self.world.metrics.count_failure("panic");
         tracing::error!(cluster = %key, error, "an actor broke: it begins anew");
         // Its place is kept meanwhile.
-        let begun = self.actors.spawn(sleep(PAUSE));
+        let begun = self.actors.spawn(sleep(RESTART_ACTOR_AFTER));
         self.keys.insert(begun.id(), key);
     }
 }

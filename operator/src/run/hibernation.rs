@@ -11,12 +11,12 @@ use liverank_core::Millis;
 
 use super::cache::{Live, Pod};
 use super::shrink;
-use super::store::Kept;
+use super::store::CachedObject;
 use crate::build::{Component, Kind, Object, Store};
 use crate::crd::{DEFAULT_REPLICAS, HttpWorkload, RankingCluster, RankingClusterSpec};
 
 /// The components that have pods. One that is lost with its node counts for a minute after it should have ended.
-pub fn awake(pods: &[Arc<Pod>], now: Millis) -> BTreeSet<Component> {
+pub fn components_with_pods(pods: &[Arc<Pod>], now: Millis) -> BTreeSet<Component> {
     let is_there = |pod: &&Arc<Pod>| !pod.terminating || shrink::is_ending(pod, now);
     pods.iter().filter(is_there).filter_map(|pod| Component::parse(&pod.component)).collect()
 }
@@ -31,8 +31,8 @@ pub fn may_go(component: Component, awake: &BTreeSet<Component>) -> bool {
     !awake.iter().any(|other| *other > component && needs(other))
 }
 
-/// The numbers of pods that components are to have now, on the way to zero and back.
-pub fn settle(
+/// Sets the numbers of pods that components are to have now, on the way to zero and back.
+pub fn set_replicas(
     objects: &mut [Object],
     cluster: &RankingCluster,
     deployments: &[Arc<Live>],
@@ -43,7 +43,7 @@ pub fn settle(
     }
     for object in objects.iter_mut().filter(|object| object.kind == Kind::Deployment) {
         let live = deployments.iter().find(|live| live.name() == object.name);
-        wake(object, live.map(|live| &**live), &cluster.spec);
+        restore_replicas(object, live.map(|live| &**live), &cluster.spec);
     }
 }
 
@@ -59,10 +59,10 @@ fn lay_down(objects: &mut [Object], awake: &BTreeSet<Component>) {
 
 /// Where an autoscaler or somebody else has the number of pods, and we made it zero: the number to begin with. No autoscaler
 /// begins at zero by itself.
-fn wake(object: &mut Object, live: Option<&Live>, spec: &RankingClusterSpec) {
+fn restore_replicas(object: &mut Object, live: Option<&Live>, spec: &RankingClusterSpec) {
     let ours = object.body["spec"].get("replicas").is_none();
     let Some(live) = live.filter(|live| ours && live.owns_replicas) else { return };
-    if live.body()["spec"]["replicas"] != 0 {
+    if live.to_value()["spec"]["replicas"] != 0 {
         return;
     }
     let of_front = |front: &HttpWorkload| {
@@ -149,9 +149,9 @@ mod tests {
             let live = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": replicas},
                 "metadata": {"name": "g", "namespace": "ns", "uid": "u", "resourceVersion": "1",
                     "labels": {"app.kubernetes.io/instance": "x"}, "managedFields": [entry]}});
-            let live = Live::keep(serde_json::from_value(live).unwrap()).unwrap();
+            let live = Live::from_watched(serde_json::from_value(live).unwrap()).unwrap();
             let mut object = gateway.clone();
-            wake(&mut object, Some(&live), &cluster.spec);
+            restore_replicas(&mut object, Some(&live), &cluster.spec);
             object.body["spec"]["replicas"].as_i64()
         };
         assert_eq!(woken(MANAGER, 0), Some(3));

@@ -8,9 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::crd::{Held, RankingCluster, RankingClusterStatus, RebalanceMode, ScaleIn, ScalingMode};
 use crate::maintenance;
 
-/// The resource with the values that are in force: `restartAt` once that moment has come, the number of readers that
+/// Returns the resource with the values that are in force: `restartAt` once that moment has come, the number of readers that
 /// there were in `Auto` until somebody says another one, and nothing that waits for a maintenance window.
-pub fn of(cluster: &RankingCluster, now: Timestamp) -> RankingCluster {
+pub fn resource_in_force(cluster: &RankingCluster, now: Timestamp) -> RankingCluster {
     let mut cluster = cluster.clone();
     cluster.spec.restart_at = restarted_at(&cluster, now);
     if let Some(readers) = held_readers(&cluster) {
@@ -30,8 +30,8 @@ pub fn of(cluster: &RankingCluster, now: Timestamp) -> RankingCluster {
 
 /// The builder's revision in force. Without windows it is the newest once the spec has changed, and till then the one that
 /// the cluster was built with; with windows it becomes the newest in one of them, and else stays.
-pub fn revision(cluster: &RankingCluster, newest: u32, now: Timestamp) -> u32 {
-    let status = last(cluster);
+pub fn revision_in_force(cluster: &RankingCluster, newest: u32, now: Timestamp) -> u32 {
+    let status = last_status(cluster);
     let maintenance = &cluster.spec.maintenance;
     let windows = maintenance.holds.contains(&Held::OperatorUpdates) && !maintenance.windows.is_empty();
     let keeps = if windows {
@@ -63,7 +63,7 @@ pub fn unheeded_replicas(cluster: &RankingCluster) -> Option<i32> {
     match cluster.spec.readers.scaling.mode {
         ScalingMode::Auto | ScalingMode::Proposal => Some(replicas),
         ScalingMode::Manual | ScalingMode::DryRun => {
-            last(cluster)?.readers.as_ref()?.unheeded_replicas.filter(|unheeded| *unheeded == replicas)
+            last_status(cluster)?.readers.as_ref()?.unheeded_replicas.filter(|unheeded| *unheeded == replicas)
         }
     }
 }
@@ -74,10 +74,10 @@ fn held_readers(cluster: &RankingCluster) -> Option<i32> {
         return None;
     }
     unheeded_replicas(cluster)?;
-    Some(last(cluster)?.readers.as_ref()?.desired)
+    Some(last_status(cluster)?.readers.as_ref()?.desired)
 }
 
-fn last(cluster: &RankingCluster) -> Option<&RankingClusterStatus> {
+fn last_status(cluster: &RankingCluster) -> Option<&RankingClusterStatus> {
     cluster.status.as_ref()
 }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn wanted(cluster: &RankingCluster) -> i32 {
-        of(cluster, Timestamp::UNIX_EPOCH).spec.readers.replicas
+        resource_in_force(cluster, Timestamp::UNIX_EPOCH).spec.readers.replicas
     }
 
     #[test]
@@ -135,22 +135,22 @@ mod tests {
         cluster.metadata.generation = Some(5);
         let status = cluster.status.as_mut().unwrap();
         (status.builder_revision, status.observed_generation) = (Some("1".into()), Some(4));
-        assert_eq!(revision(&cluster, 2, noon), 2, "with a change of the spec");
+        assert_eq!(revision_in_force(&cluster, 2, noon), 2, "with a change of the spec");
         let window = json!({"windows": [{"from": "02:00", "to": "03:00"}]});
         cluster.spec.maintenance = serde_json::from_value(window).unwrap();
-        assert_eq!((revision(&cluster, 2, noon), revision(&cluster, 2, night)), (1, 2));
-        assert_eq!(revision(&cluster, 1, night), 1);
+        assert_eq!((revision_in_force(&cluster, 2, noon), revision_in_force(&cluster, 2, night)), (1, 2));
+        assert_eq!(revision_in_force(&cluster, 1, night), 1);
         cluster.status.as_mut().unwrap().builder_revision = Some("2".into());
-        assert_eq!(revision(&cluster, 2, noon), 2, "what began in a window is finished");
+        assert_eq!(revision_in_force(&cluster, 2, noon), 2, "what began in a window is finished");
         cluster.status.as_mut().unwrap().builder_revision = None;
-        assert_eq!(revision(&cluster, 2, noon), 2, "a new one waits for nothing");
+        assert_eq!(revision_in_force(&cluster, 2, noon), 2, "a new one waits for nothing");
         cluster.spec.restart_at = Some(Time(noon));
         cluster.spec.maintenance.holds = vec![Held::Rebalancing, Held::ScaleIn];
-        let in_force = of(&cluster, noon).spec;
+        let in_force = resource_in_force(&cluster, noon).spec;
         assert_eq!(in_force.restart_at, Some(Time(noon)));
         assert_eq!(in_force.readers.rebalance.mode, RebalanceMode::Paused);
         assert_eq!(in_force.readers.scaling.scale_in, ScaleIn::Paused);
-        let in_force = of(&cluster, night).spec;
+        let in_force = resource_in_force(&cluster, night).spec;
         assert_eq!(in_force.readers, cluster.spec.readers);
     }
 

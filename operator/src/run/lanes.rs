@@ -1,7 +1,7 @@
 //! How many requests to the API server are under way at once, so that one operator does not take all of it, and a few
 //! clusters whose admission webhooks hang do not take all of the operator.
 //!
-//! A request holds a place while it is young. One that is not answered [soon](SOON) gives its place back and waits on
+//! A request holds a place while it is young. One that is not answered [soon](YOUNG_FOR) gives its place back and waits on
 //! without one: of such there is at most one a cluster, and its [`super::apply::Applier`] backs off.
 
 use std::pin::pin;
@@ -14,11 +14,11 @@ use tokio::time::sleep;
 use super::metrics::OperatorMetrics;
 
 /// Young requests at once: what they cost is the API server's time, and it has a place for some hundred.
-const PLACES: usize = 16;
+const MAX_YOUNG_REQUESTS: usize = 16;
 /// A request that takes longer is not waiting for us. Ten times what a write takes on a busy API server.
-const SOON: Duration = Duration::from_millis(250);
+const YOUNG_FOR: Duration = Duration::from_millis(250);
 
-/// See the module. Clones share the places.
+/// Limits the young requests to the API server. Clones share the places.
 #[derive(Clone)]
 pub struct Lanes {
     places: Arc<Semaphore>,
@@ -28,7 +28,7 @@ pub struct Lanes {
 impl Lanes {
     /// With all places free.
     pub fn new(metrics: OperatorMetrics) -> Self {
-        Self { places: Arc::new(Semaphore::new(PLACES)), metrics }
+        Self { places: Arc::new(Semaphore::new(MAX_YOUNG_REQUESTS)), metrics }
     }
 
     /// Does a request when there is a place for it. `work` has to bound its own time.
@@ -41,7 +41,7 @@ impl Lanes {
         tokio::select! {
             biased;
             done = &mut work => return done,
-            () = sleep(SOON) => {}
+            () = sleep(YOUNG_FOR) => {}
         }
         drop(place);
         work.await
@@ -98,7 +98,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_waiting_is_not_counted_any_more() {
         let lanes = Lanes::new(OperatorMetrics::new(&Metrics::default()));
-        let all = futures::future::join_all((0..PLACES).map(|_| lanes.run(std::future::pending::<()>())));
+        let all = futures::future::join_all(
+            (0..MAX_YOUNG_REQUESTS).map(|_| lanes.run(std::future::pending::<()>())),
+        );
         let waits = tokio::time::timeout(Duration::from_millis(50), lanes.run(sleep(Duration::ZERO)));
         tokio::select! {
             biased;
@@ -116,7 +118,7 @@ mod tests {
         let all = (0..100).map(|_| lanes.run(request()));
         let began = Instant::now();
         futures::future::join_all(all).await;
-        let rounds = 100_u64.div_ceil(PLACES as u64);
+        let rounds = 100_u64.div_ceil(MAX_YOUNG_REQUESTS as u64);
         // Timers are as exact as a millisecond each.
         let took = Duration::from_millis(100 * rounds)..Duration::from_millis(110 * rounds);
         assert!(took.contains(&began.elapsed()), "{:?}", began.elapsed());

@@ -8,21 +8,21 @@ use tokio_util::sync::CancellationToken;
 pub struct Leadership {
     /// What fences its orders.
     pub held: Held,
-    /// Who holds it.
+    /// The name of the process that holds the Lease.
     pub identity: String,
     /// What reads and writes the Lease.
     pub candidate: Candidate,
     /// Cancelled when it is over.
     pub over: CancellationToken,
-    /// What is counted.
+    /// The operator's metrics.
     pub metrics: OperatorMetrics,
 }
 
 impl Leadership {
     /// Somebody says that another leads: looks at the Lease itself, and steps down where it is so. Nothing is believed
     /// of a Lease that cannot be read: whether it is renewed in time decides then.
-    pub async fn doubt(&self) {
-        match self.candidate.still(&self.held).await {
+    pub async fn check_still_leading(&self) {
+        match self.candidate.is_unchanged(&self.held).await {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!("not leading any more: the Lease is another's");

@@ -24,14 +24,14 @@ use crate::build::{Component, names};
 use crate::crd::Tls;
 
 /// How long an answer may take. Managers answer from memory; a load that comes later is none to plan by.
-const ANSWER: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest answer taken: 30,000 videos and 500 readers with ids of usual length, twice over.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of answers in memory at once, over all clusters: what one cluster's managers send takes no memory from others
 /// for longer than an answer may take.
 const MAX_BYTES_AT_ONCE: usize = 64 * 1024 * 1024;
 /// Text of a refusal that is shown.
-const MOST_TEXT: usize = 500;
+const MAX_TEXT_BYTES: usize = 500;
 /// Orders in one request: managers take 8 MiB.
 pub const MAX_MOVES: usize = 1_000;
 
@@ -44,7 +44,7 @@ pub enum Refusal {
     /// Another planner is in office, or none of this term ever was.
     #[error("the term is over: {0}")]
     Term(String),
-    /// It understood, and will not.
+    /// The manager understood the request and refuses it.
     #[error("{status}: {detail}")]
     Refused {
         /// 4xx.
@@ -77,7 +77,7 @@ impl AnswerBudget {
     /// Waits for room for `bytes` bytes of an answer.
     async fn take(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Refusal> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let room = timeout(ANSWER, self.0.acquire_many(bytes)).await;
+        let room = timeout(REQUEST_TIMEOUT, self.0.acquire_many(bytes)).await;
         room.ok()
             .and_then(Result::ok)
             .ok_or_else(|| Refusal::Away("too many answers are being read at once".into()))
@@ -109,7 +109,7 @@ impl Managers {
 
     /// From now on, speaks as the resource says. Where its authorities are none, which its problems tell, public ones take their
     /// place: those give no certificates for names inside a Kubernetes cluster.
-    pub fn speak(&mut self, tls: Option<&Tls>) {
+    pub fn set_tls(&mut self, tls: Option<&Tls>) {
         let bundle = tls.map(|tls| &tls.internal.ca_bundle);
         if self.trusted.as_ref().map(|(known, _)| known) == bundle {
             return;
@@ -126,33 +126,33 @@ impl Managers {
         self.trusted.as_ref().map_or(&self.peers, |(_, peers)| peers)
     }
 
-    /// A request with a token that this cluster's managers take, and nobody else does.
-    async fn shown(&self, request: RequestBuilder) -> Result<RequestBuilder, Refusal> {
+    /// Adds a token to the request that only this cluster's managers accept.
+    async fn with_token(&self, request: RequestBuilder) -> Result<RequestBuilder, Refusal> {
         let audience = names::audience(&self.cluster.name, &self.cluster.namespace);
         let token = self.tokens.for_audience(&audience).await;
         Ok(request.bearer_auth(token.map_err(|error| Refusal::Away(format!("{error:#}")))?))
     }
 
     /// The managers by name: each pod by its address, or all through their Service.
-    pub fn addresses(&self, pods: &[(String, String)]) -> Vec<(String, Url)> {
-        addresses(&self.cluster, &self.templates, pods, self.trusted.is_some())
+    pub fn manager_addresses(&self, pods: &[(String, String)]) -> Vec<(String, Url)> {
+        manager_addresses(&self.cluster, &self.templates, pods, self.trusted.is_some())
     }
 
-    fn reader(&self, reader: &str) -> Option<Url> {
+    fn reader_address(&self, reader: &str) -> Option<Url> {
         reader_url(&self.cluster, &self.templates, reader, self.trusted.is_some())
     }
 
     /// `GET /load`; `detail`: with all assignments.
-    pub async fn load(&self, manager: &Url, detail: bool) -> Result<Load, Refusal> {
+    pub async fn fetch_load(&self, manager: &Url, detail: bool) -> Result<Load, Refusal> {
         let mut url = join(manager, &["load"]);
         url.set_query(Some(if detail { "assignments=true" } else { "assignments=false" }));
-        let request = self.shown(self.peers().client().get(url)).await?;
-        self.answer(request).await
+        let request = self.with_token(self.peers().client().get(url)).await?;
+        self.send_and_parse(request).await
     }
 
     /// Begins a term, fenced by the Lease that this planner holds.
     pub async fn begin_term(&self, manager: &Url, holder: &str, held: &Held) -> Result<TermState, Refusal> {
-        self.post(manager, "term", &json!({ "holder": holder, "lease": lease(held) })).await
+        self.post_json(manager, "term", &json!({ "holder": holder, "lease": lease(held) })).await
     }
 
     /// Shows that the planner of `term` is still there.
@@ -163,58 +163,59 @@ impl Managers {
         held: &Held,
         term: u64,
     ) -> Result<TermState, Refusal> {
-        self.post(manager, "term", &json!({ "holder": holder, "renew": term, "lease": lease(held) })).await
+        self.post_json(manager, "term", &json!({ "holder": holder, "renew": term, "lease": lease(held) }))
+            .await
     }
 
-    /// Closes readers, or opens them again.
-    pub async fn cordon(
+    /// Sends cordons to a manager: it closes readers, or opens them again.
+    pub async fn send_cordons(
         &self,
         manager: &Url,
         held: &Held,
         term: u64,
         cordons: Vec<CordonRequest>,
     ) -> Result<Cordons, Refusal> {
-        self.post(manager, "cordons", &CordonsRequest { term, lease: lease(held), cordons }).await
+        self.post_json(manager, "cordons", &CordonsRequest { term, lease: lease(held), cordons }).await
     }
 
     /// Orders moves. A manager that took none of them for what is true by now did all that was asked.
-    pub async fn order(
+    pub async fn send_moves(
         &self,
         manager: &Url,
         held: &Held,
         term: u64,
         moves: Vec<MoveRequest>,
     ) -> Result<(), Refusal> {
-        self.post::<Value>(manager, "moves", &MovesRequest { term, lease: lease(held), moves })
+        self.post_json::<Value>(manager, "moves", &MovesRequest { term, lease: lease(held), moves })
             .await
             .map(drop)
     }
 
-    /// Viewers connected, as the reader itself says.
-    pub async fn viewers(&self, reader: &str) -> Result<u64, Refusal> {
+    /// Asks a reader for the number of its connected viewers.
+    pub async fn fetch_viewers(&self, reader: &str) -> Result<u64, Refusal> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Own {
             active_connections: u64,
         }
-        let url = self.reader(reader).ok_or_else(|| Refusal::Away("it has no address".into()))?;
-        let own: Own = self.answer(self.peers().client().get(join(&url, &["health"]))).await?;
+        let url = self.reader_address(reader).ok_or_else(|| Refusal::Away("it has no address".into()))?;
+        let own: Own = self.send_and_parse(self.peers().client().get(join(&url, &["health"]))).await?;
         Ok(own.active_connections)
     }
 
-    async fn post<T: DeserializeOwned>(
+    async fn post_json<T: DeserializeOwned>(
         &self,
         manager: &Url,
         path: &str,
         body: &(impl serde::Serialize + Sync),
     ) -> Result<T, Refusal> {
-        let request = self.shown(self.peers().client().post(join(manager, &[path])).json(body)).await?;
-        self.answer(request).await
+        let request = self.with_token(self.peers().client().post(join(manager, &[path])).json(body)).await?;
+        self.send_and_parse(request).await
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Refusal> {
+    async fn send_and_parse<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Refusal> {
         let away = |error: ClientError| Refusal::Away(root_cause(&error));
-        let response = request.timeout(ANSWER).send().await.map_err(away)?;
+        let response = request.timeout(REQUEST_TIMEOUT).send().await.map_err(away)?;
         let status = response.status();
         if !self.peers().is_ours(&response) {
             return Err(Refusal::Away(format!("somebody else answers there: {status}")));
@@ -234,11 +235,11 @@ impl Managers {
             return serde_json::from_slice(&body)
                 .map_err(|error| Refusal::Away(format!("no answer that can be read: {error}")));
         }
-        Err(refusal(status, &body))
+        Err(parse_refusal(status, &body))
     }
 }
 
-fn addresses(
+fn manager_addresses(
     cluster: &Key,
     templates: &Templates,
     pods: &[(String, String)],
@@ -270,11 +271,11 @@ fn lease(held: &Held) -> Lease {
     Lease { uid: held.uid.clone(), transitions: u64::try_from(held.transitions).unwrap_or_default() }
 }
 
-fn refusal(status: StatusCode, body: &[u8]) -> Refusal {
+fn parse_refusal(status: StatusCode, body: &[u8]) -> Refusal {
     let problem: Value = serde_json::from_slice(body).unwrap_or_default();
     let detail =
         problem["detail"].as_str().map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
-    let detail: String = detail.chars().take(MOST_TEXT).collect();
+    let detail: String = detail.chars().take(MAX_TEXT_BYTES).collect();
     match status {
         // Moves that were all refused for other reasons name them one by one; that is no trouble with the term.
         StatusCode::CONFLICT if problem.get("moves").is_some() => Refusal::Refused { status, detail },
@@ -293,7 +294,10 @@ mod tests {
         let cluster = Key::new("ns", "x");
         let pods = [("a".to_owned(), "10.0.0.1".to_owned()), ("b".to_owned(), "fd00::1".to_owned())];
         let urls = |templates: &Templates| -> Vec<String> {
-            addresses(&cluster, templates, &pods, false).into_iter().map(|(_, url)| url.to_string()).collect()
+            manager_addresses(&cluster, templates, &pods, false)
+                .into_iter()
+                .map(|(_, url)| url.to_string())
+                .collect()
         };
         assert_eq!(urls(&Templates::default()), ["http://10.0.0.1:6100/", "http://[fd00::1]:6100/"]);
         let manager = Some("http://127.0.0.1:7000/{namespace}/{cluster}/".into());
@@ -301,16 +305,16 @@ mod tests {
         let reader = |tls| reader_url(&cluster, &Templates::default(), "x-reader-0", tls).unwrap();
         assert_eq!(reader(false).as_str(), "http://x-reader-0.ns:4001/");
         assert_eq!(reader(true).as_str(), "https://x-reader-0.ns.svc:4001/");
-        let managers = addresses(&cluster, &Templates::default(), &pods, true);
+        let managers = manager_addresses(&cluster, &Templates::default(), &pods, true);
         assert_eq!(managers[0].1.as_str(), "https://10.0.0.1:6100/");
     }
 
     #[test]
     fn only_a_conflict_about_the_term_ends_the_term() {
-        let conflict = |body: &str| refusal(StatusCode::CONFLICT, body.as_bytes());
+        let conflict = |body: &str| parse_refusal(StatusCode::CONFLICT, body.as_bytes());
         assert!(matches!(conflict(r#"{"detail":"term 5 has begun","term":5}"#), Refusal::Term(_)));
         assert!(matches!(conflict(r#"{"detail":"no move was taken","moves":[]}"#), Refusal::Refused { .. }));
-        let other = refusal(StatusCode::SERVICE_UNAVAILABLE, b"{\"detail\":\"try again\"}");
+        let other = parse_refusal(StatusCode::SERVICE_UNAVAILABLE, b"{\"detail\":\"try again\"}");
         assert!(matches!(other, Refusal::Away(_)));
     }
 }

@@ -119,18 +119,18 @@ impl OperatorMetrics {
         all
     }
 
-    /// Counts what went wrong.
-    pub fn failed(&self, reason: &'static str) {
+    /// Counts a failure, by its reason.
+    pub fn count_failure(&self, reason: &'static str) {
         self.errors.get_or_create(&Failure { reason }).inc();
     }
 
     /// Counts a write.
-    pub fn wrote(&self, kind: &'static str, verb: &'static str) {
+    pub fn count_write(&self, kind: &'static str, verb: &'static str) {
         self.writes.get_or_create(&Write { kind, verb }).inc();
     }
 
-    /// A watch made progress.
-    pub fn progressed(&self, kind: &'static str) {
+    /// Notes that a watch made progress.
+    pub fn note_progress(&self, kind: &'static str) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.watch_progress.get_or_create(&Watch { kind }).set(now.as_secs() as i64);
     }
@@ -148,9 +148,9 @@ mod tests {
         let metrics = Metrics::default();
         let all = OperatorMetrics::new(&metrics);
         // Families without samples are not told.
-        all.failed("conflict");
-        all.wrote("pods", "apply");
-        all.progressed("pods");
+        all.count_failure("conflict");
+        all.count_write("pods", "apply");
+        all.note_progress("pods");
         all.watch_lists.get_or_create(&Watch { kind: "pods" }).inc();
         all.watch_errors.get_or_create(&Watch { kind: "pods" }).inc();
         all.watch_objects.get_or_create(&Watch { kind: "pods" }).set(1);

@@ -18,21 +18,21 @@ use super::lanes::Lanes;
 use crate::status::Trouble;
 
 /// A pod whose containers do not start for this long is asked about: usually they take less.
-const PATIENCE_MS: Millis = 2_000;
+const ASK_AFTER_MS: Millis = 2_000;
 /// How often a pod is asked about.
-const AGAIN: Duration = Duration::from_secs(10);
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Events of one pod that are read.
-const MOST: u32 = 5;
+const MAX_EVENTS_READ: u32 = 5;
 
 /// What was found out about each pod, by its id.
 #[derive(Debug, Default)]
 pub struct Mounts(HashMap<Box<str>, (Instant, Option<String>)>);
 
 impl Mounts {
-    /// What keeps pods from starting, and when to look again where some do not start yet.
-    pub async fn look(
+    /// Finds out what keeps pods from starting. Also returns when to look again, if some do not start yet.
+    pub async fn check_mounts(
         &mut self,
         api: (&Client, &Lanes),
         namespace: &str,
@@ -40,34 +40,34 @@ impl Mounts {
         deployments: &[Arc<Live>],
         now: Millis,
     ) -> (Vec<Trouble>, Option<Instant>) {
-        let waiting = waiting(pods);
+        let waiting = oldest_waiting_pods(pods);
         self.0.retain(|uid, _| waiting.values().any(|(pod, _)| pod.uid == *uid));
         let (mut troubles, mut next) = (Vec::new(), None);
         for (component, (pod, count)) in waiting {
             let due = Instant::now()
-                + Duration::from_millis(u64::try_from(pod.created + PATIENCE_MS - now).unwrap_or(0));
-            if now < pod.created + PATIENCE_MS {
+                + Duration::from_millis(u64::try_from(pod.created + ASK_AFTER_MS - now).unwrap_or(0));
+            if now < pod.created + ASK_AFTER_MS {
                 next = Some(next.map_or(due, |next: Instant| next.min(due)));
                 continue;
             }
-            let known = self.0.get(&pod.uid).filter(|(at, _)| at.elapsed() < AGAIN);
+            let known = self.0.get(&pod.uid).filter(|(at, _)| at.elapsed() < ASK_AGAIN_AFTER);
             let said = if let Some((_, said)) = known {
                 said.clone()
             } else {
-                let said = ask(api, namespace, &pod.uid).await;
+                let said = fetch_mount_event(api, namespace, &pod.uid).await;
                 self.0.insert(pod.uid.clone(), (Instant::now(), said.clone()));
                 said
             };
-            let again = Instant::now() + AGAIN;
+            let again = Instant::now() + ASK_AGAIN_AFTER;
             next = Some(next.map_or(again, |next: Instant| next.min(again)));
-            troubles.extend(said.map(|said| trouble(component, count, &said, deployments)));
+            troubles.extend(said.map(|said| mount_trouble(component, count, &said, deployments)));
         }
         (troubles, next)
     }
 }
 
-/// The oldest pod of each component that does not start, and how many do not.
-fn waiting(pods: &[Arc<Pod>]) -> BTreeMap<&str, (&Pod, usize)> {
+/// Returns for each component the oldest pod that does not start, and how many do not.
+fn oldest_waiting_pods(pods: &[Arc<Pod>]) -> BTreeMap<&str, (&Pod, usize)> {
     let mut waiting: BTreeMap<&str, (&Pod, usize)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| pod.starting && !pod.terminating) {
         let entry = waiting.entry(&pod.component).or_insert((pod, 0));
@@ -79,16 +79,16 @@ fn waiting(pods: &[Arc<Pod>]) -> BTreeMap<&str, (&Pod, usize)> {
     waiting
 }
 
-async fn ask((client, lanes): (&Client, &Lanes), namespace: &str, uid: &str) -> Option<String> {
+async fn fetch_mount_event((client, lanes): (&Client, &Lanes), namespace: &str, uid: &str) -> Option<String> {
     let events: Api<Event> = Api::namespaced(client.clone(), namespace);
     let fields = format!("involvedObject.uid={uid},reason=FailedMount");
-    let parameters = ListParams::default().fields(&fields).limit(MOST);
-    let found = lanes.run(timeout(ANSWER, events.list(&parameters))).await.ok()?.ok()?;
+    let parameters = ListParams::default().fields(&fields).limit(MAX_EVENTS_READ);
+    let found = lanes.run(timeout(REQUEST_TIMEOUT, events.list(&parameters))).await.ok()?.ok()?;
     let said = found.items.into_iter().filter(|event| event.message.is_some());
     said.max_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0)).and_then(|event| event.message)
 }
 
-fn trouble(component: &str, count: usize, said: &str, deployments: &[Arc<Live>]) -> Trouble {
+fn mount_trouble(component: &str, count: usize, said: &str, deployments: &[Arc<Live>]) -> Trouble {
     let word = if count == 1 { "pod" } else { "pods" };
     let secret = said
         .split_once("for volume \"")
@@ -109,7 +109,7 @@ fn trouble(component: &str, count: usize, said: &str, deployments: &[Arc<Live>])
 /// The Secret of a volume of that name: all components call one Secret's volume alike.
 fn secret_of(volume: &str, deployments: &[Arc<Live>]) -> Option<String> {
     deployments.iter().find_map(|live| {
-        let body = live.body();
+        let body = live.to_value();
         let volumes = body.pointer("/spec/template/spec/volumes").and_then(Value::as_array)?;
         let found = volumes.iter().find(|it| it["name"] == volume)?;
         found["secret"]["secretName"].as_str().map(str::to_owned)
@@ -134,7 +134,7 @@ mod tests {
             "spec": {"nodeName": "n"},
             "status": {"containerStatuses": [{"state": {"waiting": {"reason": reason}}}]},
         });
-        Arc::new(Pod::keep(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(Pod::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 
     fn deployment() -> Arc<Live> {
@@ -143,7 +143,7 @@ mod tests {
             "metadata": {"name": "live-reader-0", "namespace": "tv", "uid": "d", "resourceVersion": "1",
                 "labels": {"app.kubernetes.io/instance": "live"}},
             "spec": {"template": {"spec": {"volumes": volumes}}}});
-        Arc::new(Live::keep(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(Live::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 
     #[tokio::test]
@@ -165,19 +165,21 @@ mod tests {
             pod("young", "2026-01-01T00:00:01Z", "ContainerCreating"),
             pod("old", "2026-01-01T00:00:00Z", "ContainerCreating"),
         ];
-        let (troubles, next) = mounts.look((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
+        let (troubles, next) =
+            mounts.check_mounts((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
         assert_eq!(troubles[0].reason, "SecretMissing");
         assert_eq!(troubles[0].message, format!("2 reader pods: Secret users: {SAID}"));
         assert!(next.is_some(), "nothing tells that it was found, so it is looked at again");
         // It runs.
         let pods = [pod("old", "2026-01-01T00:00:00Z", "Completed")];
         assert_eq!(
-            mounts.look((&client, &lanes), "tv", &pods, &[deployment()], NOW).await,
+            mounts.check_mounts((&client, &lanes), "tv", &pods, &[deployment()], NOW).await,
             (Vec::new(), None)
         );
         // It may still come by itself.
         let pods = [pod("old", "2026-01-01T00:00:09Z", "ContainerCreating")];
-        let (troubles, next) = mounts.look((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
+        let (troubles, next) =
+            mounts.check_mounts((&client, &lanes), "tv", &pods, &[deployment()], NOW).await;
         assert!(troubles.is_empty() && next.is_some());
     }
 }

@@ -11,11 +11,11 @@ use tokio::time::{interval, timeout};
 
 /// A watch that made no progress for this long stands still: at rest there is a bookmark a minute and a new watch every
 /// 200 s, and an error is tried again every 30 s.
-pub const STILL_AFTER: Duration = Duration::from_mins(5);
+pub const STALLED_AFTER: Duration = Duration::from_mins(5);
 /// How often that is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+const CHECK_EVERY: Duration = Duration::from_secs(15);
 /// How long the API server may take to say its version.
-const ANSWER: Duration = Duration::from_secs(5);
+const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// When each watch last made progress.
 #[derive(Debug, Default)]
@@ -23,13 +23,13 @@ pub struct Progress(Mutex<BTreeMap<(&'static str, Box<str>), Instant>>);
 
 impl Progress {
     /// A list, an event, a bookmark or a new watch of `kind` came, in a namespace or in all of them (empty).
-    pub fn made(&self, kind: &'static str, namespace: &str) {
+    pub fn note_progress(&self, kind: &'static str, namespace: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert((kind, namespace.into()), Instant::now());
     }
 
-    /// The watches that have stood still for `limit`.
-    fn still(&self, now: Instant, limit: Duration) -> Vec<String> {
+    /// Returns the watches that have made no progress for `limit`.
+    fn stalled_watches(&self, now: Instant, limit: Duration) -> Vec<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let still = all.iter().filter(|(_, at)| now.saturating_duration_since(**at) >= limit);
         let name = |(kind, namespace): &(&str, Box<str>)| {
@@ -41,13 +41,15 @@ impl Progress {
 
 /// Tells `/livez` of watches that stand still while the API server answers, until it is dropped. The API server is only
 /// asked where a watch does.
-pub async fn tell(progress: &Progress, client: &Client, health: &Health, limit: Duration) {
-    let mut looks = interval(LOOK_EVERY.min(limit / 4));
+pub async fn report_stalled_watches(progress: &Progress, client: &Client, health: &Health, limit: Duration) {
+    let mut looks = interval(CHECK_EVERY.min(limit / 4));
     loop {
         looks.tick().await;
-        let still = progress.still(Instant::now(), limit);
+        let still = progress.stalled_watches(Instant::now(), limit);
         let answers = !still.is_empty()
-            && timeout(ANSWER, client.apiserver_version()).await.is_ok_and(|version| version.is_ok());
+            && timeout(VERSION_TIMEOUT, client.apiserver_version())
+                .await
+                .is_ok_and(|version| version.is_ok());
         let why = format!("the API server answers, and yet these watches stand still: {}", still.join(", "));
         health.stuck(answers.then_some(why));
     }
@@ -60,13 +62,13 @@ mod tests {
     #[test]
     fn a_watch_stands_still_when_nothing_came_for_long_and_not_before() {
         let progress = Progress::default();
-        progress.made("Pod", "");
-        progress.made("Pod", "tv");
+        progress.note_progress("Pod", "");
+        progress.note_progress("Pod", "tv");
         let (now, limit) = (Instant::now(), Duration::from_mins(1));
-        assert!(progress.still(now + Duration::from_secs(59), limit).is_empty());
-        assert_eq!(progress.still(now + Duration::from_secs(61), limit), ["Pod", "Pod in tv"]);
-        progress.made("Pod", "");
-        progress.made("Pod", "tv");
-        assert!(progress.still(Instant::now(), limit).is_empty());
+        assert!(progress.stalled_watches(now + Duration::from_secs(59), limit).is_empty());
+        assert_eq!(progress.stalled_watches(now + Duration::from_secs(61), limit), ["Pod", "Pod in tv"]);
+        progress.note_progress("Pod", "");
+        progress.note_progress("Pod", "tv");
+        assert!(progress.stalled_watches(Instant::now(), limit).is_empty());
     }
 }

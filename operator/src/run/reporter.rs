@@ -1,4 +1,4 @@
-//! Writes a cluster's status: at once when there is news, else at most once in [`EVERY`].
+//! Writes a cluster's status: at once when there is news, else at most once in [`NUMBERS_INTERVAL`].
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ use crate::crd::{LastDecision, PastDecision, RankingCluster, RankingClusterStatu
 use crate::readers::{Action, Decision, Numbers};
 use crate::status::{self, Report, differs, is_news};
 
-/// Numbers of viewers are written no more often.
-pub const EVERY: Duration = Duration::from_secs(15);
-/// After a write that failed.
-const PAUSE: Duration = Duration::from_secs(2);
+/// The least time between two writes of the status that only change numbers.
+pub const NUMBERS_INTERVAL: Duration = Duration::from_secs(15);
+/// The pause after a write that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// How long a write may take.
-const ANSWER: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// Writes the status of one cluster.
 pub struct Reporter {
     api: Api<RankingCluster>,
     lanes: Lanes,
@@ -65,7 +65,7 @@ impl Reporter {
     }
 
     /// Notes what was decided: the last one is told.
-    pub fn decided(&mut self, decisions: &[Decision]) {
+    pub fn note_decisions(&mut self, decisions: &[Decision]) {
         if let Some(last) = decisions.last() {
             self.decision = Some(last.clone());
         }
@@ -74,18 +74,18 @@ impl Reporter {
         self.history.drain(..surplus);
     }
 
-    /// The last decisions, the latest last.
+    /// Returns the last decisions, the latest last.
     pub fn history(&self) -> Vec<PastDecision> {
         self.history.clone()
     }
 
-    /// The last decision of this leader.
-    pub fn decision(&self) -> Option<Decision> {
+    /// Returns the last decision of this leader.
+    pub fn last_decision(&self) -> Option<Decision> {
         self.decision.clone()
     }
 
-    /// Writes the status, where that is due. Answers what turned, and when something waits to be written.
-    pub async fn write(&mut self, report: &Report<'_>) -> (Vec<News>, Option<Instant>) {
+    /// Writes the status, where that is due. Returns what turned, and when something waits to be written.
+    pub async fn write_status(&mut self, report: &Report<'_>) -> (Vec<News>, Option<Instant>) {
         let known = self.written.as_ref().map(|(status, _)| status).or(report.cluster.status.as_ref());
         let none = RankingClusterStatus::default();
         let before = known.unwrap_or(&none);
@@ -94,20 +94,20 @@ impl Reporter {
             return (Vec::new(), None);
         }
         let now = Instant::now();
-        let due = self.written.as_ref().map_or(now, |(_, at)| *at + EVERY);
+        let due = self.written.as_ref().map_or(now, |(_, at)| *at + NUMBERS_INTERVAL);
         let due = if is_news(before, &after) { self.not_before } else { due.max(self.not_before) };
         if now < due {
             return (Vec::new(), Some(due));
         }
         let news = events::of_conditions(known, &after);
-        if let Err(error) = self.patch(&after).await {
-            self.metrics.failed("status");
+        if let Err(error) = self.patch_status(&after).await {
+            self.metrics.count_failure("status");
             if self.refused.as_ref() != Some(&error) {
                 // It cannot be told where it would be looked for first.
                 tracing::warn!(cluster = self.name, error, "the status cannot be written");
             }
             self.refused = Some(error);
-            self.not_before = now + PAUSE;
+            self.not_before = now + RETRY_AFTER;
             return (Vec::new(), Some(self.not_before));
         }
         self.refused = None;
@@ -115,23 +115,23 @@ impl Reporter {
         (news, None)
     }
 
-    async fn patch(&self, status: &RankingClusterStatus) -> Result<(), String> {
+    async fn patch_status(&self, status: &RankingClusterStatus) -> Result<(), String> {
         let body = json!({
             "apiVersion": RankingCluster::api_version(&()), "kind": RankingCluster::kind(&()),
             "metadata": {"name": self.name}, "status": status,
         });
         let parameters = PatchParams::apply(MANAGER).force();
         let body = Patch::Apply(body);
-        let written = timeout(ANSWER, self.api.patch_status(&self.name, &parameters, &body));
+        let written = timeout(WRITE_TIMEOUT, self.api.patch_status(&self.name, &parameters, &body));
         let written = self.lanes.run(written).await;
-        self.metrics.wrote("RankingCluster", "status");
+        self.metrics.count_write("RankingCluster", "status");
         let result = written.map_err(|_| "no answer in time".to_owned())?;
         result.map(drop).map_err(|error| format!("{}: {error}", self.identity))
     }
 }
 
 /// The decision that a status tells of, so that a new leader does not tell it again.
-pub fn decision(told: &LastDecision) -> Option<Decision> {
+pub fn last_decision(told: &LastDecision) -> Option<Decision> {
     Some(Decision {
         id: told.id.clone(),
         time: told.time.as_ref().map_or(0, |time| time.0.as_millisecond()),
@@ -140,12 +140,12 @@ pub fn decision(told: &LastDecision) -> Option<Decision> {
         bound_by: told.bound_by.clone(),
         chosen: told.chosen.clone(),
         rejected: told.rejected.clone(),
-        inputs: inputs(told),
+        inputs: parse_inputs(told),
         inputs_hash: told.inputs_hash.clone(),
     })
 }
 
-fn inputs(told: &LastDecision) -> Numbers {
+fn parse_inputs(told: &LastDecision) -> Numbers {
     let told = told.inputs.clone().unwrap_or_default();
     Numbers {
         readers: told.readers as u32,

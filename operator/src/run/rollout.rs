@@ -6,13 +6,13 @@
 use serde_json::Value;
 
 use super::cache::Live;
-use super::store::Kept;
+use super::store::CachedObject;
 use crate::build::{Component, Kind, Object, names};
 
 /// How a component stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// Which.
+    /// The component.
     pub component: Component,
     /// Pods wanted.
     pub desired: i32,
@@ -28,8 +28,8 @@ pub struct State {
     pub failed: Option<(&'static str, String)>,
 }
 
-/// How all components stand, in the order of roll-out.
-pub fn states(objects: &[Object], live: &[std::sync::Arc<Live>]) -> Vec<State> {
+/// Returns the roll-out state of every component, in the order of roll-out.
+pub fn component_states(objects: &[Object], live: &[std::sync::Arc<Live>]) -> Vec<State> {
     let deployments = objects.iter().filter(|it| it.kind == Kind::Deployment);
     let mut states: Vec<State> = Vec::new();
     for object in deployments {
@@ -37,15 +37,15 @@ pub fn states(objects: &[Object], live: &[std::sync::Arc<Live>]) -> Vec<State> {
         let found = live.iter().find(|it| it.name() == object.name);
         let state = state_of(component, object, found.map(|it| &**it));
         match states.last_mut().filter(|last| last.component == component) {
-            Some(last) => add(last, state),
+            Some(last) => add_reader_state(last, state),
             None => states.push(state),
         }
     }
     states
 }
 
-/// Readers are several Deployments of one component.
-fn add(all: &mut State, one: State) {
+/// Adds one reader's state to the state of the component: readers are several Deployments of one component.
+fn add_reader_state(all: &mut State, one: State) {
     all.desired += one.desired;
     all.ready += one.ready;
     all.updated += one.updated;
@@ -65,50 +65,50 @@ fn state_of(component: Component, object: &Object, live: Option<&Live>) -> State
         failed: None,
     };
     let Some(live) = live else { return nothing };
-    let body = live.body();
+    let body = live.to_value();
     let count = |name: &str| live.status[name].as_i64().unwrap_or(0) as i32;
     // While an autoscaler has it, what is wanted is what it wrote.
     let desired =
         object.body["spec"]["replicas"].as_i64().or(body["spec"]["replicas"].as_i64()).unwrap_or(1) as i32;
     let seen = live.status["observedGeneration"].as_i64() >= Some(live.generation);
-    let newest = live.mark(names::TEMPLATE_HASH) == object.template_hash();
+    let newest = live.our_annotation(names::TEMPLATE_HASH) == object.template_hash();
     let updated = if seen && newest { count("updatedReplicas") } else { 0 };
     let complete =
         updated == desired && count("replicas") == desired && count("availableReplicas") == desired;
-    let available = desired == 0 || is(&live.status, "Available", "True").is_some();
-    let failed = newest.then(|| failure(&live.status)).flatten();
+    let available = desired == 0 || condition_message(&live.status, "Available", "True").is_some();
+    let failed = newest.then(|| rollout_failure(&live.status)).flatten();
     State { desired, ready: count("readyReplicas"), updated, rolled: complete, available, failed, ..nothing }
 }
 
-/// Why a Deployment does not get on, as its controller says.
-fn failure(status: &Value) -> Option<(&'static str, String)> {
-    if let Some(refused) = is(status, "ReplicaFailure", "True") {
+/// Returns why a Deployment makes no progress, as its controller reports it.
+fn rollout_failure(status: &Value) -> Option<(&'static str, String)> {
+    if let Some(refused) = condition_message(status, "ReplicaFailure", "True") {
         let reason = if refused.contains("exceeded quota") { "QuotaExceeded" } else { "PodsRefused" };
         return Some((reason, refused));
     }
-    is(status, "Progressing", "False").map(|said| ("RolloutFailed", said))
+    condition_message(status, "Progressing", "False").map(|said| ("RolloutFailed", said))
 }
 
-/// The message of a condition, where it has this status.
-fn is(status: &Value, kind: &str, wanted: &str) -> Option<String> {
+/// Returns the message of a condition, if the condition has the status `wanted`.
+fn condition_message(status: &Value, kind: &str, wanted: &str) -> Option<String> {
     let mut conditions = status["conditions"].as_array()?.iter();
     let found = conditions.find(|it| it["type"] == kind && it["status"] == wanted)?;
     Some(found["message"].as_str().unwrap_or_default().to_owned())
 }
 
 /// The component whose turn it is: the first that is not rolled. Those after it keep their templates.
-pub fn turn(states: &[State]) -> Option<&State> {
+pub fn next_component(states: &[State]) -> Option<&State> {
     states.iter().find(|state| !state.rolled)
 }
 
 /// The Deployment as it is to be applied now: with its own template where its turn has come, else with the one it has.
 /// Readers are replaced, never changed.
-pub fn admitted(object: &Object, live: Option<&Live>, turn: Option<Component>) -> Object {
+pub fn deployment_for_turn(object: &Object, live: Option<&Live>, turn: Option<Component>) -> Object {
     let Some(live) = live.filter(|_| object.kind == Kind::Deployment) else { return object.clone() };
-    let changed = live.mark(names::TEMPLATE_HASH) != object.template_hash();
+    let changed = live.our_annotation(names::TEMPLATE_HASH) != object.template_hash();
     let early = turn.is_some_and(|turn| object.component.is_some_and(|it| it > turn));
     if changed && (early || object.reader.is_some()) {
-        return object.keeping_template(&live.body());
+        return object.keeping_template(&live.to_value());
     }
     object.clone()
 }
@@ -142,7 +142,7 @@ mod tests {
             "spec": {"replicas": 2, "template": {"spec": {"containers": [{"image": template}]}}},
             "status": status,
         });
-        std::sync::Arc::new(Live::keep(serde_json::from_value(object).unwrap()).unwrap())
+        std::sync::Arc::new(Live::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 
     fn well() -> Value {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn only(wanted: &Object, found: &std::sync::Arc<Live>) -> State {
-        states(std::slice::from_ref(wanted), std::slice::from_ref(found)).remove(0)
+        component_states(std::slice::from_ref(wanted), std::slice::from_ref(found)).remove(0)
     }
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
             status[field] = value.into();
             assert!(!only(&wanted, &live(Component::Manager, "new", &status)).rolled, "{field}");
         }
-        let none = states(std::slice::from_ref(&wanted), &[]).remove(0);
+        let none = component_states(std::slice::from_ref(&wanted), &[]).remove(0);
         assert!(!none.rolled && !none.available && none.desired == 2);
     }
 
@@ -193,26 +193,26 @@ mod tests {
     fn those_after_the_one_whose_turn_it_is_keep_their_templates_and_are_still_scaled() {
         let all = [object(Component::Manager, "new", Some(2)), object(Component::Gateway, "new", Some(5))];
         let found = [live(Component::Manager, "old", &well()), live(Component::Gateway, "old", &well())];
-        let states = states(&all, &found);
-        let turn = turn(&states).map(|state| state.component);
+        let states = component_states(&all, &found);
+        let turn = next_component(&states).map(|state| state.component);
         assert_eq!(turn, Some(Component::Manager));
         let image =
             |object: &Object| object.body["spec"]["template"]["spec"]["containers"][0]["image"].clone();
-        assert_eq!(image(&admitted(&all[0], Some(&found[0]), turn)), "new");
-        let held = admitted(&all[1], Some(&found[1]), turn);
+        assert_eq!(image(&deployment_for_turn(&all[0], Some(&found[0]), turn)), "new");
+        let held = deployment_for_turn(&all[1], Some(&found[1]), turn);
         assert_eq!(
             (image(&held), held.template_hash(), &held.body["spec"]["replicas"]),
             (json!("old"), Some("old"), &json!(5))
         );
-        assert_eq!(image(&admitted(&all[1], None, turn)), "new", "what is not there yet is made");
-        assert_eq!(image(&admitted(&all[1], Some(&found[1]), None)), "new");
+        assert_eq!(image(&deployment_for_turn(&all[1], None, turn)), "new", "what is not there yet is made");
+        assert_eq!(image(&deployment_for_turn(&all[1], Some(&found[1]), None)), "new");
     }
 
     #[test]
     fn a_reader_is_never_changed() {
         let wanted = object(Component::Reader, "new", Some(1));
         let found = live(Component::Reader, "old", &well());
-        let admitted = admitted(&wanted, Some(&found), None);
+        let admitted = deployment_for_turn(&wanted, Some(&found), None);
         assert_eq!(admitted.template_hash(), Some("old"));
     }
 }

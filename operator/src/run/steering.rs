@@ -15,15 +15,15 @@ use tokio::time::sleep;
 use super::cache::{Live, Pod};
 use super::leadership::Leadership;
 use super::managers::{MAX_MOVES, Managers, Refusal};
-use super::store::Kept;
+use super::store::CachedObject;
 use crate::build::{self, Component, names};
 use crate::crd::RankingCluster;
 use crate::readers::{self, Drain, DrainWhy, Heard, Memory, Outcome, Own, Seen, Settings};
 
 /// Managers' autopilots take over when a planner has not shown itself for 15 s.
-const RENEW_EVERY: Duration = Duration::from_secs(6);
+const RENEW_TERM_EVERY: Duration = Duration::from_secs(6);
 /// After a term was refused or lost: who takes over from each other at full speed does nobody any good.
-const TERM_PAUSE: Duration = Duration::from_secs(3);
+const RETRY_TERM_AFTER: Duration = Duration::from_secs(3);
 
 /// A term in office at a cluster's managers.
 #[derive(Debug, Clone, Copy)]
@@ -86,20 +86,20 @@ impl Steering {
         }
     }
 
-    /// What managers did not do.
-    pub fn trouble(&self) -> Option<&str> {
+    /// Returns the problem with the managers, if there is one.
+    pub fn manager_trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
-    /// Asks managers and readers, and says what is to be done.
-    pub async fn look(&mut self, facts: &Facts<'_>) -> Outcome {
-        self.managers.speak(facts.cluster.spec.tls.as_ref());
-        self.hear(facts.pods).await;
+    /// Asks managers and readers for their state, and decides what is to be done.
+    pub async fn ask_and_decide(&mut self, facts: &Facts<'_>) -> Outcome {
+        self.managers.set_tls(facts.cluster.spec.tls.as_ref());
+        self.fetch_loads(facts.pods).await;
         self.ask_readers().await;
         if let Some(manager) = self.answering.clone() {
             self.keep_office(&manager).await;
         }
-        let seen = self.seen(facts);
+        let seen = self.collect_seen(facts);
         let outcome = readers::step(&seen, &mut self.memory);
         self.ask.clone_from(&outcome.ask);
         self.detail = outcome.detail;
@@ -107,14 +107,15 @@ impl Steering {
     }
 
     /// Asks every manager for its load.
-    async fn hear(&mut self, pods: &[Arc<Pod>]) {
+    async fn fetch_loads(&mut self, pods: &[Arc<Pod>]) {
         let is_ready =
             |pod: &&Arc<Pod>| *pod.component == *Component::Manager.name() && pod.ready && !pod.terminating;
         let address = |pod: &Arc<Pod>| Some((pod.name().to_owned(), pod.ip.as_deref()?.to_owned()));
         let pods: Vec<_> = pods.iter().filter(is_ready).filter_map(address).collect();
-        let managers = self.managers.addresses(&pods);
+        let managers = self.managers.manager_addresses(&pods);
         let at = now_ms();
-        let answers = join_all(managers.iter().map(|(_, url)| self.managers.load(url, self.detail))).await;
+        let answers =
+            join_all(managers.iter().map(|(_, url)| self.managers.fetch_load(url, self.detail))).await;
         if !managers.is_empty() {
             // One that is gone says nothing any more; one that is away was heard when it was heard.
             self.heard.retain(|name, _| managers.iter().any(|(manager, _)| manager == name));
@@ -128,17 +129,17 @@ impl Steering {
                     self.heard.insert(manager.clone(), Heard { manager, at, load });
                 }
                 Err(refusal) => {
-                    self.office.metrics.failed("manager");
+                    self.office.metrics.count_failure("manager");
                     trouble = Some(format!("the manager {manager} does not say its load: {refusal}"));
                 }
             }
         }
-        self.note(trouble.filter(|_| self.answering.is_none()));
+        self.note_trouble(trouble.filter(|_| self.answering.is_none()));
     }
 
     async fn ask_readers(&mut self) {
         let at = now_ms();
-        let asked = self.ask.iter().map(|reader| self.managers.viewers(reader));
+        let asked = self.ask.iter().map(|reader| self.managers.fetch_viewers(reader));
         let answers = join_all(asked).await;
         self.own.retain(|reader, _| self.ask.contains(reader));
         for (reader, answer) in self.ask.iter().zip(answers) {
@@ -155,7 +156,7 @@ impl Steering {
     async fn keep_office(&mut self, manager: &Url) {
         let now = Instant::now();
         let result = match self.term {
-            Some(term) if now.duration_since(term.renewed) < RENEW_EVERY => return,
+            Some(term) if now.duration_since(term.renewed) < RENEW_TERM_EVERY => return,
             None if now < self.no_term_before => return,
             Some(term) => {
                 self.managers.renew_term(manager, &self.office.identity, &self.office.held, term.term).await
@@ -169,16 +170,17 @@ impl Steering {
                 }
                 self.term = Some(Term { term: state.term, renewed: now });
             }
-            Err(refusal) => self.refused(refusal).await,
+            Err(refusal) => self.handle_refusal(refusal).await,
         }
     }
 
     /// Shows the managers again and again that this planner is still there. Ends never.
     pub async fn stay_in_office(&mut self) {
         loop {
-            let due =
-                self.term.map_or(RENEW_EVERY, |term| RENEW_EVERY.saturating_sub(term.renewed.elapsed()));
-            sleep(due.max(TERM_PAUSE)).await;
+            let due = self
+                .term
+                .map_or(RENEW_TERM_EVERY, |term| RENEW_TERM_EVERY.saturating_sub(term.renewed.elapsed()));
+            sleep(due.max(RETRY_TERM_AFTER)).await;
             if let Some(manager) = self.answering.clone() {
                 self.keep_office(&manager).await;
             }
@@ -186,17 +188,17 @@ impl Steering {
     }
 
     /// What a refusal means: under another's term, perhaps that another leads.
-    async fn refused(&mut self, refusal: Refusal) {
-        self.office.metrics.failed("order");
+    async fn handle_refusal(&mut self, refusal: Refusal) {
+        self.office.metrics.count_failure("order");
         if let Refusal::Term(_) = refusal {
             self.term = None;
-            self.no_term_before = Instant::now() + TERM_PAUSE;
-            self.office.doubt().await;
+            self.no_term_before = Instant::now() + RETRY_TERM_AFTER;
+            self.office.check_still_leading().await;
         }
-        self.note(Some(format!("the managers do not do what is ordered: {refusal}")));
+        self.note_trouble(Some(format!("the managers do not do what is ordered: {refusal}")));
     }
 
-    fn note(&mut self, trouble: Option<String>) {
+    fn note_trouble(&mut self, trouble: Option<String>) {
         match (&self.trouble, &trouble) {
             (None, Some(trouble)) => tracing::warn!(trouble, "managers"),
             (Some(_), None) => tracing::info!("managers answer again"),
@@ -206,24 +208,25 @@ impl Steering {
     }
 
     /// Closes readers, or opens them. What is not done is a step again after the next look.
-    pub async fn cordon(&mut self, cordons: Vec<CordonRequest>) {
+    pub async fn send_cordons(&mut self, cordons: Vec<CordonRequest>) {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
-        let result = self.managers.cordon(&manager, &self.office.held, term.term, cordons).await.map(drop);
-        self.ordered(result).await;
+        let result =
+            self.managers.send_cordons(&manager, &self.office.held, term.term, cordons).await.map(drop);
+        self.note_order_result(result).await;
     }
 
-    /// Orders moves.
-    pub async fn order(&mut self, mut moves: Vec<MoveRequest>) {
+    /// Sends orders for moves to a manager.
+    pub async fn send_moves(&mut self, mut moves: Vec<MoveRequest>) {
         let (Some(manager), Some(term)) = (self.answering.clone(), self.term) else { return };
         moves.truncate(MAX_MOVES);
-        match self.managers.order(&manager, &self.office.held, term.term, moves).await {
+        match self.managers.send_moves(&manager, &self.office.held, term.term, moves).await {
             // What was ordered is not true any more: the next plan is made on what is.
             Err(Refusal::Refused { detail, .. }) => tracing::debug!(detail, "no move was taken"),
-            result => self.ordered(result).await,
+            result => self.note_order_result(result).await,
         }
     }
 
-    async fn ordered(&mut self, result: Result<(), Refusal>) {
+    async fn note_order_result(&mut self, result: Result<(), Refusal>) {
         match result {
             Ok(()) => {
                 self.office.metrics.orders.inc();
@@ -231,14 +234,15 @@ impl Steering {
                     term.renewed = Instant::now();
                 }
             }
-            Err(refusal) => self.refused(refusal).await,
+            Err(refusal) => self.handle_refusal(refusal).await,
         }
     }
 
-    fn seen(&self, facts: &Facts<'_>) -> Seen {
+    fn collect_seen(&self, facts: &Facts<'_>) -> Seen {
         let cluster = facts.cluster.name();
         let is_reader = |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some();
-        let readers = facts.deployments.iter().filter(is_reader).map(|live| self.reader(live, facts.pods));
+        let readers =
+            facts.deployments.iter().filter(is_reader).map(|live| self.reader_seen(live, facts.pods));
         Seen {
             now: now_ms(),
             cluster: cluster.to_owned(),
@@ -246,17 +250,17 @@ impl Steering {
             template: facts.template.to_owned(),
             held: facts.held.map(str::to_owned),
             readers: readers.collect(),
-            orphans: orphans(facts.deployments, facts.pods),
-            approved: approved(facts.cluster),
+            orphans: orphaned_readers(facts.deployments, facts.pods),
+            approved: approved_plans(facts.cluster),
             managers: self.heard.values().cloned().collect(),
         }
     }
 
-    fn reader(&self, live: &Live, pods: &[Arc<Pod>]) -> readers::Reader {
-        let drain = live.mark(names::DRAIN).map(|why| Drain {
+    fn reader_seen(&self, live: &Live, pods: &[Arc<Pod>]) -> readers::Reader {
+        let drain = live.our_annotation(names::DRAIN).map(|why| Drain {
             why: DrainWhy::parse(why),
             since: live
-                .mark(names::DRAIN_SINCE)
+                .our_annotation(names::DRAIN_SINCE)
                 .and_then(|since| since.parse::<Timestamp>().ok())
                 .map(Timestamp::as_millisecond),
         });
@@ -265,7 +269,7 @@ impl Steering {
         readers::Reader {
             name: live.name().to_owned(),
             uid: live.uid.to_string(),
-            template: live.mark(names::TEMPLATE_HASH).unwrap_or_default().to_owned(),
+            template: live.our_annotation(names::TEMPLATE_HASH).unwrap_or_default().to_owned(),
             created: live.created,
             deleting: live.deleting,
             drain,
@@ -283,31 +287,31 @@ impl Steering {
 }
 
 /// Names of plans are short, and few wait: what else stands there is not looked at.
-const MOST_APPROVED: usize = 8;
+const MAX_APPROVED: usize = 8;
 
-/// The plans that somebody approves, by the resource's annotation.
-fn approved(cluster: &RankingCluster) -> BTreeSet<String> {
+/// Returns the names of the plans that the resource's annotation approves.
+fn approved_plans(cluster: &RankingCluster) -> BTreeSet<String> {
     let said = cluster.metadata.annotations.as_ref().and_then(|all| all.get(names::APPROVE));
     let ids = said.map(String::as_str).unwrap_or_default().split(',').map(str::trim);
-    ids.filter(|id| !id.is_empty()).take(MOST_APPROVED).map(str::to_owned).collect()
+    ids.filter(|id| !id.is_empty()).take(MAX_APPROVED).map(str::to_owned).collect()
 }
 
 /// The readers that exist, as the builder wants to know them. A reader whose deletion has begun is left out.
-pub fn existing(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> {
+pub fn existing_readers(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::Reader> {
     let is_reader =
         |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some() && !live.deleting;
     let reader = |live: &Arc<Live>| build::Reader {
         name: live.name().to_owned(),
-        drain: live.mark(names::DRAIN).map(|reason| build::Drain {
+        drain: live.our_annotation(names::DRAIN).map(|reason| build::Drain {
             reason: reason.to_owned(),
-            since: live.mark(names::DRAIN_SINCE).unwrap_or_default().to_owned(),
+            since: live.our_annotation(names::DRAIN_SINCE).unwrap_or_default().to_owned(),
         }),
     };
     deployments.iter().filter(is_reader).map(reader).collect()
 }
 
 /// Readers of which there are pods and no Deployment in sight; `true`: one of these was not told to end.
-fn orphans(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeMap<String, bool> {
+fn orphaned_readers(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeMap<String, bool> {
     let mut orphans = BTreeMap::new();
     for pod in pods {
         if let Some(reader) = pod.reader.as_deref() {
@@ -321,12 +325,15 @@ fn orphans(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeMap<String, boo
 }
 
 /// Readers of which there are running pods and no Deployment in sight.
-pub fn lost(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
-    orphans(deployments, pods).into_iter().filter_map(|(reader, runs)| runs.then_some(reader)).collect()
+pub fn lost_readers(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<String> {
+    orphaned_readers(deployments, pods)
+        .into_iter()
+        .filter_map(|(reader, runs)| runs.then_some(reader))
+        .collect()
 }
 
-/// A drain as the builder writes it.
-pub fn written(drain: &Drain) -> build::Drain {
+/// Converts a drain to the builder's form.
+pub fn drain_to_build(drain: &Drain) -> build::Drain {
     let since = drain.since.and_then(|at| Timestamp::from_millisecond(at).ok());
     build::Drain {
         reason: drain.why.as_str().to_owned(),

@@ -27,10 +27,10 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// An object as it is kept.
-pub trait Kept: Send + Sync + 'static {
-    /// The cluster it belongs to, in whose namespace it lives.
-    fn cluster(&self) -> &Key;
+/// An object of Kubernetes in the form that a store caches: without the fields that nobody reads.
+pub trait CachedObject: Send + Sync + 'static {
+    /// The key of the cluster that the object belongs to; the object is in the cluster's namespace.
+    fn cluster_key(&self) -> &Key;
     /// Its own name.
     fn name(&self) -> &str;
 }
@@ -64,24 +64,24 @@ impl<T> Store<T> {
     }
 }
 
-impl<T: Kept> Store<T> {
+impl<T: CachedObject> Store<T> {
     /// Whether all of it has been filled once.
     pub fn is_listed(&self) -> bool {
-        let state = self.read();
+        let state = self.read_state();
         state.listed.len() >= state.parts
     }
 
     /// Whether a write in `namespace` that answered with `version` must show here by now. Resource versions of one kind are ordered
     /// numbers (KEP-5504); one that is none is never waited for.
     pub fn has_seen(&self, namespace: &str, version: &str) -> bool {
-        let state = self.read();
+        let state = self.read_state();
         let seen = state.versions.get(namespace).or_else(|| state.versions.get("")).copied().unwrap_or(0);
         version.parse::<u64>().map_or(true, |version| seen >= version)
     }
 
-    /// A cluster's objects, by name.
-    pub fn of(&self, cluster: &Key) -> Vec<Arc<T>> {
-        let state = self.read();
+    /// Returns a cluster's objects, in the order of their names.
+    pub fn objects_of(&self, cluster: &Key) -> Vec<Arc<T>> {
+        let state = self.read_state();
         let from = (cluster.clone(), Box::from(""));
         state
             .objects
@@ -93,12 +93,12 @@ impl<T: Kept> Store<T> {
 
     /// The object of this name that belongs to this cluster.
     pub fn get(&self, cluster: &Key, name: &str) -> Option<Arc<T>> {
-        self.read().objects.get(&(cluster.clone(), Box::from(name))).map(Arc::clone)
+        self.read_state().objects.get(&(cluster.clone(), Box::from(name))).map(Arc::clone)
     }
 
-    /// The clusters that objects are of.
+    /// Returns the clusters that have objects here.
     pub fn clusters(&self) -> Vec<Key> {
-        let state = self.read();
+        let state = self.read_state();
         let mut keys: Vec<Key> = state.objects.keys().map(|(key, _)| key.clone()).collect();
         keys.dedup();
         keys
@@ -106,7 +106,7 @@ impl<T: Kept> Store<T> {
 
     /// How many objects there are.
     pub fn len(&self) -> usize {
-        self.read().objects.len()
+        self.read_state().objects.len()
     }
 
     /// Whether it is empty.
@@ -114,71 +114,71 @@ impl<T: Kept> Store<T> {
         self.len() == 0
     }
 
-    /// Takes in an object that was added or changed. Answers the clusters that this concerns.
-    pub(super) fn apply(&self, part: &str, object: T, version: &str) -> Vec<Key> {
-        let mut state = self.write();
-        state.saw(part, version);
-        let key = object.cluster().clone();
-        let mut concerned = state.forget(&key.namespace, object.name());
+    /// Takes in an object that was added or changed. Returns the clusters that this concerns.
+    pub(super) fn insert_seen(&self, part: &str, object: T, version: &str) -> Vec<Key> {
+        let mut state = self.write_state();
+        state.raise_version(part, version);
+        let key = object.cluster_key().clone();
+        let mut concerned = state.remove_object(&key.namespace, object.name());
         concerned.retain(|before| *before != key);
-        state.keep(object);
+        state.insert_object(object);
         concerned.push(key);
         concerned
     }
 
-    /// Forgets a deleted object. Answers the clusters that this concerns.
+    /// Forgets a deleted object. Returns the clusters that this concerns.
     pub(super) fn remove(&self, part: &str, (namespace, name): (&str, &str), version: &str) -> Vec<Key> {
-        let mut state = self.write();
-        state.saw(part, version);
-        state.forget(&Arc::from(namespace), name)
+        let mut state = self.write_state();
+        state.raise_version(part, version);
+        state.remove_object(&Arc::from(namespace), name)
     }
 
-    /// Notes how far the watch is, where nothing changed.
-    pub(super) fn advance(&self, part: &str, version: &str) {
-        self.write().saw(part, version);
+    /// Notes the latest resource version of a watch in which nothing changed.
+    pub(super) fn note_version(&self, part: &str, version: &str) {
+        self.write_state().raise_version(part, version);
     }
 
-    /// Holds exactly `objects` of a part from now on. Answers all clusters that had or have some.
-    pub(super) fn replace(&self, part: &str, objects: Vec<T>, version: &str) -> Vec<Key> {
-        let mut state = self.write();
+    /// Holds exactly `objects` of a part from now on. Returns all clusters that had or have some.
+    pub(super) fn replace_part(&self, part: &str, objects: Vec<T>, version: &str) -> Vec<Key> {
+        let mut state = self.write_state();
         let is_of_part = |namespace: &str| part.is_empty() || part == namespace;
         let before = state.objects.keys().filter(|(key, _)| is_of_part(&key.namespace));
         let mut concerned: Vec<Key> = before.map(|(key, _)| key.clone()).collect();
         state.objects.retain(|(key, _), _| !is_of_part(&key.namespace));
         state.homes.retain(|(namespace, _), _| !is_of_part(namespace));
         for object in objects {
-            concerned.push(object.cluster().clone());
-            state.keep(object);
+            concerned.push(object.cluster_key().clone());
+            state.insert_object(object);
         }
-        state.saw(part, version);
+        state.raise_version(part, version);
         state.listed.insert(part.into());
         concerned.sort();
         concerned.dedup();
         concerned
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State<T>> {
+    fn read_state(&self) -> RwLockReadGuard<'_, State<T>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State<T>> {
+    fn write_state(&self) -> RwLockWriteGuard<'_, State<T>> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<T: Kept> State<T> {
-    fn saw(&mut self, part: &str, version: &str) {
+impl<T: CachedObject> State<T> {
+    fn raise_version(&mut self, part: &str, version: &str) {
         let before = self.versions.entry(part.into()).or_default();
         *before = version.parse().map_or(*before, |seen: u64| seen.max(*before));
     }
 
-    fn keep(&mut self, object: T) {
-        let (key, name): (Key, Box<str>) = (object.cluster().clone(), object.name().into());
+    fn insert_object(&mut self, object: T) {
+        let (key, name): (Key, Box<str>) = (object.cluster_key().clone(), object.name().into());
         self.homes.insert((Arc::clone(&key.namespace), name.clone()), key.clone());
         self.objects.insert((key, name), Arc::new(object));
     }
 
-    fn forget(&mut self, namespace: &Arc<str>, name: &str) -> Vec<Key> {
+    fn remove_object(&mut self, namespace: &Arc<str>, name: &str) -> Vec<Key> {
         let Some(key) = self.homes.remove(&(Arc::clone(namespace), Box::from(name))) else {
             return Vec::new();
         };
@@ -187,7 +187,7 @@ impl<T: Kept> State<T> {
     }
 }
 
-/// Whom to wake for which cluster.
+/// The wakers of the actors, by cluster.
 #[derive(Default)]
 pub struct Wakers {
     actors: Mutex<HashMap<Key, Arc<Notify>>>,
@@ -197,24 +197,24 @@ pub struct Wakers {
 
 impl Wakers {
     /// The bell of a cluster's actor, which is to be [taken down](Bells::take_down) with it.
-    pub fn hang(&self, key: &Key) -> Arc<Notify> {
-        Arc::clone(self.actors().entry(key.clone()).or_default())
+    pub fn waker_of(&self, key: &Key) -> Arc<Notify> {
+        Arc::clone(self.lock_actors().entry(key.clone()).or_default())
     }
 
     /// Nobody is there to be woken for this cluster any more.
     pub fn take_down(&self, key: &Key) {
-        self.actors().remove(key);
+        self.lock_actors().remove(key);
     }
 
     /// Wakes the actors of these clusters.
-    pub fn ring(&self, keys: &[Key]) {
-        let actors = self.actors();
+    pub fn wake_actors(&self, keys: &[Key]) {
+        let actors = self.lock_actors();
         for bell in keys.iter().filter_map(|key| actors.get(key)) {
             bell.notify_one();
         }
     }
 
-    fn actors(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Notify>>> {
+    fn lock_actors(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Notify>>> {
         self.actors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -225,8 +225,8 @@ mod tests {
 
     struct Thing(Key, &'static str, u32);
 
-    impl Kept for Thing {
-        fn cluster(&self) -> &Key {
+    impl CachedObject for Thing {
+        fn cluster_key(&self) -> &Key {
             &self.0
         }
         fn name(&self) -> &str {
@@ -239,22 +239,22 @@ mod tests {
     }
 
     fn values(store: &Store<Thing>, cluster: &str) -> Vec<u32> {
-        store.of(&Key::new("ns", cluster)).iter().map(|it| it.2).collect()
+        store.objects_of(&Key::new("ns", cluster)).iter().map(|it| it.2).collect()
     }
 
     #[test]
     fn objects_are_found_by_their_cluster_and_change_it_with_their_label() {
         let store = Store::default();
         let (x, y) = (Key::new("ns", "x"), Key::new("ns", "y"));
-        assert_eq!(store.apply("", thing("x", "b", 2), "5"), std::slice::from_ref(&x));
-        store.apply("", thing("x", "a", 1), "6");
-        store.apply("", thing("y", "c", 3), "7");
+        assert_eq!(store.insert_seen("", thing("x", "b", 2), "5"), std::slice::from_ref(&x));
+        store.insert_seen("", thing("x", "a", 1), "6");
+        store.insert_seen("", thing("y", "c", 3), "7");
         assert_eq!(values(&store, "x"), [1, 2]);
-        assert_eq!(store.apply("", thing("y", "a", 4), "8"), [x.clone(), y.clone()]);
+        assert_eq!(store.insert_seen("", thing("y", "a", 4), "8"), [x.clone(), y.clone()]);
         assert_eq!((values(&store, "x"), values(&store, "y")), (vec![2], vec![4, 3]));
         assert_eq!(store.remove("", ("ns", "a"), "9"), std::slice::from_ref(&y));
         assert!(store.remove("", ("ns", "a"), "9").is_empty());
-        assert_eq!(store.replace("", vec![thing("x", "d", 5)], "12"), [x, y]);
+        assert_eq!(store.replace_part("", vec![thing("x", "d", 5)], "12"), [x, y]);
         assert_eq!((values(&store, "x"), values(&store, "y")), (vec![5], vec![]));
     }
 
@@ -262,14 +262,14 @@ mod tests {
     fn each_namespace_is_filled_by_a_watch_of_its_own() {
         let store: Store<Thing> = Store::of_parts(2);
         let of = |namespace: &str, name| Thing(Key::new(namespace, "x"), name, 1);
-        store.replace("a", vec![of("a", "one"), of("a", "two")], "90");
+        store.replace_part("a", vec![of("a", "one"), of("a", "two")], "90");
         assert!(!store.is_listed(), "nothing is decided on half of it");
-        store.replace("b", vec![of("b", "one")], "50");
+        store.replace_part("b", vec![of("b", "one")], "50");
         assert!(store.is_listed());
         // How far one watch is says nothing of the other.
         assert!(store.has_seen("a", "90") && !store.has_seen("b", "60"));
-        store.replace("b", Vec::new(), "60");
-        let left = |namespace| store.of(&Key::new(namespace, "x")).len();
+        store.replace_part("b", Vec::new(), "60");
+        let left = |namespace| store.objects_of(&Key::new(namespace, "x")).len();
         assert_eq!((left("a"), left("b"), store.has_seen("b", "60")), (2, 0, true));
         store.remove("a", ("a", "one"), "91");
         assert_eq!((left("a"), store.is_listed()), (1, true));
@@ -278,11 +278,11 @@ mod tests {
     #[test]
     fn a_write_is_seen_when_the_watch_has_come_as_far() {
         let store: Store<Thing> = Store::default();
-        store.apply("", thing("x", "a", 1), "10");
+        store.insert_seen("", thing("x", "a", 1), "10");
         assert!(store.has_seen("ns", "10") && !store.has_seen("ns", "11"));
-        store.advance("", "12");
+        store.note_version("", "12");
         assert!(store.has_seen("ns", "11"));
-        store.advance("", "3");
+        store.note_version("", "3");
         assert!(store.has_seen("ns", "12"), "a watch never goes back");
         assert!(store.has_seen("ns", "not a number"));
     }

@@ -4,17 +4,18 @@
 use serde_json::Value;
 
 /// Maps that are one value: another's key in a Service's selector takes it from its pods.
-const WHOLE: [&str; 4] = ["selector", "nodeSelector", "podSelector", "matchLabels"];
+const WHOLE_VALUE_MAPS: [&str; 4] = ["selector", "nodeSelector", "podSelector", "matchLabels"];
 
 /// What says which kind an object is of: the API server leaves it out of lists.
-const KIND: [&str; 2] = ["apiVersion", "kind"];
+const KIND_FIELDS: [&str; 2] = ["apiVersion", "kind"];
 
 /// The path of a field of `wanted` that `live` does not hold; `None`: nothing has to be written.
-pub fn difference(kind: &str, wanted: &Value, live: &Value) -> Option<String> {
-    let fields = wanted.as_object().into_iter().flatten().filter(|(name, _)| !KIND.contains(&name.as_str()));
+pub fn first_difference(kind: &str, wanted: &Value, live: &Value) -> Option<String> {
+    let fields =
+        wanted.as_object().into_iter().flatten().filter(|(name, _)| !KIND_FIELDS.contains(&name.as_str()));
     fields.into_iter().find_map(|(name, value)| {
         let other = live.get(name).unwrap_or(&Value::Null);
-        compare(kind, name, value, other).map(|mut path| {
+        compare_reversed(kind, name, value, other).map(|mut path| {
             path.push(name.clone());
             path.reverse();
             path.join(".")
@@ -22,8 +23,8 @@ pub fn difference(kind: &str, wanted: &Value, live: &Value) -> Option<String> {
     })
 }
 
-/// The path backwards.
-fn compare(kind: &str, field: &str, wanted: &Value, live: &Value) -> Option<Vec<String>> {
+/// Compares as [`first_difference`] does; returns the parts of the path from the last to the first.
+fn compare_reversed(kind: &str, field: &str, wanted: &Value, live: &Value) -> Option<Vec<String>> {
     let inside = |name: String, found: Option<Vec<String>>| {
         found.map(|mut path| {
             path.push(name);
@@ -32,12 +33,12 @@ fn compare(kind: &str, field: &str, wanted: &Value, live: &Value) -> Option<Vec<
     };
     match (wanted, live) {
         (Value::Object(wanted), Value::Object(live)) => {
-            if WHOLE.contains(&field) && live.keys().any(|name| !wanted.contains_key(name)) {
+            if WHOLE_VALUE_MAPS.contains(&field) && live.keys().any(|name| !wanted.contains_key(name)) {
                 return Some(Vec::new());
             }
             wanted.iter().find_map(|(name, value)| {
                 let other = live.get(name).unwrap_or(&Value::Null);
-                inside(name.clone(), compare(kind, name, value, other))
+                inside(name.clone(), compare_reversed(kind, name, value, other))
             })
         }
         (Value::Array(wanted), Value::Array(live)) => {
@@ -46,15 +47,15 @@ fn compare(kind: &str, field: &str, wanted: &Value, live: &Value) -> Option<Vec<
                 return Some(Vec::new());
             }
             wanted.iter().enumerate().find_map(|(at, value)| {
-                let other = if keys.is_empty() { live.get(at) } else { find(live, value, keys) };
-                inside(at.to_string(), compare(kind, "", value, other.unwrap_or(&Value::Null)))
+                let other = if keys.is_empty() { live.get(at) } else { find_item(live, value, keys) };
+                inside(at.to_string(), compare_reversed(kind, "", value, other.unwrap_or(&Value::Null)))
             })
         }
         _ => (!is_same(wanted, live)).then(Vec::new),
     }
 }
 
-fn find<'a>(items: &'a [Value], wanted: &Value, keys: &[&str]) -> Option<&'a Value> {
+fn find_item<'a>(items: &'a [Value], wanted: &Value, keys: &[&str]) -> Option<&'a Value> {
     items.iter().find(|item| keys.iter().all(|key| key_of(item, key) == key_of(wanted, key)))
 }
 
@@ -103,7 +104,7 @@ mod tests {
 
     #[track_caller]
     fn check(kind: &str, wanted: &Value, live: &Value, expected: Option<&str>) {
-        assert_eq!(difference(kind, wanted, live).as_deref(), expected, "{wanted} in {live}");
+        assert_eq!(first_difference(kind, wanted, live).as_deref(), expected, "{wanted} in {live}");
     }
 
     #[test]

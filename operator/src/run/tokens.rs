@@ -15,15 +15,15 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 /// How long a token is good, in seconds: the least that the API server gives.
-const SECONDS: i64 = 600;
-/// It is made anew when a fifth of that is left.
+const TOKEN_SECONDS: i64 = 600;
+/// A token is renewed after this time, when a fifth of its life is left.
 const RENEW_AFTER: Duration = Duration::from_mins(8);
 /// How long the API server may take.
-const ANSWER: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the keys are asked for: an API server announces a new key before it signs with it.
-const KEYS_EACH: Duration = Duration::from_mins(5);
-/// The same while they are not known.
-const KEYS_FIRST: Duration = Duration::from_secs(1);
+const FETCH_KEYS_EVERY: Duration = Duration::from_mins(5);
+/// How long to wait before the keys are asked for again, as long as none are known.
+const RETRY_KEYS_AFTER: Duration = Duration::from_secs(1);
 /// The largest set of keys.
 const MAX_KEYS_BYTES: usize = 256 * 1024;
 
@@ -31,7 +31,7 @@ const MAX_KEYS_BYTES: usize = 256 * 1024;
 ///
 /// # Errors
 /// It gives none.
-pub async fn request(
+pub async fn request_token(
     client: &Client,
     namespace: &str,
     account: &str,
@@ -41,13 +41,14 @@ pub async fn request(
     let asked = TokenRequest {
         spec: Some(TokenRequestSpec {
             audiences: Some(vec![audience.to_owned()]),
-            expiration_seconds: Some(SECONDS),
+            expiration_seconds: Some(TOKEN_SECONDS),
             ..TokenRequestSpec::default()
         }),
         ..TokenRequest::default()
     };
-    let made = timeout(ANSWER, api.create_token_request(account, &PostParams::default(), &asked)).await;
-    let made = made.with_context(|| format!("no answer within {} s", ANSWER.as_secs()))?;
+    let made =
+        timeout(REQUEST_TIMEOUT, api.create_token_request(account, &PostParams::default(), &asked)).await;
+    let made = made.with_context(|| format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))?;
     let made = made.with_context(|| format!("a token of the ServiceAccount {namespace}/{account}"))?;
     made.status.and_then(|status| status.token).context("the API server made no token")
 }
@@ -78,7 +79,7 @@ impl OperatorTokens {
         if let Some((token, _)) = made.get(audience) {
             return Ok(token.clone());
         }
-        let token = request(&self.client, &self.namespace, &self.account, audience).await?;
+        let token = request_token(&self.client, &self.namespace, &self.account, audience).await?;
         made.insert(audience.to_owned(), (token.clone(), Instant::now()));
         Ok(token)
     }
@@ -89,25 +90,25 @@ impl OperatorTokens {
 pub struct PublicKeys(RwLock<Arc<str>>);
 
 impl PublicKeys {
-    /// The set of keys, with its issuer; empty until it was heard.
-    pub fn known(&self) -> Arc<str> {
+    /// Returns the set of public keys with its issuer, as JSON; empty until it was fetched.
+    pub fn known_keys(&self) -> Arc<str> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Keys that are known from the start, for tests.
     #[cfg(test)]
-    pub fn of(keys: &str) -> Self {
+    pub fn of_keys(keys: &str) -> Self {
         Self(RwLock::new(keys.into()))
     }
 
-    /// Keeps them up to date. Never returns.
-    pub async fn keep(&self, client: Client) {
+    /// Keeps the keys up to date. Never returns.
+    pub async fn keep_fetching(&self, client: Client) {
         let mut failing = false;
         loop {
-            match keys(&client).await {
+            match fetch_keys(&client).await {
                 Ok(keys) => {
                     failing = false;
-                    if *self.known() != *keys {
+                    if *self.known_keys() != *keys {
                         tracing::info!("the API server's keys for tokens are another set now");
                         *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys.into();
                     }
@@ -119,30 +120,35 @@ impl PublicKeys {
                 }
                 Err(_) => {}
             }
-            tokio::time::sleep(if self.known().is_empty() { KEYS_FIRST } else { KEYS_EACH }).await;
+            tokio::time::sleep(if self.known_keys().is_empty() {
+                RETRY_KEYS_AFTER
+            } else {
+                FETCH_KEYS_EVERY
+            })
+            .await;
         }
     }
 }
 
-async fn keys(client: &Client) -> anyhow::Result<String> {
+async fn fetch_keys(client: &Client) -> anyhow::Result<String> {
     let set: Value =
-        serde_json::from_str(&read(client, "/openid/v1/jwks").await?).context("/openid/v1/jwks")?;
-    let about = read(client, "/.well-known/openid-configuration").await?;
+        serde_json::from_str(&fetch_text(client, "/openid/v1/jwks").await?).context("/openid/v1/jwks")?;
+    let about = fetch_text(client, "/.well-known/openid-configuration").await?;
     let about: Value = serde_json::from_str(&about).context("/.well-known/openid-configuration")?;
-    joined(&set, &about)
+    join_keys_and_issuer(&set, &about)
 }
 
-/// The keys and their issuer, in one text that is the same for the same keys.
-fn joined(set: &Value, about: &Value) -> anyhow::Result<String> {
+/// Joins the keys and their issuer in one text, which is the same for the same keys.
+fn join_keys_and_issuer(set: &Value, about: &Value) -> anyhow::Result<String> {
     let issuer = about["issuer"].as_str().context("the API server names no issuer")?;
     let keys =
         set["keys"].as_array().filter(|keys| !keys.is_empty()).context("the API server has no keys")?;
     Ok(json!({ "issuer": issuer, "keys": keys }).to_string())
 }
 
-async fn read(client: &Client, path: &str) -> anyhow::Result<String> {
+async fn fetch_text(client: &Client, path: &str) -> anyhow::Result<String> {
     let request = http::Request::get(path).body(Vec::new())?;
-    let text = timeout(ANSWER, client.request_text(request)).await.context("no answer")?;
+    let text = timeout(REQUEST_TIMEOUT, client.request_text(request)).await.context("no answer")?;
     let text = text.with_context(|| path.to_owned())?;
     ensure!(text.len() <= MAX_KEYS_BYTES, "{path} is longer than {MAX_KEYS_BYTES} bytes");
     Ok(text)
@@ -156,13 +162,13 @@ mod tests {
     fn keys_come_with_their_issuer() {
         let (set, about) =
             (json!({"keys": [{"kid": "a"}], "x": 1}), json!({"issuer": "https://i", "jwks_uri": "u"}));
-        let text = joined(&set, &about).unwrap();
+        let text = join_keys_and_issuer(&set, &about).unwrap();
         assert_eq!(
             serde_json::from_str::<Value>(&text).unwrap(),
             json!({"issuer": "https://i", "keys": [{"kid": "a"}]})
         );
         for (set, about) in [(json!({}), about.clone()), (json!({"keys": []}), about), (set, json!({}))] {
-            assert!(joined(&set, &about).is_err());
+            assert!(join_keys_and_issuer(&set, &about).is_err());
         }
     }
 }

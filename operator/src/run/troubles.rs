@@ -7,13 +7,14 @@ use liverank_core::Millis;
 
 use super::apply::Refused;
 use super::cache::{Live, Pod};
-use super::store::Kept;
+use super::store::CachedObject;
 use crate::status::Trouble;
 
 /// Refusals that stay until somebody does something; all others pass.
-const LASTING: [&str; 5] = ["ApplyRefused", "Forbidden", "QuotaExceeded", "NameTaken", "KindMissing"];
+const LASTING_REFUSALS: [&str; 5] =
+    ["ApplyRefused", "Forbidden", "QuotaExceeded", "NameTaken", "KindMissing"];
 /// Refusals named in one status: one policy may refuse every object.
-const MOST: usize = 10;
+const MAX_REFUSALS_NAMED: usize = 10;
 
 /// How long a pod that crashed counts as failing: longer than the kubelet's longest pause between two starts, so that
 /// starts in between are no recovery.
@@ -23,7 +24,7 @@ const CALM_MS: Millis = 600_000;
 pub fn of_pods(pods: &[Arc<Pod>], now: Millis) -> Vec<Trouble> {
     let mut found: BTreeMap<(&'static str, &str), (usize, &str)> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| !pod.terminating) {
-        let Some(trouble) = trouble(pod, now) else { continue };
+        let Some(trouble) = pod_trouble(pod, now) else { continue };
         let entry = found.entry((trouble.0, &pod.component)).or_insert((0, trouble.1));
         entry.0 += 1;
         // The same words whatever order pods come in.
@@ -41,7 +42,7 @@ pub fn of_pods(pods: &[Arc<Pod>], now: Millis) -> Vec<Trouble> {
     found.into_iter().map(trouble).collect()
 }
 
-fn trouble(pod: &Pod, now: Millis) -> Option<(&'static str, &str)> {
+fn pod_trouble(pod: &Pod, now: Millis) -> Option<(&'static str, &str)> {
     let crashes = pod.restarts > u32::from(pod.ready) && calm_at(pod).is_some_and(|calm| now < calm);
     match (&pod.unschedulable, &pod.trouble) {
         _ if crashes => Some(("PodsFailing", "CrashLoopBackOff")),
@@ -75,7 +76,7 @@ pub fn of_routes(routes: &[Arc<Live>]) -> Vec<Trouble> {
             write: false,
         })
     };
-    routes.iter().filter_map(refused).take(MOST).collect()
+    routes.iter().filter_map(refused).take(MAX_REFUSALS_NAMED).collect()
 }
 
 /// Fields that somebody else writes, too: only a person can say who is to have them.
@@ -86,12 +87,12 @@ pub fn of_contests(contested: &[String]) -> Vec<Trouble> {
         stalled: true,
         write: true,
     };
-    contested.iter().take(MOST).map(trouble).collect()
+    contested.iter().take(MAX_REFUSALS_NAMED).map(trouble).collect()
 }
 
 /// Writes that the API server refuses.
 pub fn of_refusals(refused: &[Refused]) -> Vec<Trouble> {
-    let lasts = |reason: &str| LASTING.contains(&reason);
+    let lasts = |reason: &str| LASTING_REFUSALS.contains(&reason);
     let mut all: Vec<Trouble> = refused
         .iter()
         // The namespace goes, and all of this with it: nobody has to do anything.
@@ -104,7 +105,7 @@ pub fn of_refusals(refused: &[Refused]) -> Vec<Trouble> {
         })
         .collect();
     all.sort_by_key(|trouble| !trouble.stalled);
-    all.truncate(MOST);
+    all.truncate(MAX_REFUSALS_NAMED);
     all
 }
 
@@ -129,7 +130,7 @@ mod tests {
                     "lastState": {"terminated": {"finishedAt": at.to_string()}}}],
             },
         });
-        Arc::new(Pod::keep(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(Pod::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 
     #[test]
@@ -169,7 +170,7 @@ mod tests {
                 "metadata": {"name": "x-gateway", "namespace": "ns", "uid": "u", "resourceVersion": "1",
                     "labels": {"app.kubernetes.io/instance": "x"}},
                 "status": {"parents": [{"parentRef": {"name": "public"}, "conditions": conditions}]}});
-            Arc::new(Live::keep(serde_json::from_value(object).unwrap()).unwrap())
+            Arc::new(Live::from_watched(serde_json::from_value(object).unwrap()).unwrap())
         };
         assert_eq!(of_routes(&[route("True")]), []);
         let told = of_routes(&[route("False")]);

@@ -19,31 +19,31 @@ use crate::crd::RankingCluster;
 /// The reason of conditions and of the event.
 const REASON: &str = "Unreadable";
 /// How long a write may take.
-const ANSWER: Duration = Duration::from_secs(5);
-/// After a write that failed.
-const PAUSE: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause after a write that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Writes that are tried: whoever may not write a status is told of by the log.
-const TRIES: u32 = 5;
+const MAX_WRITE_TRIES: u32 = 5;
 
-/// Says it in the resource's status, and as an event.
-pub async fn tell(world: &OperatorContext, key: &Key, unreadable: &Unreadable) {
+/// Reports an unreadable resource in its status and as an event.
+pub async fn report_unreadable(world: &OperatorContext, key: &Key, unreadable: &Unreadable) {
     let why = message(unreadable);
     tracing::warn!(cluster = %key, why, "a RankingCluster cannot be read");
-    world.announcer.tell(&reference(key, unreadable), &events::warning(REASON, &why));
+    world.announcer.publish(&object_reference(key, unreadable), &events::warning_news(REASON, &why));
     let api: Api<RankingCluster> = Api::namespaced(world.client.clone(), &key.namespace);
     let parameters = PatchParams::apply(MANAGER);
-    let body = Patch::Merge(status(unreadable, Timestamp::now()));
-    for _ in 0..TRIES {
+    let body = Patch::Merge(status_patch(unreadable, Timestamp::now()));
+    for _ in 0..MAX_WRITE_TRIES {
         // What is written is not read back: it is as unreadable as before.
         let written = api.patch_status(&key.name, &parameters, &body);
-        let written = world.lanes.run(timeout(ANSWER, written)).await;
-        world.metrics.wrote("RankingCluster", "status");
+        let written = world.lanes.run(timeout(WRITE_TIMEOUT, written)).await;
+        world.metrics.count_write("RankingCluster", "status");
         match written {
             Ok(Ok(_) | Err(kube::Error::SerdeError(_))) => return,
-            _ => sleep(PAUSE).await,
+            _ => sleep(RETRY_AFTER).await,
         }
     }
-    world.metrics.failed("status");
+    world.metrics.count_failure("status");
 }
 
 fn message(unreadable: &Unreadable) -> String {
@@ -54,7 +54,7 @@ fn message(unreadable: &Unreadable) -> String {
 }
 
 /// All that can be said. It is merged into what the status says otherwise, which stays true of what runs.
-fn status(unreadable: &Unreadable, now: Timestamp) -> Value {
+fn status_patch(unreadable: &Unreadable, now: Timestamp) -> Value {
     let condition = |kind: &str, status: &str| {
         json!({
             "type": kind, "status": status, "reason": REASON, "message": message(unreadable),
@@ -73,7 +73,7 @@ fn status(unreadable: &Unreadable, now: Timestamp) -> Value {
     })
 }
 
-fn reference(key: &Key, unreadable: &Unreadable) -> ObjectReference {
+fn object_reference(key: &Key, unreadable: &Unreadable) -> ObjectReference {
     ObjectReference {
         api_version: Some(RankingCluster::api_version(&()).into_owned()),
         kind: Some(RankingCluster::kind(&()).into_owned()),
@@ -97,7 +97,7 @@ mod tests {
             class: "default".into(),
             why: "unknown variant `Diagonal`".into(),
         };
-        let status = status(&unreadable, Timestamp::UNIX_EPOCH)["status"].take();
+        let status = status_patch(&unreadable, Timestamp::UNIX_EPOCH)["status"].take();
         let read: RankingClusterStatus = serde_json::from_value(status).unwrap();
         assert_eq!(read.observed_generation, Some(4));
         let stalled = read.conditions.iter().find(|it| it.type_ == "Stalled").unwrap();

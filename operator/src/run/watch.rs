@@ -18,19 +18,19 @@ use tokio::time::{sleep, timeout};
 use super::cache::version_of;
 use super::metrics::{OperatorMetrics, Watch};
 use super::progress::Progress;
-use super::store::{Kept, Key, Store, Wakers};
+use super::store::{CachedObject, Key, Store, Wakers};
 
 /// Watches end after this long, in seconds, and begin again where they were: some load balancers cut those that say
 /// nothing for 240 s, without a word to either side.
 const WATCH_SECONDS: u32 = 200;
 /// A watch on which not even a bookmark came for this long is opened again: API servers send one a minute.
-const IDLE: Duration = Duration::from_mins(2);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long a list, or opening a watch, may take.
-const ANSWER: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The least time between two beginnings.
-const LEAST: Duration = Duration::from_millis(200);
+const MIN_INTERVAL: Duration = Duration::from_millis(200);
 /// Objects a page: what is read at once is held several times over while it is taken apart.
-const PAGE: u32 = 100;
+const PAGE_OBJECTS: u32 = 100;
 /// The first pause after an error, doubled up to [`LONGEST_PAUSE`] by each that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// See [`FIRST_PAUSE`].
@@ -40,33 +40,33 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE_OPTIONAL: Duration = Duration::from_mins(5);
 
 /// What a watch is made of.
-pub struct Watcher<K, T: Kept> {
+pub struct Watcher<K, T: CachedObject> {
     /// Its kind, for logs and metrics.
     pub kind: &'static str,
-    /// Where it looks.
+    /// The API that is watched.
     pub api: Api<K>,
     /// The namespace that it looks at; empty: all of them.
     pub namespace: Box<str>,
-    /// What it selects; empty: everything.
+    /// The label selector of the watch; empty: it selects everything.
     pub labels: String,
-    /// What is kept of an object.
+    /// Makes the cached form of an object; `None`: the object is not cached.
     pub keep: fn(K) -> Option<T>,
-    /// Where it is kept.
+    /// The store that the watch fills.
     pub store: Arc<Store<T>>,
     /// Whether this Kubernetes may lack the kind: then its watch tells nobody that it stands still, and waits for the kind
     /// to be installed.
     pub optional: bool,
-    /// Who is woken.
+    /// The actors to wake when an object changes.
     pub wake: Wake,
     /// What everybody sees of it.
     pub progress: Arc<Progress>,
-    /// What it counts.
+    /// The operator's metrics.
     pub metrics: OperatorMetrics,
     /// Whether it has said that it is broken.
     pub failing: AtomicBool,
 }
 
-/// Who is woken by changes.
+/// Wakes the actors whose objects changed.
 #[derive(Clone)]
 pub struct Wake {
     /// By which bells.
@@ -76,8 +76,8 @@ pub struct Wake {
 }
 
 impl Wake {
-    fn ring(&self, keys: &[Key]) {
-        self.bells.ring(keys);
+    fn wake_actors(&self, keys: &[Key]) {
+        self.bells.wake_actors(keys);
         if self.clusters && !keys.is_empty() {
             self.bells.clusters.notify_one();
         }
@@ -108,7 +108,7 @@ impl From<kube::Error> for Broken {
 impl<K, T> Watcher<K, T>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-    T: Kept,
+    T: CachedObject,
 {
     /// Watches until it is dropped.
     pub async fn run(self) {
@@ -116,10 +116,10 @@ where
         let mut pause = FIRST_PAUSE;
         loop {
             let began = Instant::now();
-            let Err(error) = self.once(&mut version).await else {
+            let Err(error) = self.list_and_watch(&mut version).await else {
                 pause = FIRST_PAUSE;
                 // One that is ended as soon as it begins must not begin again at full speed.
-                sleep(LEAST.saturating_sub(began.elapsed())).await;
+                sleep(MIN_INTERVAL.saturating_sub(began.elapsed())).await;
                 continue;
             };
             self.metrics.watch_errors.get_or_create(&Watch { kind: self.kind }).inc();
@@ -142,12 +142,12 @@ where
     }
 
     /// Lists, unless it is known where to go on, and watches until that ends. Leaves in `version` where to go on.
-    async fn once(&self, version: &mut Option<String>) -> Result<(), String> {
+    async fn list_and_watch(&self, version: &mut Option<String>) -> Result<(), String> {
         let from = match version.take() {
             Some(from) => from,
-            None => self.list().await.map_err(|broken| broken.to_string())?,
+            None => self.list_all().await.map_err(|broken| broken.to_string())?,
         };
-        match self.watch(version.insert(from)).await {
+        match self.watch_changes(version.insert(from)).await {
             Err(Broken::Expired) => *version = None,
             Err(Broken::Failed(error)) => return Err(error),
             Ok(()) => {}
@@ -155,88 +155,88 @@ where
         Ok(())
     }
 
-    fn progressed(&self) {
+    fn note_progress(&self) {
         if !self.optional {
-            self.progress.made(self.kind, &self.namespace);
+            self.progress.note_progress(self.kind, &self.namespace);
         }
-        self.metrics.progressed(self.kind);
+        self.metrics.note_progress(self.kind);
         if self.failing.swap(false, Relaxed) {
             tracing::info!(kind = self.kind, namespace = &*self.namespace, "the watch is back");
         }
     }
 
-    /// Reads everything, and answers with the version to watch from.
-    async fn list(&self) -> Result<String, Broken> {
+    /// Lists all objects, and returns the version to watch from.
+    async fn list_all(&self) -> Result<String, Broken> {
         let mut kept = Vec::new();
-        let mut parameters = ListParams::default().labels(&self.labels).limit(PAGE);
+        let mut parameters = ListParams::default().labels(&self.labels).limit(PAGE_OBJECTS);
         loop {
-            let page = timeout(ANSWER, self.api.list(&parameters)).await;
+            let page = timeout(REQUEST_TIMEOUT, self.api.list(&parameters)).await;
             let page = page.map_err(|_| Broken::Failed("no list in time".into()))??;
-            self.progressed();
+            self.note_progress();
             kept.extend(page.items.into_iter().filter_map(self.keep));
             if let Some(more) = page.metadata.continue_.filter(|token| !token.is_empty()) {
                 parameters = parameters.continue_token(&more);
                 continue;
             }
             let version = page.metadata.resource_version.unwrap_or_default();
-            let concerned = self.store.replace(&self.namespace, kept, &version);
+            let concerned = self.store.replace_part(&self.namespace, kept, &version);
             self.metrics.watch_lists.get_or_create(&Watch { kind: self.kind }).inc();
-            self.count();
-            self.wake.ring(&concerned);
+            self.count_objects();
+            self.wake.wake_actors(&concerned);
             return Ok(version);
         }
     }
 
     /// Takes in changes from `version` on, and leaves there how far it came. Ends when the API server ends it.
-    async fn watch(&self, version: &mut String) -> Result<(), Broken> {
+    async fn watch_changes(&self, version: &mut String) -> Result<(), Broken> {
         let parameters = WatchParams::default().labels(&self.labels).timeout(WATCH_SECONDS);
-        let opened = timeout(ANSWER, self.api.watch(&parameters, version)).await;
+        let opened = timeout(REQUEST_TIMEOUT, self.api.watch(&parameters, version)).await;
         let mut events = opened.map_err(|_| Broken::Failed("no watch in time".into()))??.boxed();
-        self.progressed();
+        self.note_progress();
         loop {
-            let Ok(event) = timeout(IDLE, events.next()).await else { return Ok(()) };
+            let Ok(event) = timeout(IDLE_TIMEOUT, events.next()).await else { return Ok(()) };
             let Some(event) = event else { return Ok(()) };
             match event? {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     *version = version_of(&object);
-                    self.changed(object, version);
+                    self.take_changed(object, version);
                 }
                 WatchEvent::Deleted(object) => {
                     *version = version_of(&object);
-                    self.forget(&object, version);
+                    self.take_deleted(&object, version);
                 }
                 WatchEvent::Bookmark(mark) => {
                     *version = mark.metadata.resource_version;
-                    self.store.advance(&self.namespace, version);
+                    self.store.note_version(&self.namespace, version);
                 }
                 WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
             }
-            self.progressed();
+            self.note_progress();
         }
     }
 
-    fn changed(&self, object: K, version: &str) {
+    fn take_changed(&self, object: K, version: &str) {
         let namespace = object.meta().namespace.clone().unwrap_or_default();
         let name = object.meta().name.clone().unwrap_or_default();
         let concerned = match (self.keep)(object) {
-            Some(kept) => self.store.apply(&self.namespace, kept, version),
+            Some(kept) => self.store.insert_seen(&self.namespace, kept, version),
             // It lost the label that makes it one of ours.
             None => self.store.remove(&self.namespace, (&namespace, &name), version),
         };
-        self.count();
-        self.wake.ring(&concerned);
+        self.count_objects();
+        self.wake.wake_actors(&concerned);
     }
 
-    fn forget(&self, object: &K, version: &str) {
+    fn take_deleted(&self, object: &K, version: &str) {
         let meta = object.meta();
         let (namespace, name) = (meta.namespace.as_deref(), meta.name.as_deref());
         let name = (namespace.unwrap_or_default(), name.unwrap_or_default());
         let concerned = self.store.remove(&self.namespace, name, version);
-        self.count();
-        self.wake.ring(&concerned);
+        self.count_objects();
+        self.wake.wake_actors(&concerned);
     }
 
-    fn count(&self) {
+    fn count_objects(&self) {
         self.metrics.watch_objects.get_or_create(&Watch { kind: self.kind }).set(self.store.len() as i64);
     }
 }

@@ -208,7 +208,7 @@ impl Deployed {
             "readyReplicas": ready, "availableReplicas": ready,
             "conditions": [{"type": "Available", "status": available}],
         });
-        Arc::new(Live::keep(serde_json::from_value(object).unwrap()).unwrap())
+        Arc::new(Live::from_watched(serde_json::from_value(object).unwrap()).unwrap())
     }
 }
 
@@ -246,8 +246,8 @@ impl World {
     fn look(&mut self) -> &'static str {
         let live: Vec<_> = self.deployments.iter().map(Deployed::live).collect();
         let wanted = self.wanted();
-        let states = rollout::states(&wanted, &live);
-        let turn = rollout::turn(&states).map(|state| state.component);
+        let states = rollout::component_states(&wanted, &live);
+        let turn = rollout::next_component(&states).map(|state| state.component);
         // What comes or goes among readers is written by the next look.
         for object in wanted {
             let at = self.deployments.iter().position(|it| it.object.name == object.name);
@@ -255,7 +255,7 @@ impl World {
                 self.deployments.push(Deployed { object, generation: 1, observed: 0, pods: Vec::new() });
                 continue;
             };
-            let admitted = rollout::admitted(&object, live.get(at).map(|live| &**live), turn);
+            let admitted = rollout::deployment_for_turn(&object, live.get(at).map(|live| &**live), turn);
             let deployed = &mut self.deployments[at];
             let spec = |object: &Object| object.body["spec"].clone();
             // What the API server adds to a status is no part of the object.

@@ -9,10 +9,10 @@ use super::Problem;
 use crate::crd::definition;
 
 /// Members that are told of one resource.
-const MOST: usize = 10;
+const MAX_MEMBERS_TOLD: usize = 10;
 
 /// The schema of a spec. Of a later definition this operator knows nothing, so that only what is open by its own counts.
-static SPEC: LazyLock<Value> = LazyLock::new(|| {
+static SPEC_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let definition = serde_json::to_value(definition()).unwrap_or_default();
     definition
         .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
@@ -23,8 +23,8 @@ static SPEC: LazyLock<Value> = LazyLock::new(|| {
 /// All members of open parts of `given` that `read`, the same spec as the types know it, does not have.
 pub fn unknown_fields(given: &Value, read: &Value) -> Vec<Problem> {
     let mut found = Vec::new();
-    search(&SPEC, given, read, "spec", &mut found);
-    found.truncate(MOST);
+    search(&SPEC_SCHEMA, given, read, "spec", &mut found);
+    found.truncate(MAX_MEMBERS_TOLD);
     found.into_iter().map(|path| Problem { path, message: "there is no such field".to_owned() }).collect()
 }
 

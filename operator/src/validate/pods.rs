@@ -9,7 +9,7 @@ use super::{Problems, keys};
 use crate::build::quantity;
 use crate::crd::Pod;
 
-/// All of it.
+/// Checks the settings of a component's pods, and adds each problem to `problems`.
 pub(super) fn check(path: &str, pod: &Pod, problems: &mut Problems) {
     if let Some(resources) = &pod.resources {
         check_resources(&format!("{path}.resources"), resources, problems);

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use liverank_operator::build::{self, CURRENT, Drain, Input, Object, OperatorFacts, Reader, names};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+use liverank_operator::build::{
+    self, CURRENT, Component, Drain, Input, Kind, Object, OperatorFacts, Reader, names,
+};
 use liverank_operator::crd::RankingCluster;
 use serde_json::Value;
 
@@ -15,13 +19,16 @@ pub fn path(path: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), path].iter().collect()
 }
 
-/// A cluster, as its file in YAML has it.
-pub fn cluster(name: &str) -> RankingCluster {
+/// What a cluster's file in YAML says, with its anchors resolved.
+pub fn raw(name: &str) -> Value {
     let file = path(&format!("tests/build/clusters/{name}.yaml"));
     let text = std::fs::read_to_string(&file).unwrap();
-    // By way of a value: anchors are resolved there.
-    let value: Value = serde_yaml::from_str(&text).unwrap();
-    serde_json::from_value(value).unwrap()
+    serde_yaml::from_str(&text).unwrap()
+}
+
+/// A cluster, as its file in YAML has it.
+pub fn cluster(name: &str) -> RankingCluster {
+    serde_json::from_value(raw(name)).unwrap()
 }
 
 /// An operator.
@@ -48,4 +55,44 @@ pub fn readers(cluster: &RankingCluster) -> Vec<Reader> {
 pub fn built(cluster: &RankingCluster) -> Vec<Object> {
     let (readers, operator) = (readers(cluster), operator());
     build::desired(&Input { cluster, revision: CURRENT, readers: &readers, operator: &operator })
+}
+
+/// Each of the clusters, with its objects.
+pub fn all() -> impl Iterator<Item = (RankingCluster, Vec<Object>)> {
+    CLUSTERS.into_iter().map(|name| {
+        let cluster = cluster(name);
+        let objects = built(&cluster);
+        (cluster, objects)
+    })
+}
+
+/// Objects of a kind.
+pub fn of_kind(objects: &[Object], kind: Kind) -> impl Iterator<Item = &Object> {
+    objects.iter().filter(move |object| object.kind == kind)
+}
+
+/// The object of a kind that belongs to a component.
+pub fn one(objects: &[Object], kind: Kind, component: Component) -> &Object {
+    of_kind(objects, kind).find(|object| object.component == Some(component)).unwrap()
+}
+
+/// An object as a Deployment.
+pub fn deployment(object: &Object) -> Deployment {
+    serde_json::from_value(object.body.clone()).unwrap()
+}
+
+/// The pods of a Deployment.
+pub fn pod(object: &Object) -> PodSpec {
+    deployment(object).spec.unwrap().template.spec.unwrap()
+}
+
+/// The container of our own in them.
+pub fn container(object: &Object) -> Container {
+    pod(object).containers.remove(0)
+}
+
+/// The settings in a component's file.
+pub fn settings(objects: &[Object], component: Component) -> Value {
+    let data = &one(objects, Kind::ConfigMap, component).body["data"];
+    serde_yaml::from_str(data["config.yaml"].as_str().unwrap()).unwrap()
 }

@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests: a failure there is a failed test")]
 
+mod fields;
 mod fixtures;
+mod network;
 mod pods;
 mod properties;
 mod rollouts;
+mod settings;
 mod snapshots;
 mod tls;
+mod workloads;

@@ -17,7 +17,7 @@ pub enum Layer {
     Variable,
     /// The file.
     File,
-    /// Nobody set it.
+    /// The setting has its default value.
     Default,
 }
 

@@ -139,7 +139,7 @@ impl Guard {
         is_other.then(|| allowed.join(","))
     }
 
-    /// Who asks, if that one may.
+    /// Returns who sent the request, if that caller is permitted to.
     fn admit(&self, path: &str, request: &Request) -> Result<Known, Problem> {
         // axum answers HEAD by GET.
         let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };

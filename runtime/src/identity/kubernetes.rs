@@ -58,7 +58,7 @@ impl FromStr for Audience {
 /// A `ServiceAccount`: `<namespace>/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Where it is.
+    /// The namespace of the `ServiceAccount`.
     pub namespace: String,
     /// Its name.
     pub name: String,

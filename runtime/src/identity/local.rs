@@ -22,7 +22,7 @@ use serde_json::json;
 use super::{Rejected, TokenSource, TokenVerifier, Verified, seconds};
 use crate::jwt::{self, Key};
 
-/// Who issues these tokens.
+/// The issuer (`iss`) of these tokens.
 const ISSUER: &str = "liverank";
 /// How long a token is good, in seconds: it is made anew when half of that is over.
 pub const LIFE: u64 = 300;

@@ -12,7 +12,7 @@ const WINDOW: Duration = Duration::from_secs(30);
 /// The least that has to be taken of an answer of a known length while some of it waits, in bytes a second: a phone at
 /// the edge of a network manages it, and a megabyte is kept for two minutes at most.
 const ANSWER_RATE: u64 = 8 * 1024;
-/// The same of a stream, which holds little.
+/// The least rate of a stream, in bytes a second: a stream holds little memory.
 const STREAM_RATE: u64 = 1024;
 
 /// What the connection is at.
@@ -28,7 +28,7 @@ enum Phase {
     Busy,
 }
 
-/// See the module.
+/// Measures how fast a peer takes what it is sent.
 #[derive(Debug)]
 pub struct Clock {
     phase: Phase,

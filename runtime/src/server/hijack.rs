@@ -40,7 +40,7 @@ pub type ConnectionSlot = OwnedSemaphorePermit;
 
 type Then = Box<dyn FnOnce(RawConnection) + Send>;
 
-/// What is to be done with the socket.
+/// Lets a handler take over the socket of its connection.
 #[derive(Clone)]
 pub struct Hijack(Arc<Mutex<Option<Then>>>);
 

@@ -37,7 +37,7 @@ impl NamedFile {
         Self { flag, path: path.to_owned() }
     }
 
-    /// What is in it now.
+    /// Reads the files anew.
     pub(super) fn read(&self) -> anyhow::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let read = File::open(&self.path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));

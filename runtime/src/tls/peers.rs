@@ -39,7 +39,7 @@ impl Default for PeerTls {
 }
 
 impl PeerTls {
-    /// As rustls has it.
+    /// The settings in the form that rustls takes.
     pub fn config(&self) -> &Arc<ClientConfig> {
         &self.0
     }
@@ -110,7 +110,7 @@ fn public_servers() -> Arc<WebPkiServerVerifier> {
     servers(roots).expect("there are authorities in it")
 }
 
-/// What is in force.
+/// The certificate authorities and the own certificate that are in force.
 #[derive(Debug)]
 struct Known {
     servers: Arc<WebPkiServerVerifier>,

@@ -57,7 +57,7 @@ enum Seen {
 /// What was seen of files: a digest of them (keys are not kept), or why they could not be read.
 type Contents = Result<[u8; 32], String>;
 
-/// Reads `files`, and answers what `load` makes of them, now and whenever they change.
+/// Reads `files`, and returns what `load` makes of them, now and whenever they change.
 ///
 /// # Errors
 /// A file cannot be used.

@@ -22,18 +22,18 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::CommentService;
 
 /// How long the archive may take for a step of a page.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 1_000;
 /// The largest page: a thousand comments of a usual length. A page of long comments has fewer of them, and says where the
 /// next page begins.
 const MAX_PAGE_BYTES: usize = 1024 * 1024;
 /// Comments read at once: of the longest ones, some 1.6 MB.
-const STEP: usize = 100;
+const MAX_COMMENTS_A_STEP: usize = 100;
 /// Steps of a page: twice what the longest takes. Where more than half was removed, a page is shorter.
-const MAX_STEPS: usize = 2 * MAX_LIMIT as usize / STEP;
+const MAX_STEPS: usize = 2 * MAX_LIMIT as usize / MAX_COMMENTS_A_STEP;
 /// Pages being answered, each until its last byte: slow clients can make this process hold this many megabytes.
-pub(crate) const PAGES: usize = 128;
+pub(crate) const MAX_PAGES_AT_ONCE: usize = 128;
 /// The greatest number that JavaScript, and with it most clients, holds exactly.
 const MAX_SEQ: u64 = (1 << 53) - 1;
 
@@ -90,7 +90,7 @@ pub(crate) async fn comments(
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER));
     };
     exchange.hold(place);
-    let page = page(&Reading { service: &service, video: &video, viewer }, asked, limit).await?;
+    let page = read_page(&Reading { service: &service, video: &video, viewer }, asked, limit).await?;
     let json = serde_json::to_vec(&page).expect("strings and numbers always serialise");
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
@@ -109,13 +109,13 @@ struct PageJson {
     pinned: Option<Box<RawValue>>,
 }
 
-async fn page(reading: &Reading<'_>, asked: Asked, limit: usize) -> Result<PageJson, Problem> {
+async fn read_page(reading: &Reading<'_>, asked: Asked, limit: usize) -> Result<PageJson, Problem> {
     match asked {
         Asked::Before(before) => {
             let older = read(reading, Page::Before(before), limit, MAX_PAGE_BYTES).await?;
             // What was asked for says that there are newer ones, but for the page that nothing was asked of.
             let newer = (before <= MAX_SEQ).then(|| older.first.unwrap_or(before - 1));
-            let pinned = if newer.is_none() { pinned(reading).await? } else { None };
+            let pinned = if newer.is_none() { pinned_comment(reading).await? } else { None };
             Ok(PageJson { next: older.next(), newer, comments: older.lines, pinned })
         }
         Asked::After(after) => {
@@ -125,15 +125,16 @@ async fn page(reading: &Reading<'_>, asked: Asked, limit: usize) -> Result<PageJ
                 (newer.lines.into_iter().rev().collect(), newer.last.filter(|_| newer.more));
             Ok(PageJson { comments, next, newer, pinned: None })
         }
-        Asked::Around(id) => around(reading, &id, limit).await,
+        Asked::Around(id) => page_around(reading, &id, limit).await,
     }
 }
 
 /// The page that has this comment in its middle: of an even number of lines, one more is newer than it.
-async fn around(reading: &Reading<'_>, id: &CommentId, limit: usize) -> Result<PageJson, Problem> {
+async fn page_around(reading: &Reading<'_>, id: &CommentId, limit: usize) -> Result<PageJson, Problem> {
     let Reading { service, video, viewer } = reading;
-    let asked = service.archive.ask(PATIENCE, |archive| async move { archive.comment(video, id).await });
-    let found = asked.await.map_err(|_| away())?.filter(|found| found.is_shown_to(viewer.as_ref()));
+    let asked = service.archive.ask(STEP_TIMEOUT, |archive| async move { archive.comment(video, id).await });
+    let found =
+        asked.await.map_err(|_| archive_away_problem())?.filter(|found| found.is_shown_to(viewer.as_ref()));
     let Some(Comment { seq, .. }) = found else {
         return Err(Problem::not_found("the video has no such comment").with("field", "around"));
     };
@@ -170,21 +171,21 @@ impl Run {
     }
 }
 
-fn away() -> Problem {
+fn archive_away_problem() -> Problem {
     Problem::unavailable("the archive is away: try again")
 }
 
 /// The comment as JSON.
-fn line(comment: &Comment) -> Box<RawValue> {
+fn comment_json(comment: &Comment) -> Box<RawValue> {
     to_raw_value(&comment_json::numbered(comment)).expect("strings and numbers always serialise")
 }
 
 /// The comment that is pinned.
-async fn pinned(reading: &Reading<'_>) -> Result<Option<Box<RawValue>>, Problem> {
+async fn pinned_comment(reading: &Reading<'_>) -> Result<Option<Box<RawValue>>, Problem> {
     let video = reading.video;
     let ask = |archive: Arc<dyn Archive>| async move { archive::pinned(&*archive, video).await };
-    let found = reading.service.archive.ask(PATIENCE, ask).await.map_err(|_| away())?;
-    Ok(found.as_ref().map(line))
+    let found = reading.service.archive.ask(STEP_TIMEOUT, ask).await.map_err(|_| archive_away_problem())?;
+    Ok(found.as_ref().map(comment_json))
 }
 
 /// Reads in steps, so that neither what is read nor what is read for it grows past a bound.
@@ -196,13 +197,14 @@ async fn read(reading: &Reading<'_>, from: Page, limit: usize, most_bytes: usize
         if run.lines.len() >= limit || steps == MAX_STEPS {
             break;
         }
-        let step = (limit - run.lines.len()).min(STEP);
-        let asked =
-            service.archive.ask(PATIENCE, |archive| async move { archive.comments(video, from, step).await });
-        let found = asked.await.map_err(|_| away())?;
+        let step = (limit - run.lines.len()).min(MAX_COMMENTS_A_STEP);
+        let asked = service
+            .archive
+            .ask(STEP_TIMEOUT, |archive| async move { archive.comments(video, from, step).await });
+        let found = asked.await.map_err(|_| archive_away_problem())?;
         for entry in &found {
             // What was removed, and that it was, has a number and no line.
-            let line = entry.is_shown_to(viewer.as_ref()).then(|| line(entry));
+            let line = entry.is_shown_to(viewer.as_ref()).then(|| comment_json(entry));
             let size = line.as_ref().map_or(0, |json| json.get().len());
             if bytes + size > most_bytes && !run.lines.is_empty() {
                 run.more = true;

@@ -140,7 +140,7 @@ pub async fn serve(
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),
         archive: CircuitBreaker::new(archive, shell.health.clone()),
-        pages: Arc::new(Semaphore::new(history::PAGES)),
+        pages: Arc::new(Semaphore::new(history::MAX_PAGES_AT_ONCE)),
         statistics: Replicas::new(peers, config.statistics_url),
         registrar: Registrar::start(managers, &mut tasks, &shell, metrics.clone()),
         restrictions: Restrictions::default(),
@@ -150,7 +150,8 @@ pub async fn serve(
         metrics,
     });
     shell.health.starting(restrictions::PART);
-    tasks.spawn("follow_restrictions", restrictions::follow(Arc::clone(&service), shell.clone()));
+    tasks
+        .spawn("follow_restrictions", restrictions::follow_restrictions(Arc::clone(&service), shell.clone()));
     tasks.spawn("report", report_counts(Arc::clone(&service), shell.clone()));
     tasks.spawn("watch_stores", look_after_stores(Arc::clone(&service), shell.clone()));
     let origins = Arc::clone(&shell.http.origins);

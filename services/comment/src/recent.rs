@@ -21,7 +21,7 @@ impl<K: Eq + Hash + Clone, V> Recent<K, V> {
         Self { most, keep, entries: HashMap::new(), order: VecDeque::new(), turn: 0 }
     }
 
-    /// What is remembered under `key`.
+    /// Returns the value that is remembered under `key`, unless it is too old.
     pub fn get(&self, now: Instant, key: &K) -> Option<&V> {
         let (_, since, value) = self.entries.get(key)?;
         (now.saturating_duration_since(*since) < self.keep).then_some(value)

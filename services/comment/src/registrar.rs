@@ -14,14 +14,14 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use crate::metrics::CommentMetrics;
 use crate::recent::Recent;
 
-/// Videos waiting to be registered: what a manager takes in a second or two.
-const WAITING: usize = 1_024;
+/// The greatest number of videos that wait to be registered: what a manager takes in a second or two.
+const MAX_WAITING: usize = 1_024;
 /// Videos remembered as registered: the working set of one comment service, at 100 bytes or so each.
-const REMEMBERED: usize = 20_000;
+const MAX_REMEMBERED: usize = 20_000;
 /// How long a registration is taken for granted: the manager forgets unwatched videos after an hour.
-const REMEMBER: Duration = Duration::from_mins(5);
+const REMEMBER_FOR: Duration = Duration::from_mins(5);
 /// After a manager that did not answer: long enough not to hammer it, as its other clients wait too.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The way to the manager. Cheap to clone.
 #[derive(Clone)]
@@ -39,11 +39,11 @@ impl Registrar {
         shell: &ServiceContext,
         metrics: CommentMetrics,
     ) -> Self {
-        let (queue, waiting) = mpsc::channel(WAITING);
-        let recent = Arc::new(Mutex::new(Recent::new(REMEMBERED, REMEMBER)));
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let recent = Arc::new(Mutex::new(Recent::new(MAX_REMEMBERED, REMEMBER_FOR)));
         let registrar = Self { queue, recent, metrics };
         if let Some(managers) = managers {
-            tasks.spawn("register", work(waiting, managers, registrar.clone(), shell.clone()));
+            tasks.spawn("register", register_videos(waiting, managers, registrar.clone(), shell.clone()));
         }
         registrar
     }
@@ -70,7 +70,7 @@ impl Registrar {
     }
 }
 
-async fn work(
+async fn register_videos(
     mut waiting: mpsc::Receiver<VideoId>,
     managers: Replicas,
     registrar: Registrar,
@@ -94,7 +94,7 @@ async fn work(
         let away = manager.is_err();
         shell.health.dependency("manager", manager);
         if away {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 }

@@ -30,9 +30,9 @@ const AT_REST: Duration = Duration::from_millis(700);
 /// How long moderators are taken to be at work after a change.
 const WORK_LASTS: Duration = Duration::from_mins(1);
 /// How long the archive may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Changes read at once: some hundred kilobytes.
-const PAGE: usize = 1000;
+const PAGE_CHANGES: usize = 1000;
 /// Between two looks whether the archive was rebuilt; ended restrictions are forgotten then, too.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the archive may take to say whose a video is. Where it does not say, a restriction is taken to hold.
@@ -63,12 +63,12 @@ impl Restrictions {
 }
 
 /// How long to wait before the next look; the last change was so long ago, if there was one since the start.
-fn pause(last_change: Option<Duration>) -> Duration {
+fn pause_before_next_look(last_change: Option<Duration>) -> Duration {
     if last_change.is_some_and(|ago| ago < WORK_LASTS) { AT_WORK } else { AT_REST }
 }
 
 /// Follows the restrictions until shutdown.
-pub(crate) async fn follow(service: Arc<CommentService>, shell: ServiceContext) {
+pub(crate) async fn follow_restrictions(service: Arc<CommentService>, shell: ServiceContext) {
     let (mut generation, mut looked, mut changed, mut ready) =
         (None, None::<Instant>, None::<Instant>, false);
     loop {
@@ -76,7 +76,7 @@ pub(crate) async fn follow(service: Arc<CommentService>, shell: ServiceContext) 
             looked = Some(Instant::now());
             service.restrictions.write().expire(now_ms());
             if let Ok(Some(meta)) =
-                service.archive.ask(PATIENCE, |archive| async move { archive.meta().await }).await
+                service.archive.ask(ARCHIVE_TIMEOUT, |archive| async move { archive.meta().await }).await
                 && generation.replace(meta.generation).is_some_and(|before| before != meta.generation)
             {
                 // Counted anew, from a log that may not have all of them any more: what it says is in force.
@@ -94,7 +94,7 @@ pub(crate) async fn follow(service: Arc<CommentService>, shell: ServiceContext) 
             ready = true;
             shell.health.started(PART);
             service.tell_restrictions();
-            pause(changed.map(|changed| changed.elapsed()))
+            pause_before_next_look(changed.map(|changed| changed.elapsed()))
         } else {
             AT_WORK
         };
@@ -111,9 +111,11 @@ impl CommentService {
             let since = self.restrictions.read().revision();
             let changes = self
                 .archive
-                .ask(PATIENCE, |archive| async move { archive.moderation().rules_since(since, PAGE).await })
+                .ask(ARCHIVE_TIMEOUT, |archive| async move {
+                    archive.moderation().rules_since(since, PAGE_CHANGES).await
+                })
                 .await?;
-            let whole = changes.len() < PAGE;
+            let whole = changes.len() < PAGE_CHANGES;
             if !changes.is_empty() {
                 let mut book = self.restrictions.write();
                 for change in changes {
@@ -154,14 +156,14 @@ impl CommentService {
         let book = self.restrictions.read();
         if let Some(refusal) = book.refusal(user, video, owner.as_ref(), now) {
             self.metrics.restricted.inc();
-            return Err(problem(&refusal, now));
+            return Err(refusal_problem(&refusal, now));
         }
         let shadowed = book.is_shadowed(user, video, owner.as_ref(), now);
         Ok(if shadowed { EntryKind::Shadowed } else { EntryKind::Comment })
     }
 }
 
-fn problem(refusal: &Refusal, now: Millis) -> Problem {
+fn refusal_problem(refusal: &Refusal, now: Millis) -> Problem {
     let Refusal { kind, scope, until } = refusal;
     let (how_long, again) = match until {
         Some(until) => {
@@ -196,9 +198,9 @@ mod tests {
 
     #[test]
     fn it_looks_often_while_moderators_are_at_work_and_often_enough_at_rest() {
-        assert_eq!(pause(None), AT_REST);
-        assert_eq!(pause(Some(Duration::ZERO)), AT_WORK);
-        assert_eq!(pause(Some(WORK_LASTS)), AT_REST);
+        assert_eq!(pause_before_next_look(None), AT_REST);
+        assert_eq!(pause_before_next_look(Some(Duration::ZERO)), AT_WORK);
+        assert_eq!(pause_before_next_look(Some(WORK_LASTS)), AT_REST);
         let second = Duration::from_secs(1);
         assert!(
             AT_WORK < AT_REST && AT_REST + Duration::from_millis(250) < second,

@@ -6,9 +6,9 @@ use liverank_core::VideoId;
 use liverank_protocol::CommentReport;
 
 /// Videos reported.
-const REPORTED: usize = 1_000;
+const MAX_REPORTED: usize = 1_000;
 /// Videos counted, so that one that grows busy has the time to show: past it, all but the busiest are forgotten.
-const COUNTED: usize = 4 * REPORTED;
+const MAX_COUNTED: usize = 4 * MAX_REPORTED;
 
 /// Counts comments by video.
 #[derive(Debug, Default)]
@@ -22,15 +22,15 @@ impl Tally {
     pub fn count(&mut self, video: &VideoId) {
         self.total += 1;
         *self.by_video.entry(video.clone()).or_default() += 1;
-        if self.by_video.len() > COUNTED {
+        if self.by_video.len() > MAX_COUNTED {
             self.by_video =
-                busiest(&self.by_video).into_iter().map(|(video, n)| (video.clone(), n)).collect();
+                busiest_videos(&self.by_video).into_iter().map(|(video, n)| (video.clone(), n)).collect();
         }
     }
 
-    /// What is reported of it.
+    /// The report to the statistics service.
     pub fn report(&self, instance: &str) -> CommentReport {
-        let busiest = busiest(&self.by_video);
+        let busiest = busiest_videos(&self.by_video);
         let names = || busiest.iter().map(|(video, _)| video.as_str().to_owned());
         CommentReport {
             instance_id: Some(instance.to_owned()),
@@ -43,10 +43,10 @@ impl Tally {
     }
 }
 
-fn busiest(by_video: &HashMap<VideoId, u64>) -> Vec<(&VideoId, u64)> {
+fn busiest_videos(by_video: &HashMap<VideoId, u64>) -> Vec<(&VideoId, u64)> {
     let mut videos: Vec<_> = by_video.iter().map(|(video, count)| (video, *count)).collect();
     videos.sort_by(|(a, busy), (b, busier)| busier.cmp(busy).then(a.cmp(b)));
-    videos.truncate(REPORTED);
+    videos.truncate(MAX_REPORTED);
     videos
 }
 
@@ -66,11 +66,11 @@ mod tests {
         }
         for number in 0..10_000 {
             tally.count(&video(number));
-            assert!(tally.by_video.len() <= COUNTED);
+            assert!(tally.by_video.len() <= MAX_COUNTED);
         }
         let report = tally.report("one");
         assert_eq!(report.total_comments, 10_003);
-        assert_eq!(report.comments_by_video.len(), REPORTED);
+        assert_eq!(report.comments_by_video.len(), MAX_REPORTED);
         assert_eq!(report.comments_by_video["v77777"], 3);
         assert_eq!(report.active_topics[0], "v77777");
     }

@@ -12,9 +12,9 @@ use liverank_core::{Interaction, Unreadable, VideoId};
 /// Bytes that a batch may take of the archive's memory while it is committed, by [`Gathered::take`]. A MongoDB with the
 /// least cache that we run on (512 MiB) refuses a transaction that changes some 75 MiB, and slows down all others before
 /// that.
-const MOST_WRITTEN: usize = 48 << 20;
+const MAX_ARCHIVE_BYTES: usize = 48 << 20;
 /// Bytes of records in a batch, as they are held here. There are two batches: one under way, one that is gathered.
-const MOST_HELD: usize = 64 << 20;
+const MAX_HELD_BYTES: usize = 64 << 20;
 /// What a video's counters and the bookkeeping take of the archive's memory.
 const A_VIDEO: usize = 600;
 
@@ -23,7 +23,7 @@ const A_VIDEO: usize = 600;
 pub struct Gathered {
     /// What can be read.
     pub batch: Batch,
-    /// What of it could not be read, to be buried before its offsets are committed.
+    /// What of it could not be read, to become dead letters before its offsets are committed.
     pub poison: Vec<DeadLetter>,
     /// The videos of the batch.
     videos: HashSet<VideoId>,
@@ -36,7 +36,7 @@ pub struct Gathered {
 impl Gathered {
     /// Whether more may be added.
     pub const fn has_room(&self) -> bool {
-        self.written < MOST_WRITTEN && self.held < MOST_HELD
+        self.written < MAX_ARCHIVE_BYTES && self.held < MAX_HELD_BYTES
     }
 
     /// Adds what follows on. `unique` are the types of which each event leaves a mark.
@@ -238,7 +238,7 @@ mod tests {
                 gathered.take(sorted, UniqueKinds::default());
                 steps += 1;
             }
-            (steps, gathered.written >= MOST_WRITTEN, gathered.held >= MOST_HELD)
+            (steps, gathered.written >= MAX_ARCHIVE_BYTES, gathered.held >= MAX_HELD_BYTES)
         };
         let (few, written, _) = steps(&videos);
         let (many, _, held) = steps(&users);

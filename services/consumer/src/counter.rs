@@ -61,7 +61,7 @@ pub async fn run(
         under_way: None,
         due: BTreeMap::new(),
         waiting: BTreeMap::new(),
-        bury_newer: config.bury_newer_formats,
+        dead_letter_newer: config.dead_letter_newer_formats,
         failures: 0,
         away: None,
     };
@@ -80,7 +80,7 @@ struct Ended {
     traced: Vec<TracedRecord>,
     /// `None` where shutdown came first: nothing of the batch has counted.
     outcome: Option<Result<Committed, CommitError>>,
-    buried: usize,
+    dead_letters: usize,
     took: Duration,
 }
 
@@ -110,8 +110,8 @@ struct Counter<'a> {
     /// Partitions that are not read any further, and the record at which each waits for another release of this program.
     /// What comes of them meanwhile is dropped: whoever goes on with them reads it again.
     waiting: BTreeMap<u32, Waiting>,
-    /// Whether such records are buried instead.
-    bury_newer: bool,
+    /// Whether such records become dead letters instead.
+    dead_letter_newer: bool,
     /// Failures in a row, for the pace of trying again.
     failures: u32,
     /// The store that failed last and has not worked since.
@@ -155,7 +155,7 @@ impl Counter<'_> {
 
     fn gather(&mut self, mut records: Vec<RawRecord>) {
         records.retain(|record| !self.waiting.contains_key(&record.partition));
-        let waits = !self.bury_newer;
+        let waits = !self.dead_letter_newer;
         let tracer = &self.shell.tracer;
         let found = Found::among(&records, self.traced.len(), tracer);
         let sorted = batch_of(records, &self.read, |_| waits);
@@ -195,13 +195,16 @@ impl Counter<'_> {
         let (backends, shell) = (self.backends.clone(), self.shell.clone());
         let commit = tokio::spawn(async move {
             for letter in &poison {
-                if until_done(&shell, "burying a record", || backends.log.bury(letter)).await?.is_none() {
-                    return Ok(Ended { batch, traced, outcome: None, buried: 0, took: Duration::ZERO });
+                if until_done(&shell, "writing a dead letter", || backends.log.append_dead_letter(letter))
+                    .await?
+                    .is_none()
+                {
+                    return Ok(Ended { batch, traced, outcome: None, dead_letters: 0, took: Duration::ZERO });
                 }
             }
             let started = Instant::now();
             let outcome = Some(backends.archive.commit(&batch).await);
-            Ok(Ended { batch, traced, outcome, buried: poison.len(), took: started.elapsed() })
+            Ok(Ended { batch, traced, outcome, dead_letters: poison.len(), took: started.elapsed() })
         });
         self.under_way = Some(AbortOnDropHandle::new(commit));
     }
@@ -261,11 +264,11 @@ impl Counter<'_> {
     }
 
     async fn settle(&mut self, ended: Ended) -> anyhow::Result<()> {
-        let Ended { batch, mut traced, outcome, buried, took } = ended;
+        let Ended { batch, mut traced, outcome, dead_letters, took } = ended;
         if !matches!(outcome, Some(Ok(_))) {
             traces::failed(&mut traced);
         }
-        self.metrics.poison.inc_by(buried as u64);
+        self.metrics.poison.inc_by(dead_letters as u64);
         match outcome {
             None => Ok(()),
             Some(Ok(committed)) => {

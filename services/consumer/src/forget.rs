@@ -15,11 +15,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How often old identities are forgotten.
-const EVERY: Duration = Duration::from_mins(1);
+const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// How long forgetting may go on at a time; what is left is next minute's.
 const AT_A_TIME: Duration = Duration::from_secs(20);
 /// Between two deletions, so that commits come in between.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_BETWEEN_DELETIONS: Duration = Duration::from_millis(50);
 /// Partitions have brokers of their own, whose clocks may differ.
 const CLOCKS_APART_MS: Millis = 3600 * 1000;
 
@@ -28,36 +28,36 @@ pub async fn run(backends: Backends, owned: watch::Receiver<Vec<u32>>, shell: Se
     loop {
         tokio::select! {
             () = shell.shutdown.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(FORGET_EVERY) => {}
         }
         if owned.borrow().contains(&0) {
             // A store that is away shows with the next commit; what could not be forgotten now is next time.
-            if let Err(error) = forget(&backends, &shell).await {
+            if let Err(error) = forget_identities(&backends, &shell).await {
                 tracing::debug!(%error, "old identities were not forgotten");
             }
         }
     }
 }
 
-async fn forget(backends: &Backends, shell: &ServiceContext) -> Result<(), StoreError> {
+async fn forget_identities(backends: &Backends, shell: &ServiceContext) -> Result<(), StoreError> {
     // The log's ends first: what came after them is younger than what is counted by then.
     let ends = backends.log.end_offsets().await?;
     let partitions: Vec<u32> = (0..ends.len() as u32).collect();
     let positions = backends.archive.offsets(&partitions).await?;
-    let Some(watermark) = watermark(&ends, &positions) else { return Ok(()) };
+    let Some(watermark) = oldest_needed_time(&ends, &positions) else { return Ok(()) };
     let until = Instant::now() + AT_A_TIME;
     while backends.archive.forget_before(watermark).await? > 0 {
         if shell.shutdown.is_cancelled() || Instant::now() > until {
             return Ok(());
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(PAUSE_BETWEEN_DELETIONS).await;
     }
     Ok(())
 }
 
 /// Identities seen before this time of the log can have no repeat that would have to be recognised. `None` where
 /// that cannot be told. `ends` were read before `positions`.
-pub fn watermark(ends: &[u64], positions: &[Position]) -> Option<Millis> {
+pub fn oldest_needed_time(ends: &[u64], positions: &[Position]) -> Option<Millis> {
     let counted_to = |position: &Position| position.last.map(|mark| mark.broker_time);
     let newest = positions.iter().filter_map(counted_to).max()?;
     let mut still_to_come = newest;
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_partition_that_lags_keeps_its_window() {
         let forgotten = |ends: &[u64], positions: &[Position]| {
-            watermark(ends, positions).map(|time| (time + CLOCKS_APART_MS) / DAY)
+            oldest_needed_time(ends, positions).map(|time| (time + CLOCKS_APART_MS) / DAY)
         };
         assert_eq!(forgotten(&[10, 10], &[at(10, 9), at(10, 2)]), Some(8), "one at its end holds nothing up");
         assert_eq!(forgotten(&[10, 11], &[at(10, 9), at(10, 2)]), Some(1));

@@ -19,9 +19,9 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 /// How often the stores are asked: as often as the boards are looked at, and a fraction of what an alert waits for.
-const EVERY: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a look may take: a store that hangs must not hide that nothing is measured.
-const WITHIN: Duration = Duration::from_secs(10);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A label whose values are bounded by the topic's partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPartition {
@@ -67,18 +67,18 @@ impl LagMetrics {
     pub fn projected(&self, spans: &[OffsetRange], now: Millis) {
         for last in spans.iter().filter_map(|span| span.last) {
             // The log's clock may be ahead of ours: nothing is shown before it is there.
-            self.freshness.observe(seconds(now.saturating_sub(last.broker_time)));
+            self.freshness.observe(millis_to_seconds(now.saturating_sub(last.broker_time)));
         }
     }
 
     fn tell(&self, partition: u32, lag: Lag) {
         let label = OfPartition { partition };
         self.records.get_or_create(&label).set(lag.records as i64);
-        self.seconds.get_or_create(&label).set(seconds(lag.waited));
+        self.seconds.get_or_create(&label).set(millis_to_seconds(lag.waited));
         self.projection.get_or_create(&label).set(lag.projection as i64);
     }
 
-    /// Whoever owns the partition now tells of it.
+    /// Forgets the lag of a partition that another consumer owns now.
     fn forget(&self, partition: u32) {
         let label = OfPartition { partition };
         self.records.remove(&label);
@@ -87,7 +87,7 @@ impl LagMetrics {
     }
 }
 
-fn seconds(millis: Millis) -> f64 {
+fn millis_to_seconds(millis: Millis) -> f64 {
     millis.max(0) as f64 / 1000.0
 }
 
@@ -98,7 +98,7 @@ pub async fn run(
     metrics: LagMetrics,
     shell: ServiceContext,
 ) {
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut backlogs: BTreeMap<u32, Backlog> = BTreeMap::new();
     loop {
@@ -107,7 +107,7 @@ pub async fn run(
             _ = ticks.tick() => {}
         }
         let partitions = owned.borrow().clone();
-        let looked = tokio::time::timeout(WITHIN, Offsets::read(&backends, &partitions)).await;
+        let looked = tokio::time::timeout(LOOK_TIMEOUT, Offsets::read(&backends, &partitions)).await;
         // A store that is away shows in the process's health, and in the time of the last measurement.
         let Ok(Ok(offsets)) = looked else { continue };
         let now = now_ms();
@@ -117,6 +117,6 @@ pub async fn run(
         for (partition, at) in offsets.0 {
             metrics.tell(partition, backlogs.entry(partition).or_default().look(&at, now));
         }
-        metrics.looked.set(seconds(now));
+        metrics.looked.set(millis_to_seconds(now));
     }
 }

@@ -43,10 +43,10 @@ pub struct Config {
     /// is behind fills it.
     #[arg(long, env = "LIVERANK_BATCH", default_value_t = BATCH, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub batch: u32,
-    /// Bury records of a format that only a later release knows, instead of waiting for it. What they say does not count
+    /// Make records of a format that only a later release knows dead letters, instead of waiting for it. What they say does not count
     /// until their dead letters are replayed. For records of which you know that no release will read them.
-    #[arg(long, env = "LIVERANK_BURY_NEWER_FORMATS")]
-    pub bury_newer_formats: bool,
+    #[arg(long, env = "LIVERANK_DEAD_LETTER_NEWER_FORMATS")]
+    pub dead_letter_newer_formats: bool,
     /// What an event is worth.
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -97,7 +97,7 @@ fn weight(text: &str) -> Result<i64, String> {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch: BATCH, bury_newer_formats: false, rules: RuleArgs::default() }
+        Self { batch: BATCH, dead_letter_newer_formats: false, rules: RuleArgs::default() }
     }
 }
 
@@ -159,7 +159,7 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     counted
 }
 
-/// Opens the archive and the log, however long they are away, and answers how many partitions there are; `None` where
+/// Opens the archive and the log, however long they are away, and returns how many partitions there are; `None` where
 /// shutdown came first.
 async fn open(config: &Config, backends: &Backends, shell: &ServiceContext) -> anyhow::Result<Option<u32>> {
     let wanted = config.rules.rules();
@@ -185,3 +185,17 @@ async fn open(config: &Config, backends: &Backends, shell: &ServiceContext) -> a
 
 /// Waits between tries of a store that is away: at once is a storm, a minute is an outage of its own.
 pub const RETRY: Pace = Pace { first: Duration::from_millis(50), most: Duration::from_secs(2) };
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
+    use super::*;
+
+    #[test]
+    fn what_no_flag_says_is_what_the_core_says() {
+        let flags = RuleArgs::augment_args(Command::new("consumer")).get_matches_from(["consumer"]);
+        assert_eq!(RuleArgs::from_arg_matches(&flags).unwrap().rules(), Rules::default());
+        assert_eq!(RuleArgs::default().rules(), Rules::default());
+    }
+}

@@ -23,7 +23,7 @@ impl Pace {
         backoff::wait(failures, self.first, self.most)
     }
 
-    /// Waits after `failures` failures in a row, half of it by chance, or less where shutdown comes. Answers whether
+    /// Waits after `failures` failures in a row, half of it by chance, or less where shutdown comes. Returns whether
     /// to go on.
     pub async fn pause(&self, failures: u32, shell: &ServiceContext) -> bool {
         let wait = self.wait(failures).mul_f64(rand::random_range(0.5..=1.0));

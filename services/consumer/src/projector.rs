@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::RETRY;
 use crate::metrics::ConsumerMetrics;
-use crate::repair::{RepairError, entry, no_archive, repair};
+use crate::repair::{RepairError, board_entry, no_archive, repair_boards};
 use crate::traces::{self, TracedRecord};
 
 /// Batches that may wait for the boards, of which each may be tens of megabytes. They are put on the boards together.
@@ -45,7 +45,7 @@ pub struct CommittedBatch {
 }
 
 impl CommittedBatch {
-    /// Makes one of this and the `next`, unless something lies between them.
+    /// Merges `next` into this batch. Returns `next` as the error if records lie between the two.
     fn join(&mut self, next: Self) -> Result<(), Box<Self>> {
         let follows = |span: &OffsetRange| {
             let before = self.spans.iter().find(|before| before.partition == span.partition);
@@ -105,7 +105,7 @@ impl ProjectionQueue {
         self.owned.subscribe()
     }
 
-    /// Says which partitions are ours: all of them are looked at then. Answers whether they are others than before.
+    /// Says which partitions are ours: all of them are looked at then. Returns whether they are others than before.
     pub fn owned(&self, partitions: Vec<u32>) -> bool {
         let before = self.owned.send_replace(partitions);
         before != *self.owned.borrow()
@@ -206,7 +206,7 @@ impl Projector {
         let projection = Projection {
             generation: meta.generation,
             spans,
-            entries: effects.videos.iter().map(|video| entry(video, &meta.rules)).collect(),
+            entries: effects.videos.iter().map(|video| board_entry(video, &meta.rules)).collect(),
             traces: traces::of_boards(&traced),
         };
         for failures in 0.. {
@@ -217,15 +217,15 @@ impl Projector {
                     self.metrics.lag.projected(&projection.spans, now_ms());
                     return;
                 }
-                Ok(_) => match self.repair().await {
+                Ok(_) => match self.repair_boards().await {
                     Ok(()) => return self.back(),
                     // Somebody has to look; what comes next is published meanwhile.
-                    Err(error @ RepairError::Ahead { .. }) => return self.is_ahead(&error),
+                    Err(error @ RepairError::Ahead { .. }) => return self.note_ahead(&error),
                     Err(RepairError::Store(error)) => error,
                 },
                 Err(error) => error,
             };
-            self.is_away(&error);
+            self.note_away(&error);
             if !RETRY.pause(failures, &self.shell).await {
                 return; // Whoever consumes next finds the boards behind.
             }
@@ -249,16 +249,16 @@ impl Projector {
         self.backends.ranking.project(projection).await
     }
 
-    fn is_ahead(&mut self, error: &RepairError) {
+    fn note_ahead(&mut self, error: &RepairError) {
         self.missed();
-        self.is_away(&StoreError::unavailable("redis", error));
+        self.note_away(&StoreError::unavailable("redis", error));
     }
 
     fn missed(&self) {
         self.missed.store(true, Relaxed);
     }
 
-    fn is_away(&mut self, error: &StoreError) {
+    fn note_away(&mut self, error: &StoreError) {
         self.away.store(true, Relaxed);
         self.away_part = Some(error.part());
         self.shell.health.dependency(error.part(), Err(error.to_string()));
@@ -275,13 +275,13 @@ impl Projector {
     async fn look(&mut self, new_partitions: bool) {
         let looked = match self.is_behind(new_partitions).await {
             Ok(false) => Ok(()),
-            Ok(true) => self.repair().await,
+            Ok(true) => self.repair_boards().await,
             Err(error) => Err(error.into()),
         };
         match looked {
             Ok(()) => self.back(),
-            Err(error @ RepairError::Ahead { .. }) => self.is_ahead(&error),
-            Err(RepairError::Store(error)) => self.is_away(&error),
+            Err(error @ RepairError::Ahead { .. }) => self.note_ahead(&error),
+            Err(RepairError::Store(error)) => self.note_away(&error),
         }
     }
 
@@ -314,11 +314,11 @@ impl Projector {
     }
 
     /// Makes comments and boards good for the partitions that are ours.
-    async fn repair(&mut self) -> Result<(), RepairError> {
+    async fn repair_boards(&mut self) -> Result<(), RepairError> {
         let started = Instant::now();
         self.missed.store(false, Relaxed);
         let owned = self.owned.borrow().clone();
-        let repaired = repair(&self.backends, &owned, self.partitions, &|_| ()).await;
+        let repaired = repair_boards(&self.backends, &owned, self.partitions, &|_| ()).await;
         let repaired = repaired.inspect_err(|_| self.missed())?;
         self.repaired_to = repaired.meta.generation;
         self.metrics.repairs.inc();

@@ -12,9 +12,9 @@ use liverank_core::counting::{Rules, VideoState};
 use liverank_core::score::points;
 
 /// Videos or comments of one step: large enough to be fast, small enough not to hold a store up.
-const PAGE: usize = 1000;
+const PAGE_ITEMS: usize = 1000;
 /// How often a repair begins anew when a new generation begins under it; they are made by hand.
-const ATTEMPTS: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 /// What a repair did.
 #[derive(Debug, Clone)]
@@ -50,13 +50,13 @@ pub enum RepairError {
 /// Fills the boards with what the archive has and notes where they stand then. Comments of the partitions that are
 /// `owned` are published again from where the boards stood, since an offset on the boards says that everything before
 /// it was published, too. `partitions` is how many there are. `progress` is told how many videos are done.
-pub async fn repair(
+pub async fn repair_boards(
     backends: &Backends,
     owned: &[u32],
     partitions: u32,
     progress: &(dyn Fn(usize) + Send + Sync),
 ) -> Result<Repaired, RepairError> {
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         // What is in force is read before all else, so that what is written for it is not older than it.
         let meta = backends.archive.meta().await?.ok_or_else(no_archive)?;
         let repair = Repair { backends, meta: &meta, owned, partitions, progress };
@@ -100,7 +100,7 @@ impl Repair<'_> {
         }
         // Where the store came back empty nobody knows what was published: readers find out by comparing heads.
         let Some(videos) = self.fill().await? else { return Ok(None) };
-        let offsets = offsets(self.meta.generation, self.owned, &positions, &standing);
+        let offsets = noted_offsets(self.meta.generation, self.owned, &positions, &standing);
         // Before the generation is in force: who shows its scores needs it.
         let half_life = self.meta.rules.half_life_ms;
         self.backends.ranking.note_half_life(self.meta.generation, half_life).await?;
@@ -120,7 +120,7 @@ impl Repair<'_> {
     async fn publish_from(&self, partition: u32, mut offset: u64) -> Result<usize, StoreError> {
         let mut published = 0;
         loop {
-            let page = self.backends.archive.comments_from(partition, offset, PAGE).await?;
+            let page = self.backends.archive.comments_from(partition, offset, PAGE_ITEMS).await?;
             let Some(last) = page.last() else { return Ok(published) };
             offset = last.offset + 1;
             published += page.len();
@@ -134,8 +134,9 @@ impl Repair<'_> {
         let mut after = None;
         let mut filled = 0;
         loop {
-            let page = self.backends.archive.videos_after(after.as_ref(), PAGE).await?;
-            let entries: Vec<BoardEntry> = page.iter().map(|video| entry(video, &self.meta.rules)).collect();
+            let page = self.backends.archive.videos_after(after.as_ref(), PAGE_ITEMS).await?;
+            let entries: Vec<BoardEntry> =
+                page.iter().map(|video| board_entry(video, &self.meta.rules)).collect();
             // Also nothing at all begins the generation.
             if entries.is_empty() && filled > 0 {
                 return Ok(Some(filled));
@@ -161,7 +162,7 @@ impl Repair<'_> {
 /// and that its comments were published, which it makes true of owned ones only. Of the others it can note what an
 /// earlier generation had noted, as far as the archive still stands there (one counted anew may stand before it).
 /// Boards that were empty tell nothing of what was published, so there is nothing to keep.
-fn offsets(
+fn noted_offsets(
     generation: u64,
     owned: &[u32],
     positions: &BTreeMap<u32, u64>,
@@ -182,7 +183,7 @@ fn offsets(
 }
 
 /// A video as the boards show it.
-pub fn entry(video: &VideoState, rules: &Rules) -> BoardEntry {
+pub fn board_entry(video: &VideoState, rules: &Rules) -> BoardEntry {
     BoardEntry {
         video_id: video.video_id.clone(),
         owner: video.owner.clone(),
@@ -202,7 +203,7 @@ mod tests {
         let positions = BTreeMap::from([(0, 10), (1, 20), (2, 30)]);
         let noted = |generation, stood: &[(u32, u64)]| {
             let standing = ProjectionCheckpoint { generation, offsets: stood.to_vec() };
-            offsets(5, &[0], &positions, &standing)
+            noted_offsets(5, &[0], &positions, &standing)
         };
         assert_eq!(noted(None, &[]), [(0, 10), (1, 20), (2, 30)], "an empty store");
         assert_eq!(noted(Some(5), &[(0, 9), (1, 15)]), [(0, 10)], "of the same generation");

@@ -1,7 +1,7 @@
 //! What was sent under which `event_id`, so that different content under the same one is refused (409). The log would have
 //! both, and only the first would count.
 //!
-//! This gateway knows what went through itself, and the last [`REMEMBERED`] of these. It does not know what another gateway
+//! This gateway knows what went through itself, and the last [`MAX_REMEMBERED`] of these. It does not know what another gateway
 //! took, what it took before it was started, nor what a producer wrote to the log: there the first of them counts, as ever.
 
 use std::collections::{HashMap, VecDeque};
@@ -15,14 +15,14 @@ use liverank_runtime::Problem;
 
 /// Events remembered: some 100 bytes each, and several seconds' worth of a busy gateway. A client that sends again does so
 /// within seconds.
-const REMEMBERED: usize = 100_000;
+const MAX_REMEMBERED: usize = 100_000;
 
 /// An identity as it is kept.
 type Digest = [u8; 16];
 
 /// The events of the last while.
 #[derive(Default)]
-pub(crate) struct Acknowledged(Mutex<Events>);
+pub(crate) struct ClaimedEventIds(Mutex<Events>);
 
 #[derive(Default)]
 struct Events {
@@ -31,17 +31,17 @@ struct Events {
     order: VecDeque<Digest>,
 }
 
-impl Acknowledged {
+impl ClaimedEventIds {
     /// Takes the event's id for its content. It stays taken where the log does not answer, for the log may have the event.
     ///
     /// # Errors
     /// 409 where the id stands for another content, also one that is on its way into the log.
-    pub(crate) fn claim(&self, event: &Interaction) -> Result<(), Problem> {
-        let Some(digest) = digest(event) else { return Ok(()) };
-        let content = content(event);
-        let mut events = self.events();
+    pub(crate) fn claim_event_id(&self, event: &Interaction) -> Result<(), Problem> {
+        let Some(digest) = event_identity(event) else { return Ok(()) };
+        let content = content_hash(event);
+        let mut events = self.lock_events();
         match events.contents.get(&digest) {
-            Some(first) if *first != content => Err(conflict()),
+            Some(first) if *first != content => Err(conflict_problem()),
             Some(_) => Ok(()),
             None => {
                 events.insert(digest, content);
@@ -51,22 +51,22 @@ impl Acknowledged {
     }
 
     /// Forgets the id: the log refused the event, and would refuse it again.
-    pub(crate) fn release(&self, event: &Interaction) {
-        let Some(digest) = digest(event) else { return };
-        let mut events = self.events();
+    pub(crate) fn release_event_id(&self, event: &Interaction) {
+        let Some(digest) = event_identity(event) else { return };
+        let mut events = self.lock_events();
         if events.contents.remove(&digest).is_some() {
             events.order.retain(|kept| *kept != digest);
         }
     }
 
-    fn events(&self) -> MutexGuard<'_, Events> {
+    fn lock_events(&self) -> MutexGuard<'_, Events> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Events {
     fn insert(&mut self, digest: Digest, content: u64) {
-        if self.order.len() >= REMEMBERED
+        if self.order.len() >= MAX_REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
             self.contents.remove(&oldest);
@@ -77,19 +77,19 @@ impl Events {
 }
 
 /// The identity of an event that its client gave an id.
-fn digest(event: &Interaction) -> Option<Digest> {
+fn event_identity(event: &Interaction) -> Option<Digest> {
     event.event_id.as_ref()?;
     identity(event).map(|name| identity_digest(&name))
 }
 
-fn conflict() -> Problem {
+fn conflict_problem() -> Problem {
     let detail =
         "event_id: an event with other content has this id, user_id and video_id: give each event its own id";
     Problem::new(StatusCode::CONFLICT, detail).with("field", "event_id")
 }
 
 /// What an event says, as a number. Its time is no part of it: senders that stamp each attempt send the same event.
-fn content(event: &Interaction) -> u64 {
+fn content_hash(event: &Interaction) -> u64 {
     let mut hasher = DefaultHasher::new();
     (event.kind, event.watch_ms, &event.owner_id).hash(&mut hasher);
     hasher.finish()
@@ -107,17 +107,17 @@ mod tests {
         Interaction::parse(&value, 0).unwrap()
     }
 
-    fn take(known: &Acknowledged, event: &Interaction) -> bool {
-        known.claim(event).is_ok()
+    fn take(known: &ClaimedEventIds, event: &Interaction) -> bool {
+        known.claim_event_id(event).is_ok()
     }
 
     #[test]
     fn an_id_stands_for_one_content_of_one_user_on_one_video() {
-        let known = Acknowledged::default();
+        let known = ClaimedEventIds::default();
         assert!(take(&known, &event(&json!({}))));
         assert!(take(&known, &event(&json!({"timestamp": 7}))), "the same, sent again");
         for other in [json!({"type": "like"}), json!({"owner_id": "o"})] {
-            let refused = known.claim(&event(&other)).err().unwrap();
+            let refused = known.claim_event_id(&event(&other)).err().unwrap();
             assert_eq!(
                 (refused.status(), &refused.body()["field"]),
                 (StatusCode::CONFLICT, &json!("event_id"))
@@ -134,21 +134,21 @@ mod tests {
 
     #[test]
     fn what_the_log_refused_leaves_nothing() {
-        let known = Acknowledged::default();
+        let known = ClaimedEventIds::default();
         let (view, like) = (event(&json!({})), event(&json!({"type": "like"})));
         assert!(take(&known, &view) && !take(&known, &like));
-        known.release(&view);
+        known.release_event_id(&view);
         assert!(take(&known, &like));
-        assert_eq!(known.events().order.len(), 1);
+        assert_eq!(known.lock_events().order.len(), 1);
     }
 
     #[test]
     fn no_more_are_remembered_than_the_bound() {
-        let known = Acknowledged::default();
-        for n in 0..REMEMBERED + 100 {
+        let known = ClaimedEventIds::default();
+        for n in 0..MAX_REMEMBERED + 100 {
             assert!(take(&known, &event(&json!({"event_id": format!("e{n}")}))));
         }
-        let events = known.events();
-        assert_eq!((events.contents.len(), events.order.len()), (REMEMBERED, REMEMBERED));
+        let events = known.lock_events();
+        assert_eq!((events.contents.len(), events.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));
     }
 }

@@ -35,7 +35,7 @@ enum Format {
     Lines,
 }
 
-/// What became of one item.
+/// The outcome of one item of a batch.
 #[derive(Debug, Serialize)]
 struct Outcome {
     status: u16,
@@ -48,14 +48,15 @@ struct Outcome {
 }
 
 /// `POST /interactions`.
-pub(crate) async fn many(
+pub(crate) async fn post_batch(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let format = if is_beacon(&gateway, &parts.headers) { Format::Array } else { format(&parts.headers)? };
+    let format =
+        if is_beacon(&gateway, &parts.headers) { Format::Array } else { parse_format(&parts.headers)? };
     let body = body::read(&parts.headers, body, MAX_BYTES).await?;
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
     let bytes = body.len().max(LEAST_BYTES) as u32;
@@ -63,17 +64,17 @@ pub(crate) async fn many(
         return Err(too_many());
     };
     exchange.hold(place);
-    let items = items(format, &body)?;
+    let items = parse_items(format, &body)?;
     gateway.limits.events(&caller, &exchange, items.len())?;
     let outcomes: Vec<Outcome> = stream::iter(items)
         .map(|item| take(&gateway, &caller, &exchange, item))
         .buffered(MAX_ITEMS)
         .collect()
         .await;
-    Ok(answer(format, &outcomes))
+    Ok(batch_response(format, &outcomes))
 }
 
-fn format(headers: &HeaderMap) -> Result<Format, Problem> {
+fn parse_format(headers: &HeaderMap) -> Result<Format, Problem> {
     match body::media_type(headers).as_deref() {
         None | Some("application/json") => Ok(Format::Array),
         Some("application/x-ndjson") => Ok(Format::Lines),
@@ -87,7 +88,7 @@ fn format(headers: &HeaderMap) -> Result<Format, Problem> {
 }
 
 /// The items, each of them JSON or not.
-fn items(format: Format, text: &[u8]) -> Result<Vec<Result<Value, Invalid>>, Problem> {
+fn parse_items(format: Format, text: &[u8]) -> Result<Vec<Result<Value, Invalid>>, Problem> {
     let items: Vec<Result<Value, Invalid>> = match format {
         Format::Array => match body::parse(text) {
             Ok(Value::Array(items)) => items.into_iter().map(Ok).collect(),
@@ -155,7 +156,7 @@ async fn take(
     }
 }
 
-fn answer(format: Format, outcomes: &[Outcome]) -> Response {
+fn batch_response(format: Format, outcomes: &[Outcome]) -> Response {
     match format {
         Format::Array => Json(outcomes).into_response(),
         Format::Lines => {
@@ -175,20 +176,20 @@ mod tests {
 
     #[test]
     fn lines_may_be_empty_and_one_that_is_not_json_is_one_bad_item() {
-        let found = items(Format::Lines, b"{\"a\":1}\r\n\n nope\n[]").unwrap();
+        let found = parse_items(Format::Lines, b"{\"a\":1}\r\n\n nope\n[]").unwrap();
         assert_eq!(found.len(), 3);
         assert_eq!(found[1].as_ref().unwrap_err().field, "body");
-        assert!(items(Format::Lines, b"").unwrap().is_empty());
+        assert!(parse_items(Format::Lines, b"").unwrap().is_empty());
     }
 
     #[test]
     fn a_thousand_are_taken_and_one_more_is_not() {
         let lines = |count: usize| "{}\n".repeat(count);
-        assert_eq!(items(Format::Lines, lines(MAX_ITEMS).as_bytes()).unwrap().len(), MAX_ITEMS);
-        let refused = items(Format::Lines, lines(MAX_ITEMS + 1).as_bytes()).unwrap_err();
+        assert_eq!(parse_items(Format::Lines, lines(MAX_ITEMS).as_bytes()).unwrap().len(), MAX_ITEMS);
+        let refused = parse_items(Format::Lines, lines(MAX_ITEMS + 1).as_bytes()).unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
         let array = format!("[{}]", vec!["{}"; MAX_ITEMS + 1].join(","));
-        let refused = items(Format::Array, array.as_bytes()).unwrap_err();
+        let refused = parse_items(Format::Array, array.as_bytes()).unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
@@ -197,7 +198,7 @@ mod tests {
         for (format, text) in
             [(Format::Array, r#"[{"watch_time":1e400},{}]"#), (Format::Lines, "{\"watch_time\":1e400}\n{}")]
         {
-            let found = items(format, text.as_bytes()).unwrap();
+            let found = parse_items(format, text.as_bytes()).unwrap();
             assert_eq!(found[0].as_ref().unwrap_err().field, "watch_time");
             assert!(found[1].is_ok());
         }
@@ -205,7 +206,7 @@ mod tests {
 
     #[test]
     fn an_array_it_has_to_be() {
-        assert_eq!(items(Format::Array, b"{}").unwrap_err().status(), StatusCode::BAD_REQUEST);
-        assert_eq!(items(Format::Array, b"[").unwrap_err().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(parse_items(Format::Array, b"{}").unwrap_err().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(parse_items(Format::Array, b"[").unwrap_err().status(), StatusCode::BAD_REQUEST);
     }
 }

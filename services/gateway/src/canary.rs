@@ -6,7 +6,7 @@
 //! The video is on no board: that the boards have the interaction, their offsets tell, and the list shows the number of the
 //! video's state in place of its score. Several gateways share the video; each knows its comments by their text.
 //!
-//! A round takes [`AT_MOST`] and what its beginning takes; the next one begins after it. What has not arrived by then counts
+//! A round takes [`ROUND_TIMEOUT`] and what its beginning takes; the next one begins after it. What has not arrived by then counts
 //! as that old. What cannot begin (no reader, no websocket service, the log is away) is counted, and measures nothing: the
 //! silence is what an alert looks at.
 
@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::Gateway;
-use crate::freshness::follow;
+use crate::freshness::wait_for_boards;
 use crate::front_door::of_the_canary;
 
 mod socket;
@@ -38,13 +38,13 @@ mod socket;
 use socket::Socket;
 
 /// When a round ends, whatever has not arrived.
-const AT_MOST: Duration = Duration::from_mins(1);
+const ROUND_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long the stream and the socket may take to begin: a dead reader's videos are elsewhere after some seconds.
-const BEGIN: Duration = Duration::from_secs(20);
+const STREAM_START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A list that began anew meanwhile (a repair of the boards, a change that was lost) knows the canary from its next event on.
 /// So one more is posted after each of these: real lists are whole when they begin anew, and the canary must not look later.
-const AGAIN: [Duration; 5] = [
+const RETRY_PAUSES: [Duration; 5] = [
     Duration::from_secs(1),
     Duration::from_secs(2),
     Duration::from_secs(4),
@@ -97,7 +97,7 @@ struct FailureLabels {
     reason: CanaryFailure,
 }
 
-/// What it measures.
+/// The metrics of the canary.
 pub(crate) struct CanaryMetrics {
     seconds: Family<WayLabels, Histogram, fn() -> Histogram>,
     failures: Family<FailureLabels, Counter>,
@@ -136,7 +136,7 @@ impl CanaryMetrics {
     }
 
     fn arrived(&self, way: Way, asked: Instant, at: Option<Instant>) {
-        let age = at.map_or(AT_MOST, |at| at.saturating_duration_since(asked));
+        let age = at.map_or(ROUND_TIMEOUT, |at| at.saturating_duration_since(asked));
         self.seconds.get_or_create(&WayLabels { way }).observe(age.as_secs_f64());
     }
 
@@ -152,7 +152,7 @@ pub(crate) async fn run(gateway: Arc<Gateway>, every: Duration) {
         // Gateways that start together do not measure together.
         sleep(every.mul_f64(rand::random_range(0.75..1.25))).await;
         // That one cannot begin says nothing of the other.
-        let measured = tokio::join!(interaction(&gateway), comment(&gateway));
+        let measured = tokio::join!(try_interaction(&gateway), try_comment(&gateway));
         for reason in [measured.0.err(), measured.1.err()].into_iter().flatten() {
             gateway.metrics.canary.failed(reason);
         }
@@ -160,73 +160,77 @@ pub(crate) async fn run(gateway: Arc<Gateway>, every: Duration) {
 }
 
 /// An interaction, to the boards and to a socket.
-async fn interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
+async fn try_interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     let metrics = &gateway.metrics.canary;
     let socket = match gateway.websocket.replicas {
-        Some(_) => timeout(BEGIN, Socket::open(gateway)).await.ok().flatten().ok_or(CanaryFailure::Socket),
+        Some(_) => timeout(STREAM_START_TIMEOUT, Socket::open(gateway))
+            .await
+            .ok()
+            .flatten()
+            .ok_or(CanaryFailure::Socket),
         None => Err(CanaryFailure::Socket),
     };
     let asked = Instant::now();
-    let position = append(gateway, &view()).await?;
-    let shown = timeout(AT_MOST, follow(&*gateway.backends.ranking, position, asked)).await;
+    let position = append_event(gateway, &canary_view()).await?;
+    let shown = timeout(ROUND_TIMEOUT, wait_for_boards(&*gateway.backends.ranking, position, asked)).await;
     metrics.arrived(Way::Board, asked, shown.is_ok().then(Instant::now));
     if gateway.websocket.replicas.is_none() {
         return Ok(());
     }
     let mut socket = socket?;
-    let seen = timeout(AT_MOST.saturating_sub(asked.elapsed()), shown_at(gateway, &mut socket)).await;
+    let seen = timeout(ROUND_TIMEOUT.saturating_sub(asked.elapsed()), shown_at(gateway, &mut socket)).await;
     metrics.arrived(Way::Socket, asked, seen.ok().flatten());
     socket.close().await;
     Ok(())
 }
 
-fn view() -> Value {
+fn canary_view() -> Value {
     json!({"video_id": canary::ID, "user_id": canary::ID, "type": "view"})
 }
 
 /// When the list showed what the boards have now; `None` where the socket ends before.
 async fn shown_at(gateway: &Gateway, socket: &mut Socket) -> Option<Instant> {
-    let revision = revision(gateway).await?;
-    for pause in AGAIN {
+    let revision = board_revision(gateway).await?;
+    for pause in RETRY_PAUSES {
         if let Ok(seen) = timeout(pause, socket.shows(revision)).await {
             return seen;
         }
         // That the log is away now is for the next round to say.
-        let _ = append(gateway, &view()).await;
+        let _ = append_event(gateway, &canary_view()).await;
     }
     socket.shows(revision).await
 }
 
 /// A comment, to a stream.
-async fn comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
+async fn try_comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     if gateway.manager.replicas.is_none() {
         return Ok(());
     }
     let mut stream = Box::pin(of_the_canary(gateway).ok_or(CanaryFailure::Stream)?);
-    let begun = timeout(BEGIN, arrives(&mut stream, b"\"connected\"")).await;
+    let begun = timeout(STREAM_START_TIMEOUT, wait_for_text(&mut stream, b"\"connected\"")).await;
     begun.ok().flatten().ok_or(CanaryFailure::Stream)?;
     let (asked, text) = (Instant::now(), hex(&rand::random::<u128>().to_be_bytes()));
     let event = json!({"video_id": canary::ID, "user_id": canary::ID, "type": "comment",
         "comment_id": format!("canary-{text}"), "comment": text});
-    append(gateway, &event).await?;
-    let seen = timeout(AT_MOST, arrives(&mut stream, text.as_bytes())).await;
+    append_event(gateway, &event).await?;
+    let seen = timeout(ROUND_TIMEOUT, wait_for_text(&mut stream, text.as_bytes())).await;
     gateway.metrics.canary.arrived(Way::Stream, asked, seen.ok().flatten());
     Ok(())
 }
 
-async fn append(gateway: &Gateway, event: &Value) -> Result<RecordPosition, CanaryFailure> {
+async fn append_event(gateway: &Gateway, event: &Value) -> Result<RecordPosition, CanaryFailure> {
     let event = Interaction::parse(event, now_ms()).expect("the canary's events are readable");
     let appended = gateway.backends.log.append(canary::ID.as_bytes(), event.to_json()).await;
     appended.map_err(|_| CanaryFailure::Log)
 }
 
 /// The number of the video's state, which has what the boards have; `None` where the archive does not say it.
-async fn revision(gateway: &Gateway) -> Option<u64> {
+async fn board_revision(gateway: &Gateway) -> Option<u64> {
     gateway.backends.archive.video(&canary::video()).await.ok()?.map(|state| state.revision())
 }
 
 /// When `text` arrives in a stream of whole events; `None` where the stream ends before.
-async fn arrives(stream: &mut (impl Stream<Item = Bytes> + Unpin), text: &[u8]) -> Option<Instant> {
+async fn wait_for_text(stream: &mut (impl Stream<Item = Bytes> + Unpin), text: &[u8]) -> Option<Instant> {
     while let Some(events) = stream.next().await {
         if memmem::find(&events, text).is_some() {
             return Some(Instant::now());

@@ -67,7 +67,7 @@ impl Dependency {
 /// One of our services, in any number of replicas.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    /// Whom it is told by token that a gateway asks, where viewers are asked for theirs.
+    /// The service that gets a token of the gateway's own with each request, where viewers need tokens.
     pub(crate) takes_viewers: Option<Service>,
     pub(crate) replicas: Option<Replicas>,
     pub(crate) dependency: Dependency,

@@ -18,16 +18,16 @@ use tokio::time::{sleep, timeout};
 use crate::Gateway;
 
 /// Between the end of one sample and the next: the boards are asked a few times for each.
-const EVERY: Duration = Duration::from_secs(2);
+const SAMPLE_EVERY: Duration = Duration::from_secs(2);
 /// An interaction that is not on the boards by then counts as this old.
-const AT_MOST: Duration = Duration::from_mins(1);
+const MAX_AGE: Duration = Duration::from_mins(1);
 /// Between two looks: a twentieth of the time that has passed, so that what is measured is right to that part of it.
-const PRECISION: u32 = 20;
+const LOOKS_PER_AGE: u32 = 20;
 const LEAST_PAUSE: Duration = Duration::from_millis(5);
 /// Samples that are remembered, for people to look at.
-const KEPT: usize = 30;
+const MAX_SAMPLES: usize = 30;
 
-/// See the module.
+/// Measures how long an interaction takes until the boards have it.
 pub(crate) struct Freshness {
     wanted: AtomicBool,
     taken: Mutex<Option<(RecordPosition, Instant)>>,
@@ -71,7 +71,7 @@ impl Freshness {
         self.histogram.observe(age.as_secs_f64());
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.push_back(age);
-        if last.len() > KEPT {
+        if last.len() > MAX_SAMPLES {
             last.pop_front();
         }
     }
@@ -88,19 +88,19 @@ impl Freshness {
     }
 }
 
-/// Measures for as long as the gateway lives.
-pub(crate) async fn measure(gateway: Arc<Gateway>) {
+/// Measures again and again. Never returns.
+pub(crate) async fn measure_forever(gateway: Arc<Gateway>) {
     let freshness = &gateway.metrics.freshness;
     loop {
         let (position, asked) = freshness.sample().await;
-        let shown = timeout(AT_MOST, follow(&*gateway.backends.ranking, position, asked)).await;
-        freshness.measured(if shown.is_ok() { asked.elapsed() } else { AT_MOST });
-        sleep(EVERY).await;
+        let shown = timeout(MAX_AGE, wait_for_boards(&*gateway.backends.ranking, position, asked)).await;
+        freshness.measured(if shown.is_ok() { asked.elapsed() } else { MAX_AGE });
+        sleep(SAMPLE_EVERY).await;
     }
 }
 
 /// Completes when the boards show what is at `position`.
-pub(crate) async fn follow(boards: &dyn RankingStore, position: RecordPosition, asked: Instant) {
+pub(crate) async fn wait_for_boards(boards: &dyn RankingStore, position: RecordPosition, asked: Instant) {
     loop {
         // A store that is away is waited for: what it does not show is not fresh.
         if let Ok(standing) = boards.standing().await
@@ -111,7 +111,7 @@ pub(crate) async fn follow(boards: &dyn RankingStore, position: RecordPosition, 
         {
             return;
         }
-        sleep((asked.elapsed() / PRECISION).max(LEAST_PAUSE)).await;
+        sleep((asked.elapsed() / LOOKS_PER_AGE).max(LEAST_PAUSE)).await;
     }
 }
 
@@ -137,9 +137,9 @@ mod tests {
     fn the_middle_and_the_worst_of_the_last_ones_are_shown() {
         let freshness = Freshness::default();
         assert_eq!(freshness.shown(), Value::Null);
-        for ms in [9_000, 9_000].into_iter().chain(1..=KEPT as u64) {
+        for ms in [9_000, 9_000].into_iter().chain(1..=MAX_SAMPLES as u64) {
             freshness.measured(Duration::from_millis(ms));
         }
-        assert_eq!(freshness.shown(), json!({ "samples": KEPT, "median_ms": 16, "worst_ms": 30 }));
+        assert_eq!(freshness.shown(), json!({ "samples": MAX_SAMPLES, "median_ms": 16, "worst_ms": 30 }));
     }
 }

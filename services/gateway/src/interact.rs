@@ -108,12 +108,12 @@ pub(crate) async fn check_taking_back(gateway: &Gateway, event: &Interaction) ->
 
 /// Appends an interaction to the log and answers its `event_id`.
 pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<String, Problem> {
-    let claimed = gateway.acknowledged.claim(event);
+    let claimed = gateway.acknowledged.claim_event_id(event);
     claimed.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     let (key, asked) = (event.video_id.as_str().as_bytes(), Instant::now());
     let appended = gateway.backends.log.append_traced(key, event.to_json(), traces::current()).await;
     if matches!(appended, Err(AppendError::TooLarge { .. })) {
-        gateway.acknowledged.release(event);
+        gateway.acknowledged.release_event_id(event);
     }
     match appended {
         Ok(position) => gateway.metrics.freshness.note(position, asked),

@@ -55,7 +55,7 @@ mod upgrade;
 mod upstream;
 mod videos;
 
-use acknowledged::Acknowledged;
+use acknowledged::ClaimedEventIds;
 use auth::{Auth, AuthArgs};
 pub use canary::CanaryArgs;
 use dependency::{Dependency, Peer};
@@ -183,7 +183,7 @@ pub(crate) struct Gateway {
     pub(crate) reports: Arc<Semaphore>,
     pub(crate) streams: Streams,
     /// What was sent under which `event_id`.
-    pub(crate) acknowledged: Acknowledged,
+    pub(crate) acknowledged: ClaimedEventIds,
     /// What one caller may do.
     pub(crate) limits: Limits,
     /// How many new videos one caller may bring.
@@ -226,7 +226,7 @@ impl Gateway {
             comment: peer("comment", config.comment_url),
             websocket: peer("websocket", config.websocket_url),
             statistics: peer("statistics", config.statistics_url),
-            client: upstream::client(&shell.peer_tls),
+            client: upstream::upstream_client(&shell.peer_tls),
             in_flight: Arc::new(Semaphore::new(config.gateway_max_in_flight as usize)),
             batches: Arc::new(Semaphore::new(config.gateway_max_batches as usize * batch::MAX_BYTES)),
             reports: Arc::new(Semaphore::new(MAX_REPORTS)),
@@ -236,7 +236,7 @@ impl Gateway {
                 shell,
                 metrics.streams.clone(),
             ),
-            acknowledged: Acknowledged::default(),
+            acknowledged: ClaimedEventIds::default(),
             limits: Limits::new(&config.limits),
             new_videos: NewVideos::new(config.limits.new_videos_per_caller),
             report_limits: ReportLimits::default(),
@@ -280,7 +280,7 @@ pub async fn run(
         tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
         tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
-    tasks.spawn("measure_freshness", freshness::measure(Arc::clone(&gateway)));
+    tasks.spawn("measure_freshness", freshness::measure_forever(Arc::clone(&gateway)));
     tasks.spawn("open_log", dependency::open_log(Arc::clone(&gateway)));
     gateway.metrics.canary.interval.set(every.as_secs() as i64);
     if !every.is_zero() {

@@ -23,7 +23,7 @@ use crate::auth::Caller;
 use crate::front_door;
 
 /// Callers whose buckets are kept: some 50 bytes each. Those beyond share one.
-pub(crate) const CALLERS: usize = 100_000;
+pub(crate) const MAX_CALLERS: usize = 100_000;
 /// For how many seconds' worth somebody may come at once: a crowd behind one address that reconnects.
 const BURST_SECONDS: u64 = 10;
 
@@ -60,7 +60,7 @@ pub(crate) struct Limits {
     start: Instant,
 }
 
-/// Who is counted.
+/// The sender whose events are counted: a user or an address.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Sender {
     /// The user that a token is for.
@@ -147,7 +147,7 @@ impl Limits {
 fn buckets<K: Eq + std::hash::Hash>(per_second: u32) -> Option<Mutex<Buckets<K>>> {
     let per_second = u64::from(per_second);
     let quota = Quota::new(per_second, per_second * BURST_SECONDS);
-    (per_second > 0).then(|| Mutex::new(Buckets::new(quota, CALLERS)))
+    (per_second > 0).then(|| Mutex::new(Buckets::new(quota, MAX_CALLERS)))
 }
 
 fn take<K: Eq + std::hash::Hash>(

@@ -16,11 +16,11 @@ use crate::canary::CanaryMetrics;
 use crate::freshness::Freshness;
 
 label_values! {
-    /// What became of an interaction.
+    /// The outcome of a posted interaction.
     pub(crate) enum AppendOutcome {
         /// The log has it.
         Acknowledged = "acknowledged",
-        /// It cannot be read.
+        /// The interaction is not valid.
         Invalid = "invalid",
         /// The log did not acknowledge it.
         Unavailable = "unavailable",

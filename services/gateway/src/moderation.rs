@@ -16,8 +16,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use liverank_adapters::archive::AuditPlace;
-use liverank_core::counting::AuditEntry;
+use liverank_adapters::archive::{AuditLine, AuditPlace, UnknownRecord};
 use liverank_core::moderation::{Action, ActorRole, KEY, Moderation, check_reason};
 use liverank_core::{EventId, Interaction, Invalid, UserId, VideoId, event};
 use liverank_runtime::params::Params;
@@ -92,8 +91,7 @@ pub(crate) struct ActionJson {
 }
 
 impl ActionJson {
-    fn of(entry: AuditEntry) -> Self {
-        let AuditEntry { time, record, .. } = entry;
+    fn of(place: AuditPlace, record: Interaction) -> Self {
         let Interaction { video_id, user_id, event_id, moderation, .. } = record;
         let mut moderation = json!(moderation);
         if let Some(until) = moderation["until"].as_i64() {
@@ -102,7 +100,7 @@ impl ActionJson {
         Self {
             action_id: event_id,
             by: user_id,
-            timestamp: comment_json::time(time),
+            timestamp: comment_json::time(place.time),
             videoid: (video_id.as_str() != KEY).then_some(video_id),
             moderation,
         }
@@ -123,7 +121,44 @@ pub(crate) async fn log(
     let entries = gateway.backends.archive.moderation().audit(before, limit).await;
     let entries = gateway.archive.noted(entries)?;
     let full = entries.len() == limit;
-    let next = entries.last().filter(|_| full).map(|last| AuditPlace::of(last).to_string());
-    let actions: Vec<ActionJson> = entries.into_iter().map(ActionJson::of).collect();
-    Ok(Json(json!({ "actions": actions, "next": next })))
+    let next = entries.last().filter(|_| full).map(|last| last.place.to_string());
+    Ok(Json(page(entries, next.as_deref())))
+}
+
+/// What another release wrote and this one cannot read is told by its version, and hides nothing else.
+fn page(lines: Vec<AuditLine>, next: Option<&str>) -> Value {
+    let (mut actions, mut unknown) = (Vec::new(), Vec::new());
+    for AuditLine { place, record } in lines {
+        match record {
+            Ok(record) => actions.push(ActionJson::of(place, record)),
+            Err(UnknownRecord { version }) => {
+                unknown.push(json!({ "timestamp": comment_json::time(place.time), "version": version }));
+            }
+        }
+    }
+    let mut page = json!({ "actions": actions, "next": next });
+    if !unknown.is_empty() {
+        page["unknown"] = unknown.into();
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_that_this_release_does_not_know_is_told_by_its_version_and_hides_no_other() {
+        let action = Action::RemoveVideo;
+        let known = Moderation { action, role: ActorRole::Service, reason: None };
+        let (user, video) = ("ops".parse().unwrap(), "cats".parse().unwrap());
+        let known = known.into_record(user, Some(video), "m".parse().unwrap(), 0);
+        let lines = [Ok(known), Err(UnknownRecord { version: Some(9) })]
+            .map(|record| AuditLine { place: AuditPlace { time: 0, partition: 0, offset: 0 }, record });
+        let page = page(lines.into(), None);
+        assert_eq!(page["actions"][0]["action"], "remove_video");
+        assert_eq!(page["actions"].as_array().map(Vec::len), Some(1));
+        assert_eq!(page["unknown"], json!([{ "timestamp": comment_json::time(0), "version": 9 }]));
+        assert!(super::page(Vec::new(), None).get("unknown").is_none());
+    }
 }

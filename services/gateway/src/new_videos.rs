@@ -20,14 +20,14 @@ use tokio::sync::Semaphore;
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::limits::{CALLERS, Sender, too_much};
+use crate::limits::{MAX_CALLERS, Sender, too_much};
 
 /// What one video takes out of a bucket that is filled by as much a second as videos are allowed an hour.
-const UNITS: u64 = 3600;
+const UNITS_A_VIDEO: u64 = 3600;
 /// Videos named lately that are remembered, in hashes of eight bytes: 16 MB at most.
-const REMEMBERED: usize = 1_000_000;
+const MAX_REMEMBERED: usize = 1_000_000;
 /// Questions to the boards at once, about videos over a budget: a flood of those must not keep the store from others.
-const QUESTIONS: usize = 16;
+const MAX_QUESTIONS_AT_ONCE: usize = 16;
 /// How long one may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -43,11 +43,11 @@ impl NewVideos {
     /// `per_hour` for each caller, all of them at once if need be; 0: no limit.
     pub(crate) fn new(per_hour: u32) -> Self {
         let per_hour = u64::from(per_hour);
-        let quota = Quota::new(per_hour, per_hour * UNITS);
+        let quota = Quota::new(per_hour, per_hour * UNITS_A_VIDEO);
         Self {
-            budgets: (per_hour > 0).then(|| Mutex::new(Buckets::new(quota, CALLERS))),
-            named: Mutex::new(Named::new(REMEMBERED)),
-            questions: Semaphore::new(QUESTIONS),
+            budgets: (per_hour > 0).then(|| Mutex::new(Buckets::new(quota, MAX_CALLERS))),
+            named: Mutex::new(Named::new(MAX_REMEMBERED)),
+            questions: Semaphore::new(MAX_QUESTIONS_AT_ONCE),
             start: Instant::now(),
         }
     }
@@ -88,7 +88,7 @@ impl NewVideos {
         if named.has(video) {
             return Ok(());
         }
-        budgets.lock().unwrap_or_else(PoisonError::into_inner).take(sender, UNITS, now)?;
+        budgets.lock().unwrap_or_else(PoisonError::into_inner).take(sender, UNITS_A_VIDEO, now)?;
         named.add(video);
         Ok(())
     }

@@ -15,20 +15,20 @@ const ASYNCAPI: &str = include_str!("../openapi/asyncapi.yaml");
 /// Tags of operations that are not for clients.
 const INTERNAL: [&str; 2] = ["internal", "orders"];
 
-static WHOLE: LazyLock<String> = LazyLock::new(|| document().to_string());
-static PUBLIC: LazyLock<String> = LazyLock::new(|| public().to_string());
-static STREAMS_JSON: LazyLock<String> = LazyLock::new(|| streams().to_string());
+static WHOLE: LazyLock<String> = LazyLock::new(|| whole_document().to_string());
+static PUBLIC: LazyLock<String> = LazyLock::new(|| public_document().to_string());
+static STREAMS_JSON: LazyLock<String> = LazyLock::new(|| streams_document().to_string());
 static STREAMS: LazyLock<String> =
-    LazyLock::new(|| serde_yaml::to_string(&streams()).expect("JSON can be written as YAML"));
+    LazyLock::new(|| serde_yaml::to_string(&streams_document()).expect("JSON can be written as YAML"));
 
 /// The whole document.
-pub fn document() -> Value {
-    read(OPENAPI)
+pub fn whole_document() -> Value {
+    parse_yaml(OPENAPI)
 }
 
 /// The part that is for clients, with the components that it refers to.
-pub fn public() -> Value {
-    let mut document = document();
+pub fn public_document() -> Value {
+    let mut document = whole_document();
     let is_internal = |tag: &Value| tag.as_str().is_some_and(|tag| INTERNAL.contains(&tag));
     if let Some(paths) = document["paths"].as_object_mut() {
         for item in paths.values_mut().filter_map(Value::as_object_mut) {
@@ -49,18 +49,18 @@ pub fn public() -> Value {
 }
 
 /// What the streams carry.
-pub fn streams() -> Value {
-    let mut streams = read(ASYNCAPI);
+pub fn streams_document() -> Value {
+    let mut streams = parse_yaml(ASYNCAPI);
     let messages = streams["components"]["messages"].clone();
     let schemes = streams["components"]["securitySchemes"].take();
-    streams["components"]["schemas"] = document()["components"]["schemas"].take();
+    streams["components"]["schemas"] = whole_document()["components"]["schemas"].take();
     keep_needed(&mut streams, &messages);
     streams["components"]["messages"] = messages;
     streams["components"]["securitySchemes"] = schemes;
     streams
 }
 
-fn read(source: &str) -> Value {
+fn parse_yaml(source: &str) -> Value {
     let mut source: serde_yaml::Value = serde_yaml::from_str(source).expect("a test reads what is built in");
     source.apply_merge().expect("merged parts are mappings");
     serde_json::to_value(source).expect("its keys are strings")
@@ -72,7 +72,7 @@ fn keep_needed(document: &mut Value, roots: &Value) {
     let mut todo = vec![roots.clone()];
     while let Some(value) = todo.pop() {
         let mut found = BTreeSet::new();
-        named(&value, &mut found);
+        collect_references(&value, &mut found);
         for name in found.difference(&needed.clone()) {
             let (kind, name) = name;
             todo.push(document["components"][kind][name].clone());
@@ -90,7 +90,7 @@ fn keep_needed(document: &mut Value, roots: &Value) {
 }
 
 /// The components that a value refers to, as kind and name: by `$ref`, or as a scheme in `security`.
-fn named(value: &Value, found: &mut BTreeSet<(String, String)>) {
+fn collect_references(value: &Value, found: &mut BTreeSet<(String, String)>) {
     match value {
         Value::Object(members) => {
             if let Some(at) = members.get("$ref").and_then(Value::as_str)
@@ -103,37 +103,37 @@ fn named(value: &Value, found: &mut BTreeSet<(String, String)>) {
                 let names = scheme.as_object().into_iter().flat_map(Map::keys);
                 found.extend(names.map(|name| ("securitySchemes".to_owned(), name.clone())));
             }
-            members.values().for_each(|member| named(member, found));
+            members.values().for_each(|member| collect_references(member, found));
         }
-        Value::Array(items) => items.iter().for_each(|item| named(item, found)),
+        Value::Array(items) => items.iter().for_each(|item| collect_references(item, found)),
         _ => {}
     }
 }
 
 type Served = ([(HeaderName, &'static str); 2], &'static str);
 
-fn served(kind: &'static str, text: &'static str) -> Served {
+fn serve_text(kind: &'static str, text: &'static str) -> Served {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
 /// `GET /openapi.json`.
 pub(crate) async fn serve() -> Served {
-    served("application/json", &PUBLIC)
+    serve_text("application/json", &PUBLIC)
 }
 
 /// `GET /openapi-internal.json`.
 pub(crate) async fn serve_whole() -> Served {
-    served("application/json", &WHOLE)
+    serve_text("application/json", &WHOLE)
 }
 
 /// `GET /asyncapi.yaml`.
 pub(crate) async fn serve_streams() -> Served {
-    served("application/yaml", &STREAMS)
+    serve_text("application/yaml", &STREAMS)
 }
 
 /// `GET /asyncapi.json`, for the page at `/docs`.
 pub(crate) async fn serve_streams_as_json() -> Served {
-    served("application/json", &STREAMS_JSON)
+    serve_text("application/json", &STREAMS_JSON)
 }
 
 #[cfg(test)]
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn every_reference_leads_somewhere() {
-        for (document, least) in [(document(), 50), (public(), 50), (streams(), 15)] {
+        for (document, least) in [(whole_document(), 50), (public_document(), 50), (streams_document(), 15)] {
             let mut found = Vec::new();
             references(&document, "", &mut found);
             assert!(found.len() > least, "{}", found.len());
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn every_operation_is_named_once_and_says_what_it_does() {
-        let document = document();
+        let document = whole_document();
         let mut names = BTreeSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
@@ -194,10 +194,10 @@ mod tests {
 
     #[test]
     fn clients_are_shown_nothing_internal() {
-        let public = public();
+        let public = public_document();
         assert!(public["paths"]["/interact"].is_object() && public["paths"]["/connect"].is_object());
         for path in ["/heartbeat", "/moves", "/warm", "/metrics", "/plan"] {
-            assert!(document()["paths"][path].is_object(), "{path}");
+            assert!(whole_document()["paths"][path].is_object(), "{path}");
             assert!(public["paths"][path].is_null(), "{path}");
         }
         for scheme in ["processToken", "readerTicket"] {
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn every_property_says_what_it_means() {
-        for document in [public(), streams()] {
+        for document in [public_document(), streams_document()] {
             let mut found = Vec::new();
             silent(&document, "", &mut found);
             assert_eq!(found, Vec::<String>::new());

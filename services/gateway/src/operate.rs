@@ -41,11 +41,11 @@ mod rates;
 use gather::Memory;
 
 /// How old an answer may be that another one gets, too.
-const FRESH: Duration = Duration::from_secs(1);
+const ANSWER_FRESH_FOR: Duration = Duration::from_secs(1);
 /// Questions to the planner a second, and at once: each takes a processor of a manager for a while.
-const QUESTIONS: Quota = Quota::new(4, 8);
+const PLANNER_QUOTA: Quota = Quota::new(4, 8);
 
-/// What is kept between two answers.
+/// The state of `GET /operate` that is kept between two answers.
 pub(crate) struct Operate {
     last: Mutex<(Option<(Instant, Bytes)>, Memory)>,
     questions: std::sync::Mutex<Buckets<()>>,
@@ -55,7 +55,11 @@ pub(crate) struct Operate {
 impl Default for Operate {
     fn default() -> Self {
         // All share one: it is the managers' processors that are kept, whoever asks.
-        Self { last: Mutex::default(), questions: Buckets::new(QUESTIONS, 1).into(), begun: Instant::now() }
+        Self {
+            last: Mutex::default(),
+            questions: Buckets::new(PLANNER_QUOTA, 1).into(),
+            begun: Instant::now(),
+        }
     }
 }
 
@@ -102,11 +106,12 @@ pub(crate) async fn show(
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     // Whoever comes while it is gathered waits for it.
     let mut last = gateway.operate.last.lock().await;
-    let fresh = last.0.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, body)| body.clone());
+    let fresh =
+        last.0.as_ref().filter(|(at, _)| at.elapsed() < ANSWER_FRESH_FOR).map(|(_, body)| body.clone());
     let body = if let Some(body) = fresh {
         body
     } else {
-        let body = Bytes::from(gather::gather(&gateway, &mut last.1).await.to_string());
+        let body = Bytes::from(gather::gather_overview(&gateway, &mut last.1).await.to_string());
         last.0 = Some((Instant::now(), body.clone()));
         body
     };
@@ -130,7 +135,7 @@ pub(crate) async fn what_if(
             gateway.manager.dependency.answered();
             Ok(Json(answer))
         }
-        Err(PeerError::Refused { status, detail }) => Err(refused(status, &detail)),
+        Err(PeerError::Refused { status, detail }) => Err(manager_refusal(status, &detail)),
         Err(PeerError::Unavailable(reason)) => {
             Err(Problem::unavailable(format!("no manager answers the question now: {reason}")))
         }
@@ -138,7 +143,7 @@ pub(crate) async fn what_if(
 }
 
 /// A manager's refusal as ours: what was wrong is the asker's.
-fn refused(status: StatusCode, problem: &str) -> Problem {
+fn manager_refusal(status: StatusCode, problem: &str) -> Problem {
     let told: Map<String, Value> = serde_json::from_str(problem).unwrap_or_default();
     let text = |name: &str| told.get(name).and_then(Value::as_str);
     if status != StatusCode::BAD_REQUEST {

@@ -25,7 +25,7 @@ macro_rules! asset {
 
 /// One file of the page.
 pub(crate) struct Asset {
-    /// Where it is served.
+    /// The path that the file is served at.
     pub(crate) path: &'static str,
     content_type: &'static str,
     content: &'static [u8],

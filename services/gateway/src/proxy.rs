@@ -27,7 +27,7 @@ use crate::Gateway;
 use crate::auth::Caller;
 use crate::dependency::Peer;
 use crate::interact::too_many;
-use crate::upstream::{strip_hop, target};
+use crate::upstream::{join_target, strip_hop};
 
 /// How long a service may take to begin its answer: longer than its own wait for the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,11 +44,11 @@ pub(crate) async fn comment(
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let body = whole(&parts, body, MAX_BODY_BYTES).await?;
+    let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
     caller.expect_author(&body)?;
     gateway.limits.events(&caller, &exchange, 1)?;
     admit_video(&gateway, &caller, &exchange, &body).await?;
-    introduce(&gateway, &gateway.comment, &caller, &mut parts);
+    add_identity(&gateway, &gateway.comment, &caller, &mut parts);
     pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
@@ -59,9 +59,9 @@ pub(crate) async fn to_comment(
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let body = whole(&parts, body, MAX_BODY_BYTES).await?;
+    let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
     let caller = Caller::of_anybody(&parts, &gateway).await;
-    introduce(&gateway, &gateway.comment, &caller, &mut parts);
+    add_identity(&gateway, &gateway.comment, &caller, &mut parts);
     pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn to_manager(
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
-    pass(&gateway, &gateway.manager, &exchange, request).await
+    forward_request(&gateway, &gateway.manager, &exchange, request).await
 }
 
 /// A registration, to a manager.
@@ -81,9 +81,9 @@ pub(crate) async fn register(
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let body = whole(&parts, body, MAX_BODY_BYTES).await?;
+    let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
     admit_video(&gateway, &Caller::Anyone, &exchange, &body).await?;
-    introduce(&gateway, &gateway.manager, &Caller::Anyone, &mut parts);
+    add_identity(&gateway, &gateway.manager, &Caller::Anyone, &mut parts);
     pass_on(&gateway, &gateway.manager, &exchange, parts, &body).await
 }
 
@@ -112,7 +112,7 @@ pub(crate) async fn to_statistics(
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let body = whole(&parts, body, MAX_REPORT_BYTES).await?;
+    let body = read_whole_body(&parts, body, MAX_REPORT_BYTES).await?;
     sent::strip(&mut parts.headers);
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
     let Ok(place) = Arc::clone(&gateway.reports).try_acquire_owned() else { return Err(too_many()) };
@@ -120,21 +120,21 @@ pub(crate) async fn to_statistics(
     pass_on(&gateway, &gateway.statistics, &exchange, parts, &body).await
 }
 
-async fn pass(
+async fn forward_request(
     gateway: &Gateway,
     peer: &Peer,
     exchange: &Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let body = whole(&parts, body, MAX_BODY_BYTES).await?;
-    introduce(gateway, peer, &Caller::Anyone, &mut parts);
+    let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
+    add_identity(gateway, peer, &Caller::Anyone, &mut parts);
     pass_on(gateway, peer, exchange, parts, &body).await
 }
 
 /// Says to a service behind this one who asks: the viewer's own token ends here. Where tokens are asked for, services take
 /// viewers of gateways only, which show theirs.
-pub(crate) fn introduce(gateway: &Gateway, peer: &Peer, caller: &Caller, parts: &mut Parts) {
+pub(crate) fn add_identity(gateway: &Gateway, peer: &Peer, caller: &Caller, parts: &mut Parts) {
     caller.strip(&mut parts.headers, &mut parts.uri);
     sent::strip(&mut parts.headers);
     let Some(service) = peer.takes_viewers.filter(|_| gateway.auth.is_some()) else { return };
@@ -148,7 +148,7 @@ pub(crate) fn introduce(gateway: &Gateway, peer: &Peer, caller: &Caller, parts: 
     }
 }
 
-async fn whole(parts: &Parts, body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
+async fn read_whole_body(parts: &Parts, body: Body, max_bytes: usize) -> Result<Bytes, Problem> {
     if body.is_end_stream() { Ok(Bytes::new()) } else { read(&parts.headers, body, max_bytes).await }
 }
 
@@ -169,7 +169,7 @@ async fn pass_on(
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else { return Err(too_many()) };
     // The answer may be long, and its reader slow.
     exchange.hold(place);
-    send(gateway, peer, &parts, body).await.map(relay)
+    send(gateway, peer, &parts, body).await.map(relay_response)
 }
 
 /// Sends to the replicas in turn until one answers, a second time only what may be sent twice: what did not get through,
@@ -187,7 +187,7 @@ pub(crate) async fn send(
     let harmless = matches!(parts.method, Method::GET | Method::HEAD);
     let mut reason = String::from("no replica is configured");
     for url in peer.in_order() {
-        let Ok(uri) = target(url, path) else { continue };
+        let Ok(uri) = join_target(url, path) else { continue };
         let mut request = http::Request::new(Full::new(body.clone()));
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = uri;
@@ -216,7 +216,7 @@ pub(crate) async fn send(
 }
 
 /// A service's answer as ours.
-pub(crate) fn relay(response: http::Response<Incoming>) -> Response {
+pub(crate) fn relay_response(response: http::Response<Incoming>) -> Response {
     let (mut parts, body) = response.into_parts();
     strip_hop(&mut parts.headers);
     let stream = futures::stream::try_unfold(BodyDataStream::new(body), |mut body| async move {

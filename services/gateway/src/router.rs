@@ -20,7 +20,7 @@ type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 fn routes() -> Routes {
     vec![
         ("/interact", post(interact::one)),
-        ("/interactions", post(batch::many)),
+        ("/interactions", post(batch::post_batch)),
         ("/videos", get(videos::list)),
         ("/videos/{video_id}", get(videos::one).put(videos::entry::put).delete(videos::entry::delete)),
         ("/ws/videos", get(to_lists)),

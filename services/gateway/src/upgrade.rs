@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::Gateway;
 use crate::auth::Caller;
 use crate::auth::session::{Session, session};
-use crate::proxy::{introduce, relay, send};
+use crate::proxy::{add_identity, relay_response, send};
 use crate::upstream::strip_hop;
 use liverank_runtime::process::confined;
 
@@ -89,7 +89,7 @@ async fn to_websocket(
     ask_for_websocket(&mut parts.headers);
     let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(refused(relay(response)));
+        return Ok(refused(relay_response(response)));
     }
     let service = hyper::upgrade::on(&mut response);
     let session = session(gateway, caller);
@@ -111,13 +111,13 @@ async fn asked_without_handshake(
     parts: Parts,
 ) -> Result<Response, Problem> {
     let parts = for_the_service(gateway, caller, parts);
-    Ok(refused(relay(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
+    Ok(refused(relay_response(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
 }
 
 /// The head of a request without what belongs to this hop.
 fn for_the_service(gateway: &Gateway, caller: &Caller, mut parts: Parts) -> Parts {
     strip_hop(&mut parts.headers);
-    introduce(gateway, &gateway.websocket, caller, &mut parts);
+    add_identity(gateway, &gateway.websocket, caller, &mut parts);
     parts.headers.remove(header::HOST);
     parts
 }

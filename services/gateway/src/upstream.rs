@@ -17,21 +17,24 @@ use reqwest::Url;
 pub(crate) type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Kept a little less long than our servers keep an idle connection, so that none dies in our hands.
-const IDLE: Duration = Duration::from_secs(8);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 /// A peer that vanished without a word is noticed on silent streams, too.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
-pub(crate) fn client(tls: &PeerTls) -> Client {
-    let connections =
-        Connections { connect_timeout: Some(CONNECT_TIMEOUT), idle: Some(IDLE), keep_alive: Some(KEEPALIVE) };
+pub(crate) fn upstream_client(tls: &PeerTls) -> Client {
+    let connections = Connections {
+        connect_timeout: Some(CONNECT_TIMEOUT),
+        idle: Some(IDLE_TIMEOUT),
+        keep_alive: Some(KEEPALIVE_EVERY),
+    };
     hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(IDLE)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_timer(TokioTimer::new())
         .build(connector(tls, connections))
 }
 
 /// `base` followed by a request's path and query exactly as they came (`Url` would resolve a video called `..`).
-pub(crate) fn target(base: &Url, path_and_query: &str) -> Result<Uri, http::Error> {
+pub(crate) fn join_target(base: &Url, path_and_query: &str) -> Result<Uri, http::Error> {
     let host = base.host_str().unwrap_or_default();
     let authority = base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let prefix = base.path().trim_end_matches('/');
@@ -74,7 +77,7 @@ mod tests {
 
     #[test]
     fn paths_go_on_as_they_came() {
-        let to = |base: &str, path: &str| target(&base.parse().unwrap(), path).unwrap().to_string();
+        let to = |base: &str, path: &str| join_target(&base.parse().unwrap(), path).unwrap().to_string();
         assert_eq!(to("http://m:6000", "/resolve/%2e%2e"), "http://m:6000/resolve/%2e%2e");
         assert_eq!(to("http://m:6000/", "/a?b=c%20d"), "http://m:6000/a?b=c%20d");
         assert_eq!(to("http://[::1]:6000/in/", "/a"), "http://[::1]:6000/in/a");

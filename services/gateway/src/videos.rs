@@ -77,7 +77,7 @@ pub(crate) async fn list(
             line.score = shown_points(line.score, at, half_life);
         }
     }
-    let videos = fields::filled(&gateway, videos, fields).await;
+    let videos = fields::fill_fields(&gateway, videos, fields).await;
     Ok(Json(ListPage { videos, next, first_rank, total }))
 }
 

@@ -8,7 +8,7 @@ use liverank_core::ReaderId;
 use reqwest::Url;
 
 /// Stands for the name of the reader.
-const READER: &str = "{reader}";
+const READER_PLACEHOLDER: &str = "{reader}";
 
 /// One rule of `--reader-urls`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,8 @@ impl FromStr for AddressRule {
             None => (origin, false),
         };
         // A name stands for all that may be there.
-        let is_origin = parts(&origin.replace(READER, "r")).is_some_and(|it| it.path.is_empty());
+        let is_origin =
+            split_address(&origin.replace(READER_PLACEHOLDER, "r")).is_some_and(|it| it.path.is_empty());
         if !is_origin || reader.as_ref().is_some_and(String::is_empty) {
             return Err("must be scheme://host:port, with NAME= in front where it is for one reader only");
         }
@@ -59,10 +60,10 @@ impl AddressRule {
             return false;
         }
         // A name that would change what comes before or after it in an address is none that belongs there.
-        if self.origin.contains(READER) && !reader.as_str().bytes().all(is_plain) {
+        if self.origin.contains(READER_PLACEHOLDER) && !reader.as_str().bytes().all(is_plain) {
             return false;
         }
-        parts(&self.origin.replace(READER, reader.as_str())).is_some_and(|rule| {
+        split_address(&self.origin.replace(READER_PLACEHOLDER, reader.as_str())).is_some_and(|rule| {
             rule.scheme == address.scheme
                 && rule.host == address.host
                 && (self.any_port || rule.port == address.port)
@@ -83,7 +84,7 @@ struct Parts {
 }
 
 /// The parts of an http address that names nobody, asks nothing and ends with a host or a path.
-fn parts(text: &str) -> Option<Parts> {
+fn split_address(text: &str) -> Option<Parts> {
     let url: Url = text.parse().ok()?;
     let is_plain = matches!(url.scheme(), "http" | "https")
         && url.username().is_empty()
@@ -110,7 +111,7 @@ impl ReaderAddresses {
 
     /// Whether `reader` may be at `url`.
     pub fn may_be_at(&self, reader: &ReaderId, url: &str) -> bool {
-        parts(url).is_some_and(|address| {
+        split_address(url).is_some_and(|address| {
             address.path.is_empty() && self.0.iter().any(|rule| rule.allows(reader, &address))
         })
     }

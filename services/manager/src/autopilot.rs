@@ -2,7 +2,7 @@
 //! where no planner outside does.
 //!
 //! One of all replicas is in office: the one whose term is in force in the store. Its beat keeps it there; others watch
-//! the beat on their own clocks and take over, with a later term, when it has stood still for [`LEASE`]. Whoever was
+//! the beat on their own clocks and take over, with a later term, when it has stood still for [`PLANNER_GONE_AFTER`]. Whoever was
 //! overtaken without noticing is refused by the store, move by move. A planner outside takes office the same way
 //! (`POST /term`), and as long as it shows itself the managers keep out of its way.
 
@@ -26,16 +26,16 @@ use crate::moves::{MoveExecutor, Wanted};
 use crate::{Config, Manager};
 
 /// How often it plans: several times within the rest that an assignment is given after a change.
-pub const EVERY: Duration = Duration::from_secs(5);
+pub const PLAN_EVERY: Duration = Duration::from_secs(5);
 /// A planner whose beat has stood still for this long is gone: three missed.
-pub const LEASE: Duration = Duration::from_secs(15);
+pub const PLANNER_GONE_AFTER: Duration = Duration::from_secs(15);
 /// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
 /// under way is known by itself.
 const REST_MS: i64 = 10_000;
 /// Decisions that are remembered.
-const REMEMBERED: usize = 20;
+const MAX_REMEMBERED: usize = 20;
 /// Orders and rejections shown of each decision.
-const SHOWN: usize = 100;
+const MAX_LINES_A_DECISION: usize = 100;
 
 /// The last decisions, the latest first.
 pub type Decisions = VecDeque<Decision>;
@@ -76,9 +76,9 @@ pub struct Chosen {
     pub videoid: String,
     /// `move`, `split`, `join`, …
     pub kind: &'static str,
-    /// Who serves it, with millionths of its viewers.
+    /// The readers that serve the video, each with its part of the viewers in millionths.
     pub from: Vec<Share>,
-    /// Who is to.
+    /// The readers that are to serve the video.
     pub to: Vec<Share>,
     /// Viewers that move.
     pub viewers: u64,
@@ -88,7 +88,7 @@ pub struct Chosen {
     pub outcome: String,
 }
 
-/// Who plans, as far as this manager saw.
+/// The planner that this manager last saw, and since when its beat has stood still.
 struct Watched {
     /// The term in force, and since when its beat stands still.
     term: Option<(Term, Instant)>,
@@ -120,12 +120,12 @@ pub async fn run(manager: Arc<Manager>) {
     let mut watched = Watched { term: None };
     let full = i64::try_from(manager.config.max_viewers_moved_per_minute).unwrap_or(i64::MAX);
     let mut bucket = Bucket { left: full, filled: Instant::now() };
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(PLAN_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let before = own;
-        own = office(&manager, &holder, own, &mut watched).await;
+        own = keep_or_take_term(&manager, &holder, own, &mut watched).await;
         match (before, own) {
             (None, Some(term)) => tracing::info!(term, %holder, "plans from now on"),
             (Some(term), None) => tracing::info!(term, %holder, "does not plan any more"),
@@ -139,8 +139,13 @@ pub async fn run(manager: Arc<Manager>) {
     }
 }
 
-/// Holds on to the term, or takes office where nobody is in it. Answers the term under which this manager plans.
-async fn office(manager: &Manager, holder: &str, own: Option<u64>, watched: &mut Watched) -> Option<u64> {
+/// Holds on to the term, or takes office where nobody is in it. Returns the term under which this manager plans.
+async fn keep_or_take_term(
+    manager: &Manager,
+    holder: &str,
+    own: Option<u64>,
+    watched: &mut Watched,
+) -> Option<u64> {
     if let Some(term) = own {
         // The beat only has to differ from the one before.
         let beat = rand::random::<u64>() % MAX_EPOCH;
@@ -161,7 +166,7 @@ async fn office(manager: &Manager, holder: &str, own: Option<u64>, watched: &mut
     let since = watched.term.take().filter(same).map_or(asked, |(_, since)| since);
     let expected = in_force.as_ref().map_or(0, |term| term.term);
     watched.term = in_force.map(|term| (term, since));
-    let is_free = expected == 0 || asked.saturating_duration_since(since) >= LEASE;
+    let is_free = expected == 0 || asked.saturating_duration_since(since) >= PLANNER_GONE_AFTER;
     if !is_free {
         return None;
     }
@@ -184,11 +189,11 @@ fn plan_once(manager: &Manager, term: u64, bucket: &mut Bucket) {
     }
     let mut carrying = manager.carrying();
     let available = bucket.refill(now, manager.config.max_viewers_moved_per_minute);
-    let limits = limits(&manager.config, available);
-    let situation = situation(&cluster, &carrying, now);
+    let limits = planner_limits(&manager.config, available);
+    let situation = planner_situation(&cluster, &carrying, now);
     let plan = plan(&situation, &limits);
     manager.metrics.plans.inc();
-    let chosen = give(&cluster.seen(now), &mut carrying, term, &situation, &plan);
+    let chosen = give_orders(&cluster.seen(now), &mut carrying, term, &situation, &plan);
     let taken: u64 = chosen.iter().map(|(_, moved)| moved).sum();
     bucket.left = bucket.left.saturating_sub_unsigned(taken);
     drop(carrying);
@@ -203,14 +208,14 @@ fn plan_once(manager: &Manager, term: u64, bucket: &mut Bucket) {
         after: plan.after,
         moved: taken,
         chosen_total: chosen.len(),
-        chosen: chosen.into_iter().take(SHOWN).map(|(chosen, _)| chosen).collect(),
+        chosen: chosen.into_iter().take(MAX_LINES_A_DECISION).map(|(chosen, _)| chosen).collect(),
         bound_by: plan.bound_by.clone(),
-        rejected: plan.rejected.iter().take(SHOWN).map(|it| it.explain(&situation)).collect(),
+        rejected: plan.rejected.iter().take(MAX_LINES_A_DECISION).map(|it| it.explain(&situation)).collect(),
     };
-    note(manager, decision);
+    note_decision(manager, decision);
 }
 
-fn note(manager: &Manager, decision: Decision) {
+fn note_decision(manager: &Manager, decision: Decision) {
     if decision.chosen_total > 0 {
         let (before, after) = (decision.before.max_over_mean, decision.after.max_over_mean);
         tracing::info!(
@@ -230,17 +235,17 @@ fn note(manager: &Manager, decision: Decision) {
         decisions.pop_front();
     }
     decisions.push_front(decision);
-    decisions.truncate(REMEMBERED);
+    decisions.truncate(MAX_REMEMBERED);
 }
 
 /// What the planner looks at now, and what it keeps to with a full budget: for questions about what it would do.
-pub fn now(manager: &Manager) -> (Situation, Limits) {
+pub fn situation_and_limits(manager: &Manager) -> (Situation, Limits) {
     let cluster = manager.cluster();
-    let limits = limits(&manager.config, manager.config.max_viewers_moved_per_minute);
-    (situation(&cluster, &manager.carrying(), Instant::now()), limits)
+    let limits = planner_limits(&manager.config, manager.config.max_viewers_moved_per_minute);
+    (planner_situation(&cluster, &manager.carrying(), Instant::now()), limits)
 }
 
-fn limits(config: &Config, available: u64) -> Limits {
+fn planner_limits(config: &Config, available: u64) -> Limits {
     Limits {
         hot_video_viewers: config.hot_video_viewers,
         tolerance: config.tolerance_percent * 10,
@@ -251,7 +256,7 @@ fn limits(config: &Config, available: u64) -> Limits {
 }
 
 /// What the planner looks at: readers that live, videos that are watched.
-fn situation(cluster: &Cluster, carrying: &MoveExecutor, now: Instant) -> Situation {
+fn planner_situation(cluster: &Cluster, carrying: &MoveExecutor, now: Instant) -> Situation {
     let mut readers = Vec::new();
     let mut at = HashMap::new();
     for sighting in cluster.watch.all() {
@@ -298,7 +303,7 @@ fn situation(cluster: &Cluster, carrying: &MoveExecutor, now: Instant) -> Situat
 
 /// Gives a plan's orders; answers each with the viewers that it moves, 0 where it was not taken. What is without a
 /// reader and what is to be emptied, the managers see to by themselves.
-fn give(
+fn give_orders(
     seen: &Seen<'_>,
     carrying: &mut MoveExecutor,
     term: u64,

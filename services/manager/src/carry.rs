@@ -15,38 +15,38 @@ use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Manager;
-use crate::cluster::drains::{Drain, WINDOW};
+use crate::cluster::drains::{Drain, HAND_OVER_SECONDS};
 use crate::moves::{Outcome, Wanted};
 
 /// How often it looks without being woken.
-const EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a reader may take to hold a video ready before it is asked again.
 const WARM_TIMEOUT: Duration = Duration::from_secs(4);
 /// Readers asked and compare-and-sets at once.
 const AT_ONCE: usize = 64;
 /// Compare-and-sets at once of videos that nobody watches.
-const SWAPS: usize = 16;
+const MAX_SWAPS_AT_ONCE: usize = 16;
 
 /// Carries out. Never returns.
 pub async fn run(manager: Arc<Manager>) {
     let slots = Arc::new(Semaphore::new(AT_ONCE));
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let unwatched = tokio::select! {
-            _ = ticks.tick() => drain(&manager),
+            _ = ticks.tick() => begin_drains(&manager),
             () = manager.carry_now.notified() => Vec::new(),
         };
         if !unwatched.is_empty() {
-            give(&manager, unwatched).await;
+            give_unwatched(&manager, unwatched).await;
         }
-        for step in due(&manager) {
+        for step in due_steps(&manager) {
             let (manager, slots) = (Arc::clone(&manager), Arc::clone(&slots));
             tokio::spawn(async move {
                 let Ok(_slot) = slots.acquire().await else { return };
                 match step {
-                    Step::Warm { reader, video } => warm(&manager, &reader, &video).await,
-                    Step::Swap(order) => swap(&manager, &order).await,
+                    Step::Warm { reader, video } => ask_to_warm(&manager, &reader, &video).await,
+                    Step::Swap(order) => compare_and_set(&manager, &order).await,
                     // Noted already.
                     Step::Dropped(_) => {}
                 }
@@ -55,8 +55,8 @@ pub async fn run(manager: Arc<Manager>) {
     }
 }
 
-/// Begins what has room, and answers what is to be done now.
-fn due(manager: &Manager) -> Vec<Step> {
+/// Begins moves that there is room for, and returns the steps that are due now.
+fn due_steps(manager: &Manager) -> Vec<Step> {
     let now = Instant::now();
     let time = manager.time(now);
     let cluster = manager.cluster();
@@ -64,7 +64,8 @@ fn due(manager: &Manager) -> Vec<Step> {
     let mut carrying = manager.carrying();
     carrying.look(now, &seen);
     if cluster.watch.is_fresh(now) {
-        let window = manager.config.max_viewers_moved_per_minute.saturating_mul(WINDOW).div_ceil(60);
+        let window =
+            manager.config.max_viewers_moved_per_minute.saturating_mul(HAND_OVER_SECONDS).div_ceil(60);
         let under_way = cluster.owed.viewers + carrying.uncounted(cluster.owed.at);
         carrying.admit(now, time, &seen, window.saturating_sub(under_way), under_way == 0);
     }
@@ -72,9 +73,9 @@ fn due(manager: &Manager) -> Vec<Step> {
 }
 
 /// Begins to empty readers that are leaving, or that a planner wants emptied. A reader is looked after by the manager
-/// that it reports to: two do not warm two others for one video. Answers videos that nobody watches: nobody has to be
+/// that it reports to: two do not warm two others for one video. Returns videos that nobody watches: nobody has to be
 /// ready for these.
-fn drain(manager: &Manager) -> Vec<Order> {
+fn begin_drains(manager: &Manager) -> Vec<Order> {
     let now = Instant::now();
     let time = manager.time(now);
     let cluster = manager.cluster();
@@ -100,8 +101,8 @@ fn drain(manager: &Manager) -> Vec<Order> {
     unwatched.into_iter().map(|drain| drain.order).collect()
 }
 
-/// Gives videos that nobody watches to others, at once.
-async fn give(manager: &Manager, orders: Vec<Order>) {
+/// Gives videos that nobody watches to other readers, at once.
+async fn give_unwatched(manager: &Manager, orders: Vec<Order>) {
     let swap = |order: Order| async move {
         let (seen, expected) = (manager.cluster().highest_epoch(), Some(order.expected));
         let swapped = manager.store.assign(&order.video, expected, &order.readers, seen, None);
@@ -112,11 +113,11 @@ async fn give(manager: &Manager, orders: Vec<Order>) {
             Ok(Swapped::Fenced(_)) | Err(_) => {}
         }
     };
-    stream::iter(orders).for_each_concurrent(SWAPS, swap).await;
+    stream::iter(orders).for_each_concurrent(MAX_SWAPS_AT_ONCE, swap).await;
 }
 
 /// Asks a reader to hold a video ready. What fails is asked again by the steward, for as long as it is worth it.
-pub async fn warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
+pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
     let asked = {
         let cluster = manager.cluster();
         let epoch = cluster.view.assigned(video).map_or(0, |assigned| assigned.epoch);
@@ -148,7 +149,7 @@ pub async fn warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
     tracing::debug!(%reader, ?video, status, "a reader does not hold a video ready yet");
 }
 
-async fn swap(manager: &Manager, order: &Order) {
+async fn compare_and_set(manager: &Manager, order: &Order) {
     let (seen, term) = (manager.cluster().highest_epoch(), manager.carrying().term_of(order));
     let expected = Some(order.expected);
     let swapped = manager.ask(manager.store.assign(&order.video, expected, &order.readers, seen, term)).await;

@@ -27,7 +27,7 @@ pub mod watched;
 pub const MAX_ASSIGNMENTS: usize = 1_000_000;
 /// Videos that one heartbeat is answered to hand over: at any pace, more than a second's work. The rest comes with later
 /// answers.
-const MOST_HANDED: usize = 1_000;
+const MAX_VIDEOS_AN_ANSWER: usize = 1_000;
 /// Seconds in which a reader sheds what it has above its share of a video, at the fastest: twice what a viewer takes to be
 /// counted where it went. Faster, the reader that has most room would be sent more than it has before it could say so.
 const SHEDS_WITHIN: u64 = 4;
@@ -42,9 +42,9 @@ pub enum Decision {
     Serve(Assignment),
     /// It is to be given to these readers, if its epoch still is `expected` (`None`: it has none).
     Assign {
-        /// What is in force.
+        /// The epoch that is in force; `None`: the video has no assignment.
         expected: Option<u64>,
-        /// Who is to serve it.
+        /// The readers that are to serve the video.
         readers: Vec<Share>,
         /// The new epoch is to be above this.
         seen: u64,
@@ -85,13 +85,13 @@ pub struct Cluster {
     pub view: View,
     /// The readers.
     pub watch: Watch,
-    /// Who plans, and which readers are closed.
+    /// The planner's term and the cordons.
     pub orders: Orders,
     /// Where each video that is watched is watched.
     audiences: HashMap<VideoId, Audience>,
     /// When the readers were first looked at.
     origin: Option<Instant>,
-    /// What was last decided about readers.
+    /// The last decision about which readers are gone.
     verdict: Verdict,
     /// Viewers to come.
     pub promises: ReservedCapacity,
@@ -103,9 +103,9 @@ pub struct Cluster {
 
 /// What a manager sees at a time, as the protocol asks for it.
 pub struct Seen<'a> {
-    /// What it knows.
+    /// The cluster as this manager knows it.
     pub cluster: &'a Cluster,
-    /// When.
+    /// The moment for which the view holds.
     pub now: Instant,
 }
 
@@ -140,7 +140,7 @@ impl ClusterView for Seen<'_> {
 }
 
 impl Cluster {
-    /// What it sees at `now`.
+    /// Returns the view of the cluster at `now`, for the decisions in core.
     pub const fn seen(&self, now: Instant) -> Seen<'_> {
         Seen { cluster: self, now }
     }
@@ -437,7 +437,8 @@ impl Cluster {
                     public_url: record.public_url.clone(),
                     internal_url: record.internal_url.clone(),
                     load: self.usage(&record.id),
-                    takes: is_alive && held.is_none_or(|held| owes(&seen, &record.id, held) == 0),
+                    takes: is_alive
+                        && held.is_none_or(|held| viewers_to_send_away(&seen, &record.id, held) == 0),
                     pass_key: record.ticket.as_ref().map(pass_key),
                 }
             })
@@ -456,8 +457,8 @@ impl Cluster {
         let there = |sighting: &&Sighting| self.watch.standing_of(sighting) != ReaderStatus::Gone;
         for sighting in self.watch.all().filter(there) {
             let record = &sighting.record;
-            let answer = coordinator::answer(&seen, &record.id, &record.videos, &UNPACED);
-            for (video, viewers) in owed(&answer, &record.videos) {
+            let answer = coordinator::answer(&seen, &record.id, &record.videos, &UNLIMITED_PACE);
+            for (video, viewers) in videos_of_answer(&answer, &record.videos) {
                 *all.videos.entry(video.clone()).or_default() += viewers;
                 all.viewers += viewers;
             }
@@ -469,8 +470,8 @@ impl Cluster {
     /// except where the reader leaves by itself and has less time than that.
     pub fn answer(&self, now: Instant, record: &ReaderRecord, per_minute: u64) -> Answer {
         let videos = self.watch.get(&record.id).map_or(&record.videos, |sighting| &sighting.record.videos);
-        let mut answer = coordinator::answer(&self.seen(now), &record.id, videos, &UNPACED);
-        let own: u64 = owed(&answer, videos).map(|(_, viewers)| viewers).sum();
+        let mut answer = coordinator::answer(&self.seen(now), &record.id, videos, &UNLIMITED_PACE);
+        let own: u64 = videos_of_answer(&answer, videos).map(|(_, viewers)| viewers).sum();
         let even = (per_minute.saturating_mul(own) / own.max(self.owed.viewers).max(1)).div_ceil(60);
         // Half of the grace: the rest is for what goes wrong.
         let needed = own.saturating_mul(2_000).checked_div(record.grace_ms).unwrap_or(0);
@@ -480,7 +481,7 @@ impl Cluster {
             .hand_over
             .sort_by_key(|order| std::cmp::Reverse(viewers(&order.video).saturating_sub(order.keep)));
         let mut left = rate;
-        answer.hand_over.truncate(MOST_HANDED);
+        answer.hand_over.truncate(MAX_VIDEOS_AN_ANSWER);
         answer.hand_over.retain_mut(|order| {
             let part = viewers(&order.video).saturating_sub(order.keep);
             let pace = (u128::from(rate) * u128::from(part)).div_ceil(u128::from(own.max(1))) as u64;
@@ -499,12 +500,14 @@ impl Cluster {
 }
 
 /// Asks what is to be handed over, whatever the pace.
-const UNPACED: Pace = Pace { within: Duration::from_secs(1), least: 1, most: u32::MAX };
+const UNLIMITED_PACE: Pace = Pace { within: Duration::from_secs(1), least: 1, most: u32::MAX };
 
 /// Viewers of a video that a reader is to send elsewhere and still has.
-fn owes(seen: &Seen<'_>, reader: &ReaderId, held: &Held) -> u64 {
+fn viewers_to_send_away(seen: &Seen<'_>, reader: &ReaderId, held: &Held) -> u64 {
     let held = std::slice::from_ref(held);
-    owed(&coordinator::answer(seen, reader, held, &UNPACED), held).map(|(_, viewers)| viewers).sum()
+    videos_of_answer(&coordinator::answer(seen, reader, held, &UNLIMITED_PACE), held)
+        .map(|(_, viewers)| viewers)
+        .sum()
 }
 
 /// `held` in the order of the videos' names.
@@ -513,7 +516,7 @@ fn viewers_in(held: &[Held], video: &VideoId) -> u64 {
 }
 
 /// Videos that an answer is about, and viewers that are to go; `held` in the order of the videos' names.
-fn owed<'a>(answer: &'a Answer, held: &'a [Held]) -> impl Iterator<Item = (&'a VideoId, u64)> {
+fn videos_of_answer<'a>(answer: &'a Answer, held: &'a [Held]) -> impl Iterator<Item = (&'a VideoId, u64)> {
     let going = answer.hand_over.iter().map(|order| (&order.video, order.keep));
     let waiting = answer.warm.iter().map(|(_, video)| (video, 0));
     going.chain(waiting).map(|(video, keep)| (video, viewers_in(held, video).saturating_sub(keep)))

@@ -14,20 +14,20 @@ use crate::view::Applied;
 /// How often all assignments are compared by their version, should a change ever have been missed without a sign.
 const RELOAD_EVERY: Duration = Duration::from_secs(30);
 /// How long to wait before asking a store again that did not answer.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Follows the assignments. Never returns.
-pub async fn assignments(manager: Arc<Manager>) {
+pub async fn follow_assignments(manager: Arc<Manager>) {
     loop {
         match manager.ask(manager.store.changes()).await {
-            Ok(changes) => follow(&manager, changes).await,
-            Err(_) => sleep(RETRY).await,
+            Ok(changes) => follow_changes(&manager, changes).await,
+            Err(_) => sleep(RETRY_AFTER).await,
         }
     }
 }
 
 /// Follows until the subscription ends.
-async fn follow(manager: &Manager, mut changes: mpsc::Receiver<Change>) {
+async fn follow_changes(manager: &Manager, mut changes: mpsc::Receiver<Change>) {
     let mut reload = interval(RELOAD_EVERY);
     reload.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -38,15 +38,15 @@ async fn follow(manager: &Manager, mut changes: mpsc::Receiver<Change>) {
             },
             _ = reload.tick() => Applied::Reload,
         };
-        if applied == Applied::Reload && !load(manager).await {
+        if applied == Applied::Reload && !load_assignments(manager).await {
             // Asked again soon, and not at the next change only.
-            reload.reset_after(RETRY);
+            reload.reset_after(RETRY_AFTER);
         }
     }
 }
 
-/// Loads all assignments. Answers whether that worked.
-async fn load(manager: &Manager) -> bool {
+/// Loads all assignments from the store. Returns whether the store answered.
+async fn load_assignments(manager: &Manager) -> bool {
     let Ok(state) = manager.ask(manager.store.load()).await else { return false };
     manager.metrics.loads.inc();
     manager.cluster().view.load(Instant::now(), state);
@@ -54,7 +54,7 @@ async fn load(manager: &Manager) -> bool {
 }
 
 /// Follows the readers. Never returns.
-pub async fn readers(manager: Arc<Manager>) {
+pub async fn follow_readers(manager: Arc<Manager>) {
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -75,7 +75,7 @@ pub async fn readers(manager: Arc<Manager>) {
 
 /// Hears who plans and which readers are closed. A store that has lost this (it came back empty, or old) is told again:
 /// the highest term that anybody knows stays in force, and closed readers stay closed.
-/// Answers whether the store said anything.
+/// Returns whether the store said anything.
 async fn follow_orders(manager: &Manager) -> bool {
     let Ok(orders) = manager.ask(manager.store.orders()).await else { return false };
     let Some(lost) = manager.heard_orders(orders) else { return true };

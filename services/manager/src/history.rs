@@ -8,13 +8,13 @@ use liverank_core::{Millis, ReaderId};
 use serde::Serialize;
 
 /// Samples that are kept: 15 minutes of one each 5 s.
-const SAMPLES: usize = 180;
+const MAX_SAMPLES: usize = 180;
 /// Readers that are remembered by name: eight bytes a sample each, 1.5 MB in all. Those beyond are summed up.
-const READERS: usize = 1_000;
+const MAX_READERS: usize = 1_000;
 /// Readers that are shown by name: as many as a chart can tell apart. The others are summed up.
-const SHOWN: usize = 24;
+const MAX_READERS_SHOWN: usize = 24;
 
-/// See the module.
+/// The viewers of each reader over the last minutes.
 #[derive(Debug, Default)]
 pub struct History {
     times: VecDeque<Millis>,
@@ -50,7 +50,7 @@ impl History {
             column.push_back(0);
         }
         for (reader, count) in viewers {
-            let room = self.readers.len() < READERS;
+            let room = self.readers.len() < MAX_READERS;
             let column = if room {
                 let empty = || std::iter::repeat_n(0, before + 1).collect();
                 Some(self.readers.entry(reader).or_insert_with(empty))
@@ -62,7 +62,7 @@ impl History {
                 *last = last.saturating_add(count);
             }
         }
-        if self.times.len() > SAMPLES {
+        if self.times.len() > MAX_SAMPLES {
             self.times.pop_front();
             self.others.pop_front();
             for column in self.readers.values_mut() {
@@ -76,7 +76,7 @@ impl History {
     pub fn shown(&self) -> HistoryShown {
         let mut by_most: Vec<(&ReaderId, &VecDeque<u64>)> = self.readers.iter().collect();
         by_most.sort_by_key(|(_, column)| Reverse(column.iter().copied().max()));
-        let (shown, rest) = by_most.split_at(by_most.len().min(SHOWN));
+        let (shown, rest) = by_most.split_at(by_most.len().min(MAX_READERS_SHOWN));
         let mut others: Vec<u64> = self.others.iter().copied().collect();
         for (_, column) in rest {
             for (sum, viewers) in others.iter_mut().zip(*column) {
@@ -122,24 +122,24 @@ mod tests {
     fn what_is_older_than_the_time_shown_is_forgotten() {
         let mut history = History::default();
         history.note(0, [(id("gone"), 9)]);
-        for at in 1..=SAMPLES as Millis {
+        for at in 1..=MAX_SAMPLES as Millis {
             history.note(at, [(id("a"), 1)]);
         }
         let shown = history.shown();
-        assert_eq!((shown.times.len(), shown.times[0]), (SAMPLES, 1));
+        assert_eq!((shown.times.len(), shown.times[0]), (MAX_SAMPLES, 1));
         assert_eq!(column(&shown, "gone"), None);
     }
 
     #[test]
     fn a_crowd_of_readers_is_summed_up_and_nobody_is_left_out() {
         let mut history = History::default();
-        let crowd = READERS + 50;
+        let crowd = MAX_READERS + 50;
         history.note(0, (0..crowd).map(|number| (id(&format!("reader-{number}")), number as u64 + 1)));
-        assert_eq!(history.readers.len(), READERS, "names are bounded");
+        assert_eq!(history.readers.len(), MAX_READERS, "names are bounded");
         let shown = history.shown();
-        assert_eq!(shown.readers.len(), SHOWN);
+        assert_eq!(shown.readers.len(), MAX_READERS_SHOWN);
         let named: u64 = shown.readers.iter().map(|column| column.viewers[0]).sum();
         assert_eq!(named + shown.others[0], (1..=crowd as u64).sum::<u64>());
-        assert_eq!(column(&shown, &format!("reader-{}", READERS - 1)).unwrap(), [READERS as u64]);
+        assert_eq!(column(&shown, &format!("reader-{}", MAX_READERS - 1)).unwrap(), [MAX_READERS as u64]);
     }
 }

@@ -69,7 +69,7 @@ pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
         .get("/cordons", get(orders::cordons_shown))
         .get("/plan", get(orders::plan))
         .get("/overview", get(overview::overview))
-        .post("/what-if", post(overview::ask))
+        .post("/what-if", post(overview::answer_what_if))
         .post("/term", post(orders::term))
         .post("/moves", post(orders::moves))
         .post("/cordons", post(orders::cordons))
@@ -226,7 +226,7 @@ async fn heartbeat(
     let hand_over = answer.hand_over;
     for (reader, video) in answer.warm.into_iter().take(AFTER_A_HEARTBEAT) {
         let manager = Arc::clone(&manager);
-        tokio::spawn(async move { carry::warm(&manager, &reader, &video).await });
+        tokio::spawn(async move { carry::ask_to_warm(&manager, &reader, &video).await });
     }
     for (video, known) in answer.behind.into_iter().take(AFTER_A_HEARTBEAT) {
         let manager = Arc::clone(&manager);

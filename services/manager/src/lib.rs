@@ -49,7 +49,7 @@ use addresses::AddressRule;
 pub use manager::Manager;
 
 /// Videos and readers in a report.
-const REPORTED: usize = 1_000;
+const MAX_REPORTED: usize = 1_000;
 
 /// How the manager is set up.
 #[derive(Debug, Clone, clap::Args)]
@@ -148,8 +148,8 @@ async fn serve_all(
     let statistics_url = config.statistics_url.clone();
     let manager = Manager::new(config, store, &shell);
     let mut tasks = Tasks::new(&shell);
-    tasks.spawn("follow_assignments", follow::assignments(Arc::clone(&manager)));
-    tasks.spawn("follow_readers", follow::readers(Arc::clone(&manager)));
+    tasks.spawn("follow_assignments", follow::follow_assignments(Arc::clone(&manager)));
+    tasks.spawn("follow_readers", follow::follow_readers(Arc::clone(&manager)));
     tasks.spawn("sweep", sweep::run(Arc::clone(&manager)));
     tasks.spawn("carry_out_moves", carry::run(Arc::clone(&manager)));
     if autopilot {
@@ -166,17 +166,18 @@ async fn serve_all(
 
 async fn report_counts(manager: Arc<Manager>, statistics: Option<Replicas>, shell: ServiceContext) {
     let instance = format!("manager-{}", hex(&rand::random::<[u8; 4]>()));
-    report::send(statistics, "reader-api-manager-statistics", shell, || counts(&manager, &instance)).await;
+    report::send(statistics, "reader-api-manager-statistics", shell, || count_report(&manager, &instance))
+        .await;
 }
 
-fn counts(manager: &Manager, instance: &str) -> ManagerReport {
+fn count_report(manager: &Manager, instance: &str) -> ManagerReport {
     let cluster = manager.cluster();
-    let open = cluster.open().take(REPORTED).map(|sighting| sighting.record.public_url.clone());
+    let open = cluster.open().take(MAX_REPORTED).map(|sighting| sighting.record.public_url.clone());
     let mappings: BTreeMap<String, String> = cluster
         .view
         .all()
         .filter(|assignment| !canary::is(&assignment.video_id))
-        .take(REPORTED)
+        .take(MAX_REPORTED)
         .filter_map(|assignment| {
             let reader = cluster.watch.get(&assignment.readers().first()?.reader)?;
             Some((assignment.video_id.as_str().to_owned(), reader.record.public_url.clone()))

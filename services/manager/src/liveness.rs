@@ -92,7 +92,7 @@ pub struct Verdict {
     pub hold: Option<Hold>,
 }
 
-/// What is known of one reader.
+/// One reader as its heartbeats and probes show it.
 #[derive(Debug, Clone)]
 pub struct Sighting {
     /// As it last reported itself; its videos in the order of their names.
@@ -119,13 +119,13 @@ pub struct Sighting {
     refused: Option<Instant>,
 }
 
-/// What is known of all readers.
+/// All readers as their heartbeats and probes show them.
 #[derive(Debug, Default)]
 pub struct Watch {
     readers: BTreeMap<ReaderId, Sighting>,
     /// When the store was last asked with success.
     polled: Option<Instant>,
-    /// Since when it was asked without a break.
+    /// Since when the store has been asked for readers without a break.
     looking_since: Option<Instant>,
     /// When it was last asked, with success or not.
     asked: Option<Instant>,
@@ -342,7 +342,7 @@ impl Watch {
         self.open_among(|_| true)
     }
 
-    /// The same among those that `fits` allows.
+    /// The open readers among those that `fits` allows.
     pub fn open_among(&self, fits: impl Fn(&ReaderId) -> bool) -> impl Iterator<Item = &Sighting> {
         let alive = |sighting: &&Sighting| {
             self.standing_of(sighting) == ReaderStatus::Alive && fits(&sighting.record.id)
@@ -464,7 +464,7 @@ impl Sighting {
         now.saturating_duration_since(self.since) < SUSPECT_AFTER
     }
 
-    /// What it last said of a video.
+    /// Returns the reader's last report on a video.
     pub fn held(&self, video: &VideoId) -> Option<&Held> {
         let videos = &self.record.videos;
         videos.binary_search_by(|held| held.video.cmp(video)).ok().map(|at| &videos[at])

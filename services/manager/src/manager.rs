@@ -24,7 +24,7 @@ const PART: &str = "assignments";
 /// How long the store may take: a request waits for it, and its client for the request.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tries of a compare-and-set: every one that fails means that another manager has just succeeded.
-const TRIES: usize = 8;
+const MAX_TRIES: usize = 8;
 
 /// Shared by all requests and tasks.
 pub struct Manager {
@@ -52,7 +52,7 @@ pub struct Manager {
     begun: Instant,
     /// Wakes who carries out moves: there is something to do.
     pub carry_now: Notify,
-    /// What is counted.
+    /// The manager's metrics.
     pub metrics: ManagerMetrics,
     shell: ServiceContext,
 }
@@ -60,7 +60,7 @@ pub struct Manager {
 /// What became of a video that was to have a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ensured {
-    /// What is in force.
+    /// The assignment that is in force.
     pub assignment: Assignment,
     /// Whether it was given a reader just now.
     pub is_new: bool,
@@ -72,7 +72,7 @@ pub enum Unplaced {
     /// None takes videos now.
     #[error("no reader takes viewers now: try again")]
     NoReader,
-    /// As many videos are assigned as may be.
+    /// The number of assigned videos is at its limit.
     #[error("as many videos are assigned as may be: try again")]
     Full,
     /// Who has it, if anyone, is not known while the store is away.
@@ -103,7 +103,7 @@ impl Manager {
             identity: shell.identity.clone(),
             config,
             peers: shell.peers(),
-            probes: sweep::probing(&shell.peer_tls),
+            probes: sweep::probe_client(&shell.peer_tls),
             begun: Instant::now(),
             carry_now: Notify::new(),
             metrics: ManagerMetrics::new(&shell.metrics),
@@ -121,7 +121,7 @@ impl Manager {
         now.saturating_duration_since(self.begun)
     }
 
-    /// Takes over what the store says of planners and closed readers. Answers what the store has lost of it and is to be
+    /// Takes over what the store says of planners and closed readers. Returns what the store has lost of it and is to be
     /// told again: orders of the highest term known.
     pub fn heard_orders(&self, orders: Orders) -> Option<Orders> {
         let mut cluster = self.cluster();
@@ -141,7 +141,7 @@ impl Manager {
         self.cluster().unserved.note(Instant::now(), video);
     }
 
-    /// What it knows. Never held across an await.
+    /// Locks the cluster as this manager knows it. The lock is never held across an await.
     pub fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -172,7 +172,7 @@ impl Manager {
     /// store is away, what is known stays in force. `known`: the highest epoch that the one who asks has heard of for the
     /// video; it is never answered with an older one.
     pub async fn ensure(&self, video: &VideoId, known: u64) -> Result<Ensured, Unplaced> {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_TRIES {
             let decision = self.cluster().claim(Instant::now(), video, known);
             let (expected, readers, seen) = match decision {
                 Decision::Serve(assignment) => return Ok(Ensured { assignment, is_new: false }),
@@ -219,8 +219,8 @@ impl Manager {
     /// What the store says of a video, for one whose news have not come yet.
     pub async fn look_up(&self, video: &VideoId) -> Option<Assignment> {
         // No assignment has this epoch: a removal that expects it changes nothing and answers what is in force.
-        const NEVER: u64 = 0;
-        let Ok(Swapped::Conflict(current)) = self.ask(self.store.remove(video, NEVER)).await else {
+        const NO_EPOCH: u64 = 0;
+        let Ok(Swapped::Conflict(current)) = self.ask(self.store.remove(video, NO_EPOCH)).await else {
             return None;
         };
         self.learn(video, current.clone());

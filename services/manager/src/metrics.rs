@@ -28,13 +28,13 @@ label_values! {
 label_values! {
     /// How a video's readers change.
     pub enum MoveKind {
-        /// As many others.
+        /// The video moved to as many other readers.
         Move = "move",
         /// More than before.
         Split = "split",
         /// Fewer than before.
         Merge = "merge",
-        /// The same with other shares.
+        /// The same readers got other shares.
         Reshare = "reshare",
     }
 }
@@ -42,9 +42,9 @@ label_values! {
 label_values! {
     /// How a move went.
     pub enum MoveOutcome {
-        /// It is in force.
+        /// The assignment is in force.
         InForce = "in_force",
-        /// It was given up.
+        /// The move was given up.
         Failed = "failed",
     }
 }
@@ -52,7 +52,7 @@ label_values! {
 /// A move, as it is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MoveLabels {
-    /// Why.
+    /// The reason of the move.
     pub reason: MoveReason,
     /// What kind of change.
     pub kind: MoveKind,

@@ -13,9 +13,9 @@ use crate::cluster::Seen;
 use crate::metrics::{MoveKind, MoveLabels, MoveOutcome};
 
 /// Moves that wait at once: more than a planner gives in a round.
-const MOST_WAITING: usize = 10_000;
+const MAX_WAITING: usize = 10_000;
 /// Ended moves that are remembered, for people and planners to see.
-const MOST_ENDED: usize = 1_000;
+const MAX_ENDED: usize = 1_000;
 /// How long a move may wait for the budget: a planner has long seen other loads by then.
 const WAITS_FOR: Duration = Duration::from_mins(2);
 /// How long viewers may take to be handed over before it is no more watched here; the heartbeats go on with it.
@@ -24,7 +24,7 @@ const WATCHED_FOR: Duration = Duration::from_mins(30);
 /// A move that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// What.
+    /// The order that the move carries out.
     pub order: Order,
     /// By whom.
     pub by: OrderedBy,
@@ -59,13 +59,13 @@ impl Entry {
 /// How the compare-and-set of a move went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is in force, under this epoch.
+    /// The new assignment is in force, under this epoch.
     InForce(u64),
-    /// It is not, and why.
+    /// The new assignment did not come into force: the reason.
     Failed(String),
 }
 
-/// See the module.
+/// Carries out moves: keeps those that wait, that are under way and that ended.
 #[derive(Debug, Default)]
 pub struct MoveExecutor {
     steward: Coordinator,
@@ -111,7 +111,7 @@ impl MoveExecutor {
         if self.is_moving(&wanted.order.video) {
             return Err(Refused::Busy);
         }
-        if self.begun.len() >= MOST_WAITING {
+        if self.begun.len() >= MAX_WAITING {
             return Err(Refused::Full);
         }
         // A reader that ends soon has to go to whoever lives.
@@ -263,7 +263,7 @@ impl MoveExecutor {
 
     fn forget(&mut self) {
         let has_ended = |entry: &Entry| matches!(entry.phase, MovePhase::Done | MovePhase::Failed);
-        while self.entries.len() > MOST_ENDED + self.begun.len() {
+        while self.entries.len() > MAX_ENDED + self.begun.len() {
             let oldest = self.entries.iter().find(|(_, entry)| has_ended(entry)).map(|(id, _)| *id);
             let Some(oldest) = oldest.or_else(|| self.handing_over_longest()) else { return };
             self.entries.remove(&oldest);

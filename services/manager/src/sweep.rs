@@ -22,15 +22,15 @@ use crate::Manager;
 use crate::liveness::{Hold, Probed, ReaderStatus};
 use crate::metrics::ManagerMetrics;
 
-/// How often it looks: a fraction of the time in which a reader is to be replaced.
-const EVERY: Duration = Duration::from_millis(250);
+/// The interval of sweeps: a fraction of the time in which a reader is to be replaced.
+const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// How long a silent reader may take to answer a probe: it is next door, and it has been silent for seconds. A manager that
 /// is late itself waits longer.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Probes at once.
-const PROBES: usize = 64;
+const MAX_PROBES_AT_ONCE: usize = 64;
 /// Videos moved in one sweep: with the pause between sweeps, 30,000 are moved within 8 s, and the store is left room.
-const MOVES: usize = 1_000;
+const MAX_MOVES_A_SWEEP: usize = 1_000;
 /// Compare-and-sets at once.
 const AT_ONCE: usize = 16;
 /// Sweeps between two looks for videos that the store has lost: 2 s.
@@ -40,40 +40,40 @@ const LET_GO_EACH: u64 = 40;
 /// Sweeps between two samples of the readers' viewers: 5 s.
 const REMEMBER_EACH: u64 = 20;
 /// How long a video may be unwatched and not registered again before its assignment is let go.
-const IDLE: Duration = Duration::from_hours(1);
-/// The same when there are so many of them that most must be of no use.
+const FORGET_AFTER: Duration = Duration::from_hours(1);
+/// The same time limit when there are so many assignments that most must be of no use.
 const IDLE_WHEN_CROWDED: Duration = Duration::from_mins(1);
-/// From how many on that is.
-const CROWDED: usize = crate::cluster::MAX_ASSIGNMENTS / 2;
+/// The number of assignments from which on the shorter limit holds.
+const CROWDED_FROM: usize = crate::cluster::MAX_ASSIGNMENTS / 2;
 /// Assignments let go at one look: 2,000 in 10 s keeps up with 200 new videos a second.
 const LET_GO: usize = 2_000;
-/// The same when crowded.
+/// Assignments let go in one sweep when there are more than [`CROWDED_FROM`].
 const LET_GO_WHEN_CROWDED: usize = 10 * LET_GO;
 
 /// Sweeps. Never returns.
 pub async fn run(manager: Arc<Manager>) {
-    let mut ticks = interval(EVERY);
+    let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut held, mut unreachable) = (None, BTreeSet::new());
     for sweep in 0u64.. {
         ticks.tick().await;
-        probe(&manager).await;
+        probe_readers(&manager).await;
         note_unreachable(&manager, &mut unreachable);
         note_hold(&manager, &mut held);
-        relocate(&manager, sweep.is_multiple_of(ADOPT_EACH)).await;
+        relocate_videos(&manager, sweep.is_multiple_of(ADOPT_EACH)).await;
         if sweep.is_multiple_of(LET_GO_EACH) {
             let_go(&manager).await;
         }
-        forget(&manager).await;
-        measure(&manager.metrics, &manager);
+        forget_unused(&manager).await;
+        update_metrics(&manager.metrics, &manager);
         if sweep.is_multiple_of(REMEMBER_EACH) {
-            remember(&manager);
+            take_sample(&manager);
         }
     }
 }
 
 /// Asks readers directly: those that fell silent, and those to which viewers are sent.
-async fn probe(manager: &Manager) {
+async fn probe_readers(manager: &Manager) {
     let client = &manager.probes;
     let sent = Instant::now();
     let within = manager.cluster().watch.wait(PROBE_TIMEOUT);
@@ -90,10 +90,10 @@ async fn probe(manager: &Manager) {
         })
         .collect();
     let probes = due.into_iter().map(|(reader, beat, done, url)| async move {
-        let outcome = ask(client, &reader, &url, within).await;
+        let outcome = probe_reader(client, &reader, &url, within).await;
         (reader, beat, done, outcome)
     });
-    let mut probes = stream::iter(probes).buffer_unordered(PROBES);
+    let mut probes = stream::iter(probes).buffer_unordered(MAX_PROBES_AT_ONCE);
     while let Some((reader, beat, done, outcome)) = probes.next().await {
         let mut cluster = manager.cluster();
         let before = cluster.watch.standing(&reader);
@@ -112,7 +112,7 @@ async fn probe(manager: &Manager) {
 }
 
 /// Whether the reader itself answers at its address; another one that took the address over does not count.
-async fn ask(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> Probed {
+async fn probe_reader(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> Probed {
     let Ok(base) = url.parse::<Url>() else { return Probed::Unreachable };
     let answer = match client.get(join(&base, &["health"])).timeout(within).send().await {
         Ok(answer) => answer,
@@ -134,7 +134,7 @@ async fn ask(client: &Client, reader: &ReaderId, url: &str, within: Duration) ->
 
 /// The client that probes: each probe finds the way anew, for a connection that is kept says nothing about whether a
 /// reader's name still leads there.
-pub fn probing(tls: &PeerTls) -> Client {
+pub fn probe_client(tls: &PeerTls) -> Client {
     Client::new(tls, Connections::default())
 }
 
@@ -172,11 +172,11 @@ fn note_hold(manager: &Manager, held: &mut Option<Hold>) {
 
 /// Has others take over what leaving readers serve, and gives lost videos back. Each decision is made anew just before
 /// it takes effect, so that a view which grew stale meanwhile stops it.
-async fn relocate(manager: &Manager, adopt: bool) {
+async fn relocate_videos(manager: &Manager, adopt: bool) {
     let (moving, lost) = {
         let (cluster, now) = (manager.cluster(), Instant::now());
-        let moving = cluster.to_move(now, MOVES);
-        let lost = if adopt { cluster.to_adopt(now, MOVES - moving.len()) } else { Vec::new() };
+        let moving = cluster.to_move(now, MAX_MOVES_A_SWEEP);
+        let lost = if adopt { cluster.to_adopt(now, MAX_MOVES_A_SWEEP - moving.len()) } else { Vec::new() };
         (moving, lost)
     };
     if moving.is_empty() && lost.is_empty() {
@@ -199,10 +199,10 @@ async fn ensure_all(manager: &Manager, videos: Vec<VideoId>) {
 async fn let_go(manager: &Manager) {
     let unused = {
         let mut cluster = manager.cluster();
-        let (idle, most) = if cluster.view.len() >= CROWDED {
+        let (idle, most) = if cluster.view.len() >= CROWDED_FROM {
             (IDLE_WHEN_CROWDED, LET_GO_WHEN_CROWDED)
         } else {
-            (IDLE, LET_GO)
+            (FORGET_AFTER, LET_GO)
         };
         cluster.to_remove(Instant::now(), idle, most)
     };
@@ -211,7 +211,7 @@ async fn let_go(manager: &Manager) {
         .await;
 }
 
-async fn forget(manager: &Manager) {
+async fn forget_unused(manager: &Manager) {
     let long_gone = manager.cluster().to_forget(Instant::now());
     for (reader, beat) in long_gone {
         if manager.ask(manager.store.forget_reader(&reader, beat)).await.is_ok() {
@@ -222,7 +222,7 @@ async fn forget(manager: &Manager) {
 }
 
 /// Takes a sample of the readers' viewers.
-fn remember(manager: &Manager) {
+fn take_sample(manager: &Manager) {
     let viewers: Vec<(ReaderId, u64)> = {
         let cluster = manager.cluster();
         let alive = cluster.watch.all().filter(|it| cluster.watch.standing_of(it) != ReaderStatus::Gone);
@@ -231,7 +231,7 @@ fn remember(manager: &Manager) {
     manager.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(now_ms(), viewers);
 }
 
-fn measure(metrics: &ManagerMetrics, manager: &Manager) {
+fn update_metrics(metrics: &ManagerMetrics, manager: &Manager) {
     let cluster = manager.cluster();
     let silent = cluster.watch.all().filter(|sighting| {
         matches!(cluster.watch.standing_of(sighting), ReaderStatus::Suspect | ReaderStatus::Gone)

@@ -7,10 +7,10 @@ use liverank_adapters::assignment_store::{Assignment, Change, State};
 use liverank_core::handover::Assigned;
 use liverank_core::{ReaderId, VideoId};
 
-/// What became of a change.
+/// The outcome of applying a change of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
-    /// It is in.
+    /// The change was applied.
     Done,
     /// Changes are missing in between, or may be: everything has to be loaded again.
     Reload,
@@ -115,7 +115,7 @@ impl View {
         self.assignments.get(video).map(|entry| &entry.assignment)
     }
 
-    /// What is in force for a video.
+    /// Returns the assignment that is in force for a video.
     pub fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
         self.get(video).map(|assignment| &assignment.assigned)
     }

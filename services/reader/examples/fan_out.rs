@@ -204,7 +204,7 @@ fn floor(port: u16, viewers: usize, joined: usize, rate: u32) -> anyhow::Result<
                 (begun + Duration::from_secs(1) / rate * turn).saturating_duration_since(Instant::now()),
             );
         }
-        let event = sse::comment(&numbering, &comment(1)?).repeat(joined);
+        let event = sse::comment_event(&numbering, &comment(1)?).repeat(joined);
         for socket in &mut sockets {
             match socket.write(&event) {
                 Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return Ok(()),
@@ -424,12 +424,14 @@ async fn view(
         if sampled {
             let now = now_us();
             let late = text.windows(MARK.len() + 16).filter(|window| window.starts_with(MARK));
-            let late = late.filter_map(|window| posted(window).ok()).map(|posted| now.saturating_sub(posted));
+            let late = late
+                .filter_map(|window| parse_posted_us(window).ok())
+                .map(|posted| now.saturating_sub(posted));
             seen.late_us.lock().expect("no panics").extend(late);
         }
     }
 }
 
-fn posted(window: &[u8]) -> anyhow::Result<u64> {
+fn parse_posted_us(window: &[u8]) -> anyhow::Result<u64> {
     std::str::from_utf8(&window[MARK.len()..])?.parse().context("not a time")
 }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 /// Newcomers who are held back at once.
-const TURNS: u32 = 64;
+const MAX_HELD_BACK: u32 = 64;
 /// How long each is held back: some 2,500 a second are let in then,
 const HELD_BACK: Duration = Duration::from_millis(25);
 /// or as many more as it takes for all who are at the door to be in by then.
@@ -19,7 +19,7 @@ const ALL_WITHIN: Duration = Duration::from_millis(2_500);
 /// for others to notice that, and for their `retry:`, up to 6 s together, and nobody is to be without a stream for 10 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
-/// See the module.
+/// Lets newcomers in one after the other while the writing threads are late.
 pub struct AdmissionThrottle {
     turns: Semaphore,
     /// Newcomers here,
@@ -30,7 +30,7 @@ pub struct AdmissionThrottle {
 
 impl Default for AdmissionThrottle {
     fn default() -> Self {
-        let turns = Semaphore::new(TURNS as usize);
+        let turns = Semaphore::new(MAX_HELD_BACK as usize);
         Self { turns, waiting: AtomicU32::new(0), crowd: AtomicU32::new(0) }
     }
 }
@@ -57,7 +57,7 @@ impl AdmissionThrottle {
         let Ok(_turn) = timeout(LONGEST_WAIT, self.turns.acquire()).await else { return };
         if is_late() {
             let crowd = self.crowd.load(Ordering::Relaxed).max(1);
-            sleep(HELD_BACK.min(ALL_WITHIN * TURNS / crowd)).await;
+            sleep(HELD_BACK.min(ALL_WITHIN * MAX_HELD_BACK / crowd)).await;
         }
     }
 }
@@ -107,7 +107,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_long_however_slow_it_goes() {
         let door = AdmissionThrottle::default();
-        let _stuck = door.turns.acquire_many(TURNS).await.expect("never closed");
+        let _stuck = door.turns.acquire_many(MAX_HELD_BACK).await.expect("never closed");
         let start = Instant::now();
         door.turn(|| true).await;
         assert!(start.elapsed() <= LONGEST_WAIT + Duration::from_millis(10));

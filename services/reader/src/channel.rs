@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch, Position};
 
-use crate::entry::{Asked, EncodedEntry};
+use crate::entry::{EncodedEntry, StreamFilter};
 use crate::metrics::Metrics;
 use crate::pace::Counted;
 use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
 use crate::viewer_counts::RoomCount;
 
-/// See the module.
+/// The room of one video: its ring and its viewers.
 pub struct Channel {
     /// The video.
     pub video: VideoId,
@@ -64,7 +64,7 @@ pub enum Next {
 pub enum Show {
     /// There is nothing new, or somebody has it in hand.
     Nothing,
-    /// It has been shown: tell the writing threads.
+    /// The event was shown: the caller wakes the writing threads.
     Now,
     /// Not before this time: whoever is told this sees to it.
     At(Instant),
@@ -157,7 +157,7 @@ impl Channel {
         state.ring.note_head(seq);
     }
 
-    /// Takes a comment. Answers what became of it, or `None` where it belongs to another count than the ring's.
+    /// Takes a comment. Returns what became of it, or `None` where it belongs to another count than the ring's.
     pub fn push(&self, numbering: &CommentEpoch, comment: &Comment) -> Option<Pushed> {
         let entry = EncodedEntry::of(numbering, comment);
         let mut state = self.state();
@@ -196,7 +196,7 @@ impl Channel {
     }
 
     /// What a viewer is to be sent next who is and asked for this.
-    pub fn next(&self, cursor: &mut Cursor, asked: Asked) -> Next {
+    pub fn next(&self, cursor: &mut Cursor, asked: StreamFilter) -> Next {
         let mut state = self.state();
         match state.ring.take_for(cursor, asked) {
             Taken::Nothing if state.going > 0 => {
@@ -229,7 +229,7 @@ impl Channel {
         Some((state.ring.numbering()?.clone(), state.ring.hole()?))
     }
 
-    /// Stops waiting for what is missing. Answers how many comments viewers will not get.
+    /// Stops waiting for what is missing. Returns how many comments viewers will not get.
     pub fn give_up(&self) -> u64 {
         self.state().ring.give_up()
     }
@@ -254,7 +254,7 @@ impl Channel {
 
     /// What its ring takes, in bytes, and how many comments went for want of room since this was asked last.
     pub fn weigh(&self) -> (usize, u64) {
-        self.state().ring.weigh()
+        self.state().ring.used_bytes_and_evicted()
     }
 
     /// What is due once in a while. `true`: idle viewers are due a heartbeat, for nothing was shown for `idle`.

@@ -11,7 +11,7 @@ use crate::hub::Hub;
 use crate::warm::MAX_EMPTY;
 
 /// How often rooms are looked through: lingering is in seconds.
-const EVERY: Duration = Duration::from_secs(1);
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Subscriptions made or ended at once.
 const AT_ONCE: usize = 32;
 
@@ -21,7 +21,7 @@ pub async fn run(reader: Arc<Reader>) {
     loop {
         subscribe(&reader.hub).await;
         close_empty(&reader).await;
-        let _ = tokio::time::timeout(EVERY, reader.hub.channels.notified()).await;
+        let _ = tokio::time::timeout(SWEEP_EVERY, reader.hub.channels.notified()).await;
     }
 }
 

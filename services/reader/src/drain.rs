@@ -2,7 +2,7 @@
 //! then is the port closed.
 //!
 //! Of its drain time (`--drain-seconds`, some seconds less than Kubernetes waits) a reader takes at most: three quarters until
-//! its viewers have left; a second until the managers have heard of that; [`REQUESTS`] until those are answered who ask
+//! its viewers have left; a second until the managers have heard of that; [`REQUESTS_TIMEOUT`] until those are answered who ask
 //! then. One that is empty ends in at most the last two, whatever its drain time is.
 
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::metrics::Wait;
 
 /// How long requests may take that are being answered when the last viewer has left: longer than a viewer waits for a
 /// manager's word. Who asks more slowly than that asks another reader.
-pub const REQUESTS: Duration = Duration::from_secs(3);
+pub const REQUESTS_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often the log says what is waited for.
-const TELL: Duration = Duration::from_secs(10);
+const LOG_EVERY: Duration = Duration::from_secs(10);
 /// How often is looked whether everybody has left.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits for the shell's shutdown, empties the reader within three quarters of the drain time, and then cancels
 /// `served`, so that the server finishes with the rest.
@@ -52,11 +52,11 @@ async fn until_empty(reader: &Reader, start: Instant, limit: Duration) {
     reader.hub.metrics.waits_for(Some(Wait::Viewers));
     let mut told = start;
     while reader.hub.viewers() > 0 && start.elapsed() < limit {
-        if told.elapsed() >= TELL {
+        if told.elapsed() >= LOG_EVERY {
             told = Instant::now();
             let seconds_left = limit.saturating_sub(start.elapsed()).as_secs();
             tracing::info!(viewers = reader.hub.viewers(), seconds_left, "waiting for viewers to leave");
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
 }

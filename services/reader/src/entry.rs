@@ -29,14 +29,14 @@ impl UserKey {
 
 /// Who a viewer is, and what it asks for beside comments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct StreamFilter {
     /// The events that it asked for.
     pub events: StreamEvents,
     /// The user whose shadowed comments it is shown; absent: it is shown no shadowed comments.
     pub user: UserKey,
 }
 
-impl From<StreamEvents> for Asked {
+impl From<StreamEvents> for StreamFilter {
     fn from(events: StreamEvents) -> Self {
         Self { events, user: UserKey::default() }
     }
@@ -56,7 +56,7 @@ pub struct EncodedEntry {
 
 /// Who is given another event than the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum For {
+enum Recipients {
     /// Who asked for this.
     WhoAsked(StreamEvent),
     /// This user.
@@ -65,7 +65,7 @@ enum For {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Special {
-    whom: For,
+    whom: Recipients,
     event: Bytes,
     /// The number of the comment that it removes.
     removes: Option<u64>,
@@ -76,21 +76,21 @@ impl EncodedEntry {
     pub fn of(numbering: &CommentEpoch, entry: &Comment) -> Self {
         let (whom, event) = match &entry.entry {
             comment::EntryKind::Comment => {
-                return Self { plain: sse::comment(numbering, entry), special: None };
+                return Self { plain: sse::comment_event(numbering, entry), special: None };
             }
-            comment::EntryKind::Removed => {
+            comment::EntryKind::Removed | comment::EntryKind::Unknown => {
                 return Self { plain: sse::id_only(numbering, entry.seq), special: None };
             }
             comment::EntryKind::Deleted { comment_id, of, role } => {
-                let event = sse::deleted(numbering, entry, comment_id, *of, *role);
-                (For::WhoAsked(StreamEvent::Deleted), event)
+                let event = sse::deleted_event(numbering, entry, comment_id, *of, *role);
+                (Recipients::WhoAsked(StreamEvent::Deleted), event)
             }
             comment::EntryKind::Pinned { comment_id, of } => {
-                let event = sse::pinned(numbering, entry, comment_id.as_ref(), *of);
-                (For::WhoAsked(StreamEvent::Pinned), event)
+                let event = sse::pinned_event(numbering, entry, comment_id.as_ref(), *of);
+                (Recipients::WhoAsked(StreamEvent::Pinned), event)
             }
             comment::EntryKind::Shadowed => {
-                (For::Author(UserKey::of(&entry.user_id)), sse::comment(numbering, entry))
+                (Recipients::Author(UserKey::of(&entry.user_id)), sse::comment_event(numbering, entry))
             }
         };
         let special = Special { whom, event, removes: entry.entry.removes() };
@@ -98,7 +98,7 @@ impl EncodedEntry {
     }
 
     /// The event for a viewer.
-    pub fn bytes(&self, asked: impl Into<Asked>) -> &Bytes {
+    pub fn bytes(&self, asked: impl Into<StreamFilter>) -> &Bytes {
         let asked = asked.into();
         match &self.special {
             Some(special) if special.whom.is(asked) => &special.event,
@@ -114,8 +114,8 @@ impl EncodedEntry {
     /// Who alone is shown it.
     pub fn author(&self) -> Option<UserKey> {
         match self.special.as_ref()?.whom {
-            For::Author(author) => Some(author),
-            For::WhoAsked(_) => None,
+            Recipients::Author(author) => Some(author),
+            Recipients::WhoAsked(_) => None,
         }
     }
 
@@ -137,8 +137,8 @@ impl EncodedEntry {
     }
 }
 
-impl For {
-    fn is(self, asked: Asked) -> bool {
+impl Recipients {
+    fn is(self, asked: StreamFilter) -> bool {
         match self {
             Self::WhoAsked(event) => asked.events.contains(event),
             Self::Author(author) => asked.user == author,
@@ -185,9 +185,9 @@ mod tests {
     fn a_shadowed_comment_is_its_author_s_alone() {
         let shadowed = entry(comment::EntryKind::Shadowed);
         let all = StreamEvent::ALL.into_iter().fold(StreamEvents::default(), StreamEvents::with);
-        let of = |name: &str| Asked { events: all, user: UserKey::of(&name.parse().unwrap()) };
+        let of = |name: &str| StreamFilter { events: all, user: UserKey::of(&name.parse().unwrap()) };
         assert_eq!(shadowed.bytes(of("ann")), entry(comment::EntryKind::Comment).bytes(all));
-        for other in [of("ben"), all.into(), Asked::default()] {
+        for other in [of("ben"), all.into(), StreamFilter::default()] {
             assert_eq!(shadowed.bytes(other), "id: n1-7\n\n");
         }
         assert_eq!(shadowed.removed(), entry(comment::EntryKind::Removed));

@@ -29,9 +29,9 @@ pub use viewer::Viewer;
 /// The kernel writes from one core to a few hundred thousand sockets a second; four cores of it fill any network card.
 pub const MAX_THREADS: usize = 4;
 /// What is waiting longer than this to be written is late: people do not notice this much.
-const LATE: Duration = Duration::from_millis(100);
+const LATE_AFTER: Duration = Duration::from_millis(100);
 /// Means that nothing waits to be written.
-const IDLE: u64 = u64::MAX;
+const NOTHING_WAITS: u64 = u64::MAX;
 
 /// The viewers that are handed to a thread, and the rooms that have something new for its viewers.
 #[derive(Default)]
@@ -43,7 +43,7 @@ struct Inbox {
 
 /// A viewer on its way to a thread.
 pub struct Joining {
-    /// What it is.
+    /// The viewer that joins.
     pub viewer: Viewer<()>,
     /// Its socket.
     pub bare: RawConnection,
@@ -55,7 +55,7 @@ struct WorkerHandle {
     bit: u32,
     inbox: Mutex<Inbox>,
     waker: Waker,
-    /// Since when something waits to be written, in ms since the start; [`IDLE`]: nothing does.
+    /// Since when something waits to be written, in ms since the start; [`NOTHING_WAITS`]: nothing does.
     busy_since: AtomicU64,
     start: Instant,
     ended: CancellationToken,
@@ -93,11 +93,11 @@ impl WorkerHandle {
 
     fn is_late(&self) -> bool {
         let since = self.busy_since.load(Ordering::Relaxed);
-        since != IDLE && self.now_ms().saturating_sub(since) > LATE.as_millis() as u64
+        since != NOTHING_WAITS && self.now_ms().saturating_sub(since) > LATE_AFTER.as_millis() as u64
     }
 }
 
-/// See the module.
+/// The threads that write to viewers' sockets.
 pub struct Fanout {
     desks: Vec<Arc<WorkerHandle>>,
     next: AtomicUsize,
@@ -153,15 +153,15 @@ impl Fanout {
     }
 }
 
-const WAKE: Token = Token(usize::MAX);
+const WAKE_TOKEN: Token = Token(usize::MAX);
 
 fn start(number: usize, ended: &CancellationToken) -> io::Result<Arc<WorkerHandle>> {
     let poll = Poll::new()?;
     let desk = Arc::new(WorkerHandle {
         bit: 1 << number,
         inbox: Mutex::default(),
-        waker: Waker::new(poll.registry(), WAKE)?,
-        busy_since: AtomicU64::new(IDLE),
+        waker: Waker::new(poll.registry(), WAKE_TOKEN)?,
+        busy_since: AtomicU64::new(NOTHING_WAITS),
         start: Instant::now(),
         ended: ended.clone(),
     });

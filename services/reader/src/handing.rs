@@ -14,7 +14,7 @@ use crate::Reader;
 use crate::channel::Channel;
 
 /// The least time between two groups; the most is twice that.
-const STEP: Duration = Duration::from_millis(40);
+const MIN_STEP: Duration = Duration::from_millis(40);
 /// Who has not gone by then (its socket is full, or the writing threads have more to do than they can) is counted again.
 const ASKED_FOR: Duration = Duration::from_secs(1);
 
@@ -25,7 +25,7 @@ type Asked = HashMap<VideoId, (Arc<Channel>, Instant)>;
 pub async fn run(reader: Arc<Reader>) {
     let mut asked = Asked::new();
     loop {
-        tokio::time::sleep(STEP + STEP.mul_f64(rand::random())).await;
+        tokio::time::sleep(MIN_STEP + MIN_STEP.mul_f64(rand::random())).await;
         for order in reader.placement.handing_over() {
             if let Some(room) = reader.hub.room(&order.video) {
                 let viewers = room.viewers();
@@ -34,7 +34,7 @@ pub async fn run(reader: Arc<Reader>) {
             }
         }
         if reader.is_draining() {
-            empty(&reader, &mut asked);
+            hand_over_all(&reader, &mut asked);
         }
         // What an order did not come to must not hit others later.
         asked.retain(|_, (room, at)| {
@@ -57,7 +57,7 @@ fn send_away(reader: &Reader, room: &Arc<Channel>, viewers: u64, asked: &mut Ask
 }
 
 /// The reader's own part in leaving: whom the managers have not moved.
-fn empty(reader: &Reader, asked: &mut Asked) {
+fn hand_over_all(reader: &Reader, asked: &mut Asked) {
     let viewers = reader.hub.viewers();
     let mut due = reader.placement.with(|holder, now| holder.exit_now(now, viewers));
     for room in reader.hub.rooms() {

@@ -17,29 +17,29 @@ use crate::hub::{Hub, STORE_TIMEOUT};
 /// The least time between two comparisons, however often somebody asks for one.
 const AT_LEAST: Duration = Duration::from_millis(100);
 /// How much longer it is where nobody asks: together a second.
-const AT_MOST: Duration = Duration::from_millis(900);
+const MAX_EXTRA_PAUSE: Duration = Duration::from_millis(900);
 /// Videos asked for at once: an answer stays in the tens of kilobytes.
-const CHUNK: usize = 500;
+const VIDEOS_A_QUESTION: usize = 500;
 /// Each video's head is asked of the archive at least once in this many comparisons.
-const ROTATION: usize = 10;
+const ARCHIVE_ROUNDS: usize = 10;
 /// The archive's comment epoch is looked at once in this many comparisons.
 const META_EVERY: usize = 5;
 
 /// Compares heads for ever.
 pub async fn run(hub: Arc<Hub>) {
     for round in 0_usize.. {
-        compare(&hub, round).await;
+        compare_heads(&hub, round).await;
         tokio::time::sleep(AT_LEAST).await;
-        let _ = tokio::time::timeout(AT_MOST, hub.compare.notified()).await;
+        let _ = tokio::time::timeout(MAX_EXTRA_PAUSE, hub.compare.notified()).await;
     }
 }
 
-async fn compare(hub: &Arc<Hub>, round: usize) {
+async fn compare_heads(hub: &Arc<Hub>, round: usize) {
     if round.is_multiple_of(META_EVERY) || hub.numbering().is_none() || hub.doubt.load(Ordering::Relaxed) {
         hub.read_numbering().await;
     }
     let rooms = hub.rooms();
-    for chunk in rooms.chunks(CHUNK) {
+    for chunk in rooms.chunks(VIDEOS_A_QUESTION) {
         let unsure = ask_bus(hub, chunk, round).await;
         if !unsure.is_empty() {
             hub.ask_archive(&unsure).await;
@@ -47,12 +47,12 @@ async fn compare(hub: &Arc<Hub>, round: usize) {
     }
 }
 
-/// Compares with the bus's heads; answers the rooms that the archive must be asked about.
+/// Compares the rooms with the bus's heads. Returns the rooms that the archive must be asked about.
 async fn ask_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) -> Vec<Arc<Channel>> {
     let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
     let Some(heads) = hub.bus_heads(&videos).await else { return rooms.to_vec() };
     let numbering = hub.numbering();
-    let due = round % ROTATION;
+    let due = round % ARCHIVE_ROUNDS;
     let mut unsure = Vec::new();
     for (at, (room, head)) in rooms.iter().zip(heads).enumerate() {
         match head {
@@ -61,7 +61,7 @@ async fn ask_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) -> Vec<Ar
                 if numbering == head.numbering {
                     hub.note_head(room, &numbering, head.seq);
                 }
-                if at % ROTATION == due || !hub.is_subscribed(room) {
+                if at % ARCHIVE_ROUNDS == due || !hub.is_subscribed(room) {
                     unsure.push(Arc::clone(room));
                 }
             }
@@ -74,7 +74,7 @@ async fn ask_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) -> Vec<Ar
 impl Hub {
     /// Asks the archive which numbering is in force.
     pub(crate) async fn read_numbering(&self) {
-        match within(self.archive.meta()).await {
+        match within_timeout(self.archive.meta()).await {
             Ok(Some(meta)) => {
                 self.doubt.store(false, Ordering::Relaxed);
                 self.set_numbering(&meta.numbering);
@@ -94,7 +94,7 @@ impl Hub {
         &self,
         videos: &[VideoId],
     ) -> Option<Vec<Option<liverank_adapters::comment_bus::Head>>> {
-        match within(self.bus.heads(videos)).await {
+        match within_timeout(self.bus.heads(videos)).await {
             Ok(heads) => Some(heads),
             Err(error) => {
                 self.health.dependency("comment bus", Err(error.to_string()));
@@ -108,7 +108,7 @@ impl Hub {
         // Without a numbering there is no archive yet, or it was away a moment ago.
         let Some(numbering) = self.numbering() else { return };
         let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
-        let heads = within(self.archive.heads(&videos)).await;
+        let heads = within_timeout(self.archive.heads(&videos)).await;
         self.note_archive(&heads);
         for (room, seq) in rooms.iter().zip(heads.into_iter().flatten()) {
             self.note_head(room, &numbering, seq);
@@ -129,7 +129,7 @@ impl Hub {
 
     /// The archive's head of a room, where a viewer claims to have seen more than this reader knows of.
     pub(crate) async fn confirm_head(self: &Arc<Self>, room: &Arc<Channel>) -> bool {
-        let heads = within(self.archive.heads(std::slice::from_ref(&room.video))).await;
+        let heads = within_timeout(self.archive.heads(std::slice::from_ref(&room.video))).await;
         self.note_archive(&heads);
         let (Ok(heads), Some(numbering)) = (heads, self.numbering()) else { return false };
         for seq in heads {
@@ -155,7 +155,9 @@ impl Hub {
 }
 
 /// The store's answer, unless it takes too long.
-pub(crate) async fn within<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+pub(crate) async fn within_timeout<T>(
+    answer: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     tokio::time::timeout(STORE_TIMEOUT, answer)
         .await
         .unwrap_or_else(|_| Err(StoreError::unavailable("store", "no answer in time")))

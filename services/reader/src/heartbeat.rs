@@ -15,12 +15,12 @@ use crate::Reader;
 use crate::channel::Channel;
 
 /// A reader silent for three of these is suspect.
-const EVERY: Duration = Duration::from_secs(1);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// How long a manager may take to answer a heartbeat before the next one is told: all of them share what they hear, and
 /// a stopped one must not make a healthy reader suspect.
-const WITHIN: Duration = Duration::from_millis(800);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(800);
 /// What the reader waits for before it is ready: that managers know it, and not the process before it, by its name.
-const NAME: &str = "its name";
+const READY_WHEN_NAMED: &str = "its name";
 
 /// Beats for ever. A process that takes the place of one that still has viewers is not ready before these have left: a
 /// Kubernetes that drains nodes then leaves the next reader alone for as long.
@@ -30,12 +30,12 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
     let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let incarnation = began.as_micros() as u64;
     for beat in start.. {
-        let record = ReaderRecord { incarnation, ..record(&reader, beat) };
-        let told = tell(&managers, &record).await;
+        let record = ReaderRecord { incarnation, ..build_record(&reader, beat) };
+        let told = send_heartbeat(&managers, &record).await;
         let waits =
             matches!(&told, Err(PeerError::Refused { status, .. }) if *status == StatusCode::CONFLICT);
         if !waits {
-            reader.hub.health.started(NAME);
+            reader.hub.health.started(READY_WHEN_NAMED);
         }
         let state = told.as_ref().map(drop).map_err(ToString::to_string);
         reader.hub.health.dependency("manager", state);
@@ -46,11 +46,11 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
             reader.placement.with(|holder, now| holder.ordered(now, hand_over));
         }
         reader.beaten.send_modify(|beats| *beats += 1);
-        let _ = tokio::time::timeout(EVERY, reader.beat_now.notified()).await;
+        let _ = tokio::time::timeout(HEARTBEAT_EVERY, reader.beat_now.notified()).await;
     }
 }
 
-fn record(reader: &Reader, beat: u64) -> ReaderRecord {
+fn build_record(reader: &Reader, beat: u64) -> ReaderRecord {
     let hub = &reader.hub;
     let [reconnects, reconnect_errors] = reader.reconnects.totals(Instant::now());
     ReaderRecord {
@@ -64,7 +64,7 @@ fn record(reader: &Reader, beat: u64) -> ReaderRecord {
         draining: reader.is_draining(),
         grace_ms: reader.grace_left().as_millis() as u64,
         highest_epoch: reader.placement.with(|holder, _| holder.highest_epoch()),
-        videos: held(reader),
+        videos: held_videos(reader),
         messages_sent: hub.metrics.messages.get(),
         reconnects,
         reconnect_errors,
@@ -73,7 +73,7 @@ fn record(reader: &Reader, beat: u64) -> ReaderRecord {
 }
 
 /// Every room: those with viewers, those held ready for viewers who are to come, and those that linger.
-fn held(reader: &Reader) -> Vec<Held> {
+fn held_videos(reader: &Reader) -> Vec<Held> {
     let rooms = reader.hub.rooms();
     reader.placement.with(|holder, now| {
         let held = |room: &Arc<Channel>| Held {
@@ -88,17 +88,17 @@ fn held(reader: &Reader) -> Vec<Held> {
 }
 
 /// Notes that the reader waits for its name, before it is asked whether it is ready.
-pub fn announce(reader: &Reader) {
-    reader.hub.health.starting(NAME);
+pub fn await_name(reader: &Reader) {
+    reader.hub.health.starting(READY_WHEN_NAMED);
 }
 
 /// Tells one manager, the others where it does not answer in time.
-async fn tell(managers: &Replicas, record: &ReaderRecord) -> Result<HeartbeatAnswer, PeerError> {
+async fn send_heartbeat(managers: &Replicas, record: &ReaderRecord) -> Result<HeartbeatAnswer, PeerError> {
     let mut last = Err(PeerError::Unavailable("no manager is configured".into()));
     for _ in managers.urls() {
         let url = managers.preferred().clone();
         let answer = managers.peers().post(&url, &["heartbeat"], record);
-        last = tokio::time::timeout(WITHIN, answer)
+        last = tokio::time::timeout(ANSWER_TIMEOUT, answer)
             .await
             .unwrap_or_else(|_| Err(PeerError::Unavailable(format!("{url} does not answer in time"))));
         if !matches!(last, Err(PeerError::Unavailable(_))) {

@@ -26,10 +26,10 @@ use liverank_runtime::{Problem, cors, now_micros, server};
 use serde_json::{Value, json};
 
 use crate::Reader;
-use crate::entry::{Asked, UserKey};
+use crate::entry::{StreamFilter, UserKey};
 use crate::fanout::{Joining, Viewer};
 use crate::hub::ViewerGuard;
-use crate::metrics::{From, Outcome};
+use crate::metrics::{CommentSource, Outcome};
 use crate::placement::Verdict;
 use crate::ring::Cursor;
 use crate::sse::{self, Form};
@@ -49,7 +49,7 @@ pub fn router(reader: Arc<Reader>, origins: Arc<Origins>) -> Router {
         .get("/connect", get(connect_get))
         .post("/connect", post(connect_post))
         .get("/health", get(health))
-        .post("/warm", post(warm::warm))
+        .post("/warm", post(warm::warm_video))
         .guarded(&reader.identity, Some(reader.ticket.clone()));
     let public =
         server::with_fallbacks(public).layer(axum::middleware::from_fn_with_state(origins, cors::share));
@@ -158,7 +158,7 @@ async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Re
     let (cursor, whole) = stand(&seat, back).await;
     came_back(!whole);
     reader.hub.metrics.answered(Outcome::Stream);
-    let greeting = sse::connected(
+    let greeting = sse::connected_event(
         &request.user,
         video,
         reader.hub.settings.id.as_str(),
@@ -174,8 +174,8 @@ async fn stand(seat: &ViewerGuard, last_event_id: Option<&str>) -> (Cursor, bool
     hub.open(room).await;
     match last_event_id.map(Position::parse) {
         None => (room.now(), true),
-        Some(Ok(position)) => match hub.reach_back(room, &position).await {
-            Some(found) => (room.resume(position), found != From::Gap),
+        Some(Ok(position)) => match hub.backfill_for_resume(room, &position).await {
+            Some(found) => (room.resume(position), found != CommentSource::Gap),
             None => (Cursor::Lost, false),
         },
         Some(Err(_)) => (Cursor::Lost, false),
@@ -203,7 +203,7 @@ fn redirect(url: &str, uri: &Uri) -> Response {
 /// An answer after which the viewer's socket goes to the thread that writes to it.
 fn stream(seat: ViewerGuard, cursor: Cursor, request: &Request, greeting: &[u8]) -> Response {
     let form = request.form;
-    let asked = Asked { events: request.events, user: UserKey::of(&request.user) };
+    let asked = StreamFilter { events: request.events, user: UserKey::of(&request.user) };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -29,9 +29,9 @@ const OPEN_WITHIN: Duration = Duration::from_secs(2);
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Fetches from the stores at once: enough to repair thousands of rooms a second, few enough to leave the stores to
 /// those who write.
-const FETCHES: usize = 32;
+const MAX_FETCHES: usize = 32;
 
-/// What is configured of a hub.
+/// The settings of a hub.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// This reader.
@@ -48,11 +48,11 @@ pub struct Settings {
     pub writes_per_second: Option<u64>,
 }
 
-/// See the module.
+/// All rooms of a reader, with the stores that fill them.
 pub struct Hub {
-    /// What is configured.
+    /// The settings of the hub.
     pub settings: Settings,
-    /// What is counted.
+    /// The reader's metrics.
     pub metrics: Metrics,
     /// Where dependencies are noted.
     pub health: Health,
@@ -144,7 +144,7 @@ impl Hub {
             bus,
             compare: Notify::new(),
             channels: Notify::new(),
-            fetches: Semaphore::new(FETCHES),
+            fetches: Semaphore::new(MAX_FETCHES),
             door: AdmissionThrottle::default(),
             doubt: AtomicBool::new(true),
             connection: Mutex::default(),
@@ -196,7 +196,7 @@ impl Hub {
         }
     }
 
-    /// Takes a numbering that the bus names where none is known; answers the one in force.
+    /// Takes a numbering that the bus names where none is known; returns the one in force.
     pub(crate) fn adopt_numbering(&self, numbering: &CommentEpoch) -> CommentEpoch {
         lock(&self.numbering).get_or_insert_with(|| numbering.clone()).clone()
     }
@@ -352,8 +352,8 @@ impl Hub {
     /// Sends idle viewers their heartbeats, for ever.
     pub async fn keep_alive(self: Arc<Self>) {
         /// Coarse: heartbeats are tens of seconds apart.
-        const TICK: Duration = Duration::from_secs(1);
-        let mut ticks = tokio::time::interval(TICK);
+        const CLOCK_STEP: Duration = Duration::from_secs(1);
+        let mut ticks = tokio::time::interval(CLOCK_STEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

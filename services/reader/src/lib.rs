@@ -292,8 +292,11 @@ pub async fn serve(
     let mut tasks = background(&reader, &config, &shell);
     tasks.spawn("drain", drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
     // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
-    let server_shell =
-        ServiceContext { shutdown: served, drain: drain::REQUESTS.min(shell.drain / 4), ..shell.clone() };
+    let server_shell = ServiceContext {
+        shutdown: served,
+        drain: drain::REQUESTS_TIMEOUT.min(shell.drain / 4),
+        ..shell.clone()
+    };
     let router = http::router(reader, Arc::clone(&shell.http.origins));
     let serving = async {
         tokio::select! {
@@ -315,7 +318,7 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> 
     tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
     tasks.spawn("viewer_counts", viewer_counts::run(Arc::clone(hub)));
     if let Some(managers) = managers(config, &reader.identity, shell) {
-        heartbeat::announce(reader);
+        heartbeat::await_name(reader);
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));
     }
     let (reporting, shell) = (Arc::clone(reader), shell.clone());

@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 label_values! {
-    /// Where something came from.
-    pub enum From {
+    /// The source of the comments that a viewer who came back was given.
+    pub enum CommentSource {
         /// The ring in this process.
         Ring = "ring",
         /// The bus's last comments.
@@ -43,11 +43,11 @@ pub struct WaitsFor {
     pub what: Wait,
 }
 
-/// A label of [`From`].
+/// A label of [`CommentSource`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Source {
     /// Where from.
-    pub source: From,
+    pub source: CommentSource,
 }
 
 label_values! {
@@ -65,7 +65,7 @@ label_values! {
 /// A label of [`Outcome`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Answer {
-    /// Which.
+    /// The outcome of the connect.
     pub reason: Outcome,
 }
 
@@ -140,7 +140,7 @@ impl Metrics {
     pub fn registered(shell: &ServiceContext) -> Self {
         let metrics = Self::default();
         // A series that is there from the start on can be compared with the time before its first event.
-        for source in [From::Bus, From::Archive] {
+        for source in [CommentSource::Bus, CommentSource::Archive] {
             metrics.backfilled.get_or_create(&Source { source }).inc_by(0);
         }
         metrics.waits_for(None);
@@ -187,7 +187,7 @@ impl Metrics {
     }
 
     /// Counts a viewer that came back.
-    pub fn resumed(&self, source: From) {
+    pub fn resumed(&self, source: CommentSource) {
         self.resumes.get_or_create(&Source { source }).inc();
     }
 

@@ -15,7 +15,7 @@ const SHORTEST_GAP: Duration = Duration::from_millis(10);
 /// Above this, people notice.
 const LONGEST_GAP: Duration = Duration::from_millis(250);
 /// How long is looked back to tell calm from hot.
-const WINDOW: Duration = Duration::from_millis(250);
+const LOOK_BACK: Duration = Duration::from_millis(250);
 const WINDOWS_PER_SECOND: u64 = 4;
 
 /// What a room remembers of the last window it was counted in.
@@ -43,11 +43,11 @@ impl Pace {
         Self { budget, window: 1, began: now, offered: 0, reached: 0, gap: Duration::ZERO }
     }
 
-    /// Notes `events` for a room of `viewers`, and answers how long after the room's last write the next may be.
+    /// Notes `events` for a room of `viewers`, and returns how long after the room's last write the next may be.
     pub fn offer(&mut self, now: Instant, events: u64, viewers: u64, counted: &mut Counted) -> Duration {
         let age = now.saturating_duration_since(self.began);
-        if age >= WINDOW {
-            self.gap = if age < 2 * WINDOW { self.gap_for_now() } else { Duration::ZERO };
+        if age >= LOOK_BACK {
+            self.gap = if age < 2 * LOOK_BACK { self.gap_for_now() } else { Duration::ZERO };
             self.window += 1;
             (self.began, self.offered, self.reached) = (now, 0, 0);
         }

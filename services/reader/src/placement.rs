@@ -17,17 +17,17 @@ use liverank_runtime::{Health, now_micros};
 use serde_json::json;
 
 /// How long a manager's answer is believed: a move is heard of with the next heartbeat anyway.
-const FRESH: Duration = Duration::from_secs(2);
+const ANSWER_FRESH_FOR: Duration = Duration::from_secs(2);
 /// How long it is still better than nothing when no manager answers.
-const STALE: Duration = Duration::from_secs(30);
+const ANSWER_USABLE_FOR: Duration = Duration::from_secs(30);
 /// How long a video is held ready for viewers who are to be sent here: several times what an order takes.
-const WARM: Duration = Duration::from_secs(30);
+const WARM_FOR: Duration = Duration::from_secs(30);
 /// How long an order to hand over holds: three heartbeats.
-const ORDER: Duration = Duration::from_secs(3);
+const HAND_OVER_VALID_FOR: Duration = Duration::from_secs(3);
 /// How long a viewer may be kept waiting for a manager.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 /// After no manager answered, how long none is asked: viewers who come meanwhile are served at once.
-const AWAY: Duration = Duration::from_secs(1);
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Videos remembered: more than a reader ever serves, so that forgetting hardly ever happens.
 const MAX_VIDEOS: usize = 50_000;
 
@@ -42,7 +42,7 @@ pub enum Verdict {
     Nowhere,
 }
 
-/// See the module.
+/// Decides whether a viewer belongs to this reader, by what managers say.
 pub struct Placement {
     me: ReaderId,
     managers: Option<Replicas>,
@@ -73,8 +73,14 @@ fn verdict(admission: Admission) -> Option<Verdict> {
 impl Placement {
     /// Of reader `me`, that keeps a video for `linger` after its last viewer; without managers it serves everything.
     pub fn new(me: ReaderId, managers: Option<Replicas>, health: Health, linger: Duration) -> Self {
-        let bounds =
-            Bounds { fresh: FRESH, stale: STALE, warm: WARM, linger, order: ORDER, videos: MAX_VIDEOS };
+        let bounds = Bounds {
+            fresh: ANSWER_FRESH_FOR,
+            stale: ANSWER_USABLE_FOR,
+            warm: WARM_FOR,
+            linger,
+            order: HAND_OVER_VALID_FOR,
+            videos: MAX_VIDEOS,
+        };
         Self {
             me,
             managers,
@@ -131,7 +137,7 @@ impl Placement {
             .unwrap_or_else(|_| Err(PeerError::Unavailable("no answer in time".into())));
         let state = match &answer {
             Err(PeerError::Unavailable(reason)) => {
-                *lock(&self.away_until) = Some(Instant::now() + AWAY);
+                *lock(&self.away_until) = Some(Instant::now() + ASK_AGAIN_AFTER);
                 Err(reason.clone())
             }
             _ => Ok(()),
@@ -140,7 +146,7 @@ impl Placement {
         let answer = answer?;
         // Believed, one that was never minted would keep every later one out.
         if is_plausible(answer.epoch, now_micros()) {
-            self.learn(video, &answer);
+            self.learn_route(video, &answer);
         }
         Ok(())
     }
@@ -149,7 +155,7 @@ impl Placement {
         lock(&self.away_until).is_some_and(|until| Instant::now() < until)
     }
 
-    fn learn(&self, video: &VideoId, route: &Route) {
+    fn learn_route(&self, video: &VideoId, route: &Route) {
         let others = || route.readers.iter().filter(|reader| reader.id != self.me);
         let open = others().find(|reader| reader.takes).or_else(|| others().next());
         let told = AssignmentNotice {
@@ -180,7 +186,7 @@ mod tests {
         VideoId::parse("v").unwrap()
     }
 
-    fn learn(placement: &Placement, epoch: u64, readers: &[(&str, bool)]) {
+    fn learn_route(placement: &Placement, epoch: u64, readers: &[(&str, bool)]) {
         let reader = |(id, takes): &(&str, bool)| RouteReader {
             id: ReaderId::parse(id).unwrap(),
             public_url: format!("http://{id}"),
@@ -191,7 +197,7 @@ mod tests {
         };
         let route =
             Route { videoid: video(), epoch, readers: readers.iter().map(reader).collect(), stale: false };
-        placement.learn(&video(), &route);
+        placement.learn_route(&video(), &route);
     }
 
     fn known(placement: &Placement) -> Option<Verdict> {
@@ -201,11 +207,11 @@ mod tests {
     #[test]
     fn one_of_its_readers_serves_it_and_sends_viewers_to_another_when_leaving() {
         let placement = placement();
-        learn(&placement, 3, &[("me", true), ("shut", false), ("other", true)]);
+        learn_route(&placement, 3, &[("me", true), ("shut", false), ("other", true)]);
         assert_eq!(known(&placement), Some(Verdict::Here));
         placement.with(|holder, now| holder.leave(now, Duration::from_secs(40), false));
         assert_eq!(known(&placement), Some(Verdict::Elsewhere("http://other".into())));
-        learn(&placement, 2, &[("me", true)]);
+        learn_route(&placement, 2, &[("me", true)]);
         assert_eq!(known(&placement), Some(Verdict::Elsewhere("http://other".into())));
         assert_eq!(placement.with(|holder, _| holder.highest_epoch()), 3);
     }

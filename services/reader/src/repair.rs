@@ -10,47 +10,47 @@ use liverank_core::comment::{Comment, CommentEpoch, Position};
 use liverank_core::{VideoId, canary};
 
 use crate::channel::{self, Channel};
-use crate::heads::within;
+use crate::heads::within_timeout;
 use crate::hub::Hub;
-use crate::metrics::{From, Source};
+use crate::metrics::{CommentSource, Source};
 use crate::ring::{Hole, Pushed};
 
 /// How long a hole is left to close by itself: comments on their way arrive in a few milliseconds.
-const GRACE: Duration = Duration::from_millis(50);
+const WAIT_FOR_HOLE: Duration = Duration::from_millis(50);
 /// The pause after a fetch that brought nothing; twice, thrice … as long after further ones, up to a second.
-const RETRY: Duration = Duration::from_millis(250);
-const MOST_RETRIES: u32 = 4;
+const RETRY_AFTER: Duration = Duration::from_millis(250);
+const MAX_RETRY_STEPS: u32 = 4;
 /// How long those who are here wait for a hole to be filled: then they are told of a gap, for what waits behind it has
 /// waited long enough.
 const HOLE_WITHIN: Duration = Duration::from_secs(5);
 /// How long one who comes back waits for what it missed: then it is told of a gap.
 const REACH_WITHIN: Duration = Duration::from_secs(3);
 /// Comments fetched at once: some hundred kilobytes.
-const PAGE: u64 = 500;
+const MAX_PAGE_COMMENTS: u64 = 500;
 /// What is fetched for one who comes back begins at a multiple of this, so that the next ones find it.
-const ROUND: u64 = 50;
+const PAGE_STARTS_EVERY: u64 = 50;
 
 impl Hub {
     /// Up to `limit` comments of a video after a number, in order and without a hole, and who had them. The bus is
     /// asked first, for the archive is shared with those who write.
-    async fn fetch(
+    async fn fetch_comments(
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,
         hole: Hole,
-    ) -> Result<(Vec<Comment>, From), StoreError> {
-        let limit = (hole.upto - hole.after).min(PAGE) as usize;
+    ) -> Result<(Vec<Comment>, CommentSource), StoreError> {
+        let limit = (hole.upto - hole.after).min(MAX_PAGE_COMMENTS) as usize;
         let _permit = self.fetches.acquire().await;
-        match within(self.bus.recent(numbering, video, hole.after, limit)).await {
+        match within_timeout(self.bus.recent(numbering, video, hole.after, limit)).await {
             Ok(Some(comments)) if !comments.is_empty() => {
-                return Ok((without_holes(comments, hole.after), From::Bus));
+                return Ok((without_holes(comments, hole.after), CommentSource::Bus));
             }
             Ok(_) => {}
             Err(error) => self.health.dependency("comment bus", Err(error.to_string())),
         }
-        let comments = within(self.archive.comments(video, Page::After(hole.after), limit)).await;
+        let comments = within_timeout(self.archive.comments(video, Page::After(hole.after), limit)).await;
         self.note_archive(&comments);
-        Ok((without_holes(comments?, hole.after), From::Archive))
+        Ok((without_holes(comments?, hole.after), CommentSource::Archive))
     }
 
     /// Sees to it that the room's holes are filled, soon. One task a room at most.
@@ -72,12 +72,12 @@ impl Hub {
     }
 
     async fn fill_holes(self: &Arc<Self>, room: &Arc<Channel>) {
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(WAIT_FOR_HOLE).await;
         let mut deadline = Instant::now() + HOLE_WITHIN;
         let mut tries = 0;
         while let Some((numbering, hole)) = room.hole() {
-            let filled = match self.fetch(&numbering, &room.video, hole).await {
-                Ok((comments, from)) => self.fill(room, &numbering, &comments, from),
+            let filled = match self.fetch_comments(&numbering, &room.video, hole).await {
+                Ok((comments, from)) => self.insert_fetched(room, &numbering, &comments, from),
                 Err(_) => 0,
             };
             if filled > 0 {
@@ -94,12 +94,18 @@ impl Hub {
                 self.show(room, 1);
                 return;
             }
-            tries = (tries + 1).min(MOST_RETRIES);
-            tokio::time::sleep(RETRY * tries).await;
+            tries = (tries + 1).min(MAX_RETRY_STEPS);
+            tokio::time::sleep(RETRY_AFTER * tries).await;
         }
     }
 
-    fn fill(&self, room: &Channel, numbering: &CommentEpoch, comments: &[Comment], from: From) -> u64 {
+    fn insert_fetched(
+        &self,
+        room: &Channel,
+        numbering: &CommentEpoch,
+        comments: &[Comment],
+        from: CommentSource,
+    ) -> u64 {
         let mut filled = 0;
         for comment in comments {
             match room.push(numbering, comment) {
@@ -117,20 +123,21 @@ impl Hub {
 
     /// Sees to it that the ring holds what a viewer who stands at `position` missed, as far back as rings reach, and
     /// counts where that was found. `None`: the position is not one of this video's.
-    pub(crate) async fn reach_back(
+    pub(crate) async fn backfill_for_resume(
         self: &Arc<Self>,
         room: &Arc<Channel>,
         position: &Position,
-    ) -> Option<From> {
+    ) -> Option<CommentSource> {
         if self.is_ahead(room, position).await {
             return None;
         }
         if room.head().is_some_and(|head| head.numbering != position.numbering) {
-            self.metrics.resumed(From::Gap);
-            return Some(From::Gap);
+            self.metrics.resumed(CommentSource::Gap);
+            return Some(CommentSource::Gap);
         }
-        let found =
-            tokio::time::timeout(REACH_WITHIN, self.reached(room, position)).await.unwrap_or(From::Gap);
+        let found = tokio::time::timeout(REACH_WITHIN, self.fill_back_to(room, position))
+            .await
+            .unwrap_or(CommentSource::Gap);
         self.metrics.resumed(found);
         Some(found)
     }
@@ -145,9 +152,13 @@ impl Hub {
         !knows(room) && self.confirm_head(room).await && !knows(room)
     }
 
-    /// Fills the ring back to `position`, as far as it reaches; answers where that was found.
-    pub(crate) async fn reached(self: &Arc<Self>, room: &Arc<Channel>, position: &Position) -> From {
-        let mut source = From::Ring;
+    /// Fills the ring back to `position`, as far as the ring reaches. Returns the source that had the comments.
+    pub(crate) async fn fill_back_to(
+        self: &Arc<Self>,
+        room: &Arc<Channel>,
+        position: &Position,
+    ) -> CommentSource {
+        let mut source = CommentSource::Ring;
         if room.lacks(position).is_none() {
             return source;
         }
@@ -156,16 +167,19 @@ impl Hub {
         while let Some(lack) = room.lacks(position) {
             let reach =
                 room.head().map_or(0, |head| head.seq).saturating_sub(self.settings.ring_length as u64);
-            let hole = Hole { after: (lack.after - lack.after % ROUND).max(reach).min(lack.after), ..lack };
+            let hole = Hole {
+                after: (lack.after - lack.after % PAGE_STARTS_EVERY).max(reach).min(lack.after),
+                ..lack
+            };
             match self.fetch_all(&position.numbering, &room.video, hole).await {
                 Ok((comments, from)) => {
                     room.restore(&position.numbering, &comments);
                     source = from;
                     if room.lacks(position).is_some_and(|still| still.after <= lack.after) {
-                        return From::Gap;
+                        return CommentSource::Gap;
                     }
                 }
-                Err(_) => tokio::time::sleep(RETRY).await,
+                Err(_) => tokio::time::sleep(RETRY_AFTER).await,
             }
         }
         source
@@ -177,14 +191,14 @@ impl Hub {
         numbering: &CommentEpoch,
         video: &VideoId,
         hole: Hole,
-    ) -> Result<(Vec<Comment>, From), StoreError> {
-        let (mut all, mut source) = (Vec::new(), From::Bus);
+    ) -> Result<(Vec<Comment>, CommentSource), StoreError> {
+        let (mut all, mut source) = (Vec::new(), CommentSource::Bus);
         let mut rest = hole;
         while rest.after < rest.upto {
-            let (comments, from) = self.fetch(numbering, video, rest).await?;
+            let (comments, from) = self.fetch_comments(numbering, video, rest).await?;
             let Some(last) = comments.last() else { break };
             rest.after = last.seq;
-            if from == From::Archive {
+            if from == CommentSource::Archive {
                 source = from;
             }
             all.extend(comments);

@@ -15,7 +15,7 @@ use liverank_core::comment::{CommentEpoch, Position};
 use liverank_core::handover::resume::{self, Start};
 use liverank_core::stream_events::StreamEvents;
 
-use crate::entry::{Asked, EncodedEntry, UserKey};
+use crate::entry::{EncodedEntry, StreamFilter, UserKey};
 
 /// The ring holds this part more than a resuming viewer may ask for, so that one who asked for all of it has time to
 /// take it before the oldest are pushed out.
@@ -85,14 +85,14 @@ pub enum Taken {
     },
 }
 
-/// What became of a comment that was pushed.
+/// The outcome of pushing a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
     /// It continued the ring, with this many (itself and those that had come early).
     Appended(u64),
-    /// It was there already.
+    /// The ring had the comment already.
     Repeat,
-    /// It waits for those before it.
+    /// The comment waits for those with lower numbers.
     Early,
     /// Too many wait already: it will come again with the hole's filling.
     Refused,
@@ -107,7 +107,7 @@ pub struct Hole {
     pub upto: u64,
 }
 
-/// See the module.
+/// The latest comments of one video, in order, with those that came early.
 #[derive(Debug)]
 pub struct Ring {
     /// How far back a resuming viewer may ask.
@@ -148,7 +148,7 @@ pub struct Ring {
 struct Joined {
     seen: u64,
     visible: u64,
-    asked: Asked,
+    asked: StreamFilter,
     bytes: Bytes,
     count: u64,
 }
@@ -301,7 +301,7 @@ impl Ring {
     }
 
     /// What all that is held takes, in bytes; and how many events went for want of room since this was asked last.
-    pub const fn weigh(&mut self) -> (usize, u64) {
+    pub const fn used_bytes_and_evicted(&mut self) -> (usize, u64) {
         (self.bytes + self.early_bytes, std::mem::replace(&mut self.crowded_out, 0))
     }
 
@@ -326,7 +326,7 @@ impl Ring {
     }
 
     /// Stops waiting for the lowest hole: what waits behind it is let through, and viewers are told of a gap. Where
-    /// nothing waits behind it, the hole is merely forgotten until somebody names it again. Answers how many numbers
+    /// nothing waits behind it, the hole is merely forgotten until somebody names it again. Returns how many numbers
     /// viewers will be told they miss.
     pub fn give_up(&mut self) -> u64 {
         let Some(hole) = self.hole() else { return 0 };
@@ -346,7 +346,7 @@ impl Ring {
         lost
     }
 
-    /// Lets viewers have all that is held. Answers whether there is anything they did not have before.
+    /// Lets viewers have all that is held. Returns whether there is anything they did not have before.
     pub const fn reveal(&mut self) -> bool {
         let news = self.visible < self.head;
         self.visible = self.head;
@@ -457,7 +457,7 @@ impl Ring {
     }
 
     /// What a viewer is to be sent next; moves its cursor past it.
-    pub fn take_for(&mut self, cursor: &mut Cursor, asked: impl Into<Asked>) -> Taken {
+    pub fn take_for(&mut self, cursor: &mut Cursor, asked: impl Into<StreamFilter>) -> Taken {
         if let Some(gap) = self.settle(cursor) {
             return gap;
         }
@@ -508,13 +508,13 @@ impl Ring {
     }
 
     /// The events after `seen`, of which the first is held, joined; and how many they are.
-    fn slice(&mut self, seen: u64, asked: Asked) -> (Bytes, u64) {
+    fn slice(&mut self, seen: u64, asked: StreamFilter) -> (Bytes, u64) {
         // Where all are given the same, all share it.
         let asked = if self.last_special > seen {
             let has_own = self.shadowed.get(&asked.user).is_some_and(|last| *last > seen);
-            Asked { user: if has_own { asked.user } else { UserKey::default() }, ..asked }
+            StreamFilter { user: if has_own { asked.user } else { UserKey::default() }, ..asked }
         } else {
-            Asked::default()
+            StreamFilter::default()
         };
         let known =
             |joined: &&Joined| (joined.seen, joined.visible, joined.asked) == (seen, self.visible, asked);

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-const SECONDS: u64 = 60;
+const WINDOW_SECONDS: u64 = 60;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Second {
@@ -15,13 +15,13 @@ struct Second {
 #[derive(Debug)]
 pub struct SlidingCounter {
     start: Instant,
-    seconds: Mutex<[Second; SECONDS as usize]>,
+    seconds: Mutex<[Second; WINDOW_SECONDS as usize]>,
 }
 
 impl SlidingCounter {
     /// Nothing yet.
     pub fn new(now: Instant) -> Self {
-        Self { start: now, seconds: Mutex::new([Second::default(); SECONDS as usize]) }
+        Self { start: now, seconds: Mutex::new([Second::default(); WINDOW_SECONDS as usize]) }
     }
 
     fn number(&self, now: Instant) -> u64 {
@@ -33,7 +33,7 @@ impl SlidingCounter {
     pub fn count(&self, now: Instant, also: bool) {
         let number = self.number(now);
         let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
-        let second = &mut seconds[(number % SECONDS) as usize];
+        let second = &mut seconds[(number % WINDOW_SECONDS) as usize];
         if second.number != number {
             *second = Second { number, counts: [0; 2] };
         }
@@ -45,7 +45,8 @@ impl SlidingCounter {
     pub fn totals(&self, now: Instant) -> [u64; 2] {
         let number = self.number(now);
         let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
-        let recent = seconds.iter().filter(|second| second.number > 0 && second.number + SECONDS > number);
+        let recent =
+            seconds.iter().filter(|second| second.number > 0 && second.number + WINDOW_SECONDS > number);
         recent.fold([0; 2], |[one, other], second| [one + second.counts[0], other + second.counts[1]])
     }
 }

@@ -22,7 +22,7 @@ pub enum Form {
 }
 
 /// One comment as an event.
-pub fn comment(numbering: &CommentEpoch, comment: &Comment) -> Bytes {
+pub fn comment_event(numbering: &CommentEpoch, comment: &Comment) -> Bytes {
     format!("id: {numbering}-{}\ndata: {}\n\n", comment.seq, comment_json::event_data(comment)).into()
 }
 
@@ -33,7 +33,7 @@ pub fn id_only(numbering: &CommentEpoch, seq: u64) -> Bytes {
 
 /// Says that a comment was removed; `of` is its number, 0 where that is not known. Who removed it is not told, only
 /// whether that was its author.
-pub fn deleted(
+pub fn deleted_event(
     numbering: &CommentEpoch,
     entry: &Comment,
     comment: &CommentId,
@@ -50,7 +50,12 @@ pub fn deleted(
 }
 
 /// Says which comment is pinned from now on, by its id and number; none where there is no id.
-pub fn pinned(numbering: &CommentEpoch, entry: &Comment, comment: Option<&CommentId>, of: u64) -> Bytes {
+pub fn pinned_event(
+    numbering: &CommentEpoch,
+    entry: &Comment,
+    comment: Option<&CommentId>,
+    of: u64,
+) -> Bytes {
     let data = json!({
         "type": "pinned", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of),
         "timestamp": comment_json::time(entry.timestamp),
@@ -61,7 +66,7 @@ pub fn pinned(numbering: &CommentEpoch, entry: &Comment, comment: Option<&Commen
 
 /// The first event of a stream: who is connected where, how long to wait before coming back, in ms, and where the
 /// viewer stands, if that is known.
-pub fn connected(
+pub fn connected_event(
     user: &UserId,
     video: &VideoId,
     instance: &str,
@@ -79,7 +84,7 @@ pub fn connected(
 }
 
 /// Tells a viewer that it misses the numbers `from` to `to`.
-pub fn gap(form: Form, numbering: &CommentEpoch, from: u64, to: u64) -> Bytes {
+pub fn gap_event(form: Form, numbering: &CommentEpoch, from: u64, to: u64) -> Bytes {
     match form {
         Form::Resuming => {
             format!("event: gap\nid: {numbering}-{to}\ndata: {{\"from\":{from},\"to\":{to}}}\n\n").into()
@@ -100,7 +105,7 @@ mod tests {
     fn a_greeting_is_one_event_with_retry_and_id() {
         let (user, video) = (UserId::parse("a\"b").unwrap(), VideoId::parse("v").unwrap());
         let at = Position { numbering: numbering(), seq: 4 };
-        let text = String::from_utf8(connected(&user, &video, "r1", 1500, Some(&at)).to_vec()).unwrap();
+        let text = String::from_utf8(connected_event(&user, &video, "r1", 1500, Some(&at)).to_vec()).unwrap();
         let lines: Vec<&str> = text.split('\n').collect();
         assert_eq!(lines[..2], ["retry: 1500", "id: n1-4"]);
         let data: serde_json::Value = serde_json::from_str(lines[2].strip_prefix("data: ").unwrap()).unwrap();
@@ -110,9 +115,9 @@ mod tests {
 
     #[test]
     fn a_gap_is_an_event_or_for_who_counts_data_lines_a_comment_line() {
-        let resuming = gap(Form::Resuming, &numbering(), 3, 9);
+        let resuming = gap_event(Form::Resuming, &numbering(), 3, 9);
         assert_eq!(resuming, "event: gap\nid: n1-9\ndata: {\"from\":3,\"to\":9}\n\n");
-        let plain = gap(Form::Plain, &numbering(), 3, 9);
+        let plain = gap_event(Form::Plain, &numbering(), 3, 9);
         assert_eq!(plain, ": gap from=3 to=9\n\n");
     }
 }

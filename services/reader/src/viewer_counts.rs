@@ -15,7 +15,7 @@ use liverank_core::VideoId;
 use crate::hub::Hub;
 
 /// Between two events at least.
-const EVERY: Duration = Duration::from_secs(1);
+const MIN_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one room's viewers are told.
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl RoomCount {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A viewer who asks comes. Answers the version that it has had: the number that others know is news to it, one from a
+    /// A viewer who asks comes. Returns the version that it has had: the number that others know is news to it, one from a
     /// time when nobody asked is not to be told.
     pub fn join(&self) -> u32 {
         let mut told = self.told();
@@ -95,7 +95,7 @@ impl Elsewhere {
 
 /// Tells viewers who ask, for ever.
 pub async fn run(hub: Arc<Hub>) {
-    let mut ticks = tokio::time::interval(EVERY);
+    let mut ticks = tokio::time::interval(MIN_EVENT_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

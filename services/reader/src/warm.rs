@@ -18,12 +18,12 @@ use crate::channel::Channel;
 use crate::hub::Hub;
 
 /// How long a manager may be kept waiting: it takes another target a second later.
-const WITHIN: Duration = Duration::from_secs(3);
+const WARM_TIMEOUT: Duration = Duration::from_secs(3);
 /// Rooms without viewers, at most: a move warms a few at a time, and a drain of this reader's neighbour some thousands.
 pub const MAX_EMPTY: usize = 10_000;
 
 /// Opens the video's room, fills its ring, and answers when it stands.
-pub async fn warm(
+pub async fn warm_video(
     State(reader): State<Arc<Reader>>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Warmed>, Problem> {
@@ -40,19 +40,19 @@ pub async fn warm(
         return Err(Problem::unavailable("this reader holds too many videos ready already"));
     };
     reader.placement.with(|holder, now| holder.warm(now, &videoid));
-    match tokio::time::timeout(WITHIN, stands(&reader.hub, &room)).await {
+    match tokio::time::timeout(WARM_TIMEOUT, is_ready(&reader.hub, &room)).await {
         Ok(true) => Ok(Json(Warmed { head: room.head().map(|head| head.to_string()), videoid })),
         _ => Err(Problem::unavailable("the comment bus or the archive does not answer")),
     }
 }
 
 /// Whether the room is subscribed, knows where its comments stand, and holds as many as a viewer may ask for.
-async fn stands(hub: &Arc<Hub>, room: &Arc<Channel>) -> bool {
+async fn is_ready(hub: &Arc<Hub>, room: &Arc<Channel>) -> bool {
     hub.open(room).await;
     hub.subscribe(room).await;
     if let Some(Position { numbering, seq }) = room.head() {
         let oldest = Position { numbering, seq: seq.saturating_sub(hub.settings.ring_length as u64) };
-        hub.reached(room, &oldest).await;
+        hub.fill_back_to(room, &oldest).await;
     }
     hub.is_ready(room)
 }

@@ -9,7 +9,7 @@ use crate::reports::{Client, Comments, Manager, Reader};
 use crate::roster::{Bounds, Roster};
 
 /// Items of each list in the answer, unless all are asked for: a page's worth.
-pub const LISTED: usize = 100;
+pub const MAX_LISTED: usize = 100;
 
 /// Bytes of reports of one kind: several times what a large system's honest ones take.
 const KEPT_BYTES: usize = 32 * 1024 * 1024;
@@ -141,9 +141,9 @@ impl Board {
                 *most = (*most).max(*readers);
             }
         }
-        merged.comments_by_video = busiest(by_video, listed);
+        merged.comments_by_video = busiest_counts(by_video, listed);
         merged.active_topics = topics.into_iter().take(listed).map(str::to_owned).collect();
-        cut(&mut merged.topic_subscribers, listed);
+        cut_map(&mut merged.topic_subscribers, listed);
         merged
     }
 
@@ -160,7 +160,7 @@ impl Board {
             merged.video_mappings.extend(mappings.map(|(video, reader)| (video.clone(), reader.clone())));
         }
         merged.available_reader_apis = readers.into_iter().take(listed).map(str::to_owned).collect();
-        cut(&mut merged.video_mappings, listed);
+        cut_map(&mut merged.video_mappings, listed);
         merged
     }
 }
@@ -170,14 +170,14 @@ fn sum(counts: impl Iterator<Item = u64>) -> u64 {
     counts.fold(0, u64::saturating_add)
 }
 
-fn busiest(counts: BTreeMap<&str, u64>, listed: usize) -> BTreeMap<String, u64> {
+fn busiest_counts(counts: BTreeMap<&str, u64>, listed: usize) -> BTreeMap<String, u64> {
     let mut counts: Vec<(&str, u64)> = counts.into_iter().collect();
     counts.sort_by(|(a, busy), (b, busier)| busier.cmp(busy).then(a.cmp(b)));
     counts.truncate(listed);
     counts.into_iter().map(|(video, count)| (video.to_owned(), count)).collect()
 }
 
-fn cut<T>(map: &mut BTreeMap<String, T>, listed: usize) {
+fn cut_map<T>(map: &mut BTreeMap<String, T>, listed: usize) {
     while map.len() > listed {
         map.pop_last();
     }
@@ -188,7 +188,7 @@ fn shown_reader(reader: &Reader, listed: usize) -> ShownReader<'_> {
         instance_id: &reader.instance_id,
         active_connections: reader.active_connections,
         capacity: reader.capacity,
-        subscribed_topics: first(&reader.subscribed_topics, listed),
+        subscribed_topics: first_items(&reader.subscribed_topics, listed),
         messages_sent: reader.messages_sent,
     }
 }
@@ -200,12 +200,12 @@ fn shown_client(client: &Client, listed: usize) -> ShownClient<'_> {
         video_id: client.video_id.as_deref(),
         comments_generated: client.comments_generated,
         comments_consumed: client.comments_consumed,
-        subscribed_topics: first(&client.subscribed_topics, listed),
+        subscribed_topics: first_items(&client.subscribed_topics, listed),
         connected_reader: client.connected_reader.as_deref(),
     }
 }
 
-fn first(items: &[String], listed: usize) -> &[String] {
+fn first_items(items: &[String], listed: usize) -> &[String] {
     &items[..items.len().min(listed)]
 }
 
@@ -324,7 +324,7 @@ mod tests {
             "storedComments": {"totalComments": null},
             "timestamp": "now",
         });
-        assert_eq!(shown(&Board::default(), LISTED), empty);
+        assert_eq!(shown(&Board::default(), MAX_LISTED), empty);
     }
 
     #[test]
@@ -333,7 +333,7 @@ mod tests {
         board.reader(now, reader("r1", 3, &["video:a", "video:b"]), 1);
         board.reader(now, reader("r2", 4, &["video:b", "video:c"]), 1);
         board.reader(now, reader("r1", 5, &["video:b"]), 1);
-        let readers = shown(&board, LISTED)["readerApis"].take();
+        let readers = shown(&board, MAX_LISTED)["readerApis"].take();
         assert_eq!(readers["totalReaders"], 2);
         assert_eq!(readers["totalActiveConnections"], 9);
         assert_eq!(readers["totalMessagesSent"], 20);
@@ -346,7 +346,7 @@ mod tests {
         let (mut board, now) = (Board::default(), Instant::now());
         board.reader(now, reader("r1", 3, &["video:a"]), 1);
         board.expire(now + SERVICE_SILENCE);
-        let readers = shown(&board, LISTED)["readerApis"].take();
+        let readers = shown(&board, MAX_LISTED)["readerApis"].take();
         assert_eq!(readers["totalActiveConnections"], 0);
         assert_eq!(readers["allSubscribedTopics"], json!([]));
     }
@@ -356,9 +356,9 @@ mod tests {
         let (mut board, now) = (Board::default(), Instant::now());
         board.client(now, Client { client_id: "c".into(), comments_consumed: 2, ..Client::default() }, 1);
         board.expire(now + SERVICE_SILENCE);
-        assert_eq!(shown(&board, LISTED)["clients"]["totalCommentsConsumed"], 2);
+        assert_eq!(shown(&board, MAX_LISTED)["clients"]["totalCommentsConsumed"], 2);
         board.expire(now + CLIENT_SILENCE);
-        assert_eq!(shown(&board, LISTED)["clients"]["totalClients"], 0);
+        assert_eq!(shown(&board, MAX_LISTED)["clients"]["totalClients"], 0);
     }
 
     #[test]
@@ -367,7 +367,7 @@ mod tests {
         board.comments(now, comments("one", &[("a", 1), ("b", 2), ("c", 9)]), 1);
         board.comments(now, comments("two", &[("a", 4)]), 1);
         board.comments(now, comments("", &[("d", 1)]), 1);
-        let all = shown(&board, LISTED)["commentApi"].take();
+        let all = shown(&board, MAX_LISTED)["commentApi"].take();
         assert_eq!(all["totalComments"], 17);
         assert_eq!(all["commentsByVideo"], json!({"a": 5, "b": 2, "c": 9, "d": 1}));
         assert_eq!(shown(&board, 2)["commentApi"]["commentsByVideo"], json!({"a": 5, "c": 9}));
@@ -387,7 +387,7 @@ mod tests {
             };
             board.manager(now, report, 1);
         }
-        let manager = shown(&board, LISTED)["readerApiManager"].take();
+        let manager = shown(&board, MAX_LISTED)["readerApiManager"].take();
         assert_eq!(manager["registeredVideos"], 6);
         assert_eq!(manager["registrationCount"], 20);
         assert_eq!(manager["availableReaderApis"], json!(["http://r1"]));
@@ -399,10 +399,10 @@ mod tests {
         for number in 0..150 {
             board.reader(now, reader(&format!("r{number}"), 1, &[&format!("video:{number}")]), 1);
         }
-        let readers = shown(&board, LISTED)["readerApis"].take();
+        let readers = shown(&board, MAX_LISTED)["readerApis"].take();
         assert_eq!(readers["totalReaders"], 150);
-        assert_eq!(readers["readers"].as_array().unwrap().len(), LISTED);
-        assert_eq!(readers["allSubscribedTopics"].as_array().unwrap().len(), LISTED);
+        assert_eq!(readers["readers"].as_array().unwrap().len(), MAX_LISTED);
+        assert_eq!(readers["allSubscribedTopics"].as_array().unwrap().len(), MAX_LISTED);
         let full = shown(&board, usize::MAX)["readerApis"].take();
         assert_eq!(full["readers"].as_array().unwrap().len(), 150);
     }

@@ -35,7 +35,7 @@ pub mod board;
 pub mod reports;
 pub mod roster;
 
-use board::{Board, LISTED, StoredComments};
+use board::{Board, MAX_LISTED, StoredComments};
 
 /// The largest report: a thousand videos with ids of the greatest length, twice, fit.
 const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
@@ -147,7 +147,7 @@ async fn summary(
             let detail = "full takes a token of the role cli or operator";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer"));
         }
-        false => LISTED,
+        false => MAX_LISTED,
     };
     let stored = *statistics.stored();
     let mut board = statistics.board();
@@ -166,9 +166,9 @@ async fn comment_service(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let (report, bytes) = read(&statistics, &headers, body, reports::Comments::parse).await?;
+    let (report, bytes) = parse_report(&statistics, &headers, body, reports::Comments::parse).await?;
     statistics.board().comments(Instant::now(), report, bytes);
-    Ok(taken())
+    Ok(taken_answer())
 }
 
 async fn reader(
@@ -176,9 +176,9 @@ async fn reader(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let (report, bytes) = read(&statistics, &headers, body, reports::Reader::parse).await?;
+    let (report, bytes) = parse_report(&statistics, &headers, body, reports::Reader::parse).await?;
     statistics.board().reader(Instant::now(), report, bytes);
-    Ok(taken())
+    Ok(taken_answer())
 }
 
 async fn manager(
@@ -186,9 +186,9 @@ async fn manager(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let (report, bytes) = read(&statistics, &headers, body, reports::Manager::parse).await?;
+    let (report, bytes) = parse_report(&statistics, &headers, body, reports::Manager::parse).await?;
     statistics.board().manager(Instant::now(), report, bytes);
-    Ok(taken())
+    Ok(taken_answer())
 }
 
 async fn client(
@@ -196,16 +196,16 @@ async fn client(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Value>, Problem> {
-    let (report, bytes) = read(&statistics, &headers, body, reports::Client::parse).await?;
+    let (report, bytes) = parse_report(&statistics, &headers, body, reports::Client::parse).await?;
     statistics.board().client(Instant::now(), report, bytes);
-    Ok(taken())
+    Ok(taken_answer())
 }
 
-fn taken() -> Json<Value> {
+fn taken_answer() -> Json<Value> {
     Json(json!({"success": true}))
 }
 
-async fn read<T>(
+async fn parse_report<T>(
     statistics: &Statistics,
     headers: &HeaderMap,
     sent: Body,

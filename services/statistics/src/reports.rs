@@ -50,7 +50,7 @@ pub struct Manager {
     /// Which one; the seed's is the one without a name.
     #[serde(skip)]
     pub instance: String,
-    /// What it calls itself.
+    /// The name by which the service calls itself.
     pub service: String,
     /// Videos assigned.
     pub registered_videos: u64,
@@ -68,9 +68,9 @@ pub struct Manager {
 pub struct Client {
     /// Which one.
     pub client_id: String,
-    /// As whom it watches.
+    /// The user that the client watches as.
     pub user_id: Option<String>,
-    /// What it watches.
+    /// The video that the client watches.
     pub video_id: Option<String>,
     /// Comments it posted.
     pub comments_generated: u64,
@@ -87,10 +87,10 @@ impl Comments {
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
             instance: name(body, "instanceId")?.unwrap_or_default(),
-            total_comments: count(body, "totalComments")?,
-            comments_by_video: counts(body, "commentsByVideo")?,
-            active_topics: names(body, "activeTopics")?,
-            topic_subscribers: counts(body, "topicSubscribers")?,
+            total_comments: parse_count(body, "totalComments")?,
+            comments_by_video: parse_counts(body, "commentsByVideo")?,
+            active_topics: parse_names(body, "activeTopics")?,
+            topic_subscribers: parse_counts(body, "topicSubscribers")?,
         })
     }
 }
@@ -100,10 +100,12 @@ impl Reader {
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
             instance_id: required_name(body, "instanceId")?,
-            active_connections: count(body, "activeConnections")?,
-            capacity: present(body, "capacity").map(|value| whole(value, "capacity")).transpose()?,
-            subscribed_topics: names(body, "subscribedTopics")?,
-            messages_sent: count(body, "messagesSent")?,
+            active_connections: parse_count(body, "activeConnections")?,
+            capacity: present_field(body, "capacity")
+                .map(|value| parse_whole_number(value, "capacity"))
+                .transpose()?,
+            subscribed_topics: parse_names(body, "subscribedTopics")?,
+            messages_sent: parse_count(body, "messagesSent")?,
         })
     }
 }
@@ -117,10 +119,10 @@ impl Manager {
         Ok(Self {
             instance: name(body, "instanceId")?.unwrap_or_default(),
             service: name(body, "service")?.unwrap_or_else(|| Self::SERVICE.into()),
-            registered_videos: count(body, "registeredVideos")?,
-            available_reader_apis: names(body, "availableReaderApis")?,
-            registration_count: count(body, "registrationCount")?,
-            video_mappings: mapping(body, "videoMappings", text)?,
+            registered_videos: parse_count(body, "registeredVideos")?,
+            available_reader_apis: parse_names(body, "availableReaderApis")?,
+            registration_count: parse_count(body, "registrationCount")?,
+            video_mappings: parse_map(body, "videoMappings", parse_name)?,
         })
     }
 }
@@ -132,20 +134,20 @@ impl Client {
             client_id: required_name(body, "clientId")?,
             user_id: name(body, "userId")?,
             video_id: name(body, "videoId")?,
-            comments_generated: count(body, "commentsGenerated")?,
-            comments_consumed: count(body, "commentsConsumed")?,
-            subscribed_topics: names(body, "subscribedTopics")?,
+            comments_generated: parse_count(body, "commentsGenerated")?,
+            comments_consumed: parse_count(body, "commentsConsumed")?,
+            subscribed_topics: parse_names(body, "subscribedTopics")?,
             connected_reader: name(body, "connectedReader")?,
         })
     }
 }
 
-fn present<'a>(body: &'a Map<String, Value>, field: &'static str) -> Option<&'a Value> {
+fn present_field<'a>(body: &'a Map<String, Value>, field: &'static str) -> Option<&'a Value> {
     body.get(field).filter(|value| !value.is_null())
 }
 
 /// Names may be numbers: scripts call their clients 1, 2, 3.
-fn text(value: &Value, field: &'static str) -> Result<String, Invalid> {
+fn parse_name(value: &Value, field: &'static str) -> Result<String, Invalid> {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
@@ -158,7 +160,7 @@ fn text(value: &Value, field: &'static str) -> Result<String, Invalid> {
 }
 
 /// A count may be written as a fraction (`3.0`), as JavaScript's arithmetic may leave it.
-fn whole(value: &Value, field: &'static str) -> Result<u64, Invalid> {
+fn parse_whole_number(value: &Value, field: &'static str) -> Result<u64, Invalid> {
     const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
     value
         .as_u64()
@@ -171,7 +173,7 @@ fn whole(value: &Value, field: &'static str) -> Result<u64, Invalid> {
 }
 
 fn name(body: &Map<String, Value>, field: &'static str) -> Result<Option<String>, Invalid> {
-    present(body, field).map(|value| text(value, field)).transpose()
+    present_field(body, field).map(|value| parse_name(value, field)).transpose()
 }
 
 fn required_name(body: &Map<String, Value>, field: &'static str) -> Result<String, Invalid> {
@@ -181,28 +183,28 @@ fn required_name(body: &Map<String, Value>, field: &'static str) -> Result<Strin
     }
 }
 
-fn count(body: &Map<String, Value>, field: &'static str) -> Result<u64, Invalid> {
-    present(body, field).map_or(Ok(0), |value| whole(value, field))
+fn parse_count(body: &Map<String, Value>, field: &'static str) -> Result<u64, Invalid> {
+    present_field(body, field).map_or(Ok(0), |value| parse_whole_number(value, field))
 }
 
-fn names(body: &Map<String, Value>, field: &'static str) -> Result<Vec<String>, Invalid> {
-    match present(body, field) {
+fn parse_names(body: &Map<String, Value>, field: &'static str) -> Result<Vec<String>, Invalid> {
+    match present_field(body, field) {
         None => Ok(Vec::new()),
-        Some(Value::Array(items)) => items.iter().map(|item| text(item, field)).collect(),
+        Some(Value::Array(items)) => items.iter().map(|item| parse_name(item, field)).collect(),
         Some(_) => Err(Invalid::new(field, "must be an array of strings")),
     }
 }
 
-fn counts(body: &Map<String, Value>, field: &'static str) -> Result<BTreeMap<String, u64>, Invalid> {
-    mapping(body, field, whole)
+fn parse_counts(body: &Map<String, Value>, field: &'static str) -> Result<BTreeMap<String, u64>, Invalid> {
+    parse_map(body, field, parse_whole_number)
 }
 
-fn mapping<T>(
+fn parse_map<T>(
     body: &Map<String, Value>,
     field: &'static str,
     read: impl Fn(&Value, &'static str) -> Result<T, Invalid>,
 ) -> Result<BTreeMap<String, T>, Invalid> {
-    match present(body, field) {
+    match present_field(body, field) {
         None => Ok(BTreeMap::new()),
         Some(Value::Object(members)) => {
             members.iter().map(|(name, value)| Ok((name.clone(), read(value, field)?))).collect()

@@ -29,12 +29,12 @@ pub(crate) struct BoardPart {
     pub(crate) total: usize,
 }
 
-/// What became of a change.
+/// The outcome of applying a change of the boards.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
-    /// It is in.
+    /// The change was applied.
     Yes,
-    /// It was in already.
+    /// The change had been applied before.
     Old,
     /// Changes before it are missing: only a snapshot helps.
     Hole,
@@ -86,7 +86,7 @@ impl Boards {
         self.global.len()
     }
 
-    /// Says by which half-life decayed scores are made. Answers whether that is news.
+    /// Says by which half-life decayed scores are made. Returns whether that is news.
     pub(crate) fn decays_by(&mut self, half_life_ms: Option<u64>) -> bool {
         std::mem::replace(&mut self.half_life_ms, half_life_ms) != half_life_ms
     }

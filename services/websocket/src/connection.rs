@@ -16,7 +16,7 @@ use crate::metrics::WebsocketMetrics;
 use liverank_runtime::streams::StreamPermit;
 
 /// For the closing handshake: it is a courtesy.
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,15 +49,15 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     let (pings, mut asked) = watch::channel(Bytes::new());
     let mut writer = Writer { to: write, limits, within_frame: false };
     let end = tokio::select! {
-        end = listen(&mut read, &heard, &pings) => end,
-        end = talk(&mut writer, &mut feed, &mut asked, &heard, &mut stay, metrics) => end,
+        end = read_client(&mut read, &heard, &pings) => end,
+        end = send_lists(&mut writer, &mut feed, &mut asked, &heard, &mut stay, metrics) => end,
     };
-    let _ = tokio::time::timeout(GOODBYE, goodbye(end, &mut writer, &mut read)).await;
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, close_handshake(end, &mut writer, &mut read)).await;
     end
 }
 
 /// Reads what the client says until it leaves.
-async fn listen<R: AsyncRead + Unpin>(
+async fn read_client<R: AsyncRead + Unpin>(
     from: &mut R,
     heard: &Mutex<Instant>,
     pings: &watch::Sender<Bytes>,
@@ -78,7 +78,7 @@ async fn listen<R: AsyncRead + Unpin>(
 }
 
 /// Sends what there is to send until it is time to end.
-async fn talk<W: AsyncWrite + Unpin>(
+async fn send_lists<W: AsyncWrite + Unpin>(
     writer: &mut Writer<W>,
     feed: &mut Feed,
     asked: &mut watch::Receiver<Bytes>,
@@ -118,7 +118,7 @@ async fn talk<W: AsyncWrite + Unpin>(
 }
 
 /// The closing handshake, where the client can still understand it.
-async fn goodbye<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
+async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     end: End,
     writer: &mut Writer<W>,
     read: &mut R,

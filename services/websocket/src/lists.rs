@@ -14,18 +14,18 @@ use tokio::sync::{Notify, watch};
 use crate::boards::BoardPart;
 use crate::metrics::WebsocketMetrics;
 use crate::mirror::Mirror;
-use crate::pace::{INTERVAL, Pace};
+use crate::pace::{MIN_INTERVAL, Pace};
 use crate::published::{Published, Shape};
 
 /// The lengths that lists are computed in. A client's list is cut from the shortest that is long enough, so that made-up
 /// limits cost no computing: there are as many lists as there are lengths, and always room for each.
-const LENGTHS: [usize; 4] = [100, 1_000, 10_000, MAX_LINES];
+const LIST_LENGTHS: [usize; 4] = [100, 1_000, 10_000, MAX_LINES];
 /// The longest list of a board, also where all is asked for: some 6 MB.
 const MAX_LINES: usize = 100_000;
 /// The longest list of an owner.
 const MAX_OWNED: usize = 10_000;
-/// Limits of delta lists beside [`LENGTHS`] that always have room: what pages show.
-const USUAL: [usize; 5] = [5, 10, 20, 50, 500];
+/// Limits of delta lists beside [`LIST_LENGTHS`] that always have room: what pages show.
+const USUAL_LIMITS: [usize; 5] = [5, 10, 20, 50, 500];
 /// Other delta lists watched at once, and their lines together. A change of a list cannot be cut from that of a longer one,
 /// so each of these is computed by itself.
 const MAX_ODD: (usize, usize) = (64, 50_000);
@@ -35,9 +35,9 @@ const MAX_AROUND: usize = 2000;
 /// Between two states of a list around a video: it is watched by few, so that it may cost less.
 const AROUND_INTERVAL: Duration = Duration::from_millis(500);
 /// From this many lines on, computing a list takes milliseconds and goes where it blocks nobody.
-const LONG: usize = 2000;
+const LONG_LIST_LINES: usize = 2000;
 /// A list of more lines than this goes out less often than ten times a second: a megabyte is no news at that rate.
-const SELDOM: (usize, Duration) = (20_000, Duration::from_millis(400));
+const LONGEST_LISTS: (usize, Duration) = (20_000, Duration::from_millis(400));
 
 /// Which list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,8 +53,9 @@ pub(crate) enum Key {
 impl Key {
     /// The list that this one is cut from, and to how many lines.
     fn shared(self) -> (Self, Option<usize>) {
-        let cut =
-            |limit: usize| (LENGTHS.into_iter().find(|length| *length >= limit).unwrap_or(MAX_LINES), limit);
+        let cut = |limit: usize| {
+            (LIST_LENGTHS.into_iter().find(|length| *length >= limit).unwrap_or(MAX_LINES), limit)
+        };
         match self {
             Self::Board(board, limit, Shape::List) => {
                 let (length, limit) = cut(limit.unwrap_or(MAX_LINES).min(MAX_LINES));
@@ -75,7 +76,7 @@ impl Key {
     fn odd(&self) -> Option<usize> {
         match self {
             Self::Board(_, Some(limit), Shape::Delta) => {
-                (!LENGTHS.contains(limit) && !USUAL.contains(limit)).then_some(*limit)
+                (!LIST_LENGTHS.contains(limit) && !USUAL_LIMITS.contains(limit)).then_some(*limit)
             }
             _ => None,
         }
@@ -93,7 +94,7 @@ impl Key {
     const fn interval(&self) -> Duration {
         match self {
             Self::Around(..) => AROUND_INTERVAL,
-            Self::Board(..) | Self::Owner(..) => INTERVAL,
+            Self::Board(..) | Self::Owner(..) => MIN_INTERVAL,
         }
     }
 }
@@ -184,7 +185,7 @@ impl Lists {
         if fresh {
             self.metrics.lists.inc();
             list.dirty.notify_one();
-            tokio::spawn(keep(Arc::clone(self), key, list));
+            tokio::spawn(keep_up_to_date(Arc::clone(self), key, list));
         } else {
             // What there is, is news to this one.
             receiver.mark_changed();
@@ -202,7 +203,7 @@ impl Lists {
         }
     }
 
-    /// Everything may have changed.
+    /// Wakes all lists: any of them may have changed.
     pub(crate) fn poke_all(&self) {
         self.watched().all().for_each(|list| list.dirty.notify_one());
     }
@@ -225,7 +226,7 @@ impl Lists {
 }
 
 /// Keeps one list up to date while somebody watches it.
-async fn keep(lists: Arc<Lists>, key: Key, list: Arc<List>) {
+async fn keep_up_to_date(lists: Arc<Lists>, key: Key, list: Arc<List>) {
     let mut pace = Pace::new(key.interval());
     loop {
         tokio::select! {
@@ -239,10 +240,10 @@ async fn keep(lists: Arc<Lists>, key: Key, list: Arc<List>) {
                 pace.happened(Instant::now());
                 let before = list.sender.borrow().clone();
                 if let Some(next) = next(&lists, &key, before).await {
-                    let seldom = next.len() > SELDOM.0;
+                    let seldom = next.len() > LONGEST_LISTS.0;
                     list.sender.send_replace(Some(Arc::new(next)));
                     if seldom {
-                        tokio::time::sleep(SELDOM.1).await;
+                        tokio::time::sleep(LONGEST_LISTS.1).await;
                     }
                 }
             }
@@ -258,17 +259,17 @@ async fn next(lists: &Arc<Lists>, key: &Key, before: State) -> Option<Published>
     let work = {
         let (lists, key) = (Arc::clone(lists), key.clone());
         move || {
-            let stretch = stretch(&lists.mirror, &key);
+            let stretch = board_part(&lists.mirror, &key);
             Published::after(before.as_deref(), stretch, key.shape(), &lists.metrics.encodes)
         }
     };
-    if limit.min(lists.mirror.len()) < LONG {
+    if limit.min(lists.mirror.len()) < LONG_LIST_LINES {
         return work();
     }
     tokio::task::spawn_blocking(work).await.expect("computing a list does not panic")
 }
 
-fn stretch(mirror: &Mirror, key: &Key) -> BoardPart {
+fn board_part(mirror: &Mirror, key: &Key) -> BoardPart {
     let boards = mirror.boards();
     match key {
         Key::Around(board, video, limit) => boards.around(*board, video, *limit, now_ms()),
@@ -320,7 +321,7 @@ mod tests {
             let Key::Board(_, Some(length), _) = key else { panic!("{key:?}") };
             assert_eq!(cut.unwrap_or(length), limit.unwrap_or(MAX_LINES));
         }
-        assert_eq!(watched.boards.len(), LENGTHS.len());
+        assert_eq!(watched.boards.len(), LIST_LENGTHS.len());
     }
 
     #[test]
@@ -329,7 +330,7 @@ mod tests {
         let mut ask = |limit| watched.of(&board(limit, Shape::Delta).shared().0).is_some();
         let taken = (1001..=1300).filter(|limit| ask(Some(*limit))).count();
         assert_eq!(taken, MAX_ODD.1 / 1001 - 1, "by their lines");
-        for usual in LENGTHS.into_iter().chain(USUAL).map(Some).chain([None]) {
+        for usual in LIST_LENGTHS.into_iter().chain(USUAL_LIMITS).map(Some).chain([None]) {
             assert!(ask(usual), "{usual:?}");
         }
         let owner = UserId::parse("ana").unwrap();

@@ -20,7 +20,7 @@ impl ListEncoder {
         Self::default()
     }
 
-    /// Encodes the list's next state. Answers the frames of those who watch it whole and by its changes; none where nothing
+    /// Encodes the list's next state. Returns the frames of those who watch it whole and by its changes; none where nothing
     /// changed.
     pub fn encode(&mut self, lines: Vec<Ranked>) -> Option<[Bytes; 2]> {
         let (encodes, total) = (Counter::default(), lines.len());

@@ -55,7 +55,7 @@ impl WebsocketMetrics {
         all
     }
 
-    pub(crate) fn ended(&self, end: End) {
+    pub(crate) fn count_disconnect(&self, end: End) {
         let reason = match end {
             End::Left(_) => Reason::Left,
             End::Gone => Reason::Gone,

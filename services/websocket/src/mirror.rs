@@ -121,7 +121,7 @@ impl ViewerSession<'_> {
         }
     }
 
-    /// Applies changes in turn; answers whether a snapshot is due instead.
+    /// Applies changes in turn; returns whether a snapshot is due instead.
     fn apply(&self, changes: &[Change]) -> bool {
         let mut owners: Vec<&UserId> = Vec::new();
         let mut lost = false;

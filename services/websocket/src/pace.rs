@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// At most ten lists a second: what an eye follows, and what bounds a burst.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// When something may happen again. The decision takes the time as an argument.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Pace {
         }
     }
 
-    /// It happened at `now`.
+    /// Notes that a list went out at `now`.
     pub(crate) const fn happened(&mut self, now: Instant) {
         self.last = Some(now);
     }
@@ -44,7 +44,7 @@ mod tests {
     /// When lists go out, in milliseconds, if something changed at each of `changes`.
     fn sent(changes: &[u64]) -> Vec<u64> {
         let start = Instant::now();
-        let mut pace = Pace::new(INTERVAL);
+        let mut pace = Pace::new(MIN_INTERVAL);
         let mut sent: Vec<u64> = Vec::new();
         for change in changes {
             if sent.last().is_some_and(|last| last >= change) {
@@ -72,9 +72,9 @@ mod tests {
 
     #[test]
     fn a_clock_that_stands_still_is_waited_for_no_longer_than_the_interval() {
-        let mut pace = Pace::new(INTERVAL);
+        let mut pace = Pace::new(MIN_INTERVAL);
         let now = Instant::now();
         pace.happened(now + Duration::from_secs(5));
-        assert_eq!(pace.wait(now), INTERVAL);
+        assert_eq!(pace.wait(now), MIN_INTERVAL);
     }
 }

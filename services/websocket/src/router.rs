@@ -148,7 +148,7 @@ fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
         let Ok(upgraded) = upgrade.await else { return };
         let end =
             connection::run(TokioIo::new(upgraded), feed, stay, service_of.limits, &service_of.metrics).await;
-        service_of.metrics.ended(end);
+        service_of.metrics.count_disconnect(end);
     }));
     response
 }

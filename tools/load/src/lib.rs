@@ -43,7 +43,7 @@ pub mod ws;
 
 use plan::Plan;
 use poster::Poster;
-use record::{Record, locked};
+use record::{Record, lock_anyway};
 use report::{Report, Size};
 use targets::Targets;
 use verify::Verifier;
@@ -53,7 +53,7 @@ use ws::Watchers;
 /// For the system to answer at all, and for all viewers to be connected.
 const SET_UP: Duration = Duration::from_mins(1);
 /// Posts at once while videos are opened.
-const OPENING: usize = 64;
+const MAX_POSTS_AT_OPENING: usize = 64;
 
 /// How much load, of which kind, on what.
 #[derive(Debug, Clone, clap::Args)]
@@ -137,7 +137,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     between(Duration::ZERO, Duration::from_hours(24))(text)
 }
 
-/// Runs the load, tells how it went, and answers whether all was right. `shutdown` ends the posting early; the
+/// Runs the load, tells how it went, and returns whether all was right. `shutdown` ends the posting early; the
 /// comparison and the report still come.
 pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool> {
     let report = measure(&args, shutdown).await?;
@@ -154,7 +154,7 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool
     Ok(report.good)
 }
 
-/// Runs the load and answers how it went.
+/// Runs the load and returns how it went.
 pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result<Report> {
     let run = Run::new(args)?;
     run.open(&shutdown).await?;
@@ -186,7 +186,7 @@ pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result
         ws: args.ws,
         seconds,
     };
-    let skipped = run.viewers.iter().map(|viewer| locked(&viewer.log).skipped).sum();
+    let skipped = run.viewers.iter().map(|viewer| lock_anyway(&viewer.log).skipped).sum();
     let mut report = Report::of(&run.record, size, skipped, at_rest);
     if let Some(periods) = periods {
         report.periods = periods.await.context("observing the run")?;
@@ -194,7 +194,7 @@ pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result
     Ok(report)
 }
 
-/// Everything of one run.
+/// The state that all tasks of one run share.
 struct Run {
     plan: Plan,
     record: Arc<Record>,
@@ -257,9 +257,10 @@ impl Run {
     /// Makes every video exist.
     async fn open(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
         self.progress.set_message("opening the videos");
-        let opening = stream::iter(self.plan.opening()).for_each_concurrent(OPENING, |event| async move {
-            self.poster.post(&event).await;
-        });
+        let opening =
+            stream::iter(self.plan.opening()).for_each_concurrent(MAX_POSTS_AT_OPENING, |event| async move {
+                self.poster.post(&event).await;
+            });
         tokio::select! {
             () = opening => Ok(()),
             () = shutdown.cancelled() => anyhow::bail!("asked to end before the load began"),
@@ -312,7 +313,7 @@ impl Run {
         let posted = CancellationToken::new();
         let probe = async {
             if self.ws > 0 {
-                ws::probe(&self.poster, &self.plan, &self.watchers, &self.record, &posted).await;
+                ws::probe_lists(&self.poster, &self.plan, &self.watchers, &self.record, &posted).await;
             }
         };
         let viral = async {
@@ -322,7 +323,7 @@ impl Run {
             }
         };
         let posting = async {
-            let interactions = self.plan.interactions(args.interactions, args.duration);
+            let interactions = self.plan.interaction_events(args.interactions, args.duration);
             let comments = self.plan.comments(args.comments, args.duration);
             tokio::join!(
                 self.poster.play(interactions, shutdown, &self.progress),

@@ -74,7 +74,7 @@ impl Comments {
         self.0[number].acknowledged.store(true, Relaxed);
     }
 
-    /// Comment `number` (none: a text that is not ours) shows up in `video` as its `seq`-th. Answers when it was
+    /// Comment `number` (none: a text that is not ours) shows up in `video` as its `seq`-th. Returns when it was
     /// posted.
     pub fn shows(&self, number: Option<usize>, video: usize, seq: u64) -> Result<u64, Fault> {
         let different = |what: String| Err(Fault::new(Wrong::Different, 1, what));

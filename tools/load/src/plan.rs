@@ -8,11 +8,11 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 /// Users that interactions and comments come from.
-const USERS: u32 = 10_000;
+const USER_COUNT: u32 = 10_000;
 /// Videos an owner has.
 const VIDEOS_PER_OWNER: usize = 5;
 /// How often each kind comes, in hundredths: mostly views, as everywhere.
-const MIX: [(Kind, u32); 5] =
+const KIND_HUNDREDTHS: [(Kind, u32); 5] =
     [(Kind::View, 55), (Kind::WatchTime, 25), (Kind::Like, 12), (Kind::Share, 4), (Kind::Comment, 4)];
 /// Watch times go up to this, so that both sides of the threshold of 2 s occur.
 const WATCH_MS: u64 = 6_000;
@@ -47,7 +47,7 @@ impl Zipf {
     }
 }
 
-/// What is posted.
+/// The content of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// An interaction; `watch_time` has the time watched.
@@ -69,11 +69,11 @@ pub struct Event {
     pub video: usize,
     /// Which user.
     pub user: u32,
-    /// What.
+    /// The content of the event.
     pub action: Action,
 }
 
-/// Everything that will happen.
+/// All events that a run will post, and when.
 #[derive(Debug, Clone)]
 pub struct Plan {
     prefix: String,
@@ -133,10 +133,14 @@ impl Plan {
     }
 
     /// Interactions, `rate` a second.
-    pub fn interactions(&self, rate: f64, duration: Duration) -> impl Iterator<Item = Event> + Send + use<> {
+    pub fn interaction_events(
+        &self,
+        rate: f64,
+        duration: Duration,
+    ) -> impl Iterator<Item = Event> + Send + use<> {
         let (mut random, zipf, prefix) = (self.random(2), self.zipf.clone(), self.prefix.clone());
         times(rate, duration).enumerate().map(move |(number, at)| {
-            let (video, user) = (zipf.at(random.random()), random.random_range(1..=USERS));
+            let (video, user) = (zipf.at(random.random()), random.random_range(1..=USER_COUNT));
             let kind = kind_at(random.random_range(0..100));
             let watched = random.random_range(0..=WATCH_MS);
             let action = Action::Interact(kind, if kind == Kind::WatchTime { watched } else { 0 });
@@ -148,7 +152,7 @@ impl Plan {
     pub fn comments(&self, rate: f64, duration: Duration) -> impl Iterator<Item = Event> + Send + use<> {
         let (mut random, zipf, prefix) = (self.random(3), self.zipf.clone(), self.prefix.clone());
         times(rate, duration).enumerate().map(move |(number, at)| {
-            let (video, user) = (zipf.at(random.random()), random.random_range(1..=USERS));
+            let (video, user) = (zipf.at(random.random()), random.random_range(1..=USER_COUNT));
             Event { id: format!("{prefix}-c{number}"), number, at, video, user, action: Action::Comment }
         })
     }
@@ -214,7 +218,7 @@ fn times(rate: f64, duration: Duration) -> impl Iterator<Item = Duration> + Send
 }
 
 fn kind_at(mut hundredth: u32) -> Kind {
-    for (kind, share) in MIX {
+    for (kind, share) in KIND_HUNDREDTHS {
         if hundredth < share {
             return kind;
         }
@@ -234,10 +238,11 @@ mod tests {
     #[test]
     fn every_kind_is_posted_but_those_that_take_another_back() {
         for kind in Kind::ALL {
-            let part = MIX.iter().filter(|(of, _)| *of == kind).map(|(_, part)| part).sum::<u32>();
+            let part =
+                KIND_HUNDREDTHS.iter().filter(|(of, _)| *of == kind).map(|(_, part)| part).sum::<u32>();
             assert_eq!(part > 0, kind.takes_back().is_none(), "{}", kind.name());
         }
-        assert_eq!(MIX.map(|(_, part)| part).iter().sum::<u32>(), 100);
+        assert_eq!(KIND_HUNDREDTHS.map(|(_, part)| part).iter().sum::<u32>(), 100);
     }
 
     #[test]
@@ -256,7 +261,7 @@ mod tests {
         let all = |seed| -> Vec<Event> {
             let plan = plan(seed);
             let second = Duration::from_secs(1);
-            plan.interactions(100.0, second).chain(plan.comments(50.0, second)).collect()
+            plan.interaction_events(100.0, second).chain(plan.comments(50.0, second)).collect()
         };
         assert_eq!(all(7), all(7));
         assert_ne!(all(7), all(8));
@@ -265,7 +270,7 @@ mod tests {
 
     #[test]
     fn posts_are_spread_evenly_and_each_has_its_own_identity() {
-        let events: Vec<Event> = plan(1).interactions(4.0, Duration::from_secs(3)).collect();
+        let events: Vec<Event> = plan(1).interaction_events(4.0, Duration::from_secs(3)).collect();
         assert_eq!((events.len(), events[11].at), (12, Duration::from_millis(2750)));
         let ids: std::collections::HashSet<_> = plan(1)
             .opening()
@@ -274,7 +279,7 @@ mod tests {
             .map(|event| event.id)
             .collect();
         assert_eq!(ids.len(), 11 + 12 + 12);
-        assert_eq!(plan(1).interactions(0.0, Duration::from_secs(3)).count(), 0);
+        assert_eq!(plan(1).interaction_events(0.0, Duration::from_secs(3)).count(), 0);
     }
 
     #[test]
@@ -291,7 +296,7 @@ mod tests {
         kinds.sort_unstable();
         kinds.dedup();
         assert_eq!(kinds.len(), 5);
-        for event in plan(3).interactions(1000.0, Duration::from_secs(1)) {
+        for event in plan(3).interaction_events(1000.0, Duration::from_secs(1)) {
             let (_, body) = plan(3).request(&event);
             assert_eq!(body.get("watch_time").is_some(), body["type"] == "watch_time", "{body}");
         }

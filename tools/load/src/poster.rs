@@ -20,9 +20,9 @@ use crate::targets::Targets;
 /// Posts in flight: past it the plan runs late rather than the memory full.
 const IN_FLIGHT: usize = 2000;
 /// How long a server may take: longer than its own wait for the log.
-const ANSWER: Duration = Duration::from_secs(12);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 /// Waits between tries of one event: they double from the first to the second.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// The longest that a server may ask us to stay away.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -31,7 +31,7 @@ enum Tried {
     Acknowledged,
     /// It may have counted or not; try again, after a time that the server asked for.
     Again(Option<Duration>),
-    /// It will never be taken.
+    /// The server refuses the event for good: the reason.
     Refused(String),
 }
 
@@ -98,11 +98,11 @@ impl Poster {
         }
     }
 
-    /// Posts one event until it is acknowledged, refused or given up. Answers whether it was acknowledged.
+    /// Posts one event until it is acknowledged, refused or given up. Returns whether it was acknowledged.
     pub async fn post(&self, event: &Event) -> bool {
         let (path, body) = self.plan.request(event);
         let sent = self.record.sent(event);
-        let mut wait = RETRY.0;
+        let mut wait = RETRY_PAUSES.0;
         for attempt in 0.. {
             if attempt > 0 {
                 self.record.counts.retried.fetch_add(1, Relaxed);
@@ -131,7 +131,7 @@ impl Poster {
                 () = tokio::time::sleep(wait.max(asked).mul_f64(rand::random_range(0.5..=1.5))) => {}
                 () = self.give_up.cancelled() => break,
             }
-            wait = wait.saturating_mul(2).min(RETRY.1);
+            wait = wait.saturating_mul(2).min(RETRY_PAUSES.1);
         }
         self.record.given_up(event);
         false
@@ -139,7 +139,7 @@ impl Poster {
 
     async fn attempt(&self, path: &str, body: &Value) -> Tried {
         let target = self.targets.next();
-        let sent = self.client.post(target.url(path)).timeout(ANSWER).json(body).send().await;
+        let sent = self.client.post(target.url(path)).timeout(ANSWER_TIMEOUT).json(body).send().await;
         let Ok(answer) = sent else {
             self.targets.avoid(&target);
             return Tried::Again(None);

@@ -10,11 +10,11 @@ use crate::oracle::{Comments, Fault, Tally, Wrong};
 use crate::plan::{Action, Event};
 
 /// Faults kept in words; all are counted.
-const WORDS: usize = 20;
+const MAX_FAULTS_IN_WORDS: usize = 20;
 /// Latencies from 1 µs to ten minutes, to three digits.
 const LATENCY_US: (u64, u64) = (1, 600_000_000);
 /// Viewers write their latencies down in as many places, so that they need not wait for each other.
-const SHARDS: usize = 8;
+const LATENCY_SHARDS: usize = 8;
 
 /// A histogram of latencies in µs that many may write.
 pub struct Latencies(Vec<Mutex<Histogram<u64>>>);
@@ -25,21 +25,21 @@ impl Default for Latencies {
             Histogram::new_with_bounds(LATENCY_US.0, LATENCY_US.1, 3)
                 .expect("the bounds are fit for a histogram")
         };
-        Self((0..SHARDS).map(|_| Mutex::new(one())).collect())
+        Self((0..LATENCY_SHARDS).map(|_| Mutex::new(one())).collect())
     }
 }
 
 impl Latencies {
     /// Notes one; `who` spreads the writers.
     pub fn note(&self, who: usize, latency_us: u64) {
-        locked(&self.0[who % SHARDS]).saturating_record(latency_us);
+        lock_anyway(&self.0[who % LATENCY_SHARDS]).saturating_record(latency_us);
     }
 
     /// The latencies of all shards, as one histogram.
     pub fn sum(&self) -> Histogram<u64> {
-        let mut sum = locked(&self.0[0]).clone();
+        let mut sum = lock_anyway(&self.0[0]).clone();
         for shard in &self.0[1..] {
-            sum.add(&*locked(shard)).expect("all shards have the same bounds");
+            sum.add(&*lock_anyway(shard)).expect("all shards have the same bounds");
         }
         sum
     }
@@ -77,7 +77,7 @@ pub struct Counts {
     pub ws_reconnects: AtomicU64,
 }
 
-/// Everything written down.
+/// The record of a run: what was sent, acknowledged and seen.
 pub struct Record {
     start: Instant,
     /// Numbers.
@@ -126,7 +126,7 @@ impl Record {
         self.start.elapsed().as_micros() as u64 + 1
     }
 
-    /// An event goes out for the first time.
+    /// Notes that an event is sent for the first time. Returns the time, in microseconds since the start.
     pub fn sent(&self, event: &Event) -> u64 {
         let now = self.now_us();
         self.counts.sent.fetch_add(1, Relaxed);
@@ -136,44 +136,44 @@ impl Record {
         now
     }
 
-    /// It was acknowledged.
+    /// Notes that an event was acknowledged.
     pub fn acknowledged(&self, event: &Event, sent_us: u64) {
         self.ack.note(event.number, self.now_us() - sent_us);
         self.counts.acknowledged.fetch_add(1, Relaxed);
-        locked(&self.tallies)[event.video].acknowledge(event);
+        lock_anyway(&self.tallies)[event.video].acknowledge(event);
         if event.action == Action::Comment {
             self.comments.acknowledged(event.number);
         }
     }
 
-    /// It was given up.
+    /// Notes that an event was given up: it may count or not.
     pub fn given_up(&self, event: &Event) {
         self.counts.unacknowledged.fetch_add(1, Relaxed);
-        locked(&self.tallies)[event.video].leave_open(event);
+        lock_anyway(&self.tallies)[event.video].leave_open(event);
     }
 
     /// What a video's counts must be.
     pub fn tally(&self, video: usize) -> Tally {
-        locked(&self.tallies)[video]
+        lock_anyway(&self.tallies)[video]
     }
 
-    /// Something is wrong.
+    /// Notes a fault.
     pub fn fault(&self, fault: Fault) {
-        let mut faults = locked(&self.faults);
+        let mut faults = lock_anyway(&self.faults);
         faults.counts[fault.wrong as usize] += fault.count;
-        if faults.words.len() < WORDS {
+        if faults.words.len() < MAX_FAULTS_IN_WORDS {
             faults.words.push(fault.what);
         }
     }
 
     /// How many events are wrong in this way.
     pub fn wrong(&self, wrong: Wrong) -> u64 {
-        locked(&self.faults).counts[wrong as usize]
+        lock_anyway(&self.faults).counts[wrong as usize]
     }
 
     /// The first faults in words.
     pub fn words(&self) -> Vec<String> {
-        locked(&self.faults).words.clone()
+        lock_anyway(&self.faults).words.clone()
     }
 
     /// Time since the start.
@@ -183,6 +183,6 @@ impl Record {
 }
 
 /// A lock that outlives a panic of its holder: numbers stay numbers.
-pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock_anyway<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

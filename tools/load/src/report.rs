@@ -60,7 +60,7 @@ pub struct Size {
 pub struct Report {
     /// How big it was.
     pub size: Size,
-    /// Nothing acknowledged is missing, repeated or out of order, and all is as it should be.
+    /// Whether the run found no fault: nothing acknowledged is missing, repeated or out of order.
     pub good: bool,
     /// Everything was equal before the time was up.
     pub at_rest: bool,

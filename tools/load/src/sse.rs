@@ -177,7 +177,7 @@ impl Stream {
     }
 }
 
-/// Adds to `line` up to its end; answers what comes after it, or `None` where the line is not whole yet. The line is
+/// Adds to `line` up to its end; returns what comes after it, or `None` where the line is not whole yet. The line is
 /// then without its end.
 fn take_line<'a>(line: &mut Vec<u8>, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, Garbled> {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use reqwest::Url;
 
 /// How long an address that failed is left alone, where there are others.
-const AVOID: Duration = Duration::from_secs(1);
+const AVOID_FOR: Duration = Duration::from_secs(1);
 
 /// One address.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Target {
 impl Target {
     /// A path at this address, percent-encoded as it stands.
     pub fn url(&self, path: &str) -> Url {
-        at(&self.base, path)
+        url_at(&self.base, path)
     }
 
     /// The address without a path.
@@ -31,7 +31,7 @@ impl Target {
 }
 
 /// `path` below a base address.
-pub fn at(base: &Url, path: &str) -> Url {
+pub fn url_at(base: &Url, path: &str) -> Url {
     let mut url = base.clone();
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
@@ -63,9 +63,9 @@ impl Targets {
         Arc::clone(usable.unwrap_or(&self.all[turn % self.all.len()]))
     }
 
-    /// It failed: others first, for a moment.
+    /// Notes that a target failed: others are chosen first for [`AVOID_FOR`].
     pub fn avoid(&self, target: &Target) {
-        target.avoided_until.store(self.now_ms() + AVOID.as_millis() as u64, Relaxed);
+        target.avoided_until.store(self.now_ms() + AVOID_FOR.as_millis() as u64, Relaxed);
     }
 
     fn now_ms(&self) -> u64 {
@@ -79,9 +79,9 @@ impl Targets {
 const PER_SOURCE: usize = 4_000;
 
 /// The address of this machine that the `nth` of many connects from.
-fn source(nth: usize) -> std::net::Ipv4Addr {
-    const SOURCES: usize = 250;
-    std::net::Ipv4Addr::new(127, 0, 0, 1 + (nth / PER_SOURCE % SOURCES) as u8)
+fn source_address(nth: usize) -> std::net::Ipv4Addr {
+    const SOURCE_ADDRESSES: usize = 250;
+    std::net::Ipv4Addr::new(127, 0, 0, 1 + (nth / PER_SOURCE % SOURCE_ADDRESSES) as u8)
 }
 
 /// Connects to the host of `url` as the `nth` of many. Where that is this machine, many come from several addresses.
@@ -96,7 +96,7 @@ pub async fn connect(url: &Url, nth: usize, buffer: Option<u32>) -> std::io::Res
         if let Some(bytes) = buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
-        let source = source(nth);
+        let source = source_address(nth);
         // The first need no choice, and addresses other than this one are not everywhere.
         if address.is_ipv4() && address.ip().is_loopback() && source != std::net::Ipv4Addr::LOCALHOST {
             socket.bind(SocketAddr::from((source, 0)))?;
@@ -138,7 +138,7 @@ mod tests {
         // Of the half that connections get: 32,768 to 60,999, every second one.
         let half = (61_000 - 32_768) / 2;
         let mut crowds = std::collections::BTreeMap::<_, usize>::new();
-        (0..100_000).for_each(|nth| *crowds.entry(source(nth)).or_default() += 1);
+        (0..100_000).for_each(|nth| *crowds.entry(source_address(nth)).or_default() += 1);
         assert!(crowds.values().all(|crowd| 2 * crowd < half), "{crowds:?}");
         assert!(crowds.keys().all(std::net::Ipv4Addr::is_loopback));
     }
@@ -146,6 +146,6 @@ mod tests {
     #[test]
     fn paths_are_below_the_base() {
         let base: Url = "http://h:1/sub/".parse().unwrap();
-        assert_eq!(at(&base, "/videos?limit=2").as_str(), "http://h:1/sub/videos?limit=2");
+        assert_eq!(url_at(&base, "/videos?limit=2").as_str(), "http://h:1/sub/videos?limit=2");
     }
 }

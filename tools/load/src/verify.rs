@@ -14,19 +14,19 @@ use tokio::time::Instant;
 
 use crate::oracle::{Fault, Wrong};
 use crate::plan::{Plan, comment_number};
-use crate::record::{Record, locked};
+use crate::record::{Record, lock_anyway};
 use crate::targets::Targets;
 use crate::viewer::Viewer;
 use crate::ws::{Line, Watchers, in_order};
 
 /// Between looks at what is not right yet.
-const POLL: Duration = Duration::from_millis(200);
+const POLL_EVERY: Duration = Duration::from_millis(200);
 /// Questions in flight.
 const AT_ONCE: usize = 16;
 /// The largest page of history and ranking.
-const PAGE: usize = 1000;
+const PAGE_ITEMS: usize = 1000;
 /// How long a server may take.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `GET /videos/{video_id}`.
 #[derive(Debug, Deserialize)]
@@ -81,7 +81,7 @@ pub struct Verifier {
     pub client: Client,
     /// The front doors.
     pub targets: Targets,
-    /// What was to happen.
+    /// The plan of the run.
     pub plan: Plan,
     /// What did.
     pub record: Arc<Record>,
@@ -92,7 +92,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Looks until all is right, or until `patience` is at its end; then what is not right is a fault. Answers whether
+    /// Looks until all is right, or until `patience` is at its end; then what is not right is a fault. Returns whether
     /// the system came to rest in time.
     pub async fn settle(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
@@ -105,7 +105,7 @@ impl Verifier {
         counted && remembered && seen && ranked && listed
     }
 
-    /// Every video's counts. Answers the scores.
+    /// Every video's counts. Returns the scores.
     async fn counts(&self, deadline: Instant) -> (BTreeMap<usize, f64>, bool) {
         let mut scores = BTreeMap::new();
         let mut pending: Vec<usize> = (0..=self.plan.videos()).collect();
@@ -128,7 +128,7 @@ impl Verifier {
                 return (scores, right);
             }
             pending = wrong.into_iter().map(|(video, _)| video).collect();
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 
@@ -149,7 +149,7 @@ impl Verifier {
         (video, Some(found.score), faults)
     }
 
-    /// Every video's comments. Answers how many each has.
+    /// Every video's comments. Returns how many each has.
     async fn histories(&self, deadline: Instant) -> (BTreeMap<usize, u64>, bool) {
         let mut heads = BTreeMap::new();
         let mut pending: Vec<usize> = (0..self.plan.videos()).collect();
@@ -172,7 +172,7 @@ impl Verifier {
                 return (heads, right);
             }
             pending = wrong.into_iter().map(|(video, _)| video).collect();
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 
@@ -195,7 +195,7 @@ impl Verifier {
         let mut before = None;
         loop {
             let from = before.map(|seq| format!("&before={seq}")).unwrap_or_default();
-            let path = format!("/comments/{}?limit={PAGE}{from}", self.plan.video(video));
+            let path = format!("/comments/{}?limit={PAGE_ITEMS}{from}", self.plan.video(video));
             let page = self.get::<History>(&path).await?;
             all.extend(page.comments.iter().map(|comment| (comment.seq, comment_number(&comment.comment))));
             match page.next {
@@ -211,15 +211,15 @@ impl Verifier {
     async fn viewers_have_all(&self, heads: &BTreeMap<usize, u64>, deadline: Instant) -> bool {
         let head = |viewer: &Viewer| heads.get(&viewer.video).copied().unwrap_or(0);
         loop {
-            let all = self.viewers.iter().all(|viewer| locked(&viewer.log).has_all(head(viewer)));
+            let all = self.viewers.iter().all(|viewer| lock_anyway(&viewer.log).has_all(head(viewer)));
             if all || Instant::now() >= deadline {
                 for viewer in &self.viewers {
-                    let faults = locked(&viewer.log).check(head(viewer));
+                    let faults = lock_anyway(&viewer.log).check(head(viewer));
                     self.note(faults);
                 }
                 return all;
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_EVERY).await;
         }
     }
 
@@ -232,7 +232,7 @@ impl Verifier {
     async fn ranking(&self, expected: &BTreeMap<String, (f64, String)>, deadline: Instant) -> bool {
         loop {
             let faults = match self.walk_ranking().await {
-                Ok(lines) => compare("the ranking", &lines, expected),
+                Ok(lines) => compare_list("the ranking", &lines, expected),
                 Err(error) => {
                     vec![Fault::new(Wrong::Missing, 1, format!("the ranking cannot be read: {error:#}"))]
                 }
@@ -246,7 +246,7 @@ impl Verifier {
     async fn last_list(&self, expected: &BTreeMap<String, (f64, String)>, deadline: Instant) -> bool {
         let Some(watchers) = &self.watchers else { return true };
         loop {
-            let faults = compare("the last WebSocket list", &watchers.last_list(), expected);
+            let faults = compare_list("the last WebSocket list", &watchers.last_list(), expected);
             if let Some(right) = self.done(faults, deadline).await {
                 return right;
             }
@@ -268,7 +268,7 @@ impl Verifier {
             self.note(faults);
             return Some(false);
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(POLL_EVERY).await;
         None
     }
 
@@ -279,7 +279,7 @@ impl Verifier {
         let mut cursor = String::new();
         loop {
             let from = if cursor.is_empty() { String::new() } else { format!("&cursor={cursor}") };
-            let page = self.get::<RankingPage>(&format!("/videos?limit={PAGE}{from}")).await?;
+            let page = self.get::<RankingPage>(&format!("/videos?limit={PAGE_ITEMS}{from}")).await?;
             ours.extend(page.videos.into_iter().filter(|line| line.video_id.starts_with(&prefix)));
             match page.next {
                 Some(next) if next != cursor => cursor = next,
@@ -291,7 +291,7 @@ impl Verifier {
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let target = self.targets.next();
-        let answer = self.client.get(target.url(path)).timeout(ANSWER).send().await;
+        let answer = self.client.get(target.url(path)).timeout(ANSWER_TIMEOUT).send().await;
         let answer = answer.inspect_err(|_| self.targets.avoid(&target))?;
         let status = answer.status();
         let body = answer.bytes().await?;
@@ -301,7 +301,7 @@ impl Verifier {
 }
 
 /// Compares a list with what it must be: the same videos, scores and owners, in order.
-fn compare(name: &str, lines: &[Line], expected: &BTreeMap<String, (f64, String)>) -> Vec<Fault> {
+fn compare_list(name: &str, lines: &[Line], expected: &BTreeMap<String, (f64, String)>) -> Vec<Fault> {
     let mut faults = Vec::new();
     if !in_order(lines) {
         faults.push(Fault::new(Wrong::OutOfOrder, 1, format!("{name} is not in order")));
@@ -335,7 +335,7 @@ mod tests {
             .iter()
             .map(|(id, score)| Line { video_id: (*id).into(), score: *score, user_id: "o".into() })
             .collect();
-        compare("it", &lines, &expected).into_iter().map(|fault| fault.wrong).collect()
+        compare_list("it", &lines, &expected).into_iter().map(|fault| fault.wrong).collect()
     }
 
     #[test]

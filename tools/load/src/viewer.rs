@@ -15,19 +15,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::oracle::{Fault, ViewerLog, Wrong};
 use crate::plan::comment_number;
-use crate::record::{Record, locked};
+use crate::record::{Record, lock_anyway};
 use crate::sse::{Event, Stream};
-use crate::targets::{Targets, at, connect};
+use crate::targets::{Targets, connect, url_at};
 
 /// How long a server may take to accept and to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream says something every 15 s; after three times that it is dead.
-const SILENCE: Duration = Duration::from_secs(45);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 /// Waits before coming back: from the first to the second; what the server asks for lies between as well. Up to half of
 /// it is left out by lot, and nothing is added: who was asked to wait 3 s waits no longer, as browsers do.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
 /// Readers that send a viewer on, one after the other.
-const REDIRECTS: u32 = 3;
+const MAX_REDIRECTS: u32 = 3;
 /// What a viewer reads at once: comments are short, and there are thousands of viewers.
 const READ_BYTES: usize = 2048;
 /// The window of a slow viewer, so that it is soon full.
@@ -43,9 +43,9 @@ pub enum Way {
 
 /// What all viewers share.
 pub struct Audience {
-    /// Where they connect.
+    /// The address that the viewers connect to.
     pub way: Way,
-    /// Where they write down.
+    /// The record that the viewers write their observations to.
     pub record: Arc<Record>,
     /// Nothing was posted yet: who connects now stands at the beginning.
     pub quiet: AtomicBool,
@@ -61,13 +61,13 @@ pub struct Viewer {
     pub nth: usize,
     /// Its user id.
     pub user: String,
-    /// The video, as the plan counts, and its id.
+    /// The number of the video in the plan.
     pub video: usize,
     /// The video's id.
     pub video_id: String,
     /// Does not read while others post.
     pub slow: bool,
-    /// What it was given.
+    /// The comments that the viewer was sent.
     pub log: Mutex<ViewerLog>,
     /// Waits the server asked for, in ms.
     retry_ms: AtomicU64,
@@ -128,8 +128,9 @@ impl Viewer {
                 audience.record.counts.reconnects.fetch_add(1, Relaxed);
             }
             // The first time soon, for nothing shows yet that more is wrong.
-            let asked = Duration::from_millis(self.retry_ms.load(Relaxed)).clamp(RETRY.0, RETRY.1);
-            let wait = if greeted && times == 1 { RETRY.0 } else { asked };
+            let asked =
+                Duration::from_millis(self.retry_ms.load(Relaxed)).clamp(RETRY_PAUSES.0, RETRY_PAUSES.1);
+            let wait = if greeted && times == 1 { RETRY_PAUSES.0 } else { asked };
             tokio::select! {
                 () = tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..=1.0))) => {}
                 () = audience.over.cancelled() => return,
@@ -159,23 +160,23 @@ impl Drop for Session<'_> {
 
 impl Session<'_> {
     async fn run(&mut self) -> anyhow::Result<()> {
-        let mut socket = tokio::time::timeout(ANSWER, self.open()).await??;
+        let mut socket = tokio::time::timeout(ANSWER_TIMEOUT, self.open()).await??;
         let mut stream = Stream::default();
         let mut bytes = [0; READ_BYTES];
         let mut events = Vec::new();
         let mut redirects = 0;
         loop {
-            let count = tokio::time::timeout(SILENCE, socket.read(&mut bytes)).await??;
+            let count = tokio::time::timeout(SILENCE_TIMEOUT, socket.read(&mut bytes)).await??;
             anyhow::ensure!(count > 0, "the stream ended");
             let fed = stream.feed(&bytes[..count], &mut |event| events.push(event));
             match (stream.status(), &stream.location) {
                 (None | Some(200), _) => {}
                 // As browsers and the comments seed's client do it: at once, with the same request.
-                (Some(307), Some(location)) if redirects < REDIRECTS => {
+                (Some(307), Some(location)) if redirects < MAX_REDIRECTS => {
                     redirects += 1;
                     let url: Url = location.parse()?;
                     let method = if matches!(self.audience.way, Way::Direct(..)) { "POST" } else { "GET" };
-                    socket = tokio::time::timeout(ANSWER, self.ask(method, &url)).await??;
+                    socket = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(method, &url)).await??;
                     stream = Stream::default();
                     continue;
                 }
@@ -203,7 +204,7 @@ impl Session<'_> {
                 let asked = client.post(manager.url("/register")).json(&body);
                 let answer = asked.send().await.and_then(reqwest::Response::error_for_status);
                 let answer = answer.inspect_err(|_| managers.avoid(&manager))?;
-                let url = at(&answer.json::<Registered>().await?.reader_url.parse()?, "/connect");
+                let url = url_at(&answer.json::<Registered>().await?.reader_url.parse()?, "/connect");
                 self.ask("POST", &url).await
             }
         }
@@ -219,7 +220,7 @@ impl Session<'_> {
         } else {
             (String::new(), String::new())
         };
-        let head = head(method, url, &format!("{resume}{headers}"));
+        let head = request_head(method, url, &format!("{resume}{headers}"));
         let mut socket = connect(url, viewer.nth, viewer.slow.then_some(SLOW_WINDOW)).await?;
         socket.write_all(format!("{head}\r\n{body}").as_bytes()).await?;
         Ok(socket)
@@ -230,7 +231,7 @@ impl Session<'_> {
             self.viewer.retry_ms.store(retry, Relaxed);
         }
         if let Some(remark) = &event.remark {
-            if let Some((from, to)) = gap_in(remark) {
+            if let Some((from, to)) = parse_gap_remark(remark) {
                 self.gap(from, to);
             }
             return;
@@ -255,7 +256,7 @@ impl Session<'_> {
         let at = event.id.as_deref().and_then(|id| Position::parse(id).ok());
         if data.r#type.as_deref() == Some("connected") {
             let fresh = self.audience.quiet.load(Relaxed);
-            locked(&self.viewer.log).connected(at.as_ref(), fresh);
+            lock_anyway(&self.viewer.log).connected(at.as_ref(), fresh);
             let record = &self.audience.record;
             let now_us = record.now_us();
             if self.greeted_us.replace(now_us).is_none() {
@@ -293,14 +294,14 @@ impl Session<'_> {
             Ok(_) => {}
             Err(fault) => record.fault(fault),
         }
-        let fault = locked(&self.viewer.log).comment(at);
+        let fault = lock_anyway(&self.viewer.log).comment(at);
         if let Some(fault) = fault {
             record.fault(fault);
         }
     }
 
     fn gap(&self, from: u64, to: u64) {
-        let fault = locked(&self.viewer.log).gap(from, to);
+        let fault = lock_anyway(&self.viewer.log).gap(from, to);
         if let Some(fault) = fault {
             self.audience.record.fault(fault);
         }
@@ -312,7 +313,7 @@ impl Session<'_> {
     }
 }
 
-fn head(method: &str, url: &Url, headers: &str) -> String {
+fn request_head(method: &str, url: &Url, headers: &str) -> String {
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let host = url.host_str().unwrap_or("localhost");
     let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
@@ -320,7 +321,7 @@ fn head(method: &str, url: &Url, headers: &str) -> String {
 }
 
 /// `gap from=3 to=9`
-fn gap_in(remark: &str) -> Option<(u64, u64)> {
+fn parse_gap_remark(remark: &str) -> Option<(u64, u64)> {
     let (from, to) = remark.strip_prefix("gap from=")?.split_once(" to=")?;
     Some((from.parse().ok()?, to.parse().ok()?))
 }
@@ -331,15 +332,15 @@ mod tests {
 
     #[test]
     fn a_gap_for_clients_that_post_is_a_remark() {
-        assert_eq!(gap_in("gap from=3 to=9"), Some((3, 9)));
-        assert_eq!(gap_in(""), None);
-        assert_eq!(gap_in("gap from=x to=9"), None);
+        assert_eq!(parse_gap_remark("gap from=3 to=9"), Some((3, 9)));
+        assert_eq!(parse_gap_remark(""), None);
+        assert_eq!(parse_gap_remark("gap from=x to=9"), None);
     }
 
     #[test]
     fn a_request_names_its_host_and_path() {
         let url: Url = "http://h:8080/connect?userid=a&videoid=b".parse().unwrap();
-        let head = head("GET", &url, "Last-Event-ID: n-1\r\n");
+        let head = request_head("GET", &url, "Last-Event-ID: n-1\r\n");
         assert!(head.starts_with("GET /connect?userid=a&videoid=b HTTP/1.1\r\nHost: h:8080\r\n"), "{head}");
         assert!(head.ends_with("Last-Event-ID: n-1\r\n"));
     }

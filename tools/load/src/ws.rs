@@ -17,17 +17,17 @@ use tokio_util::sync::CancellationToken;
 use crate::oracle::{Fault, Wrong};
 use crate::plan::Plan;
 use crate::poster::Poster;
-use crate::record::{Record, locked};
+use crate::record::{Record, lock_anyway};
 use crate::targets::Targets;
 
 /// How long a server may take to accept.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server pings every 20 s; after three times that it is dead.
-const SILENCE: Duration = Duration::from_mins(1);
+const SILENCE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Before connecting again.
-const RETRY: Duration = Duration::from_millis(500);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Clients that check their lists: all get the same ones, and parsing them for thousands would be the load's load.
-const CHECKING: usize = 4;
+const MAX_CHECKING_CLIENTS: usize = 4;
 /// Lists are read in pieces of this; there are thousands of clients.
 const READ_BYTES: usize = 16 * 1024;
 /// Between probes: each finds another phase of the list's pace.
@@ -121,7 +121,7 @@ impl Watchers {
 
     /// The last list: this run's videos, best first.
     pub fn last_list(&self) -> Vec<Line> {
-        let mut lines: Vec<Line> = locked(&self.kept).lines.values().cloned().collect();
+        let mut lines: Vec<Line> = lock_anyway(&self.kept).lines.values().cloned().collect();
         lines.sort_by(|a, b| {
             b.score.total_cmp(&a.score).then_with(|| b.video_id.as_bytes().cmp(a.video_id.as_bytes()))
         });
@@ -151,7 +151,7 @@ impl Watchers {
                 () = over.cancelled() => return,
             }
             tokio::select! {
-                () = tokio::time::sleep(RETRY.mul_f64(rand::random_range(0.5..=1.5))) => {}
+                () = tokio::time::sleep(RETRY_AFTER.mul_f64(rand::random_range(0.5..=1.5))) => {}
                 () = over.cancelled() => return,
             }
         }
@@ -162,17 +162,17 @@ impl Watchers {
         let config = WebSocketConfig::default().read_buffer_size(READ_BYTES).write_buffer_size(0);
         let url = websocket_url(&target.url(path));
         let connecting = connect_async_with_config(url, Some(config), true);
-        let connected = tokio::time::timeout(ANSWER, connecting).await;
+        let connected = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await;
         let (mut socket, _) =
             connected.map_err(anyhow::Error::from).and_then(|done| Ok(done?)).inspect_err(|_| {
                 self.targets.avoid(&target);
             })?;
         loop {
-            let message = tokio::time::timeout(SILENCE, socket.next()).await?;
+            let message = tokio::time::timeout(SILENCE_TIMEOUT, socket.next()).await?;
             match message.ok_or_else(|| anyhow::anyhow!("the connection ended"))?? {
                 Message::Text(text) => {
                     self.record.counts.lists.fetch_add(1, Relaxed);
-                    if nth < CHECKING {
+                    if nth < MAX_CHECKING_CLIENTS {
                         self.check(nth, &text);
                     }
                 }
@@ -186,16 +186,16 @@ impl Watchers {
         let fault = if nth == 0 {
             match serde_json::from_str::<Update>(text) {
                 Ok(update) => self.keep(update),
-                Err(error) => Some(unreadable(&error)),
+                Err(error) => Some(unreadable_fault(&error)),
             }
         } else if nth % 2 == 1 {
             match serde_json::from_str::<Vec<Line>>(text) {
                 Ok(lines) if in_order(&lines) => None,
                 Ok(_) => Some(Fault::new(Wrong::OutOfOrder, 1, "a ranked list is not in order")),
-                Err(error) => Some(unreadable(&error)),
+                Err(error) => Some(unreadable_fault(&error)),
             }
         } else {
-            serde_json::from_str::<Update>(text).err().as_ref().map(unreadable)
+            serde_json::from_str::<Update>(text).err().as_ref().map(unreadable_fault)
         };
         if let Some(fault) = fault {
             self.record.fault(fault);
@@ -204,7 +204,7 @@ impl Watchers {
 
     fn keep(&self, update: Update) -> Option<Fault> {
         let (fault, score) = {
-            let mut kept = locked(&self.kept);
+            let mut kept = lock_anyway(&self.kept);
             let fault = kept.take(update, &self.prefix);
             (fault, kept.lines.get(&self.probe_id).map(|line| line.score))
         };
@@ -215,7 +215,7 @@ impl Watchers {
     }
 }
 
-fn unreadable(error: &serde_json::Error) -> Fault {
+fn unreadable_fault(error: &serde_json::Error) -> Fault {
     Fault::new(Wrong::Different, 1, format!("a list that cannot be read: {error}"))
 }
 
@@ -225,7 +225,7 @@ fn websocket_url(url: &Url) -> String {
 }
 
 /// Views the probe's video again and again, and takes the time until a list shows it.
-pub async fn probe(
+pub async fn probe_lists(
     poster: &Poster,
     plan: &Plan,
     watchers: &Watchers,

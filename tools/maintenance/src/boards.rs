@@ -25,17 +25,17 @@ const CATCH_UP: Duration = Duration::from_mins(1);
 /// Between two looks at where the boards stand.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often a video is looked at until it stands still for once.
-const ROUNDS: usize = 10;
+const MAX_ROUNDS: usize = 10;
 /// Between two rounds.
-const PAUSE: Duration = Duration::from_millis(300);
+const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
 /// Reads of single videos at once.
-const READS: usize = 16;
+const MAX_READS_AT_ONCE: usize = 16;
 /// With more videos to look at again than this, all are walked through instead.
 const ONE_BY_ONE: usize = 2000;
 /// Videos read at once while walking.
-const PAGE: usize = 1000;
+const PAGE_VIDEOS: usize = 1000;
 /// How often the comparison begins anew when a new generation begins under it.
-const ATTEMPTS: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 type States = HashMap<VideoId, VideoState>;
 
@@ -48,7 +48,7 @@ pub async fn compare(
     progress: &Progress,
 ) -> anyhow::Result<(BoardsReport, Vec<Difference>)> {
     let mut start = Some((cut, positions.clone()));
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         let meta = backends.archive.meta().await.context("reading the archive")?;
         let meta = meta.context("the archive was removed")?;
         let comparison = Comparison { backends, rules: meta.rules, generation: meta.generation };
@@ -94,8 +94,8 @@ impl Comparison<'_> {
         // All of them in the first round, then those that were not right.
         let mut open: Option<HashMap<VideoId, Option<Vec<Difference>>>> = None;
         let mut wrong = Vec::new();
-        for round in 0..ROUNDS {
-            progress.at("comparing the boards", round as u64, ROUNDS as u64);
+        for round in 0..MAX_ROUNDS {
+            progress.at("comparing the boards", round as u64, MAX_ROUNDS as u64);
             match self.caught_up(&positions).await? {
                 CaughtUp::Yes => {}
                 CaughtUp::Anew => return Ok(Outcome::Anew),
@@ -138,7 +138,7 @@ impl Comparison<'_> {
             if next.is_empty() {
                 return Ok(done(report, wrong, HashMap::new()));
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(PAUSE_BETWEEN_ROUNDS).await;
             let ids: Vec<VideoId> = next.keys().cloned().collect();
             open = Some(next);
             before = self.states(&ids).await?;
@@ -152,7 +152,7 @@ impl Comparison<'_> {
         let deadline = Instant::now() + CATCH_UP;
         loop {
             let standing = self.backends.ranking.standing().await.context("reading the boards")?;
-            let lacking = lacking(&standing, positions);
+            let lacking = lagging_partitions(&standing, positions);
             if standing.generation == Some(self.generation) && lacking.is_empty() {
                 return Ok(CaughtUp::Yes);
             }
@@ -206,7 +206,7 @@ impl Comparison<'_> {
         }
         let read = stream::iter(ids.iter().map(|id| self.backends.archive.video(id)));
         let states: Vec<Option<VideoState>> =
-            read.buffer_unordered(READS).try_collect().await.context("reading the archive")?;
+            read.buffer_unordered(MAX_READS_AT_ONCE).try_collect().await.context("reading the archive")?;
         Ok(states.into_iter().flatten().map(|state| (state.video_id.clone(), state)).collect())
     }
 
@@ -215,7 +215,7 @@ impl Comparison<'_> {
         let mut after: Option<VideoId> = None;
         loop {
             let page: Result<Vec<VideoState>, StoreError> =
-                self.backends.archive.videos_after(after.as_ref(), PAGE).await;
+                self.backends.archive.videos_after(after.as_ref(), PAGE_VIDEOS).await;
             let page = page.context("reading the archive")?;
             let Some(last) = page.last() else { return Ok(states) };
             after = Some(last.video_id.clone());
@@ -240,7 +240,10 @@ fn done(
 }
 
 /// Partition, offset and wanted offset of each that the boards are behind in.
-fn lacking(standing: &ProjectionCheckpoint, positions: &BTreeMap<u32, Position>) -> Vec<(u32, u64, u64)> {
+fn lagging_partitions(
+    standing: &ProjectionCheckpoint,
+    positions: &BTreeMap<u32, Position>,
+) -> Vec<(u32, u64, u64)> {
     let stands: HashMap<u32, u64> = standing.offsets.iter().copied().collect();
     let lacks = |(&partition, position): (&u32, &Position)| {
         let stand = stands.get(&partition).copied().unwrap_or(0);

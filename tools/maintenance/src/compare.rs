@@ -111,8 +111,8 @@ pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec
     let (told, kept) = match (told, kept) {
         (Some(told), Some(kept)) => (told, &kept.state),
         (None, None) => return Vec::new(),
-        (Some(told), None) => return absent(&told.state, "log", "archive", true),
-        (None, Some(kept)) => return absent(&kept.state, "log", "archive", false),
+        (Some(told), None) => return absent_difference(&told.state, "log", "archive", true),
+        (None, Some(kept)) => return absent_difference(&kept.state, "log", "archive", false),
     };
     if told.ambiguous {
         return Vec::new();
@@ -144,7 +144,12 @@ pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec
     differences.found
 }
 
-fn absent(state: &VideoState, by: &'static str, at: &'static str, expected: bool) -> Vec<Difference> {
+fn absent_difference(
+    state: &VideoState,
+    by: &'static str,
+    at: &'static str,
+    expected: bool,
+) -> Vec<Difference> {
     let mut differences = Differences::new(&state.video_id, by, at);
     differences.check("there", expected, !expected);
     differences.found
@@ -153,7 +158,7 @@ fn absent(state: &VideoState, by: &'static str, at: &'static str, expected: bool
 /// What a look at a video on the boards says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OnBoards {
-    /// As it should be.
+    /// The two agree.
     Right,
     /// It changed while it was looked at, and the boards are somewhere between before and after, as they should be.
     Moving,
@@ -173,11 +178,11 @@ pub fn with_boards(
     let is_on = |state: &&VideoState| !state.is_off_boards();
     let (before, after) = match (before.filter(is_on), after.filter(is_on), board) {
         (None, None, None) => return OnBoards::Right,
-        (None, None, Some(board)) => return stranger(board),
+        (None, None, Some(board)) => return stranger_on_boards(board),
         (None, Some(_), None) => return OnBoards::Moving,
         (Some(_), None, None) if taken_off => return OnBoards::Moving,
         (Some(state), _, None) => {
-            return OnBoards::Wrong(absent(state, "archive", "boards", true));
+            return OnBoards::Wrong(absent_difference(state, "archive", "boards", true));
         }
         (before, after, Some(_)) => (before, after.or(before)),
     };
@@ -207,7 +212,7 @@ pub fn with_boards(
     if between { OnBoards::Moving } else { OnBoards::Wrong(exact) }
 }
 
-fn stranger(board: &BoardEntry) -> OnBoards {
+fn stranger_on_boards(board: &BoardEntry) -> OnBoards {
     let mut differences = Differences::new(&board.video_id, "archive", "boards");
     differences.check("there", false, true);
     OnBoards::Wrong(differences.found)

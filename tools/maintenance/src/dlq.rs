@@ -14,9 +14,9 @@ use crate::progress::Progress;
 use crate::{Verdict, time};
 
 /// Letters read at once: a megabyte each at most, and some kilobytes as a rule.
-const PAGE: usize = 100;
+const PAGE_LETTERS: usize = 100;
 /// Characters of a letter's value that are shown.
-const SHOWN: usize = 80;
+const MAX_CHARACTERS_SHOWN: usize = 80;
 
 /// `dlq list`.
 #[derive(Debug, Clone, clap::Args)]
@@ -56,7 +56,7 @@ impl Replay {
 struct Shown {
     partition: u32,
     offset: u64,
-    buried: String,
+    dead_lettered: String,
     /// `partition/offset` in the log, and when the log took it.
     origin: Option<(String, String)>,
     bytes: u64,
@@ -68,14 +68,15 @@ struct Shown {
 impl Shown {
     fn of(letter: &StoredDeadLetter) -> Self {
         let text = String::from_utf8_lossy(&letter.value);
-        let mut begins: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-        if text.chars().nth(SHOWN).is_some() {
+        let mut begins: String =
+            text.chars().take(MAX_CHARACTERS_SHOWN).flat_map(char::escape_debug).collect();
+        if text.chars().nth(MAX_CHARACTERS_SHOWN).is_some() {
             begins.push('…');
         }
         Self {
             partition: letter.place.partition,
             offset: letter.place.offset,
-            buried: time(letter.buried_at),
+            dead_lettered: time(letter.dead_lettered_at),
             origin: letter.origin.as_ref().map(|origin| {
                 let RecordPosition { partition, offset } = origin.place;
                 (format!("{partition}/{offset}"), time(origin.broker_time))
@@ -106,7 +107,7 @@ pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> a
     let mut letters = log.dead_letters(None).await.context("reading the dead letters")?;
     let mut shown = Items::new(options.output.output);
     loop {
-        let page = letters.next(PAGE).await.context("reading the dead letters")?;
+        let page = letters.next(PAGE_LETTERS).await.context("reading the dead letters")?;
         if page.is_empty() {
             break;
         }
@@ -127,19 +128,19 @@ pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> a
 /// What can be done with a letter.
 #[derive(Debug, PartialEq)]
 enum Prepared {
-    /// It goes back into the log.
+    /// The letter can be appended to the log again.
     Readable { key: Vec<u8>, value: Vec<u8> },
-    /// It stays where it is.
+    /// The letter stays where it is: the reason.
     Stays(String),
 }
 
 /// Reads a letter as the consumer would. What has no identity gets one, so that replaying it again within a day
 /// counts nothing twice; what has no time gets that of its first arrival.
-fn prepare(letter: &StoredDeadLetter) -> Prepared {
+fn prepare_letter(letter: &StoredDeadLetter) -> Prepared {
     if let Some(bytes) = letter.truncated_from {
-        return Prepared::Stays(format!("it was cut when it was buried: it had {bytes} bytes"));
+        return Prepared::Stays(format!("it was cut when it became a dead letter: it had {bytes} bytes"));
     }
-    let arrived = letter.origin.as_ref().map_or(letter.buried_at, |origin| origin.broker_time);
+    let arrived = letter.origin.as_ref().map_or(letter.dead_lettered_at, |origin| origin.broker_time);
     let event = match Interaction::from_log(&letter.value, arrived) {
         Ok(event) => event,
         Err(invalid) => return Prepared::Stays(invalid.to_string()),
@@ -148,7 +149,7 @@ fn prepare(letter: &StoredDeadLetter) -> Prepared {
         return Prepared::Stays("it is not a JSON object".to_owned());
     };
     if event.event_id.is_none() && event.comment.is_none() {
-        object.insert("event_id".to_owned(), json!(identity(letter)));
+        object.insert("event_id".to_owned(), json!(letter_identity(letter)));
     }
     if object.get("timestamp").is_none_or(Value::is_null) {
         object.insert("timestamp".to_owned(), json!(arrived as f64 / 1000.0));
@@ -157,8 +158,8 @@ fn prepare(letter: &StoredDeadLetter) -> Prepared {
     Prepared::Readable { key: key.to_vec(), value: Value::Object(object).to_string().into_bytes() }
 }
 
-/// The same for every letter of the same record: one that was buried again after a crash is no second event.
-fn identity(letter: &StoredDeadLetter) -> String {
+/// The same for every letter of the same record: one that became a dead letter again after a crash is no second event.
+fn letter_identity(letter: &StoredDeadLetter) -> String {
     match &letter.origin {
         Some(origin) => format!("dlq-{}-{}", origin.place.partition, origin.place.offset),
         None => format!("dlq-letter-{}-{}", letter.place.partition, letter.place.offset),
@@ -185,7 +186,7 @@ pub async fn replay(
     let mut origins = HashSet::new();
     let mut count = Replayed::default();
     loop {
-        let page = letters.next(PAGE).await.context("reading the dead letters")?;
+        let page = letters.next(PAGE_LETTERS).await.context("reading the dead letters")?;
         if page.is_empty() {
             break;
         }
@@ -198,7 +199,7 @@ pub async fn replay(
                 count.repeated += 1;
                 continue;
             }
-            match again(letter, log).await? {
+            match append_again(letter, log).await? {
                 None => count.appended += 1,
                 Some(reason) => {
                     count.stayed += 1;
@@ -215,13 +216,16 @@ pub async fn replay(
             "there is no dead letter at partition {partition}, offset {offset}: `liverank dlq list` shows them"
         );
     }
-    writeln!(out, "{appended} replayed, {stayed} stay, {repeated} were buried more than once and are one")?;
+    writeln!(
+        out,
+        "{appended} replayed, {stayed} stay, {repeated} became dead letters more than once and are one"
+    )?;
     Ok(if stayed == 0 { Verdict::Good } else { Verdict::Bad })
 }
 
 /// Appends one letter; or says why it stays.
-async fn again(letter: &StoredDeadLetter, log: &dyn EventLog) -> anyhow::Result<Option<String>> {
-    match prepare(letter) {
+async fn append_again(letter: &StoredDeadLetter, log: &dyn EventLog) -> anyhow::Result<Option<String>> {
+    match prepare_letter(letter) {
         Prepared::Stays(reason) => Ok(Some(reason)),
         Prepared::Readable { key, value } => match log.append(&key, value).await {
             Ok(_) => Ok(None),

@@ -151,7 +151,7 @@ impl Erasure<'_> {
         self.append(vec![self.record(None, Action::EraseUser { user: self.digest() })]).await?;
         let mut done = Done::default();
         for search in 0.. {
-            catch_up::counted(self.backends, self.options.embedded, self.progress).await?;
+            catch_up::wait_until_counted(self.backends, self.options.embedded, self.progress).await?;
             let before = done.found();
             self.search(meta.rules.unique, &mut done).await?;
             if done.found() == before {
@@ -165,12 +165,17 @@ impl Erasure<'_> {
                 );
             }
         }
-        match self.backends.log.remove_letters(&|letter| letters::names(letter, self.user())).await {
+        match self
+            .backends
+            .log
+            .remove_letters(&|letter| letters::letter_names_user(letter, self.user()))
+            .await
+        {
             Ok(removed) => done.dead_letters = removed,
             Err(error) if error.is_transient() => return Err(error).context("removing dead letters"),
             Err(error) => done.dead_letters_refused = Some(error.to_string()),
         }
-        done.left = Some(left::look(self.backends, self.user(), self.now).await?);
+        done.left = Some(left::find_remains(self.backends, self.user(), self.now).await?);
         Ok(done)
     }
 

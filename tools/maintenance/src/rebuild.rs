@@ -19,24 +19,24 @@ use liverank_adapters::event_log::{RawRecord, ReadRange};
 use liverank_adapters::{Backends, StoreError};
 use liverank_consumer::RuleArgs;
 use liverank_consumer::batches::{Sorted, Waiting, batch_of};
-use liverank_consumer::repair::{RepairError, Repaired, no_archive, repair};
+use liverank_consumer::repair::{RepairError, Repaired, no_archive, repair_boards};
 use liverank_core::counting::{Batch, OffsetRange, Rules};
 
 use crate::Verdict;
 use crate::progress::Progress;
 
 /// Events in one transaction of a replay: nobody waits for one of them, so more than a consumer takes.
-const BATCH: usize = 10_000;
+const BATCH_EVENTS: usize = 10_000;
 /// How often a step is tried again where a store is away for a moment.
-const TRIES: u32 = 6;
+const MAX_TRIES: u32 = 6;
 /// The first wait before trying again; each is twice the one before.
-const PAUSE: Duration = Duration::from_millis(500);
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How often a replay runs after the log before the consumers are asked to wait.
-const CHASES: usize = 20;
+const MAX_CHASES: usize = 20;
 /// With fewer records than this to go, asking the consumers to wait holds nobody up for long.
-const NEAR: u64 = 5000;
+const NEAR_END_RECORDS: u64 = 5000;
 /// How often a replay is told that the consumers are further; they wait in the meantime.
-const FINISHES: usize = 20;
+const MAX_FINISHES: usize = 20;
 
 /// `rebuild scores`.
 #[derive(Debug, Clone, clap::Args)]
@@ -69,20 +69,20 @@ pub struct Mongodb {
 pub struct Work<'a, W: Write> {
     /// The stores.
     pub backends: &'a Backends,
-    /// Where it tells how far it is.
+    /// Shows the progress of the rebuild.
     pub progress: &'a Progress,
-    /// Where it tells what it did.
+    /// The output that the rebuild describes its steps to.
     pub out: W,
 }
 
 impl<W: Write + Send> Work<'_, W> {
-    /// Makes the boards anew.
+    /// Rebuilds the boards from the archive.
     pub async fn redis(&mut self) -> anyhow::Result<Verdict> {
         self.meta().await?;
         let boards = self.boards_generation().await?;
         let rebuilding = self.backends.archive.rebuilding();
         loop {
-            let meta = tries(|| rebuilding.bump_generation(), meta_error).await;
+            let meta = retry(|| rebuilding.bump_generation(), meta_error).await;
             let meta = meta.context("beginning a generation")?;
             // Boards may be of a later generation than the archive, where that was put back to an older state.
             if boards.is_none_or(|boards| boards < meta.generation) {
@@ -101,10 +101,15 @@ impl<W: Write + Send> Work<'_, W> {
             }
             return self.fill(meta.generation).await;
         }
-        writeln!(self.out, "in force so far: {}\nfrom now on:     {}", told(&meta.rules), told(&wanted))?;
+        writeln!(
+            self.out,
+            "in force so far: {}\nfrom now on:     {}",
+            describe_rules(&meta.rules),
+            describe_rules(&wanted)
+        )?;
         let rebuilding = self.backends.archive.rebuilding();
         let progress = |done, of| self.progress.at("scoring the videos", done, of);
-        let rescored = tries(|| rebuilding.rescore(&wanted, &progress), RebuildFailure::of).await;
+        let rescored = retry(|| rebuilding.rescore(&wanted, &progress), RebuildFailure::of).await;
         match rescored {
             Ok(meta) => self.fill(meta.generation).await,
             Err(RebuildFailure::Refused(reason)) => self.refused(&reason),
@@ -112,12 +117,17 @@ impl<W: Write + Send> Work<'_, W> {
         }
     }
 
-    /// Counts the log again.
+    /// Rebuilds the archive by counting the log again.
     pub async fn mongodb(&mut self, options: &Mongodb) -> anyhow::Result<Verdict> {
         let meta = self.meta().await?;
         let rules = if options.new_weights { options.rules.rules() } else { meta.rules };
         if rules != meta.rules {
-            writeln!(self.out, "in force so far: {}\nfrom now on:     {}", told(&meta.rules), told(&rules))?;
+            writeln!(
+                self.out,
+                "in force so far: {}\nfrom now on:     {}",
+                describe_rules(&meta.rules),
+                describe_rules(&rules)
+            )?;
         }
         let beginnings = self.backends.log.beginnings().await.context("asking the log where it begins")?;
         if options.snapshot.is_none()
@@ -172,8 +182,8 @@ impl<W: Write + Send> Work<'_, W> {
         let partitions =
             self.backends.log.end_offsets().await.context("asking the log for its partitions")?;
         let progress = |done| self.progress.at("filling the boards", done as u64, boards);
-        let filled = tries(
-            || repair(self.backends, &[], partitions.len() as u32, &progress),
+        let filled = retry(
+            || repair_boards(self.backends, &[], partitions.len() as u32, &progress),
             |error| match error {
                 RepairError::Store(error) if error.is_transient() => Err(error),
                 other => Ok(other),
@@ -212,17 +222,17 @@ impl<W: Write + Send> Work<'_, W> {
             done: 0,
             beginnings,
         };
-        for _ in 0..CHASES {
+        for _ in 0..MAX_CHASES {
             let ends = self.backends.log.end_offsets().await.context("asking the log where it ends")?;
             let ends: Vec<(u32, u64)> = (0..).zip(ends).collect();
-            if recount.to_go(&ends) < NEAR {
+            if recount.to_go(&ends) < NEAR_END_RECORDS {
                 break;
             }
             recount.count_to(&ends).await?;
         }
         let progress = |done, of| self.progress.at("putting the new archive in place", done, of);
-        for _ in 0..FINISHES {
-            let finished = tries(|| replay.finish(options.log_as_it_is, &progress), meta_error);
+        for _ in 0..MAX_FINISHES {
+            let finished = retry(|| replay.finish(options.log_as_it_is, &progress), meta_error);
             match finished.await.context("putting the new archive in place")? {
                 Finished::Done { meta, renumbered } => return Ok(Replayed::Done { meta, renumbered }),
                 Finished::Behind(to) => {
@@ -272,7 +282,7 @@ struct Recount<'a> {
     archive: &'a dyn Archive,
     progress: &'a Progress,
     positions: BTreeMap<u32, Position>,
-    /// Where the archive stood that is replaced. Records of later releases before that were buried.
+    /// Where the archive stood that is replaced. Records of later releases before that became dead letters.
     counted: BTreeMap<u32, u64>,
     done: u64,
     beginnings: &'a [u64],
@@ -294,10 +304,10 @@ impl Recount<'_> {
         while let Err(error) = self.count_once(ends, total).await {
             failures += 1;
             let transient = error.downcast_ref::<StoreError>().is_some_and(StoreError::is_transient);
-            if !transient || failures == TRIES {
+            if !transient || failures == MAX_TRIES {
                 return Err(error);
             }
-            tokio::time::sleep(PAUSE * (1 << failures)).await;
+            tokio::time::sleep(FIRST_RETRY_PAUSE * (1 << failures)).await;
             // The last batch may be in.
             let partitions: Vec<u32> = self.positions.keys().copied().collect();
             let positions = self.archive.offsets(&partitions).await?;
@@ -318,7 +328,7 @@ impl Recount<'_> {
         let stretches: Vec<ReadRange> = ends.iter().filter_map(stretch).collect();
         let mut reader = self.backends.log.read(&stretches).await?;
         loop {
-            let records = reader.next(BATCH).await?;
+            let records = reader.next(BATCH_EVENTS).await?;
             if records.is_empty() {
                 break;
             }
@@ -392,7 +402,7 @@ fn meta_error(error: StoreError) -> Result<StoreError, StoreError> {
 }
 
 /// Does `attempt` until it is done, some times. `split` says what an error is: one that may pass (`Err`) or not.
-async fn tries<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, E>>>(
+async fn retry<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, E>>>(
     mut attempt: impl FnMut() -> Doing,
     split: impl Fn(E) -> Result<F, StoreError>,
 ) -> Result<T, F> {
@@ -406,16 +416,16 @@ async fn tries<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, E>>>(
             },
         };
         failures += 1;
-        if failures == TRIES {
+        if failures == MAX_TRIES {
             return Err(passing.into());
         }
         tracing::warn!(error = %passing, "trying again");
-        tokio::time::sleep(PAUSE * (1 << failures)).await;
+        tokio::time::sleep(FIRST_RETRY_PAUSE * (1 << failures)).await;
     }
 }
 
-/// Rules in words.
-fn told(rules: &Rules) -> String {
+/// Describes rules in words.
+fn describe_rules(rules: &Rules) -> String {
     use liverank_core::score::{Weights, points};
 
     // By name, so that the compiler finds a weight that is not told.

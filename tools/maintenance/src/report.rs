@@ -9,9 +9,9 @@ use serde::Serialize;
 use crate::compare::Difference;
 
 /// Differences that are told in all, unless all are asked for: a screen or two.
-const SHOWN: usize = 50;
+const MAX_DIFFERENCES_SHOWN: usize = 50;
 
-/// What was found.
+/// The result of a comparison of the stores.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// Whether everything agrees that was to be compared.
@@ -75,7 +75,7 @@ impl Report {
         let mut ids: Vec<&VideoId> = differences.iter().map(|difference| &difference.video_id).collect();
         ids.dedup();
         self.differing = ids.len();
-        let shown = if full { differences.len() } else { differences.len().min(SHOWN) };
+        let shown = if full { differences.len() } else { differences.len().min(MAX_DIFFERENCES_SHOWN) };
         self.more = differences.len() - shown;
         differences.truncate(shown);
         self.differences = differences;

@@ -26,7 +26,7 @@ pub struct Told {
     /// Identities of its events were used for different events on several partitions: which of them counted depends
     /// on the partitions' order, which the log does not tell.
     pub ambiguous: bool,
-    /// The same, for their times only.
+    /// Whether only the times of repeated events are ambiguous.
     pub ambiguous_times: bool,
 }
 
@@ -95,7 +95,7 @@ impl Tally {
         self.videos.extend(videos.into_iter().map(|state| (state.video_id.clone(), state)));
     }
 
-    /// What it counts by.
+    /// The rules that it counts by.
     pub const fn rules(&self) -> &Rules {
         &self.rules
     }
@@ -179,7 +179,7 @@ impl Tally {
         let seen = Seen {
             partition: record.partition,
             video: event.video_id.clone(),
-            content: content(event),
+            content: content_hash(event),
             event_time: event.timestamp,
         };
         let first = identities(event).find_map(|name| self.sightings.get(&name));
@@ -253,7 +253,7 @@ fn other_owners(claims: &[Claim]) -> HashSet<UserId> {
 }
 
 /// What of an event decides the counts, as a number.
-fn content(event: &Interaction) -> u64 {
+fn content_hash(event: &Interaction) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&event.video_id, &event.user_id, &event.owner_id, event.kind, event.watch_ms).hash(&mut hasher);
     hasher.finish()

@@ -21,7 +21,7 @@ use crate::tally::{Tally, Told};
 use crate::{Verdict, boards};
 
 /// Records counted at once.
-const BATCH: usize = 5000;
+const BATCH_RECORDS: usize = 5000;
 
 /// What to compare, and how to tell.
 #[derive(Debug, Clone, clap::Args)]
@@ -48,7 +48,7 @@ pub struct Options {
     pub embedded: bool,
 }
 
-/// Compares, writes the report, and answers whether all agrees.
+/// Compares, writes the report, and returns whether all agrees.
 pub async fn run(
     options: &Options,
     backends: &Backends,
@@ -70,10 +70,10 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
     }
     progress.at("reading the archive", 0, 0);
     let cut = backends.archive.rebuilding().cut(None).await.context("reading the archive")?;
-    let trending = follows(&cut);
+    let trending = follows_from_log(&cut);
     let (rules, generation) = (cut.meta.rules, cut.meta.generation);
     let positions: BTreeMap<u32, Position> = cut.positions.iter().copied().collect();
-    let kept = kept(cut);
+    let kept = states_by_video(cut);
     let mut report = Report {
         cut: positions.iter().map(|(partition, position)| (*partition, position.next)).collect(),
         generation,
@@ -83,7 +83,7 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
     let mut differences: Vec<Difference> =
         kept.values().flat_map(|kept| within_archive(kept, &rules)).collect();
     if !options.without_log {
-        match begin(backends, options.snapshot.as_deref(), &positions, rules).await? {
+        match begin_reading(backends, options.snapshot.as_deref(), &positions, rules).await? {
             Err(problem) => report.log.problem = Some(problem),
             Ok(counting) => {
                 let told;
@@ -112,11 +112,11 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
 
 /// Whether its decayed scores surely follow from the log: one set of rules has been in force all the time. A later
 /// generation may have been begun by `rebuild scores`, after which older events weigh otherwise or not at all.
-fn follows(cut: &Cut) -> bool {
+fn follows_from_log(cut: &Cut) -> bool {
     cut.meta.generation == 1
 }
 
-fn kept(cut: Cut) -> BTreeMap<VideoId, Kept> {
+fn states_by_video(cut: Cut) -> BTreeMap<VideoId, Kept> {
     let comments: HashMap<VideoId, (u64, u64)> =
         cut.comments.into_iter().map(|tally| (tally.video_id, (tally.count, tally.last))).collect();
     let of = |stored: liverank_adapters::archive::StoredVideo| {
@@ -132,7 +132,7 @@ struct Counting<'a> {
     archive: &'a dyn Archive,
     reader: Box<dyn LogReader>,
     tally: Tally,
-    /// Where it begins; identities of before are there.
+    /// The archive's snapshot to begin from, with the identities of earlier events.
     snapshot: Option<&'a str>,
     /// Whether decayed scores of the snapshot follow from its log.
     trending: bool,
@@ -140,7 +140,7 @@ struct Counting<'a> {
 }
 
 /// Begins to read the log up to `positions`, or says why it cannot be counted.
-async fn begin<'a>(
+async fn begin_reading<'a>(
     backends: &'a Backends,
     snapshot: Option<&'a str>,
     positions: &BTreeMap<u32, Position>,
@@ -154,7 +154,7 @@ async fn begin<'a>(
         if let Err(why) = cut.meta.rules.rescored_by(&rules) {
             bail!("the snapshot {snapshot} cannot be counted from: {why}");
         }
-        trending = follows(&cut) && cut.meta.rules == rules;
+        trending = follows_from_log(&cut) && cut.meta.rules == rules;
         from = cut.positions.into_iter().collect();
         tally.begin_with(cut.videos.into_iter().map(|video| video.state));
     }
@@ -195,7 +195,7 @@ impl Counting<'_> {
         let mut read_records = 0;
         let mut unreadable = 0;
         loop {
-            let page = self.reader.next(BATCH).await.context("reading the log")?;
+            let page = self.reader.next(BATCH_RECORDS).await.context("reading the log")?;
             if page.is_empty() {
                 break;
             }

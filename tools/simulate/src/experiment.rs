@@ -47,7 +47,7 @@ pub fn run(scenario: &Scenario, policy: PolicyName, seed: u64, mut step: impl Fn
     let mut act = |world: &mut World, now: Millis, lost: u64| {
         let began = Instant::now();
         let moved = acting.act(world, now);
-        moment(world, scenario.capacity, now, moved, lost, began.elapsed().as_secs_f64() * 1000.0)
+        sample_moment(world, scenario.capacity, now, moved, lost, began.elapsed().as_secs_f64() * 1000.0)
     };
     let mut course = vec![act(&mut world, 0, 0)];
     let tick_ms = scenario.traffic.tick().as_millis() as Millis;
@@ -63,7 +63,7 @@ pub fn run(scenario: &Scenario, policy: PolicyName, seed: u64, mut step: impl Fn
     Outcome { policy, course, end: world }
 }
 
-fn moment(world: &World, capacity: u64, now: Millis, moved: u64, lost: u64, plan_ms: f64) -> Moment {
+fn sample_moment(world: &World, capacity: u64, now: Millis, moved: u64, lost: u64, plan_ms: f64) -> Moment {
     let mut loads = world.loads();
     loads.sort_unstable();
     let viewers: u64 = loads.iter().sum();

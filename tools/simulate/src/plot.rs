@@ -9,7 +9,7 @@ use crate::experiment::Outcome;
 use crate::policy::PolicyName;
 use crate::scenario::Scenario;
 
-const SIZE: (u32, u32) = (1000, 560);
+const PICTURE_SIZE: (u32, u32) = (1000, 560);
 
 /// Colours that the colour-blind can tell apart (Okabe and Ito).
 const fn colour(policy: PolicyName) -> RGBColor {
@@ -22,7 +22,7 @@ const fn colour(policy: PolicyName) -> RGBColor {
     }
 }
 
-/// Draws into `folder`; answers the files.
+/// Draws into `folder`; returns the files.
 pub fn draw(scenario: &Scenario, outcomes: &[Outcome], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let (balance, readers) = (folder.join("balance.svg"), folder.join("readers.svg"));
     // The drawing library's errors borrow what they are about.
@@ -35,7 +35,7 @@ type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 /// The fullest reader over the mean, with time.
 fn draw_balance(scenario: &Scenario, outcomes: &[Outcome], path: &Path) -> Drawn {
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    let area = SVGBackend::new(path, PICTURE_SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let moments = || outcomes.iter().flat_map(|outcome| &outcome.course);
     let minutes = moments().map(|moment| moment.seconds / 60.0).fold(0.1, f64::max);
@@ -67,7 +67,7 @@ fn draw_balance(scenario: &Scenario, outcomes: &[Outcome], path: &Path) -> Drawn
 
 /// Viewers of each reader at the end, the fullest first.
 fn draw_readers(scenario: &Scenario, outcomes: &[Outcome], path: &Path) -> Drawn {
-    let area = SVGBackend::new(path, SIZE).into_drawing_area();
+    let area = SVGBackend::new(path, PICTURE_SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let loads: Vec<Vec<u64>> = outcomes
         .iter()

@@ -28,7 +28,7 @@ impl PolicyName {
     pub const ALL: [Self; 5] =
         [Self::RoundRobin, Self::ConsistentHash, Self::BoundedLoad, Self::TwoChoices, Self::Planner];
 
-    /// As the table has it.
+    /// The title of the policy in the table.
     pub const fn title(self) -> &'static str {
         match self {
             Self::RoundRobin => "round robin",
@@ -55,7 +55,7 @@ impl PolicyName {
 
 /// Gives videos to readers, once a tick.
 pub trait Policy {
-    /// Gives waiting viewers a reader and moves others as it sees fit. Answers how many of the others it moved.
+    /// Gives waiting viewers a reader and moves others as it sees fit. Returns how many of the others it moved.
     fn act(&mut self, world: &mut World, now: Millis) -> u64;
 }
 
@@ -69,7 +69,7 @@ fn crowd_in(world: &mut World) {
 }
 
 /// Videos without a reader.
-fn homeless(world: &World) -> Vec<usize> {
+fn videos_without_reader(world: &World) -> Vec<usize> {
     let lacks = |at: &usize| world.now.videos[*at].parts.is_empty();
     (0..world.now.videos.len()).filter(lacks).collect()
 }
@@ -81,7 +81,7 @@ struct RoundRobin {
 impl Policy for RoundRobin {
     fn act(&mut self, world: &mut World, _now: Millis) -> u64 {
         crowd_in(world);
-        for video in homeless(world) {
+        for video in videos_without_reader(world) {
             let readers = world.now.readers.len();
             if readers > 0 {
                 world.give(video, self.next % readers);
@@ -100,7 +100,7 @@ impl Policy for TwoChoices {
     fn act(&mut self, world: &mut World, _now: Millis) -> u64 {
         crowd_in(world);
         let mut loads = world.loads();
-        for video in homeless(world) {
+        for video in videos_without_reader(world) {
             if loads.is_empty() {
                 return 0;
             }
@@ -122,7 +122,7 @@ struct Hashing {
 }
 
 /// Points a reader: its part of the ring is then within some ten per cent of the others'.
-const POINTS: usize = 100;
+const POINTS_A_READER: usize = 100;
 
 /// FNV-1a with a final mix: neighbouring names must not be neighbours on the ring.
 fn hash(text: &str) -> u64 {
@@ -140,7 +140,7 @@ impl Hashing {
             return;
         }
         let points = |(at, name): (usize, &String)| {
-            (0..POINTS).map(move |point| (hash(&format!("{name}/{point}")), at)).collect::<Vec<_>>()
+            (0..POINTS_A_READER).map(move |point| (hash(&format!("{name}/{point}")), at)).collect::<Vec<_>>()
         };
         self.ring = names.iter().enumerate().flat_map(points).collect();
         self.ring.sort_unstable();

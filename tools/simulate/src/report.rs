@@ -62,7 +62,7 @@ impl Row {
     }
 }
 
-const HEAD: [&str; 11] = [
+const TABLE_HEAD: [&str; 11] = [
     "policy",
     "first",
     "p50",
@@ -80,9 +80,9 @@ const HEAD: [&str; 11] = [
 pub fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let rows: Vec<[String; 11]> = outcomes.iter().map(|outcome| cells(&Row::of(outcome))).collect();
     let width = |column: usize| {
-        rows.iter().map(|row| row[column].len()).chain([HEAD[column].len()]).max().unwrap_or_default()
+        rows.iter().map(|row| row[column].len()).chain([TABLE_HEAD[column].len()]).max().unwrap_or_default()
     };
-    let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();
+    let widths: Vec<usize> = (0..TABLE_HEAD.len()).map(width).collect();
     let line = |cells: &[&str]| {
         let mut line = format!("{:<1$}", cells[0], widths[0]);
         for (cell, width) in cells[1..].iter().zip(&widths[1..]) {
@@ -95,13 +95,13 @@ pub fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     let mut text = format!(
         "{}: {} videos, {} viewers, {} readers of {}, {} min\n\n",
         scenario.name,
-        grouped(scenario.videos.len() as u64),
-        grouped(viewers),
+        group_digits(scenario.videos.len() as u64),
+        group_digits(viewers),
         scenario.readers,
-        grouped(scenario.capacity),
+        group_digits(scenario.capacity),
         (seconds / 60.0).round(),
     );
-    text += &line(&HEAD);
+    text += &line(&TABLE_HEAD);
     for row in &rows {
         text += &line(&row.each_ref().map(String::as_str));
     }
@@ -118,17 +118,17 @@ fn cells(row: &Row) -> [String; 11] {
         format!("{:.2}", row.p50),
         format!("{:.2}", row.p99),
         format!("{:.2}", row.worst),
-        grouped(row.p99_reader_load),
-        grouped(row.over_capacity),
-        grouped(row.moved),
-        grouped(row.lost),
+        group_digits(row.p99_reader_load),
+        group_digits(row.over_capacity),
+        group_digits(row.moved),
+        group_digits(row.lost),
         format!("{:.2}", row.plan_ms_p50),
         format!("{:.2}", row.plan_ms_max),
     ]
 }
 
 /// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
+fn group_digits(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (at, digit) in digits.char_indices() {
@@ -202,6 +202,6 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 999, 1000, 1_234_567].map(group_digits), ["0", "999", "1,000", "1,234,567"]);
     }
 }

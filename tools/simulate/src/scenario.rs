@@ -13,7 +13,7 @@ pub enum ScenarioName {
     Expected,
 }
 
-/// What is simulated.
+/// A scenario: readers, videos and traffic.
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// Its name.
@@ -39,7 +39,7 @@ pub struct Scenario {
 /// How long the simulated clock's steps are: as often as the manager plans.
 const TICK: Duration = Duration::from_secs(10);
 /// How long a viewer stays, on average: a live stream's visit.
-const STAY: Duration = Duration::from_mins(10);
+const MEAN_STAY: Duration = Duration::from_mins(10);
 
 impl Scenario {
     /// A scenario of the program, over a length of simulated time.
@@ -89,8 +89,8 @@ fn seed(time: Duration) -> Scenario {
         traffic: Traffic::Generated(Generated {
             tick: TICK,
             time,
-            stay: STAY,
-            events: events(time, 50, 800, 1),
+            stay: MEAN_STAY,
+            events: viral_events(time, 50, 800, 1),
         }),
         videos,
         names: Vec::new(),
@@ -105,15 +105,16 @@ fn expected(time: Duration) -> Scenario {
     const VIDEOS: usize = 90_000;
     const VIEWERS: u64 = 2_000_000;
     /// Celebrities; the others fall off as one over their rank, as audiences do.
-    const GREATEST: [u64; 3] = [160_000, 130_000, 105_000];
-    let rest = VIEWERS - GREATEST.iter().sum::<u64>();
-    let weights: Vec<f64> = (GREATEST.len()..VIDEOS).map(|rank| 1.0 / (rank as f64 + 8.0)).collect();
+    const CELEBRITY_AUDIENCES: [u64; 3] = [160_000, 130_000, 105_000];
+    let rest = VIEWERS - CELEBRITY_AUDIENCES.iter().sum::<u64>();
+    let weights: Vec<f64> =
+        (CELEBRITY_AUDIENCES.len()..VIDEOS).map(|rank| 1.0 / (rank as f64 + 8.0)).collect();
     // One viewer each, so that no stream is empty, and the others by weight.
     let spread = (rest - weights.len() as u64) as f64 / weights.iter().sum::<f64>();
-    let mut videos = GREATEST.to_vec();
+    let mut videos = CELEBRITY_AUDIENCES.to_vec();
     videos.extend(weights.iter().map(|weight| 1 + (weight * spread) as u64));
     let short = VIEWERS - videos.iter().sum::<u64>();
-    for viewers in videos.iter_mut().skip(GREATEST.len()).take(short as usize) {
+    for viewers in videos.iter_mut().skip(CELEBRITY_AUDIENCES.len()).take(short as usize) {
         *viewers += 1;
     }
     Scenario {
@@ -123,8 +124,8 @@ fn expected(time: Duration) -> Scenario {
         traffic: Traffic::Generated(Generated {
             tick: TICK,
             time,
-            stay: STAY,
-            events: events(time, 5_000, 200_000, 2),
+            stay: MEAN_STAY,
+            events: viral_events(time, 5_000, 200_000, 2),
         }),
         videos,
         names: Vec::new(),
@@ -136,7 +137,7 @@ fn expected(time: Duration) -> Scenario {
 
 /// A video goes viral after a quarter of the time and cools after half of it; readers die after five eighths and come
 /// back after three quarters.
-fn events(time: Duration, video: usize, viewers: u64, readers: usize) -> Vec<(Duration, Event)> {
+fn viral_events(time: Duration, video: usize, viewers: u64, readers: usize) -> Vec<(Duration, Event)> {
     let mut events = vec![(time / 4, Event::Rush { video, viewers }), (time / 2, Event::Ebb { video })];
     events.extend((0..readers).map(|reader| (time / 8 * 5, Event::Death { reader })));
     events.extend((0..readers).map(|reader| (time / 4 * 3, Event::Return { reader })));

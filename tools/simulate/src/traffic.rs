@@ -12,7 +12,7 @@ use crate::recording::Recorded;
 pub enum Traffic {
     /// Made up from a seed.
     Generated(Generated),
-    /// As it was recorded.
+    /// Traffic from a recording.
     Recorded(Recorded),
 }
 
@@ -49,7 +49,7 @@ pub enum Event {
         /// By number.
         reader: usize,
     },
-    /// It comes back, empty.
+    /// The reader comes back, without viewers.
     Return {
         /// By number.
         reader: usize,
@@ -79,7 +79,7 @@ pub struct Change {
 }
 
 /// How fast an audience follows an event: most of the change happens within this time.
-const RUSH: Duration = Duration::from_mins(1);
+const EVENT_RUSH: Duration = Duration::from_mins(1);
 
 impl Traffic {
     /// How many steps it has.
@@ -152,7 +152,7 @@ impl<'a> Play<'a> {
                 Event::Return { reader } => tick.returns.push(reader),
             }
         }
-        let step = 1.0 - (-self.made.tick.as_secs_f64() / RUSH.as_secs_f64()).exp();
+        let step = 1.0 - (-self.made.tick.as_secs_f64() / EVENT_RUSH.as_secs_f64()).exp();
         for (video, to) in &self.rushes {
             self.wanted[*video] += (to - self.wanted[*video]) * step;
         }

@@ -17,7 +17,7 @@ pub struct World {
 impl World {
     /// Everybody waits for a reader.
     pub fn new(scenario: &Scenario) -> Self {
-        let readers = (0..scenario.readers).map(|number| reader(number, scenario.capacity)).collect();
+        let readers = (0..scenario.readers).map(|number| reader_id(number, scenario.capacity)).collect();
         let videos = (0..scenario.videos.len())
             .map(|number| Video {
                 id: VideoId::parse(&scenario.video_name(number)).expect("a scenario's names are ids"),
@@ -40,7 +40,7 @@ impl World {
         loads
     }
 
-    /// Gives a video to one reader, with all its viewers. Answers how many had to change readers.
+    /// Gives a video to one reader, with all its viewers. Returns how many had to change readers.
     pub fn give(&mut self, video: usize, to: usize) -> u64 {
         let video = &mut self.now.videos[video];
         let stay: u64 = video.parts.iter().filter(|part| part.reader == to).map(|part| part.viewers).sum();
@@ -81,10 +81,10 @@ impl World {
             part.viewers -= gone;
             leave -= gone;
         }
-        arrive(video, change.come, room);
+        add_viewers(video, change.come, room);
     }
 
-    /// A reader dies: its viewers wait. Answers how many.
+    /// Makes a reader fail: its viewers wait. Returns how many they are.
     pub fn die(&mut self, number: usize) -> u64 {
         let id = name(number);
         let Some(at) = self.now.readers.iter().position(|reader| reader.id == id) else { return 0 };
@@ -107,7 +107,7 @@ impl World {
 
     /// A reader comes back, empty. Readers stay in the order of their names.
     pub fn come_back(&mut self, number: usize) {
-        let back = reader(number, self.capacity);
+        let back = reader_id(number, self.capacity);
         let Err(at) = self.now.readers.binary_search_by(|reader| reader.id.cmp(&back.id)) else { return };
         self.now.readers.insert(at, back);
         for part in self.now.videos.iter_mut().flat_map(|video| &mut video.parts) {
@@ -116,7 +116,7 @@ impl World {
     }
 }
 
-fn arrive(video: &mut Video, come: u64, room: &mut [u64]) {
+fn add_viewers(video: &mut Video, come: u64, room: &mut [u64]) {
     let shares: u128 = video.parts.iter().map(|part| u128::from(part.share)).sum();
     let all = u128::from(video.viewers() + come);
     let mut left = come;
@@ -142,7 +142,7 @@ fn name(number: usize) -> ReaderId {
     ReaderId::parse(&format!("reader-{number:03}")).expect("it is short and plain")
 }
 
-fn reader(number: usize, capacity: u64) -> Reader {
+fn reader_id(number: usize, capacity: u64) -> Reader {
     Reader { id: name(number), capacity, standing: ReaderAvailability::Open }
 }
 

@@ -12,7 +12,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Wri
 use serde::{Deserialize, Serialize};
 
 use super::super::{
-    AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UserEntries,
+    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UserEntries,
 };
 use super::tables::{Tables, decode_comment, encode_comment};
 use super::{EmbeddedArchive, reports};
@@ -258,16 +258,14 @@ fn audit(
     tables: &Tables,
     before: Option<AuditPlace>,
     limit: usize,
-) -> Result<Vec<AuditEntry>, Failure> {
+) -> Result<Vec<AuditLine>, Failure> {
     let table = database.begin_read()?.open_table(tables.audit)?;
     let before =
         before.map_or(Bound::Unbounded, |place| Bound::Excluded((place.time, place.partition, place.offset)));
     let entries = table.range::<Place>((Bound::Unbounded, before))?.rev().take(limit).map(|entry| {
         let (place, bytes) = entry?;
         let (time, partition, offset) = place.value();
-        let record = Interaction::from_log(bytes.value(), time);
-        let record = record.map_err(|error| damaged("an entry of the audit log", error))?;
-        Ok(AuditEntry { time, partition, offset, record })
+        Ok(AuditLine::read(AuditPlace { time, partition, offset }, bytes.value()))
     });
     entries.collect()
 }
@@ -329,7 +327,7 @@ impl ModerationArchive for EmbeddedArchive {
         self.read(move |database, tables| entries_of(database, tables, &user, from.as_deref())).await
     }
 
-    async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+    async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
         self.read(move |database, tables| audit(database, tables, before, limit)).await
     }
 }
@@ -351,5 +349,55 @@ mod fixtures {
     fn comments_that_wait() {
         let write = |held: &HeldComment| json(&encode_held(held));
         check("embedded-held", &held(), write, |value| decode_held(value.to_string().as_bytes()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::{Archive, Page, UnknownRecord};
+    use super::*;
+    use crate::fixtures::{LATER_RECORD, comment, deleted_by_a_moderator, held, json, later};
+
+    fn bytes(value: &serde_json::Value) -> Vec<u8> {
+        value.to_string().into_bytes()
+    }
+
+    #[tokio::test]
+    async fn what_a_later_release_wrote_takes_nothing_else_of_a_page_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = EmbeddedArchive::open(directory.path()).unwrap();
+        let known = deleted_by_a_moderator().record;
+        let (record, waits) = (known.to_json(), encode_held(&held()));
+        let told = encode_comment(&comment());
+        let written = archive.write(move |database, tables| {
+            let transaction = database.begin_write()?;
+            let mut audit = transaction.open_table(tables.audit)?;
+            let mut held = transaction.open_table(tables.held)?;
+            let mut comments = transaction.open_table(tables.comments)?;
+            let later = [
+                LATER_RECORD.as_bytes().to_vec(),
+                bytes(&later("rule", &json(&waits))),
+                bytes(&later("entry", &json(&told))),
+            ];
+            for (at, [record, waits, told]) in
+                [(1, [&record, &waits, &told]), (2, later.each_ref()), (3, [&record, &waits, &told])]
+            {
+                audit.insert((at, 0, 0), record.as_slice())?;
+                held.insert((at, 0, 0), waits.as_slice())?;
+                comments.insert(("cats", at as u64), told.as_slice())?;
+            }
+            drop((audit, held, comments));
+            transaction.commit()?;
+            Ok(())
+        });
+        written.await.unwrap();
+        let records: Vec<_> =
+            archive.audit(None, 9).await.unwrap().into_iter().map(|line| line.record).collect();
+        assert_eq!(records, [Ok(known.clone()), Err(UnknownRecord { version: Some(9) }), Ok(known)]);
+        let rules = archive.held(None, 9).await.unwrap().into_iter().map(|held| held.rule.to_string());
+        assert_eq!(rules.collect::<Vec<_>>(), ["words", "of_a_later_release", "words"]);
+        let told = archive.comments(&comment().video_id, Page::After(0), 9).await.unwrap();
+        let kinds: Vec<_> = told.into_iter().map(|told| told.entry).collect();
+        assert_eq!(kinds, [EntryKind::Comment, EntryKind::Unknown, EntryKind::Comment]);
     }
 }

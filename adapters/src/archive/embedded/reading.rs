@@ -1,4 +1,4 @@
-//! What is read, each from one snapshot.
+//! Reads of the archive, each from one snapshot.
 
 use std::ops::Bound;
 
@@ -7,18 +7,22 @@ use liverank_core::{Comment, CommentId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::super::{Meta, Page, Position};
-use super::tables::{Tables, decode_comment, decode_video, meta as meta_in, positions};
+use super::tables::{Tables, decode_comment, decode_video, positions, read_meta as meta_in};
 use crate::redb_file::Failure;
 
-pub fn meta(database: &Database, tables: &Tables) -> Result<Option<Meta>, Failure> {
+pub fn read_meta(database: &Database, tables: &Tables) -> Result<Option<Meta>, Failure> {
     meta_in(&database.begin_read()?.open_table(tables.meta)?)
 }
 
-pub fn offsets(database: &Database, tables: &Tables, partitions: &[u32]) -> Result<Vec<Position>, Failure> {
+pub fn read_offsets(
+    database: &Database,
+    tables: &Tables,
+    partitions: &[u32],
+) -> Result<Vec<Position>, Failure> {
     positions(&database.begin_read()?.open_table(tables.offsets)?, partitions)
 }
 
-pub fn videos(
+pub fn read_videos(
     database: &Database,
     tables: &Tables,
     ids: &[VideoId],
@@ -46,7 +50,7 @@ pub fn videos_after(
     states.collect()
 }
 
-pub fn comments(
+pub fn read_comments(
     database: &Database,
     tables: &Tables,
     video: &VideoId,
@@ -58,7 +62,7 @@ pub fn comments(
     match page {
         Page::Before(seq) => {
             let range = table.range((id, 0)..(id, seq))?;
-            range.rev().take(limit).map(|entry| decoded(&entry?)).collect()
+            range.rev().take(limit).map(|entry| decode_entry(&entry?)).collect()
         }
         Page::After(seq) => {
             let bounds = (Bound::Excluded((id, seq)), Bound::Included((id, u64::MAX)));
@@ -67,14 +71,14 @@ pub fn comments(
                 return Ok(Vec::new());
             }
             let range = table.range::<(&str, u64)>(bounds)?;
-            range.take(limit).map(|entry| decoded(&entry?)).collect()
+            range.take(limit).map(|entry| decode_entry(&entry?)).collect()
         }
     }
 }
 
 type CommentEntry<'a> = (redb::AccessGuard<'a, (&'static str, u64)>, redb::AccessGuard<'a, &'static [u8]>);
 
-fn decoded((key, bytes): &CommentEntry) -> Result<Comment, Failure> {
+fn decode_entry((key, bytes): &CommentEntry) -> Result<Comment, Failure> {
     let (video, seq) = key.value();
     decode_comment(video, seq, bytes.value())
 }
@@ -90,7 +94,7 @@ fn pointed_to(
     decode_comment(video, seq, bytes.value())
 }
 
-pub fn comment(
+pub fn read_comment(
     database: &Database,
     tables: &Tables,
     video: &VideoId,

@@ -17,7 +17,9 @@ use super::super::{
     Archive, CommentTally, Cut, Finished, Meta, Position, Progress, Rebuild, RebuildError, Replay,
     StoredVideo, numbering,
 };
-use super::tables::{LIVE, NEXT, Offset, Tables, decode_video, encode_meta, encode_video, meta, position};
+use super::tables::{
+    LIVE, NEXT, Offset, Tables, decode_video, encode_meta, encode_video, position, read_meta,
+};
 use super::writing::marks;
 use super::{EmbeddedArchive, FILE, PART};
 use crate::StoreError;
@@ -66,7 +68,7 @@ impl Rebuild for EmbeddedArchive {
         let rules = *rules;
         self.write(move |database, tables| {
             let transaction = begin_durable(database)?;
-            let before = meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+            let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
             NEXT.delete(&transaction)?;
             NEXT.create(&transaction)?;
             let next = Meta { generation: before.generation + 1, rules, ..before };
@@ -206,7 +208,7 @@ fn change_meta(
     change: impl FnOnce(&WriteTransaction, &Meta) -> Result<Meta, Failure>,
 ) -> Result<Meta, Failure> {
     let transaction = begin_durable(database)?;
-    let before = meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+    let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
     let after = change(&transaction, &before)?;
     transaction.open_table(tables.meta)?.insert((), encode_meta(&after).as_str())?;
     transaction.commit()?;
@@ -234,7 +236,7 @@ fn states(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec
 
 fn cut(database: &Database, tables: &Tables) -> Result<Cut, Failure> {
     let transaction = database.begin_read()?;
-    let meta = meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+    let meta = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
     let positions = stands(&transaction.open_table(tables.offsets)?)?;
     let scored = |state: VideoState| {
         let score = points(state.counters.score(&meta.rules.weights));
@@ -333,8 +335,8 @@ fn swap(
     if !live.iter().map(|(partition, position)| (*partition, position.next)).eq(checked.iter().copied()) {
         return Ok(None);
     }
-    let before = meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
-    let counted = meta(&transaction.open_table(NEXT.meta)?)?.ok_or_else(not_opened)?;
+    let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+    let counted = read_meta(&transaction.open_table(NEXT.meta)?)?.ok_or_else(not_opened)?;
     let numbering = minted.cloned().unwrap_or(before.numbering);
     let after = Meta { numbering, generation: before.generation + 1, rules: counted.rules };
     transaction.open_table(NEXT.meta)?.insert((), encode_meta(&after).as_str())?;

@@ -221,7 +221,7 @@ const fn is_zero(number: &u64) -> bool {
 }
 
 /// What is fixed, if it is yet.
-pub fn meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<Meta>, Failure> {
+pub fn read_meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<Meta>, Failure> {
     table.get(())?.map(|text| decode_meta(text.value())).transpose()
 }
 

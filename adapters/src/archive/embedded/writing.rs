@@ -12,7 +12,8 @@ use redb::{Database, ReadableTable, WriteTransaction};
 use super::super::{CommitError, Committed, Meta, Position};
 use super::moderation;
 use super::tables::{
-    Tables, decode_video, encode_comment, encode_meta, encode_video, meta as meta_in, position, positions,
+    Tables, decode_video, encode_comment, encode_meta, encode_video, position, positions,
+    read_meta as meta_in,
 };
 use crate::redb_file::{Failure, begin_durable};
 
@@ -248,4 +249,46 @@ pub fn forget(database: &Database, tables: &Tables, watermark: Millis, limit: us
     }
     transaction.commit()?;
     Ok(forgotten as u64)
+}
+
+#[cfg(test)]
+mod fixtures {
+    use redb::backends::InMemoryBackend;
+    use serde_json::{Value, json};
+
+    use super::super::tables::LIVE;
+    use super::*;
+    use crate::fixtures::check;
+
+    fn file() -> Database {
+        Database::builder().create_with_backend(InMemoryBackend::new()).expect("a file in memory")
+    }
+
+    /// The row that a mark becomes: its key in hexadecimal digits, and the bits of its number.
+    fn row(change: &MarkChange) -> Result<Value, Failure> {
+        let database = file();
+        let transaction = database.begin_write()?;
+        put_marks(&transaction, &LIVE, std::slice::from_ref(change))?;
+        let table = transaction.open_table(LIVE.marks)?;
+        let (key, bits) = table.first()?.expect("one row");
+        Ok(json!({ "key": format!("{:032x}", u128::from_be_bytes(key.value())), "log2_bits": bits.value() }))
+    }
+
+    /// The mark that a row is read as.
+    fn mark(row: &Value) -> Result<MarkChange, Failure> {
+        let text = row["key"].as_str().unwrap_or_default();
+        let key = u128::from_str_radix(text, 16).expect("hexadecimal digits").to_be_bytes();
+        let database = file();
+        let transaction = database.begin_write()?;
+        let mut table = transaction.open_table(LIVE.marks)?;
+        table.insert(key, row["log2_bits"].as_u64().expect("bits"))?;
+        let (key, log2) = marks(&table, [key])?.pop().expect("it is set");
+        Ok(MarkChange { key, stored: true, now: Some(log2) })
+    }
+
+    #[test]
+    fn marks_of_events_that_count_once_per_user() {
+        let today = MarkChange { key: [9; 16], stored: true, now: Some(81_234.5) };
+        check("embedded-mark", &today, |change| row(change).expect("a row"), mark);
+    }
 }

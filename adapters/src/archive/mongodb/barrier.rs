@@ -13,21 +13,21 @@ use tokio::time::Instant;
 
 use super::documents::{MetaDoc, OffsetDoc};
 use super::ownership;
-use super::transaction::{Stop, Transaction, abort, raw};
+use super::transaction::{Stop, Transaction, abort, to_raw_documents};
 use super::{MongoArchive, PART, READ_TIMEOUT, store_error, within};
 use crate::StoreError;
 use crate::archive::CommitError;
 
 /// For how long a barrier asks consumers to wait: many times what it takes.
-const WAY: Duration = Duration::from_secs(3);
+const YIELD_TIME: Duration = Duration::from_secs(3);
 /// How long a barrier may take in all.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(20);
 /// After this time of conflicts nobody is in the way who means to go on: what is open is ended.
-const PATIENCE: Duration = Duration::from_secs(2);
+const CONFLICTS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts: about what a commit takes.
-const PAUSE: Duration = Duration::from_millis(10);
+const RETRY_AFTER: Duration = Duration::from_millis(10);
 
-/// What a barrier does.
+/// The changes to the meta document that a barrier makes.
 pub(super) struct Change {
     /// The update of the meta document.
     pub meta: Document,
@@ -57,10 +57,10 @@ pub(super) async fn give_way_back(archive: &MongoArchive, token: &str) -> Result
     within(READ_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
 }
 
-/// Changes the meta document as `decide` says, and answers whether it said so.
-pub(super) async fn pass(archive: &MongoArchive, decide: Decide<'_>) -> Result<bool, StoreError> {
-    let token = ask_for_way(archive, WAY).await?;
-    let passed = through(archive, decide).await;
+/// Changes the meta document as `decide` says, and returns whether it did. Asks the consumers to yield first.
+pub(super) async fn change_meta(archive: &MongoArchive, decide: Decide<'_>) -> Result<bool, StoreError> {
+    let token = ask_for_way(archive, YIELD_TIME).await?;
+    let passed = change_meta_while_yielding(archive, decide).await;
     if !matches!(passed, Ok(true)) {
         // Best effort: they go on by themselves soon.
         let _ = give_way_back(archive, &token).await;
@@ -68,14 +68,17 @@ pub(super) async fn pass(archive: &MongoArchive, decide: Decide<'_>) -> Result<b
     passed
 }
 
-/// As [`pass`], where consumers have been asked to make way already.
-pub(super) async fn through(archive: &MongoArchive, decide: Decide<'_>) -> Result<bool, StoreError> {
+/// Changes the meta document as [`change_meta`] does; the consumers have been asked to yield before.
+pub(super) async fn change_meta_while_yielding(
+    archive: &MongoArchive,
+    decide: Decide<'_>,
+) -> Result<bool, StoreError> {
     let begun = Instant::now();
-    let mut patience = PATIENCE;
-    while begun.elapsed() < TIMEOUT {
+    let mut patience = CONFLICTS_TIMEOUT;
+    while begun.elapsed() < BARRIER_TIMEOUT {
         let session = archive.client.start_session().await;
         let mut session = session.map_err(|error| store_error("starting a session", &error))?;
-        let left = TIMEOUT.saturating_sub(begun.elapsed());
+        let left = BARRIER_TIMEOUT.saturating_sub(begun.elapsed());
         let attempt = tokio::time::timeout(left, attempt(archive, &mut session, decide)).await;
         match attempt {
             Ok(Ok(changed)) => return Ok(changed),
@@ -89,16 +92,16 @@ pub(super) async fn through(archive: &MongoArchive, decide: Decide<'_>) -> Resul
             Err(_) => break,
         }
         if begun.elapsed() > patience {
-            patience += PATIENCE;
+            patience += CONFLICTS_TIMEOUT;
             let ended = async {
-                let sessions = ownership::sessions(archive, doc! {}).await?;
-                ownership::kill(archive, sessions).await
+                let sessions = ownership::noted_sessions(archive, doc! {}).await?;
+                ownership::kill_sessions(archive, sessions).await
             };
             within(READ_TIMEOUT, "ending what holds the offsets", ended).await?;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_AFTER).await;
     }
-    Err(StoreError::unavailable(PART, format!("no gap between commits within {TIMEOUT:?}")))
+    Err(StoreError::unavailable(PART, format!("no gap between commits within {BARRIER_TIMEOUT:?}")))
 }
 
 async fn attempt(
@@ -117,12 +120,14 @@ async fn attempt(
     if let Some(unset) = unset.as_document_mut() {
         unset.insert("make_way", "");
     }
-    transaction.update("meta", raw([doc! { "q": { "_id": MetaDoc::ID }, "u": change.meta }])?).await?;
+    transaction
+        .update("meta", to_raw_documents([doc! { "q": { "_id": MetaDoc::ID }, "u": change.meta }])?)
+        .await?;
     let touch =
         |found: &OffsetDoc| doc! { "q": { "_id": found.partition }, "u": { "$inc": { "barrier": 1_i64 } } };
-    transaction.update("offsets", raw(offsets.iter().map(touch))?).await?;
+    transaction.update("offsets", to_raw_documents(offsets.iter().map(touch))?).await?;
     for (collection, statements) in change.others {
-        transaction.update(&collection, raw(statements)?).await?;
+        transaction.update(&collection, to_raw_documents(statements)?).await?;
     }
     transaction.commit().await?;
     Ok(true)

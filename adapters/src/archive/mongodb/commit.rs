@@ -22,9 +22,9 @@ use super::documents::{
     video_change, video_document, video_update,
 };
 use super::ownership::{Owner, id_of};
-use super::states::States;
+use super::states::VideoStateCache;
 use super::stopwatch::Stopwatch;
-use super::transaction::{Stop, Transaction, abort, never_opened, raw};
+use super::transaction::{Stop, Transaction, abort, never_opened, to_raw_documents};
 use super::{MongoArchive, PART, swapping};
 use crate::StoreError;
 
@@ -53,20 +53,20 @@ async fn until_it_takes(archive: &MongoArchive, batch: &Batch) -> Result<Committ
     let mut owner = archive.owner.lock().await;
     let mut pause = MAX_PAUSE / 32;
     loop {
-        let mut session = owner.session(archive).await?;
+        let mut session = owner.transaction_session(archive).await?;
         let stop = match attempt(archive, &mut session, batch, &mut owner).await {
             Ok(committed) => {
-                owner.keep(session);
+                owner.keep_session(session);
                 return Ok(committed);
             }
             Err(stop) => stop,
         };
         if abort(&mut session).await && stop.leaves_session_clean() {
-            owner.keep(session);
+            owner.keep_session(session);
         }
         match stop {
             Stop::Never(error) => return Err(error),
-            Stop::Swap(rebuild) => swapping::finish(archive, &rebuild).await?,
+            Stop::Swap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
             Stop::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
             Stop::Again(error) => {
                 tracing::debug!(part = PART, %error, ?pause, "the batch conflicts; again");
@@ -100,7 +100,7 @@ async fn attempt(
     if !may_keep {
         owner.states.clear();
     }
-    owner.states.stand(meta.generation, &batch.spans, |home| offsets.outside_writes(home));
+    owner.states.invalidate_unless_at(meta.generation, &batch.spans, |home| offsets.outside_writes(home));
     let sightings = commit.sightings(batch).await?;
     let videos = commit.videos(batch, &mut owner.states).await?;
     let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
@@ -123,7 +123,7 @@ async fn attempt(
     commit.transaction.commit().await?;
     watch.lap("making it durable");
     if may_keep {
-        owner.states.wrote(&batch.spans, &effects.videos, |id| videos.homes.get(id).copied());
+        owner.states.insert_written(&batch.spans, &effects.videos, |id| videos.homes.get(id).copied());
     }
     watch.lap("keeping");
     let (events, changed) = (batch.records.len(), effects.videos.len());
@@ -139,7 +139,7 @@ impl Offsets {
         Self(found.into_iter().map(|found| (found.partition, found)).collect())
     }
 
-    /// Refuses a batch that does not follow on, or that is for another to commit. Answers the partitions that have no
+    /// Refuses a batch that does not follow on, or that is for another to commit. Returns the partitions that have no
     /// offset yet.
     fn fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
         let mut absent = HashSet::new();
@@ -206,7 +206,7 @@ impl Commit<'_> {
         Ok(found.iter().filter_map(MarkedDoc::entry).collect())
     }
 
-    async fn videos(&mut self, batch: &Batch, kept: &mut States) -> Result<Videos, Stop> {
+    async fn videos(&mut self, batch: &Batch, kept: &mut VideoStateCache) -> Result<Videos, Stop> {
         // Whoever keeps states of a partition sees by its offset that this batch was there: it has to move.
         let moved = batch.spans.iter().filter(|span| span.next != span.from);
         let partitions: HashSet<u32> = moved.map(|span| span.partition).collect();
@@ -285,11 +285,11 @@ impl Commit<'_> {
                 }
             })
             .collect();
-        self.transaction.update("offsets", raw(statements)?).await?;
+        self.transaction.update("offsets", to_raw_documents(statements)?).await?;
         // A barrier that is under way knows nothing of a partition that is new.
         if moved.clone().any(|span| span.from == 0) {
             let touch = doc! { "q": { "_id": MetaDoc::ID }, "u": { "$inc": { "first_commits": 1_i64 } } };
-            self.transaction.update("meta", raw([touch])?).await?;
+            self.transaction.update("meta", to_raw_documents([touch])?).await?;
         }
         Ok(())
     }
@@ -359,7 +359,7 @@ impl Commit<'_> {
             let digest = digest_bson(&identity_digest(id));
             doc! { "q": { "_id": digest }, "u": { "$set": { "time": time } } }
         });
-        self.transaction.update("seen", raw(statements)?).await
+        self.transaction.update("seen", to_raw_documents(statements)?).await
     }
 
     /// Sets and removes marks. Two batches that would decide on the same mark meet on its video, too: what a mark decides
@@ -380,7 +380,7 @@ impl Commit<'_> {
             let marks = self.transaction.archive.collection::<MarkedDoc>("marks");
             marks.insert_many(fresh).session(&mut *self.transaction.session).await?;
         }
-        self.transaction.update("marks", raw(again)?).await?;
+        self.transaction.update("marks", to_raw_documents(again)?).await?;
         self.transaction.delete("marks", gone).await
     }
 }

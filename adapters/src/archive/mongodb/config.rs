@@ -13,9 +13,9 @@ const SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections a process opens at most: commits take one a consumer, the rest is for readers of history.
-const CONNECTIONS: u32 = 32;
+const MAX_CONNECTIONS: u32 = 32;
 
-/// Where the server is.
+/// The address of the MongoDB server, and how to connect to it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MongoConfig {
     /// A connection string (`mongodb://…` or `mongodb+srv://…`); credentials and TLS are part of it.
@@ -32,16 +32,16 @@ impl MongoConfig {
         Self { uri: uri.into(), database: "video_db".to_owned(), ca_file: None }
     }
 
-    /// What the driver is told.
-    pub(super) async fn options(&self) -> Result<ClientOptions, Error> {
+    /// Makes the options of the driver.
+    pub(super) async fn driver_options(&self) -> Result<ClientOptions, Error> {
         let mut options = ClientOptions::parse(&self.uri).await?;
         options.app_name.get_or_insert_with(|| "liverank".to_owned());
         options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
-        options.max_pool_size.get_or_insert(CONNECTIONS);
+        options.max_pool_size.get_or_insert(MAX_CONNECTIONS);
         // What was answered once must not be undone by an election.
         options.read_concern = Some(ReadConcern::majority());
-        options.write_concern = Some(durable());
+        options.write_concern = Some(durable_write_concern());
         if let Some(file) = &self.ca_file {
             let mut tls = match options.tls.take() {
                 Some(Tls::Enabled(tls)) => tls,
@@ -54,8 +54,8 @@ impl MongoConfig {
     }
 }
 
-/// On disk on a majority of the members.
-pub(super) fn durable() -> WriteConcern {
+/// The write concern of durable writes: on disk on a majority of the members.
+pub(super) fn durable_write_concern() -> WriteConcern {
     WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build()
 }
 
@@ -90,12 +90,12 @@ mod tests {
     #[tokio::test]
     async fn a_ca_file_turns_tls_on_and_keeps_the_rest() {
         let mut config = MongoConfig::new("mongodb://a:1/?serverSelectionTimeoutMS=100");
-        let options = config.options().await.unwrap();
+        let options = config.driver_options().await.unwrap();
         assert!(!matches!(options.tls, Some(Tls::Enabled(_))));
         assert_eq!(options.server_selection_timeout, Some(Duration::from_millis(100)), "the address decides");
         assert_eq!(options.connect_timeout, Some(CONNECT_TIMEOUT));
         config.ca_file = Some("/etc/ca.pem".into());
-        match config.options().await.unwrap().tls {
+        match config.driver_options().await.unwrap().tls {
             Some(Tls::Enabled(tls)) => assert_eq!(tls.ca_file_path, Some("/etc/ca.pem".into())),
             other => panic!("{other:?}"),
         }

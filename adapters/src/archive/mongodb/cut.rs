@@ -19,7 +19,7 @@ use super::{MongoArchive, store_error};
 use crate::StoreError;
 
 /// Documents of one answer of the server's.
-const BATCH: u32 = 10_000;
+const BATCH_DOCUMENTS: u32 = 10_000;
 
 #[derive(Debug, Deserialize)]
 struct TallyDoc {
@@ -30,7 +30,7 @@ struct TallyDoc {
 }
 
 /// Reads the archive. Takes as long as it takes, up to the five minutes that a server keeps a snapshot.
-pub(super) async fn cut(archive: &MongoArchive) -> Result<Cut, StoreError> {
+pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> {
     let wrong = |error: Error| store_error("reading a snapshot", &error);
     let mut session = archive.client.start_session().snapshot(true).await.map_err(wrong)?;
     let meta = at_the_moment::<MetaDoc>(archive, "meta");
@@ -41,9 +41,9 @@ pub(super) async fn cut(archive: &MongoArchive) -> Result<Cut, StoreError> {
         .map_err(wrong)?
         .ok_or_else(never_opened)?
         .into_meta()?;
-    let offsets: Vec<OffsetDoc> = all(archive, &mut session, "offsets", "_id").await.map_err(wrong)?;
-    let videos: Vec<VideoDoc> = all(archive, &mut session, "videos", "video_id").await.map_err(wrong)?;
-    let tallies = tallies(archive, &mut session).await.map_err(wrong)?;
+    let offsets: Vec<OffsetDoc> = read_all(archive, &mut session, "offsets", "_id").await.map_err(wrong)?;
+    let videos: Vec<VideoDoc> = read_all(archive, &mut session, "videos", "video_id").await.map_err(wrong)?;
+    let tallies = read_tallies(archive, &mut session).await.map_err(wrong)?;
     let videos = videos.into_iter().map(|video| {
         let score = video.score;
         Ok(StoredVideo { state: video.into_state()?, score })
@@ -67,19 +67,19 @@ fn at_the_moment<T: Send + Sync>(archive: &MongoArchive, name: &str) -> Collecti
     archive.db.collection_with_options(&archive.name(name), options)
 }
 
-async fn all<T: DeserializeOwned + Send + Sync + Unpin>(
+async fn read_all<T: DeserializeOwned + Send + Sync + Unpin>(
     archive: &MongoArchive,
     session: &mut ClientSession,
     collection: &str,
     key: &str,
 ) -> Result<Vec<T>, Error> {
     let collection = at_the_moment::<T>(archive, collection);
-    let found = collection.find(doc! {}).sort(doc! { key: 1 }).batch_size(BATCH);
+    let found = collection.find(doc! {}).sort(doc! { key: 1 }).batch_size(BATCH_DOCUMENTS);
     let mut found: SessionCursor<T> = found.session(&mut *session).await?;
     found.stream(session).try_collect().await
 }
 
-async fn tallies(archive: &MongoArchive, session: &mut ClientSession) -> Result<Vec<TallyDoc>, Error> {
+async fn read_tallies(archive: &MongoArchive, session: &mut ClientSession) -> Result<Vec<TallyDoc>, Error> {
     // Along the unique index of (video_id, seq), which has all that is asked for.
     let stages = [
         doc! { "$sort": { "video_id": 1, "seq": 1 } },
@@ -87,13 +87,14 @@ async fn tallies(archive: &MongoArchive, session: &mut ClientSession) -> Result<
         doc! { "$sort": { "_id": 1 } },
     ];
     let comments = at_the_moment::<Document>(archive, "comments");
-    let grouped = comments.aggregate(stages).allow_disk_use(true).batch_size(BATCH).with_type::<TallyDoc>();
+    let grouped =
+        comments.aggregate(stages).allow_disk_use(true).batch_size(BATCH_DOCUMENTS).with_type::<TallyDoc>();
     let mut grouped = grouped.session(&mut *session).await?;
     grouped.stream(session).try_collect().await
 }
 
-/// Which identities the archive remembers.
-pub(super) async fn sightings(
+/// Reads which of these identities the archive remembers.
+pub(super) async fn read_sightings(
     archive: &MongoArchive,
     identities: &[String],
 ) -> Result<Vec<(String, Millis)>, StoreError> {
@@ -107,8 +108,8 @@ pub(super) async fn sightings(
     Ok(sighted.collect())
 }
 
-/// Which marks are set, and their values.
-pub(super) async fn marks(
+/// Reads which of these marks are set, and their values.
+pub(super) async fn read_marks(
     archive: &MongoArchive,
     keys: &[MarkKey],
 ) -> Result<Vec<(MarkKey, f64)>, StoreError> {

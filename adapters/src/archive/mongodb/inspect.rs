@@ -7,7 +7,7 @@ use crate::StoreError;
 use crate::inspect::{Inspection, Remark};
 
 /// The least version that has what we use.
-const LEAST: u32 = 6;
+const MIN_VERSION: u32 = 6;
 
 impl MongoArchive {
     /// Asks the server of the archive's database.
@@ -18,11 +18,11 @@ impl MongoArchive {
         let ask = |command: Document| async move { self.db.run_command(command).await };
         let hello = within(READ_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;
         let build = within(READ_TIMEOUT, "asking for the version", ask(doc! { "buildInfo": 1 })).await?;
-        Ok(read(&hello, &build))
+        Ok(parse_inspection(&hello, &build))
     }
 }
 
-fn read(hello: &Document, build: &Document) -> Inspection {
+fn parse_inspection(hello: &Document, build: &Document) -> Inspection {
     let version = build.get_str("version").unwrap_or_default().to_owned();
     let mut remarks = Vec::new();
     let members = hello.get_array("hosts").map_or(0, Vec::len);
@@ -34,9 +34,9 @@ fn read(hello: &Document, build: &Document) -> Inspection {
         ));
     }
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    if major.is_some_and(|major| major < LEAST) {
+    if major.is_some_and(|major| major < MIN_VERSION) {
         remarks.push(Remark::new(
-            format!("version {version} is older than {LEAST}"),
+            format!("version {version} is older than {MIN_VERSION}"),
             "upgrade MongoDB, a major version at a time",
         ));
     }
@@ -52,9 +52,9 @@ mod tests {
     #[test]
     fn a_server_that_stands_alone_or_is_old_is_told_how_it_is_mended() {
         let set = doc! { "setName": "rs0", "hosts": ["a:1", "b:1"] };
-        let good = read(&set, &doc! { "version": "7.0.2" });
+        let good = parse_inspection(&set, &doc! { "version": "7.0.2" });
         assert_eq!((good.found.as_str(), good.remarks.len()), ("replica set rs0 of 2", 0));
-        let wrong = read(&doc! {}, &doc! { "version": "5.0.1" });
+        let wrong = parse_inspection(&doc! {}, &doc! { "version": "5.0.1" });
         assert_eq!(wrong.remarks.len(), 2);
         assert!(wrong.remarks[0].mend.contains("rs.initiate()"));
     }

@@ -17,10 +17,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::{
-    AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UserEntries,
+    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UserEntries,
 };
 use super::documents::{CommentDoc, damaged};
-use super::transaction::{Stop, Transaction, raw};
+use super::transaction::{Stop, Transaction, to_raw_documents};
 use super::{MongoArchive, READ_TIMEOUT, reports, within};
 use crate::StoreError;
 
@@ -163,12 +163,9 @@ impl AuditDoc {
         Self { place: AuditPlace::of(entry).to_string(), record }
     }
 
-    fn into_entry(self) -> Result<AuditEntry, StoreError> {
-        let damaged = |error: Invalid| damaged("moderation", &error);
-        let AuditPlace { time, partition, offset } = AuditPlace::parse(&self.place).map_err(damaged)?;
-        let record = Interaction::from_log(self.record.as_bytes(), time)
-            .map_err(|error| damaged(Invalid::new("record", error.to_string())))?;
-        Ok(AuditEntry { time, partition, offset, record })
+    fn into_line(self) -> Result<AuditLine, StoreError> {
+        let place = AuditPlace::parse(&self.place).map_err(|error| damaged("moderation", &error))?;
+        Ok(AuditLine::read(place, self.record.as_bytes()))
     }
 }
 
@@ -209,15 +206,15 @@ impl Transaction<'_> {
             }
             doc! { "q": { "video_id": video.as_str(), "seq": *seq as i64 }, "u": { "$set": gone } }
         });
-        self.update("comments", raw(removed)?).await?;
+        self.update("comments", to_raw_documents(removed)?).await?;
         let changed = effects.rules.iter().map(RuleDoc::update);
-        self.update("rules", raw(changed)?).await?;
+        self.update("rules", to_raw_documents(changed)?).await?;
         // Of each comment the last that happened to it: one may wait and be released in one batch.
         let last: HashMap<_, _> =
             effects.held.iter().map(|change| ((&change.video, &change.id), &change.held)).collect();
         let waiting =
             last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
-        self.update("held", raw(waiting)?).await?;
+        self.update("held", to_raw_documents(waiting)?).await?;
         let ended = last.iter().filter(|(_, held)| held.is_none());
         let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::key(video, id).into()).collect();
         if !ended.is_empty() {
@@ -230,7 +227,7 @@ impl Transaction<'_> {
             let AuditDoc { place, record } = AuditDoc::of(entry);
             doc! { "q": { "_id": place }, "u": { "$set": { "record": record } }, "upsert": true }
         });
-        self.update("moderation", raw(done)?).await
+        self.update("moderation", to_raw_documents(done)?).await
     }
 }
 
@@ -331,10 +328,10 @@ impl ModerationArchive for MongoArchive {
         Ok(UserEntries { entries, next: last.map(|last| last.id.to_hex()) })
     }
 
-    async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+    async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
         let filter = before.map_or_else(Document::new, |place| doc! { "_id": { "$lt": place.to_string() } });
         let found: Vec<AuditDoc> = self.find("moderation", filter, doc! { "_id": -1 }, limit).await?;
-        found.into_iter().map(AuditDoc::into_entry).collect()
+        found.into_iter().map(AuditDoc::into_line).collect()
     }
 }
 
@@ -343,8 +340,14 @@ mod fixtures {
     use mongodb::bson::{from_bson, to_bson};
     use serde_json::Value;
 
+    use liverank_core::comment::EntryKind;
+    use liverank_core::counting::NumberedComment;
+
+    use super::super::super::UnknownRecord;
     use super::*;
-    use crate::fixtures::{check, comment_rules, deleted_by_a_moderator, held, muted};
+    use crate::fixtures::{
+        LATER_RECORD, check, comment, comment_rules, deleted_by_a_moderator, held, later, muted,
+    };
 
     fn document<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
         from_bson(Bson::try_from(json.clone()).map_err(|error| error.to_string())?)
@@ -383,10 +386,27 @@ mod fixtures {
 
     #[test]
     fn what_moderators_did() {
-        let write = |entry: &AuditEntry| {
-            to_bson(&AuditDoc::of(entry)).expect("a document serialises").into_canonical_extjson()
+        let entry = deleted_by_a_moderator();
+        let today = AuditLine { place: AuditPlace::of(&entry), record: Ok(entry.record.clone()) };
+        let write = |_: &AuditLine| {
+            to_bson(&AuditDoc::of(&entry)).expect("a document serialises").into_canonical_extjson()
         };
-        let read = |json: &Value| document::<AuditDoc>(json)?.into_entry().map_err(|error| error.to_string());
-        check("mongodb-moderation", &deleted_by_a_moderator(), write, read);
+        let read = |json: &Value| document::<AuditDoc>(json)?.into_line().map_err(|error| error.to_string());
+        check("mongodb-moderation", &today, write, read);
+    }
+
+    #[test]
+    fn what_a_later_release_wrote_is_read_as_unknown() {
+        let told = NumberedComment { comment: comment(), partition: 4, offset: 99 };
+        let told = to_bson(&CommentDoc::of(&told)).expect("a document serialises").into_canonical_extjson();
+        let told: CommentDoc = document(&later("entry", &told)).expect("a document");
+        assert_eq!(told.into_numbered().expect("an entry").comment.entry, EntryKind::Unknown);
+        let waits = made_by(&HeldDoc::update(&held().video, &held().id, &held()));
+        let waits =
+            later("rule", &serde_json::from_str(waits["held"].as_str().expect("text")).expect("JSON"));
+        let waits: HeldComment = json(&waits.to_string()).expect("one that waits");
+        assert_eq!(waits.rule.to_string(), "of_a_later_release");
+        let done = AuditDoc { record: LATER_RECORD.to_owned(), ..AuditDoc::of(&deleted_by_a_moderator()) };
+        assert_eq!(done.into_line().expect("a line").record, Err(UnknownRecord { version: Some(9) }));
     }
 }

@@ -14,7 +14,7 @@ use mongodb::error::Error;
 use super::super::Position;
 use super::documents::{OffsetDoc, WayDoc};
 use super::opening::{DUPLICATE_KEY, code};
-use super::states::States;
+use super::states::VideoStateCache;
 use super::{MongoArchive, PART, store_error, within};
 use crate::StoreError;
 
@@ -33,9 +33,9 @@ pub(super) struct Owner {
     session: Option<ClientSession>,
     /// The id that stands beside the partitions taken up.
     noted: Option<Bson>,
-    /// What is known of videos without reading.
-    pub states: States,
-    /// Whom we make way for, and since when.
+    /// The cached states of videos.
+    pub states: VideoStateCache,
+    /// The token of the rebuild that this consumer yields to, and since when it does.
     way: Option<(String, Instant)>,
 }
 
@@ -46,7 +46,10 @@ pub(super) fn id_of(session: &ClientSession) -> Bson {
 
 impl Owner {
     /// The session to run a transaction in. Where it is a new one, the partitions are told before it is used.
-    pub(super) async fn session(&mut self, archive: &MongoArchive) -> Result<ClientSession, StoreError> {
+    pub(super) async fn transaction_session(
+        &mut self,
+        archive: &MongoArchive,
+    ) -> Result<ClientSession, StoreError> {
         if let Some(session) = self.session.take() {
             return Ok(session);
         }
@@ -55,7 +58,7 @@ impl Owner {
         let id = id_of(&session);
         if let Some(before) = self.noted.clone().filter(|before| *before != id) {
             let renamed = async {
-                kill(archive, [before.clone()]).await?;
+                kill_sessions(archive, [before.clone()]).await?;
                 let offsets = archive.collection::<Document>("offsets");
                 let change = doc! { "$set": { "session": id.clone(), "keeper": id.clone() } };
                 offsets.update_many(doc! { "session": before }, change).await
@@ -66,8 +69,8 @@ impl Owner {
         Ok(session)
     }
 
-    /// Keeps a session that is fit for another transaction.
-    pub(super) fn keep(&mut self, session: ClientSession) {
+    /// Keeps a session for the next transaction. The session must be fit for one.
+    pub(super) fn keep_session(&mut self, session: ClientSession) {
         self.session = Some(session);
     }
 
@@ -88,25 +91,25 @@ pub(super) async fn take_up(archive: &MongoArchive, partitions: &[u32]) -> Resul
         return Ok(Vec::new());
     }
     let mut owner = archive.owner.lock().await;
-    let session = owner.session(archive).await?;
+    let session = owner.transaction_session(archive).await?;
     let id = id_of(&session);
-    owner.keep(session);
+    owner.keep_session(session);
     // Before the partitions are told: a session that is replaced meanwhile must be replaced there, too.
     owner.noted = Some(id.clone());
     let taken = async {
-        while !note(archive, partitions, &id).await? {}
+        while !write_owner(archive, partitions, &id).await? {}
         Ok(())
     };
     within(TAKE_UP_TIMEOUT, "taking partitions up", taken).await?;
     archive.positions(partitions).await
 }
 
-/// Notes the owner, having killed the former ones. Answers false where a former one
+/// Notes the owner, having killed the former ones. Returns false where a former one
 /// holds an offset again, because it began a new session in between.
-async fn note(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<bool, Error> {
+async fn write_owner(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<bool, Error> {
     let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
     let mine = doc! { "_id": { "$in": &ids }, "session": { "$ne": id } };
-    kill(archive, sessions(archive, mine).await?).await?;
+    kill_sessions(archive, noted_sessions(archive, mine).await?).await?;
     // A former owner of an older release did not note what it wrote outside. That it was there is noted as its end is.
     let older = doc! { "$and": [{ "$ne": [{ "$type": "$session" }, "missing"] }, { "$ne": ["$session", "$keeper"] }] };
     let change = doc! { "$set": {
@@ -138,7 +141,7 @@ async fn note(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> Result<b
 }
 
 /// The sessions noted beside offsets.
-pub(super) async fn sessions(archive: &MongoArchive, filter: Document) -> Result<Vec<Bson>, Error> {
+pub(super) async fn noted_sessions(archive: &MongoArchive, filter: Document) -> Result<Vec<Bson>, Error> {
     use futures::TryStreamExt;
     let found = archive.collection::<OffsetDoc>("offsets").find(filter).await?;
     let found: Vec<OffsetDoc> = found.try_collect().await?;
@@ -152,7 +155,7 @@ pub(super) async fn sessions(archive: &MongoArchive, filter: Document) -> Result
 }
 
 /// Ends what these sessions have under way. They can begin anew.
-pub(super) async fn kill(
+pub(super) async fn kill_sessions(
     archive: &MongoArchive,
     sessions: impl IntoIterator<Item = Bson>,
 ) -> Result<(), Error> {

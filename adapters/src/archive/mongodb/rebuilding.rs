@@ -20,9 +20,9 @@ use crate::StoreError;
 
 /// Videos of one transaction of a rescore: some ten milliseconds, as a commit takes, for the two may have to wait for
 /// each other.
-const PAGE: i64 = 500;
+const PAGE_VIDEOS: i64 = 500;
 /// Between two attempts at a page that met a commit.
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(5);
 /// How long a page may take, conflicts included.
 const PAGE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
@@ -41,7 +41,7 @@ impl Rebuild for MongoArchive {
             }
             Ok(Some(Change { meta: doc! { "$inc": more }, others: Vec::new() }))
         };
-        while !barrier::pass(self, &bump).await? {
+        while !barrier::change_meta(self, &bump).await? {
             swapping::finish_any(self).await?;
         }
         Ok(self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
@@ -74,8 +74,8 @@ impl Rebuild for MongoArchive {
 
     async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError> {
         match of {
-            Some(database) => cut::cut(&self.beside(database, String::new())).await,
-            None => cut::cut(self).await,
+            Some(database) => cut::read_cut(&self.beside(database, String::new())).await,
+            None => cut::read_cut(self).await,
         }
     }
 
@@ -85,21 +85,21 @@ impl Rebuild for MongoArchive {
         identities: &[String],
     ) -> Result<Vec<(String, Millis)>, StoreError> {
         match of {
-            Some(database) => cut::sightings(&self.beside(database, String::new()), identities).await,
-            None => cut::sightings(self, identities).await,
+            Some(database) => cut::read_sightings(&self.beside(database, String::new()), identities).await,
+            None => cut::read_sightings(self, identities).await,
         }
     }
 
     async fn marks(&self, of: Option<&str>, keys: &[MarkKey]) -> Result<Vec<(MarkKey, f64)>, StoreError> {
         match of {
-            Some(database) => cut::marks(&self.beside(database, String::new()), keys).await,
-            None => cut::marks(self, keys).await,
+            Some(database) => cut::read_marks(&self.beside(database, String::new()), keys).await,
+            None => cut::read_marks(self, keys).await,
         }
     }
 }
 
-/// Another rebuild has begun since, and this one is void.
-fn overtaken() -> StoreError {
+/// The error of a rebuild that another rebuild has replaced since.
+fn overtaken_error() -> StoreError {
     StoreError::unusable(PART, "another rebuild has begun meanwhile, and this one has given way to it")
 }
 
@@ -108,7 +108,7 @@ impl MongoArchive {
     async fn begin_filling(&self, rules: &Rules) -> Result<RebuildDoc, StoreError> {
         let found = self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
         let next = |meta: &Meta| Meta { generation: meta.generation + 1, rules: *rules, ..meta.clone() };
-        let token = swapping::token(found.generation + 1);
+        let token = swapping::unique_rebuild_name(found.generation + 1);
         let rebuild = RebuildDoc::new(&token, &next(&found), RebuildDoc::FILLING, &["videos"]);
         let name = rebuild.source("videos");
         within(OPEN_TIMEOUT, "making room for a rebuild", async {
@@ -125,11 +125,11 @@ impl MongoArchive {
             }
             let meta = meta.clone().into_meta()?;
             let rebuild = RebuildDoc::new(&token, &next(&meta), RebuildDoc::FILLING, &["videos"]);
-            let change = doc! { "$set": { "rebuild": swapping::stored(&rebuild)? } };
+            let change = doc! { "$set": { "rebuild": swapping::rebuild_to_bson(&rebuild)? } };
             Ok(Some(Change { meta: change, others: Vec::new() }))
         };
-        if !barrier::pass(self, &begin).await? {
-            return Err(overtaken());
+        if !barrier::change_meta(self, &begin).await? {
+            return Err(overtaken_error());
         }
         within(READ_TIMEOUT, "dropping what an earlier rebuild left", swapping::clear(self, None)).await?;
         Ok(rebuild)
@@ -142,7 +142,8 @@ impl MongoArchive {
         .await?;
         let (mut after, mut done) = (None, 0);
         loop {
-            let page = tokio::time::timeout(PAGE_TIMEOUT, self.page(token, rules, after.as_deref())).await;
+            let page =
+                tokio::time::timeout(PAGE_TIMEOUT, self.rescore_page(token, rules, after.as_deref())).await;
             let late = |_| StoreError::unavailable(PART, format!("a page took more than {PAGE_TIMEOUT:?}"));
             let (count, last) = page.map_err(late)??;
             done += count;
@@ -154,8 +155,8 @@ impl MongoArchive {
         }
     }
 
-    /// Scores the next page; answers how many videos it had, and the last one unless that was all.
-    async fn page(
+    /// Scores the next page; returns how many videos it had, and the last one unless that was all.
+    async fn rescore_page(
         &self,
         token: &str,
         rules: &Rules,
@@ -170,8 +171,8 @@ impl MongoArchive {
                     abort(&mut session).await;
                     match stop {
                         Stop::Never(CommitError::Store(error)) => return Err(error),
-                        Stop::Swap(_) => return Err(overtaken()),
-                        _ => tokio::time::sleep(PAUSE).await,
+                        Stop::Swap(_) => return Err(overtaken_error()),
+                        _ => tokio::time::sleep(RETRY_AFTER).await,
                     }
                 }
             }
@@ -187,11 +188,12 @@ impl MongoArchive {
     ) -> Result<(u64, Option<String>), Stop> {
         let mut transaction = Transaction::begin(self, session).await?;
         let meta = transaction.meta().await?;
-        let rebuild = meta.rebuilding()?.filter(|rebuild| rebuild.token == token).ok_or_else(overtaken)?;
+        let rebuild =
+            meta.rebuilding()?.filter(|rebuild| rebuild.token == token).ok_or_else(overtaken_error)?;
         let now = meta.into_meta()?.rules;
         let filter = after.map_or_else(Document::new, |id| doc! { "video_id": { "$gt": id } });
         let videos = self.collection::<VideoDoc>("videos");
-        let find = videos.find(filter).sort(doc! { "video_id": 1 }).limit(PAGE).batch_size(WHOLE);
+        let find = videos.find(filter).sort(doc! { "video_id": 1 }).limit(PAGE_VIDEOS).batch_size(WHOLE);
         let mut found = find.session(&mut *transaction.session).await?;
         let mut statements = Vec::new();
         let mut last = None;
@@ -207,7 +209,7 @@ impl MongoArchive {
         }
         transaction.update(&rebuild.source("videos"), statements).await?;
         transaction.commit().await?;
-        Ok((count as u64, last.filter(|_| count == PAGE as usize)))
+        Ok((count as u64, last.filter(|_| count == PAGE_VIDEOS as usize)))
     }
 
     async fn begin_swapping(&self, token: &str) -> Result<(), StoreError> {
@@ -216,7 +218,7 @@ impl MongoArchive {
             let change = doc! { "$set": { "rebuild.phase": RebuildDoc::SWAPPING } };
             Ok((ours && !meta.is_swapping()).then(|| Change { meta: change, others: Vec::new() }))
         };
-        if barrier::pass(self, &begin).await? { Ok(()) } else { Err(overtaken()) }
+        if barrier::change_meta(self, &begin).await? { Ok(()) } else { Err(overtaken_error()) }
     }
 
     async fn stop_filling(&self, token: &str) -> Result<(), StoreError> {
@@ -225,7 +227,7 @@ impl MongoArchive {
             let change = doc! { "$unset": { "rebuild": "" } };
             Ok((ours && !meta.is_swapping()).then(|| Change { meta: change, others: Vec::new() }))
         };
-        barrier::pass(self, &stop).await?;
+        barrier::change_meta(self, &stop).await?;
         within(READ_TIMEOUT, "dropping what was filled", swapping::clear(self, None)).await
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn begin(
 ) -> Result<Box<dyn Replay>, RebuildError> {
     swapping::finish_any(live).await?;
     let meta = live.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
-    let token = swapping::token(meta.generation + 1);
+    let token = swapping::unique_rebuild_name(meta.generation + 1);
     let next = live.beside(live.db.name(), suffix(&token));
     let start = MetaDoc::of(&Meta { generation: meta.generation + 1, rules: *rules, ..meta });
     within(OPEN_TIMEOUT, "making room for a replay", async {
@@ -214,10 +214,10 @@ impl MongoReplay {
                 doc! { "q": { "_id": found.partition }, "u": change }
             };
             let owners = (rebuild.source("offsets"), next.iter().map(owner).collect());
-            let change = doc! { "$set": { "rebuild": swapping::stored(&rebuild)? } };
+            let change = doc! { "$set": { "rebuild": swapping::rebuild_to_bson(&rebuild)? } };
             Ok(Some(Change { meta: change, others: vec![owners] }))
         };
-        barrier::through(&self.live, &decide).await
+        barrier::change_meta_while_yielding(&self.live, &decide).await
     }
 }
 

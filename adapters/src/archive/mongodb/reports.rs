@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::super::{ReportPlace, ReportQueue};
 use super::moderation::{comment_key, json, text};
-use super::transaction::{Stop, Transaction, raw};
+use super::transaction::{Stop, Transaction, to_raw_documents};
 use super::{MongoArchive, READ_TIMEOUT, within};
 use crate::StoreError;
 
@@ -72,7 +72,7 @@ impl Transaction<'_> {
 
     /// Writes what changed.
     pub(super) async fn report(&mut self, changed: &[ReportedComment]) -> Result<(), Stop> {
-        self.update("reports", raw(changed.iter().map(ReportsDoc::update))?).await
+        self.update("reports", to_raw_documents(changed.iter().map(ReportsDoc::update))?).await
     }
 }
 

@@ -19,13 +19,13 @@ use liverank_core::VideoId;
 use liverank_core::counting::{OffsetRange, VideoState};
 
 /// Bytes of the states kept, roughly: those of some 350,000 videos with ids of usual length.
-const MOST_BYTES: usize = 128 << 20;
+const MAX_CACHE_BYTES: usize = 128 << 20;
 /// What a state takes beside its texts: itself, its key, the table's free places and the allocator's share.
-const OVERHEAD: usize = 2 * size_of::<Kept>() + 96;
+const STATE_OVERHEAD_BYTES: usize = 2 * size_of::<CachedState>() + 96;
 
 /// A state, and where its video is at home.
 #[derive(Debug, Clone)]
-struct Kept {
+struct CachedState {
     state: VideoState,
     home: u32,
     /// The home's run when it was kept.
@@ -43,27 +43,27 @@ struct Standing {
 
 /// The states that an archive keeps.
 #[derive(Debug)]
-pub(super) struct States {
+pub(super) struct VideoStateCache {
     /// Half of them at most is in either.
     half: usize,
     generation: u64,
     partitions: HashMap<u32, Standing>,
     runs: u64,
     /// Used since the last change of places.
-    young: HashMap<VideoId, Kept>,
+    young: HashMap<VideoId, CachedState>,
     young_bytes: usize,
     /// Not used since. Forgotten when `young` is full.
-    old: HashMap<VideoId, Kept>,
+    old: HashMap<VideoId, CachedState>,
 }
 
-impl Default for States {
+impl Default for VideoStateCache {
     fn default() -> Self {
-        Self::bounded(MOST_BYTES)
+        Self::with_max_bytes(MAX_CACHE_BYTES)
     }
 }
 
-impl States {
-    fn bounded(bytes: usize) -> Self {
+impl VideoStateCache {
+    fn with_max_bytes(bytes: usize) -> Self {
         Self {
             half: bytes / 2,
             generation: 0,
@@ -77,12 +77,12 @@ impl States {
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        *self = Self { runs: self.runs, ..Self::bounded(2 * self.half) };
+        *self = Self { runs: self.runs, ..Self::with_max_bytes(2 * self.half) };
     }
 
-    /// Says where the archive stands, by the snapshot of a transaction that is fenced by these spans: what is known no
-    /// longer to be right is not answered any more. `outside_writes` is what all offset documents say of a partition.
-    pub(super) fn stand(
+    /// Forgets the states of each partition whose offset document is not as this cache's archive wrote it last. `spans`
+    /// are those of the transaction in whose snapshot it was read; `outside_writes` gives the count of others' writes.
+    pub(super) fn invalidate_unless_at(
         &mut self,
         generation: u64,
         spans: &[OffsetRange],
@@ -114,7 +114,7 @@ impl States {
     }
 
     /// Keeps what a transaction has written that covered these spans. `home` tells where each video is at home now.
-    pub(super) fn wrote(
+    pub(super) fn insert_written(
         &mut self,
         spans: &[OffsetRange],
         states: &[VideoState],
@@ -128,16 +128,16 @@ impl States {
         for state in states {
             let known = home(&state.video_id).and_then(|home| Some((home, self.partitions.get(&home)?.run)));
             if let Some((home, run)) = known {
-                self.insert(state.video_id.clone(), Kept { state: state.clone(), home, run });
+                self.insert(state.video_id.clone(), CachedState { state: state.clone(), home, run });
             }
         }
     }
 
-    fn insert(&mut self, id: VideoId, kept: Kept) {
-        let bytes = bytes(&kept.state);
+    fn insert(&mut self, id: VideoId, kept: CachedState) {
+        let bytes = state_bytes(&kept.state);
         self.old.remove(&id);
         match self.young.insert(id, kept) {
-            Some(before) => self.young_bytes -= self::bytes(&before.state),
+            Some(before) => self.young_bytes -= self::state_bytes(&before.state),
             None => {
                 if self.young_bytes + bytes > self.half {
                     self.old = std::mem::take(&mut self.young);
@@ -150,11 +150,11 @@ impl States {
     }
 }
 
-/// What keeping a state takes, roughly.
-fn bytes(state: &VideoState) -> usize {
+/// The memory that a cached state takes, in bytes, roughly.
+fn state_bytes(state: &VideoState) -> usize {
     // The owner's text may be shared with nobody.
     let metadata = state.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());
-    OVERHEAD + state.video_id.as_str().len() + state.owner.as_str().len() + metadata
+    STATE_OVERHEAD_BYTES + state.video_id.as_str().len() + state.owner.as_str().len() + metadata
 }
 
 #[cfg(test)]
@@ -183,24 +183,24 @@ mod tests {
         OffsetRange { partition, from, next: from + 1, last: None }
     }
 
-    fn views(states: &mut States, id: &str, covered: &[u32]) -> Option<i64> {
+    fn views(states: &mut VideoStateCache, id: &str, covered: &[u32]) -> Option<i64> {
         let id = VideoId::parse(id).unwrap();
         states.get(&id, |home| covered.contains(&home)).map(|(state, _)| state.counters.views)
     }
 
     /// Has counted one record of each of the partitions 1 and 2; "v" is at home on 1.
-    fn counted() -> States {
-        let mut states = States::default();
+    fn counted() -> VideoStateCache {
+        let mut states = VideoStateCache::default();
         let spans = [span(1, 0), span(2, 0)];
-        states.stand(1, &spans, |_| 0);
-        states.wrote(&spans, &[state("v", 7)], |_| Some(1));
+        states.invalidate_unless_at(1, &spans, |_| 0);
+        states.insert_written(&spans, &[state("v", 7)], |_| Some(1));
         states
     }
 
     #[test]
     fn what_was_written_is_known_while_nobody_else_was_there() {
         let mut states = counted();
-        states.stand(1, &[span(1, 1)], |_| 0);
+        states.invalidate_unless_at(1, &[span(1, 1)], |_| 0);
         assert_eq!(views(&mut states, "v", &[1]), Some(7));
         assert_eq!(views(&mut states, "w", &[1]), None);
     }
@@ -208,39 +208,39 @@ mod tests {
     #[test]
     fn nothing_is_known_of_a_home_that_the_transaction_does_not_look_at() {
         let mut states = counted();
-        states.stand(1, &[span(2, 1)], |_| 0);
+        states.invalidate_unless_at(1, &[span(2, 1)], |_| 0);
         assert_eq!(views(&mut states, "v", &[2]), None);
     }
 
     #[test]
     fn another_who_was_there_makes_it_void_for_good() {
-        type Stand = fn(&mut States);
+        type Stand = fn(&mut VideoStateCache);
         let cases: [Stand; 3] = [
-            |states| states.stand(1, &[span(1, 2)], |_| 0),
-            |states| states.stand(1, &[span(1, 1)], |partition| i64::from(partition == 1)),
-            |states| states.stand(2, &[span(1, 1)], |_| 0),
+            |states| states.invalidate_unless_at(1, &[span(1, 2)], |_| 0),
+            |states| states.invalidate_unless_at(1, &[span(1, 1)], |partition| i64::from(partition == 1)),
+            |states| states.invalidate_unless_at(2, &[span(1, 1)], |_| 0),
         ];
         for stand in cases {
             let mut states = counted();
             stand(&mut states);
             assert_eq!(views(&mut states, "v", &[1, 2]), None);
-            states.stand(1, &[span(1, 1)], |_| 0);
+            states.invalidate_unless_at(1, &[span(1, 1)], |_| 0);
             assert_eq!(views(&mut states, "v", &[1, 2]), None, "also where it stands as before again");
         }
     }
 
     #[test]
     fn the_least_used_go_first_and_memory_is_bounded() {
-        let mut states = States::bounded(20 * (OVERHEAD + 4));
+        let mut states = VideoStateCache::with_max_bytes(20 * (STATE_OVERHEAD_BYTES + 4));
         let spans = [span(1, 0)];
-        states.stand(1, &spans, |_| 0);
-        states.wrote(&spans, &[state("hot", 1)], |_| Some(1));
+        states.invalidate_unless_at(1, &spans, |_| 0);
+        states.insert_written(&spans, &[state("hot", 1)], |_| Some(1));
         for at in 0..1000 {
-            states.wrote(&[], &[state(&format!("{:03}", at % 500), 2)], |_| Some(1));
+            states.insert_written(&[], &[state(&format!("{:03}", at % 500), 2)], |_| Some(1));
             assert_eq!(views(&mut states, "hot", &[1]), Some(1));
             let kept = states.young.values().chain(states.old.values());
-            let taken: usize = kept.map(|kept| bytes(&kept.state)).sum();
-            assert!(taken <= 21 * (OVERHEAD + 4), "{taken}");
+            let taken: usize = kept.map(|kept| state_bytes(&kept.state)).sum();
+            assert!(taken <= 21 * (STATE_OVERHEAD_BYTES + 4), "{taken}");
         }
         assert_eq!(views(&mut states, "001", &[1]), None);
     }
@@ -266,7 +266,7 @@ mod tests {
         /// Whoever writes what, by the rules of the documents: a state that is answered is the document's.
         #[test]
         fn a_known_state_is_never_an_old_one(writes in writes()) {
-            let mut states = States::bounded(3 * (OVERHEAD + 2));
+            let mut states = VideoStateCache::with_max_bytes(3 * (STATE_OVERHEAD_BYTES + 2));
             let mut next = [0_u64; 3];
             let mut outside = [0_i64; 3];
             let mut documents: [Option<(i64, u32)>; 4] = [None; 4];
@@ -276,7 +276,7 @@ mod tests {
                 let spans = [span(partition, next[partition as usize])];
                 let document = documents[video];
                 if mine {
-                    states.stand(1, &spans, |at| outside[at as usize]);
+                    states.invalidate_unless_at(1, &spans, |at| outside[at as usize]);
                     if let Some((state, home)) = states.get(&id, |at| at == partition) {
                         prop_assert_eq!(Some((state.counters.views, home)), document);
                     }
@@ -288,7 +288,7 @@ mod tests {
                 documents[video] = Some((views, partition));
                 next[partition as usize] += 1;
                 if mine {
-                    states.wrote(&spans, &[state(&name, views)], |_| Some(partition));
+                    states.insert_written(&spans, &[state(&name, views)], |_| Some(partition));
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::{MongoArchive, PART, ownership, within};
 use crate::StoreError;
 
 /// How long a swap may take: a rename waits for whoever reads the collection, and frees what it replaces.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const SWAP_TIMEOUT: Duration = Duration::from_secs(20);
 /// The server's number of a collection that is not there.
 const NAMESPACE_NOT_FOUND: i32 = 26;
 
@@ -30,14 +30,14 @@ pub(super) fn carried_over(mut state: VideoState, now: &Rules, next: &Rules) -> 
 }
 
 /// Finishes a swap.
-pub(super) async fn finish(archive: &MongoArchive, rebuild: &RebuildDoc) -> Result<(), StoreError> {
+pub(super) async fn finish_swap(archive: &MongoArchive, rebuild: &RebuildDoc) -> Result<(), StoreError> {
     let outcome = rebuild.outcome()?;
-    within(TIMEOUT, "putting what was rebuilt in place", async {
+    within(SWAP_TIMEOUT, "putting what was rebuilt in place", async {
         // A stopped process may have read the old collections in a transaction that is still open, and a rename would
         // wait for it.
-        ownership::kill(archive, ownership::sessions(archive, doc! {}).await?).await?;
+        ownership::kill_sessions(archive, ownership::noted_sessions(archive, doc! {}).await?).await?;
         for collection in &rebuild.collections {
-            rename(archive, &rebuild.source(collection), collection).await?;
+            rename_collection(archive, &rebuild.source(collection), collection).await?;
         }
         let ours = doc! {
             "_id": MetaDoc::ID, "rebuild.token": &rebuild.token, "rebuild.phase": RebuildDoc::SWAPPING,
@@ -56,13 +56,13 @@ pub(super) async fn finish(archive: &MongoArchive, rebuild: &RebuildDoc) -> Resu
 pub(super) async fn finish_any(archive: &MongoArchive) -> Result<(), StoreError> {
     match archive.meta_doc().await? {
         Some(MetaDoc { rebuild: Some(rebuild), .. }) if rebuild.phase == RebuildDoc::SWAPPING => {
-            finish(archive, &rebuild).await
+            finish_swap(archive, &rebuild).await
         }
         _ => Ok(()),
     }
 }
 
-async fn rename(archive: &MongoArchive, from: &str, to: &str) -> Result<(), Error> {
+async fn rename_collection(archive: &MongoArchive, from: &str, to: &str) -> Result<(), Error> {
     let database = archive.db.name();
     let command = doc! {
         "renameCollection": format!("{database}.{from}"), "to": format!("{database}.{to}"), "dropTarget": true,
@@ -89,12 +89,12 @@ pub(super) async fn clear(archive: &MongoArchive, spared: Option<&str>) -> Resul
     Ok(())
 }
 
-/// A name for a rebuild that nobody else has.
-pub(super) fn token(generation: u64) -> String {
+/// Makes a name for a rebuild that no other rebuild has.
+pub(super) fn unique_rebuild_name(generation: u64) -> String {
     format!("{generation}-{:016x}", rand::random::<u64>())
 }
 
 /// A rebuild as the meta document holds it.
-pub(super) fn stored(rebuild: &RebuildDoc) -> Result<bson::Bson, StoreError> {
+pub(super) fn rebuild_to_bson(rebuild: &RebuildDoc) -> Result<bson::Bson, StoreError> {
     bson::to_bson(rebuild).map_err(|error| StoreError::unusable(PART, error))
 }

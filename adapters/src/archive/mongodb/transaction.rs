@@ -12,7 +12,7 @@ use mongodb::options::{ReadConcern, TransactionOptions};
 use serde::de::DeserializeOwned;
 
 use super::super::CommitError;
-use super::config::durable;
+use super::config::durable_write_concern;
 use super::documents::{MetaDoc, RebuildDoc};
 use super::opening::{DUPLICATE_KEY, code};
 use super::{MongoArchive, PART, WHOLE, store_error};
@@ -27,11 +27,11 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// The server's number of a write conflict.
 const WRITE_CONFLICT: i32 = 112;
 /// The server's number of an operation that somebody killed: whoever took our partitions up, or made way for a rebuild.
-const INTERRUPTED: i32 = 11601;
+const INTERRUPTED_CODE: i32 = 11601;
 /// Statements or ids in one command: at a kilobyte and a half each at most, half of the server's 16 MiB.
-const CHUNK: usize = 5_000;
+const MAX_STATEMENTS_A_COMMAND: usize = 5_000;
 
-/// Why an attempt ended.
+/// The reason why an attempt at a transaction ended.
 pub(super) enum Stop {
     /// Nothing of it took effect, and it may if tried again.
     Again(Error),
@@ -39,13 +39,13 @@ pub(super) enum Stop {
     YieldToRebuild,
     /// A rebuild is about to put its collections in place, and whoever meets that helps.
     Swap(Box<RebuildDoc>),
-    /// It is not to be applied.
+    /// The batch must not be applied.
     Never(CommitError),
 }
 
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
-        let passing = matches!(code(&error), Some(WRITE_CONFLICT | DUPLICATE_KEY | INTERRUPTED));
+        let passing = matches!(code(&error), Some(WRITE_CONFLICT | DUPLICATE_KEY | INTERRUPTED_CODE));
         // Without a server there is nothing to try again for the moment.
         let gone = matches!(&*error.kind, ErrorKind::ServerSelection { .. });
         let conflict = passing || is_duplicate(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR);
@@ -68,7 +68,7 @@ impl Stop {
     /// not known to have ended, it may still hold what it wrote.
     pub(super) fn leaves_session_clean(&self) -> bool {
         match self {
-            Self::Again(error) => code(error).is_some_and(|code| code != INTERRUPTED),
+            Self::Again(error) => code(error).is_some_and(|code| code != INTERRUPTED_CODE),
             Self::YieldToRebuild | Self::Swap(_) => true,
             Self::Never(error) => !matches!(error, CommitError::Store(_)),
         }
@@ -110,7 +110,7 @@ impl<'a> Transaction<'a> {
     ) -> Result<Self, Error> {
         let options = TransactionOptions::builder()
             .read_concern(ReadConcern::snapshot())
-            .write_concern(durable())
+            .write_concern(durable_write_concern())
             .max_commit_time(MAX_COMMIT)
             .build();
         session.start_transaction().with_options(options).await?;
@@ -146,7 +146,7 @@ impl<'a> Transaction<'a> {
         ids: Vec<Bson>,
     ) -> Result<Vec<T>, Error> {
         let mut all = Vec::new();
-        for ids in ids.chunks(CHUNK) {
+        for ids in ids.chunks(MAX_STATEMENTS_A_COMMAND) {
             all.extend(self.find(collection, doc! { field: { "$in": ids } }).await?);
         }
         Ok(all)
@@ -185,7 +185,7 @@ impl<'a> Transaction<'a> {
         let mut statements = statements.into_iter().peekable();
         while statements.peek().is_some() {
             let (mut chunk, mut count) = (RawArrayBuf::new(), 0);
-            for statement in statements.by_ref().take(CHUNK) {
+            for statement in statements.by_ref().take(MAX_STATEMENTS_A_COMMAND) {
                 chunk.push(statement);
                 count += 1;
             }
@@ -213,13 +213,15 @@ impl<'a> Transaction<'a> {
 }
 
 /// Ends a transaction now, so that the next attempt does not meet this one. An abort that fails changes nothing: the
-/// server gives the transaction up by itself. Answers whether it ended in time.
+/// server gives the transaction up by itself. Returns whether it ended in time.
 pub(super) async fn abort(session: &mut ClientSession) -> bool {
     matches!(tokio::time::timeout(ABORT_TIMEOUT, session.abort_transaction()).await, Ok(Ok(())))
 }
 
 /// Statements as they are sent.
-pub(super) fn raw(statements: impl IntoIterator<Item = Document>) -> Result<Vec<RawDocumentBuf>, Stop> {
+pub(super) fn to_raw_documents(
+    statements: impl IntoIterator<Item = Document>,
+) -> Result<Vec<RawDocumentBuf>, Stop> {
     let statements = statements.into_iter().map(|statement| RawDocumentBuf::from_document(&statement));
     Ok(statements.collect::<Result<_, _>>().map_err(Error::from)?)
 }

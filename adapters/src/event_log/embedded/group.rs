@@ -104,7 +104,7 @@ impl Table {
 mod tests {
     use super::*;
 
-    /// Lets everybody poll until nothing moves; answers how many partitions changed hands.
+    /// Lets everybody poll until nothing moves; returns how many partitions changed hands.
     fn settle(group: &Group, members: &[u64]) -> usize {
         let mut moved = 0;
         for _ in 0..3 {

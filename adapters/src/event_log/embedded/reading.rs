@@ -58,7 +58,7 @@ fn read_each(database: &Database, extents: &[Extent]) -> Result<Vec<RawRecord>, 
 /// Reads stretches, one after the other.
 pub struct Reader {
     shared: Arc<Shared>,
-    /// What is still to be read.
+    /// The ranges that are still to be read.
     left: Vec<Extent>,
 }
 

@@ -15,7 +15,7 @@ use crate::redb_file::{Failure, Purpose, begin_durable};
 pub const RECORDS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
 /// Dead letters by number, from 0.
 pub const LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
-/// When a dead letter was buried, and its whole value's bytes where it was cut. A table of its own, so that releases
+/// When a dead letter became a dead letter, and its whole value's bytes where it was cut. A table of its own, so that releases
 /// which do not know it read the letters all the same.
 pub const NOTES: TableDefinition<u64, (Millis, Option<u64>)> = TableDefinition::new("dead_letter_notes");
 
@@ -211,11 +211,11 @@ pub fn read_letters(
         let DeadLetter { record, reason } = letter;
         // Releases before this one took no notes.
         let note = notes.get(number)?.map(|kept| kept.value());
-        let (buried_at, truncated_from) = note.unwrap_or((record.broker_time, None));
+        let (dead_lettered_at, truncated_from) = note.unwrap_or((record.broker_time, None));
         let origin = RecordPosition { partition: record.partition, offset: record.offset };
         found.push(StoredDeadLetter {
             place: RecordPosition { partition: LETTER_PARTITION, offset: number },
-            buried_at,
+            dead_lettered_at,
             origin: Some(Origin { place: origin, broker_time: record.broker_time }),
             reason,
             key: record.key,

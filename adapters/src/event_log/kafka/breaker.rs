@@ -23,14 +23,14 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// from each process at most.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
 
-/// What the breaker wants done next.
+/// The next action of the thread that probes the brokers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ProbeAction {
-    /// Ask the brokers for metadata, within this time, and tell [`Breaker::probed`].
+    /// Ask the brokers for metadata, within this time, and tell [`Breaker::note_probe_result`].
     Probe(Duration),
-    /// Replace the producer, which cannot go on, and tell [`Breaker::probed`] if that failed.
+    /// Replace the producer, which cannot go on, and tell [`Breaker::note_probe_result`] if that failed.
     Renew,
-    /// Nobody needs the breaker any more.
+    /// The thread ends: the breaker is no longer in use.
     End,
 }
 
@@ -40,9 +40,9 @@ struct State {
     open: Option<String>,
     renew: bool,
     ended: bool,
-    /// What the library last said of a connection.
+    /// The last error of a connection that the library reported.
     heard: Option<StoreError>,
-    /// When the next probe may go out.
+    /// The earliest time of the next probe.
     not_before: Option<Instant>,
 }
 
@@ -94,8 +94,8 @@ impl Breaker {
         }
     }
 
-    /// Something was delivered.
-    pub(super) fn delivered(&self) {
+    /// Notes that a record was delivered: the brokers answer.
+    pub(super) fn note_delivery(&self) {
         self.delivered.store(self.epoch.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
@@ -107,13 +107,13 @@ impl Breaker {
         }
     }
 
-    /// The library says why a connection failed.
-    pub(super) fn hear(&self, error: StoreError) {
+    /// Notes why a connection failed, as the library reports it.
+    pub(super) fn note_connection_error(&self, error: StoreError) {
         self.lock().heard = Some(error);
     }
 
     /// What the library last said of a connection since there was one that worked.
-    pub(super) fn heard(&self) -> Option<StoreError> {
+    pub(super) fn last_connection_error(&self) -> Option<StoreError> {
         self.lock().heard.clone()
     }
 
@@ -127,8 +127,8 @@ impl Breaker {
         }
     }
 
-    /// The producer can never deliver again.
-    pub(super) fn fatal(&self, reason: &str) {
+    /// Notes that the producer can never deliver again: it has to be replaced.
+    pub(super) fn note_fatal_error(&self, reason: &str) {
         let mut state = self.lock();
         state.renew = true;
         self.trip(&mut state, reason);
@@ -143,7 +143,7 @@ impl Breaker {
         self.duty.notify_all();
     }
 
-    /// Nobody needs the breaker any more: [`ProbeAction::End`].
+    /// Ends the thread that probes, by [`ProbeAction::End`].
     pub(super) fn end(&self) {
         self.lock().ended = true;
         self.duty.notify_all();
@@ -172,8 +172,8 @@ impl Breaker {
         }
     }
 
-    /// What became of a probe.
-    pub(super) fn probed(&self, outcome: Result<(), String>) {
+    /// Notes the outcome of a probe.
+    pub(super) fn note_probe_result(&self, outcome: Result<(), String>) {
         let mut state = self.lock();
         state.not_before = Some(Instant::now() + PROBE_PAUSE);
         match outcome {
@@ -183,7 +183,7 @@ impl Breaker {
                 // A producer broken for good delivers nothing, whatever the brokers say.
                 if !state.renew && state.open.take().is_some() {
                     tracing::info!(part = PART, "the log is back");
-                    self.delivered();
+                    self.note_delivery();
                     self.open.store(false, Ordering::Release);
                 }
             }
@@ -209,7 +209,7 @@ mod tests {
         breaker.all_down("1/1 brokers are down");
         assert!(breaker.check().is_ok());
         assert_eq!(breaker.next_duty(), ProbeAction::Probe(SUSPECT_TIMEOUT));
-        breaker.probed(Ok(()));
+        breaker.note_probe_result(Ok(()));
         assert!(breaker.check().is_ok());
     }
 
@@ -217,13 +217,13 @@ mod tests {
     fn a_failed_probe_opens_and_a_good_one_closes() {
         let breaker = Breaker::new(Duration::from_secs(5));
         breaker.all_down("1/1 brokers are down");
-        breaker.probed(Err("timed out".to_owned()));
+        breaker.note_probe_result(Err("timed out".to_owned()));
         let error = breaker.check().unwrap_err();
         assert!(error.is_transient() && error.to_string().contains("timed out"), "{error}");
         let begun = Instant::now();
         assert_eq!(breaker.next_duty(), ProbeAction::Probe(PROBE_TIMEOUT));
         assert!(begun.elapsed() >= PROBE_PAUSE / 2, "probes are paced");
-        breaker.probed(Ok(()));
+        breaker.note_probe_result(Ok(()));
         assert!(breaker.check().is_ok());
     }
 
@@ -231,7 +231,7 @@ mod tests {
     fn a_timeout_opens_only_when_nothing_is_delivered() {
         let breaker = Breaker::new(Duration::from_millis(50));
         std::thread::sleep(Duration::from_millis(60));
-        breaker.delivered();
+        breaker.note_delivery();
         breaker.timed_out("one partition has no leader");
         assert!(breaker.check().is_ok());
         std::thread::sleep(Duration::from_millis(60));
@@ -242,14 +242,14 @@ mod tests {
     #[test]
     fn a_broken_producer_is_renewed_before_anything_closes() {
         let breaker = Breaker::new(Duration::from_secs(5));
-        breaker.fatal("fenced");
-        breaker.probed(Ok(()));
+        breaker.note_fatal_error("fenced");
+        breaker.note_probe_result(Ok(()));
         assert!(breaker.check().is_err(), "brokers that answer do not mend a producer");
         assert_eq!(breaker.next_duty(), ProbeAction::Renew);
         breaker.not_renewed();
         assert_eq!(breaker.next_duty(), ProbeAction::Renew);
         assert_eq!(breaker.next_duty(), ProbeAction::Probe(PROBE_TIMEOUT));
-        breaker.probed(Ok(()));
+        breaker.note_probe_result(Ok(()));
         assert!(breaker.check().is_ok());
         breaker.end();
         assert_eq!(breaker.next_duty(), ProbeAction::End);

@@ -86,7 +86,7 @@ impl KafkaConfig {
     }
 
     /// The settings that all our clients share.
-    pub(super) fn client(&self) -> ClientConfig {
+    pub(super) fn kafka_client_config(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client
             .set("bootstrap.servers", &self.brokers)
@@ -181,14 +181,15 @@ mod tests {
     #[test]
     fn the_protocol_follows_from_what_is_given() {
         let mut config = KafkaConfig::new("broker:9092");
-        let protocol =
-            |config: &KafkaConfig| config.client().get("security.protocol").unwrap_or_default().to_owned();
+        let protocol = |config: &KafkaConfig| {
+            config.kafka_client_config().get("security.protocol").unwrap_or_default().to_owned()
+        };
         assert_eq!(protocol(&config), "PLAINTEXT");
         config.ca_file = Some("/etc/ca.pem".into());
         assert_eq!(protocol(&config), "SSL");
         config.username = Some("user".to_owned());
         assert_eq!(protocol(&config), "SASL_SSL");
-        assert_eq!(config.client().get("sasl.mechanism"), Some("SCRAM-SHA-512"));
+        assert_eq!(config.kafka_client_config().get("sasl.mechanism"), Some("SCRAM-SHA-512"));
         config.ca_file = None;
         assert_eq!(protocol(&config), "SASL_PLAINTEXT");
         assert_eq!("scram-sha-256".parse(), Ok(SaslMechanism::ScramSha256));

@@ -324,7 +324,7 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> RawRecord {
 }
 
 fn settings(config: &KafkaConfig) -> ClientConfig {
-    let mut settings = config.client();
+    let mut settings = config.kafka_client_config();
     settings
         .set("group.id", &config.group)
         .set("partition.assignment.strategy", "cooperative-sticky")

@@ -72,7 +72,7 @@ fn letter(record: RawRecord, headers: Option<&impl Headers>) -> StoredDeadLetter
     };
     StoredDeadLetter {
         place: RecordPosition { partition: record.partition, offset: record.offset },
-        buried_at: record.broker_time,
+        dead_lettered_at: record.broker_time,
         origin: origin(),
         reason: text(REASON).unwrap_or_default(),
         key: record.key,
@@ -88,7 +88,7 @@ mod fixtures {
     use super::*;
     use crate::fixtures::check;
 
-    fn buried(key: &'static [u8], value: &'static [u8]) -> RawRecord {
+    fn dead(key: &'static [u8], value: &'static [u8]) -> RawRecord {
         let (key, value) = (Some(Bytes::from_static(key)), Bytes::from_static(value));
         RawRecord { partition: 0, offset: 7, broker_time: 1_700_000_060_250, key, value, trace: None }
     }
@@ -104,16 +104,12 @@ mod fixtures {
     /// The headers; the record itself is the one that could not be read, cut to fit.
     #[test]
     fn dead_letters() {
-        let record = RawRecord {
-            partition: 4,
-            offset: 99,
-            broker_time: 1_700_000_000_250,
-            ..buried(b"cats", b"{{{{")
-        };
+        let record =
+            RawRecord { partition: 4, offset: 99, broker_time: 1_700_000_000_250, ..dead(b"cats", b"{{{{") };
         let poison = DeadLetter { record, reason: "body: no JSON".to_owned() };
         let (key, value, _) = write(&poison, LETTER_HEADERS + 6);
         assert_eq!((key, value), (Some(&b"cat"[..]), &b"{{{"[..]));
-        let today = letter(buried(b"cat", b"{{{"), Some(&write(&poison, LETTER_HEADERS + 6).2));
+        let today = letter(dead(b"cat", b"{{{"), Some(&write(&poison, LETTER_HEADERS + 6).2));
         assert_eq!(today.truncated_from, Some(4));
         let written = |_: &StoredDeadLetter| {
             let (_, _, headers) = write(&poison, LETTER_HEADERS + 6);
@@ -123,7 +119,7 @@ mod fixtures {
             };
             Value::Object(headers.iter().map(text).collect::<Map<_, _>>())
         };
-        let read = |json: &Value| Ok::<_, String>(letter(buried(b"cat", b"{{{"), Some(&headers_of(json))));
+        let read = |json: &Value| Ok::<_, String>(letter(dead(b"cat", b"{{{"), Some(&headers_of(json))));
         check("kafka-dead-letter", &today, written, read);
     }
 }

@@ -137,7 +137,7 @@ impl Inbox {
         !full(&state)
     }
 
-    /// Takes in a record, unless nobody reads its partition from there. Answers the offset that was to be read next
+    /// Takes in a record, unless nobody reads its partition from there. Returns the offset that was to be read next
     /// where the record before it is another one than was read there.
     pub(super) fn push(&self, record: RawRecord) -> Option<u64> {
         let mut state = self.lock();
@@ -162,7 +162,7 @@ impl Inbox {
         None
     }
 
-    /// The library has read a partition to its end. Answers the offset that was to be read next where the record before
+    /// The library has read a partition to its end. Returns the offset that was to be read next where the record before
     /// it did not come.
     pub(super) fn ended(&self, partition: u32) -> Option<u64> {
         let mut state = self.lock();
@@ -185,7 +185,7 @@ impl Inbox {
         }
     }
 
-    /// The group took these away. Answers which of them were being read.
+    /// The group took these away. Returns which of them were being read.
     pub(super) fn revoked(&self, mut partitions: Vec<u32>) -> Vec<u32> {
         let mut state = self.lock();
         partitions.retain(|partition| state.owned.remove(partition));
@@ -205,7 +205,7 @@ impl Inbox {
         self.revoked(owned);
     }
 
-    /// Reading starts over there. Answers from where the library has to read those which are owned: the ones that were
+    /// Reading starts over there. Returns from where the library has to read those which are owned: the ones that were
     /// not being read yet, and the ones that were.
     pub(super) fn starting(&self, mut starts: Vec<Start>) -> (Offsets, Offsets) {
         let mut state = self.lock();

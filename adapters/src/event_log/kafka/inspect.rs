@@ -9,7 +9,7 @@ use crate::event_log::EventLog;
 use crate::inspect::{Inspection, Remark};
 
 /// What the topic is made with where we make it, and why it should be so.
-const WANTED: [(&str, &str, &str); 4] = [
+const WANTED_TOPIC_SETTINGS: [(&str, &str, &str); 4] = [
     ("message.timestamp.type", "LogAppendTime", "producers' clocks decide how long a repeat is recognised"),
     ("cleanup.policy", "delete", "records are dropped that a rebuild would need"),
     ("retention.ms", "-1", "records are dropped that a rebuild would need"),
@@ -26,7 +26,7 @@ impl KafkaLog {
         let topic = self.config.topic.clone();
         let found =
             format!("topic {topic} with {} partitions and {} records", ends.len(), ends.iter().sum::<u64>());
-        let settings = self.config.client();
+        let settings = self.config.kafka_client_config();
         let admin = blocking(move || {
             settings
                 .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
@@ -67,7 +67,7 @@ fn remarks(topic: &str, value: impl Fn(&str) -> Option<String>) -> Vec<Remark> {
         );
         Remark::new(format!("{name} is {is}: {why}"), mend)
     };
-    WANTED.iter().filter(differs).map(remark).collect()
+    WANTED_TOPIC_SETTINGS.iter().filter(differs).map(remark).collect()
 }
 
 #[cfg(test)]
@@ -77,7 +77,10 @@ mod tests {
     #[test]
     fn a_topic_that_drops_records_is_told_how_it_is_mended() {
         let made_by_us = |name: &str| {
-            WANTED.iter().find(|(it, ..)| *it == name).map(|(_, wanted, _)| (*wanted).to_owned())
+            WANTED_TOPIC_SETTINGS
+                .iter()
+                .find(|(it, ..)| *it == name)
+                .map(|(_, wanted, _)| (*wanted).to_owned())
         };
         assert_eq!(remarks("t", made_by_us), []);
         let week =

@@ -109,7 +109,7 @@ impl Producer {
     /// Why the brokers could not be reached, where the library has said so meanwhile: a question that was not answered
     /// fails with no more than that.
     pub(super) fn explain(&self, error: StoreError) -> StoreError {
-        match self.breaker.heard() {
+        match self.breaker.last_connection_error() {
             Some(heard) if error.is_transient() => heard,
             _ => error,
         }
@@ -128,7 +128,7 @@ impl Producer {
         self.send(&self.config.topic, Some(key), value, traceparent::write(trace)).await
     }
 
-    pub(super) async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+    pub(super) async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         let (key, value, headers) = dead_letters::write(letter, self.limit.load(Ordering::Relaxed));
         match self.send(&self.dead_letters, key, value, Some(headers)).await {
             Ok(_) => Ok(()),
@@ -141,8 +141,8 @@ impl Producer {
         }
     }
 
-    /// Buries a letter once more, as it is.
-    pub(super) async fn bury_again(&self, letter: StoredDeadLetter) -> Result<(), StoreError> {
+    /// Appends a letter once more, as it is.
+    pub(super) async fn append_dead_letter_again(&self, letter: StoredDeadLetter) -> Result<(), StoreError> {
         let headers = dead_letters::headers_of(&letter);
         match self.send(&self.dead_letters, letter.key.as_deref(), &letter.value, Some(headers)).await {
             Ok(_) => Ok(()),
@@ -246,7 +246,7 @@ fn watch(watched: &Weak<Producer>, breaker: &Breaker) {
         let Some(producer) = watched.upgrade() else { return };
         match duty {
             ProbeAction::End => return,
-            ProbeAction::Probe(timeout) => breaker.probed(producer.probe(timeout)),
+            ProbeAction::Probe(timeout) => breaker.note_probe_result(producer.probe(timeout)),
             ProbeAction::Renew => match producer.renew() {
                 Ok(()) => tracing::info!(part = PART, "the producer was replaced"),
                 Err(error) => {
@@ -265,7 +265,7 @@ fn sender(config: &KafkaConfig, limit: usize, breaker: &Arc<Breaker>) -> Result<
 }
 
 fn settings(config: &KafkaConfig, limit: usize) -> ClientConfig {
-    let mut settings = config.client();
+    let mut settings = config.kafka_client_config();
     settings
         .set("enable.idempotence", "true")
         .set("acks", "all")
@@ -294,7 +294,7 @@ struct Deliveries {
 impl Breaker {
     fn note(&self, error: &KafkaError) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => self.fatal(&error.to_string()),
+            Some(RDKafkaErrorCode::Fatal) => self.note_fatal_error(&error.to_string()),
             Some(RDKafkaErrorCode::MessageTimedOut) => self.timed_out(&error.to_string()),
             Some(RDKafkaErrorCode::AllBrokersDown) => self.all_down(&error.to_string()),
             _ => {}
@@ -310,7 +310,7 @@ impl ClientContext for Deliveries {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.breaker.hear(store_error(reason, &error));
+            self.breaker.note_connection_error(store_error(reason, &error));
         }
         self.breaker.note(&error);
     }
@@ -322,7 +322,7 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, delivered: &DeliveryResult<'_>, tell: Self::DeliveryOpaque) {
         let outcome = match delivered {
             Ok(message) => {
-                self.breaker.delivered();
+                self.breaker.note_delivery();
                 Ok(RecordPosition { partition: message.partition() as u32, offset: message.offset() as u64 })
             }
             Err((error, _)) => {

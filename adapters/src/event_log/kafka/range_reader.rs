@@ -22,9 +22,9 @@ use super::{ASK_TIMEOUT, PART, blocking, dead_letters, store_error};
 use crate::StoreError;
 
 /// How long nothing may come though something is still to be read: a broker's restart passes in that.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the library is asked at once.
-const POLL: Duration = Duration::from_millis(100);
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Bytes of records answered at once, whatever their number.
 const MAX_BYTES: usize = 16 << 20;
 
@@ -45,7 +45,7 @@ pub(super) struct RangeReader {
 
 impl RangeReader {
     /// Begins to read in the background. `held` is what the topic holds.
-    pub(super) fn begin(
+    pub(super) fn begin_reading(
         config: &KafkaConfig,
         topic: &str,
         stretches: &[ReadRange],
@@ -55,12 +55,12 @@ impl RangeReader {
         let mut parts = BTreeMap::new();
         let mut list = TopicPartitionList::new();
         for stretch in stretches {
-            let Some(part) = part(topic, stretch, held)? else { continue };
+            let Some(part) = part_to_read(topic, stretch, held)? else { continue };
             let offset = Offset::Offset(part.next as i64);
             list.add_partition_offset(topic, stretch.partition as i32, offset).map_err(failed)?;
             parts.insert(stretch.partition, part);
         }
-        let mut settings = config.client();
+        let mut settings = config.kafka_client_config();
         settings
             // The library wants a name, and does nothing with it: nobody joins.
             .set("group.id", &config.group)
@@ -84,20 +84,20 @@ impl RangeReader {
     /// Up to `limit` records; none at the end.
     fn next<T>(&mut self, limit: usize, read: fn(&BorrowedMessage<'_>) -> T) -> Result<Vec<T>, StoreError> {
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + STALL_TIMEOUT;
         let mut trouble = None;
         while !self.parts.is_empty() && taken.len() < limit && bytes < MAX_BYTES {
-            match self.member.poll(POLL) {
+            match self.member.poll(POLL_TIMEOUT) {
                 Some(Ok(message)) if advance(&self.topic, &mut self.parts, &message)? => {
                     bytes += message.payload_len() + message.key_len();
                     taken.push(read(&message));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => self.ended(partition as u32)?,
-                Some(Err(error)) => trouble = Some(self.trouble(&error)?),
+                Some(Err(error)) => trouble = Some(self.classify_error(&error)?),
                 None if !taken.is_empty() => break,
                 None if Instant::now() >= deadline => {
                     let nothing =
-                        || StoreError::unavailable(PART, format!("nothing was read for {PATIENCE:?}"));
+                        || StoreError::unavailable(PART, format!("nothing was read for {STALL_TIMEOUT:?}"));
                     return Err(trouble.unwrap_or_else(nothing));
                 }
                 Some(Ok(_)) | None => {}
@@ -122,7 +122,7 @@ impl RangeReader {
     }
 
     /// What may pass is told when nothing has come for too long.
-    fn trouble(&self, error: &KafkaError) -> Result<StoreError, StoreError> {
+    fn classify_error(&self, error: &KafkaError) -> Result<StoreError, StoreError> {
         let told = store_error("reading", error);
         let lost = matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset));
         if lost {
@@ -137,7 +137,7 @@ impl RangeReader {
 }
 
 /// What is to be read of a stretch, if anything; an error where the topic does not hold it.
-fn part(topic: &str, stretch: &ReadRange, held: &[Held]) -> Result<Option<Part>, StoreError> {
+fn part_to_read(topic: &str, stretch: &ReadRange, held: &[Held]) -> Result<Option<Part>, StoreError> {
     let ReadRange { partition, from, to, after } = *stretch;
     let log = format!("topic {topic}");
     let Some(Held { low, high }) = held.get(partition as usize).copied() else {

@@ -17,7 +17,7 @@ use super::{ASK_TIMEOUT, KafkaLog, PART, blocking, store_error};
 use crate::StoreError;
 
 /// Letters read, and written again, at once.
-const PAGE: usize = 100;
+const PAGE_LETTERS: usize = 100;
 
 /// See [`EventLog::remove_letters`].
 pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
@@ -26,7 +26,7 @@ pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -
     let mut removed = 0;
     let mut letters = log.dead_letters(None).await?;
     loop {
-        let page = letters.next(PAGE).await?;
+        let page = letters.next(PAGE_LETTERS).await?;
         if page.is_empty() {
             break;
         }
@@ -42,7 +42,7 @@ pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -
     }
     let mut letters = log.dead_letters(None).await?;
     loop {
-        let mut page = letters.next(PAGE).await?;
+        let mut page = letters.next(PAGE_LETTERS).await?;
         if page.is_empty() {
             break;
         }
@@ -50,14 +50,14 @@ pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -
             let end = ends.get(&letter.place.partition).copied().unwrap_or(0);
             letter.place.offset < end && !is_meant(letter)
         });
-        try_join_all(page.into_iter().map(|letter| log.producer.bury_again(letter))).await?;
+        try_join_all(page.into_iter().map(|letter| log.producer.append_dead_letter_again(letter))).await?;
     }
-    delete(log, &ends).await?;
+    delete_before(log, &ends).await?;
     Ok(removed)
 }
 
 async fn admin(config: &KafkaConfig) -> Result<AdminClient<TracingContext>, StoreError> {
-    let settings = config.client();
+    let settings = config.kafka_client_config();
     blocking(move || {
         settings
             .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
@@ -75,7 +75,7 @@ async fn done_with(admin: AdminClient<TracingContext>) -> Result<(), StoreError>
     .await
 }
 
-async fn delete(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
+async fn delete_before(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), StoreError> {
     let topic = log.config.dead_letters();
     let mut list = TopicPartitionList::new();
     for (partition, end) in ends {

@@ -17,11 +17,11 @@ const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// Kafka's default for `max.message.bytes`.
 const DEFAULT_LIMIT: usize = 1_048_588;
 /// The copies of each partition, where there are as many brokers: one may be down for maintenance and another fail.
-const REPLICAS: usize = 3;
+const WANTED_REPLICAS: usize = 3;
 
-/// Creates both topics where they are absent. Answers the largest batch that the log's topic takes, in bytes.
-pub(super) async fn prepare(config: &KafkaConfig) -> Result<usize, StoreError> {
-    let settings = config.client();
+/// Creates both topics where they are absent. Returns the largest batch that the log's topic takes, in bytes.
+pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreError> {
+    let settings = config.kafka_client_config();
     let admin = blocking(move || {
         settings
             .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
@@ -31,14 +31,14 @@ pub(super) async fn prepare(config: &KafkaConfig) -> Result<usize, StoreError> {
     let admin = std::sync::Arc::new(admin);
     let (log, letters) = (config.topic.clone(), config.dead_letters());
     let topics = [log.as_str(), letters.as_str()];
-    let found = look(&admin, &topics).await?;
+    let found = describe_topics(&admin, &topics).await?;
     if found.absent.is_empty() {
         tracing::debug!(part = PART, topic = log, "the topics are there");
     } else {
-        create(&admin, &found).await?;
+        create_topics(&admin, &found).await?;
     }
     await_leaders(&admin, &topics).await?;
-    let limit = check(&admin, &log).await;
+    let limit = check_topic(&admin, &log).await;
     // Its thread is joined where that holds nobody up.
     blocking(move || {
         drop(admin);
@@ -48,7 +48,7 @@ pub(super) async fn prepare(config: &KafkaConfig) -> Result<usize, StoreError> {
     limit
 }
 
-/// What the cluster's metadata say.
+/// The topics and brokers by the cluster's metadata.
 struct Found {
     brokers: usize,
     absent: Vec<String>,
@@ -56,7 +56,7 @@ struct Found {
     leaderless: Vec<String>,
 }
 
-async fn look(
+async fn describe_topics(
     admin: &std::sync::Arc<AdminClient<TracingContext>>,
     topics: &[&str],
 ) -> Result<Found, StoreError> {
@@ -95,9 +95,9 @@ async fn look(
     .await
 }
 
-async fn create(admin: &AdminClient<TracingContext>, found: &Found) -> Result<(), StoreError> {
-    let replicas = found.brokers.clamp(1, REPLICAS);
-    let in_sync = if replicas == REPLICAS { "2" } else { "1" };
+async fn create_topics(admin: &AdminClient<TracingContext>, found: &Found) -> Result<(), StoreError> {
+    let replicas = found.brokers.clamp(1, WANTED_REPLICAS);
+    let in_sync = if replicas == WANTED_REPLICAS { "2" } else { "1" };
     let topics: Vec<NewTopic<'_>> = found
         .absent
         .iter()
@@ -139,7 +139,7 @@ async fn await_leaders(
 ) -> Result<(), StoreError> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     loop {
-        let found = look(admin, topics).await?;
+        let found = describe_topics(admin, topics).await?;
         let waiting: Vec<String> = found.absent.into_iter().chain(found.leaderless).collect();
         if waiting.is_empty() {
             return Ok(());
@@ -154,8 +154,8 @@ async fn await_leaders(
     }
 }
 
-/// Warns of what is not as we would have created it; answers the largest batch that the topic takes.
-async fn check(admin: &AdminClient<TracingContext>, topic: &str) -> Result<usize, StoreError> {
+/// Warns of what is not as we would have created it; returns the largest batch that the topic takes.
+async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result<usize, StoreError> {
     let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
     let described = admin
         .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, CHUNK, PING, Request, SubscriptionOp};
+use super::{Answer, CHANNELS_A_COMMAND, PING_EVERY, Request, SubscriptionOp};
 use crate::lossy_channel::LossyChannel;
 use crate::redis_link::cluster::Cluster;
 use crate::redis_link::node::Live;
@@ -50,9 +50,9 @@ impl Channel {
 #[derive(Clone, PartialEq, Eq)]
 enum SubscriptionSite {
     Nowhere,
-    /// Asked for there.
+    /// The subscription was requested from this node.
     Asked(Address),
-    /// Heard from there.
+    /// This node delivers the channel.
     At(Address),
 }
 
@@ -61,7 +61,7 @@ enum ShardEvent {
     Asked { address: Address, job: Job, result: Result<(Live, Vec<Value>), RedisError> },
 }
 
-/// The subscription.
+/// A subscription to sharded channels, over one connection a node.
 pub(super) struct Shards<T> {
     cluster: Arc<Cluster>,
     outlet: Arc<LossyChannel<T>>,
@@ -109,14 +109,14 @@ impl<T: Clone + Send + 'static> Shards<T> {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         let outlet = Arc::clone(&self.outlet);
         let signals = Arc::clone(&self.signals);
-        let mut ping = tokio::time::interval(PING);
+        let mut ping = tokio::time::interval(PING_EVERY);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.settle();
             let next = self.next_attempt();
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = outlet.closed() => return,
+                () = outlet.wait_until_closed() => return,
                 Some(done) = self.work.next() => {
                     // What was told before the answer comes before it.
                     self.heed_signals();
@@ -131,7 +131,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    /// When something that failed is due again.
+    /// Returns the time of the next attempt at something that failed.
     fn next_attempt(&self) -> Option<Instant> {
         if self.stale && !self.looking {
             return Some(self.look_at);
@@ -143,7 +143,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
     /// Takes requests that wait, so that those for one node go to it together.
     fn take_all(&mut self, first: Request) {
         self.take(first);
-        for _ in 1..CHUNK {
+        for _ in 1..CHANNELS_A_COMMAND {
             let Ok(request) = self.requests.try_recv() else { return };
             self.take(request);
         }
@@ -384,7 +384,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
             }
         }
         if lost {
-            self.outlet.lose();
+            self.outlet.note_loss();
         }
         if let Some(error) = refused {
             // A node that says no (it thinks that the cluster is down) is asked again after a while.

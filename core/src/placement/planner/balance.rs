@@ -11,20 +11,20 @@ use super::size_index::{Item, SizeIndex};
 use crate::placement::plan::{Bound, Kind, Why};
 
 /// How many readers are tried for an exchange of videos: those that can take, or give, the most.
-pub(super) const PARTNERS: usize = 8;
+pub(super) const MAX_PARTNERS: usize = 8;
 
-pub(super) struct Scales<'m, 'a> {
+pub(super) struct Balancer<'m, 'a> {
     pub(super) model: &'m mut Model<'a>,
-    /// Videos on one reader, each reader's; made into a shelf when the reader first gives or exchanges.
-    loose: Vec<Vec<(u64, u32)>>,
-    pub(super) shelves: Vec<Option<SizeIndex>>,
+    /// By reader: its videos that are on no other reader, until [`Self::size_index`] indexes them at the first use.
+    unindexed: Vec<Vec<(u64, u32)>>,
+    pub(super) size_indexes: Vec<Option<SizeIndex>>,
     /// Videos on several readers, each reader's.
     pub(super) several: Vec<Vec<u32>>,
     /// Viewers of resting videos, each reader's.
     resting: Vec<u64>,
 }
 
-/// Evens out what is outside the tolerance.
+/// Evens out the readers whose load is outside the tolerance.
 pub(super) fn balance(model: &mut Model) {
     let mut over: Vec<u32> = model.open().filter(|&reader| is_over(model, reader)).collect();
     let mut under: Vec<u32> = model.open().filter(|&reader| is_under(model, reader)).collect();
@@ -39,9 +39,9 @@ pub(super) fn balance(model: &mut Model) {
         let seat = &model.seats[reader as usize];
         (Reverse(seat.fair - seat.load), reader)
     });
-    let mut scales = Scales::new(model);
-    scales.relieve(&over);
-    scales.supply(&under);
+    let mut balancer = Balancer::new(model);
+    balancer.relieve_overloaded(&over);
+    balancer.fill_underloaded(&under);
 }
 
 fn is_over(model: &Model, reader: u32) -> bool {
@@ -54,25 +54,25 @@ fn is_under(model: &Model, reader: u32) -> bool {
     seat.load < seat.least
 }
 
-impl<'m, 'a> Scales<'m, 'a> {
+impl<'m, 'a> Balancer<'m, 'a> {
     fn new(model: &'m mut Model<'a>) -> Self {
         let readers = model.seats.len();
-        let mut loose: Vec<Vec<(u64, u32)>> = vec![Vec::new(); readers];
+        let mut unindexed: Vec<Vec<(u64, u32)>> = vec![Vec::new(); readers];
         let mut several = vec![Vec::new(); readers];
         let mut resting = vec![0; readers];
         for (reader, seat) in model.seats.iter().enumerate().filter(|(_, seat)| seat.is_open()) {
-            loose[reader].reserve_exact(seat.videos as usize);
+            unindexed[reader].reserve_exact(seat.videos as usize);
         }
-        for (at, film) in model.films.iter().enumerate() {
-            let (video, viewers) = (at as u32, film.viewers);
+        for (at, planned) in model.videos.iter().enumerate() {
+            let (video, viewers) = (at as u32, planned.viewers);
             if viewers == 0 {
                 continue;
             }
-            let rests = model.rests(video);
-            match &film.spot {
+            let rests = model.is_resting(video);
+            match &planned.placement {
                 PlacementSlot::Nowhere => {}
                 PlacementSlot::One(reader) if rests => resting[*reader as usize] += viewers,
-                PlacementSlot::One(reader) => loose[*reader as usize].push((viewers, video)),
+                PlacementSlot::One(reader) => unindexed[*reader as usize].push((viewers, video)),
                 PlacementSlot::Several(parts) => {
                     for &(reader, part) in parts {
                         if rests {
@@ -84,12 +84,12 @@ impl<'m, 'a> Scales<'m, 'a> {
                 }
             }
         }
-        let shelves = (0..readers).map(|_| None).collect();
-        Self { model, loose, shelves, several, resting }
+        let size_indexes = (0..readers).map(|_| None).collect();
+        Self { model, unindexed, size_indexes, several, resting }
     }
 
-    /// Takes what is too much off overloaded readers.
-    fn relieve(&mut self, over: &[u32]) {
+    /// Moves excess viewers off the overloaded readers.
+    fn relieve_overloaded(&mut self, over: &[u32]) {
         let room = |model: &Model, reader: u32| {
             let seat = &model.seats[reader as usize];
             seat.room(seat.top)
@@ -100,14 +100,16 @@ impl<'m, 'a> Scales<'m, 'a> {
         for &giver in over {
             let seat = &self.model.seats[giver as usize];
             let why = Why::Over { reader: giver as usize, load: seat.load, fair: seat.fair, most: seat.most };
-            self.reshare(giver, true, &why);
-            while self.need(giver) > 0 {
-                let Some(taker) = freshest(&mut takers, |reader| room(self.model, reader)) else { break };
+            self.shift_shared_viewers(giver, true, &why);
+            while self.viewers_outside_tolerance(giver) > 0 {
+                let Some(taker) = top_reader(&mut takers, |reader| room(self.model, reader)) else { break };
                 if self.move_one(giver, taker, giver, &why) {
                     continue;
                 }
                 let settled = !is_over(self.model, giver);
-                if settled || !(self.exchange(giver, true) || self.shift_hot(giver, taker, giver, &why)) {
+                if settled
+                    || !(self.exchange_videos(giver, true) || self.shift_hot(giver, taker, giver, &why))
+                {
                     break;
                 }
             }
@@ -118,8 +120,8 @@ impl<'m, 'a> Scales<'m, 'a> {
         }
     }
 
-    /// Brings underloaded readers up.
-    fn supply(&mut self, under: &[u32]) {
+    /// Moves viewers to the underloaded readers.
+    fn fill_underloaded(&mut self, under: &[u32]) {
         let spare = |model: &Model, reader: u32| {
             let seat = &model.seats[reader as usize];
             seat.load.saturating_sub(seat.bottom)
@@ -136,16 +138,16 @@ impl<'m, 'a> Scales<'m, 'a> {
             }
             let why =
                 Why::Under { reader: taker as usize, load: seat.load, fair: seat.fair, least: seat.least };
-            self.reshare(taker, false, &why);
-            while self.need(taker) > 0 {
-                let Some(giver) = freshest(&mut givers, |reader| spare(self.model, reader)) else { break };
+            self.shift_shared_viewers(taker, false, &why);
+            while self.viewers_outside_tolerance(taker) > 0 {
+                let Some(giver) = top_reader(&mut givers, |reader| spare(self.model, reader)) else { break };
                 if !self.move_one(giver, taker, taker, &why) {
                     // It has nothing of a size that fits; the next may.
                     aside.extend(givers.pop());
                 }
             }
             givers.extend(aside.drain(..));
-            while is_under(self.model, taker) && self.exchange(taker, false) {}
+            while is_under(self.model, taker) && self.exchange_videos(taker, false) {}
             while is_under(self.model, taker) && self.supply_hot(taker, &why) {}
             if is_under(self.model, taker) {
                 self.give_up(taker);
@@ -153,17 +155,17 @@ impl<'m, 'a> Scales<'m, 'a> {
         }
     }
 
-    /// Viewers by which a reader is still outside half the tolerance.
-    pub(super) fn need(&self, reader: u32) -> u64 {
+    /// Returns the number of viewers by which a reader is still outside half the tolerance.
+    pub(super) fn viewers_outside_tolerance(&self, reader: u32) -> u64 {
         let seat = &self.model.seats[reader as usize];
         seat.load.saturating_sub(seat.top).max(seat.bottom.saturating_sub(seat.load))
     }
 
     /// The least and the most that may go from one reader to another for the sake of `needy`, one of the two: neither
     /// goes past the other half of its tolerance.
-    fn window(&self, giver: u32, taker: u32, needy: u32) -> (u64, u64) {
+    fn viewers_that_may_go(&self, giver: u32, taker: u32, needy: u32) -> (u64, u64) {
         let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[taker as usize]);
-        (self.need(needy), from.load.saturating_sub(from.bottom).min(to.room(to.top)))
+        (self.viewers_outside_tolerance(needy), from.load.saturating_sub(from.bottom).min(to.room(to.top)))
     }
 
     /// Moves one video: the smallest that is enough, or the largest that fits.
@@ -171,10 +173,10 @@ impl<'m, 'a> Scales<'m, 'a> {
         if giver == taker {
             return false;
         }
-        let (need, most) = self.window(giver, taker, needy);
+        let (need, most) = self.viewers_that_may_go(giver, taker, needy);
         let most = most.min(self.model.seats[taker as usize].part_limit);
-        let left = self.model.left();
-        let videos = self.shelf(giver);
+        let left = self.model.budget_left();
+        let videos = self.size_index(giver);
         let found = videos.smallest(need.max(1), most).or_else(|| videos.largest(1, most.min(need)));
         let found = match found {
             Some(item) if item.viewers > left => videos.largest(1, most.min(need).min(left)).or(found),
@@ -184,22 +186,22 @@ impl<'m, 'a> Scales<'m, 'a> {
         if !self.model.admit(viewers) {
             return false;
         }
-        self.shelf(giver).take(slot);
+        self.size_index(giver).take(slot);
         self.model.shift(video, Some(giver), taker, viewers, why.clone());
         true
     }
 
-    pub(super) fn shelf(&mut self, reader: u32) -> &mut SizeIndex {
+    pub(super) fn size_index(&mut self, reader: u32) -> &mut SizeIndex {
         let reader = reader as usize;
-        let loose = &mut self.loose[reader];
-        self.shelves[reader].get_or_insert_with(|| SizeIndex::new(std::mem::take(loose)))
+        let unindexed = &mut self.unindexed[reader];
+        self.size_indexes[reader].get_or_insert_with(|| SizeIndex::new(std::mem::take(unindexed)))
     }
 
     /// Shifts viewers of videos that are on several readers anyway: exact, and nobody has to be warmed.
-    fn reshare(&mut self, needy: u32, relieves: bool, why: &Why) {
+    fn shift_shared_viewers(&mut self, needy: u32, relieves: bool, why: &Why) {
         for video in self.several[needy as usize].clone() {
             for (other, _) in self.model.parts(video) {
-                let need = self.need(needy);
+                let need = self.viewers_outside_tolerance(needy);
                 if need == 0 {
                     return;
                 }
@@ -212,7 +214,7 @@ impl<'m, 'a> Scales<'m, 'a> {
                 let most = if relieves { to.room(to.fair) } else { from.load.saturating_sub(from.fair) };
                 let limit = to.part_limit.saturating_sub(self.model.part(video, taker));
                 let part = self.model.part(video, giver);
-                let amount = need.min(most).min(limit).min(part).min(self.model.left());
+                let amount = need.min(most).min(limit).min(part).min(self.model.budget_left());
                 if amount > 0 && self.model.admit(amount) {
                     self.model.shift(video, Some(giver), taker, amount, why.clone());
                 }
@@ -222,14 +224,14 @@ impl<'m, 'a> Scales<'m, 'a> {
 
     /// Exchanges a video of an overloaded reader for a smaller one (or the other way round for an underloaded one),
     /// with the readers that have most to take or to give. Of all pairs that do, about the one with the fewest viewers.
-    fn exchange(&mut self, needy: u32, relieves: bool) -> bool {
+    fn exchange_videos(&mut self, needy: u32, relieves: bool) -> bool {
         let mut partners: Vec<u32> = self.model.open().filter(|&reader| reader != needy).collect();
         partners.sort_by_key(|&reader| {
             let seat = &self.model.seats[reader as usize];
-            let above = seat.above();
+            let above = seat.viewers_above_fair();
             (if relieves { above } else { -above }, reader)
         });
-        partners.truncate(PARTNERS);
+        partners.truncate(MAX_PARTNERS);
         // What is enough at once, else at least a quarter of it.
         [1, 4]
             .iter()
@@ -238,7 +240,7 @@ impl<'m, 'a> Scales<'m, 'a> {
 
     fn exchange_with(&mut self, needy: u32, partner: u32, relieves: bool, part: u64) -> bool {
         let (giver, taker) = if relieves { (needy, partner) } else { (partner, needy) };
-        let (need, most) = self.window(giver, taker, needy);
+        let (need, most) = self.viewers_that_may_go(giver, taker, needy);
         // What comes back must not come to a reader that is full even so.
         let seat = &self.model.seats[giver as usize];
         let need = need.div_ceil(part).max(seat.load.saturating_sub(seat.capacity)).max(1);
@@ -247,7 +249,7 @@ impl<'m, 'a> Scales<'m, 'a> {
         }
         let limit = self.model.seats[taker as usize].part_limit;
         let back_limit = self.model.seats[giver as usize].part_limit;
-        let (mut large, mut small) = (self.unshelve(giver), self.unshelve(taker));
+        let (mut large, mut small) = (self.take_size_index(giver), self.take_size_index(taker));
         let pair = cheapest_pair(&mut large, &mut small, need, most, limit, back_limit);
         let done = pair.is_some_and(|(there, back)| {
             let admitted = self.model.admit(there.viewers.saturating_add(back.viewers));
@@ -263,23 +265,23 @@ impl<'m, 'a> Scales<'m, 'a> {
             }
             admitted
         });
-        self.shelves[giver as usize] = Some(large);
-        self.shelves[taker as usize] = Some(small);
+        self.size_indexes[giver as usize] = Some(large);
+        self.size_indexes[taker as usize] = Some(small);
         done
     }
 
-    pub(super) fn unshelve(&mut self, reader: u32) -> SizeIndex {
-        self.shelf(reader);
-        self.shelves[reader as usize].take().expect("made above")
+    pub(super) fn take_size_index(&mut self, reader: u32) -> SizeIndex {
+        self.size_index(reader);
+        self.size_indexes[reader as usize].take().expect("made above")
     }
 
     /// Puts a part of a hot video that a reader holds onto one more reader.
     fn shift_hot(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
-        let (need, most) = self.window(giver, taker, needy);
-        let hot = self.hottest(giver, taker);
+        let (need, most) = self.viewers_that_may_go(giver, taker, needy);
+        let hot = self.hottest_video(giver, taker);
         let Some((part, video)) = hot else { return false };
         let limit = self.model.seats[taker as usize].part_limit;
-        let amount = need.min(most).min(part).min(limit).min(self.model.left());
+        let amount = need.min(most).min(part).min(limit).min(self.model.budget_left());
         if amount == 0 || !self.model.admit(amount) {
             return false;
         }
@@ -287,21 +289,23 @@ impl<'m, 'a> Scales<'m, 'a> {
         if !self.several[giver as usize].contains(&video) {
             self.several[giver as usize].push(video);
             // It is not to be moved as a whole any more.
-            self.shelf(giver).remove(part, video);
+            self.size_index(giver).remove(part, video);
         }
         true
     }
 
     /// The video with the most viewers on `giver` that may be on one reader more and is not on `taker`.
-    fn hottest(&mut self, giver: u32, taker: u32) -> Option<(u64, u32)> {
+    fn hottest_video(&mut self, giver: u32, taker: u32) -> Option<(u64, u32)> {
         let model = &*self.model;
         let fits = |video: u32| model.may_spread(video) && !model.has(video, taker);
         let several = self.several[giver as usize].iter().copied().filter(|&video| fits(video));
         let several = several.map(|video| (model.part(video, giver), video)).filter(|hot| hot.0 > 0);
         let several = several.max_by_key(|&(part, video)| (part, Reverse(video)));
-        let single = self.shelf(giver).largest(1, u64::MAX).map(|item| (item.viewers, item.video));
+        let single = self.size_index(giver).largest(1, u64::MAX).map(|item| (item.viewers, item.video));
         let single = single.filter(|&(_, video)| {
-            self.model.may_spread(video) && self.model.spread(video) == 1 && self.model.has(video, giver)
+            self.model.may_spread(video)
+                && self.model.reader_count(video) == 1
+                && self.model.has(video, giver)
         });
         several.max(single)
     }
@@ -310,24 +314,26 @@ impl<'m, 'a> Scales<'m, 'a> {
         let mut givers: Vec<u32> = self.model.open().filter(|&reader| reader != taker).collect();
         givers.sort_by_key(|&reader| {
             let seat = &self.model.seats[reader as usize];
-            (Reverse(seat.above()), reader)
+            (Reverse(seat.viewers_above_fair()), reader)
         });
         givers.into_iter().any(|giver| self.shift_hot(giver, taker, taker, why))
     }
 
     fn give_up(&mut self, reader: u32) {
-        let off = self.need(reader);
+        let off = self.viewers_outside_tolerance(reader);
         let because = match () {
-            () if self.model.left() == 0 || self.model.bounds.contains(&Bound::Budget) => Bound::Budget,
+            () if self.model.budget_left() == 0 || self.model.bounds.contains(&Bound::Budget) => {
+                Bound::Budget
+            }
             () if self.resting.iter().any(|&viewers| viewers > 0) => Bound::Rest,
             () => Bound::Granularity,
         };
-        self.model.reject(Kind::Move, None, Some(reader), off, because);
+        self.model.note_rejected(Kind::Move, None, Some(reader), off, because);
     }
 }
 
 /// The reader on top of the heap once its key is what it is now; `None` where that is nothing.
-fn freshest(heap: &mut BinaryHeap<(u64, Reverse<u32>)>, now: impl Fn(u32) -> u64) -> Option<u32> {
+fn top_reader(heap: &mut BinaryHeap<(u64, Reverse<u32>)>, now: impl Fn(u32) -> u64) -> Option<u32> {
     while let Some(mut top) = heap.peek_mut() {
         let reader = top.1.0;
         let key = now(reader);

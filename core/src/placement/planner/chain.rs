@@ -9,7 +9,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::balance::{PARTNERS, Scales};
+use super::balance::{Balancer, MAX_PARTNERS};
 use super::size_index::{Item, SizeIndex};
 use crate::placement::plan::Why;
 
@@ -17,7 +17,7 @@ use crate::placement::plan::Why;
 type Routes = Vec<(Item, u32)>;
 
 /// How many of a reader's videos are tried, smallest that do first: a larger one only moves more.
-const TRIED: usize = 8;
+const MAX_VIDEOS_TRIED: usize = 8;
 
 /// A large video, or all a reader has of a hot one, for several smaller ones.
 struct Change {
@@ -25,15 +25,15 @@ struct Change {
     small: Vec<Item>,
 }
 
-impl Scales<'_, '_> {
-    /// Takes an overloaded reader's excess off it through another, or a part of it; answers whether that worked.
+impl Balancer<'_, '_> {
+    /// Takes an overloaded reader's excess off it through another, or a part of it; returns whether that worked.
     pub(super) fn pass_on(&mut self, giver: u32, why: &Why) -> bool {
         self.pass_hot(giver, why) || [1, 4].iter().any(|part| self.pass_change(giver, *part, why))
     }
 
     /// Viewers of a video that is on both, or may be.
     fn pass_hot(&mut self, giver: u32, why: &Why) -> bool {
-        let fine = self.finest(giver);
+        let fine = self.readers_with_most_videos(giver);
         for video in self.several[giver as usize].clone() {
             let mut partners: Vec<u32> = self.model.parts(video).into_iter().map(|part| part.0).collect();
             if self.model.may_spread(video) {
@@ -52,41 +52,44 @@ impl Scales<'_, '_> {
         let seat = &self.model.seats[partner as usize];
         let (open, room) = (seat.is_open(), seat.room(seat.most));
         let limit = seat.part_limit.saturating_sub(self.model.part(video, partner));
-        let excess = self.need(giver).min(limit).min(self.model.part(video, giver));
+        let excess = self.viewers_outside_tolerance(giver).min(limit).min(self.model.part(video, giver));
         // One that is overloaded itself is no help.
-        if !open || excess == 0 || seat.load > seat.brim() {
+        if !open || excess == 0 || seat.load > seat.usable_capacity() {
             return false;
         }
         let routes = self.hand_out(partner, giver, excess.saturating_sub(room), &[]);
         let out: u64 = routes.iter().map(|route| route.0.viewers).sum();
         let amount = excess.min(room + out);
         // Less than an eighth of it is not worth another reader's trouble.
-        if amount < self.need(giver).div_ceil(8) || !self.admit_all(amount, &routes) {
+        if amount < self.viewers_outside_tolerance(giver).div_ceil(8) || !self.admit_all(amount, &routes) {
             return false;
         }
-        self.carry(partner, &routes, why);
+        self.carry_out(partner, &routes, why);
         self.model.shift(video, Some(giver), partner, amount, why.clone());
         true
     }
 
     /// The readers with the most videos, which are the small ones.
-    fn finest(&self, giver: u32) -> Vec<u32> {
+    fn readers_with_most_videos(&self, giver: u32) -> Vec<u32> {
         let mut partners: Vec<u32> = self.model.open().filter(|&reader| reader != giver).collect();
         partners.sort_by_key(|&reader| (Reverse(self.model.seats[reader as usize].videos), reader));
-        partners.truncate(PARTNERS);
+        partners.truncate(MAX_PARTNERS);
         partners
     }
 
     /// A large video for several smaller ones, so that at least one `part`-th of the excess goes.
     fn pass_change(&mut self, giver: u32, part: u64, why: &Why) -> bool {
-        for partner in self.finest(giver) {
+        for partner in self.readers_with_most_videos(giver) {
             let seat = &self.model.seats[giver as usize];
             // What comes back must not come to a reader that is full even so.
-            let least = self.need(giver).div_ceil(part).max(seat.load.saturating_sub(seat.capacity));
+            let least = self
+                .viewers_outside_tolerance(giver)
+                .div_ceil(part)
+                .max(seat.load.saturating_sub(seat.capacity));
             let most = seat.load - seat.bottom;
-            let mut large = self.large(giver, partner);
+            let mut large = self.large_videos(giver, partner);
             large.retain(|large| large.0 >= least);
-            let tried = changes(&large, self.shelf(partner), least, most);
+            let tried = ways_to_change(&large, self.size_index(partner), least, most);
             if tried.iter().any(|change| self.try_change(giver, partner, change, why)) {
                 return true;
             }
@@ -95,9 +98,9 @@ impl Scales<'_, '_> {
     }
 
     /// What a reader has, as a whole, that another could have instead: the smallest first.
-    fn large(&mut self, giver: u32, partner: u32) -> Vec<(u64, u32)> {
+    fn large_videos(&mut self, giver: u32, partner: u32) -> Vec<(u64, u32)> {
         let mut large: Vec<(u64, u32)> =
-            self.shelf(giver).falling().map(|item| (item.viewers, item.video)).collect();
+            self.size_index(giver).falling().map(|item| (item.viewers, item.video)).collect();
         let several = self.several[giver as usize].iter().copied();
         let several = several.filter(|&video| !self.model.has(video, partner));
         large.extend(several.map(|video| (self.model.part(video, giver), video)).filter(|large| large.0 > 0));
@@ -111,7 +114,7 @@ impl Scales<'_, '_> {
         if change.large.0 > to.part_limit || change.small.iter().any(|item| item.viewers > from.part_limit) {
             return false;
         }
-        let over = (to.load + change.large.0).saturating_sub(to.brim() + back);
+        let over = (to.load + change.large.0).saturating_sub(to.usable_capacity() + back);
         let routes = self.hand_out(partner, giver, over, &change.small);
         if routes.iter().map(|route| route.0.viewers).sum::<u64>() < over {
             return false;
@@ -119,11 +122,11 @@ impl Scales<'_, '_> {
         if !self.admit_all(change.large.0 + back, &routes) {
             return false;
         }
-        self.carry(partner, &routes, why);
+        self.carry_out(partner, &routes, why);
         let small: Routes = change.small.iter().map(|&item| (item, giver)).collect();
-        self.carry(partner, &small, why);
+        self.carry_out(partner, &small, why);
         let (viewers, video) = change.large;
-        self.shelf(giver).remove(viewers, video);
+        self.size_index(giver).remove(viewers, video);
         self.model.shift(video, Some(giver), partner, viewers, why.clone());
         true
     }
@@ -148,7 +151,7 @@ impl Scales<'_, '_> {
             others.map(|reader| (room(reader), Reverse(reader))).filter(|room| room.0 > 0).collect();
         let mut routes = Vec::new();
         let mut out = 0;
-        for item in self.shelf(from).falling() {
+        for item in self.size_index(from).falling() {
             if out >= over {
                 break;
             }
@@ -163,16 +166,16 @@ impl Scales<'_, '_> {
         routes
     }
 
-    fn carry(&mut self, from: u32, routes: &[(Item, u32)], why: &Why) {
+    fn carry_out(&mut self, from: u32, routes: &[(Item, u32)], why: &Why) {
         for &(item, to) in routes {
-            self.shelf(from).take(item.slot);
+            self.size_index(from).take(item.slot);
             self.model.shift(item.video, Some(from), to, item.viewers, why.clone());
         }
     }
 }
 
 /// Ways to give a large video and get smaller ones back, so that between `least` and `most` viewers go on balance.
-fn changes(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64) -> Vec<Change> {
+fn ways_to_change(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64) -> Vec<Change> {
     let mut found = Vec::new();
     for &(viewers, video) in large {
         let upper = viewers - least;
@@ -190,7 +193,7 @@ fn changes(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64) -> Ve
         if sum + most >= viewers {
             found.push(Change { large: (viewers, video), small: back });
         }
-        if found.len() == TRIED {
+        if found.len() == MAX_VIDEOS_TRIED {
             break;
         }
     }

@@ -27,13 +27,13 @@ pub(super) fn room_for(model: &Model, video: u32) -> u64 {
         }
     }
     rooms.sort_unstable_by_key(|&room| Reverse(room));
-    let more = model.limits.max_readers_per_video.max(1).saturating_sub(model.spread(video));
+    let more = model.limits.max_readers_per_video.max(1).saturating_sub(model.reader_count(video));
     rooms.iter().take(more).fold(beside, |sum, room| sum.saturating_add(*room))
 }
 
 /// Spreads `amount` of a video's viewers, from a reader or waiting ones, over open readers: those that have it first,
-/// then those furthest below their fair share. Answers what found no room.
-pub(super) fn spread(
+/// then those furthest below their fair share. Returns what found no room.
+pub(super) fn spread_viewers(
     model: &mut Model,
     video: u32,
     from: Option<u32>,
@@ -43,19 +43,19 @@ pub(super) fn spread(
 ) -> u64 {
     let mut left = amount;
     if reach == Reach::Capacity {
-        left = fill(model, video, from, left, why, reach, &|model, reader| {
+        left = fill_readers(model, video, from, left, why, reach, &|model, reader| {
             let seat = &model.seats[reader as usize];
             let room = seat.room(seat.top).min(seat.spread_to().saturating_sub(model.part(video, reader)));
-            if room >= amount || room > crumb(seat) { room } else { 0 }
+            if room >= amount || room > min_useful_viewers(seat) { room } else { 0 }
         });
-        left = fill(model, video, from, left, why, reach, &|model, reader| {
+        left = fill_readers(model, video, from, left, why, reach, &|model, reader| {
             let seat = &model.seats[reader as usize];
             let room = seat.room(u64::MAX).min(seat.part_limit.saturating_sub(model.part(video, reader)));
             // On full readers, balance would make room for crumbs again and again.
-            if room >= amount || room > crumb(seat) { room } else { 0 }
+            if room >= amount || room > min_useful_viewers(seat) { room } else { 0 }
         });
     } else {
-        left = fill(model, video, from, left, why, reach, &|model, reader| {
+        left = fill_readers(model, video, from, left, why, reach, &|model, reader| {
             model.seats[reader as usize].room(u64::MAX)
         });
     }
@@ -64,11 +64,11 @@ pub(super) fn spread(
 
 /// So few viewers are not worth warming a reader, nor another round of balance: a twentieth of what it may have, and ten
 /// where that is next to nothing.
-fn crumb(seat: &ReaderLoad) -> u64 {
+fn min_useful_viewers(seat: &ReaderLoad) -> u64 {
     (seat.part_limit / 20).max(10)
 }
 
-fn fill(
+fn fill_readers(
     model: &mut Model,
     video: u32,
     from: Option<u32>,
@@ -83,13 +83,14 @@ fn fill(
     let mut takers: Vec<u32> = model.open().filter(|&reader| Some(reader) != from).collect();
     takers.sort_by_cached_key(|&reader| {
         let seat = &model.seats[reader as usize];
-        let above = seat.above();
+        let above = seat.viewers_above_fair();
         let key = if reach == Reach::Anything { -i128::from(seat.room(u64::MAX)) } else { above };
         (!model.has(video, reader), key, reader)
     });
     let mut left = amount;
     for reader in takers {
-        let may = model.has(video, reader) || model.spread(video) < model.limits.max_readers_per_video.max(1);
+        let may =
+            model.has(video, reader) || model.reader_count(video) < model.limits.max_readers_per_video.max(1);
         let give = room(model, reader).min(left);
         if give == 0 || !may {
             continue;
@@ -104,78 +105,78 @@ fn fill(
 }
 
 /// Spreads videos with too many viewers on one reader, the hottest first: what is too much leaves, the rest stays.
-pub(super) fn split(model: &mut Model) {
+pub(super) fn split_hot_videos(model: &mut Model) {
     let limit = model.open().map(|reader| model.seats[reader as usize].part_limit).min().unwrap_or(u64::MAX);
-    let mut hot: Vec<u32> = (0..model.films.len() as u32)
+    let mut hot: Vec<u32> = (0..model.videos.len() as u32)
         .filter(|&video| {
-            model.films[video as usize].viewers > limit
-                && model.films[video as usize].spot != PlacementSlot::Nowhere
+            model.videos[video as usize].viewers > limit
+                && model.videos[video as usize].placement != PlacementSlot::Nowhere
         })
         .collect();
-    hot.sort_unstable_by_key(|&video| (Reverse(model.films[video as usize].viewers), video));
+    hot.sort_unstable_by_key(|&video| (Reverse(model.videos[video as usize].viewers), video));
     for video in hot {
         for (reader, viewers) in model.parts(video) {
             let seat = &model.seats[reader as usize];
             if seat.is_open() && viewers > seat.part_limit {
-                relieve(model, video, reader, viewers);
+                relieve_reader(model, video, reader, viewers);
             }
         }
     }
 }
 
-fn relieve(model: &mut Model, video: u32, reader: u32, viewers: u64) {
+fn relieve_reader(model: &mut Model, video: u32, reader: u32, viewers: u64) {
     let seat = &model.seats[reader as usize];
     let limit = seat.part_limit;
     let excess = viewers - seat.spread_to();
-    if model.rests(video) {
-        model.reject(Kind::Split, Some(video), Some(reader), excess, Bound::Rest);
+    if model.is_resting(video) {
+        model.note_rejected(Kind::Split, Some(video), Some(reader), excess, Bound::Rest);
         return;
     }
     let by_share = limit < model.limits.hot_video_viewers;
     let why = Why::Hot { reader: reader as usize, viewers, limit, by_share };
     // Those who wait are on no reader: sending them elsewhere moves nobody.
     let waiting = model.waiting(video);
-    let amount = excess.min(model.left().saturating_add(waiting));
+    let amount = excess.min(model.budget_left().saturating_add(waiting));
     if amount < excess {
-        model.reject(Kind::Split, Some(video), Some(reader), excess - amount, Bound::Budget);
+        model.note_rejected(Kind::Split, Some(video), Some(reader), excess - amount, Bound::Budget);
     }
-    let left = spread(model, video, Some(reader), amount, &why, Reach::Capacity);
+    let left = spread_viewers(model, video, Some(reader), amount, &why, Reach::Capacity);
     // Moved already, and within what is left.
     model.admit((amount - left).saturating_sub(waiting));
     model.use_waiting(video, amount - left);
     if left > 0 && viewers - (amount - left) > limit {
         let most = model.limits.max_readers_per_video;
-        let because = if model.spread(video) >= most { Bound::MaxReaders } else { Bound::Capacity };
-        model.reject(Kind::Split, Some(video), Some(reader), left, because);
+        let because = if model.reader_count(video) >= most { Bound::MaxReaders } else { Bound::Capacity };
+        model.note_rejected(Kind::Split, Some(video), Some(reader), left, because);
     }
 }
 
-/// Draws videos together that have cooled, the smallest part first.
-pub(super) fn join(model: &mut Model) {
-    for video in 0..model.films.len() as u32 {
-        while let PlacementSlot::Several(parts) = &model.films[video as usize].spot {
+/// Moves videos that have cooled onto fewer readers, the smallest part first.
+pub(super) fn join_cooled_videos(model: &mut Model) {
+    for video in 0..model.videos.len() as u32 {
+        while let PlacementSlot::Several(parts) = &model.videos[video as usize].placement {
             let all_open = parts.iter().all(|part| model.seats[part.0 as usize].is_open());
             let below = model.joins_at(parts.len());
-            let viewers = model.films[video as usize].viewers;
+            let viewers = model.videos[video as usize].viewers;
             if viewers > below || !all_open {
                 break;
             }
             let &(reader, part) =
                 parts.iter().min_by_key(|part| (part.1, part.0)).expect("several is not none");
-            if model.rests(video) {
-                model.reject(Kind::Join, Some(video), Some(reader), part, Bound::Rest);
+            if model.is_resting(video) {
+                model.note_rejected(Kind::Join, Some(video), Some(reader), part, Bound::Rest);
                 break;
             }
-            if !draw(model, video, reader, part, below) {
+            if !move_cooled_part(model, video, reader, part, below) {
                 break;
             }
         }
     }
 }
 
-/// Takes a cooled video off one reader; answers whether that worked.
-fn draw(model: &mut Model, video: u32, reader: u32, part: u64, below: u64) -> bool {
-    let viewers = model.films[video as usize].viewers;
+/// Takes a cooled video off one reader. Returns whether that was possible.
+fn move_cooled_part(model: &mut Model, video: u32, reader: u32, part: u64, below: u64) -> bool {
+    let viewers = model.videos[video as usize].viewers;
     // Cooled to half of where it could be joined: others make room for it. Until then it waits for room.
     let pressing = viewers <= below / 2;
     let mut rooms: Vec<(u64, u32)> = model
@@ -191,11 +192,11 @@ fn draw(model: &mut Model, video: u32, reader: u32, part: u64, below: u64) -> bo
     rooms.sort_by_key(|&(room, at)| (Reverse(room), at));
     let room = rooms.iter().fold(0_u64, |sum, room| sum.saturating_add(room.0));
     if room < part {
-        model.reject(Kind::Join, Some(video), Some(reader), part, Bound::Capacity);
+        model.note_rejected(Kind::Join, Some(video), Some(reader), part, Bound::Capacity);
         return false;
     }
     if !model.admit(part) {
-        model.reject(Kind::Join, Some(video), Some(reader), part, Bound::Budget);
+        model.note_rejected(Kind::Join, Some(video), Some(reader), part, Bound::Budget);
         return false;
     }
     let why = Why::Cooled { viewers, below };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::shares::{counted, parts_of};
+use super::shares::{counted_viewers, parts_of};
 use crate::placement::plan::{Balance, Bound, Kind, Rejected, Why};
 use crate::placement::situation::{Limits, ReaderAvailability, Situation, Video};
 
@@ -14,7 +14,7 @@ pub(super) struct ReaderLoad {
     pub load: u64,
     /// Videos, for evenness where there are no viewers to count.
     pub videos: u32,
-    /// Its part of all viewers, by capacity.
+    /// The reader's part of all viewers, in proportion to its capacity.
     pub fair: u64,
     /// Above this it has to give.
     pub most: u64,
@@ -33,18 +33,18 @@ impl ReaderLoad {
         self.standing == ReaderAvailability::Open
     }
 
-    /// Viewers it can take and stay at `mark`, and within its capacity.
+    /// Returns the viewers that the reader can take without exceeding `mark` or its capacity.
     pub fn room(&self, mark: u64) -> u64 {
         mark.min(self.capacity).saturating_sub(self.load)
     }
 
-    /// Viewers above its fair share, or below it.
-    pub fn above(&self) -> i128 {
+    /// Returns the viewers above the reader's fair share; negative: below it.
+    pub fn viewers_above_fair(&self) -> i128 {
         i128::from(self.load) - i128::from(self.fair)
     }
 
-    /// What it may have and can hold.
-    pub fn brim(&self) -> u64 {
+    /// The viewers that the reader may have and can hold.
+    pub fn usable_capacity(&self) -> u64 {
         self.most.min(self.capacity)
     }
 
@@ -55,7 +55,7 @@ impl ReaderLoad {
     }
 }
 
-/// Where a video is.
+/// The readers that a video is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PlacementSlot {
     Nowhere,
@@ -67,7 +67,7 @@ pub(super) enum PlacementSlot {
 /// A video: what planning needs of it, in one cache line.
 #[derive(Debug)]
 pub(super) struct PlannedVideo {
-    pub spot: PlacementSlot,
+    pub placement: PlacementSlot,
     pub viewers: u64,
     pub epoch: u64,
     /// Its position in [`Model::touched`] plus one, or 0.
@@ -87,7 +87,7 @@ pub(super) struct Model<'a> {
     pub situation: &'a Situation,
     pub limits: &'a Limits,
     pub seats: Vec<ReaderLoad>,
-    pub films: Vec<PlannedVideo>,
+    pub videos: Vec<PlannedVideo>,
     /// In the order in which they were first changed.
     pub touched: Vec<Touched>,
     /// Viewers of a video that one reader of average size may have.
@@ -121,7 +121,7 @@ impl<'a> Model<'a> {
             situation,
             limits,
             seats: seats.collect(),
-            films: Vec::with_capacity(videos),
+            videos: Vec::with_capacity(videos),
             touched: Vec::new(),
             mean_limit: 1,
             spent: 0,
@@ -143,12 +143,12 @@ impl<'a> Model<'a> {
         let viewers = video.viewers();
         let readers = self.seats.len();
         let mut assigned = video.parts.iter().filter(|part| part.share > 0 && part.reader < readers);
-        let spot = match (assigned.next(), assigned.next()) {
+        let placement = match (assigned.next(), assigned.next()) {
             (None, _) => PlacementSlot::Nowhere,
             (Some(only), None) => PlacementSlot::One(only.reader as u32),
-            _ => PlacementSlot::Several(counted(video, viewers, readers)),
+            _ => PlacementSlot::Several(counted_viewers(video, viewers, readers)),
         };
-        match &spot {
+        match &placement {
             PlacementSlot::Nowhere => {}
             PlacementSlot::One(reader) => self.seats[*reader as usize].add(viewers),
             PlacementSlot::Several(parts) => {
@@ -157,8 +157,8 @@ impl<'a> Model<'a> {
                 }
             }
         }
-        let homeless = if spot == PlacementSlot::Nowhere { viewers } else { 0 };
-        self.films.push(PlannedVideo { spot, viewers, epoch: video.epoch, mark: 0 });
+        let homeless = if placement == PlacementSlot::Nowhere { viewers } else { 0 };
+        self.videos.push(PlannedVideo { placement, viewers, epoch: video.epoch, mark: 0 });
         homeless
     }
 
@@ -192,17 +192,17 @@ impl<'a> Model<'a> {
         (0..self.seats.len() as u32).filter(|&reader| self.seats[reader as usize].is_open())
     }
 
-    /// May the video be changed for anything but safety?
-    pub fn rests(&self, video: u32) -> bool {
+    /// Whether the video rests: it changed a short time ago or is being moved, and may be changed for safety only.
+    pub fn is_resting(&self, video: u32) -> bool {
         let video = &self.situation.videos[video as usize];
         let age = self.situation.now.abs_diff(video.changed);
         video.moving || (video.epoch > 0 && age < self.limits.rest_ms.max(0) as u64)
     }
 
-    /// Its viewers on one reader.
+    /// Returns the viewers of the video on one reader.
     pub fn part(&self, video: u32, reader: u32) -> u64 {
-        match &self.films[video as usize].spot {
-            PlacementSlot::One(at) if *at == reader => self.films[video as usize].viewers,
+        match &self.videos[video as usize].placement {
+            PlacementSlot::One(at) if *at == reader => self.videos[video as usize].viewers,
             PlacementSlot::Several(parts) => {
                 parts.iter().find(|part| part.0 == reader).map_or(0, |part| part.1)
             }
@@ -211,7 +211,7 @@ impl<'a> Model<'a> {
     }
 
     pub fn has(&self, video: u32, reader: u32) -> bool {
-        match &self.films[video as usize].spot {
+        match &self.videos[video as usize].placement {
             PlacementSlot::Nowhere => false,
             PlacementSlot::One(at) => *at == reader,
             PlacementSlot::Several(parts) => parts.iter().any(|part| part.0 == reader),
@@ -219,12 +219,12 @@ impl<'a> Model<'a> {
     }
 
     pub fn parts(&self, video: u32) -> Vec<(u32, u64)> {
-        parts_of(&self.films[video as usize].spot, self.films[video as usize].viewers)
+        parts_of(&self.videos[video as usize].placement, self.videos[video as usize].viewers)
     }
 
-    /// On how many readers it is.
-    pub fn spread(&self, video: u32) -> usize {
-        match &self.films[video as usize].spot {
+    /// Returns the number of readers that the video is on.
+    pub fn reader_count(&self, video: u32) -> usize {
+        match &self.videos[video as usize].placement {
             PlacementSlot::Nowhere => 0,
             PlacementSlot::One(_) => 1,
             PlacementSlot::Several(parts) => parts.len(),
@@ -240,26 +240,26 @@ impl<'a> Model<'a> {
 
     /// May balance put a part of it onto one reader more?
     pub fn may_spread(&self, video: u32) -> bool {
-        let on = self.spread(video);
-        let viewers = self.films[video as usize].viewers;
+        let on = self.reader_count(video);
+        let viewers = self.videos[video as usize].viewers;
         let hot = if on == 1 { viewers > self.mean_limit } else { viewers > self.joins_at(on + 1) };
         hot && on < self.limits.max_readers_per_video
     }
 
-    /// Viewers that may still be moved.
-    pub fn left(&self) -> u64 {
+    /// Returns the number of viewers that may still be moved by this plan.
+    pub fn budget_left(&self) -> u64 {
         self.limits.budget.available.saturating_sub(self.spent)
     }
 
-    /// May this many be moved? Takes them out of the budget if so.
+    /// Takes `viewers` out of the budget. Returns whether the budget had so many.
     pub fn admit(&mut self, viewers: u64) -> bool {
         let budget = self.limits.budget;
         let oversize = self.spent == 0 && budget.available >= budget.full && viewers > budget.full;
-        let admitted = viewers == 0 || viewers <= self.left() || (oversize && budget.full > 0);
+        let admitted = viewers == 0 || viewers <= self.budget_left() || (oversize && budget.full > 0);
         if admitted {
             self.spent = self.spent.saturating_add(viewers);
         } else {
-            self.bound(Bound::Budget);
+            self.note_bound(Bound::Budget);
         }
         admitted
     }
@@ -274,13 +274,13 @@ impl<'a> Model<'a> {
         *self.sent.entry(video).or_default() += viewers;
     }
 
-    pub fn bound(&mut self, bound: Bound) {
+    pub fn note_bound(&mut self, bound: Bound) {
         if !self.bounds.contains(&bound) {
             self.bounds.push(bound);
         }
     }
 
-    pub fn reject(
+    pub fn note_rejected(
         &mut self,
         kind: Kind,
         video: Option<u32>,
@@ -288,7 +288,7 @@ impl<'a> Model<'a> {
         viewers: u64,
         because: Bound,
     ) {
-        self.bound(because);
+        self.note_bound(because);
         let (video, reader) = (video.map(|at| at as usize), reader.map(|at| at as usize));
         self.rejected.push(Rejected { kind, video, reader, viewers, because });
     }
@@ -298,11 +298,11 @@ impl<'a> Model<'a> {
     pub fn shift(&mut self, video: u32, from: Option<u32>, to: u32, amount: u64, why: Why) {
         self.changes += 1;
         let at = video as usize;
-        if self.films[at].mark == 0 {
-            let before = self.films[at].spot.clone();
+        if self.videos[at].mark == 0 {
+            let before = self.videos[at].placement.clone();
             let why = (before != PlacementSlot::Nowhere).then(|| Box::new(why));
             self.touched.push(Touched { video, before, why });
-            self.films[at].mark = self.touched.len() as u32;
+            self.videos[at].mark = self.touched.len() as u32;
         }
         if self.shift_all(at, from, to, amount) {
             return;
@@ -329,17 +329,17 @@ impl<'a> Model<'a> {
             }
         }
         // While waiting viewers are being spread, one part is not all of them.
-        let all_here = parts.len() == 1 && parts[0].1 == self.films[at].viewers;
-        self.films[at].spot =
+        let all_here = parts.len() == 1 && parts[0].1 == self.videos[at].viewers;
+        self.videos[at].placement =
             if all_here { PlacementSlot::One(parts[0].0) } else { PlacementSlot::Several(parts) };
     }
 
     /// The common case: a video goes from nowhere or from its one reader to one other.
     fn shift_all(&mut self, at: usize, from: Option<u32>, to: u32, amount: u64) -> bool {
-        if amount != self.films[at].viewers || from == Some(to) {
+        if amount != self.videos[at].viewers || from == Some(to) {
             return false;
         }
-        match (&self.films[at].spot, from) {
+        match (&self.videos[at].placement, from) {
             (PlacementSlot::Nowhere, None) => {}
             (PlacementSlot::One(reader), Some(from)) if *reader == from => {
                 let seat = &mut self.seats[from as usize];
@@ -349,7 +349,7 @@ impl<'a> Model<'a> {
             _ => return false,
         }
         self.seats[to as usize].add(amount);
-        self.films[at].spot = PlacementSlot::One(to);
+        self.videos[at].placement = PlacementSlot::One(to);
         true
     }
 
@@ -360,7 +360,7 @@ impl<'a> Model<'a> {
             seat.load -= viewers;
             seat.videos -= 1;
         }
-        self.films[video as usize].spot = PlacementSlot::Nowhere;
+        self.videos[video as usize].placement = PlacementSlot::Nowhere;
     }
 
     pub fn balance(&self) -> Balance {
@@ -371,8 +371,8 @@ impl<'a> Model<'a> {
                 balance.on_draining += seat.load;
             }
         }
-        let nowhere = self.films.iter().filter(|film| film.spot == PlacementSlot::Nowhere);
-        balance.waiting = nowhere.fold(0, |sum, film| film.viewers.saturating_add(sum));
+        let nowhere = self.videos.iter().filter(|planned| planned.placement == PlacementSlot::Nowhere);
+        balance.waiting = nowhere.fold(0, |sum, planned| planned.viewers.saturating_add(sum));
         balance.viewers = balance.viewers.saturating_add(balance.waiting);
         let open: Vec<&ReaderLoad> = self.seats.iter().filter(|seat| seat.is_open()).collect();
         let ratio =

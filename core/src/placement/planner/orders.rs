@@ -3,33 +3,35 @@
 use std::collections::HashSet;
 
 use super::model::{Model, Touched};
-use super::shares::{parts_of, shared};
+use super::shares::{parts_of, parts_with_shares};
 use crate::placement::plan::{Kind, Order, Why};
 
 /// One order for every video that ended up elsewhere, in the order of carrying them out.
-pub(super) fn of(model: &Model) -> Vec<Order> {
+pub(super) fn orders_of(model: &Model) -> Vec<Order> {
     let changed: Vec<&Touched> = model
         .touched
         .iter()
-        .filter(|touched| touched.why.is_none() || touched.before != model.films[touched.video as usize].spot)
+        .filter(|touched| {
+            touched.why.is_none() || touched.before != model.videos[touched.video as usize].placement
+        })
         .collect();
-    let mut orders: Vec<Order> = changed.iter().map(|touched| order(model, touched)).collect();
-    unpair(&mut orders, model);
+    let mut orders: Vec<Order> = changed.iter().map(|touched| order_for(model, touched)).collect();
+    unpair_lost_exchanges(&mut orders, model);
     orders.sort_by_key(|order| order.kind.min(Kind::Move));
     orders
 }
 
-fn order(model: &Model, touched: &Touched) -> Order {
+fn order_for(model: &Model, touched: &Touched) -> Order {
     let video = touched.video as usize;
-    let film = &model.films[video];
-    let epoch = film.epoch;
+    let planned = &model.videos[video];
+    let epoch = planned.epoch;
     let Some(why) = &touched.why else {
-        let to = shared(&film.spot, film.viewers);
-        let why = Why::Unserved { waiting: film.viewers };
+        let to = parts_with_shares(&planned.placement, planned.viewers);
+        let why = Why::Unserved { waiting: planned.viewers };
         return Order { video, epoch, kind: Kind::Place, from: Vec::new(), to, moved: 0, why };
     };
-    let from = parts_of(&touched.before, film.viewers);
-    let to = parts_of(&film.spot, film.viewers);
+    let from = parts_of(&touched.before, planned.viewers);
+    let to = parts_of(&planned.placement, planned.viewers);
     let stays = |reader: u32, viewers: u64| {
         to.iter().find(|part| part.0 == reader).map_or(0, |part| part.1).min(viewers)
     };
@@ -45,12 +47,15 @@ fn order(model: &Model, touched: &Touched) -> Order {
         Why::Exchange { .. } => Kind::Swap,
         _ => Kind::Move,
     };
-    let (from, to) = (shared(&touched.before, film.viewers), shared(&film.spot, film.viewers));
+    let (from, to) = (
+        parts_with_shares(&touched.before, planned.viewers),
+        parts_with_shares(&planned.placement, planned.viewers),
+    );
     Order { video, epoch, kind, from, to, moved, why: (**why).clone() }
 }
 
 /// An exchange whose other half came to nothing, by what was decided after it, is a plain move.
-fn unpair(orders: &mut [Order], model: &Model) {
+fn unpair_lost_exchanges(orders: &mut [Order], model: &Model) {
     if !orders.iter().any(|order| matches!(order.why, Why::Exchange { .. })) {
         return;
     }

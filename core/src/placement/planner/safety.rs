@@ -24,7 +24,7 @@ impl Emptiest {
 
     /// The reader for this many viewers of a video: the emptiest by capacity, or, where they do not fit there, the one
     /// with the most room.
-    fn find(&mut self, model: &Model, video: u32, viewers: u64) -> Option<u32> {
+    fn find_reader(&mut self, model: &Model, video: u32, viewers: u64) -> Option<u32> {
         let fits = |reader: u32| {
             let seat = &model.seats[reader as usize];
             seat.load < seat.capacity
@@ -50,11 +50,11 @@ impl Emptiest {
 
 /// Gives every video without a reader one, or several where one is not enough: the largest first, onto the emptiest
 /// reader (longest processing time first: Graham, 1969). Nobody is moved, so it costs no budget.
-pub(super) fn place(model: &mut Model) {
-    let nowhere = |video: &u32| model.films[*video as usize].spot == PlacementSlot::Nowhere;
-    let unserved = (0..model.films.len() as u32).filter(nowhere);
+pub(super) fn place_unserved(model: &mut Model) {
+    let nowhere = |video: &u32| model.videos[*video as usize].placement == PlacementSlot::Nowhere;
+    let unserved = (0..model.videos.len() as u32).filter(nowhere);
     let mut unserved: Vec<(Reverse<u64>, u32)> =
-        unserved.map(|video| (Reverse(model.films[video as usize].viewers), video)).collect();
+        unserved.map(|video| (Reverse(model.videos[video as usize].viewers), video)).collect();
     if unserved.is_empty() {
         return;
     }
@@ -63,29 +63,30 @@ pub(super) fn place(model: &mut Model) {
     let mut emptiest = Emptiest::new(model);
     for (Reverse(waiting), video) in unserved {
         let why = Why::Unserved { waiting };
-        if let Some(reader) = emptiest.find(model, video, waiting) {
+        if let Some(reader) = emptiest.find_reader(model, video, waiting) {
             model.shift(video, None, reader, waiting, why);
-        } else if heat::room_for(model, video) < waiting || model.open().all(|reader| full(model, reader)) {
+        } else if heat::room_for(model, video) < waiting || model.open().all(|reader| is_full(model, reader))
+        {
             let because = if model.open().next().is_none() { Bound::NoOpenReader } else { Bound::Capacity };
-            model.reject(Kind::Place, Some(video), None, waiting, because);
+            model.note_rejected(Kind::Place, Some(video), None, waiting, because);
         } else {
-            let left = heat::spread(model, video, None, waiting, &why, heat::Reach::Capacity);
+            let left = heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::Capacity);
             if left > 0 {
                 // Whoever has most room takes it, whatever one reader should have of one video.
                 model.take_back(video);
-                heat::spread(model, video, None, waiting, &why, heat::Reach::Anything);
+                heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::Anything);
             }
         }
     }
 }
 
-fn full(model: &Model, reader: u32) -> bool {
+fn is_full(model: &Model, reader: u32) -> bool {
     model.seats[reader as usize].room(u64::MAX) == 0
 }
 
 /// Moves videos off readers that are to be emptied: the reader nearest to being empty first, its largest videos first.
-/// Answers whether the budget covered all of it.
-pub(super) fn drain(model: &mut Model) -> bool {
+/// Returns whether the budget covered all of it.
+pub(super) fn drain_readers(model: &mut Model) -> bool {
     let draining = |reader: &u32| model.seats[*reader as usize].standing == ReaderAvailability::Draining;
     let mut leaving: Vec<u32> = (0..model.seats.len() as u32).filter(draining).collect();
     leaving.retain(|&reader| model.seats[reader as usize].videos > 0);
@@ -94,15 +95,15 @@ pub(super) fn drain(model: &mut Model) -> bool {
     }
     leaving.sort_by_key(|&reader| (model.seats[reader as usize].load, reader));
     let mut held = vec![Vec::new(); model.seats.len()];
-    for (video, film) in model.films.iter().enumerate() {
+    for (video, planned) in model.videos.iter().enumerate() {
         let mut note = |reader: u32, viewers: u64| {
             if draining(&reader) {
                 held[reader as usize].push((viewers, video as u32));
             }
         };
-        match &film.spot {
+        match &planned.placement {
             PlacementSlot::Nowhere => {}
-            PlacementSlot::One(reader) => note(*reader, film.viewers),
+            PlacementSlot::One(reader) => note(*reader, planned.viewers),
             PlacementSlot::Several(parts) => {
                 for &(reader, viewers) in parts {
                     note(reader, viewers);
@@ -118,14 +119,21 @@ pub(super) fn drain(model: &mut Model) -> bool {
         let load = model.seats[reader as usize].load;
         let why = Why::Emptying { reader: reader as usize, load };
         for (viewers, video) in videos {
-            covered &= leave(model, &mut emptiest, reader, video, viewers, &why);
+            covered &= move_off(model, &mut emptiest, reader, video, viewers, &why);
         }
     }
     covered
 }
 
-/// Takes one video off a reader; answers whether the budget allowed it.
-fn leave(model: &mut Model, emptiest: &mut Emptiest, from: u32, video: u32, viewers: u64, why: &Why) -> bool {
+/// Moves one video's viewers off the reader `from`. Returns whether the budget allowed it.
+fn move_off(
+    model: &mut Model,
+    emptiest: &mut Emptiest,
+    from: u32,
+    video: u32,
+    viewers: u64,
+    why: &Why,
+) -> bool {
     let beside = model.parts(video).into_iter().map(|part| part.0);
     // Its other readers need no warming, if they stay within their tolerance.
     let beside = beside.filter(|&reader| {
@@ -137,24 +145,24 @@ fn leave(model: &mut Model, emptiest: &mut Emptiest, from: u32, video: u32, view
             && part <= seat.part_limit
     });
     let beside = beside.max_by_key(|&reader| (model.seats[reader as usize].room(u64::MAX), Reverse(reader)));
-    let to = beside.or_else(|| emptiest.find(model, video, viewers));
+    let to = beside.or_else(|| emptiest.find_reader(model, video, viewers));
     if to.is_none() && (viewers == 0 || heat::room_for(model, video) < viewers) {
         let because = if model.open().next().is_none() { Bound::NoOpenReader } else { Bound::Capacity };
-        model.reject(Kind::Drain, Some(video), Some(from), viewers, because);
+        model.note_rejected(Kind::Drain, Some(video), Some(from), viewers, because);
         return true;
     }
     if !model.admit(viewers) {
-        model.reject(Kind::Drain, Some(video), Some(from), viewers, Bound::Budget);
+        model.note_rejected(Kind::Drain, Some(video), Some(from), viewers, Bound::Budget);
         return false;
     }
     if let Some(to) = to {
         model.shift(video, Some(from), to, viewers, why.clone());
     } else {
         // Where readers are scarce, evenness does not choose which of them: it would waste some on crumbs.
-        let scarce = model.spread(video) + model.open().count() > model.limits.max_readers_per_video;
+        let scarce = model.reader_count(video) + model.open().count() > model.limits.max_readers_per_video;
         let reach = if scarce { heat::Reach::Anything } else { heat::Reach::Capacity };
-        let left = heat::spread(model, video, Some(from), viewers, why, reach);
-        heat::spread(model, video, Some(from), left, why, heat::Reach::Anything);
+        let left = heat::spread_viewers(model, video, Some(from), viewers, why, reach);
+        heat::spread_viewers(model, video, Some(from), left, why, heat::Reach::Anything);
     }
     true
 }

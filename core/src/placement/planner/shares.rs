@@ -3,9 +3,9 @@
 use super::model::PlacementSlot;
 use crate::placement::situation::{Part, Video, WHOLE};
 
-/// The readers of a spot with their viewers, in the order of readers.
-pub(super) fn parts_of(spot: &PlacementSlot, viewers: u64) -> Vec<(u32, u64)> {
-    match spot {
+/// The readers of a placement with their viewers, in the order of readers.
+pub(super) fn parts_of(placement: &PlacementSlot, viewers: u64) -> Vec<(u32, u64)> {
+    match placement {
         PlacementSlot::Nowhere => Vec::new(),
         PlacementSlot::One(reader) => vec![(*reader, viewers)],
         PlacementSlot::Several(parts) => parts.clone(),
@@ -14,7 +14,7 @@ pub(super) fn parts_of(spot: &PlacementSlot, viewers: u64) -> Vec<(u32, u64)> {
 
 /// Where the viewers of a video on several readers count: where they are, and those that wait or are still to leave a
 /// reader that is not assigned any more, by the shares; all of them by the shares while a hand-over is under way.
-pub(super) fn counted(video: &Video, viewers: u64, readers: usize) -> Vec<(u32, u64)> {
+pub(super) fn counted_viewers(video: &Video, viewers: u64, readers: usize) -> Vec<(u32, u64)> {
     let mut assigned: Vec<Part> = video.parts.clone();
     assigned.retain(|part| part.share > 0 && part.reader < readers);
     assigned.sort_by_key(|part| part.reader);
@@ -43,8 +43,8 @@ fn apportion(total: u64, weights: &[u64]) -> Vec<u64> {
 }
 
 /// The parts with their shares: in proportion to the viewers, each at least a millionth, summing to the whole.
-pub(super) fn shared(spot: &PlacementSlot, viewers: u64) -> Vec<Part> {
-    let parts = match spot {
+pub(super) fn parts_with_shares(placement: &PlacementSlot, viewers: u64) -> Vec<Part> {
+    let parts = match placement {
         PlacementSlot::Nowhere => return Vec::new(),
         PlacementSlot::One(reader) => return vec![Part { reader: *reader as usize, viewers, share: WHOLE }],
         PlacementSlot::Several(parts) => parts,

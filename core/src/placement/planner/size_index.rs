@@ -11,7 +11,7 @@ pub(super) struct SizeIndex {
     left: Vec<u32>,
 }
 
-/// A video on a shelf.
+/// A video in a size index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Item {
     pub slot: usize,
@@ -49,14 +49,14 @@ impl SizeIndex {
         left.map(|(slot, &(viewers, video))| Item { slot, viewers, video })
     }
 
-    /// Takes this video off the shelf, where it is on it.
+    /// Takes this video out of the index, where it is in it.
     pub fn remove(&mut self, viewers: u64, video: u32) {
         if let Ok(slot) = self.videos.binary_search(&(viewers, video)) {
             self.take(slot);
         }
     }
 
-    /// Takes the video in a slot off the shelf.
+    /// Takes the video in a slot out of the index.
     pub fn take(&mut self, slot: usize) {
         self.right[slot] = slot as u32 + 1;
         self.left[slot + 1] = slot as u32;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures::StreamExt;
-use reqwest::{Client, Url, header};
+use reqwest::{Client, Response, Url, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -220,7 +220,7 @@ impl Viewer {
         if let Some(id) = last {
             request = request.header("Last-Event-ID", id);
         }
-        let answer = timeout(ANSWER, request.send()).await??.error_for_status()?;
+        let answer = good(timeout(ANSWER, request.send()).await??).await?;
         let (mut body, mut events) = (answer.bytes_stream(), Events::default());
         while let Some(piece) = timeout(SILENCE, body.next()).await? {
             let whole = events.feed(&piece?);
@@ -231,10 +231,21 @@ impl Viewer {
 
     async fn resolve(&self, client: &Client, gateway: &Url) -> anyhow::Result<Url> {
         let body = json!({"videoid": self.video});
-        let answer = client.post(gateway.join("/register")?).json(&body).send().await?.error_for_status()?;
+        let answer = good(client.post(gateway.join("/register")?).json(&body).send().await?).await?;
         let answer: Value = answer.json().await?;
         Ok(answer["readerUrl"].as_str().context("no readerUrl")?.parse()?)
     }
+}
+
+/// An answer that is no refusal; else an error with what it says.
+async fn good(answer: Response) -> anyhow::Result<Response> {
+    let (status, host) = (answer.status(), answer.url().host_str().unwrap_or_default().to_owned());
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let problem = answer.text().await.unwrap_or_default();
+    let problem: Value = serde_json::from_str(&problem).unwrap_or_default();
+    anyhow::bail!("{host} answers {status}: {}", problem["detail"].as_str().unwrap_or_default())
 }
 
 #[cfg(test)]

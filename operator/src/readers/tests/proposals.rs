@@ -133,7 +133,7 @@ fn a_plan_is_withdrawn_when_what_it_was_made_from_has_changed() {
             }
         }),
         ("the load", |seen| seen.managers.clear()),
-        ("an hour", |seen| seen.later(super::super::proposal::LIFE_MS)),
+        ("an hour", |seen| seen.later(super::super::proposal::PLAN_EXPIRES_AFTER_MS)),
     ];
     for (what, change) in changes {
         let (mut seen, mut memory) = (uneven(), memory());

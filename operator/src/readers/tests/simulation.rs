@@ -114,7 +114,7 @@ impl Run {
             "moves for balance in an upgrade"
         );
         for decision in &outcome.decisions {
-            assert!(decision.reason.len() <= Decision::MAX_REASON && !decision.reason.is_empty());
+            assert!(decision.reason.len() <= Decision::MAX_REASON_BYTES && !decision.reason.is_empty());
         }
         if self.once {
             let moved = self.world.viewers.iter().map(|viewer| viewer.moved).max();

@@ -151,14 +151,15 @@ fn world(client: &Client, manager: String) -> OperatorContext {
     let metrics = OperatorMetrics::new(&Metrics::default());
     let stores = Kind::ALL.into_iter().map(|kind| (kind, Arc::new(Store::default()))).collect::<Stores>();
     for store in stores.values() {
-        store.replace("", Vec::new(), "1");
+        store.replace_part("", Vec::new(), "1");
     }
     let pods = Arc::new(Store::default());
-    pods.replace("", Vec::new(), "1");
+    pods.replace_part("", Vec::new(), "1");
     let clusters = Arc::new(Store::default());
     let names = (0..SICK).map(|at| format!("sick-{at}")).chain((0..HEALTHY).map(|at| format!("well-{at}")));
-    let kept = names.map(|name| Cluster::keep(serde_json::from_value(resource(&name)).unwrap()).unwrap());
-    clusters.replace("", kept.collect(), "1");
+    let kept =
+        names.map(|name| Cluster::from_watched(serde_json::from_value(resource(&name)).unwrap()).unwrap());
+    clusters.replace_part("", kept.collect(), "1");
     OperatorContext {
         policy: Policy::default(),
         stores,
@@ -170,7 +171,7 @@ fn world(client: &Client, manager: String) -> OperatorContext {
         announcer: Announcer::new(client.clone(), "test", metrics.clone()),
         metrics,
         tokens: OperatorTokens::new(client.clone(), "system", "operator"),
-        keys: Arc::new(PublicKeys::of("{}")),
+        keys: Arc::new(PublicKeys::of_keys("{}")),
         templates: Templates { manager: Some(manager), reader: None },
         peers: Default::default(),
         newest: CURRENT,
@@ -198,7 +199,7 @@ async fn clusters_whose_managers_and_webhooks_hang_keep_no_other_waiting() {
     };
     let began = Instant::now();
     // Not a wait for something: the length of the measurement.
-    let led = tokio::time::timeout(WINDOW, fleet::lead(world, Arc::new(office))).await;
+    let led = tokio::time::timeout(WINDOW, fleet::run_actors(world, Arc::new(office))).await;
     assert!(led.is_err(), "it does not end by itself");
     let log = locked(&log);
     for at in 0..HEALTHY {

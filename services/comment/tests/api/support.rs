@@ -276,8 +276,8 @@ impl EventLog for LogWithSwitch {
         self.here()?;
         self.inner.append(key, value).await
     }
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        self.inner.bury(letter).await
+    async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.inner.append_dead_letter(letter).await
     }
     async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {
         self.inner.consume().await

@@ -36,7 +36,7 @@ async fn consume(config: Config, backends: &Backends, done: impl AsyncFn(&str) -
 }
 
 #[tokio::test]
-async fn a_record_of_a_later_release_waits_and_is_buried_only_where_that_is_asked_for() {
+async fn a_record_of_a_later_release_waits_and_is_a_dead_letter_only_where_that_is_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let backends = backends(directory.path());
     // These two videos are on partitions of their own.
@@ -49,13 +49,13 @@ async fn a_record_of_a_later_release_waits_and_is_buried_only_where_that_is_aske
         let counted = backends.archive.offsets(&partitions).await.unwrap();
         ends.iter().sum::<u64>() - counted.iter().map(|position| position.next).sum::<u64>()
     };
-    let buried = async || backends.log.dead_letters(None).await.unwrap().next(10).await.unwrap();
+    let dead_letters = async || backends.log.dead_letters(None).await.unwrap().next(10).await.unwrap();
 
     consume(Config::default(), &backends, async |metrics| {
         metrics.contains("liverank_consumer_partitions_waiting 1\n") && left().await == 2
     })
     .await;
-    assert_eq!(buried().await, []);
+    assert_eq!(dead_letters().await, []);
 
     // Another one of the same release stops there, too.
     backends.log.append(b"v1", view("v1").into_bytes()).await.unwrap();
@@ -63,14 +63,14 @@ async fn a_record_of_a_later_release_waits_and_is_buried_only_where_that_is_aske
         metrics.contains("liverank_consumer_partitions_waiting 1\n") && left().await == 2
     })
     .await;
-    assert_eq!(buried().await, []);
+    assert_eq!(dead_letters().await, []);
 
-    let config = Config { bury_newer_formats: true, ..Config::default() };
+    let config = Config { dead_letter_newer_formats: true, ..Config::default() };
     consume(config, &backends, async |metrics| {
         metrics.contains("liverank_consumer_partitions_waiting 0\n") && left().await == 0
     })
     .await;
-    let letters = buried().await;
+    let letters = dead_letters().await;
     assert_eq!((letters.len(), &letters[0].value[..]), (1, NEWER.as_bytes()));
     assert!(letters[0].reason.contains("format 99"), "{}", letters[0].reason);
 }

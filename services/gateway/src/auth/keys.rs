@@ -26,13 +26,13 @@ pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How often while no keys are known at all, and nobody can be let in.
 const ASK_FIRST: Duration = Duration::from_secs(1);
 /// How often they are asked for in any case, so that a key that was taken back is not good for ever.
-const RENEW: Duration = Duration::from_mins(5);
+const FETCH_KEYS_EVERY: Duration = Duration::from_mins(5);
 /// How long the issuer may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the issuer is called among the dependencies.
 const PART: &str = "auth";
 
-/// Where they come from.
+/// The place that the keys come from.
 pub(crate) enum Source {
     File(PathBuf),
     Url { url: http::Uri, client: Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>> },
@@ -113,9 +113,9 @@ impl Keys {
         if asked.is_some_and(|asked| asked.elapsed() < pause) {
             return;
         }
-        let read = tokio::time::timeout(TIMEOUT, self.source.read()).await;
+        let read = tokio::time::timeout(ISSUER_TIMEOUT, self.source.read()).await;
         *asked = Some(Instant::now());
-        let read = read.unwrap_or_else(|_| bail!("no answer within {} s", TIMEOUT.as_secs()));
+        let read = read.unwrap_or_else(|_| bail!("no answer within {} s", ISSUER_TIMEOUT.as_secs()));
         match read.and_then(|json| key_set(&json)) {
             Ok(keys) => {
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.into());
@@ -131,7 +131,7 @@ impl Keys {
     pub(crate) async fn keep(&self) {
         loop {
             self.refresh().await;
-            tokio::time::sleep(if self.known().is_some() { RENEW } else { ASK_FIRST }).await;
+            tokio::time::sleep(if self.known().is_some() { FETCH_KEYS_EVERY } else { ASK_FIRST }).await;
         }
     }
 }

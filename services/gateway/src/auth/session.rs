@@ -22,7 +22,7 @@ label_values! {
     pub(crate) enum TokenEnd {
         /// Its time is over.
         Expired = "expired",
-        /// It is on the list of revoked ones.
+        /// The token was revoked.
         Revoked = "revoked",
     }
 }
@@ -40,14 +40,14 @@ pub(crate) type Session = Pin<Box<dyn Future<Output = TokenEnd> + Send>>;
 pub(crate) fn session(gateway: &Arc<Gateway>, caller: &Caller) -> Session {
     match caller {
         Caller::Anyone => Box::pin(std::future::pending()),
-        Caller::User(viewer) => Box::pin(last(Arc::clone(gateway), viewer.clone())),
+        Caller::User(viewer) => Box::pin(wait_for_token_end(Arc::clone(gateway), viewer.clone())),
     }
 }
 
-async fn last(gateway: Arc<Gateway>, viewer: Viewer) -> TokenEnd {
+async fn wait_for_token_end(gateway: Arc<Gateway>, viewer: Viewer) -> TokenEnd {
     let Some(auth) = &gateway.auth else { return std::future::pending().await };
     let end = tokio::select! {
-        () = expired(viewer.until) => TokenEnd::Expired,
+        () = wait_until_expired(viewer.until) => TokenEnd::Expired,
         () = auth.revoked.revoked(&viewer) => TokenEnd::Revoked,
     };
     gateway.metrics.session_ended(end);
@@ -55,7 +55,7 @@ async fn last(gateway: Arc<Gateway>, viewer: Viewer) -> TokenEnd {
 }
 
 /// When the token would not be taken for a new stream any more, which is told in whole seconds.
-async fn expired(until: u64) {
+async fn wait_until_expired(until: u64) {
     let until = until.saturating_add(LEEWAY + 1);
     loop {
         let left = Duration::from_secs(until)

@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::Gateway;
 use crate::auth::Caller;
-use crate::proxy::{introduce, send};
+use crate::proxy::{add_identity, send};
 
 /// `GET /ws/user/liverank:canary`.
 const PATH: &str = "/ws/user/liverank%3Acanary";
@@ -45,7 +45,7 @@ impl Socket {
     /// Opens it; `None` where no service takes it.
     pub(super) async fn open(gateway: &Arc<Gateway>) -> Option<Self> {
         let (mut parts, ()) = Request::get(PATH).body(()).ok()?.into_parts();
-        introduce(gateway, &gateway.websocket, &Caller::Anyone, &mut parts);
+        add_identity(gateway, &gateway.websocket, &Caller::Anyone, &mut parts);
         // Also where viewers are not asked for tokens: the list is for gateways alone.
         if let Some(token) = gateway.identity.header(Service::Websocket) {
             parts.headers.insert(header::AUTHORIZATION, token);

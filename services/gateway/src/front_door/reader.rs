@@ -41,8 +41,8 @@ impl Attempt {
     pub(super) async fn run(self) -> Option<Incoming> {
         tokio::time::sleep(self.pause).await;
         let gateway = &self.gateway;
-        let route = gateway.routes.find(&gateway.manager, &self.video_id, self.since).await?;
-        let reader = choose(&route.readers, self.choice, rand::random())?;
+        let route = gateway.routes.find_route(&gateway.manager, &self.video_id, self.since).await?;
+        let reader = choose_reader(&route.readers, self.choice, rand::random())?;
         let sent = gateway.client.request(self.request(reader, route.epoch)?);
         let response = tokio::time::timeout(ANSWER_TIMEOUT, sent).await.ok()?.ok()?;
         // A 307 says that it does not serve the video any more, and names an address for viewers, which may not be one for
@@ -83,7 +83,7 @@ impl Attempt {
 
 /// The reader for the `choice`-th attempt. The first is the less loaded of two that are drawn, for a route is shared by
 /// all who come within a second, and the best of it would get them all.
-fn choose(readers: &[RouteReader], choice: u32, lots: [u32; 2]) -> Option<&RouteReader> {
+fn choose_reader(readers: &[RouteReader], choice: u32, lots: [u32; 2]) -> Option<&RouteReader> {
     let open: Vec<&RouteReader> = readers.iter().filter(|reader| reader.takes).collect();
     if open.is_empty() {
         return readers.get(choice as usize % readers.len().max(1));
@@ -109,12 +109,12 @@ mod tests {
     #[test]
     fn the_less_loaded_of_two_that_take_viewers_and_then_the_others_in_turn() {
         let readers = [reader("shut", 0, false), reader("busy", 900, true), reader("calm", 100, true)];
-        let chosen = |choice, lots| choose(&readers, choice, lots).unwrap().id.as_str().to_owned();
+        let chosen = |choice, lots| choose_reader(&readers, choice, lots).unwrap().id.as_str().to_owned();
         assert_eq!([chosen(0, [0, 1]), chosen(0, [3, 2]), chosen(0, [0, 2])], ["calm", "calm", "busy"]);
         assert_eq!([chosen(1, [0, 0]), chosen(2, [0, 0])], ["calm", "busy"]);
         let shut = [reader("one", 5, false), reader("two", 0, false)];
-        assert_eq!(choose(&shut, 0, [1, 1]).unwrap().id.as_str(), "one");
-        assert_eq!(choose(&shut, 1, [0, 0]).unwrap().id.as_str(), "two");
-        assert!(choose(&[], 0, [0, 0]).is_none());
+        assert_eq!(choose_reader(&shut, 0, [1, 1]).unwrap().id.as_str(), "one");
+        assert_eq!(choose_reader(&shut, 1, [0, 0]).unwrap().id.as_str(), "two");
+        assert!(choose_reader(&[], 0, [0, 0]).is_none());
     }
 }

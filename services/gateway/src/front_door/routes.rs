@@ -16,7 +16,7 @@ use crate::dependency::Peer;
 
 /// How long an answer is used for others: a crowd that arrives together shares it; a move is noticed through the old
 /// reader's 307 within this time at most.
-const KEEP: Duration = Duration::from_secs(1);
+const KEEP_ROUTE: Duration = Duration::from_secs(1);
 /// How long a failure is: a manager that is away is asked a few times a second a video, not once a viewer.
 const KEEP_FAILURE: Duration = Duration::from_millis(250);
 /// Answers kept: videos whose viewers come within one second. Past it viewers ask for themselves.
@@ -35,7 +35,7 @@ impl Asked {
     }
 
     fn is_fresh(&self) -> bool {
-        let keep = if matches!(self.answer.get(), Some(None)) { KEEP_FAILURE } else { KEEP };
+        let keep = if matches!(self.answer.get(), Some(None)) { KEEP_FAILURE } else { KEEP_ROUTE };
         self.at.elapsed() < keep
     }
 }
@@ -46,14 +46,14 @@ pub(crate) struct RouteCache(Mutex<HashMap<VideoId, Asked>>);
 
 impl RouteCache {
     /// Where `video` is served, as asked at `since` or later; `None` where no manager knows a reader for it.
-    pub(super) async fn find(
+    pub(super) async fn find_route(
         &self,
         managers: &Peer,
         video: &VideoId,
         since: Option<Instant>,
     ) -> Option<Arc<Route>> {
         let asked = self.asked(video, since);
-        asked.answer.get_or_init(|| ask(managers, video)).await.clone()
+        asked.answer.get_or_init(|| ask_managers(managers, video)).await.clone()
     }
 
     fn asked(&self, video: &VideoId, since: Option<Instant>) -> Asked {
@@ -75,7 +75,7 @@ impl RouteCache {
     }
 }
 
-async fn ask(managers: &Peer, video: &VideoId) -> Option<Arc<Route>> {
+async fn ask_managers(managers: &Peer, video: &VideoId) -> Option<Arc<Route>> {
     let replicas = managers.replicas.as_ref()?;
     // A manager that is cut off from the store would send viewers to where the video was before.
     let question = json!({ "videoid": video });

@@ -20,16 +20,16 @@ use liverank_runtime::server::Exchange;
 use liverank_runtime::streams::StreamPermit;
 
 /// A reader says something at least every 15 s: one that was silent for three times as long is gone.
-const SILENCE: Duration = Duration::from_secs(45);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 /// How often the client hears from us while there is no reader: it takes a silent connection for a dead one.
-const BEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 const HEARTBEAT: Bytes = Bytes::from_static(b": looking for a reader\n\n");
 /// What is said to learn whether a client that says nothing more still reads.
-const PROBING: Bytes = Bytes::from_static(b":\n\n");
+const PROBE_BYTES: Bytes = Bytes::from_static(b":\n\n");
 /// Between the two words that it takes: the first one's answer has come back by then.
-const PROBE: Duration = Duration::from_secs(1);
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How it looks for a reader, but for when it gives up. A dead reader's videos are elsewhere after some seconds.
-const PATIENCE: RetryPolicy = RetryPolicy {
+const SEARCH_POLICY: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(2),
     settled: Duration::from_secs(2),
@@ -64,7 +64,7 @@ impl Farewell {
         match self {
             Self::Unsaid(left) => {
                 left.as_mut().await;
-                *self = Self::Said(Box::pin(tokio::time::sleep(PROBE)));
+                *self = Self::Said(Box::pin(tokio::time::sleep(PROBE_INTERVAL)));
             }
             Self::Said(pause) => {
                 pause.as_mut().await;
@@ -93,7 +93,7 @@ struct Watching {
 
 impl Viewer {
     pub(super) fn new(gateway: Arc<Gateway>, watch: Watch, stay: StreamPermit, exchange: Exchange) -> Self {
-        let patience = RetryPolicy { gives_up: gateway.patience, ..PATIENCE };
+        let patience = RetryPolicy { gives_up: gateway.patience, ..SEARCH_POLICY };
         let session = ViewerSession::new(Duration::ZERO, watch.last_id.clone(), patience);
         let (start, phase) = (Instant::now(), Phase::Over);
         let farewell = Farewell::Unsaid(Box::pin(async move { exchange.said_all().await }));
@@ -112,14 +112,14 @@ impl Viewer {
                     () = self.stay.leave.as_mut() => Some(self.end()),
                     end = self.watch.session.as_mut() => Some(self.shut_out(end)),
                     found = attempt.as_mut() => self.found(found),
-                    () = self.farewell.probe() => Some(PROBING),
-                    () = tokio::time::sleep(BEAT) => Some(HEARTBEAT),
+                    () = self.farewell.probe() => Some(PROBE_BYTES),
+                    () = tokio::time::sleep(HEARTBEAT_EVERY) => Some(HEARTBEAT),
                 },
                 Phase::Watching(watching) => tokio::select! {
                     biased;
                     () = self.stay.leave.as_mut() => Some(self.end()),
                     end = self.watch.session.as_mut() => Some(self.shut_out(end)),
-                    () = self.farewell.probe() => Some(PROBING),
+                    () = self.farewell.probe() => Some(PROBE_BYTES),
                     came = next_bytes(&mut watching.stream) => self.came(came),
                 },
             };
@@ -216,7 +216,7 @@ impl Viewer {
 /// The next bytes of a reader; `None` when it ended, failed or fell silent.
 async fn next_bytes(stream: &mut Incoming) -> Option<Bytes> {
     loop {
-        let frame = tokio::time::timeout(SILENCE, stream.frame()).await.ok()??.ok()?;
+        let frame = tokio::time::timeout(SILENCE_TIMEOUT, stream.frame()).await.ok()??.ok()?;
         if let Ok(bytes) = frame.into_data() {
             return Some(bytes);
         }

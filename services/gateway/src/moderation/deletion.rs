@@ -32,7 +32,7 @@ pub(crate) async fn delete(
     params.only(&["reason"])?;
     let reason = reason(params.text("reason")?)?;
     let comment = known_comment(&gateway, &video, &id).await?;
-    let role = role(&actor, &comment)?;
+    let role = role_of_actor(&actor, &comment)?;
     let answer = json!({ "videoid": video, "id": id });
     if !comment.entry.has_text() {
         return Ok(accepted(answer));
@@ -57,8 +57,8 @@ pub(super) async fn known_comment(
     })
 }
 
-/// As what somebody may delete a comment.
-fn role(actor: &Actor, comment: &Comment) -> Result<ActorRole, Problem> {
+/// The role in which a user may delete a comment.
+fn role_of_actor(actor: &Actor, comment: &Comment) -> Result<ActorRole, Problem> {
     if comment.user_id == actor.user {
         return Ok(ActorRole::Author);
     }

@@ -35,11 +35,11 @@ pub(crate) async fn list(
     let held = gateway.backends.archive.moderation().held(after, limit).await;
     let held = gateway.archive.noted(held)?;
     let next = held.last().filter(|_| held.len() == limit).map(|last| AuditPlace::of_held(last).to_string());
-    let comments: Vec<Value> = held.into_iter().map(line).collect();
+    let comments: Vec<Value> = held.into_iter().map(held_line).collect();
     Ok(Json(json!({ "comments": comments, "next": next })))
 }
 
-fn line(held: HeldComment) -> Value {
+fn held_line(held: HeldComment) -> Value {
     let HeldComment { id, video, user, text, reply_to, timestamp, rule, .. } = held;
     let mut line = json!({
         "id": id, "videoid": video, "userid": user, "comment": text, "rule": rule,
@@ -51,7 +51,7 @@ fn line(held: HeldComment) -> Value {
     line
 }
 
-fn outcome(text: &str) -> Result<Outcome, Invalid> {
+fn parse_outcome(text: &str) -> Result<Outcome, Invalid> {
     match text {
         "release" => Ok(Outcome::Release),
         "reject" => Ok(Outcome::Reject),
@@ -73,7 +73,7 @@ pub(crate) async fn review(
     params.only(&[])?;
     let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
     let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
-    let outcome = outcome(required_text(&body, "outcome")?)?;
+    let outcome = parse_outcome(required_text(&body, "outcome")?)?;
     let reason = reason(optional_text(&body, "reason")?)?;
     let held = gateway.backends.archive.moderation().held_comment(&video, &id).await;
     let held = gateway.archive.noted(held)?;

@@ -32,7 +32,7 @@ pub(crate) async fn pin(
     if !comment.entry.is_comment() {
         return Err(Problem::not_found("this comment was removed").with("field", "id"));
     }
-    record(&gateway, actor, video, Some(id), why).await
+    append_record(&gateway, actor, video, Some(id), why).await
 }
 
 /// `DELETE /moderation/pins?videoid=&reason=`.
@@ -45,10 +45,10 @@ pub(crate) async fn unpin(
     params.only(&["videoid", "reason"])?;
     let video = canary::named_outside("videoid", params.required("videoid")?)?;
     let why = reason(params.text("reason")?)?;
-    record(&gateway, actor, video, None, why).await
+    append_record(&gateway, actor, video, None, why).await
 }
 
-async fn record(
+async fn append_record(
     gateway: &Gateway,
     actor: Actor,
     video: VideoId,

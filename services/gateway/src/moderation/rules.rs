@@ -35,14 +35,14 @@ pub(crate) async fn set(
     let text = |field| optional_text(&body, field);
     let scope = scope(text("videoid")?, text("owner_id")?)?;
     let why = reason(text("reason")?)?;
-    let rules = Some(read(&body)?).filter(|rules| !rules.is_empty());
+    let rules = Some(parse_rules(&body)?).filter(|rules| !rules.is_empty());
     if rules.is_some() {
         expect_room(&gateway).await?;
     }
-    record(&gateway, actor, scope, why, rules).await
+    append_record(&gateway, actor, scope, why, rules).await
 }
 
-fn read(body: &Map<String, Value>) -> Result<CommentRules, Invalid> {
+fn parse_rules(body: &Map<String, Value>) -> Result<CommentRules, Invalid> {
     match body.get("rules") {
         Some(Value::Object(rules)) => CommentRules::parse(rules),
         None | Some(Value::Null) => Err(Invalid::missing("rules")),
@@ -72,10 +72,10 @@ pub(crate) async fn take_away(
     params.only(&["videoid", "owner_id", "reason"])?;
     let scope = scope(params.text("videoid")?, params.text("owner_id")?)?;
     let why = reason(params.text("reason")?)?;
-    record(&gateway, actor, scope, why, None).await
+    append_record(&gateway, actor, scope, why, None).await
 }
 
-async fn record(
+async fn append_record(
     gateway: &Gateway,
     actor: Actor,
     scope: Scope,
@@ -103,11 +103,11 @@ pub(crate) async fn list(
     let found = gateway.backends.archive.moderation().comment_rules_since(after, limit).await;
     let found = gateway.archive.noted(found)?;
     let next = found.last().filter(|_| found.len() == limit).map(|last| last.revision);
-    let rules: Vec<Value> = found.into_iter().filter_map(line).collect();
+    let rules: Vec<Value> = found.into_iter().filter_map(rule_line).collect();
     Ok(Json(json!({ "rules": rules, "next": next })))
 }
 
-fn line(change: RuleChange) -> Option<Value> {
+fn rule_line(change: RuleChange) -> Option<Value> {
     let Changed::Comments { scope, rules: Some(rules) } = change.what else { return None };
     let ScopeRules { rules, reason, by, at } = &*rules;
     let mut line = json!({ "rules": rules, "by": by, "reason": reason, "since": comment_json::time(*at) });

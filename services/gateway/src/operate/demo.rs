@@ -26,12 +26,12 @@ pub struct DemoState {
     pub seconds_left: u64,
 }
 
-/// What is wanted of the demo.
+/// An order to the demo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DemoOrder {
-    /// It begins, where it does not run yet.
+    /// Starts the demo, unless it runs already.
     Start,
-    /// It ends now.
+    /// Stops the demo.
     Stop,
 }
 
@@ -44,17 +44,17 @@ pub struct Demo {
     pub state: watch::Receiver<DemoState>,
 }
 
-/// The state of the demo; null where none is running.
-pub(super) fn shown(gateway: &Gateway) -> Value {
+/// Returns the state of the demo; null where none is running.
+pub(super) fn demo_state(gateway: &Gateway) -> Value {
     gateway.demo.as_ref().map_or(Value::Null, |demo| json!(*demo.state.borrow()))
 }
 
-fn order(gateway: &Gateway, order: DemoOrder) -> Result<(StatusCode, Json<Value>), Problem> {
+fn order_demo(gateway: &Gateway, order: DemoOrder) -> Result<(StatusCode, Json<Value>), Problem> {
     let demo = gateway.demo.as_ref();
     let demo = demo.ok_or_else(|| Problem::not_found("this system has no demo: liverank up has one"))?;
     // One that is full has been told already.
     let _ = demo.orders.try_send(order);
-    Ok((StatusCode::ACCEPTED, Json(shown(gateway))))
+    Ok((StatusCode::ACCEPTED, Json(demo_state(gateway))))
 }
 
 /// `POST /operate/demo`: begins it. While it runs this changes nothing.
@@ -64,7 +64,7 @@ pub(crate) async fn start(
     params: Params,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     params.only(&[])?;
-    order(&gateway, DemoOrder::Start)
+    order_demo(&gateway, DemoOrder::Start)
 }
 
 /// `DELETE /operate/demo`: ends it.
@@ -74,5 +74,5 @@ pub(crate) async fn stop(
     params: Params,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     params.only(&[])?;
-    order(&gateway, DemoOrder::Stop)
+    order_demo(&gateway, DemoOrder::Stop)
 }

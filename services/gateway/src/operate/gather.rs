@@ -17,13 +17,13 @@ use crate::Gateway;
 use crate::dependency::Peer;
 
 /// How long the stores may take.
-const WITHIN: Duration = Duration::from_secs(3);
+const STORES_TIMEOUT: Duration = Duration::from_secs(3);
 /// Managers that are asked: each knows all readers, and only its own moves.
-const MANAGERS: usize = 8;
+const MAX_MANAGERS_ASKED: usize = 8;
 /// Moves that are shown of all managers together.
-const MOVES: usize = 80;
+const MAX_MOVES_SHOWN: usize = 80;
 /// Partitions that are shown one by one, those that wait longest first.
-const PARTITIONS: usize = 64;
+const MAX_PARTITIONS_SHOWN: usize = 64;
 
 /// What is kept from one look to the next.
 #[derive(Default)]
@@ -32,13 +32,13 @@ pub(crate) struct Memory {
     rates: Rates,
 }
 
-pub(super) async fn gather(gateway: &Gateway, memory: &mut Memory) -> Value {
+pub(super) async fn gather_overview(gateway: &Gateway, memory: &mut Memory) -> Value {
     let (managers, offsets, statistics, comment, websocket) = tokio::join!(
-        managers(&gateway.manager),
-        timeout(WITHIN, offsets(gateway)),
-        ask(&gateway.statistics, "statistics"),
-        ask(&gateway.comment, "health"),
-        ask(&gateway.websocket, "health"),
+        ask_all_managers(&gateway.manager),
+        timeout(STORES_TIMEOUT, read_offsets(gateway)),
+        ask_manager(&gateway.statistics, "statistics"),
+        ask_manager(&gateway.comment, "health"),
+        ask_manager(&gateway.websocket, "health"),
     );
     let offsets = offsets.unwrap_or_else(|_| Err("no answer in time".to_owned()));
     let mut parts = Vec::new();
@@ -65,30 +65,30 @@ pub(super) async fn gather(gateway: &Gateway, memory: &mut Memory) -> Value {
     }
     let statistics = statistics.and_then(Result::ok).unwrap_or_default();
     let mut counts = gateway.metrics.counts();
-    counts.extend(count("delivered", &statistics["readerApis"]["totalMessagesSent"]));
-    counts.extend(count("comments", &statistics["commentApi"]["totalComments"]));
-    let lag = offsets.ok().map(|offsets| lag(&offsets, memory, &mut counts));
+    counts.extend(take_count("delivered", &statistics["readerApis"]["totalMessagesSent"]));
+    counts.extend(take_count("comments", &statistics["commentApi"]["totalComments"]));
+    let lag = offsets.ok().map(|offsets| measure_lag(&offsets, memory, &mut counts));
     json!({
         "at": now_ms(),
-        "placement": placement(managers.into_iter().filter_map(|(_, answer)| answer.ok()).collect()),
+        "placement": merge_placements(managers.into_iter().filter_map(|(_, answer)| answer.ok()).collect()),
         "lag": lag,
         "counts": counts.clone(),
         "rates": memory.rates.look(Instant::now(), counts),
         "streams": gateway.metrics.streams.get(),
         "parts": parts,
-        "demo": demo::shown(gateway),
+        "demo": demo::demo_state(gateway),
         "freshness": gateway.metrics.freshness.shown(),
     })
 }
 
-fn count(name: &'static str, value: &Value) -> Option<(&'static str, u64)> {
+fn take_count(name: &'static str, value: &Value) -> Option<(&'static str, u64)> {
     value.as_u64().map(|count| (name, count))
 }
 
 /// What every manager knows, by its address.
-async fn managers(peer: &Peer) -> Vec<(String, Result<Value, String>)> {
+async fn ask_all_managers(peer: &Peer) -> Vec<(String, Result<Value, String>)> {
     let Some(replicas) = &peer.replicas else { return Vec::new() };
-    let asked = replicas.urls().iter().take(MANAGERS).map(|url| async move {
+    let asked = replicas.urls().iter().take(MAX_MANAGERS_ASKED).map(|url| async move {
         let answer = replicas.peers().get::<Value>(url, &["overview"]).await;
         let name = url.host_str().unwrap_or_default();
         let name = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
@@ -99,7 +99,7 @@ async fn managers(peer: &Peer) -> Vec<(String, Result<Value, String>)> {
 
 /// One picture of several managers' answers: the readers as the first one sees them that sees the store, everybody's moves, and
 /// the decisions of the one that plans.
-fn placement(mut answers: Vec<Value>) -> Value {
+fn merge_placements(mut answers: Vec<Value>) -> Value {
     let is = |answer: &Value, what: &str| answer.pointer(what) == Some(&Value::Bool(true));
     let best = answers.iter().position(|answer| is(answer, "/fresh")).unwrap_or(0);
     if answers.is_empty() {
@@ -117,17 +117,17 @@ fn placement(mut answers: Vec<Value>) -> Value {
         }
     }
     moves.sort_by_key(|it| it["age_ms"].as_u64());
-    moves.truncate(MOVES);
+    moves.truncate(MAX_MOVES_SHOWN);
     picture["moves"] = Value::Array(moves);
     picture
 }
 
-async fn ask(peer: &Peer, path: &str) -> Option<Result<Value, String>> {
+async fn ask_manager(peer: &Peer, path: &str) -> Option<Result<Value, String>> {
     let replicas: &Replicas = peer.replicas.as_ref()?;
     Some(replicas.get::<Value>(&[path]).await.map_err(|error| error.to_string()))
 }
 
-async fn offsets(gateway: &Gateway) -> Result<Offsets, String> {
+async fn read_offsets(gateway: &Gateway) -> Result<Offsets, String> {
     let backends = &gateway.backends;
     let read = async {
         let partitions = backends.log.end_offsets().await?.len() as u32;
@@ -144,7 +144,7 @@ async fn offsets(gateway: &Gateway) -> Result<Offsets, String> {
 }
 
 /// How far counting and the boards are behind, in all and by partition.
-fn lag(offsets: &Offsets, memory: &mut Memory, counts: &mut BTreeMap<&'static str, u64>) -> Value {
+fn measure_lag(offsets: &Offsets, memory: &mut Memory, counts: &mut BTreeMap<&'static str, u64>) -> Value {
     let now = now_ms();
     memory.backlogs.retain(|partition, _| offsets.0.iter().any(|(known, _)| known == partition));
     let mut partitions: Vec<(u32, Lag)> = Vec::new();
@@ -163,7 +163,7 @@ fn lag(offsets: &Offsets, memory: &mut Memory, counts: &mut BTreeMap<&'static st
         "records": partitions.iter().map(|(_, lag)| lag.records).sum::<u64>(),
         "waited_ms": partitions.iter().map(|(_, lag)| lag.waited).max(),
         "projection": partitions.iter().map(|(_, lag)| lag.projection).sum::<u64>(),
-        "partitions": partitions.iter().take(PARTITIONS).map(line).collect::<Vec<_>>(),
+        "partitions": partitions.iter().take(MAX_PARTITIONS_SHOWN).map(line).collect::<Vec<_>>(),
     })
 }
 
@@ -178,15 +178,15 @@ mod tests {
                 "planner": { "leading": leading, "decisions": [age] } })
         };
         let picture =
-            placement(vec![manager(false, false, 5), manager(true, false, 1), manager(true, true, 3)]);
+            merge_placements(vec![manager(false, false, 5), manager(true, false, 1), manager(true, true, 3)]);
         assert_eq!(picture["viewers"], 1, "of the first that sees the store");
         assert_eq!(picture["moves"], json!([{ "age_ms": 1 }, { "age_ms": 3 }, { "age_ms": 5 }]));
         assert_eq!(picture["planner"]["decisions"], json!([3]), "of the one that plans");
         assert_eq!(
-            placement(vec![manager(false, false, 7)])["viewers"],
+            merge_placements(vec![manager(false, false, 7)])["viewers"],
             7,
             "an old picture is better than none"
         );
-        assert_eq!(placement(vec![]), Value::Null);
+        assert_eq!(merge_placements(vec![]), Value::Null);
     }
 }

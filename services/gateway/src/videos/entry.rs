@@ -31,7 +31,7 @@ pub(crate) async fn put(
     let owner_id = params.text("owner_id")?.map(|id| UserId::parse_field("owner_id", id)).transpose()?;
     let metadata = Metadata::read(&Value::Object(body))?;
     let known = gateway.archive.noted(gateway.backends.archive.video(&video).await)?;
-    let role = role(&actor, known.as_ref())?;
+    let role = role_of_actor(&actor, known.as_ref())?;
     if role == ActorRole::Owner {
         if owner_id.is_some() {
             return Err(Invalid::new("owner_id", "is for services to say").into());
@@ -43,7 +43,7 @@ pub(crate) async fn put(
         }
     }
     let action = Action::PutVideo { metadata, owner_id };
-    record(&gateway, actor.user, role, None, video, action).await
+    append_record(&gateway, actor.user, role, None, video, action).await
 }
 
 /// `DELETE /videos/{video_id}?reason=`.
@@ -57,11 +57,11 @@ pub(crate) async fn delete(
     params.only(&["reason"])?;
     let reason = reason(params.text("reason")?)?;
     let known = gateway.archive.noted(gateway.backends.archive.video(&video).await)?;
-    let role = role(&actor, known.as_ref())?;
+    let role = role_of_actor(&actor, known.as_ref())?;
     if known.is_none() {
         return Err(Problem::not_found(format!("nothing has happened to the video {video} yet")));
     }
-    record(&gateway, actor.user, role, reason, video, Action::RemoveVideo).await
+    append_record(&gateway, actor.user, role, reason, video, Action::RemoveVideo).await
 }
 
 fn id(path: Result<Path<String>, PathRejection>) -> Result<VideoId, Invalid> {
@@ -69,7 +69,7 @@ fn id(path: Result<Path<String>, PathRejection>) -> Result<VideoId, Invalid> {
     canary::named_outside("video_id", &id)
 }
 
-async fn record(
+async fn append_record(
     gateway: &Gateway,
     user: UserId,
     role: ActorRole,
@@ -82,7 +82,7 @@ async fn record(
 }
 
 /// As what somebody may change a video. Its owner is who was given as such: whoever is merely the first to see it is none.
-fn role(actor: &Actor, video: Option<&VideoState>) -> Result<ActorRole, Problem> {
+fn role_of_actor(actor: &Actor, video: Option<&VideoState>) -> Result<ActorRole, Problem> {
     let owns = |state: &&VideoState| state.owner_given && state.owner == actor.user;
     match (actor.role, video.filter(owns)) {
         (Some(role), _) => Ok(role),

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{METADATA_TIMEOUT, VIEWERS_TIMEOUT};
 use crate::Gateway;
 
-/// What is asked for.
+/// The fields that a client asks for beside the ranking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Fields {
     /// How many viewers each video has now.
@@ -53,12 +53,13 @@ struct MetadataNow(Option<Metadata>);
 struct ViewersNow(Option<u64>);
 
 /// Puts to each line what is asked for.
-pub(super) async fn filled(gateway: &Gateway, videos: Vec<Ranked>, fields: Fields) -> Vec<Line> {
-    let viewers = if fields.viewers && !videos.is_empty() { viewers(gateway, &videos).await } else { None };
+pub(super) async fn fill_fields(gateway: &Gateway, videos: Vec<Ranked>, fields: Fields) -> Vec<Line> {
+    let viewers =
+        if fields.viewers && !videos.is_empty() { fetch_viewers(gateway, &videos).await } else { None };
     let viewers_of =
         |at: usize| fields.viewers.then(|| ViewersNow(viewers.as_ref().and_then(|all| all.get(at).copied())));
     let mut metadata =
-        if fields.metadata && !videos.is_empty() { metadata(gateway, &videos).await } else { vec![] };
+        if fields.metadata && !videos.is_empty() { fetch_metadata(gateway, &videos).await } else { vec![] };
     metadata.resize(videos.len(), None);
     let lines = videos.into_iter().zip(metadata).enumerate();
     lines
@@ -70,7 +71,7 @@ pub(super) async fn filled(gateway: &Gateway, videos: Vec<Ranked>, fields: Field
 }
 
 /// What apps say of them; nothing while the archive does not answer: the list is worth having without it.
-async fn metadata(gateway: &Gateway, videos: &[Ranked]) -> Vec<Option<Metadata>> {
+async fn fetch_metadata(gateway: &Gateway, videos: &[Ranked]) -> Vec<Option<Metadata>> {
     let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
     let asked = tokio::time::timeout(METADATA_TIMEOUT, gateway.backends.archive.metadata(&videos)).await;
     match asked {
@@ -80,7 +81,7 @@ async fn metadata(gateway: &Gateway, videos: &[Ranked]) -> Vec<Option<Metadata>>
 }
 
 /// The viewers of all of them in one question; `None` while no manager answers it.
-async fn viewers(gateway: &Gateway, videos: &[Ranked]) -> Option<Vec<u64>> {
+async fn fetch_viewers(gateway: &Gateway, videos: &[Ranked]) -> Option<Vec<u64>> {
     let replicas = gateway.manager.replicas.as_ref()?;
     let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
     let request = ViewersRequest { videos };

@@ -211,8 +211,8 @@ impl EventLog for SpyLog {
         Ok(place)
     }
 
-    async fn bury(&self, letter: &DeadLetter) -> Result<(), StoreError> {
-        self.inner.bury(letter).await
+    async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
+        self.inner.append_dead_letter(letter).await
     }
 
     async fn consume(&self) -> Result<Box<dyn LogConsumer>, StoreError> {

@@ -10,14 +10,14 @@ use super::Cluster;
 use crate::liveness::Sighting;
 
 /// Orders begun at one look: what the readers can warm until the next.
-const MOST: usize = 250;
+const MAX_ORDERS_A_LOOK: usize = 250;
 /// Seconds' worth of hand-overs that may be under way: enough that none waits for the next look or a reader's report.
-pub const WINDOW: u64 = 10;
+pub const HAND_OVER_SECONDS: u64 = 10;
 
 /// A video that is to leave a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drain {
-    /// How.
+    /// The order that moves the video.
     pub order: Order,
     /// Which reader it leaves.
     pub reader: ReaderId,
@@ -66,7 +66,7 @@ impl Cluster {
             let Some(order) = self.without(now, video, viewers, &mut coming) else { continue };
             *room = room.saturating_sub(viewers);
             drains.push(Drain { order, reader: reader.clone(), viewers });
-            if drains.len() >= MOST {
+            if drains.len() >= MAX_ORDERS_A_LOOK {
                 break;
             }
         }
@@ -77,11 +77,11 @@ impl Cluster {
     fn room(&self, sighting: &Sighting, per_minute: u64, uncounted: u64) -> u64 {
         let record = &sighting.record;
         let under_way = self.owed.viewers + uncounted;
-        let budget = per_minute.saturating_mul(WINDOW).div_ceil(60).saturating_sub(under_way);
+        let budget = per_minute.saturating_mul(HAND_OVER_SECONDS).div_ceil(60).saturating_sub(under_way);
         if !record.draining || record.grace_ms == 0 {
             return budget;
         }
-        let needed = record.viewers.saturating_mul(2_000 * WINDOW / 2) / record.grace_ms;
+        let needed = record.viewers.saturating_mul(2_000 * HAND_OVER_SECONDS / 2) / record.grace_ms;
         // At the pace that its heartbeats are answered with, however many are set on their way.
         budget.max(needed).max(1)
     }

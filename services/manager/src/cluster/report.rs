@@ -8,7 +8,7 @@ use liverank_protocol::{CordonRequest, Cordons, Load, ReaderState, TermState, Vi
 use super::Cluster;
 use crate::liveness::{Hold, Sighting};
 
-/// Who plans, on the wire.
+/// The planner's term in the form that is sent.
 pub fn term_state(term: &Term) -> TermState {
     TermState { term: term.term, holder: term.holder.clone(), lease: term.lease.clone() }
 }
@@ -36,7 +36,7 @@ impl Cluster {
             viewers_per_minute: per_minute,
             in_flight: self.owed.viewers,
             cordons: self.cordons().cordons,
-            unserved: self.unserved.told(now),
+            unserved: self.unserved.unserved_lately(now),
         }
     }
 

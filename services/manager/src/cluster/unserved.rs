@@ -26,15 +26,15 @@ impl UnservedViewers {
         let is_over = |last: Instant| now.saturating_duration_since(last) >= WINDOW;
         let first = self.spell.filter(|(_, last)| !is_over(*last)).map_or(now, |(first, _)| first);
         self.spell = Some((first, now));
-        self.roll(now);
+        self.roll_window(now);
         self.now.1 += 1;
         if self.video.as_ref() != Some(video) {
             self.video = Some(video.clone());
         }
     }
 
-    /// What there is to tell.
-    pub fn told(&self, now: Instant) -> Option<Unserved> {
+    /// Returns the requests that no reader could serve lately, if there are any.
+    pub fn unserved_lately(&self, now: Instant) -> Option<Unserved> {
         let (first, last) = self.spell?;
         if now.saturating_duration_since(last) >= WINDOW {
             return None;
@@ -46,7 +46,7 @@ impl UnservedViewers {
         })
     }
 
-    fn roll(&mut self, now: Instant) {
+    fn roll_window(&mut self, now: Instant) {
         let since = *self.now.0.get_or_insert(now);
         let passed = now.saturating_duration_since(since);
         if passed >= WINDOW / 2 {
@@ -65,15 +65,18 @@ mod tests {
         let (mut unserved, start) = (UnservedViewers::default(), Instant::now());
         let video = VideoId::parse("v").unwrap();
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(unserved.told(start), None);
+        assert_eq!(unserved.unserved_lately(start), None);
         for second in 0..30 {
             unserved.note(at(second), &video);
         }
-        let told = unserved.told(at(30)).unwrap();
+        let told = unserved.unserved_lately(at(30)).unwrap();
         assert_eq!((told.since_ms, told.video.as_ref()), (30_000, Some(&video)));
         assert!((5..=10).contains(&told.requests), "{told:?}");
-        assert_eq!(unserved.told(at(39)), None);
+        assert_eq!(unserved.unserved_lately(at(39)), None);
         unserved.note(at(60), &video);
-        assert_eq!(unserved.told(at(61)).map(|told| (told.requests, told.since_ms)), Some((1, 1_000)));
+        assert_eq!(
+            unserved.unserved_lately(at(61)).map(|told| (told.requests, told.since_ms)),
+            Some((1, 1_000))
+        );
     }
 }

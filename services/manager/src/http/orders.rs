@@ -34,7 +34,7 @@ const MOVES_SHOWN: usize = 1_000;
 const MAX_TEXT_BYTES: usize = 1_024;
 /// Readers that are cordoned at a time, and cordons of one order: more than there are readers. Managers and the store keep them
 /// until they are lifted, whether or not there is a reader of that name.
-const MOST_CORDONS: usize = 10_000;
+const MAX_CORDONS: usize = 10_000;
 /// Tries to begin a term whatever is in force: every one that fails means that another planner has just begun one.
 const TRIES: usize = 8;
 
@@ -253,10 +253,10 @@ fn expect_room(manager: &Manager, wanted: &[CordonRequest]) -> Result<(), Invali
         all.remove(reader);
     }
     all.extend(given);
-    if all.len() > MOST_CORDONS || wanted.len() > MOST_CORDONS {
+    if all.len() > MAX_CORDONS || wanted.len() > MAX_CORDONS {
         return Err(Invalid::new(
             "cordons",
-            format!("must be at most {MOST_CORDONS}, those in force included"),
+            format!("must be at most {MAX_CORDONS}, those in force included"),
         ));
     }
     Ok(())

@@ -28,16 +28,16 @@ use crate::liveness::ReaderStatus;
 use crate::metrics::MoveKind;
 
 /// How long a question waits for those before it: gateways pass a few a second on.
-const WAITS: Duration = Duration::from_secs(1);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Readers that are listed, the fullest first: more than a page of them is read by nobody.
-const READERS: usize = 200;
+const MAX_READERS_LISTED: usize = 200;
 /// Videos that are listed, the most watched first.
-const VIDEOS: usize = 30;
+const MAX_VIDEOS_LISTED: usize = 30;
 /// Moves that are listed, the latest first, and those that are under way besides.
-const MOVES: usize = 40;
+const MAX_MOVES_LISTED: usize = 40;
 /// Decisions of the planner that are listed, the latest first, each with as many orders and rejections.
-const DECISIONS: usize = 8;
-const LINES: usize = 12;
+const MAX_DECISIONS_LISTED: usize = 8;
+const MAX_LINES_A_DECISION: usize = 12;
 
 /// Answer of `GET /overview`.
 #[derive(Debug, Serialize)]
@@ -90,7 +90,7 @@ struct MoveLine {
 struct Planner {
     /// Whether the planner in this manager is in office.
     leading: bool,
-    /// Who plans.
+    /// The holder of the planner's term.
     holder: Option<String>,
     term: Option<u64>,
     decisions: Vec<Decision>,
@@ -104,12 +104,12 @@ pub(super) async fn overview(
     let now = Instant::now();
     let cluster = manager.cluster();
     let load = cluster.load(now, manager.config.max_viewers_moved_per_minute, false);
-    let videos = cluster.hottest(VIDEOS);
+    let videos = cluster.hottest(MAX_VIDEOS_LISTED);
     let videos_watched = cluster.watched();
     drop(cluster);
-    let mut readers: Vec<ReaderLine> = load.readers.iter().map(line).collect();
+    let mut readers: Vec<ReaderLine> = load.readers.iter().map(reader_line).collect();
     readers.sort_by_key(|reader| Reverse(reader.viewers * 1_000_000 / reader.capacity.max(1)));
-    readers.truncate(READERS);
+    readers.truncate(MAX_READERS_LISTED);
     let gone = MaybeUnknown::Known(ReaderStatus::Gone);
     let alive = || load.readers.iter().filter(|reader| reader.state != gone);
     let term = load.term.as_ref();
@@ -125,21 +125,21 @@ pub(super) async fn overview(
         readers,
         history: manager.history.lock().unwrap_or_else(PoisonError::into_inner).shown(),
         videos,
-        moves: moves(&manager, now),
+        moves: move_lines(&manager, now),
         in_flight: load.in_flight,
         viewers_per_minute: load.viewers_per_minute,
-        cordons: load.cordons.into_iter().take(READERS).collect(),
+        cordons: load.cordons.into_iter().take(MAX_READERS_LISTED).collect(),
         unserved: load.unserved,
         planner: Planner {
             leading: manager.metrics.leading.get() == 1,
             holder: term.map(|term| term.holder.clone()).filter(|holder| !holder.is_empty()),
             term: term.map(|term| term.term),
-            decisions: decisions(&manager),
+            decisions: latest_decisions(&manager),
         },
     }))
 }
 
-fn line(reader: &ReaderState) -> ReaderLine {
+fn reader_line(reader: &ReaderState) -> ReaderLine {
     ReaderLine {
         id: reader.id.clone(),
         state: reader.state.to_string(),
@@ -152,31 +152,31 @@ fn line(reader: &ReaderState) -> ReaderLine {
     }
 }
 
-fn moves(manager: &Manager, now: Instant) -> Vec<MoveLine> {
+fn move_lines(manager: &Manager, now: Instant) -> Vec<MoveLine> {
     let is_over = |it: &MoveState| {
         let over = |phase: &MovePhase| matches!(phase, MovePhase::Done | MovePhase::Failed);
         matches!(&it.state, MaybeUnknown::Known(phase) if over(phase))
     };
     let line = |state: MoveState| MoveLine { kind: MoveKind::of(&state.from, &state.to).as_str(), state };
-    let states = manager.carrying().states(now, 10 * MOVES);
+    let states = manager.carrying().states(now, 10 * MAX_MOVES_LISTED);
     let mut shown: Vec<MoveState> = Vec::new();
     for (at, state) in states.into_iter().enumerate() {
-        if shown.len() < 2 * MOVES && (at < MOVES || !is_over(&state)) {
+        if shown.len() < 2 * MAX_MOVES_LISTED && (at < MAX_MOVES_LISTED || !is_over(&state)) {
             shown.push(state);
         }
     }
     shown.into_iter().map(line).collect()
 }
 
-fn decisions(manager: &Manager) -> Vec<Decision> {
+fn latest_decisions(manager: &Manager) -> Vec<Decision> {
     let decisions = manager.decisions.lock().unwrap_or_else(PoisonError::into_inner);
     let cut = |decision: &Decision| {
         let mut decision = decision.clone();
-        decision.chosen.truncate(LINES);
-        decision.rejected.truncate(LINES);
+        decision.chosen.truncate(MAX_LINES_A_DECISION);
+        decision.rejected.truncate(MAX_LINES_A_DECISION);
         decision
     };
-    decisions.iter().take(DECISIONS).map(cut).collect()
+    decisions.iter().take(MAX_DECISIONS_LISTED).map(cut).collect()
 }
 
 /// Answer of `POST /what-if`.
@@ -213,31 +213,31 @@ struct ForecastReader {
 }
 
 /// `POST /what-if {"readers"?, "videos"?: [{"videoid", "viewers"}]}`.
-pub(super) async fn ask(
+pub(super) async fn answer_what_if(
     State(manager): State<Arc<Manager>>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
-    let changes = read(&body)?;
+    let changes = parse_what_if_request(&body)?;
     // A plan of a large system takes a processor for a while: one question at a time.
-    let Ok(Ok(_turn)) = timeout(WAITS, manager.what_if.acquire()).await else {
+    let Ok(Ok(_turn)) = timeout(QUEUE_TIMEOUT, manager.what_if.acquire()).await else {
         return Err(Problem::unavailable("other questions are being answered: try again"));
     };
-    let (situation, limits) = autopilot::now(&manager);
-    let answer = tokio::task::spawn_blocking(move || answer(situation, &limits, &changes)).await;
+    let (situation, limits) = autopilot::situation_and_limits(&manager);
+    let answer = tokio::task::spawn_blocking(move || forecast_json(situation, &limits, &changes)).await;
     answer.map(Json).map_err(|error| Problem::unavailable(format!("the plan was not finished: {error}")))
 }
 
-fn answer(situation: Situation, limits: &Limits, changes: &Changes) -> Value {
+fn forecast_json(situation: Situation, limits: &Limits, changes: &Changes) -> Value {
     let forecast = what_if(situation, limits, changes);
     json!(Answer {
         settled: forecast.settled,
         moved: forecast.plans.iter().map(|plan| plan.moved).sum(),
-        minutes: forecast.plans.iter().map(|plan| minute(&forecast.from, plan)).collect(),
-        readers: readers(&forecast),
+        minutes: forecast.plans.iter().map(|plan| first_minute(&forecast.from, plan)).collect(),
+        readers: forecast_readers(&forecast),
     })
 }
 
-fn minute(situation: &Situation, plan: &Plan) -> Minute {
+fn first_minute(situation: &Situation, plan: &Plan) -> Minute {
     let order = |order: &liverank_core::placement::Order| Chosen {
         videoid: situation.videos[order.video].id.to_string(),
         kind: order.kind.as_str(),
@@ -249,16 +249,16 @@ fn minute(situation: &Situation, plan: &Plan) -> Minute {
     };
     Minute {
         orders_total: plan.orders.len(),
-        orders: plan.orders.iter().take(LINES).map(order).collect(),
+        orders: plan.orders.iter().take(MAX_LINES_A_DECISION).map(order).collect(),
         moved: plan.moved,
         before: plan.before,
         after: plan.after,
         bound_by: plan.bound_by.clone(),
-        rejected: plan.rejected.iter().take(LINES).map(|it| it.explain(situation)).collect(),
+        rejected: plan.rejected.iter().take(MAX_LINES_A_DECISION).map(|it| it.explain(situation)).collect(),
     }
 }
 
-fn readers(forecast: &Forecast) -> Vec<ForecastReader> {
+fn forecast_readers(forecast: &Forecast) -> Vec<ForecastReader> {
     let loads = |situation: &Situation| {
         let mut loads = vec![0_u64; situation.readers.len()];
         for part in situation.videos.iter().flat_map(|video| &video.parts) {
@@ -276,11 +276,11 @@ fn readers(forecast: &Forecast) -> Vec<ForecastReader> {
     });
     let mut lines: Vec<ForecastReader> = lines.collect();
     lines.sort_by_key(|line| Reverse(line.before.max(line.after)));
-    lines.truncate(READERS);
+    lines.truncate(MAX_READERS_LISTED);
     lines
 }
 
-fn read(body: &Map<String, Value>) -> Result<Changes, Invalid> {
+fn parse_what_if_request(body: &Map<String, Value>) -> Result<Changes, Invalid> {
     if let Some(unknown) = body.keys().find(|key| !["readers", "videos"].contains(&key.as_str())) {
         return Err(Invalid::new(
             "body",

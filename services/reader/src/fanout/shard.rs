@@ -14,11 +14,11 @@ use socket2::SockRef;
 
 use super::socket::Socket;
 use super::viewer::{After, Viewer};
-use super::{IDLE, Joining, WAKE, WorkerHandle};
+use super::{Joining, NOTHING_WAITS, WAKE_TOKEN, WorkerHandle};
 use crate::channel::Channel;
 
 /// Viewers written to before the kernel, the inbox and other rooms are looked at: about a millisecond.
-const PORTION: usize = 256;
+const MAX_VIEWERS_A_TURN: usize = 256;
 /// What the kernel may hold for a viewer. It would let one who reads slowly have megabytes, all of them late; this is
 /// some seconds of the hottest video, and the kernel doubles it for its own bookkeeping.
 const SEND_BUFFER: usize = 128 * 1024;
@@ -41,14 +41,14 @@ struct Members {
 
 struct Entry {
     viewer: Viewer<Socket>,
-    /// Where it is among its room's members.
+    /// The viewer's position in the list of its room's members.
     at: usize,
     /// Whether it stands in line for more.
     again: bool,
     _place: ConnectionSlot,
 }
 
-/// See the module.
+/// One writing thread with its table of viewers.
 pub struct Shard {
     poll: Poll,
     desk: Arc<WorkerHandle>,
@@ -76,7 +76,7 @@ impl Shard {
             rooms: HashMap::new(),
             behind: VecDeque::new(),
             again: VecDeque::new(),
-            portion: Vec::with_capacity(PORTION),
+            portion: Vec::with_capacity(MAX_VIEWERS_A_TURN),
             scratch: vec![0; 4096],
         }
     }
@@ -105,9 +105,9 @@ impl Shard {
     fn note_busy(&self, busy: bool) {
         let since = &self.desk.busy_since;
         let was = since.load(Ordering::Relaxed);
-        match (busy, was == IDLE) {
+        match (busy, was == NOTHING_WAITS) {
             (true, true) => since.store(self.desk.now_ms(), Ordering::Relaxed),
-            (false, false) => since.store(IDLE, Ordering::Relaxed),
+            (false, false) => since.store(NOTHING_WAITS, Ordering::Relaxed),
             _ => {}
         }
     }
@@ -161,7 +161,7 @@ impl Shard {
     }
 
     fn stirred(&mut self, event: &Event) {
-        if event.token() == WAKE {
+        if event.token() == WAKE_TOKEN {
             return;
         }
         let Token(number) = event.token();
@@ -225,7 +225,7 @@ impl Shard {
 
     /// Gives a turn to those who have more to get.
     fn catch_up(&mut self) {
-        for _ in 0..self.again.len().min(PORTION) {
+        for _ in 0..self.again.len().min(MAX_VIEWERS_A_TURN) {
             let Some(number) = self.again.pop_front() else { return };
             if let Some(entry) = self.viewers.get_mut(number) {
                 entry.again = false;
@@ -241,7 +241,7 @@ impl Shard {
         if members.passed == 0 {
             members.news = false;
         }
-        let upto = (members.passed + PORTION).min(members.viewers.len());
+        let upto = (members.passed + MAX_VIEWERS_A_TURN).min(members.viewers.len());
         let mut portion = std::mem::take(&mut self.portion);
         portion.extend_from_slice(&members.viewers[members.passed..upto]);
         members.passed = upto;

@@ -9,16 +9,16 @@ use mio::net::TcpStream;
 use rustls::ServerConnection;
 
 /// Bytes that are encrypted at once: the largest record of TLS.
-const RECORD: usize = 16 * 1024;
+const MAX_RECORD_BYTES: usize = 16 * 1024;
 /// Reads from the kernel for one read of what it says: a viewer has nothing to say, so what is not said within these is no
 /// viewer's.
-const READS: usize = 8;
+const MAX_KERNEL_READS: usize = 8;
 
-/// See the module.
+/// A viewer's socket, plain or TLS.
 pub enum Socket {
     /// Bytes go to the kernel as they are.
     Plain(TcpStream),
-    /// They go through TLS.
+    /// A socket whose bytes go through TLS.
     Tls(Box<TlsSocket>),
 }
 
@@ -59,7 +59,7 @@ impl TlsSocket {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        for _ in 0..READS {
+        for _ in 0..MAX_KERNEL_READS {
             match self.tls.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 read => return read,
@@ -76,7 +76,7 @@ impl TlsSocket {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.send()?;
-        let taken = self.tls.writer().write(&bytes[..bytes.len().min(RECORD)])?;
+        let taken = self.tls.writer().write(&bytes[..bytes.len().min(MAX_RECORD_BYTES)])?;
         match self.send() {
             // It is ours now; it is sent when the socket takes something again.
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {

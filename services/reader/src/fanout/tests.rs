@@ -150,7 +150,7 @@ fn those_who_leave_are_noticed_and_the_others_get_everything() {
             staying.push(client);
         }
     }
-    let last = String::from_utf8(crate::sse::comment(&numbering, &comment(600)).to_vec()).unwrap();
+    let last = String::from_utf8(crate::sse::comment_event(&numbering, &comment(600)).to_vec()).unwrap();
     for client in &mut staying {
         let text = reads(client, &last);
         let seqs =
@@ -188,7 +188,7 @@ fn over_tls_too_those_who_do_not_read_get_everything_later_and_all_are_told_the_
         room.show_due(Instant::now());
         hub.fanout.news(&room);
     }
-    let last = String::from_utf8(crate::sse::comment(&numbering, &long(COMMENTS)).to_vec()).unwrap();
+    let last = String::from_utf8(crate::sse::comment_event(&numbering, &long(COMMENTS)).to_vec()).unwrap();
     for client in &mut clients {
         let text = reads(client, &last);
         let seqs = text.lines().filter_map(|line| line.strip_prefix("id: n-"));

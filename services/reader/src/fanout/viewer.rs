@@ -12,7 +12,7 @@ use bytes::Bytes;
 use liverank_core::canary;
 
 use crate::channel::{Channel, Next};
-use crate::entry::Asked;
+use crate::entry::StreamFilter;
 use crate::hub::ViewerGuard;
 use crate::ring::{Cursor, Taken};
 use crate::sse::{self, Form};
@@ -29,7 +29,7 @@ pub struct Viewer<S> {
     cursor: Cursor,
     form: Form,
     /// Who it is, and what it is sent beside comments.
-    asked: Asked,
+    asked: StreamFilter,
     /// The heartbeats of its room that it has had or had no need of.
     heartbeats: u32,
     /// Whether its socket takes nothing for now.
@@ -47,7 +47,7 @@ pub enum After {
     Waits,
     /// There is more for it.
     More,
-    /// It has left, or its stream is over.
+    /// The viewer has left, or its stream has ended.
     Gone,
 }
 
@@ -55,17 +55,17 @@ impl Viewer<()> {
     /// A viewer that is sent `first`, and then what comes after `cursor`.
     pub fn new(seat: ViewerGuard, cursor: Cursor, form: Form, first: Bytes) -> Self {
         let heartbeats = seat.room.heartbeats.load(Ordering::Relaxed);
-        let asked = Asked::default();
+        let asked = StreamFilter::default();
         Self { socket: (), seat, cursor, form, asked, heartbeats, full: false, said_all: false, rest: first }
     }
 
     /// The same viewer, who asked for these events beside comments.
     #[must_use]
-    pub fn asking(self, asked: impl Into<Asked>) -> Self {
+    pub fn asking(self, asked: impl Into<StreamFilter>) -> Self {
         Self { asked: asked.into(), ..self }
     }
 
-    /// The same viewer, with its socket.
+    /// Gives the viewer its socket.
     pub fn on<S>(self, socket: S) -> Viewer<S> {
         let Self { socket: (), seat, cursor, form, asked, heartbeats, full, said_all, rest } = self;
         Viewer { socket, seat, cursor, form, asked, heartbeats, full, said_all, rest }
@@ -122,7 +122,7 @@ impl<S: Read + Write> Viewer<S> {
                 Next::Send(Taken::Events { bytes, count }) => self.send_events(&bytes, count)?,
                 Next::Send(Taken::Gap { numbering, from, to }) => {
                     self.seat.hub().metrics.gaps.inc();
-                    self.send(sse::gap(self.form, &numbering, from, to))?;
+                    self.send(sse::gap_event(self.form, &numbering, from, to))?;
                 }
                 Next::End => return Ok(After::Gone),
                 Next::Send(Taken::Nothing) | Next::Wait => return self.beat(),
@@ -167,7 +167,7 @@ impl<S: Read + Write> Viewer<S> {
         Ok(())
     }
 
-    /// Writes what the socket takes; answers how much that is.
+    /// Writes what the socket takes; returns how much that is.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() && !self.full {

@@ -117,8 +117,8 @@ fn long_comments_are_held_by_bytes_and_what_there_is_no_room_for_is_a_gap() {
         ring.push(seq, long(seq));
     }
     ring.reveal();
-    assert_eq!(ring.weigh(), (3 * EncodedEntry::from(long(1)).size(), 6));
-    assert_eq!(ring.weigh().1, 0, "told once");
+    assert_eq!(ring.used_bytes_and_evicted(), (3 * EncodedEntry::from(long(1)).size(), 6));
+    assert_eq!(ring.used_bytes_and_evicted().1, 0, "told once");
     assert_eq!(drained(&mut ring, &mut slow), [-1, -6, 7, 8, 9], "who was not fast enough");
     assert_eq!(ring.lacks(0), None, "what there is no room for is not fetched again and again");
     let mut back = ring.resume(position(2));

@@ -78,6 +78,20 @@ const WRONGS: [(&str, Spoil); 10] = [
 ];
 
 #[test]
+fn every_counter_is_among_what_may_be_wrong() {
+    let counters = |kept: &Kept| serde_json::to_value(kept.state.counters).unwrap();
+    let right = kept(&state("v", Counters::default()));
+    for (name, value) in counters(&right).as_object().unwrap() {
+        let is_spoiled = WRONGS.iter().any(|(_, spoil)| {
+            let mut wrong = kept(&right.state);
+            spoil(&mut wrong);
+            counters(&wrong)[name] != *value
+        });
+        assert!(is_spoiled, "WRONGS has nothing that makes {name} wrong");
+    }
+}
+
+#[test]
 fn an_owner_is_right_that_some_order_of_the_partitions_makes() {
     let right = state("v", Counters { views: 1, ..Counters::default() });
     let (mut told, mut kept) = (told(&right), kept(&right));

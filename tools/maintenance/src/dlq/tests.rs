@@ -12,7 +12,7 @@ const TIME: Millis = 1_700_000_000_000;
 fn letter(value: &str) -> StoredDeadLetter {
     StoredDeadLetter {
         place: RecordPosition { partition: 0, offset: 7 },
-        buried_at: TIME + 1000,
+        dead_lettered_at: TIME + 1000,
         origin: Some(Origin { place: RecordPosition { partition: 3, offset: 42 }, broker_time: TIME }),
         reason: "because".to_owned(),
         key: None,
@@ -22,7 +22,7 @@ fn letter(value: &str) -> StoredDeadLetter {
 }
 
 fn value_of(letter: &StoredDeadLetter) -> Value {
-    match prepare(letter) {
+    match prepare_letter(letter) {
         Prepared::Readable { value, .. } => serde_json::from_slice(&value).unwrap(),
         Prepared::Stays(reason) => panic!("stays: {reason}"),
     }
@@ -54,7 +54,7 @@ fn what_has_no_identity_and_no_time_gets_them_from_its_origin() {
     assert_eq!(value["event_id"], "dlq-3-42");
     assert_eq!(value["timestamp"].as_f64(), Some(TIME as f64 / 1000.0));
     assert_eq!(value["extra"], json!([1]));
-    assert!(matches!(prepare(&view), Prepared::Readable { key, .. } if key == b"v"));
+    assert!(matches!(prepare_letter(&view), Prepared::Readable { key, .. } if key == b"v"));
     let foreign = StoredDeadLetter { origin: None, ..view };
     assert_eq!(value_of(&foreign)["event_id"], "dlq-letter-0-7");
 }
@@ -64,7 +64,7 @@ fn what_has_an_identity_and_a_key_keeps_them() {
     let mut own = letter(r#"{"video_id":"v","user_id":"u","type":"view","event_id":"e","timestamp":5}"#);
     own.key = Some("k".into());
     assert_eq!((value_of(&own)["event_id"].as_str(), &value_of(&own)["timestamp"]), (Some("e"), &json!(5)));
-    assert!(matches!(prepare(&own), Prepared::Readable { key, .. } if key == b"k"));
+    assert!(matches!(prepare_letter(&own), Prepared::Readable { key, .. } if key == b"k"));
     let comment =
         letter(r#"{"video_id":"v","user_id":"u","type":"comment","comment_id":"c","comment":"hi"}"#);
     assert_eq!(value_of(&comment)["event_id"], Value::Null, "a comment has one already");
@@ -72,7 +72,7 @@ fn what_has_an_identity_and_a_key_keeps_them() {
 
 #[test]
 fn what_cannot_be_read_stays_and_says_why() {
-    let reason = |letter: &StoredDeadLetter| match prepare(letter) {
+    let reason = |letter: &StoredDeadLetter| match prepare_letter(letter) {
         Prepared::Stays(reason) => reason,
         Prepared::Readable { .. } => panic!("is readable"),
     };
@@ -129,24 +129,24 @@ async fn letters_are_one_value_for_programs() {
             value,
             trace: None,
         };
-        log.bury(&DeadLetter { record, reason: "no id".into() }).await.unwrap();
+        log.append_dead_letter(&DeadLetter { record, reason: "no id".into() }).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_letter_buried_twice_goes_back_once_and_the_unreadable_one_stays() {
+async fn a_letter_that_is_there_twice_goes_back_once_and_the_unreadable_one_stays() {
     let directory = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
     log.open().await.unwrap();
-    let bury = async |offset: u64, value: &str| {
+    let append = async |offset: u64, value: &str| {
         let value = value.as_bytes().to_vec().into();
         let record = RawRecord { partition: 2, offset, broker_time: TIME, key: None, value, trace: None };
-        log.bury(&DeadLetter { record, reason: "not yet".into() }).await.unwrap();
+        log.append_dead_letter(&DeadLetter { record, reason: "not yet".into() }).await.unwrap();
     };
     let view = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
-    bury(5, view).await;
-    bury(5, view).await;
-    bury(6, "{}").await;
+    append(5, view).await;
+    append(5, view).await;
+    append(6, "{}").await;
     let mut out = Vec::new();
     list(&shown_as(Format::Table), &log, &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
@@ -161,7 +161,7 @@ async fn a_letter_buried_twice_goes_back_once_and_the_unreadable_one_stays() {
     let text = String::from_utf8(out).unwrap();
     assert_eq!(verdict, Verdict::Bad);
     assert!(
-        text.contains("1 replayed, 1 stay, 1 were buried") && text.contains("type: is required"),
+        text.contains("1 replayed, 1 stay, 1 became dead letters") && text.contains("type: is required"),
         "{text}"
     );
 

@@ -12,19 +12,23 @@ use liverank_consumer::batches::{Sorted, Waiting, batch_of};
 use crate::progress::Progress;
 
 /// Between two looks at how far the consumers are.
-const PAUSE: Duration = Duration::from_millis(200);
+const POLL_EVERY: Duration = Duration::from_millis(200);
 /// How long they stand still before it is asked whether there is anything left to count: a partition may end with offsets
 /// that no record has.
-const CALM: Duration = Duration::from_secs(3);
+const CALM_AFTER: Duration = Duration::from_secs(3);
 /// How long the consumers may stand still. A group that forms anew takes half a minute.
-const PATIENCE: Duration = Duration::from_mins(1);
+const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// Events in one transaction.
-const BATCH: usize = 5_000;
+const BATCH_EVENTS: usize = 5_000;
 
-/// Answers once the archive has counted all that the log has now.
-pub(super) async fn counted(backends: &Backends, alone: bool, progress: &Progress) -> anyhow::Result<()> {
+/// Waits until the archive has counted all that the log has now.
+pub(super) async fn wait_until_counted(
+    backends: &Backends,
+    alone: bool,
+    progress: &Progress,
+) -> anyhow::Result<()> {
     let ends = backends.log.end_offsets().await.context("asking the log where it ends")?;
-    if alone { count(backends, &ends).await } else { wait(backends, &ends, progress).await }
+    if alone { count_remaining(backends, &ends).await } else { wait(backends, &ends, progress).await }
 }
 
 async fn wait(backends: &Backends, ends: &[u64], progress: &Progress) -> anyhow::Result<()> {
@@ -40,17 +44,17 @@ async fn wait(backends: &Backends, ends: &[u64], progress: &Progress) -> anyhow:
         if to_go < least {
             (least, since) = (to_go, Instant::now());
         }
-        if since.elapsed() > CALM && only_holes(backends, &positions, ends).await? {
+        if since.elapsed() > CALM_AFTER && only_holes(backends, &positions, ends).await? {
             return Ok(());
         }
-        if since.elapsed() > PATIENCE {
+        if since.elapsed() > STALL_TIMEOUT {
             bail!(
                 "the consumers have not counted {to_go} records that are in the log, and stood still for {} s: do they run?",
-                PATIENCE.as_secs()
+                STALL_TIMEOUT.as_secs()
             );
         }
         progress.at("waiting for the consumers", 0, to_go);
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
 }
 
@@ -63,7 +67,7 @@ async fn only_holes(backends: &Backends, positions: &[Position], ends: &[u64]) -
 }
 
 /// Counts as a consumer does, but for the boards: embedded ones are made anew at the next start.
-async fn count(backends: &Backends, ends: &[u64]) -> anyhow::Result<()> {
+async fn count_remaining(backends: &Backends, ends: &[u64]) -> anyhow::Result<()> {
     let partitions: Vec<u32> = (0..).take(ends.len()).collect();
     let positions = backends.archive.take_up(&partitions).await.context("opening the archive")?;
     let mut positions: BTreeMap<u32, Position> = partitions.into_iter().zip(positions).collect();
@@ -72,7 +76,7 @@ async fn count(backends: &Backends, ends: &[u64]) -> anyhow::Result<()> {
         stretches.map(|((&partition, at), &to)| ReadRange { partition, from: at.next, to, after: at.last });
     let mut reader = backends.log.read(&stretches.collect::<Vec<_>>()).await.context("reading the log")?;
     loop {
-        let records = reader.next(BATCH).await.context("reading the log")?;
+        let records = reader.next(BATCH_EVENTS).await.context("reading the log")?;
         if records.is_empty() {
             return Ok(());
         }
@@ -83,7 +87,7 @@ async fn count(backends: &Backends, ends: &[u64]) -> anyhow::Result<()> {
             );
         }
         for letter in &poison {
-            backends.log.bury(letter).await.context("burying what cannot be read")?;
+            backends.log.append_dead_letter(letter).await.context("writing dead letters")?;
         }
         backends.archive.commit(&batch).await.context("counting the log")?;
         for span in &batch.spans {

@@ -13,27 +13,27 @@ use serde::Serialize;
 use crate::time;
 
 /// Restrictions read at once.
-const PAGE: usize = 1_000;
+const PAGE_RESTRICTIONS: usize = 1_000;
 
-/// See the module.
+/// What the stores still hold of a user who was erased.
 #[derive(Debug, Serialize)]
 pub(super) struct Left {
     /// Until when the log has what the user did and wrote; absent where nobody knows.
     log_until: Option<String>,
     /// How the log's retention is.
     log: &'static str,
-    /// Until when the archive has digests of identities.
+    /// The time until which the archive keeps digests of identities.
     identities_until: String,
     /// Restrictions that name the user, lifted ones included.
     restrictions: u64,
 }
 
 /// Asks the stores. What was appended until `now` is meant.
-pub(super) async fn look(backends: &Backends, user: &UserId, now: Millis) -> anyhow::Result<Left> {
+pub(super) async fn find_remains(backends: &Backends, user: &UserId, now: Millis) -> anyhow::Result<Left> {
     let retention = backends.log.retention().await.context("asking for the log's retention")?;
     let (mut restrictions, mut revision) = (0, 0);
     loop {
-        let page = backends.archive.moderation().rules_since(revision, PAGE).await;
+        let page = backends.archive.moderation().rules_since(revision, PAGE_RESTRICTIONS).await;
         let page = page.context("reading the restrictions")?;
         for change in &page {
             revision = change.revision;
@@ -41,7 +41,7 @@ pub(super) async fn look(backends: &Backends, user: &UserId, now: Millis) -> any
                 restrictions += 1;
             }
         }
-        if page.len() < PAGE {
+        if page.len() < PAGE_RESTRICTIONS {
             break;
         }
     }
@@ -57,7 +57,7 @@ pub(super) async fn look(backends: &Backends, user: &UserId, now: Millis) -> any
 }
 
 impl Left {
-    /// The same, for a person.
+    /// Describes the remains in lines for a person.
     pub(super) fn told(&self) -> Vec<String> {
         let until = match (&self.log_until, self.log) {
             (Some(until), _) => format!("until {until}"),

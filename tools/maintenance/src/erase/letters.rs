@@ -24,7 +24,7 @@ const OTHER_MEMBERS: [&str; 14] = [
 
 /// Whether a letter names this user: as a whole text of its JSON, wherever that is but for [`OTHER_MEMBERS`]. In what is no
 /// JSON, or was cut, as a text in quotes.
-pub(super) fn names(letter: &StoredDeadLetter, user: &UserId) -> bool {
+pub(super) fn letter_names_user(letter: &StoredDeadLetter, user: &UserId) -> bool {
     if let Ok(value) = serde_json::from_slice::<Value>(&letter.value) {
         return is_in(&value, user.as_str());
     }
@@ -52,7 +52,7 @@ mod tests {
     fn letter(value: &str) -> StoredDeadLetter {
         StoredDeadLetter {
             place: RecordPosition { partition: 0, offset: 0 },
-            buried_at: 0,
+            dead_lettered_at: 0,
             origin: None,
             reason: String::new(),
             key: None,
@@ -70,7 +70,7 @@ mod tests {
             r#"["x","ann"]"#,
             r#"{"user_id":"ann","comment":"this one was cut he"#,
         ] {
-            assert!(names(&letter(named), &"ann".parse().unwrap()), "{named}");
+            assert!(letter_names_user(&letter(named), &"ann".parse().unwrap()), "{named}");
         }
         for other in [
             r#"{"user_id":"anna"}"#,
@@ -79,8 +79,11 @@ mod tests {
             "ann",
             "",
         ] {
-            assert!(!names(&letter(other), &"ann".parse().unwrap()), "{other}");
+            assert!(!letter_names_user(&letter(other), &"ann".parse().unwrap()), "{other}");
         }
-        assert!(names(&letter(r#"{"u":"a\"b", cut"#), &"a\"b".parse().unwrap()), "as JSON writes it");
+        assert!(
+            letter_names_user(&letter(r#"{"u":"a\"b", cut"#), &"a\"b".parse().unwrap()),
+            "as JSON writes it"
+        );
     }
 }

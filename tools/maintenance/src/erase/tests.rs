@@ -118,7 +118,7 @@ async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() 
     let letters = backends.log.dead_letters(None).await.unwrap().next(10).await.unwrap();
     assert_eq!(letters.len(), 1, "another's letter stays");
     let audit = backends.archive.moderation().audit(None, 10).await.unwrap();
-    assert_eq!(audit[0].record.user_id.as_str(), "ops");
+    assert_eq!(audit[0].record.as_ref().unwrap().user_id.as_str(), "ops");
     assert_eq!(audit.len(), 5, "one line for all of it, behind three reports and a decision");
     assert!(!format!("{audit:?}").contains("ann"), "{audit:?}");
 

@@ -8,7 +8,7 @@ use redis::{Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::{Answer, CHUNK};
+use super::super::{Answer, CHANNELS_A_COMMAND};
 use crate::redis_link::node::{Live, Node};
 use crate::redis_link::slots::Address;
 
@@ -48,7 +48,7 @@ impl Branch {
         matches!(&self.state, State::Idle(live) if live.ended.is_cancelled())
     }
 
-    /// Until when it rests, if it does.
+    /// Returns the end of the pause after a failure, if one is under way.
     pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
         match self.state {
             State::Resting(until) if until > now => Some(until),
@@ -65,7 +65,7 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// Does it on `live`, or on a connection that it opens. Answers with what the node said to each channel.
+    /// Does it on `live`, or on a connection that it opens. Returns what the node said to each channel.
     ///
     /// The client library takes a confirmation that nobody asked for (a slot has moved) as the answer to whatever was
     /// asked last. So everything ends with a ping that names itself, and a connection out of step is given up.
@@ -87,7 +87,7 @@ impl Job {
         let mut values = Vec::with_capacity(names.len());
         let mut rest = names;
         loop {
-            let (now, later) = rest.split_at(rest.len().min(CHUNK));
+            let (now, later) = rest.split_at(rest.len().min(CHANNELS_A_COMMAND));
             let mut pipeline = Pipeline::new();
             for name in now {
                 // One by one: channels of different slots in one command are refused.
@@ -108,7 +108,7 @@ impl Job {
     }
 }
 
-/// What connections tell of themselves, between looks.
+/// Connections that ended and channels that left since the last look.
 #[derive(Default)]
 pub(super) struct Signals {
     /// Channels that are no longer heard from there: at most one entry for each confirmation.

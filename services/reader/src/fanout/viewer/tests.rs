@@ -139,7 +139,7 @@ fn a_full_socket_keeps_no_more_than_the_rest_of_one_event_waiting() {
     }
     room.show_due(Instant::now());
     assert_eq!(viewer.turn(), After::Waits);
-    let first = sse::comment(&numbering, &comment(1));
+    let first = sse::comment_event(&numbering, &comment(1));
     assert_eq!(viewer.rest, first[10..]);
     assert!(matches!(viewer.cursor, Cursor::At { seen: 1, .. }));
     assert_eq!(hub.metrics.messages.get(), 1);

@@ -1,0 +1,120 @@
+//! A stretch of the log that is applied as one.
+
+use std::collections::HashSet;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{MarkKey, UniqueKinds, identities, mark_key, moderating, reporting};
+use crate::moderation::RuleChange;
+use crate::{CommentId, Interaction, Millis, VideoId};
+
+/// One readable record of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogRecord {
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset in the partition.
+    pub offset: u64,
+    /// When the log took it, by the log's clock.
+    pub broker_time: Millis,
+    /// What it says.
+    pub event: Interaction,
+}
+
+/// What a record is besides its place. The same place with another mark is another log: its topic was deleted and made
+/// anew, or lost its end and was written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RecordFingerprint {
+    /// When the log took the record, by the log's clock.
+    pub broker_time: Millis,
+    /// The first eight bytes of the SHA-256 of its value.
+    pub digest: u64,
+}
+
+impl RecordFingerprint {
+    /// The mark of a record with this value.
+    pub fn of(broker_time: Millis, value: &[u8]) -> Self {
+        let hash = Sha256::digest(value);
+        let (first, _) = hash.split_first_chunk().expect("a SHA-256 has 32 bytes");
+        Self { broker_time, digest: u64::from_be_bytes(*first) }
+    }
+}
+
+/// The stretch of one partition that a batch covers: offsets `from` (inclusive) to `next` (exclusive).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// The partition.
+    pub partition: u32,
+    /// The offset the archive must stand at for the batch to apply.
+    pub from: u64,
+    /// The offset it stands at afterwards.
+    pub next: u64,
+    /// The mark of the record at offset `next - 1`; `None` where none was read there.
+    pub last: Option<RecordFingerprint>,
+}
+
+/// A stretch of the log that is applied as one: all of it or nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Batch {
+    /// The partitions covered, each once. A span may be longer than its records: what could not be read has gone to
+    /// the dead letters and is stepped over.
+    pub spans: Vec<OffsetRange>,
+    /// The readable records, in log order within each partition.
+    pub records: Vec<LogRecord>,
+}
+
+impl Batch {
+    /// Adds a batch that follows on: in each partition that both cover it starts where this one ends.
+    pub fn append(&mut self, next: Self) {
+        for span in next.spans {
+            match self.spans.iter_mut().find(|before| before.partition == span.partition) {
+                Some(before) if span.next == span.from => debug_assert_eq!(before.next, span.from),
+                Some(before) => (before.next, before.last) = (span.next, span.last),
+                None => self.spans.push(span),
+            }
+        }
+        self.records.extend(next.records);
+    }
+
+    /// Leaves these partitions out.
+    pub fn forget(&mut self, partitions: &[u32]) {
+        self.spans.retain(|span| !partitions.contains(&span.partition));
+        self.records.retain(|record| !partitions.contains(&record.partition));
+    }
+
+    /// The videos whose state [`super::apply`] wants to be given.
+    pub fn videos(&self) -> HashSet<&VideoId> {
+        self.records.iter().map(|record| &record.event.video_id).collect()
+    }
+
+    /// The comments that [`super::apply_with`] wants to be given, where they are stored: of several with the same identity the newest.
+    pub fn targets(&self) -> HashSet<(&VideoId, &CommentId)> {
+        moderating::targets(&self.records).collect()
+    }
+
+    /// The entries that it wants to be given beside them, by their numbers.
+    pub fn numbered_targets(&self) -> HashSet<(&VideoId, u64)> {
+        moderating::numbered_targets(&self.records).collect()
+    }
+
+    /// The comments whose reports it wants to be given, where there are any.
+    pub fn reported(&self) -> HashSet<(&VideoId, &CommentId)> {
+        self.records.iter().filter_map(|record| reporting::reported(&record.event)).collect()
+    }
+
+    /// Whether [`super::apply_with`] wants to be given the latest revision of the rules.
+    pub fn changes_rules(&self) -> bool {
+        self.records.iter().any(|record| RuleChange::of(&record.event, 0).is_some())
+    }
+
+    /// The marks that [`super::apply_with`] wants to be given, where they are set.
+    pub fn marks(&self, unique: UniqueKinds) -> HashSet<MarkKey> {
+        let of = |event| mark_key(event, unique).into_iter().chain(moderating::forgotten_marks(event));
+        self.records.iter().flat_map(|record| of(&record.event)).collect()
+    }
+
+    /// The identities whose earlier sighting [`super::apply`] wants to be given.
+    pub fn identities(&self) -> HashSet<String> {
+        self.records.iter().flat_map(|record| identities(&record.event)).collect()
+    }
+}

@@ -453,6 +453,19 @@ var Liverank = class {
     const path = `/comments/${encodeURIComponent(videoid)}/${encodeURIComponent(id)}${query({ reason })}`;
     await this.#http.json(path, { method: "DELETE", signal });
   }
+  /** Says that something is wrong with a comment. It counts once for a user. Resolves once the log has it. */
+  async reportComment(videoid, id, report, { signal } = {}) {
+    const path = `/comments/${encodeURIComponent(videoid)}/${encodeURIComponent(id)}/reports`;
+    await this.#http.json(path, { method: "POST", body: report, signal });
+  }
+  /** The comments that were reported, as a moderator. Pass `next` as `after` for the page that follows. */
+  reports({ state, order, after, limit, signal } = {}) {
+    return this.#http.json(`/moderation/reports${query({ state, order, after, limit })}`, { signal });
+  }
+  /** Decides on a comment that was reported, as a moderator. Resolves once the log has it. */
+  async decideReports(decision, { signal } = {}) {
+    await this.#http.json("/moderation/reports", { method: "POST", body: decision, signal });
+  }
   /** Bans or mutes a user, as a moderator. Resolves once the log has it; it is in force within a second. */
   ban(whom, { signal } = {}) {
     return this.#http.json("/moderation/bans", { method: "POST", body: whom, signal });

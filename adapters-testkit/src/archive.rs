@@ -10,12 +10,14 @@ use liverank_core::score::Weights;
 use liverank_adapters::Archive;
 
 mod comments;
+pub mod copied;
 mod counting;
 mod erasure;
 mod identities;
 mod log;
 mod moderation;
 mod rebuilds;
+mod reports;
 mod unique;
 mod writers;
 
@@ -60,6 +62,9 @@ where
     erasure::a_user_s_entries_are_found_part_by_part_and_erased(&*archive().await).await;
     erasure::what_is_owned_marked_or_waits_is_forgotten(&*fresh().await).await;
     erasure::a_replay_erases_again(&*archive().await).await;
+    reports::a_report_counts_once_and_a_decision_ends_them(&*archive().await).await;
+    reports::queues_are_in_order_and_paged(&*archive().await).await;
+    reports::a_replay_reports_again(&*archive().await).await;
     unique::each_counts_once_in_either_direction(&*fresh().await).await;
     unique::a_replay_marks_again(&*fresh().await).await;
     unique::a_rescore_may_add_types_and_no_more(&*fresh().await).await;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{AuditEntry, VideoState};
 use liverank_core::handover::Held;
+use liverank_core::moderation::reports::{CommentReport, ReportDecision};
 use liverank_core::moderation::{
-    Action, ActorRole, Changed, HeldComment, Moderation, Restriction, Rule, RuleChange, RuleName, Scope,
-    ScopeRules,
+    Action, ActorRole, Changed, HeldComment, Moderation, ReportOutcome, ReportReason, ReportedComment,
+    Restriction, Rule, RuleChange, RuleName, Scope, ScopeRules,
 };
 use liverank_core::score::{Counters, Weights};
 use liverank_core::{Comment, CommentId, EventId, Metadata, ReaderId, UserId, VideoId};
@@ -81,6 +82,25 @@ pub fn held() -> HeldComment {
         rule: RuleName::Words.into(),
         place: (timestamp + 1, 4, 99),
     }
+}
+
+/// A comment that was reported and decided on.
+pub fn reported() -> ReportedComment {
+    let Comment { id, video_id: video, timestamp: at, .. } = comment();
+    let user = |id| UserId::parse(id).expect("an id");
+    let report = CommentReport {
+        user: user("ben"),
+        why: ReportReason::SelfHarm,
+        text: Some("hé".to_owned()),
+        at: at + 10,
+    };
+    let decision = ReportDecision {
+        outcome: ReportOutcome::Dismissed,
+        by: Some(user("mia")),
+        reason: Some("fine".to_owned()),
+        at: at + 20,
+    };
+    ReportedComment { video, id, reports: vec![report], decision: Some(decision), place: (at + 21, 4, 99) }
 }
 
 /// Rules of comments, with one of each kind.

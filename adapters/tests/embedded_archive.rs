@@ -127,6 +127,9 @@ async fn a_replay_starts_from_a_copy_in_another_directory() {
     copy.open(&Rules::default()).await.unwrap();
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
     archive.open(&Rules::default()).await.unwrap();
+    for archive in [&copy, &archive] {
+        archive.commit(&archive::copied::batch()).await.unwrap();
+    }
     for offset in 0..5 {
         if offset < 3 {
             copy.commit(&batch(offset)).await.unwrap();
@@ -143,6 +146,7 @@ async fn a_replay_starts_from_a_copy_in_another_directory() {
     }
     let done = replay.finish(false, &|_, _| {}).await.unwrap();
     assert!(matches!(&done, Finished::Done { renumbered: false, .. }), "{done:?}");
+    archive::copied::check(&archive).await;
     let after = archive.rebuilding().cut(None).await.unwrap();
     assert_eq!(
         (after.videos, after.comments, after.positions),

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use crate::comment::{Comment, EntryKind, nobody};
-use crate::moderation::{ActorRole, Digest, HeldChange, RuleChange};
+use crate::moderation::reports::MAX_REPORTED_BYTES;
+use crate::moderation::{ActorRole, Digest, HeldChange, ReportedComment, RuleChange};
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_difference, log2_sum, log2_worth};
 use crate::{Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
@@ -15,6 +16,7 @@ use crate::{Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
 mod batch;
 mod identity;
 mod moderating;
+mod reporting;
 mod unique;
 
 pub use batch::{Batch, LogRecord, OffsetRange, RecordFingerprint};
@@ -26,6 +28,11 @@ pub use unique::{MarkChange, MarkKey, UniqueKinds, mark_key, mark_keys};
 
 /// A repeat of an `event_id` is recognised for this long, in the log's time.
 pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
+
+/// The bytes that an archive may write anew for this event beside what it says: reports of a comment are one document.
+pub fn written_anew(event: &Interaction) -> usize {
+    if reporting::reported(event).is_some() { MAX_REPORTED_BYTES } else { 0 }
+}
 
 /// What is known of a video.
 #[derive(Debug, Clone, PartialEq)]
@@ -218,7 +225,9 @@ pub struct Effects {
     pub rules: Vec<RuleChange>,
     /// Comments that wait for a moderator from now on, and those that wait no more, in log order.
     pub held: Vec<HeldChange>,
-    /// What moderators did, in log order.
+    /// The comments whose reports changed, as they are now.
+    pub reports: Vec<ReportedComment>,
+    /// What moderators did, and that comments were reported, in log order.
     pub audit: Vec<AuditEntry>,
     /// The marks that changed, by key.
     pub marks: Vec<MarkChange>,
@@ -323,6 +332,7 @@ pub fn apply_with(
     }
     effects.videos = videos.changed();
     effects.marks = marks.changes();
+    effects.reports = moderating.reports();
     effects
 }
 

@@ -12,6 +12,8 @@
 //! - [`Action::Erase`] takes a number as a deletion does, and leaves no name either. It names the user by a digest, and what to
 //!   remove by its place: [`erasure`] says why.
 //! - [`Action::PutVideo`] and [`Action::RemoveVideo`] are records of their video, in one order with what happens to it.
+//! - [`Action::Report`] takes no number: a viewer says that something is wrong with a comment. [`reports`] says how often that
+//!   counts. [`Action::CloseReports`] is what a moderator decides; the comment's removal ends its reports, too.
 //! - Actions on users belong to no video. All of them have the key [`KEY`], so they lie on one partition, in one order.
 //!   Each changes one [`Rule`], under a revision that grows by one; comment services and gateways ask for what changed since.
 //! - [`Action::SetRules`] is of the same kind: it changes the [`CommentRules`] of a place. What they say of a text is in
@@ -34,6 +36,7 @@ use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, Us
 pub mod comment_rules;
 pub mod erasure;
 pub mod folding;
+pub mod reports;
 pub mod revocations;
 mod rules;
 pub mod screening;
@@ -42,6 +45,7 @@ mod version;
 
 pub use comment_rules::CommentRules;
 pub use erasure::Digest;
+pub use reports::{ReportOutcome, ReportReason, ReportedComment};
 pub use revocations::Revocations;
 pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
 pub use screening::RuleName;
@@ -66,6 +70,8 @@ pub enum ActorRole {
     Service,
     /// Owns the video.
     Owner,
+    /// Watches.
+    Viewer,
 }
 
 /// What is refused to a user.
@@ -94,6 +100,7 @@ impl ActorRole {
             Self::Moderator => "moderator",
             Self::Service => "service",
             Self::Owner => "owner",
+            Self::Viewer => "viewer",
         }
     }
 }
@@ -203,6 +210,28 @@ pub enum Action {
         /// What became of it.
         outcome: Outcome,
     },
+    /// Says that something is wrong with a comment of the record's video. It counts once for a user; the record's reason is
+    /// what that user says beside it.
+    Report {
+        /// The comment.
+        comment_id: CommentId,
+        /// What is wrong.
+        why: ReportReason,
+    },
+    /// Ends the reports of a comment of the record's video.
+    CloseReports {
+        /// The comment.
+        comment_id: CommentId,
+        /// What was decided.
+        outcome: ReportOutcome,
+    },
+    /// Removes name and text of a report by a user who is erased.
+    EraseReport {
+        /// The comment that was reported.
+        comment_id: CommentId,
+        /// Who is erased: others' reports stay.
+        user: Digest,
+    },
     /// Says what the record's video is, in place of all that was said before; and puts it on the boards, also where it was
     /// removed. An owner does not put back what others removed.
     PutVideo {
@@ -279,6 +308,9 @@ impl Action {
             | Self::Shadow { .. }
             | Self::Hold { .. }
             | Self::Review { .. }
+            | Self::Report { .. }
+            | Self::CloseReports { .. }
+            | Self::EraseReport { .. }
             | Self::PutVideo { .. }
             | Self::RemoveVideo
             | Self::Erase { .. }
@@ -429,6 +461,9 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
         serde_json::from_value(value["moderation"].clone()).map_err(wrong("moderation"))?;
     if let Some(reason) = &moderation.reason {
         check_reason(reason)?;
+        if matches!(moderation.action, Action::Report { .. }) {
+            reports::check_report("reason", reason)?;
+        }
     }
     if let Action::SetRules { rules: Some(rules), .. } = &moderation.action {
         rules.check()?;
@@ -507,6 +542,16 @@ mod tests {
             }),
             "\\PC{1,8}".prop_map(|text| Action::EraseUser { user: Digest::of_user(&id(&text)) }),
             "\\PC{1,8}".prop_map(|text| Action::Review { comment_id: id(&text), outcome: Outcome::Release }),
+            ("\\PC{1,8}", 0..ReportReason::ALL.len())
+                .prop_map(|(text, at)| Action::Report { comment_id: id(&text), why: ReportReason::ALL[at] }),
+            "\\PC{1,8}".prop_map(|text| Action::CloseReports {
+                comment_id: id(&text),
+                outcome: ReportOutcome::Dismissed
+            }),
+            "\\PC{1,8}".prop_map(|text| Action::EraseReport {
+                comment_id: id(&text),
+                user: Digest::of_user(&id(&text))
+            }),
             (scope(), proptest::option::of(1..100_u32)).prop_map(|(scope, slow)| Action::SetRules {
                 scope,
                 rules: slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() }),
@@ -577,8 +622,16 @@ mod tests {
             bad[if matches!(field, "slow_seconds" | "marks") { "moderation" } else { field }] = value.clone();
             assert_eq!(parse(&bad).unwrap_err().field, field, "{value}");
         }
-        let mut long = good;
-        long["moderation"]["reason"] = json!("é".repeat(MAX_REASON_CHARS + 1));
-        assert_eq!(parse(&long).unwrap_err().field, "reason");
+        let report = json!({"action": "report", "comment_id": "c", "why": "spam", "role": "viewer"});
+        for (moderation, chars) in
+            [(good["moderation"].clone(), MAX_REASON_CHARS), (report, reports::MAX_REPORT_CHARS)]
+        {
+            let mut long = good.clone();
+            long["moderation"] = moderation;
+            long["moderation"]["reason"] = json!("é".repeat(chars));
+            assert!(parse(&long).is_ok());
+            long["moderation"]["reason"] = json!("é".repeat(chars + 1));
+            assert_eq!(parse(&long).unwrap_err().field, "reason");
+        }
     }
 }

@@ -83,6 +83,12 @@ fn actions() -> Vec<(&'static str, Value)> {
         ("moderation-remove-video", json!({"action": "remove_video"})),
         ("moderation-erase", json!({"action": "erase", "comment_id": "c-2", "seq": 7, "user": DIGEST})),
         ("moderation-forget", json!({"action": "forget", "user": DIGEST, "marks": [DIGEST]})),
+        ("moderation-report", json!({"action": "report", "comment_id": "c-2", "why": "self_harm"})),
+        (
+            "moderation-close-reports",
+            json!({"action": "close_reports", "comment_id": "c-2", "outcome": "dismissed"}),
+        ),
+        ("moderation-erase-report", json!({"action": "erase_report", "comment_id": "c-2", "user": DIGEST})),
         ("moderation-erase-user", json!({"action": "erase_user", "user": DIGEST})),
         ("moderation-restrict", restrict("mute")),
         ("moderation-restrict-shadow", restrict("shadow")),

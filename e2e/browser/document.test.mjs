@@ -34,6 +34,12 @@ before(async () => {
     ({ comments } = await (await fetch(`${server.origin}/comments/cat`)).json());
   }
   known.pinComment = { videoid: 'cat', id: comments[0].id };
+  known.reportComment = known.pinComment;
+  known.decideReports = known.pinComment;
+  await send(`/comments/cat/${comments[0].id}/reports`, { userid: 'cy', reason: 'other' });
+  while ((await (await fetch(`${server.origin}/moderation/reports`)).json()).comments.length === 0) {
+    assert.ok(Date.now() < deadline, 'the report is not shown');
+  }
   await send('/moderation/rules', { videoid: 'held', rules: { hold_all: true } });
   while (!known.reviewHeldComment) {
     assert.ok(Date.now() < deadline, 'no comment is held');
@@ -75,7 +81,8 @@ test('every example is taken, and answered as the document says', async () => {
       if (!operation || path === '/connect' || path.startsWith('/ws/')) continue;
       let where = path;
       for (const parameter of [...(item.parameters ?? []), ...(operation.parameters ?? [])].map((one) => resolved(openapi, one))) {
-        if (parameter.in === 'path') where = where.replace(`{${parameter.name}}`, parameter.example);
+        const example = known[operation.operationId]?.[parameter.name] ?? parameter.example;
+        if (parameter.in === 'path') where = where.replace(`{${parameter.name}}`, example);
       }
       const content = resolved(openapi, operation.requestBody)?.content ?? { none: { examples: { none: {} } } };
       for (const [type, { schema, examples }] of Object.entries(content)) {

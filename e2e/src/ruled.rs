@@ -1,4 +1,5 @@
-//! Rules of comments, a comment that waits, one that is pinned and a shadow ban, as clients of a whole system see them.
+//! Rules of comments, a comment that waits, one that is pinned, two that are reported and a shadow ban, as clients of a whole system see
+//! them.
 
 use std::time::Duration;
 
@@ -11,23 +12,27 @@ use crate::wait;
 const SOON: Duration = Duration::from_secs(20);
 const VIDEO: &str = "ruled";
 
-/// What was released and pinned, and where to look whether it still is.
+/// What was released, pinned and reported, and where to look whether it still is.
 pub struct Ruled {
     client: Client,
     gateway: String,
     pinned: String,
+    /// A comment that is reported.
+    reported: String,
     /// The last of the comments that were never to be shown.
     hidden: String,
 }
 
 impl Ruled {
-    /// Sets rules, has a comment wait and be released, another one pinned, a user shadow-banned, and checks what viewers see.
+    /// Sets rules, has a comment wait and be released, another one pinned, both reported, a user shadow-banned, and checks what
+    /// viewers see.
     ///
     /// # Panics
     /// Where it is not as it should be.
     pub async fn new(gateway: &str) -> Self {
         let (client, gateway) = (Client::new(), gateway.to_owned());
-        let mut ruled = Self { client, gateway, pinned: String::new(), hidden: String::new() };
+        let mut ruled =
+            Self { client, gateway, pinned: String::new(), reported: String::new(), hidden: String::new() };
         ruled.run().await;
         ruled.check().await;
         ruled
@@ -62,7 +67,33 @@ impl Ruled {
         first["comment"]["id"].as_str().expect("an id").clone_into(&mut self.pinned);
         self.moderate("/moderation/pins", &json!({"videoid": VIDEO, "id": self.pinned})).await;
         until(&mut stream, &mut seen, "event: pinned").await;
+        waits["comment"]["id"].as_str().expect("an id").clone_into(&mut self.reported);
+        self.report().await;
         self.shadow(&mut stream, &mut seen).await;
+    }
+
+    /// Has both comments reported, the pinned one twice, and decides on that one.
+    async fn report(&self) {
+        let spam = |user: &str| json!({"userid": user, "reason": "spam", "text": "words of its own"});
+        for (id, user) in [(&self.pinned, "cy"), (&self.pinned, "dan"), (&self.reported, "cy")] {
+            wait::until("the comment is there to be reported", SOON, || async {
+                let path = format!("/comments/{VIDEO}/{id}/reports");
+                let (status, _) = self.ask(Method::POST, &path, Some(&spam(user))).await;
+                (status == StatusCode::ACCEPTED).then_some(())
+            })
+            .await;
+        }
+        wait::until("both are in the queue", SOON, || async {
+            let page = self.get("/moderation/reports?order=most").await;
+            let counts = [&page["comments"][0]["count"], &page["comments"][1]["count"]];
+            (counts == [&json!(2), &json!(1)]).then_some(())
+        })
+        .await;
+        self.moderate(
+            "/moderation/reports",
+            &json!({"videoid": VIDEO, "id": self.pinned, "outcome": "dismiss"}),
+        )
+        .await;
     }
 
     /// Has a user shadow-banned, and waits until a comment of that user does not come between two of another.
@@ -102,6 +133,16 @@ impl Ruled {
         let own = self.get(&format!("/comments/{VIDEO}?limit=1000&userid=shade")).await;
         assert!(texts(&own).contains(&self.hidden), "its author is shown it: {own:#}");
         assert_eq!(self.get("/moderation/held").await["comments"], json!([]));
+        wait::until("what was reported is as it was left", SOON, || async {
+            let open = self.get("/moderation/reports").await;
+            let closed = self.get("/moderation/reports?state=closed").await;
+            let (open, closed) = (&open["comments"], &closed["comments"]);
+            let is_open = open[0]["id"] == self.reported.as_str() && open[0]["count"] == 1;
+            let is_closed = closed[0]["id"] == self.pinned.as_str() && closed[0]["count"] == 2;
+            let is_dismissed = closed[0]["decision"]["outcome"] == "dismissed";
+            (is_open && is_closed && is_dismissed && open[1].is_null()).then_some(())
+        })
+        .await;
         let rules = self.get("/moderation/rules").await;
         assert_eq!(rules["rules"][0]["videoid"], VIDEO, "{rules:#}");
         let bans = self.get("/moderation/bans").await;

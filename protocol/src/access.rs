@@ -228,11 +228,15 @@ pub const ENDPOINTS: &[Endpoint] = {
         row(Gateway, "GET", "/comments/{videoid}", Public),
         // Authors delete their own; whose comment it is, the log knows.
         row(Gateway, "DELETE", "/comments/{videoid}/{id}", Public),
+        // Whoever watches reports.
+        row(Gateway, "POST", "/comments/{videoid}/{id}/reports", Public),
         row(Gateway, "GET", "/moderation/bans", Moderator),
         row(Gateway, "POST", "/moderation/bans", Moderator),
         row(Gateway, "DELETE", "/moderation/bans", Moderator),
         row(Gateway, "GET", "/moderation/held", Moderator),
         row(Gateway, "POST", "/moderation/held", Moderator),
+        row(Gateway, "GET", "/moderation/reports", Moderator),
+        row(Gateway, "POST", "/moderation/reports", Moderator),
         row(Gateway, "POST", "/moderation/pins", Moderator),
         row(Gateway, "DELETE", "/moderation/pins", Moderator),
         row(Gateway, "GET", "/moderation/revocations", Moderator),

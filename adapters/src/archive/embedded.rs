@@ -19,6 +19,7 @@ use crate::redb_file::{Failure, Opener, RedbFile};
 mod moderation;
 mod reading;
 mod rebuilding;
+mod reports;
 mod tables;
 mod writing;
 

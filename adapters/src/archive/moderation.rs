@@ -6,7 +6,8 @@ use std::fmt;
 use async_trait::async_trait;
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::AuditEntry;
-use liverank_core::moderation::{HeldComment, RuleChange};
+use liverank_core::moderation::reports::LogPlace;
+use liverank_core::moderation::{HeldComment, ReportedComment, RuleChange};
 use liverank_core::{Comment, CommentId, Interaction, Invalid, Millis, UserId, VideoId};
 use serde_json::Value;
 
@@ -28,7 +29,10 @@ pub struct AuditPlace {
 impl AuditPlace {
     /// The place of a comment that waits for a moderator.
     pub const fn of_held(held: &HeldComment) -> Self {
-        let (time, partition, offset) = held.place;
+        Self::of_place(held.place)
+    }
+
+    const fn of_place((time, partition, offset): LogPlace) -> Self {
         Self { time, partition, offset }
     }
 
@@ -100,6 +104,83 @@ impl AuditLine {
     }
 }
 
+/// Which reported comments, and in which order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportQueue {
+    /// Those that wait for a decision, the one that was reported last first.
+    OpenNewest,
+    /// Those that wait for a decision, the one with most reports first.
+    OpenMost,
+    /// Those that were decided on, the last one first.
+    Closed,
+}
+
+impl ReportQueue {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::OpenNewest, Self::OpenMost, Self::Closed];
+
+    /// Its name in a store.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::OpenNewest => "open_newest",
+            Self::OpenMost => "open_most",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// Where a comment is in this queue, if it is: text in the order of the queue, read backwards.
+    pub(super) fn place(self, comment: &ReportedComment) -> Option<String> {
+        if (self == Self::Closed) == comment.is_open() {
+            return None;
+        }
+        Some(self.place_of(ReportPlace::of(comment)))
+    }
+
+    /// The text of a place in this queue.
+    pub(super) fn place_of(self, place: ReportPlace) -> String {
+        match self {
+            Self::OpenMost => place.to_string(),
+            Self::OpenNewest | Self::Closed => place.last.to_string(),
+        }
+    }
+}
+
+/// Where a reported comment stands: in each queue by its own part of this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReportPlace {
+    count: u32,
+    last: AuditPlace,
+}
+
+impl ReportPlace {
+    /// The place of a comment.
+    pub fn of(comment: &ReportedComment) -> Self {
+        let count = u32::try_from(comment.reports.len()).unwrap_or(u32::MAX);
+        Self { count, last: AuditPlace::of_place(comment.place) }
+    }
+
+    /// Reads what [`fmt::Display`] writes, as the field `after`.
+    ///
+    /// # Errors
+    /// Any other text.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let (count, last) = text.split_once('-').unwrap_or_default();
+        let last = AuditPlace::parse_field("after", last)?;
+        let is_hex = count.len() == 8 && count.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let count = u32::from_str_radix(count, 16).ok().filter(|_| is_hex);
+        let count =
+            count.ok_or_else(|| Invalid::new("after", "must be the `next` of a page of this list"))?;
+        Ok(Self { count, last })
+    }
+}
+
+impl fmt::Display for ReportPlace {
+    /// Text of one length, in the order of the places.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}-{}", self.count, self.last)
+    }
+}
+
 /// An entry of a video's channel.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntryPlace {
@@ -149,6 +230,20 @@ pub trait ModerationArchive: Send + Sync {
     /// How many comments wait for a moderator, roughly.
     async fn held_count(&self) -> Result<u64, StoreError>;
 
+    /// Up to `limit` comments of a queue, from after a place (`None`: the first).
+    async fn reports(
+        &self,
+        queue: ReportQueue,
+        after: Option<ReportPlace>,
+        limit: usize,
+    ) -> Result<Vec<ReportedComment>, StoreError>;
+
+    /// The reports of a comment, if there are any.
+    async fn reported(&self, video: &VideoId, id: &CommentId) -> Result<Option<ReportedComment>, StoreError>;
+
+    /// How many comments, of this video or of all, wait for a decision. Counting ends at `most`.
+    async fn open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError>;
+
     /// The entries of all channels that name this user as their author, removed ones included, part by part: each call looks
     /// at [`ENTRIES_LOOKED_AT`] entries from a place on (`None`: the first). No index answers this, for it is seldom asked.
     /// What was archived before the first call is found by the last one.
@@ -170,6 +265,20 @@ pub async fn pinned(archive: &dyn Archive, video: &VideoId) -> Result<Option<Com
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_of_reports_are_read_as_written_and_keep_their_order() {
+        let place = |count, time| ReportPlace { count, last: AuditPlace { time, partition: 1, offset: 2 } };
+        let places = [place(1, 9), place(2, 3), place(2, 4), place(17, 0)];
+        let texts = places.map(|place| place.to_string());
+        assert!(texts.is_sorted());
+        for (place, text) in places.iter().zip(&texts) {
+            assert_eq!(ReportPlace::parse(text), Ok(*place));
+        }
+        for wrong in ["", "-", "x", &texts[0][1..], &texts[0][9..], &format!("+{}", &texts[0][1..])] {
+            assert_eq!(ReportPlace::parse(wrong).unwrap_err().field, "after", "{wrong}");
+        }
+    }
 
     #[test]
     fn places_are_read_as_written_and_keep_their_order() {

@@ -57,6 +57,7 @@ mod opening;
 mod ownership;
 mod rebuilding;
 mod replay;
+mod reports;
 mod states;
 mod stopwatch;
 mod swapping;

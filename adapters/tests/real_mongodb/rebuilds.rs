@@ -268,6 +268,9 @@ async fn a_replay_starts_from_a_restored_backup() {
         json!({"video_id": format!("v{}", at % 3), "user_id": "u", "type": "comment",
         "comment": "hi", "comment_id": format!("c{}", at % 8)})
     };
+    for archive in [&old, &archive] {
+        archive.commit(&archive::copied::batch()).await.unwrap();
+    }
     for at in 0..10 {
         let batch = batch(0, at, &[comment(at)]);
         if at < 5 {
@@ -279,7 +282,7 @@ async fn a_replay_starts_from_a_restored_backup() {
     let before = checked(&archive).await;
     let database = Some(backup.database.as_str());
     let at_backup = archive.rebuilding().cut(database).await.unwrap();
-    assert_eq!((at_backup.positions[0].1.next, at_backup.comments.len()), (5, 3));
+    assert_eq!((at_backup.positions[0].1.next, at_backup.comments.len()), (5, 4));
     let replay = archive.rebuilding().replay(&heavier(), database, QUIET).await.unwrap();
     assert_eq!(replay.archive().take_up(&[0]).await.unwrap()[0].next, 5);
     for at in 5..10 {
@@ -287,6 +290,7 @@ async fn a_replay_starts_from_a_restored_backup() {
     }
     let done = replay.finish(false, QUIET).await.unwrap();
     assert!(matches!(done, Finished::Done { renumbered: false, .. }), "{done:?}");
+    archive::copied::check(&archive).await;
     let after = checked(&archive).await;
     assert_eq!((after.comments, after.positions), (before.comments, before.positions));
     let states = |cut: Vec<liverank_adapters::archive::StoredVideo>| {

@@ -35,6 +35,8 @@ const ROOTS = [
   'RankingDelta',
   'RankingPart',
   'RankingSnapshot',
+  'ReportPage',
+  'ReportReason',
   'Statistics',
   'Video',
   'VideoPage',

@@ -12,6 +12,7 @@ import type {
   Board,
   Comment,
   CommentPage,
+  CommentReport,
   CommentRulesAnswer,
   CommentRulesPage,
   CommentRulesRequest,
@@ -29,6 +30,8 @@ import type {
   Ranked,
   RankingMessage,
   RankingPart,
+  ReportDecision,
+  ReportPage,
   Review,
   RulesPlace,
   Statistics,
@@ -75,6 +78,16 @@ export interface ReadOptions {
 export interface ModerationOptions extends ReadOptions {
   /** Why, for the audit log. */
   reason?: string | undefined;
+}
+
+/** Options of {@link Liverank.reports}. */
+export interface ReportOptions extends ReadOptions {
+  /** Those that wait for a decision (the default), or those that were decided on. */
+  state?: 'open' | 'closed' | undefined;
+  /** First the one that was reported or decided on last (the default), or the one with most reports. */
+  order?: 'newest' | 'most' | undefined;
+  after?: string | null | undefined;
+  limit?: number | undefined;
 }
 
 /** Options of {@link Liverank.history}. */
@@ -256,6 +269,22 @@ export class Liverank {
   async deleteComment(videoid: string, id: string, { reason, signal }: ModerationOptions = {}): Promise<void> {
     const path = `/comments/${encodeURIComponent(videoid)}/${encodeURIComponent(id)}${query({ reason })}`;
     await this.#http.json(path, { method: 'DELETE', signal });
+  }
+
+  /** Says that something is wrong with a comment. It counts once for a user. Resolves once the log has it. */
+  async reportComment(videoid: string, id: string, report: CommentReport, { signal }: ReadOptions = {}): Promise<void> {
+    const path = `/comments/${encodeURIComponent(videoid)}/${encodeURIComponent(id)}/reports`;
+    await this.#http.json(path, { method: 'POST', body: report, signal });
+  }
+
+  /** The comments that were reported, as a moderator. Pass `next` as `after` for the page that follows. */
+  reports({ state, order, after, limit, signal }: ReportOptions = {}): Promise<ReportPage> {
+    return this.#http.json<ReportPage>(`/moderation/reports${query({ state, order, after, limit })}`, { signal });
+  }
+
+  /** Decides on a comment that was reported, as a moderator. Resolves once the log has it. */
+  async decideReports(decision: ReportDecision, { signal }: ReadOptions = {}): Promise<void> {
+    await this.#http.json('/moderation/reports', { method: 'POST', body: decision, signal });
   }
 
   /** Bans or mutes a user, as a moderator. Resolves once the log has it; it is in force within a second. */

@@ -10,6 +10,7 @@ export type {
   PageOptions,
   RankingOptions,
   ReadOptions,
+  ReportOptions,
   WebSocketConstructor,
   WebSocketLike,
 } from './client.js';

@@ -362,16 +362,16 @@ export interface components {
              * @description What was done.
              * @enum {string}
              */
-            action: "delete" | "put_video" | "remove_video" | "restrict" | "lift" | "set_rules" | "pin" | "review" | "erase_user";
+            action: "delete" | "put_video" | "remove_video" | "restrict" | "lift" | "set_rules" | "pin" | "review" | "report" | "close_reports" | "erase_user";
             /** @description Its identity. */
             action_id: components["schemas"]["Id"];
-            /** @description Who did it. */
+            /** @description Who did it; of a `report`, `liverank:nobody`: who reported is in `/moderation/reports`. */
             by: components["schemas"]["Id"];
             /**
              * @description As what.
              * @enum {string}
              */
-            role: "author" | "owner" | "moderator" | "service";
+            role: "author" | "owner" | "moderator" | "service" | "viewer";
             /** @description Why, in that one's words. */
             reason?: string;
             /**
@@ -379,14 +379,16 @@ export interface components {
              * @description When, by the log's clock.
              */
             timestamp: string;
-            /** @description The video that was put or removed, or of a comment that was removed or pinned. */
+            /** @description The video that was put or removed, or of the comment that it is about. */
             videoid?: components["schemas"]["Id"];
             /** @description What was said of the video. */
             metadata?: components["schemas"]["Metadata"];
             /** @description Who was said to be its owner. */
             owner_id?: components["schemas"]["Id"];
-            /** @description The comment that was removed or pinned. */
+            /** @description The comment that it is about: removed, pinned, reviewed, reported. */
             comment_id?: components["schemas"]["Id"];
+            /** @description What was reported. */
+            why?: components["schemas"]["ReportReason"];
             /** @description Who was restricted; of a `token`, its identity (`jti`). */
             userid?: components["schemas"]["Id"];
             /**
@@ -402,10 +404,10 @@ export interface components {
              */
             until?: string | null;
             /**
-             * @description What became of a comment that waited.
+             * @description What became of a comment that waited, or of the reports of one.
              * @enum {string}
              */
-            outcome?: "release" | "reject";
+            outcome?: "release" | "reject" | "dismissed" | "deleted" | "banned";
             /** @description Who was erased, as a digest of the name. */
             user?: string;
             /** @description The rules that were set; absent where they were taken away. */
@@ -546,6 +548,68 @@ export interface components {
             global: components["schemas"]["Place"];
             /** @description By the score that decays. */
             trending: components["schemas"]["Place"];
+        };
+        /** @description A user's report. */
+        Report: {
+            /** @description Who reported; `liverank:nobody` where that user was erased. */
+            userid: components["schemas"]["Id"];
+            /** @description What is wrong. */
+            reason: components["schemas"]["ReportReason"];
+            /** @description The same in the user's words. */
+            text: string | null;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            timestamp: string;
+        };
+        /** @description What was decided. */
+        ReportDecision: {
+            /** @description What. */
+            outcome: components["schemas"]["ReportOutcome"];
+            /** @description Which moderator or service; null where the author removed the comment. */
+            by: string | null;
+            /** @description Why. */
+            reason: string | null;
+            /**
+             * Format: date-time
+             * @description When.
+             */
+            timestamp: string;
+        };
+        /**
+         * @description What ended the reports of a comment. `deleted`: the comment was removed, by whomever.
+         * @enum {string}
+         */
+        ReportOutcome: "dismissed" | "deleted" | "banned";
+        /** @description One page of reported comments. */
+        ReportPage: {
+            /** @description The page. */
+            comments: components["schemas"]["ReportedComment"][];
+            /** @description The `after` of the page after this one; null at the end. */
+            next: string | null;
+        };
+        /**
+         * @description What is wrong with a comment.
+         * @enum {string}
+         */
+        ReportReason: "spam" | "harassment" | "hate" | "violence" | "sexual" | "self_harm" | "other";
+        /** @description A comment that was reported. */
+        ReportedComment: {
+            /** @description Its video. */
+            videoid: components["schemas"]["Id"];
+            /** @description The comment. */
+            id: components["schemas"]["Id"];
+            /** @description Who wrote it; null where it was removed. */
+            userid: string | null;
+            /** @description What it says; null where it was removed. */
+            comment: string | null;
+            /** @description How many users reported it. */
+            count: number;
+            /** @description Their reports, the first one first. */
+            reports: components["schemas"]["Report"][];
+            /** @description What was decided; null while it waits for that. */
+            decision: components["schemas"]["ReportDecision"] | null;
         };
         /** @description How many. */
         ReportedCount: number | null;

@@ -40,6 +40,10 @@ export type Pinned = Schemas['Pinned'];
 export type PinAnswer = Schemas['PinAnswer'];
 /** One page of comments that wait for a moderator. */
 export type HeldPage = Schemas['HeldPage'];
+/** One page of comments that were reported. */
+export type ReportPage = Schemas['ReportPage'];
+/** What is wrong with a comment. */
+export type ReportReason = Schemas['ReportReason'];
 /** What comments must be like in a place, and why. */
 export type CommentRulesRequest = Schemas['CommentRulesRequest'];
 /** What the log has of it. */
@@ -67,6 +71,30 @@ export interface Review {
   videoid: string;
   id: string;
   outcome: 'release' | 'reject';
+  /** Why, for the audit log. */
+  reason?: string | undefined;
+}
+
+/** That something is wrong with a comment. */
+export interface CommentReport {
+  /** Who reports. */
+  userid: string;
+  reason: ReportReason;
+  /** The same in the user's words, for moderators: 200 characters at most. */
+  text?: string | undefined;
+}
+
+/** What becomes of a comment that was reported. */
+export interface ReportDecision {
+  videoid: string;
+  id: string;
+  outcome: 'dismiss' | 'delete' | 'ban';
+  /** With `ban`: what is refused to the author; `ban` by default. */
+  kind?: 'ban' | 'mute' | 'shadow' | undefined;
+  /** With `ban`: where; on the comment's video by default. */
+  scope?: 'video' | 'everywhere' | undefined;
+  /** With `ban`: for how long; for good by default. */
+  seconds?: number | undefined;
   /** Why, for the audit log. */
   reason?: string | undefined;
 }

@@ -303,6 +303,9 @@ test('moderators ask for what they are named', async () => {
   await liverank.moderationLog({ before: 'x', limit: 2 });
   await liverank.held({ after: 'p', limit: 3 });
   await liverank.reviewHeld({ videoid: 'v', id: 'c', outcome: 'release' });
+  await liverank.reportComment('a b', 'c/1', { userid: 'ann', reason: 'spam' });
+  await liverank.reports({ state: 'closed', after: 'q' });
+  await liverank.decideReports({ videoid: 'v', id: 'c', outcome: 'ban', seconds: 60 });
   await liverank.pinComment('v', 'c', { reason: 'news' });
   await liverank.unpinComment('v');
   await liverank.commentRules({ after: 4 });
@@ -318,6 +321,11 @@ test('moderators ask for what they are named', async () => {
     'GET /moderation/held?after=p&limit=3',
     'POST /moderation/held',
     { videoid: 'v', id: 'c', outcome: 'release' },
+    'POST /comments/a%20b/c%2F1/reports',
+    { userid: 'ann', reason: 'spam' },
+    'GET /moderation/reports?state=closed&after=q',
+    'POST /moderation/reports',
+    { videoid: 'v', id: 'c', outcome: 'ban', seconds: 60 },
     'POST /moderation/pins',
     { videoid: 'v', id: 'c', reason: 'news' },
     'DELETE /moderation/pins?videoid=v',

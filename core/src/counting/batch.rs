@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{MarkKey, UniqueKinds, identities, mark_key, moderating};
+use super::{MarkKey, UniqueKinds, identities, mark_key, moderating, reporting};
 use crate::moderation::RuleChange;
 use crate::{CommentId, Interaction, Millis, VideoId};
 
@@ -95,6 +95,11 @@ impl Batch {
     /// The entries that it wants to be given beside them, by their numbers.
     pub fn numbered_targets(&self) -> HashSet<(&VideoId, u64)> {
         moderating::numbered_targets(&self.records).collect()
+    }
+
+    /// The comments whose reports it wants to be given, where there are any.
+    pub fn reported(&self) -> HashSet<(&VideoId, &CommentId)> {
+        self.records.iter().filter_map(|record| reporting::reported(&record.event)).collect()
     }
 
     /// Whether [`super::apply_with`] wants to be given the latest revision of the rules.

@@ -2,9 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::reporting::{self, Reporting};
 use super::{Effects, LogRecord, MarkKey, NumberedComment, Removal, VideoState};
 use crate::comment::{Comment, EntryKind, NOBODY, nobody};
-use crate::moderation::{Action, ActorRole, Digest, HeldChange, HeldComment, RuleChange, RuleName};
+use crate::moderation::{
+    Action, ActorRole, Digest, HeldChange, HeldComment, ReportOutcome, ReportReason, ReportedComment,
+    RuleChange, RuleName,
+};
 use crate::{CommentId, Interaction, Kind, Millis, UserId, VideoId};
 
 /// What an archive holds of what a batch's moderation records change.
@@ -14,6 +18,8 @@ pub struct Moderated {
     pub targets: Vec<Comment>,
     /// The latest revision of the rules; 0 before the first.
     pub revision: u64,
+    /// The comments among [`super::Batch::reported`] that were reported before.
+    pub reports: Vec<ReportedComment>,
 }
 
 /// One thing that a moderator did, as the audit log keeps it.
@@ -29,17 +35,26 @@ pub struct AuditEntry {
     pub record: Interaction,
 }
 
-/// The comments that these records delete, pin or erase.
+impl AuditEntry {
+    fn of(record: &LogRecord, says: Interaction) -> Self {
+        Self { time: record.broker_time, partition: record.partition, offset: record.offset, record: says }
+    }
+}
+
+/// The comments that these records delete, pin, report or erase.
 pub(super) fn targets(records: &[LogRecord]) -> impl Iterator<Item = (&VideoId, &CommentId)> {
     records.iter().filter(|record| record.event.kind == Kind::Moderation).filter_map(|record| {
         match &record.event.moderation.as_ref()?.action {
             Action::Delete { comment_id }
             | Action::Pin { comment_id: Some(comment_id) }
+            | Action::Report { comment_id, .. }
             | Action::Erase { comment_id, .. } => Some((&record.event.video_id, comment_id)),
             Action::Pin { comment_id: None }
             | Action::Shadow { .. }
             | Action::Hold { .. }
             | Action::Review { .. }
+            | Action::CloseReports { .. }
+            | Action::EraseReport { .. }
             | Action::Restrict { .. }
             | Action::Lift { .. }
             | Action::PutVideo { .. }
@@ -68,7 +83,7 @@ pub(super) fn forgotten_marks(event: &Interaction) -> impl Iterator<Item = MarkK
     marks.iter().map(|mark| mark.mark())
 }
 
-/// An entry that a record of the batch deletes, pins or erases.
+/// An entry that a record of the batch deletes, pins, reports or erases.
 struct Target {
     author: UserId,
     seq: u64,
@@ -86,6 +101,7 @@ type Targets = Vec<Target>;
 pub(super) struct Moderating {
     targets: HashMap<(VideoId, CommentId), Targets>,
     revision: u64,
+    reporting: Reporting,
 }
 
 impl Moderating {
@@ -101,7 +117,7 @@ impl Moderating {
             targets.sort_by_key(|target| target.seq);
             targets.dedup_by_key(|target| target.seq);
         }
-        Self { targets, revision: moderated.revision }
+        Self { targets, revision: moderated.revision, reporting: Reporting::new(moderated.reports) }
     }
 
     /// A comment of this batch, and where it is among them.
@@ -134,12 +150,8 @@ impl Moderating {
                 }
             }
             Action::Shadow { comment_id, text, reply_to } => {
-                // It makes the video known, as any comment: its author is to find it there.
                 if let Some(video) = video {
-                    let body = (comment_id.clone(), text.clone(), reply_to.clone());
-                    let comment = entry(record, video, body, EntryKind::Shadowed);
-                    self.note(&comment, effects.comments.len());
-                    push(record, comment, effects);
+                    self.shadow(record, (comment_id, text, reply_to.as_ref()), video, effects);
                 }
                 // Nobody moderated.
                 return;
@@ -164,22 +176,28 @@ impl Moderating {
                 return;
             }
             Action::EraseUser { .. } => {}
+            Action::Report { comment_id, why } => {
+                effects.audit.extend(self.report(record, comment_id, *why));
+                return;
+            }
+            Action::CloseReports { comment_id, outcome } => {
+                self.reporting.close(record, comment_id, *outcome);
+            }
+            Action::EraseReport { comment_id, user } => {
+                self.reporting.erase(record, comment_id, *user);
+                return;
+            }
             Action::Review { comment_id, .. } => {
                 let (video, id) = (record.event.video_id.clone(), comment_id.clone());
                 effects.held.push(HeldChange { video, id, held: None });
             }
             Action::PutVideo { metadata, owner_id } => {
-                let owner_may = |video: &VideoState| video.removed.is_none_or(|by| by == ActorRole::Owner);
-                let may = video.filter(|video| may_change(video, record, moderation.role));
-                if let Some(video) =
-                    may.filter(|video| moderation.role != ActorRole::Owner || owner_may(video))
-                {
+                if let Some(video) = video.filter(|video| may_put(video, record, moderation.role)) {
                     video.put(metadata, owner_id.as_ref());
                 }
             }
             Action::RemoveVideo => {
-                let may = video.filter(|video| may_change(video, record, moderation.role));
-                if let Some(video) = may {
+                if let Some(video) = video.filter(|video| may_change(video, record, moderation.role)) {
                     video.remove(moderation.role);
                 }
             }
@@ -188,12 +206,21 @@ impl Moderating {
                 effects.rules.extend(RuleChange::of(&record.event, self.revision));
             }
         }
-        effects.audit.push(AuditEntry {
-            time: record.broker_time,
-            partition: record.partition,
-            offset: record.offset,
-            record: record.event.clone(),
-        });
+        effects.audit.push(AuditEntry::of(record, record.event.clone()));
+    }
+
+    /// What the audit log has of a report, where it counts. What nobody is shown needs no report.
+    fn report(&mut self, record: &LogRecord, id: &CommentId, why: ReportReason) -> Option<AuditEntry> {
+        let key = (record.event.video_id.clone(), id.clone());
+        let target = self.targets.get(&key).and_then(|targets| targets.last());
+        let is_shown = target.is_some_and(|target| target.is_public && !target.removed);
+        let counts = is_shown && self.reporting.report(record, id, why);
+        counts.then(|| AuditEntry::of(record, reporting::nameless(&record.event)))
+    }
+
+    /// The comments whose reports changed.
+    pub(super) fn reports(self) -> Vec<ReportedComment> {
+        self.reporting.changed()
     }
 
     fn delete(
@@ -216,6 +243,7 @@ impl Moderating {
                 target.lose(&event.video_id, (true, false), effects);
                 target.seq
             });
+            self.reporting.close(record, id, ReportOutcome::Deleted);
             EntryKind::Deleted { comment_id: id.clone(), of, role }
         };
         push(record, told(record, video, entry), effects);
@@ -241,6 +269,7 @@ impl Moderating {
                 let shown = !target.removed;
                 target.lose(on, (shown, true), effects);
                 let role = ActorRole::Service;
+                self.reporting.close(record, id, ReportOutcome::Deleted);
                 if shown {
                     EntryKind::Deleted { comment_id: id.clone(), of: target.seq, role }
                 } else {
@@ -250,6 +279,20 @@ impl Moderating {
             None => EntryKind::Removed,
         };
         push(record, told(record, video, entry), effects);
+    }
+
+    /// It makes the video known, as any comment: its author is to find it there.
+    fn shadow(
+        &mut self,
+        record: &LogRecord,
+        (id, text, reply_to): (&CommentId, &str, Option<&CommentId>),
+        video: &mut VideoState,
+        effects: &mut Effects,
+    ) {
+        let body = (id.clone(), text.to_owned(), reply_to.cloned());
+        let comment = entry(record, video, body, EntryKind::Shadowed);
+        self.note(&comment, effects.comments.len());
+        push(record, comment, effects);
     }
 
     fn pin(
@@ -331,6 +374,12 @@ fn push(record: &LogRecord, comment: Comment, effects: &mut Effects) {
 fn may_change(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
     let owns = video.owner_given && video.owner == record.event.user_id && video.owner.as_str() != NOBODY;
     role != ActorRole::Owner || owns
+}
+
+/// And an owner does not put back what others removed.
+fn may_put(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
+    let undoes_others = role == ActorRole::Owner && video.removed.is_some_and(|by| by != ActorRole::Owner);
+    may_change(video, record, role) && !undoes_others
 }
 
 /// Whether a record makes a video known that nothing has happened to yet.

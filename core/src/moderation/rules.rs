@@ -89,6 +89,9 @@ impl RuleChange {
             | Action::Shadow { .. }
             | Action::Hold { .. }
             | Action::Review { .. }
+            | Action::Report { .. }
+            | Action::CloseReports { .. }
+            | Action::EraseReport { .. }
             | Action::PutVideo { .. }
             | Action::RemoveVideo
             | Action::Erase { .. }

@@ -6,7 +6,9 @@
 //! restriction, a role, a place or a rule is asked by the compiler which version knows it.
 
 use super::comment_rules::{CommentRules, Measure};
-use super::{Action, ActorRole, Moderation, Outcome, Restriction, RuleName, Scope};
+use super::{
+    Action, ActorRole, Moderation, Outcome, ReportOutcome, ReportReason, Restriction, RuleName, Scope,
+};
 
 /// The newest version that this release reads.
 pub(crate) const VERSION: u64 = 2;
@@ -32,7 +34,10 @@ impl Action {
             | Self::RemoveVideo
             | Self::Erase { comment_id: _, seq: _, user: _ }
             | Self::Forget { user: _, marks: _ }
-            | Self::EraseUser { user: _ } => 2,
+            | Self::EraseUser { user: _ }
+            | Self::EraseReport { comment_id: _, user: _ } => 2,
+            Self::Report { comment_id: _, why } => why.version(),
+            Self::CloseReports { comment_id: _, outcome } => outcome.version(),
             Self::Hold { comment_id: _, text: _, reply_to: _, rule } => rule.version(),
             Self::Review { comment_id: _, outcome } => outcome.version(),
             Self::SetRules { scope, rules } => {
@@ -47,7 +52,7 @@ impl ActorRole {
     const fn version(self) -> u64 {
         match self {
             Self::Author | Self::Moderator | Self::Service => 1,
-            Self::Owner => 2,
+            Self::Owner | Self::Viewer => 2,
         }
     }
 }
@@ -88,6 +93,28 @@ impl Outcome {
     const fn version(self) -> u64 {
         match self {
             Self::Release | Self::Reject => 2,
+        }
+    }
+}
+
+impl ReportReason {
+    const fn version(self) -> u64 {
+        match self {
+            Self::Spam
+            | Self::Harassment
+            | Self::Hate
+            | Self::Violence
+            | Self::Sexual
+            | Self::SelfHarm
+            | Self::Other => 2,
+        }
+    }
+}
+
+impl ReportOutcome {
+    const fn version(self) -> u64 {
+        match self {
+            Self::Dismissed | Self::Deleted | Self::Banned => 2,
         }
     }
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use liverank_adapters::archive::Position;
 use liverank_adapters::event_log::{DeadLetter, RawRecord};
-use liverank_core::counting::{Batch, LogRecord, OffsetRange, UniqueKinds, leaves_more_than_counts};
+use liverank_core::counting::{
+    Batch, LogRecord, OffsetRange, UniqueKinds, leaves_more_than_counts, written_anew,
+};
 use liverank_core::{Interaction, Unreadable, VideoId};
 
 /// Bytes that a batch may take of the archive's memory while it is committed, by [`Gathered::take`]. A MongoDB with the
@@ -48,7 +50,7 @@ impl Gathered {
             let event = &mut record.event;
             let known = self.videos.get(&event.video_id).cloned();
             if known.is_none() || leaves_more_than_counts(event, unique) {
-                self.written += A_VIDEO + 3 * size;
+                self.written += A_VIDEO + 3 * size + written_anew(event);
             }
             match known {
                 // One text for all events of a video.

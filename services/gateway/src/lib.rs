@@ -62,6 +62,7 @@ use dependency::{Dependency, Peer};
 use front_door::RouteCache;
 use limits::{LimitArgs, Limits};
 use metrics::GatewayMetrics;
+use moderation::reports::ReportLimits;
 use new_videos::NewVideos;
 pub use operate::demo;
 
@@ -187,6 +188,8 @@ pub(crate) struct Gateway {
     pub(crate) limits: Limits,
     /// How many new videos one caller may bring.
     pub(crate) new_videos: NewVideos,
+    /// How many comments one caller may report.
+    pub(crate) report_limits: ReportLimits,
     /// How many restrictions moderators may give.
     pub(crate) restrictions: moderation::restrictions::Restrictions,
     /// Whose pages may use it.
@@ -236,6 +239,7 @@ impl Gateway {
             acknowledged: ClaimedEventIds::default(),
             limits: Limits::new(&config.limits),
             new_videos: NewVideos::new(config.limits.new_videos_per_caller),
+            report_limits: ReportLimits::default(),
             restrictions: moderation::restrictions::Restrictions::new(config.max_restrictions),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),

@@ -8,6 +8,7 @@
 //! | `held` | comments that wait for a moderator |
 //! | `pins` | pins a comment of a video |
 //! | `rules` | says what comments must be like |
+//! | `reports` | takes viewers' reports of comments, lists them, and ends them |
 //! | `revocations` | revokes tokens, and lists which are |
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub(crate) mod bans;
 pub(crate) mod deletion;
 pub(crate) mod held;
 pub(crate) mod pins;
+pub(crate) mod reports;
 pub(crate) mod restrictions;
 pub(crate) mod revocations;
 pub(crate) mod rules;

@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use liverank_runtime::{cors, server};
 use serde_json::{Value, json};
 
-use crate::moderation::{bans, deletion, held, pins, revocations, rules};
+use crate::moderation::{bans, deletion, held, pins, reports, revocations, rules};
 use crate::page::ASSETS;
 use crate::proxy::{comment, register, to_comment, to_manager, to_statistics};
 use crate::upgrade::{to_lists, to_lists_of_a_user};
@@ -28,9 +28,11 @@ fn routes() -> Routes {
         ("/comment", post(comment)),
         ("/comments/{videoid}", get(to_comment)),
         ("/comments/{videoid}/{id}", delete(deletion::delete)),
+        ("/comments/{videoid}/{id}/reports", post(reports::report)),
         ("/moderation/bans", get(bans::list).post(bans::begin).delete(bans::end)),
         ("/moderation/revocations", get(revocations::list).post(revocations::begin).delete(revocations::end)),
         ("/moderation/held", get(held::list).post(held::review)),
+        ("/moderation/reports", get(reports::list).post(reports::decide)),
         ("/moderation/pins", post(pins::pin).delete(pins::unpin)),
         ("/moderation/rules", get(rules::list).post(rules::set).delete(rules::take_away)),
         ("/moderation/log", get(moderation::log)),

@@ -18,7 +18,7 @@ use std::io::Write;
 use anyhow::{Context, bail};
 use futures::future::try_join_all;
 use liverank_adapters::Backends;
-use liverank_adapters::archive::EntryPlace;
+use liverank_adapters::archive::{AuditPlace, EntryPlace, ReportPlace, ReportQueue};
 use liverank_core::comment::NOBODY;
 use liverank_core::counting::{MarkKey, UniqueKinds, mark_keys};
 use liverank_core::moderation::{Action, ActorRole, Digest, Moderation, check_reason};
@@ -69,6 +69,8 @@ struct Done {
     entries: u64,
     /// Comments that waited for a moderator.
     held: u64,
+    /// Reports of others' comments that named the user.
+    reports: u64,
     /// Videos that the user owned.
     owned: u64,
     /// Things that counted once for the user.
@@ -82,7 +84,7 @@ struct Done {
 
 impl Done {
     const fn found(&self) -> u64 {
-        self.entries + self.held + self.owned + self.marks
+        self.entries + self.held + self.reports + self.owned + self.marks
     }
 }
 
@@ -112,10 +114,11 @@ pub async fn user(
 
 /// What was done, for a person.
 fn told(options: &Options, done: &Done) -> String {
-    let Done { entries, held, owned, marks, dead_letters, .. } = done;
+    let Done { entries, held, reports, owned, marks, dead_letters, .. } = done;
     let mut lines = vec![
         format!("erased {}:", options.user),
         format!("  {entries} comments and other entries, {held} comments that waited for a moderator"),
+        format!("  {reports} reports of comments"),
         format!("  the name of the owner of {owned} videos, {marks} marks of what counted once"),
         format!("  {dead_letters} dead letters"),
     ];
@@ -198,6 +201,9 @@ impl Erasure<'_> {
             }
         }
         self.search_held(done).await?;
+        for queue in [ReportQueue::OpenNewest, ReportQueue::Closed] {
+            self.search_reports(queue, done).await?;
+        }
         self.search_videos(unique, done).await
     }
 
@@ -212,7 +218,26 @@ impl Erasure<'_> {
             done.held += records.len() as u64;
             self.append(records).await?;
             let Some(last) = page.last().filter(|_| page.len() == PAGE) else { return Ok(()) };
-            after = Some(liverank_adapters::archive::AuditPlace::of_held(last));
+            after = Some(AuditPlace::of_held(last));
+        }
+    }
+
+    /// Reports that the user wrote. What moves in its queue while it is read is found by the next search, or the next run.
+    async fn search_reports(&self, queue: ReportQueue, done: &mut Done) -> anyhow::Result<()> {
+        let mut after = None;
+        loop {
+            let page = self.backends.archive.moderation().reports(queue, after, PAGE).await;
+            let page = page.context("looking for the user's reports")?;
+            let own = page.iter().filter(|reported| reported.is_reported_by(self.user()));
+            let records = own.map(|reported| {
+                let action = Action::EraseReport { comment_id: reported.id.clone(), user: self.digest() };
+                self.record(Some(reported.video.clone()), action)
+            });
+            let records: Vec<_> = records.collect();
+            done.reports += records.len() as u64;
+            self.append(records).await?;
+            let Some(last) = page.last().filter(|_| page.len() == PAGE) else { return Ok(()) };
+            after = Some(ReportPlace::of(last));
         }
     }
 

@@ -1,19 +1,21 @@
-//! Restrictions, rules of comments and the audit log, in their tables; and comments that were removed.
+//! Restrictions, rules of comments and the audit log, in their tables; and comments that were removed. Reports: [`super::reports`].
 
 use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_core::comment::EntryKind;
-use liverank_core::counting::{Batch, Effects, Moderated, NumberedComment};
-use liverank_core::moderation::{Changed, HeldComment, Rule, RuleChange, Scope, ScopeRules};
-use liverank_core::{Comment, CommentId, Millis, UserId, VideoId};
+use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated, NumberedComment};
+use liverank_core::moderation::{Changed, HeldComment, ReportedComment, Rule, RuleChange, Scope, ScopeRules};
+use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use super::super::{AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, UserEntries};
-use super::EmbeddedArchive;
+use super::super::{
+    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UserEntries,
+};
 use super::tables::{Tables, decode_comment, encode_comment};
+use super::{EmbeddedArchive, reports};
 use crate::StoreError;
 use crate::redb_file::Failure;
 
@@ -65,7 +67,7 @@ impl StoredRule {
     }
 }
 
-fn damaged(what: &str, error: impl std::fmt::Display) -> Failure {
+pub(super) fn damaged(what: &str, error: impl std::fmt::Display) -> Failure {
     Failure::Damaged(format!("{what}: {error}"))
 }
 
@@ -75,7 +77,8 @@ pub fn moderated(
     tables: &Tables,
     batch: &Batch,
 ) -> Result<Moderated, Failure> {
-    let mut moderated = Moderated::default();
+    let reports = reports::known(transaction, tables, &batch.reported())?;
+    let mut moderated = Moderated { reports, ..Moderated::default() };
     let targets = batch.targets();
     if !targets.is_empty() {
         let names = transaction.open_table(tables.names)?;
@@ -144,6 +147,7 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             }
         }
     }
+    reports::put(transaction, tables, &effects.reports)?;
     if !effects.audit.is_empty() {
         let mut audit = transaction.open_table(tables.audit)?;
         for entry in &effects.audit {
@@ -292,6 +296,25 @@ impl ModerationArchive for EmbeddedArchive {
 
     async fn held_count(&self) -> Result<u64, StoreError> {
         self.read(|database, tables| Ok(database.begin_read()?.open_table(tables.held)?.len()?)).await
+    }
+
+    async fn reports(
+        &self,
+        queue: ReportQueue,
+        after: Option<ReportPlace>,
+        limit: usize,
+    ) -> Result<Vec<ReportedComment>, StoreError> {
+        self.read(move |database, tables| reports::of_queue(database, tables, queue, after, limit)).await
+    }
+
+    async fn reported(&self, video: &VideoId, id: &CommentId) -> Result<Option<ReportedComment>, StoreError> {
+        let (video, id) = (video.clone(), id.clone());
+        self.read(move |database, tables| reports::of_comment(database, tables, &video, &id)).await
+    }
+
+    async fn open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError> {
+        let video = video.cloned();
+        self.read(move |database, tables| reports::count(database, tables, video.as_ref(), most)).await
     }
 
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {

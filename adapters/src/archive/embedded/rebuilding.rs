@@ -170,6 +170,11 @@ impl Source {
         copy_table(from, LIVE.count, to, NEXT.count)?;
         copy_table(from, LIVE.rules, to, NEXT.rules)?;
         copy_table(from, LIVE.rule_revisions, to, NEXT.rule_revisions)?;
+        copy_table(from, LIVE.pins, to, NEXT.pins)?;
+        copy_table(from, LIVE.held, to, NEXT.held)?;
+        copy_table(from, LIVE.held_places, to, NEXT.held_places)?;
+        copy_table(from, LIVE.reports, to, NEXT.reports)?;
+        copy_table(from, LIVE.report_queues, to, NEXT.report_queues)?;
         copy_table(from, LIVE.audit, to, NEXT.audit)?;
         copy_table(from, LIVE.marks, to, NEXT.marks)
     }

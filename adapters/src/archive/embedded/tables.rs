@@ -48,6 +48,10 @@ pub struct Tables {
     pub held: TableDefinition<'static, Place, &'static [u8]>,
     /// Where each of them is, by video and comment.
     pub held_places: TableDefinition<'static, (&'static str, &'static str), Place>,
+    /// Reports of comments, by video and comment.
+    pub reports: TableDefinition<'static, (&'static str, &'static str), &'static [u8]>,
+    /// Video and comment of each of them, by queue and place in it.
+    pub report_queues: TableDefinition<'static, (&'static str, &'static str), (&'static str, &'static str)>,
     /// What moderators did, by when and where the log has it.
     pub audit: TableDefinition<'static, Place, &'static [u8]>,
     /// The bits of what an event that counts once per user added to the decayed score, by its mark's key.
@@ -71,6 +75,8 @@ pub static LIVE: Tables = Tables {
     pins: TableDefinition::new("pins"),
     held: TableDefinition::new("held"),
     held_places: TableDefinition::new("held_places"),
+    reports: TableDefinition::new("reports"),
+    report_queues: TableDefinition::new("report_queues"),
     audit: TableDefinition::new("moderation"),
     marks: TableDefinition::new("marks"),
 };
@@ -92,6 +98,8 @@ pub static NEXT: Tables = Tables {
     pins: TableDefinition::new("next_pins"),
     held: TableDefinition::new("next_held"),
     held_places: TableDefinition::new("next_held_places"),
+    reports: TableDefinition::new("next_reports"),
+    report_queues: TableDefinition::new("next_report_queues"),
     audit: TableDefinition::new("next_moderation"),
     marks: TableDefinition::new("next_marks"),
 };
@@ -117,6 +125,8 @@ impl Tables {
         transaction.open_table(self.pins)?;
         transaction.open_table(self.held)?;
         transaction.open_table(self.held_places)?;
+        transaction.open_table(self.reports)?;
+        transaction.open_table(self.report_queues)?;
         transaction.open_table(self.audit)?;
         transaction.open_table(self.marks)?;
         Ok(())
@@ -139,6 +149,8 @@ impl Tables {
         transaction.delete_table(self.pins)?;
         transaction.delete_table(self.held)?;
         transaction.delete_table(self.held_places)?;
+        transaction.delete_table(self.reports)?;
+        transaction.delete_table(self.report_queues)?;
         transaction.delete_table(self.audit)?;
         transaction.delete_table(self.marks)?;
         Ok(())
@@ -161,6 +173,8 @@ impl Tables {
         transaction.rename_table(self.pins, others.pins)?;
         transaction.rename_table(self.held, others.held)?;
         transaction.rename_table(self.held_places, others.held_places)?;
+        transaction.rename_table(self.reports, others.reports)?;
+        transaction.rename_table(self.report_queues, others.report_queues)?;
         transaction.rename_table(self.audit, others.audit)?;
         transaction.rename_table(self.marks, others.marks)?;
         Ok(())

@@ -1,4 +1,5 @@
-//! Restrictions, rules of comments and the audit log, in their collections; and comments that were removed.
+//! Restrictions, rules of comments and the audit log, in their collections; and comments that were removed. Reports:
+//! [`super::reports`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -6,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use liverank_core::comment::NOBODY;
 use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated, Removal};
-use liverank_core::moderation::{Changed, HeldComment, Rule, RuleChange, Scope, ScopeRules};
-use liverank_core::{Comment, CommentId, Invalid, UserId, VideoId};
+use liverank_core::moderation::{Changed, HeldComment, ReportedComment, Rule, RuleChange, Scope, ScopeRules};
+use liverank_core::{Comment, CommentId, Interaction, Invalid, UserId, VideoId};
 use mongodb::IndexModel;
 use mongodb::bson::oid::{self, ObjectId};
 use mongodb::bson::{Bson, Document, doc};
@@ -15,10 +16,12 @@ use mongodb::options::IndexOptions;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::super::{AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, UserEntries};
+use super::super::{
+    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UserEntries,
+};
 use super::documents::{CommentDoc, damaged};
 use super::transaction::{Stop, Transaction, to_raw_documents};
-use super::{MongoArchive, READ_TIMEOUT, within};
+use super::{MongoArchive, READ_TIMEOUT, reports, within};
 use crate::StoreError;
 
 /// A restriction, or the rules of comments in a place, as they were changed last.
@@ -44,11 +47,11 @@ struct RuleDoc {
 /// The member that rules of comments have while they are in force: their revision. It has an index of its own.
 const IN_FORCE: &str = "comments_in_force";
 
-fn json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| damaged("rules", &Invalid::new("rule", error.to_string())))
 }
 
-fn text(value: &impl Serialize) -> String {
+pub(super) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("text and numbers always serialise")
 }
 
@@ -111,6 +114,11 @@ pub(super) fn index() -> IndexModel {
     IndexModel::builder().keys(doc! { IN_FORCE: 1 }).options(options).build()
 }
 
+/// The `_id` of what is kept of a comment: no id has a line break in it.
+pub(super) fn comment_key(video: &VideoId, id: &CommentId) -> String {
+    format!("{video}\n{id}")
+}
+
 /// A comment that waits for a moderator.
 #[derive(Debug, Serialize, Deserialize)]
 struct HeldDoc {
@@ -125,7 +133,7 @@ struct HeldDoc {
 
 impl HeldDoc {
     fn key(video: &VideoId, id: &CommentId) -> String {
-        format!("{video}\n{id}")
+        comment_key(video, id)
     }
 
     fn update(video: &VideoId, id: &CommentId, held: &HeldComment) -> Document {
@@ -164,7 +172,8 @@ impl AuditDoc {
 impl Transaction<'_> {
     /// What a batch's moderation records are about.
     pub(super) async fn moderated(&mut self, batch: &Batch) -> Result<Moderated, Stop> {
-        let mut moderated = Moderated::default();
+        let reports = self.reported(&batch.reported()).await?;
+        let mut moderated = Moderated { reports, ..Moderated::default() };
         let targets: HashSet<(&VideoId, &CommentId)> = batch.targets();
         if !targets.is_empty() {
             // Those that are asked for by their numbers are among them: each has its id, too.
@@ -213,6 +222,7 @@ impl Transaction<'_> {
             let there: Vec<HeldDoc> = self.find_each("held", "_id", ended).await?;
             self.delete("held", there.into_iter().map(|held| held.key.into()).collect()).await?;
         }
+        self.report(&effects.reports).await?;
         let done = effects.audit.iter().map(|entry| {
             let AuditDoc { place, record } = AuditDoc::of(entry);
             doc! { "q": { "_id": place }, "u": { "$set": { "record": record } }, "upsert": true }
@@ -260,6 +270,23 @@ impl ModerationArchive for MongoArchive {
             self.collection::<Document>("held").estimated_document_count().await
         })
         .await
+    }
+
+    async fn reports(
+        &self,
+        queue: ReportQueue,
+        after: Option<ReportPlace>,
+        limit: usize,
+    ) -> Result<Vec<ReportedComment>, StoreError> {
+        reports::of_queue(self, queue, after, limit).await
+    }
+
+    async fn reported(&self, video: &VideoId, id: &CommentId) -> Result<Option<ReportedComment>, StoreError> {
+        reports::of_comment(self, video, id).await
+    }
+
+    async fn open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError> {
+        reports::count(self, video, most).await
     }
 
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {

@@ -12,7 +12,7 @@ use mongodb::options::IndexOptions;
 
 use super::super::{Archive, Meta};
 use super::documents::{CommentDoc, MetaDoc, VideoDoc};
-use super::{MongoArchive, OPEN_TIMEOUT, PART, moderation, within};
+use super::{MongoArchive, OPEN_TIMEOUT, PART, moderation, reports, within};
 use crate::StoreError;
 
 /// Between two looks for what another process wrote.
@@ -49,8 +49,8 @@ fn suits(hello: &Document) -> Result<(), StoreError> {
 }
 
 /// The collections of an archive.
-const COLLECTIONS: [&str; 9] =
-    ["videos", "comments", "rules", "moderation", "held", "offsets", "seen", "marks", "meta"];
+const COLLECTIONS: [&str; 10] =
+    ["videos", "comments", "rules", "moderation", "held", "reports", "offsets", "seen", "marks", "meta"];
 
 pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     // Beforehand, so that no transaction has to: two that create the same collection would conflict.
@@ -78,6 +78,7 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     archive.collection::<Document>("rules").create_index(unique(doc! { "revision": 1 })).await?;
     archive.collection::<Document>("rules").create_index(moderation::index()).await?;
     archive.collection::<Document>("held").create_index(moderation::held_index()).await?;
+    archive.collection::<Document>("reports").create_indexes(reports::indexes()).await?;
     archive.collection::<Document>("seen").create_index(index(doc! { "time": 1 })).await?;
     Ok(())
 }

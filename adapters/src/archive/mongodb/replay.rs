@@ -25,8 +25,8 @@ const ROUNDS: usize = 5;
 /// Videos copied at once.
 const PAGE: usize = 5_000;
 /// What a rebuild from the log replaces.
-const COLLECTIONS: [&str; 8] =
-    ["videos", "comments", "rules", "moderation", "held", "seen", "marks", "offsets"];
+const COLLECTIONS: [&str; 9] =
+    ["videos", "comments", "rules", "moderation", "held", "reports", "seen", "marks", "offsets"];
 
 /// A replay under way.
 struct MongoReplay {
@@ -74,7 +74,7 @@ async fn copy(
     meta.rules.rescored_by(rules).map_err(|why| {
         RebuildError::Refused(format!("the archive in database {name} cannot be begun with: {why}"))
     })?;
-    for collection in ["comments", "rules", "moderation", "held", "seen", "marks"] {
+    for collection in ["comments", "rules", "moderation", "held", "reports", "seen", "marks"] {
         let out = doc! { "$out": { "db": to.db.name(), "coll": to.name(collection) } };
         // As long as it takes: the server does it alone.
         let copied = from.collection::<Document>(collection).aggregate([out]).await;

@@ -3,10 +3,12 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::{Rules, apply_with};
+use super::super::{Batch, Rules, apply_with};
 use super::*;
 use crate::Metadata;
 use crate::moderation::{Moderation, Outcome, Restriction, RuleBook, Scope};
+
+mod reports;
 
 fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
@@ -45,6 +47,7 @@ struct Archive {
     revision: u64,
     rules: BTreeMap<String, RuleChange>,
     held: BTreeMap<(VideoId, CommentId), HeldComment>,
+    reports: BTreeMap<(VideoId, CommentId), ReportedComment>,
     audit: Vec<AuditEntry>,
 }
 
@@ -57,7 +60,11 @@ impl Archive {
         let by_number = |(on, seq): (&VideoId, u64)| self.comments.get(&(on.clone(), seq)).cloned();
         let found =
             targets(records).filter_map(newest).chain(numbered_targets(records).filter_map(by_number));
-        let moderated = Moderated { targets: found.collect(), revision: self.revision };
+        let batch = Batch { spans: vec![], records: records.to_vec() };
+        let reported = batch.reported().into_iter();
+        let reported = reported.filter_map(|(on, id)| self.reports.get(&(on.clone(), id.clone())).cloned());
+        let reports = reported.collect();
+        let moderated = Moderated { targets: found.collect(), revision: self.revision, reports };
         let (known, seen) = (self.videos.clone().into_values(), self.sightings.clone());
         let effects = apply_with(records, known, seen, moderated, [], &Rules::default());
         self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
@@ -80,6 +87,8 @@ impl Archive {
                 None => self.held.remove(&(video, id)),
             };
         }
+        let reported = effects.reports.into_iter();
+        self.reports.extend(reported.map(|it| ((it.video.clone(), it.id.clone()), it)));
         self.audit.extend(effects.audit);
     }
 

@@ -14,6 +14,7 @@ mod new_videos;
 mod operate;
 mod page;
 mod proxy;
+mod reports;
 mod sessions;
 mod support;
 mod videos;

@@ -1,8 +1,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use liverank_adapters::archive::Page;
 use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::archive::{Page, ReportQueue};
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::clock;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
@@ -66,14 +66,40 @@ async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() 
         comment(&backends, &format!("w{at}"), &format!("b{at}"), "ben").await;
     }
     put(&backends, json!({"type": "like", "video_id": "v", "user_id": "ann"})).await;
+    for (id, video, by, at) in [("b0", "w0", "ann", 0), ("b1", "w1", "ann", 1), ("b1", "w1", "cy", 2)] {
+        let report =
+            json!({"action": "report", "comment_id": id, "why": "spam", "role": "viewer", "reason": by});
+        put(
+            &backends,
+            json!({"type": "moderation", "version": 2, "video_id": video, "user_id": by, "event_id": format!("r{at}"),
+                "timestamp": 1, "moderation": report}),
+        )
+        .await;
+    }
+    let dismissal =
+        json!({"action": "close_reports", "comment_id": "b0", "outcome": "dismissed", "role": "moderator"});
+    put(
+        &backends,
+        json!({"type": "moderation", "version": 2, "video_id": "w0", "user_id": "mo", "event_id": "d0", "timestamp": 1,
+            "moderation": dismissal}),
+    )
+    .await;
     put(&backends, json!({"type": "praise", "video_id": "v", "user_id": "ann"})).await;
     put(&backends, json!({"type": "praise", "video_id": "v", "user_id": "ben"})).await;
 
     let (verdict, told) = erase(&backends, "ann").await;
     assert_eq!(verdict, Verdict::Good);
-    let counts =
-        ["entries", "held", "owned", "marks", "dead_letters"].map(|name| told[name].as_u64().unwrap());
-    assert_eq!(counts, [5, 0, 1, 1, 1], "{told:#}");
+    let counts = ["entries", "held", "reports", "owned", "marks", "dead_letters"]
+        .map(|name| told[name].as_u64().unwrap());
+    assert_eq!(counts, [5, 0, 2, 1, 1, 1], "{told:#}");
+    for (queue, id, by) in
+        [(ReportQueue::Closed, "b0", &[NOBODY][..]), (ReportQueue::OpenNewest, "b1", &[NOBODY, "cy"])]
+    {
+        let reported = backends.archive.moderation().reports(queue, None, 10).await.unwrap();
+        let users: Vec<&str> = reported[0].reports.iter().map(|report| report.user.as_str()).collect();
+        assert_eq!((reported.len(), reported[0].id.as_str(), &users[..]), (1, id, by));
+        assert_eq!(reported[0].reports[0].text, None, "nor its words");
+    }
     assert_eq!(
         (&told["left"]["log"], &told["left"]["identities_until"]),
         (&json!("for good"), &json!("2023-11-15T22:13:20Z"))
@@ -92,11 +118,9 @@ async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() 
     let letters = backends.log.dead_letters(None).await.unwrap().next(10).await.unwrap();
     assert_eq!(letters.len(), 1, "another's letter stays");
     let audit = backends.archive.moderation().audit(None, 10).await.unwrap();
-    assert_eq!(
-        (audit.len(), audit[0].record.as_ref().unwrap().user_id.as_str()),
-        (1, "ops"),
-        "one line for all of it"
-    );
+    assert_eq!(audit[0].record.as_ref().unwrap().user_id.as_str(), "ops");
+    assert_eq!(audit.len(), 5, "one line for all of it, behind three reports and a decision");
+    assert!(!format!("{audit:?}").contains("ann"), "{audit:?}");
 
     let (_, again) = erase(&backends, "ann").await;
     assert_eq!(again["entries"], 0);

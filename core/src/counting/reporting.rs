@@ -1,0 +1,105 @@
+//! What the reports of a batch do, and what ends them.
+
+use std::collections::BTreeMap;
+
+use super::LogRecord;
+use crate::comment::nobody;
+use crate::moderation::reports::{CommentReport, LogPlace, ReportDecision, ReportedComment};
+use crate::moderation::{Action, ActorRole, Digest, ReportOutcome, ReportReason};
+use crate::{CommentId, Interaction, VideoId};
+
+/// The comments whose reports a record may change.
+pub(super) fn reported(event: &Interaction) -> Option<(&VideoId, &CommentId)> {
+    match &event.moderation.as_ref()?.action {
+        Action::Report { comment_id, .. }
+        | Action::CloseReports { comment_id, .. }
+        | Action::EraseReport { comment_id, .. }
+        | Action::Delete { comment_id }
+        | Action::Erase { comment_id, .. } => Some((&event.video_id, comment_id)),
+        Action::Pin { .. }
+        | Action::Shadow { .. }
+        | Action::Hold { .. }
+        | Action::Review { .. }
+        | Action::Restrict { .. }
+        | Action::Lift { .. }
+        | Action::PutVideo { .. }
+        | Action::RemoveVideo
+        | Action::Forget { .. }
+        | Action::EraseUser { .. }
+        | Action::SetRules { .. } => None,
+    }
+}
+
+/// The record of a report as the audit log has it: nobody is named, and nobody's words are there. Who reported is in the
+/// queue, where an erasure reaches it.
+pub(super) fn nameless(record: &Interaction) -> Interaction {
+    let mut record = Interaction { user_id: nobody(), ..record.clone() };
+    if let Some(moderation) = &mut record.moderation {
+        moderation.reason = None;
+    }
+    record
+}
+
+const fn place(record: &LogRecord) -> LogPlace {
+    (record.broker_time, record.partition, record.offset)
+}
+
+/// The reported comments of a batch.
+#[derive(Default)]
+pub(super) struct Reporting {
+    /// Each with whether it changed.
+    comments: BTreeMap<(VideoId, CommentId), (ReportedComment, bool)>,
+}
+
+impl Reporting {
+    pub(super) fn new(known: Vec<ReportedComment>) -> Self {
+        let keyed = known.into_iter().map(|it| ((it.video.clone(), it.id.clone()), (it, false)));
+        Self { comments: keyed.collect() }
+    }
+
+    /// Adds the report that a record is, and answers whether it counts.
+    pub(super) fn report(&mut self, record: &LogRecord, id: &CommentId, why: ReportReason) -> bool {
+        let event = &record.event;
+        let text = event.moderation.as_ref().and_then(|moderation| moderation.reason.clone());
+        let report = CommentReport { user: event.user_id.clone(), why, text, at: event.timestamp };
+        let new = || (ReportedComment::new(event.video_id.clone(), id.clone()), false);
+        let key = (event.video_id.clone(), id.clone());
+        let (comment, changed) = self.comments.entry(key).or_insert_with(new);
+        let counts = comment.add(report, place(record));
+        *changed |= counts;
+        counts
+    }
+
+    /// Ends the reports of a comment, if there are any.
+    pub(super) fn close(&mut self, record: &LogRecord, id: &CommentId, outcome: ReportOutcome) {
+        let event = &record.event;
+        let Some(moderation) = &event.moderation else { return };
+        let is_author = moderation.role == ActorRole::Author;
+        let by = (!is_author).then(|| event.user_id.clone());
+        let reason = moderation.reason.clone().filter(|_| !is_author);
+        let decision = ReportDecision { outcome, by, reason, at: event.timestamp };
+        self.change(record, id, |comment| comment.close(decision, place(record)));
+    }
+
+    /// Takes name and text of a user's report of a comment.
+    pub(super) fn erase(&mut self, record: &LogRecord, id: &CommentId, user: Digest) {
+        self.change(record, id, |comment| comment.erase(user));
+    }
+
+    fn change(
+        &mut self,
+        record: &LogRecord,
+        id: &CommentId,
+        change: impl FnOnce(&mut ReportedComment) -> bool,
+    ) {
+        let key = (record.event.video_id.clone(), id.clone());
+        if let Some((comment, changed)) = self.comments.get_mut(&key) {
+            *changed |= change(comment);
+        }
+    }
+
+    /// Those that changed.
+    pub(super) fn changed(self) -> Vec<ReportedComment> {
+        self.comments.into_values().filter_map(|(comment, changed)| changed.then_some(comment)).collect()
+    }
+}

@@ -1,0 +1,274 @@
+//! Reports of comments by viewers, and what moderators decide about them.
+//!
+//! All reports of one comment are one thing, [`ReportedComment`]: it is open from the first report on, and closed by what a
+//! moderator decides, or by the comment's removal. A comment cannot be edited, so a decision holds: nothing opens it again.
+//! It does not repeat what the comment says. Who reads the queue finds that in the archive, where deletion and erasure reach it.
+
+use serde::{Deserialize, Serialize};
+use strum::{EnumCount, VariantArray};
+
+use super::Digest;
+use crate::comment::nobody;
+use crate::{CommentId, Invalid, Millis, UserId, VideoId};
+
+/// The most reports that one comment keeps: a moderator needs no more to look at it, and its document, which is written anew
+/// with each report, stays small.
+pub const MAX_REPORTS: usize = 25;
+/// The longest text of a report, in characters: a sentence.
+pub const MAX_REPORT_CHARS: usize = 200;
+/// The most bytes that the reports of one comment take as JSON: names of 256 bytes and texts, both escaped, and the rest.
+pub const MAX_REPORTED_BYTES: usize = MAX_REPORTS * (2 * 256 + 6 * MAX_REPORT_CHARS + 128);
+/// The most comments that are reported and not decided on, in all: more are not read by people in time.
+pub const MAX_OPEN: u64 = 10_000;
+/// The most of one video: a raid on one video leaves room for reports of all others.
+pub const MAX_OPEN_OF_A_VIDEO: u64 = 500;
+
+/// What is wrong with a comment, as a viewer sees it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, EnumCount, VariantArray,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportReason {
+    /// It advertises, or repeats itself.
+    Spam,
+    /// It attacks somebody.
+    Harassment,
+    /// It attacks a group of people for what they are.
+    Hate,
+    /// It threatens, or shows violence.
+    Violence,
+    /// It is sexual.
+    Sexual,
+    /// It is about hurting oneself.
+    SelfHarm,
+    /// Something else.
+    Other,
+}
+
+impl ReportReason {
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
+
+    /// Its name in requests, records and documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Spam => "spam",
+            Self::Harassment => "harassment",
+            Self::Hate => "hate",
+            Self::Violence => "violence",
+            Self::Sexual => "sexual",
+            Self::SelfHarm => "self_harm",
+            Self::Other => "other",
+        }
+    }
+
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// Another name, as the error of the field `reason`.
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        let found = Self::ALL.into_iter().find(|reason| reason.name() == text);
+        found.ok_or_else(|| {
+            let names: Vec<&str> = Self::ALL.into_iter().map(Self::name).collect();
+            Invalid::new("reason", format!("must be one of {}", names.join(", ")))
+        })
+    }
+}
+
+/// Checks the text of a report; `field` names it in the error.
+///
+/// # Errors
+/// One longer than [`MAX_REPORT_CHARS`].
+pub fn check_report(field: &'static str, text: &str) -> Result<(), Invalid> {
+    let chars = text.chars().count();
+    if chars > MAX_REPORT_CHARS {
+        return Err(Invalid::new(
+            field,
+            format!("must be at most {MAX_REPORT_CHARS} characters, is {chars}"),
+        ));
+    }
+    Ok(())
+}
+
+/// One user's report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommentReport {
+    /// Who reports. Nobody, where that one was erased since.
+    pub user: UserId,
+    /// What is wrong.
+    pub why: ReportReason,
+    /// The same in the user's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: Millis,
+}
+
+/// What ended the reports of a comment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportOutcome {
+    /// Nothing is wrong with the comment.
+    Dismissed,
+    /// The comment was removed, by whomever.
+    Deleted,
+    /// Its author was banned, or muted.
+    Banned,
+}
+
+/// That the reports of a comment are decided on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportDecision {
+    /// What was decided.
+    pub outcome: ReportOutcome,
+    /// Which moderator or service; absent where the author removed the comment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<UserId>,
+    /// Why, in that one's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: Millis,
+}
+
+/// Where something stands in the order of the log: when the log took it, its partition and its offset there.
+pub type LogPlace = (Millis, u32, u64);
+
+/// A comment that was reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedComment {
+    /// Its video.
+    pub video: VideoId,
+    /// The comment.
+    pub id: CommentId,
+    /// The reports, the first one first: at most one of a user, and [`MAX_REPORTS`] in all.
+    pub reports: Vec<CommentReport>,
+    /// What was decided; absent while they are open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<ReportDecision>,
+    /// Where the log has the last report, or the decision.
+    pub place: LogPlace,
+}
+
+impl ReportedComment {
+    /// A comment without reports.
+    pub const fn new(video: VideoId, id: CommentId) -> Self {
+        Self { video, id, reports: Vec::new(), decision: None, place: (0, 0, 0) }
+    }
+
+    /// Whether nothing was decided yet.
+    pub const fn is_open(&self) -> bool {
+        self.decision.is_none()
+    }
+
+    /// Whether this user reported it.
+    pub fn is_reported_by(&self, user: &UserId) -> bool {
+        self.reports.iter().any(|report| report.user == *user)
+    }
+
+    /// Whether no more reports of it are kept.
+    pub const fn is_full(&self) -> bool {
+        self.reports.len() >= MAX_REPORTS
+    }
+
+    /// Adds a report, and answers whether it counts: the first one of its user does, while it is open and not full.
+    pub fn add(&mut self, report: CommentReport, place: LogPlace) -> bool {
+        let counts = self.is_open() && !self.is_full() && !self.is_reported_by(&report.user);
+        if counts {
+            self.reports.push(report);
+            self.place = place;
+        }
+        counts
+    }
+
+    /// Closes it, and answers whether that changes anything: the first decision holds.
+    pub fn close(&mut self, decision: ReportDecision, place: LogPlace) -> bool {
+        let closes = self.is_open();
+        if closes {
+            self.decision = Some(decision);
+            self.place = place;
+        }
+        closes
+    }
+
+    /// Takes name and text of a user's report; it counts as before. Answers whether there was one.
+    pub fn erase(&mut self, user: Digest) -> bool {
+        let own = self.reports.iter_mut().filter(|report| Digest::of_user(&report.user) == user);
+        let erased = own.map(|report| (report.user, report.text) = (nobody(), None));
+        erased.count() > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn report(user: &str) -> CommentReport {
+        CommentReport { user: user.parse().unwrap(), why: ReportReason::Spam, text: Some("x".into()), at: 1 }
+    }
+
+    fn reported() -> ReportedComment {
+        ReportedComment::new("v".parse().unwrap(), "c".parse().unwrap())
+    }
+
+    fn decision(outcome: ReportOutcome) -> ReportDecision {
+        ReportDecision { outcome, by: None, reason: None, at: 2 }
+    }
+
+    #[test]
+    fn reasons_are_read_as_they_are_written() {
+        for reason in ReportReason::ALL {
+            assert_eq!(ReportReason::parse(reason.name()), Ok(reason));
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+        }
+        assert_eq!(ReportReason::parse("dull").unwrap_err().field, "reason");
+        assert!(check_report("text", &"é".repeat(MAX_REPORT_CHARS)).is_ok());
+        assert_eq!(check_report("text", &"é".repeat(MAX_REPORT_CHARS + 1)).unwrap_err().field, "text");
+    }
+
+    #[test]
+    fn the_first_decision_holds_and_ends_the_reports() {
+        let mut comment = reported();
+        assert!(comment.add(report("ann"), (1, 0, 1)) && comment.is_open());
+        assert!(comment.close(decision(ReportOutcome::Dismissed), (2, 0, 2)));
+        assert!(!comment.close(decision(ReportOutcome::Deleted), (3, 0, 3)));
+        assert!(!comment.add(report("ben"), (4, 0, 4)), "what was decided stays decided");
+        assert_eq!((comment.reports.len(), comment.place), (1, (2, 0, 2)));
+        assert_eq!(comment.decision, Some(decision(ReportOutcome::Dismissed)));
+    }
+
+    #[test]
+    fn an_erased_user_is_not_named_and_still_counts() {
+        let mut comment = reported();
+        comment.add(report("ann"), (1, 0, 1));
+        comment.add(report("ben"), (2, 0, 2));
+        assert!(comment.erase(Digest::of_user(&"ann".parse().unwrap())));
+        assert!(!comment.erase(Digest::of_user(&"ann".parse().unwrap())), "there is none any more");
+        assert_eq!((&comment.reports[0].user, &comment.reports[0].text), (&nobody(), &None));
+        assert_eq!(comment.reports[1], report("ben"));
+    }
+
+    proptest! {
+        /// Whatever comes, a user counts once, and the whole of it stays in its bound.
+        #[test]
+        fn reports_are_bounded_and_of_users_once(users in proptest::collection::vec(0..60_u8, 0..120)) {
+            let mut comment = reported();
+            for (user, at) in users.iter().zip(0..) {
+                let before = comment.clone();
+                let name = format!("{user}{}", "\"".repeat(253));
+                let text = Some("\u{1}".repeat(MAX_REPORT_CHARS));
+                let counts = comment.add(CommentReport { text, ..report(&name) }, (i64::MAX, u32::MAX, at));
+                prop_assert_eq!(counts, comment != before);
+            }
+            let mut known: Vec<_> = comment.reports.iter().map(|report| report.user.clone()).collect();
+            known.sort();
+            known.dedup();
+            prop_assert_eq!(known.len(), comment.reports.len());
+            prop_assert!(comment.reports.len() <= MAX_REPORTS);
+            let bytes: usize = serde_json::to_vec(&comment.reports).unwrap().len();
+            prop_assert!(bytes <= MAX_REPORTED_BYTES, "{bytes}");
+        }
+    }
+}

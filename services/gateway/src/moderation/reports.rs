@@ -1,0 +1,321 @@
+//! Reports: a viewer says that something is wrong with a comment, and a moderator decides.
+//!
+//! What one caller can make grow has its bounds here, before the log: how often, and how many comments wait. How many reports
+//! of one comment count, the log's reader decides (`liverank_core::moderation::reports`).
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use futures::future::try_join_all;
+use liverank_adapters::archive::{ReportPlace, ReportQueue};
+use liverank_core::event::{optional_text, required_text};
+use liverank_core::limits::{Buckets, Quota};
+use liverank_core::moderation::reports::{
+    CommentReport, MAX_OPEN, MAX_OPEN_OF_A_VIDEO, MAX_REPORTS, ReportDecision, check_report,
+};
+use liverank_core::moderation::{
+    Action, ActorRole, ReportOutcome, ReportReason, ReportedComment, Restriction, Scope,
+};
+use liverank_core::{Comment, CommentId, Invalid, UserId, VideoId, canary};
+use liverank_runtime::body::JsonObject;
+use liverank_runtime::params::Params;
+use liverank_runtime::server::Exchange;
+use liverank_runtime::{Problem, comment_json};
+use serde_json::{Map, Value, json};
+
+use super::bans::{Target, until};
+use super::deletion::known_comment;
+use super::{Accepted, Deed, accepted, reason};
+use crate::Gateway;
+use crate::auth::Caller;
+use crate::auth::moderator::Actor;
+use crate::interact::too_many;
+use crate::limits::{CALLERS, Sender, too_much};
+
+/// Reports an hour of one user, and at once; of one address where no tokens are asked for. One a minute is more than a person
+/// writes, and what a moderator reads.
+const PER_HOUR: u64 = 60;
+/// What one report takes out of a bucket that is filled by [`PER_HOUR`] a second.
+const UNITS: u64 = 3600;
+/// When to try again where too many comments wait for a decision: moderators decide on some meanwhile.
+const FULL: Duration = Duration::from_mins(1);
+/// Lines of a page: each has its comment and its reports, some 60 KiB at most.
+const MAX_LIMIT: u64 = 100;
+const DEFAULT_LIMIT: u64 = 50;
+
+/// How many reports each caller may still write.
+pub(crate) struct ReportLimits {
+    budgets: Mutex<Buckets<Sender>>,
+    start: Instant,
+}
+
+impl Default for ReportLimits {
+    fn default() -> Self {
+        let budgets = Mutex::new(Buckets::new(Quota::new(PER_HOUR, PER_HOUR * UNITS), CALLERS));
+        Self { budgets, start: Instant::now() }
+    }
+}
+
+impl ReportLimits {
+    /// Takes one report out of a caller's budget. A service reports for its users: each has a budget.
+    fn take(&self, caller: &Caller, exchange: &Exchange, user: &UserId) -> Result<(), Problem> {
+        let sender = match caller {
+            Caller::User(_) => Sender::User(user.to_string()),
+            Caller::Anyone => Sender::of(caller, exchange),
+        };
+        let now = self.start.elapsed();
+        let taken = self.budgets.lock().unwrap_or_else(PoisonError::into_inner).take(sender, UNITS, now);
+        taken.map_err(|wait| {
+            let detail = format!("one user may report {PER_HOUR} comments an hour");
+            too_much("reports-per-user", &detail, wait).with("rule", "reports_of_user")
+        })
+    }
+}
+
+/// What a viewer says.
+struct Said {
+    user: UserId,
+    why: ReportReason,
+    text: Option<String>,
+}
+
+impl Said {
+    fn read(body: &Map<String, Value>) -> Result<Self, Invalid> {
+        let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
+        let why = ReportReason::parse(required_text(body, "reason")?)?;
+        let text = optional_text(body, "text")?.filter(|text| !text.is_empty());
+        text.map(|text| check_report("text", text)).transpose()?;
+        Ok(Self { user, why, text: text.map(str::to_owned) })
+    }
+}
+
+/// `POST /comments/{videoid}/{id}/reports {"userid","reason","text"?}`. Whoever watches may.
+pub(crate) async fn report(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    exchange: Exchange,
+    path: Result<Path<(String, String)>, PathRejection>,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<Accepted, Problem> {
+    let Path((video, id)) = path.map_err(|_| Invalid::new("id", "must be UTF-8"))?;
+    let video = canary::named_outside("videoid", &video)?;
+    let id = CommentId::parse_field("id", &id)?;
+    params.only(&[])?;
+    let said = Said::read(&body)?;
+    caller.expect("userid", said.user.as_str())?;
+    gateway.limits.events(&caller, &exchange, 1)?;
+    let limited = gateway.report_limits.take(&caller, &exchange, &said.user);
+    limited.inspect_err(|_| {
+        gateway.metrics.limited.inc();
+    })?;
+    let answer = json!({ "videoid": video, "id": id, "reason": said.why });
+    if !expect_room(&gateway, &said.user, &video, &id).await? {
+        return Ok(accepted(answer));
+    }
+    let Said { user, why, text } = said;
+    let action = Action::Report { comment_id: id, why };
+    Deed { user, role: ActorRole::Viewer, reason: text, video: Some(video), action }
+        .record(&gateway, answer)
+        .await
+}
+
+/// Whether a report by this user would be new; an error where none is taken. Those of several requests at once may pass a
+/// bound by their number.
+async fn expect_room(
+    gateway: &Gateway,
+    user: &UserId,
+    video: &VideoId,
+    id: &CommentId,
+) -> Result<bool, Problem> {
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let comment = known_comment(gateway, video, id).await?;
+    if !comment.entry.is_comment() {
+        // Of a comment that its author alone is shown, nobody else hears that it is there.
+        return Err(Problem::not_found("the video has no such comment any more").with("field", "id"));
+    }
+    let moderation = gateway.backends.archive.moderation();
+    if let Some(reported) = gateway.archive.noted(moderation.reported(video, id).await)? {
+        return is_new(&reported, user);
+    }
+    let of_video = moderation.open_reports(Some(video), MAX_OPEN_OF_A_VIDEO).await;
+    if gateway.archive.noted(of_video)? >= MAX_OPEN_OF_A_VIDEO {
+        return Err(full("reports_of_video", &format!("{MAX_OPEN_OF_A_VIDEO} comments of this video are")));
+    }
+    let of_all = moderation.open_reports(None, MAX_OPEN).await;
+    if gateway.archive.noted(of_all)? >= MAX_OPEN {
+        return Err(full("reports", &format!("{MAX_OPEN} comments are")));
+    }
+    Ok(true)
+}
+
+fn is_new(reported: &ReportedComment, user: &UserId) -> Result<bool, Problem> {
+    if reported.is_reported_by(user) {
+        return Ok(false);
+    }
+    let refused = |rule: &'static str, detail: String| {
+        Err(Problem::new(StatusCode::CONFLICT, detail).with("rule", rule))
+    };
+    if !reported.is_open() {
+        let detail = "a moderator has decided on this comment already, and it was not changed since";
+        return refused("reports_decided", detail.to_owned());
+    }
+    if reported.is_full() {
+        let detail =
+            format!("{MAX_REPORTS} users have reported this comment already: a moderator is to decide");
+        return refused("reports_of_comment", detail);
+    }
+    Ok(true)
+}
+
+fn full(rule: &'static str, which: &str) -> Problem {
+    let detail = format!("{which} reported already, and wait for a moderator: try again later");
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("rule", rule).retry_after(FULL)
+}
+
+fn queue(params: &Params) -> Result<ReportQueue, Invalid> {
+    match (params.text("state")?, params.text("order")?) {
+        (None | Some("open"), None | Some("newest")) => Ok(ReportQueue::OpenNewest),
+        (None | Some("open"), Some("most")) => Ok(ReportQueue::OpenMost),
+        (Some("closed"), None | Some("newest")) => Ok(ReportQueue::Closed),
+        (Some("closed"), Some("most")) => Err(Invalid::new("order", "must be newest with the state closed")),
+        (None | Some("open" | "closed"), Some(_)) => Err(Invalid::new("order", "must be newest or most")),
+        (Some(_), _) => Err(Invalid::new("state", "must be open or closed")),
+    }
+}
+
+/// `GET /moderation/reports?state=&order=&after=&limit=`: reported comments, those that were reported last first.
+pub(crate) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+) -> Result<Json<Value>, Problem> {
+    actor.moderator()?;
+    params.only(&["state", "order", "after", "limit"])?;
+    let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
+    let after = params.text("after")?.map(ReportPlace::parse).transpose()?;
+    let queue = queue(&params)?;
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let archive = &gateway.backends.archive;
+    let found = gateway.archive.noted(archive.moderation().reports(queue, after, limit).await)?;
+    let next = found.last().filter(|_| found.len() == limit).map(|last| ReportPlace::of(last).to_string());
+    let comments = try_join_all(found.iter().map(|it| archive.comment(&it.video, &it.id))).await;
+    let comments = gateway.archive.noted(comments)?;
+    let lines: Vec<Value> = found.into_iter().zip(comments).map(|(it, comment)| line(it, comment)).collect();
+    Ok(Json(json!({ "comments": lines, "next": next })))
+}
+
+fn line(reported: ReportedComment, comment: Option<Comment>) -> Value {
+    let ReportedComment { video, id, reports, decision, .. } = reported;
+    let comment = comment.filter(|comment| comment.entry.has_text());
+    let said = |report: CommentReport| {
+        let CommentReport { user, why, text, at } = report;
+        json!({ "userid": user, "reason": why, "text": text, "timestamp": comment_json::time(at) })
+    };
+    json!({
+        "videoid": video,
+        "id": id,
+        "userid": comment.as_ref().map(|comment| &comment.user_id),
+        "comment": comment.as_ref().map(|comment| &comment.text),
+        "count": reports.len(),
+        "reports": reports.into_iter().map(said).collect::<Vec<_>>(),
+        "decision": decision.map(decided),
+    })
+}
+
+fn decided(decision: ReportDecision) -> Value {
+    let ReportDecision { outcome, by, reason, at } = decision;
+    json!({ "outcome": outcome, "by": by, "reason": reason, "timestamp": comment_json::time(at) })
+}
+
+/// What a moderator does about a reported comment.
+enum Decision {
+    Dismiss,
+    Delete,
+    Ban { kind: Restriction, everywhere: bool },
+}
+
+impl Decision {
+    fn read(body: &Map<String, Value>) -> Result<Self, Invalid> {
+        let (kind, scope) = (optional_text(body, "kind")?, optional_text(body, "scope")?);
+        let decision = match required_text(body, "outcome")? {
+            "dismiss" => Self::Dismiss,
+            "delete" => Self::Delete,
+            "ban" => {
+                let everywhere = match scope {
+                    None | Some("video") => false,
+                    Some("everywhere") => true,
+                    Some(_) => return Err(Invalid::new("scope", "must be video or everywhere")),
+                };
+                return Ok(Self::Ban {
+                    kind: kind.map_or(Ok(Restriction::Ban), Restriction::parse)?,
+                    everywhere,
+                });
+            }
+            _ => return Err(Invalid::new("outcome", "must be dismiss, delete or ban")),
+        };
+        let given = [
+            ("kind", kind.is_some()),
+            ("scope", scope.is_some()),
+            ("seconds", body.get("seconds").is_some_and(|it| !it.is_null())),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((field, _)) => Err(Invalid::new(field, "goes with the outcome ban")),
+            None => Ok(decision),
+        }
+    }
+}
+
+/// `POST /moderation/reports {"videoid","id","outcome","kind"?,"scope"?,"seconds"?,"reason"?}`: what is decided ends the
+/// comment's reports.
+///
+/// A ban is in the log before what ends the reports. Where only the first of the two gets there, they are still open, and
+/// deciding again sets the same ban.
+pub(crate) async fn decide(
+    State(gateway): State<Arc<Gateway>>,
+    actor: Actor,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<Accepted, Problem> {
+    let role = actor.moderator()?;
+    params.only(&[])?;
+    let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
+    let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
+    let decision = Decision::read(&body)?;
+    let until = until(&body)?;
+    let why = reason(optional_text(&body, "reason")?)?;
+    let reported = gateway.backends.archive.moderation().reported(&video, &id).await;
+    if !gateway.archive.noted(reported)?.is_some_and(|reported| reported.is_open()) {
+        let detail = "this comment has no reports that wait for a decision";
+        return Err(Problem::not_found(detail).with("field", "id"));
+    }
+    let comment = known_comment(&gateway, &video, &id).await?;
+    let deed = |video: Option<VideoId>, action: Action| Deed {
+        user: actor.user.clone(),
+        role,
+        reason: why.clone(),
+        video,
+        action,
+    };
+    let close = |outcome| Action::CloseReports { comment_id: id.clone(), outcome };
+    let (outcome, action) = match decision {
+        Decision::Dismiss => (ReportOutcome::Dismissed, close(ReportOutcome::Dismissed)),
+        // The deletion ends the reports.
+        Decision::Delete => (ReportOutcome::Deleted, Action::Delete { comment_id: id.clone() }),
+        Decision::Ban { kind, everywhere } => {
+            let scope = if everywhere { Scope::Everywhere } else { Scope::Video(video.clone()) };
+            let target = Target { userid: comment.user_id, kind, scope };
+            gateway.restrictions.expect_room(&gateway, &target).await?;
+            let Target { userid, kind, scope } = target;
+            let ban = Action::Restrict { userid, kind, scope, until };
+            let _ = deed(None, ban).record(&gateway, json!({})).await?;
+            (ReportOutcome::Banned, close(ReportOutcome::Banned))
+        }
+    };
+    let answer = json!({ "videoid": video, "id": id, "outcome": outcome });
+    deed(Some(video), action).record(&gateway, answer).await
+}

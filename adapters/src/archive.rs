@@ -23,9 +23,8 @@ mod numbering;
 mod rebuild;
 
 pub use moderation::{
-    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UnknownRecord,
-    UserEntries,
-    pinned,
+    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue,
+    UnknownRecord, UserEntries, pinned,
 };
 pub use rebuild::{CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, Replay, StoredVideo};
 

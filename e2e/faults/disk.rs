@@ -37,7 +37,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 fn source(plan: &Plan) -> impl Iterator<Item = Event> + Send + use<> {
     // The rate only says how many there are in all.
     let second = Duration::from_secs(1);
-    let mut interactions = plan.interactions(4.0 * COMMENTS as f64, second);
+    let mut interactions = plan.interaction_events(4.0 * COMMENTS as f64, second);
     plan.comments(COMMENTS as f64, second).flat_map(move |comment| {
         let mut some: Vec<Event> = interactions.by_ref().take(4).collect();
         some.push(comment);

@@ -146,7 +146,7 @@ impl Traffic {
 
     /// Starts the generators; they post while the load is on.
     pub fn generate(self: &Arc<Self>, load: &Load, topic: Option<Topic>) {
-        self.through_the_door(self.plan.interactions(load.interactions, DAY), load.interactions);
+        self.through_the_door(self.plan.interaction_events(load.interactions, DAY), load.interactions);
         self.through_the_door(self.plan.comments(load.comments, DAY), load.comments);
         if let Some(topic) = topic {
             self.foreign(topic, load.foreign);

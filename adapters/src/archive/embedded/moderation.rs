@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_core::comment::EntryKind;
-use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated, NumberedComment};
+use liverank_core::counting::{Batch, Effects, Moderated, NumberedComment};
 use liverank_core::moderation::{Changed, HeldComment, ReportedComment, Rule, RuleChange, Scope, ScopeRules};
-use liverank_core::{Comment, CommentId, Interaction, Millis, UserId, VideoId};
+use liverank_core::{Comment, CommentId, Millis, UserId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::super::{
-    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UserEntries,
+    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue,
+    UserEntries,
 };
 use super::tables::{Tables, decode_comment, encode_comment};
 use super::{EmbeddedArchive, reports};

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use liverank_core::comment::NOBODY;
 use liverank_core::counting::{AuditEntry, Batch, Effects, Moderated, Removal};
 use liverank_core::moderation::{Changed, HeldComment, ReportedComment, Rule, RuleChange, Scope, ScopeRules};
-use liverank_core::{Comment, CommentId, Interaction, Invalid, UserId, VideoId};
+use liverank_core::{Comment, CommentId, Invalid, UserId, VideoId};
 use mongodb::IndexModel;
 use mongodb::bson::oid::{self, ObjectId};
 use mongodb::bson::{Bson, Document, doc};
@@ -17,7 +17,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::super::{
-    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue, UserEntries,
+    AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue,
+    UserEntries,
 };
 use super::documents::{CommentDoc, damaged};
 use super::transaction::{Stop, Transaction, to_raw_documents};

@@ -34,7 +34,7 @@ use crate::Gateway;
 use crate::auth::Caller;
 use crate::auth::moderator::Actor;
 use crate::interact::too_many;
-use crate::limits::{CALLERS, Sender, too_much};
+use crate::limits::{MAX_CALLERS, Sender, too_much};
 
 /// Reports an hour of one user, and at once; of one address where no tokens are asked for. One a minute is more than a person
 /// writes, and what a moderator reads.
@@ -55,7 +55,7 @@ pub(crate) struct ReportLimits {
 
 impl Default for ReportLimits {
     fn default() -> Self {
-        let budgets = Mutex::new(Buckets::new(Quota::new(PER_HOUR, PER_HOUR * UNITS), CALLERS));
+        let budgets = Mutex::new(Buckets::new(Quota::new(PER_HOUR, PER_HOUR * UNITS), MAX_CALLERS));
         Self { budgets, start: Instant::now() }
     }
 }

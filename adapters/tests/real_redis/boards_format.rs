@@ -17,8 +17,8 @@ use super::{Admin, alone, next, video};
 #[path = "../../../core/tests/support/fixtures.rs"]
 mod fixtures;
 
-const DB: u8 = 13;
-const PREFIX: &str = "t13:";
+const DB: u8 = 4;
+const PREFIX: &str = "t4:";
 /// Of Redis's clock, where a store was empty.
 const VERSION: &str = "1700000000000250";
 
@@ -58,7 +58,7 @@ async fn written() -> Value {
     let mut change: Value = serde_json::from_slice(&Admin::heard(&mut subscriber).await).unwrap();
     assert!(change["version"].as_u64().is_some_and(|version| version > 1_700_000_000_000_000), "{change}");
     change["version"] = VERSION.parse::<u64>().unwrap().into();
-    let mut stands: Value = pairs(&mut redis, &["HGETALL", "t13:ranking:projection"]).await;
+    let mut stands: Value = pairs(&mut redis, &["HGETALL", "t4:ranking:projection"]).await;
     let stands = stands.as_array_mut().unwrap().drain(..).map(|pair| {
         let name = pair[0].as_str().unwrap().to_owned();
         let value = if name == "version" { json!(VERSION) } else { pair[1].clone() };
@@ -66,11 +66,11 @@ async fn written() -> Value {
     });
     json!({
         "ranking:projection": Value::Object(stands.collect()),
-        "global_ranking": pairs(&mut redis, &["ZRANGE", "t13:global_ranking", "0", "-1", "WITHSCORES"]).await,
-        "trending": pairs(&mut redis, &["ZRANGE", "t13:trending", "0", "-1", "WITHSCORES"]).await,
-        "ranking:owners": pairs(&mut redis, &["HGETALL", "t13:ranking:owners"]).await,
-        "ranking:revisions": pairs(&mut redis, &["HGETALL", "t13:ranking:revisions"]).await,
-        "ranking:half-life": pairs(&mut redis, &["HGETALL", "t13:ranking:half-life"]).await,
+        "global_ranking": pairs(&mut redis, &["ZRANGE", "t4:global_ranking", "0", "-1", "WITHSCORES"]).await,
+        "trending": pairs(&mut redis, &["ZRANGE", "t4:trending", "0", "-1", "WITHSCORES"]).await,
+        "ranking:owners": pairs(&mut redis, &["HGETALL", "t4:ranking:owners"]).await,
+        "ranking:revisions": pairs(&mut redis, &["HGETALL", "t4:ranking:revisions"]).await,
+        "ranking:half-life": pairs(&mut redis, &["HGETALL", "t4:ranking:half-life"]).await,
         "ranking:changes": change,
     })
 }
@@ -80,7 +80,7 @@ async fn read(stored: &Value) -> Result<Read, String> {
     let (link, mut redis) = alone(DB, PREFIX).await;
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     for (name, value) in stored["ranking:projection"].as_object().unwrap() {
-        redis.ask::<u64>(&["HSET", "t13:ranking:projection", name, &text(value)]).await;
+        redis.ask::<u64>(&["HSET", "t4:ranking:projection", name, &text(value)]).await;
     }
     for (name, is_board) in [
         ("global_ranking", true),
@@ -102,7 +102,7 @@ async fn read(stored: &Value) -> Result<Read, String> {
     let failed = |error: liverank_adapters::StoreError| error.to_string();
     let mut changes = boards.changes().await.map_err(failed)?;
     assert_eq!(next(&mut changes).await, Change::Reset, "it listens");
-    redis.ask::<u64>(&["PUBLISH", "t13:ranking:changes", &stored["ranking:changes"].to_string()]).await;
+    redis.ask::<u64>(&["PUBLISH", "t4:ranking:changes", &stored["ranking:changes"].to_string()]).await;
     let Change::Changed { entries: change, .. } = next(&mut changes).await else {
         return Err("the change is none".to_owned());
     };

@@ -47,7 +47,7 @@ pub(crate) struct Purpose {
 
 pub(crate) struct RedbFile {
     purpose: Purpose,
-    /// The path of the file, for errors.
+    /// What errors call the file: its path, or the name that it was opened with.
     name: String,
     open: Opener,
     state: RwLock<State>,

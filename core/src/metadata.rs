@@ -72,7 +72,7 @@ impl<'de> Deserialize<'de> for Metadata {
     }
 }
 
-/// How often a text is read and written until it stays what it is.
+/// How often, at most, a text is read and written until it stays what it is.
 const TRIES: usize = 8;
 
 /// The text as it is when it has been read and written again: a number of seventeen digits may become the next one to it. So

@@ -137,7 +137,7 @@ const COST: u64 = 60;
 pub struct Sampling {
     /// The share of requests that are recorded without being asked to, 0 to 1.
     pub ratio: f64,
-    /// Traces a minute, at most, for each reason.
+    /// Traces a minute, at most, for each reason; eight times as many for those that go on.
     pub per_minute: u32,
 }
 

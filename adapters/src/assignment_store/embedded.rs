@@ -44,7 +44,8 @@ const PURPOSE: Purpose = Purpose {
     },
 };
 
-/// The assignment store in one file, for `liverank up`.
+/// The assignment store in memory, for `liverank up`. Assignments and readers' addresses are also written to a file, where
+/// one is given.
 #[derive(Default)]
 pub struct EmbeddedAssignments {
     inner: Arc<Mutex<Inner>>,
@@ -140,7 +141,7 @@ impl Inner {
         Swapped::Conflict(self.assignments.get(video).cloned())
     }
 
-    /// Returns the term in force where `term` is over; one that is later than it has been lost here.
+    /// Returns the term in force where `term` is over. A later one was lost here, and is put in force.
     fn refuse_older_term(&mut self, term: u64) -> Option<u64> {
         let in_force = self.term.as_ref().map_or(0, |term| term.term);
         if term > in_force {

@@ -42,8 +42,11 @@ struct RoutedCommand {
 
 /// What to do with a command after its answer: keep the answer, or send the command again.
 enum Verdict {
-    ShardEvent,
+    /// It is the command's answer.
+    Keep,
+    /// Another server has the command's keys.
     SentOn(Target),
+    /// The command is to be tried again.
     Later,
 }
 
@@ -178,7 +181,7 @@ impl<'a> Router<'a> {
         let mut later = false;
         for (mut errand, value) in errands.into_iter().zip(values.into_iter().skip(without_keys)) {
             match self.verdict(&value, target) {
-                Verdict::ShardEvent => answers[errand.index] = value,
+                Verdict::Keep => answers[errand.index] = value,
                 Verdict::SentOn(target) => {
                     errand.sent_on = Some(target);
                     left.push(errand);
@@ -193,11 +196,11 @@ impl<'a> Router<'a> {
     }
 
     fn verdict(&self, value: &Value, target: &Target) -> Verdict {
-        let Value::ServerError(error) = value else { return Verdict::ShardEvent };
+        let Value::ServerError(error) = value else { return Verdict::Keep };
         let error = RedisError::from(error.clone());
         let sent_on = |asking| {
             let address = error.redirect_node().and_then(|(to, _)| Address::read(to, &target.address));
-            address.map_or(Verdict::ShardEvent, |address| Verdict::SentOn(Target { address, asking }))
+            address.map_or(Verdict::Keep, |address| Verdict::SentOn(Target { address, asking }))
         };
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => {
@@ -208,9 +211,9 @@ impl<'a> Router<'a> {
             ErrorKind::Server(ServerErrorKind::TryAgain) => Verdict::Later,
             ErrorKind::Server(ServerErrorKind::ClusterDown) => {
                 self.cluster.mark_slots_stale();
-                Verdict::ShardEvent
+                Verdict::Keep
             }
-            _ => Verdict::ShardEvent,
+            _ => Verdict::Keep,
         }
     }
 }

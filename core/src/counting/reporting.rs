@@ -81,7 +81,7 @@ impl Reporting {
         self.change(record, id, |comment| comment.close(decision, place(record)));
     }
 
-    /// Takes name and text of a user's report of a comment.
+    /// Removes name and text from a user's report of a comment.
     pub(super) fn erase(&mut self, record: &LogRecord, id: &CommentId, user: Digest) {
         self.change(record, id, |comment| comment.erase(user));
     }

@@ -418,7 +418,7 @@ pub enum Refused {
     /// A later planner has taken over.
     #[error("term {highest} has begun")]
     OldTerm {
-        /// Returns the highest term heard of.
+        /// The highest term heard of.
         highest: u64,
     },
     /// Something else is in force (`None`: nothing).

@@ -31,7 +31,7 @@ pub fn paused(since_last: Duration, every: Duration) -> Duration {
 #[derive(Debug, Default, Clone, Copy)]
 pub struct LocalHealth {
     score: u32,
-    /// The time of the score's last change.
+    /// When the score last rose or fell, or would have if it were not at its bound.
     changed: Time,
 }
 

@@ -22,7 +22,7 @@ pub struct Bounds {
     pub linger: Duration,
     /// How long an order to hand over holds: some heartbeats. After that nobody vouches for its target any more.
     pub order: Duration,
-    /// The number of videos that are remembered.
+    /// The greatest number of videos that are remembered.
     pub videos: usize,
 }
 
@@ -71,7 +71,7 @@ struct Exit {
     from: Time,
     /// The time by which all viewers are to be gone.
     by: Time,
-    /// The time at which viewers were last sent away.
+    /// Up to when it was last worked out how many viewers to close; at first `from`.
     step: Time,
 }
 

@@ -191,7 +191,7 @@ impl ReportedComment {
         closes
     }
 
-    /// Takes name and text of a user's report; it counts as before. Answers whether there was one.
+    /// Removes name and text from a user's report, which counts as before. Returns whether there was one.
     pub fn erase(&mut self, user: Digest) -> bool {
         let own = self.reports.iter_mut().filter(|report| Digest::of_user(&report.user) == user);
         let erased = own.map(|report| (report.user, report.text) = (nobody(), None));

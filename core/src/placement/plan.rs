@@ -59,7 +59,7 @@ pub enum Kind {
     Split,
     /// The video gets fewer readers.
     Join,
-    /// The video moves from one reader to another.
+    /// The video, or a part of it, moves to other readers; their number stays.
     Move,
     /// One of two videos that change places, because neither could move alone.
     Swap,

@@ -214,7 +214,8 @@ impl Change<'_> {
         self.tales.push(tale.chosen([chosen]).bound(bound).rejected(rejected.iter().cloned()));
     }
 
-    /// Asks for a reader's annotations to be so; returns the reader in words, where that is news.
+    /// Asks for `drain` to be written to a reader's annotations, or taken from them (`None`). Returns the reader in words,
+    /// where that is news.
     fn mark(&mut self, name: &str, drain: Option<Drain>) -> Option<String> {
         let member = self.fleet.members.iter_mut().find(|member| member.name == name)?;
         member.drain = drain;

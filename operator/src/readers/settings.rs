@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// under way is known by itself.
 const ASSIGNMENT_REST_MS: Millis = 10_000;
 
-/// How the number of readers is decided: by the operator, by an autoscaler, or by hand.
+/// How the number of readers is decided: by the scaler, by the scaler once somebody approves, or by the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scaling {
     /// The scaler, by the viewers there are.

@@ -17,7 +17,7 @@ use crate::crd::{HttpWorkload, RankingCluster};
 use crate::readers::Step;
 use liverank_runtime::now_ms;
 
-/// Carries out one look: the desired objects and steps, and the objects that exist.
+/// Carries out what one look decided. It has the resource in force and the objects that exist.
 pub struct Carry<'a> {
     /// What all actors share.
     pub world: &'a OperatorContext,

@@ -288,7 +288,7 @@ impl Candidate {
         Ok(())
     }
 
-    /// Renews the Lease until that fails or `lost` is cancelled. Returns the last Lease and why it was lost.
+    /// Renews the Lease until no try has succeeded for [`RENEW_WITHIN`], another holds it, or `lost` is cancelled. Returns the last Lease and why it was lost.
     async fn keep_renewing(
         &self,
         mut lease: Lease,

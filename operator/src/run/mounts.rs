@@ -31,7 +31,7 @@ const MAX_EVENTS_READ: u32 = 5;
 pub struct Mounts(HashMap<Box<str>, (Instant, Option<String>)>);
 
 impl Mounts {
-    /// Finds out what keeps pods from starting. Also returns when to look again, if some do not start yet.
+    /// Finds out which volumes that cannot be mounted keep pods from starting. Also returns when to look again, if some do not start yet.
     pub async fn check_mounts(
         &mut self,
         api: (&Client, &Lanes),

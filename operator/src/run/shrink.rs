@@ -13,7 +13,7 @@ use crate::build::Component;
 /// A pod that has not ended so long after it should have is lost with its node: its clients are gone.
 const LOST_MS: Millis = 60_000;
 
-/// The numbers of pods of a component: wanted and present.
+/// How many pods a component is to have in the end, how many its Deployment asks for now, and whether none is ending.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
     /// Pods wanted in the end.

@@ -196,7 +196,7 @@ pub struct Wakers {
 }
 
 impl Wakers {
-    /// The bell of a cluster's actor, which is to be [taken down](Bells::take_down) with it.
+    /// The bell of a cluster's actor, which is to be [taken down](Self::take_down) with it.
     pub fn waker_of(&self, key: &Key) -> Arc<Notify> {
         Arc::clone(self.lock_actors().entry(key.clone()).or_default())
     }

@@ -45,7 +45,7 @@ pub struct CommittedBatch {
 }
 
 impl CommittedBatch {
-    /// Merges `next` into this batch. Returns `next` as the error if records lie between the two.
+    /// Merges `next` into this batch. Returns `next` as the error if records lie between the two, or the archive's meta document changed.
     fn join(&mut self, next: Self) -> Result<(), Box<Self>> {
         let follows = |span: &OffsetRange| {
             let before = self.spans.iter().find(|before| before.partition == span.partition);

@@ -138,7 +138,7 @@ pub struct Config {
     /// known by the role `moderator` or `service` in the `roles` of their tokens, and this is refused.
     #[arg(long, env = "LIVERANK_MODERATION_OPEN", default_value_t = false)]
     pub moderation_open: bool,
-    /// Bans and mutes, and as many revocations, that there may be.
+    /// The most bans and mutes that there may be, and the most revocations.
     #[arg(skip = moderation::restrictions::MAX_RESTRICTIONS)]
     pub max_restrictions: usize,
     /// Who runs the demo, where there is one.

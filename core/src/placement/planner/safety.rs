@@ -125,7 +125,7 @@ pub(super) fn drain_readers(model: &mut Model) -> bool {
     covered
 }
 
-/// Moves one video's viewers off the reader `from`. Returns whether the budget allowed it.
+/// Moves one video's viewers off the reader `from`. Returns false only where the budget forbade it.
 fn move_off(
     model: &mut Model,
     emptiest: &mut Emptiest,

@@ -44,7 +44,7 @@ pub struct Demo {
     pub state: watch::Receiver<DemoState>,
 }
 
-/// Returns the state of the demo; null where none is running.
+/// Returns the state of the demo, whether it runs or not; null where this system has none.
 pub(super) fn demo_state(gateway: &Gateway) -> Value {
     gateway.demo.as_ref().map_or(Value::Null, |demo| json!(*demo.state.borrow()))
 }

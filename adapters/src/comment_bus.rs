@@ -79,18 +79,17 @@ pub trait Subscription: Send + Sync {
 #[async_trait]
 pub trait CommentBus: Send + Sync {
     /// Publishes comments, those of a video in the order given, and keeps them among the last ones. At least once.
-    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError>;
+    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
+        self.publish_traced(numbering, comments, &[]).await
+    }
 
-    /// The same, with the spans that publish some of them: subscribers go on with these. They are lost where an implementation has
-    /// no room for them.
+    /// The same, with the spans that publish some of them: subscribers go on with these.
     async fn publish_traced(
         &self,
         numbering: &CommentEpoch,
         comments: &[Comment],
-        _traces: &[(CommentId, TraceContext)],
-    ) -> Result<(), StoreError> {
-        self.publish(numbering, comments).await
-    }
+        traces: &[(CommentId, TraceContext)],
+    ) -> Result<(), StoreError>;
 
     /// A new subscription, and where its deliveries arrive. The channel is bounded; one who reads too slowly gets
     /// [`Delivery::Reset`]. Reconnects and resubscribes by itself.

@@ -224,17 +224,17 @@ pub trait EventLog: Send + Sync {
 
     /// Appends one record and answers once it is durable. Appends in flight at once share writes and fsyncs; their
     /// number is bounded, and one too many fails at once with [`AppendError::Unavailable`].
-    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError>;
+    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
+        self.append_traced(key, value, None).await
+    }
 
-    /// The same, with the span that appends: whoever reads the record goes on with it. It is lost where a log has no room for it.
+    /// The same, with the span that appends: whoever reads the record goes on with it.
     async fn append_traced(
         &self,
         key: &[u8],
         value: Vec<u8>,
-        _trace: Option<TraceContext>,
-    ) -> Result<RecordPosition, AppendError> {
-        self.append(key, value).await
-    }
+        trace: Option<TraceContext>,
+    ) -> Result<RecordPosition, AppendError>;
 
     /// Appends one record to the dead letters and answers once it is durable.
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError>;

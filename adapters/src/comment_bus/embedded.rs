@@ -158,10 +158,6 @@ impl EmbeddedBus {
 
 #[async_trait]
 impl CommentBus for EmbeddedBus {
-    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
-        self.publish_traced(numbering, comments, &[]).await
-    }
-
     async fn publish_traced(
         &self,
         numbering: &CommentEpoch,

@@ -144,10 +144,6 @@ fn unbroken(
 
 #[async_trait]
 impl CommentBus for RedisBus {
-    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
-        self.publish_traced(numbering, comments, &[]).await
-    }
-
     async fn publish_traced(
         &self,
         numbering: &CommentEpoch,

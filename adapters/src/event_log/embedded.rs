@@ -180,10 +180,6 @@ impl EventLog for EmbeddedLog {
     }
 
     /// A record without a key (an empty one) goes to the next partition in turn.
-    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
-        self.append_traced(key, value, None).await
-    }
-
     async fn append_traced(
         &self,
         key: &[u8],

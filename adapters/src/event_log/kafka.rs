@@ -80,10 +80,6 @@ impl EventLog for KafkaLog {
         self.producer.set_batch_limit(limit).await
     }
 
-    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
-        self.producer.append(key, &value, None).await
-    }
-
     async fn append_traced(
         &self,
         key: &[u8],

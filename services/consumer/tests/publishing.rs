@@ -13,8 +13,9 @@ use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Archive, Backends, CommentBus, EventLog, StoreError, clock};
 use liverank_consumer::Config;
-use liverank_core::VideoId;
 use liverank_core::comment::{Comment, CommentEpoch};
+use liverank_core::trace::TraceContext;
+use liverank_core::{CommentId, VideoId};
 use liverank_runtime::ServiceContext;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -37,7 +38,12 @@ struct Witness {
 
 #[async_trait]
 impl CommentBus for Witness {
-    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
+    async fn publish_traced(
+        &self,
+        numbering: &CommentEpoch,
+        comments: &[Comment],
+        traces: &[(CommentId, TraceContext)],
+    ) -> Result<(), StoreError> {
         for comment in comments {
             let head = self.archive.heads(std::slice::from_ref(&comment.video_id)).await?[0];
             if head < comment.seq {
@@ -45,7 +51,7 @@ impl CommentBus for Witness {
             }
             self.published.lock().unwrap().push(comment.seq);
         }
-        self.bus.publish(numbering, comments).await
+        self.bus.publish_traced(numbering, comments, traces).await
     }
 
     async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {

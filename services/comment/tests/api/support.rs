@@ -23,6 +23,7 @@ use liverank_comment::Config;
 use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
+use liverank_core::trace::TraceContext;
 use liverank_core::{Comment, CommentId, Interaction, Metadata, Millis, UserId, VideoId};
 use liverank_runtime::peer::ManagerUrls;
 use liverank_runtime::{HttpSettings, Identity, ServiceContext};
@@ -272,9 +273,14 @@ impl EventLog for LogWithSwitch {
         self.here()?;
         self.inner.open().await
     }
-    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
+    async fn append_traced(
+        &self,
+        key: &[u8],
+        value: Vec<u8>,
+        trace: Option<TraceContext>,
+    ) -> Result<RecordPosition, AppendError> {
         self.here()?;
-        self.inner.append(key, value).await
+        self.inner.append_traced(key, value, trace).await
     }
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         self.inner.append_dead_letter(letter).await

@@ -188,7 +188,8 @@ fn queue(params: &Params) -> Result<ReportQueue, Invalid> {
     }
 }
 
-/// `GET /moderation/reports?state=&order=&after=&limit=`: reported comments, those that were reported last first.
+/// `GET /moderation/reports?state=&order=&after=&limit=`: reported comments: open ones by their last
+/// report or (`order=most`) by how many there are, closed ones by when they were decided on.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     actor: Actor,

@@ -21,6 +21,7 @@ use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, EventLog, StoreError};
 use liverank_core::Interaction;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
+use liverank_core::trace::TraceContext;
 use liverank_gateway::Config;
 use liverank_runtime::ServiceContext;
 use reqwest::{Client, Url};
@@ -199,13 +200,18 @@ impl EventLog for SpyLog {
         self.inner.open().await
     }
 
-    async fn append(&self, key: &[u8], value: Vec<u8>) -> Result<RecordPosition, AppendError> {
+    async fn append_traced(
+        &self,
+        key: &[u8],
+        value: Vec<u8>,
+        trace: Option<TraceContext>,
+    ) -> Result<RecordPosition, AppendError> {
         self.asked.fetch_add(1, SeqCst);
         let _pass = self.gate.acquire().await.unwrap();
         if self.broken.load(SeqCst) {
             return Err(StoreError::unavailable("kafka", "connection refused").into());
         }
-        let place = self.inner.append(key, value.clone()).await?;
+        let place = self.inner.append_traced(key, value.clone(), trace).await?;
         let key = String::from_utf8(key.to_vec()).unwrap();
         self.appended.lock().unwrap().push((key, serde_json::from_slice(&value).unwrap()));
         Ok(place)

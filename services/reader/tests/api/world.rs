@@ -22,6 +22,7 @@ use liverank_core::comment::{Comment, CommentEpoch};
 use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use liverank_core::event::{CommentBody, Interaction, Kind};
 use liverank_core::handover::HandOver;
+use liverank_core::trace::TraceContext;
 use liverank_core::{CommentId, ReaderId, UserId, VideoId};
 use liverank_protocol::{HeartbeatAnswer, Route, RouteReader};
 use liverank_reader::Config;
@@ -105,8 +106,13 @@ impl Subscription for Counted {
 
 #[async_trait]
 impl CommentBus for TestBus {
-    async fn publish(&self, numbering: &CommentEpoch, comments: &[Comment]) -> Result<(), StoreError> {
-        self.inner().publish(numbering, comments).await
+    async fn publish_traced(
+        &self,
+        numbering: &CommentEpoch,
+        comments: &[Comment],
+        traces: &[(CommentId, TraceContext)],
+    ) -> Result<(), StoreError> {
+        self.inner().publish_traced(numbering, comments, traces).await
     }
 
     async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {

@@ -8,21 +8,21 @@ use std::net::SocketAddr;
 use liverank_runtime::Identity;
 
 /// A role's settings.
-pub trait Judged {
+pub trait JudgedSettings {
     /// Whether a process could run with them, listening on `at` and known to others by `identity`.
     ///
     /// # Errors
     /// What does not fit, by the names of the flags.
-    fn judge(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()>;
+    fn judge_settings(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()>;
 }
 
-impl Judged for liverank_gateway::Config {
+impl JudgedSettings for liverank_gateway::Config {
     fn judge(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
-        self.auth.check()
+        self.auth.check_flags()
     }
 }
 
-impl Judged for liverank_reader::Config {
+impl JudgedSettings for liverank_reader::Config {
     fn judge(&self, at: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
         self.identity(at.port(), identity).map(drop)
     }
@@ -31,8 +31,8 @@ impl Judged for liverank_reader::Config {
 /// Of those that take viewers of gateways, where they are told so, and know a gateway by its token.
 macro_rules! judged_by_whom_they_know {
     ($($config:ty),+) => {
-        $(impl Judged for $config {
-            fn judge(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
+        $(impl JudgedSettings for $config {
+            fn judge_settings(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
                 identity.expect_gateways_known()
             }
         })+
@@ -44,8 +44,8 @@ judged_by_whom_they_know!(liverank_websocket::Config, liverank_comment::Config);
 /// Of these every setting stands for itself.
 macro_rules! judged_one_by_one {
     ($($config:ty),+) => {
-        $(impl Judged for $config {
-            fn judge(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
+        $(impl JudgedSettings for $config {
+            fn judge_settings(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
                 Ok(())
             }
         })+

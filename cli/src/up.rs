@@ -14,9 +14,9 @@ use liverank_runtime::{Identity, ServiceContext, admin, server};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::cli::Process;
+use crate::cli::ProcessArgs;
 use crate::demo;
-use crate::stores::{StoreArgs, StoreUser, embedded};
+use crate::stores::{StoreArgs, StoreUser, open_embedded};
 use crate::token::{DevKeys, UpAuth};
 
 /// `liverank up`.
@@ -82,7 +82,7 @@ pub struct Up {
     #[command(flatten)]
     stores: StoreArgs,
     #[command(flatten)]
-    process: Process,
+    process: ProcessArgs,
 }
 
 /// The listening sockets, all of them bound before anything runs.
@@ -148,7 +148,7 @@ impl Up {
     /// What is wrong with the settings; the real stores, where they are named. Nothing is connected yet.
     async fn judge(&self) -> anyhow::Result<Option<Backends>> {
         ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
-        self.auth.check()?;
+        self.auth.check_flags()?;
         let tls = &self.process.tls;
         ensure!(
             tls.tls_cert_file.is_none() || tls.peers.peer_ca_file.is_some(),
@@ -158,7 +158,7 @@ impl Up {
         if !self.stores.any() {
             return Ok(None);
         }
-        self.stores.clone().all(StoreUser::of_all("up")).await.map(Some)
+        self.stores.clone().all(StoreUser::for_all_stores("up")).await.map(Some)
     }
 
     fn backends(&self, real: Option<Backends>) -> anyhow::Result<(Backends, String)> {
@@ -166,7 +166,7 @@ impl Up {
             return Ok((real, "Kafka, Redis and MongoDB as given".into()));
         }
         let path = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
-        Ok((embedded(&self.data_dir)?, path.display().to_string()))
+        Ok((open_embedded(&self.data_dir)?, path.display().to_string()))
     }
 }
 
@@ -250,13 +250,18 @@ fn start(
 }
 
 /// What the demo needs of this system.
-fn demo_system(up: &Up, gateway: &str, manager: &str, identity: Identity) -> anyhow::Result<demo::System> {
+fn demo_system(
+    up: &Up,
+    gateway: &str,
+    manager: &str,
+    identity: Identity,
+) -> anyhow::Result<demo::DemoSystem> {
     let keys = up.auth.is_dev().then(|| DevKeys::of(&up.data_dir)).transpose()?;
-    Ok(demo::System {
+    Ok(demo::DemoSystem {
         gateway: gateway.parse()?,
         manager: manager.parse()?,
         identity,
-        token: keys.map(|keys| -> demo::Token { Box::new(move |user: &str| keys.viewer(user)) }),
+        token: keys.map(|keys| -> demo::TokenMaker { Box::new(move |user: &str| keys.viewer_token(user)) }),
     })
 }
 

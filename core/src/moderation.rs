@@ -47,7 +47,7 @@ pub use comment_rules::CommentRules;
 pub use erasure::Digest;
 pub use reports::{ReportOutcome, ReportReason, ReportedComment};
 pub use revocations::Revocations;
-pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
+pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_includes};
 pub use screening::RuleName;
 pub(crate) use version::VERSION;
 
@@ -462,7 +462,7 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     if let Some(reason) = &moderation.reason {
         check_reason(reason)?;
         if matches!(moderation.action, Action::Report { .. }) {
-            reports::check_report("reason", reason)?;
+            reports::check_report_text("reason", reason)?;
         }
     }
     if let Action::SetRules { rules: Some(rules), .. } = &moderation.action {

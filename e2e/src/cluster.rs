@@ -5,11 +5,11 @@ use std::time::Duration;
 use liverank_protocol::access::Service;
 
 use crate::identity::token;
-use crate::process::Process;
+use crate::process::LiverankProcess;
 use crate::{free_port, wait};
 
 /// The stores' addresses, from the testbed. Panics where it is not up: these tests are never skipped.
-pub struct Stores {
+pub struct StoreAddresses {
     /// Bootstrap servers.
     pub kafka: String,
     /// URL.
@@ -18,7 +18,7 @@ pub struct Stores {
     pub mongodb: String,
 }
 
-impl Stores {
+impl StoreAddresses {
     /// Those of the environment.
     pub fn from_environment() -> Self {
         let named = |name: &str| {
@@ -35,13 +35,13 @@ impl Stores {
 }
 
 /// A whole system with a prefix of its own: two of everything but statistics, and three readers.
-pub struct Cluster {
+pub struct ProcessCluster {
     directory: tempfile::TempDir,
     common: Vec<String>,
     /// Flags of every role, and of no other command.
     flags: Vec<String>,
     /// All processes, by name: `gateway-1`, `consumer-2`, …
-    pub processes: Vec<Process>,
+    pub processes: Vec<LiverankProcess>,
     /// The front doors.
     pub gateways: Vec<String>,
     /// The managers.
@@ -57,22 +57,22 @@ pub struct Cluster {
     pub prefix: String,
 }
 
-fn urls(count: usize) -> Vec<String> {
+fn local_urls(count: usize) -> Vec<String> {
     (0..count).map(|_| format!("http://127.0.0.1:{}", free_port())).collect()
 }
 
-fn address(url: &str) -> String {
+fn address_of(url: &str) -> String {
     url.trim_start_matches("http://").to_owned()
 }
 
-impl Cluster {
+impl ProcessCluster {
     /// Starts it and waits until a gateway answers with what the stores hold.
-    pub async fn start(stores: &Stores) -> Self {
+    pub async fn start(stores: &StoreAddresses) -> Self {
         Self::start_with(stores, &[]).await
     }
 
     /// The same, each of its processes with these flags.
-    pub async fn start_with(stores: &Stores, flags: &[&str]) -> Self {
+    pub async fn start_with(stores: &StoreAddresses, flags: &[&str]) -> Self {
         let mut cluster = Self::new(stores);
         cluster.flags = flags.iter().map(ToString::to_string).collect();
         cluster.start_others();
@@ -82,7 +82,7 @@ impl Cluster {
     }
 
     /// One whose processes are to be started, over topics and keys that nobody has made yet.
-    pub fn new(stores: &Stores) -> Self {
+    pub fn new(stores: &StoreAddresses) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let prefix = format!("t{}-{}-", std::process::id(), free_port());
         let common = [
@@ -97,12 +97,12 @@ impl Cluster {
             common,
             flags: Vec::new(),
             processes: Vec::new(),
-            gateways: urls(2),
-            managers: urls(2),
-            comments: urls(2),
-            readers: urls(3),
-            websockets: urls(2),
-            statistics: urls(1).remove(0),
+            gateways: local_urls(2),
+            managers: local_urls(2),
+            comments: local_urls(2),
+            readers: local_urls(3),
+            websockets: local_urls(2),
+            statistics: local_urls(1).remove(0),
             prefix,
         }
     }
@@ -112,23 +112,23 @@ impl Cluster {
         let statistics = self.statistics.clone();
         let managers = self.managers.join(",");
         let both = ["--manager-url", &managers, "--statistics-url", &statistics];
-        self.spawn("statistics-1", "statistics", Some(&statistics), &[]);
+        self.spawn_process("statistics-1", "statistics", Some(&statistics), &[]);
         for (at, url) in self.managers.clone().iter().enumerate() {
-            self.spawn(&format!("manager-{}", at + 1), "manager", Some(url), &both[2..]);
+            self.spawn_process(&format!("manager-{}", at + 1), "manager", Some(url), &both[2..]);
         }
         for (at, url) in self.readers.clone().iter().enumerate() {
             let name = format!("reader-{}", at + 1);
             let own = ["--reader-id", &name, "--public-url", url, "--internal-url", url];
-            self.spawn(&name, "reader", Some(url), &[&own[..], &both].concat());
+            self.spawn_process(&name, "reader", Some(url), &[&own[..], &both].concat());
         }
         for (at, url) in self.comments.clone().iter().enumerate() {
-            self.spawn(&format!("comment-{}", at + 1), "comment", Some(url), &both);
+            self.spawn_process(&format!("comment-{}", at + 1), "comment", Some(url), &both);
         }
         for (at, url) in self.websockets.clone().iter().enumerate() {
-            self.spawn(&format!("websocket-{}", at + 1), "websocket", Some(url), &[]);
+            self.spawn_process(&format!("websocket-{}", at + 1), "websocket", Some(url), &[]);
         }
         for at in 1..=2 {
-            self.spawn(&format!("consumer-{at}"), "consumer", None, &[]);
+            self.spawn_process(&format!("consumer-{at}"), "consumer", None, &[]);
         }
     }
 
@@ -143,19 +143,19 @@ impl Cluster {
             // Tests moderate without an issuer of tokens.
             // What gateways measure by themselves would be in what tests count.
             let flags = [&both[..], &front, &["--moderation-open", "--canary-seconds=0"]].concat();
-            self.spawn(&format!("gateway-{}", at + 1), "gateway", Some(url), &flags);
+            self.spawn_process(&format!("gateway-{}", at + 1), "gateway", Some(url), &flags);
         }
     }
 
-    fn spawn(&mut self, name: &str, role: &str, url: Option<&str>, more: &[&str]) {
+    fn spawn_process(&mut self, name: &str, role: &str, url: Option<&str>, more: &[&str]) {
         let admin = format!("127.0.0.1:{}", free_port());
         let mut args = vec![role.to_owned(), "--admin-listen".into(), admin];
         if let Some(url) = url {
-            args.extend(["--listen".into(), address(url)]);
+            args.extend(["--listen".into(), address_of(url)]);
         }
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         args.extend(self.common.iter().chain(&self.flags).cloned());
-        let process = Process::start(name, &args, self.directory.path());
+        let process = LiverankProcess::start(name, &args, self.directory.path());
         self.processes.push(process);
     }
 
@@ -174,13 +174,13 @@ impl Cluster {
     }
 
     /// The process of this name.
-    pub fn process(&mut self, name: &str) -> &mut Process {
+    pub fn process(&mut self, name: &str) -> &mut LiverankProcess {
         self.processes.iter_mut().find(|process| process.name() == name).expect("a process of this name")
     }
 
     /// Runs `liverank load` against the front doors with these flags, while `during` goes on; its verdict and report.
     pub fn load(&self, flags: &[&str]) -> tokio::process::Child {
-        let mut command = tokio::process::Command::new(crate::binary());
+        let mut command = tokio::process::Command::new(crate::binary_path());
         let report = self.directory.path().join("load.json");
         command
             .args(["load", "--target", &self.gateways.join(",")])
@@ -193,20 +193,20 @@ impl Cluster {
 
     /// Runs a command on this system's stores to its end: `verify`, `rebuild …`, `dlq …`.
     pub async fn command(&self, args: &[&str]) -> std::process::Output {
-        let mut command = tokio::process::Command::new(crate::binary());
+        let mut command = tokio::process::Command::new(crate::binary_path());
         command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
         command.output().await.expect("running the binary")
     }
 
     /// Starts a command on this system's stores, for who wants to end it.
     pub fn spawn_command(&self, args: &[&str]) -> tokio::process::Child {
-        let mut command = tokio::process::Command::new(crate::binary());
+        let mut command = tokio::process::Command::new(crate::binary_path());
         command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
         command.spawn().expect("running the binary")
     }
 
     /// What the last load wrote.
-    pub fn load_report(&self) -> serde_json::Value {
+    pub fn read_load_report(&self) -> serde_json::Value {
         let text = std::fs::read(self.directory.path().join("load.json")).expect("the load's report");
         serde_json::from_slice(&text).expect("a report in JSON")
     }

@@ -44,10 +44,10 @@ use crate::crd::{RankingCluster, RankingClusterSpec};
 
 /// The newest revision of the pod templates that this builder writes. It is counted up whenever a template or a
 /// configuration file changes for an unchanged spec; clusters stay at the one they have until their spec changes.
-pub const CURRENT: u32 = 2;
+pub const CURRENT_REVISION: u32 = 2;
 
 /// The first revision that spreads pods over zones, too.
-const SPREADS_OVER_ZONES: u32 = 2;
+const ZONE_SPREAD_SINCE_REVISION: u32 = 2;
 
 /// All that a cluster's objects depend on.
 #[derive(Debug, Clone, Copy)]
@@ -98,30 +98,30 @@ pub struct Drain {
 
 /// All objects of a cluster, in the order in which they are to be applied: what pods need first, Deployments in the
 /// order of roll-out. The same input gives the same objects, each kind and name once.
-pub fn desired(input: &Input<'_>) -> Vec<Object> {
+pub fn desired_objects(input: &Input<'_>) -> Vec<Object> {
     let scope = Scope::of(input);
-    let readers: &[Reader] = if Component::Reader.enabled(scope.spec) { input.readers } else { &[] };
+    let readers: &[Reader] = if Component::Reader.is_enabled(scope.spec) { input.readers } else { &[] };
     let not_readers = || scope.components().filter(|component| *component != Component::Reader);
 
     let mut objects = identity::service_accounts(scope, readers);
     objects.extend(scope.components().map(|component| shared::config_map(scope, component)));
-    objects.push(identity::keys(scope));
+    objects.push(identity::public_keys_config_map(scope));
     objects.extend(not_readers().map(|component| network::service(scope, component)));
     objects.extend(readers.iter().map(|reader| network::reader_service(scope, &reader.name)));
     if scope.spec.network_policy.enabled {
-        objects.extend(scope.components().map(|component| network::policy(scope, component)));
+        objects.extend(scope.components().map(|component| network::network_policy(scope, component)));
     }
-    objects.extend(scope.components().map(|component| workload::budget(scope, component)));
+    objects.extend(scope.components().map(|component| workload::disruption_budget(scope, component)));
     for component in scope.components() {
         if component == Component::Reader {
-            objects.extend(readers.iter().map(|reader| workload::reader(scope, reader)));
+            objects.extend(readers.iter().map(|reader| workload::reader_deployment(scope, reader)));
         } else {
-            objects.push(workload::deployment(scope, component));
+            objects.push(workload::component_deployment(scope, component));
         }
     }
     objects.extend(scope.components().filter_map(|component| workload::autoscaler(scope, component)));
-    objects.extend(exposure::front_door(scope));
-    objects.extend(readers.iter().filter_map(|reader| exposure::to_reader(scope, &reader.name)));
+    objects.extend(exposure::gateway_ingress(scope));
+    objects.extend(readers.iter().filter_map(|reader| exposure::reader_ingress(scope, &reader.name)));
     if scope.spec.monitoring.service_monitor {
         objects.push(shared::service_monitor(scope));
     }
@@ -130,7 +130,7 @@ pub fn desired(input: &Input<'_>) -> Vec<Object> {
 
 /// Whether an annotation of an object is the builder's and none that somebody asked for.
 pub fn is_own_annotation(key: &str, value: &str) -> bool {
-    let own = exposure::STREAM_ANNOTATIONS.iter().chain(&tls::BACKEND_ANNOTATIONS);
+    let own = exposure::STREAM_ANNOTATIONS.iter().chain(&tls::TLS_BACKEND_ANNOTATIONS);
     key.starts_with(names::OUR_PREFIX) || own.into_iter().any(|annotation| *annotation == (key, value))
 }
 
@@ -141,7 +141,7 @@ pub fn reader_template_hash(input: &Input<'_>) -> String {
 
 /// The components whose pods a change of the spec restarts. One that is switched on or off does not count: it starts or
 /// ends.
-pub fn restarts(old: &RankingClusterSpec, new: &RankingClusterSpec) -> BTreeSet<Component> {
+pub fn restarted_components(old: &RankingClusterSpec, new: &RankingClusterSpec) -> BTreeSet<Component> {
     let operator = OperatorFacts::default();
     let [old, new] = [old, new].map(|spec| RankingCluster {
         metadata: ObjectMeta {
@@ -153,25 +153,25 @@ pub fn restarts(old: &RankingClusterSpec, new: &RankingClusterSpec) -> BTreeSet<
         spec: spec.clone(),
         status: None,
     });
-    let input = |cluster| Input { cluster, revision: CURRENT, readers: &[], operator: &operator };
-    differing(&input(&old), &input(&new))
+    let input = |cluster| Input { cluster, revision: CURRENT_REVISION, readers: &[], operator: &operator };
+    components_with_different_templates(&input(&old), &input(&new))
 }
 
 /// The components whose pods builder revision `newest` would restart, were it to take the place of `in_force`.
-pub fn pending(
+pub fn components_restarted_by_revision(
     cluster: &RankingCluster,
     in_force: u32,
     newest: u32,
     operator: &OperatorFacts,
 ) -> BTreeSet<Component> {
     let input = |revision| Input { cluster, revision, readers: &[], operator };
-    differing(&input(in_force), &input(newest))
+    components_with_different_templates(&input(in_force), &input(newest))
 }
 
 /// The components that are in both clusters and whose pod templates differ.
-fn differing(old: &Input<'_>, new: &Input<'_>) -> BTreeSet<Component> {
+fn components_with_different_templates(old: &Input<'_>, new: &Input<'_>) -> BTreeSet<Component> {
     let [old, new] = [old, new].map(Scope::of);
     let differs =
         |component: &Component| pod::template_hash(old, *component) != pod::template_hash(new, *component);
-    old.components().filter(|component| component.enabled(new.spec)).filter(differs).collect()
+    old.components().filter(|component| component.is_enabled(new.spec)).filter(differs).collect()
 }

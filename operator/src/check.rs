@@ -15,13 +15,13 @@ use tokio::time::{sleep, timeout};
 use crate::crd::RankingCluster;
 
 /// How often it is looked.
-const POLL_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes a `RankingCluster` without pods, waits until the operator has done what it asks for, and deletes it.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub struct CheckArgs {
     /// Where it is made: a namespace that the operator looks at.
     #[arg(long, value_name = "NAMESPACE")]
     pub namespace: String,
@@ -36,11 +36,11 @@ pub struct Args {
     pub seconds: u64,
 }
 
-impl Args {
+impl CheckArgs {
     /// Runs it; prints how long the operator took.
     pub fn main(self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let took = runtime.block_on(Box::pin(self.run()))?;
+        let took = runtime.block_on(Box::pin(self.create_and_wait()))?;
         writeln!(
             std::io::stdout(),
             "the operator made a RankingCluster of it in {:.1} s",
@@ -49,7 +49,7 @@ impl Args {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn run(&self) -> anyhow::Result<Duration> {
+    async fn create_and_wait(&self) -> anyhow::Result<Duration> {
         let client = Client::try_default().await.context("there is no Kubernetes to talk to")?;
         let api: Api<RankingCluster> = Api::namespaced(client, &self.namespace);
         let name = format!("check-{:08x}", rand::random::<u32>());
@@ -58,7 +58,7 @@ impl Args {
         let parameters = PostParams::default();
         let made = timeout(REQUEST_TIMEOUT, api.create(&parameters, &wanted)).await;
         made.context("no answer in time")?.context("the RankingCluster cannot be made")?;
-        let result = self.wait(&api, &name, start).await;
+        let result = self.wait_until_reconciled(&api, &name, start).await;
         // Whatever came of it: nothing is left.
         let deleted = timeout(REQUEST_TIMEOUT, api.delete(&name, &DeleteParams::default())).await;
         let took = result?;
@@ -66,19 +66,24 @@ impl Args {
         Ok(took)
     }
 
-    async fn wait(&self, api: &Api<RankingCluster>, name: &str, start: Instant) -> anyhow::Result<Duration> {
+    async fn wait_until_reconciled(
+        &self,
+        api: &Api<RankingCluster>,
+        name: &str,
+        start: Instant,
+    ) -> anyhow::Result<Duration> {
         let mut said = "nothing".to_owned();
         while start.elapsed() < Duration::from_secs(self.seconds) {
             match timeout(REQUEST_TIMEOUT, api.get(name)).await {
-                Ok(Ok(cluster)) => match judge(&cluster) {
-                    Verdict::Done => return Ok(start.elapsed()),
-                    Verdict::Failed(why) => bail!("the operator says: {why}"),
-                    Verdict::Waits(why) => said = why,
+                Ok(Ok(cluster)) => match judge_status(&cluster) {
+                    ReconcileVerdict::Done => return Ok(start.elapsed()),
+                    ReconcileVerdict::Failed(why) => bail!("the operator says: {why}"),
+                    ReconcileVerdict::Waits(why) => said = why,
                 },
                 Ok(Err(error)) => said = error.to_string(),
                 Err(_) => "no answer in time".clone_into(&mut said),
             }
-            sleep(POLL_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
         bail!(
             "within {} s no operator of the class {} has made {}/{name} what it asks for; last was said: {said}",
@@ -109,37 +114,47 @@ impl Args {
 
 /// How a resource stands.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum ReconcileVerdict {
     Done,
     Waits(String),
     Failed(String),
 }
 
 /// By the rules of kstatus, and asleep.
-fn judge(cluster: &RankingCluster) -> Verdict {
-    let Some(status) = cluster.status.as_ref() else { return Verdict::Waits("no status".to_owned()) };
+fn judge_status(cluster: &RankingCluster) -> ReconcileVerdict {
+    let Some(status) = cluster.status.as_ref() else {
+        return ReconcileVerdict::Waits("no status".to_owned());
+    };
     if status.observed_generation != Some(cluster.generation()) {
-        return Verdict::Waits("no operator has looked at it".to_owned());
+        return ReconcileVerdict::Waits("no operator has looked at it".to_owned());
     }
     let find = |kind: &str| status.conditions.iter().find(|it| it.type_ == kind);
     let told = |kind: &str| find(kind).map(|it| format!("{}: {}", it.reason, it.message)).unwrap_or_default();
     let is = |kind: &str, wanted: &str| find(kind).is_some_and(|it| it.status == wanted);
     if is("Stalled", "True") {
-        return Verdict::Failed(told("Stalled"));
+        return ReconcileVerdict::Failed(told("Stalled"));
     }
     let sleeps = find("Ready").is_some_and(|it| it.status == "True" && it.reason == "Hibernated");
-    if is("Reconciling", "False") && sleeps { Verdict::Done } else { Verdict::Waits(told("Reconciling")) }
+    if is("Reconciling", "False") && sleeps {
+        ReconcileVerdict::Done
+    } else {
+        ReconcileVerdict::Waits(told("Reconciling"))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judged(generation: i64, conditions: &[(&str, &str, &str)]) -> Verdict {
-        let args =
-            Args { namespace: "ns".into(), operator_class: "blue".into(), image: "i:1".into(), seconds: 1 };
+    fn verdict_of_conditions(generation: i64, conditions: &[(&str, &str, &str)]) -> ReconcileVerdict {
+        let args = CheckArgs {
+            namespace: "ns".into(),
+            operator_class: "blue".into(),
+            image: "i:1".into(),
+            seconds: 1,
+        };
         let mut cluster = args.fetch_resource("check-1").unwrap();
-        assert_eq!(crate::validate::validate(&cluster), [], "what is made is valid");
+        assert_eq!(crate::validate::validate_cluster(&cluster), [], "what is made is valid");
         cluster.metadata.generation = Some(1);
         let conditions: Vec<_> = conditions
             .iter()
@@ -150,18 +165,27 @@ mod tests {
             .collect();
         let status = json!({"observedGeneration": generation, "conditions": conditions});
         cluster.status = Some(serde_json::from_value(status).unwrap());
-        judge(&cluster)
+        judge_status(&cluster)
     }
 
     #[test]
-    fn it_is_done_when_the_operator_says_so_of_this_spec() {
+    fn the_check_ends_when_the_status_speaks_of_the_newest_spec() {
         let (done, asleep) = (("Reconciling", "False", "Done"), ("Ready", "True", "Hibernated"));
-        assert_eq!(judged(1, &[done, asleep]), Verdict::Done);
-        assert!(matches!(judged(-1, &[done, asleep]), Verdict::Waits(_)));
+        assert_eq!(verdict_of_conditions(1, &[done, asleep]), ReconcileVerdict::Done);
+        assert!(matches!(verdict_of_conditions(-1, &[done, asleep]), ReconcileVerdict::Waits(_)));
         let writing = ("Reconciling", "True", "Writing");
-        assert_eq!(judged(1, &[writing, asleep]), Verdict::Waits("Writing: m".into()));
-        assert!(matches!(judged(1, &[done, ("Ready", "True", "Serving")]), Verdict::Waits(_)));
+        assert_eq!(
+            verdict_of_conditions(1, &[writing, asleep]),
+            ReconcileVerdict::Waits("Writing: m".into())
+        );
+        assert!(matches!(
+            verdict_of_conditions(1, &[done, ("Ready", "True", "Serving")]),
+            ReconcileVerdict::Waits(_)
+        ));
         let stalled = ("Stalled", "True", "Forbidden");
-        assert_eq!(judged(1, &[stalled, done, asleep]), Verdict::Failed("Forbidden: m".into()));
+        assert_eq!(
+            verdict_of_conditions(1, &[stalled, done, asleep]),
+            ReconcileVerdict::Failed("Forbidden: m".into())
+        );
     }
 }

@@ -32,14 +32,14 @@ pub use exposure::{Exposure, ExposureType, ParentRef, ReaderExposure};
 pub use http_workload::{
     Autoscaling, Budget, Comment, Consumer, HttpWorkload, Manager, ScaledBy, Statistics,
 };
-pub use maintenance::{Day, Held, Maintenance, Window};
-pub use pod::{ExtraContainer, ExtraVolume, Pod, PodUser};
+pub use maintenance::{Day, DeferrableWork, MaintenanceSettings, MaintenanceWindow};
+pub use pod::{ExtraContainer, ExtraVolume, PodSettings, PodUser};
 pub use readers::{
     Drain, Fallback, OnTimeout, Readers, Rebalance, RebalanceMode, Rollout, ScaleIn, ScaleOut, Scaling,
     ScalingMode,
 };
 pub use scoring::{Decimal, Scoring};
-pub use service::{Service, ServiceAccount, ServiceType};
+pub use service::{ServiceAccountSettings, ServiceSettings, ServiceType};
 pub use status::{
     Component, DecisionInputs, LastDecision, OperatorStatus, PastDecision, RankingClusterStatus,
     ReadersStatus, WaitingPlan,
@@ -153,7 +153,7 @@ pub struct RankingClusterSpec {
     pub hibernate: bool,
     /// When the operator does what it begins by itself and what can wait.
     #[serde(default)]
-    pub maintenance: Maintenance,
+    pub maintenance: MaintenanceSettings,
     /// Every component restarts when this moment comes; readers hand their viewers over first. Set it to now to restart
     /// them now. An earlier moment than the last one, or none, restarts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

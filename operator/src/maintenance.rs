@@ -7,7 +7,7 @@ use jiff::civil::{DateTime, Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::crd::{Day, Held, Maintenance, Window};
+use crate::crd::{Day, DeferrableWork, MaintenanceSettings, MaintenanceWindow};
 
 /// Days that are looked at around a moment: each window comes within a week, and one that began yesterday may be open.
 const DAYS_LOOKED_AT: std::ops::RangeInclusive<i64> = -1..=8;
@@ -18,7 +18,7 @@ const LOOK_AHEAD: SignedDuration = SignedDuration::from_hours(7 * 24 + 12);
 
 /// How the windows stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct State {
+pub struct WindowState {
     /// Whether one is open.
     pub open: bool,
     /// When this state ends; `None`: it never ends.
@@ -26,21 +26,21 @@ pub struct State {
 }
 
 /// Whether a maintenance window is open; `None` where the resource has no windows.
-pub fn state(maintenance: &Maintenance, now: Timestamp) -> Option<State> {
+pub fn state(maintenance: &MaintenanceSettings, now: Timestamp) -> Option<WindowState> {
     if maintenance.windows.is_empty() {
         return None;
     }
     let times: Vec<(Timestamp, Timestamp)> =
-        maintenance.windows.iter().flat_map(|window| around(window, now)).collect();
+        maintenance.windows.iter().flat_map(|window| openings_around(window, now)).collect();
     let is_open = |at: Timestamp| times.iter().any(|(from, to)| *from <= at && at < *to);
     let open = is_open(now);
     let ends =
         times.iter().flat_map(|(from, to)| [*from, *to]).filter(|at| now < *at && *at <= now + LOOK_AHEAD);
-    Some(State { open, until: ends.filter(|at| is_open(*at) != open).min() })
+    Some(WindowState { open, until: ends.filter(|at| is_open(*at) != open).min() })
 }
 
 /// Whether `what` has to wait now.
-pub fn holds(maintenance: &Maintenance, what: Held, now: Timestamp) -> bool {
+pub fn must_wait(maintenance: &MaintenanceSettings, what: DeferrableWork, now: Timestamp) -> bool {
     maintenance.holds.contains(&what) && state(maintenance, now).is_some_and(|state| !state.open)
 }
 
@@ -51,8 +51,9 @@ pub fn time_zone(name: &str) -> Option<TimeZone> {
 }
 
 /// When a window is open, from yesterday until a week from now. None where it cannot be read.
-fn around(window: &Window, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
-    let parsed = time_zone(&window.time_zone).zip(clock(&window.from)).zip(clock(&window.to));
+fn openings_around(window: &MaintenanceWindow, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+    let parsed =
+        time_zone(&window.time_zone).zip(parse_clock_time(&window.from)).zip(parse_clock_time(&window.to));
     let Some(((zone, from), to)) = parsed else { return Vec::new() };
     let today = zone.to_datetime(now).date();
     let at = |when: DateTime| zone.to_ambiguous_timestamp(when).compatible().ok();
@@ -68,7 +69,7 @@ fn around(window: &Window, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
 }
 
 /// A time as the definition's pattern lets it in.
-fn clock(text: &str) -> Option<Time> {
+fn parse_clock_time(text: &str) -> Option<Time> {
     let (hour, minute) = text.split_once(':')?;
     Time::new(hour.parse().ok()?, minute.parse().ok()?, 0, 0).ok()
 }
@@ -91,18 +92,18 @@ mod tests {
 
     use super::*;
 
-    fn window(days: &[Day], from: &str, to: &str, zone: &str) -> Window {
-        Window { days: days.to_vec(), from: from.into(), to: to.into(), time_zone: zone.into() }
+    fn window(days: &[Day], from: &str, to: &str, zone: &str) -> MaintenanceWindow {
+        MaintenanceWindow { days: days.to_vec(), from: from.into(), to: to.into(), time_zone: zone.into() }
     }
 
-    fn state_at(windows: &[Window], at: &str) -> (bool, Option<String>) {
-        let maintenance = Maintenance { windows: windows.to_vec(), ..Maintenance::default() };
+    fn state_at(windows: &[MaintenanceWindow], at: &str) -> (bool, Option<String>) {
+        let maintenance = MaintenanceSettings { windows: windows.to_vec(), ..MaintenanceSettings::default() };
         let state = state(&maintenance, at.parse().unwrap()).unwrap();
         (state.open, state.until.map(|at| at.to_string()))
     }
 
     #[test]
-    fn a_window_is_open_by_the_clocks_of_its_zone() {
+    fn a_window_opens_by_the_clock_of_its_time_zone() {
         let night = [window(&[Day::Sunday], "02:00", "05:30", "Europe/Berlin")];
         let until = |at: &str| Some(at.to_owned());
         assert_eq!(state_at(&night, "2026-01-10T12:00:00Z"), (false, until("2026-01-11T01:00:00Z")));
@@ -139,17 +140,23 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_named_waits_and_only_while_there_are_windows() {
+    fn only_named_work_waits_and_only_when_windows_are_set() {
         let now: Timestamp = "2026-01-10T12:00:00Z".parse().unwrap();
-        let mut maintenance = Maintenance::default();
-        assert!(!holds(&maintenance, Held::OperatorUpdates, now), "without windows nothing waits");
+        let mut maintenance = MaintenanceSettings::default();
+        assert!(
+            !must_wait(&maintenance, DeferrableWork::OperatorUpdates, now),
+            "without windows nothing waits"
+        );
         maintenance.windows.push(window(&[], "02:00", "03:00", "UTC"));
-        assert!(holds(&maintenance, Held::OperatorUpdates, now) && !holds(&maintenance, Held::ScaleIn, now));
+        assert!(
+            must_wait(&maintenance, DeferrableWork::OperatorUpdates, now)
+                && !must_wait(&maintenance, DeferrableWork::ScaleIn, now)
+        );
         let night: Timestamp = "2026-01-10T02:30:00Z".parse().unwrap();
-        assert!(!holds(&maintenance, Held::OperatorUpdates, night));
+        assert!(!must_wait(&maintenance, DeferrableWork::OperatorUpdates, night));
     }
 
-    fn any_window() -> impl Strategy<Value = Window> {
+    fn any_window() -> impl Strategy<Value = MaintenanceWindow> {
         let zones = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe"];
         let days = [
             Day::Monday,
@@ -173,11 +180,11 @@ mod tests {
 
         /// Nothing turns before it is said to, and then it does; the days around the changes of the clocks are among these.
         #[test]
-        fn it_stays_as_it_is_until_it_is_said_to_turn(
+        fn the_window_state_does_not_change_before_the_announced_time(
             windows in prop::collection::vec(any_window(), 1..3), hours in 0_i64..9_000, steps in 1_i64..40,
         ) {
             prop_assume!(windows.iter().all(|window| window.from != window.to));
-            let maintenance = Maintenance { windows, ..Maintenance::default() };
+            let maintenance = MaintenanceSettings { windows, ..MaintenanceSettings::default() };
             let now = Timestamp::from_second(1_767_225_600 + hours * 3_600).unwrap();
             let found = state(&maintenance, now).unwrap();
             let until = found.until.unwrap_or(now);

@@ -18,7 +18,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
-use reach::Reach;
+use reach::ClusterAccess;
 
 /// Shows why a `RankingCluster` is as it is, and what would be otherwise.
 #[derive(Debug, Parser)]
@@ -27,12 +27,12 @@ pub struct Arguments {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    target: Target,
+    target: KubeTarget,
 }
 
 /// Which Kubernetes, and where in it.
 #[derive(Debug, Args)]
-pub struct Target {
+pub struct KubeTarget {
     /// The namespace; that of the context when absent.
     #[arg(short, long, global = true)]
     pub namespace: Option<String>,
@@ -93,7 +93,7 @@ enum Command {
 }
 
 /// `x` of `x`, `rkc/x`, `rankingcluster/x` and `rankingclusters.liverank.dev/x`.
-pub fn name_of(argument: &str) -> anyhow::Result<&str> {
+pub fn resource_name(argument: &str) -> anyhow::Result<&str> {
     let Some((kind, name)) = argument.split_once('/') else { return Ok(argument) };
     let kind = kind.to_ascii_lowercase();
     let plain = kind.strip_suffix(".liverank.dev").unwrap_or(&kind);
@@ -106,42 +106,45 @@ pub fn name_of(argument: &str) -> anyhow::Result<&str> {
 impl Arguments {
     /// Does what it was called for.
     pub async fn run(self) -> anyhow::Result<()> {
-        let reach = Reach::to(&self.target).await?;
+        let reach = ClusterAccess::connect(&self.target).await?;
         let out = &mut std::io::stdout().lock();
         match self.command {
             Command::Explain { cluster } => {
                 let cluster = reach.cluster(cluster.as_deref()).await?;
-                let readers = reach.readers(&cluster).await?;
+                let readers = reach.fetch_readers(&cluster).await?;
                 let load = reach.load(&cluster).await.map_err(|error| format!("{error:#}"));
-                out.write_all(explain::render(&cluster, &readers, &load, Timestamp::now()).as_bytes())?;
+                out.write_all(
+                    explain::render_explanation(&cluster, &readers, &load, Timestamp::now()).as_bytes(),
+                )?;
             }
             Command::WhatIf { cluster, readers, json } => {
                 let cluster = reach.cluster(cluster.as_deref()).await?;
                 let load = reach.load(&cluster).await.context("the managers' load is needed for this")?;
-                let answer = what_if::ask(&cluster, &load, readers).map_err(anyhow::Error::msg)?;
+                let answer = what_if::ask_planner(&cluster, &load, readers).map_err(anyhow::Error::msg)?;
                 if json {
                     writeln!(out, "{}", serde_json::to_string_pretty(&answer)?)?;
                 } else {
-                    out.write_all(what_if::render(&cluster, &load, readers, &answer).as_bytes())?;
+                    out.write_all(what_if::render_answer(&cluster, &load, readers, &answer).as_bytes())?;
                 }
             }
             Command::History { cluster } => {
                 let cluster = reach.cluster(cluster.as_deref()).await?;
-                out.write_all(approve::history(&cluster).as_bytes())?;
+                out.write_all(approve::render_history(&cluster).as_bytes())?;
             }
             Command::Approve { cluster, id: None } => {
                 let cluster = reach.cluster(Some(&cluster)).await?;
-                out.write_all(approve::render(&cluster, Timestamp::now()).as_bytes())?;
+                out.write_all(approve::render_waiting_plans(&cluster, Timestamp::now()).as_bytes())?;
             }
             Command::Approve { cluster, id: Some(id) } => {
                 let cluster = reach.cluster(Some(&cluster)).await?;
-                reach.approve(&cluster, &id).await?;
+                reach.approve_plan(&cluster, &id).await?;
                 writeln!(out, "{id} is approved")?;
             }
             Command::Report { cluster, output, operator_namespace, log_lines } => {
                 let cluster = reach.cluster(cluster.as_deref()).await?;
-                let gathered = reach.gather(&cluster, operator_namespace.as_deref(), log_lines).await;
-                let text = serde_yaml::to_string(&report::assemble(gathered))?;
+                let gathered =
+                    reach.gather_for_report(&cluster, operator_namespace.as_deref(), log_lines).await;
+                let text = serde_yaml::to_string(&report::assemble_report(gathered))?;
                 let file = output.unwrap_or_else(|| {
                     let when = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
                     format!("liverank-report-{}-{}-{when}.yaml", cluster.namespace(), cluster.name()).into()
@@ -162,21 +165,21 @@ impl Arguments {
 mod tests {
     use clap::CommandFactory;
 
-    use super::{Arguments, name_of};
+    use super::{Arguments, resource_name};
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_plugin_command_line_is_well_formed() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn a_cluster_is_named_as_kubectl_names_it() {
+    fn a_cluster_may_be_named_as_kubectl_names_it() {
         for argument in
             ["x", "rkc/x", "RankingCluster/x", "rankingclusters/x", "rankingclusters.liverank.dev/x"]
         {
-            assert_eq!(name_of(argument).unwrap(), "x");
+            assert_eq!(resource_name(argument).unwrap(), "x");
         }
-        let refused = name_of("deployment/x").unwrap_err().to_string();
+        let refused = resource_name("deployment/x").unwrap_err().to_string();
         assert_eq!(refused, "deployment/x: only a RankingCluster can be explained: write rkc/x");
     }
 }

@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use crate::build::{self, Component, Input, Kind, Object, Reader, names};
 use crate::crd::RankingCluster;
-use crate::validate::Problem;
-pub use pod_security::Level;
+use crate::validate::FieldProblem;
+pub use pod_security::SecurityLevel;
 
 /// Names and prefixes that are permitted: `name`, `prefix*`, or `*` for all.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -25,16 +25,16 @@ pub use pod_security::Level;
 pub struct Patterns(Vec<String>);
 
 impl Patterns {
-    fn all() -> Self {
+    fn allow_all() -> Self {
         Self(vec!["*".to_owned()])
     }
 
-    const fn none() -> Self {
+    const fn allow_none() -> Self {
         Self(Vec::new())
     }
 
     /// Whether `value` is permitted. `*` alone does not permit what is `powerful`: that has to be named.
-    fn admit(&self, value: &str, powerful: bool) -> bool {
+    fn is_permitted(&self, value: &str, powerful: bool) -> bool {
         self.0.iter().any(|pattern| match pattern.strip_suffix('*') {
             Some("") => !powerful,
             Some(prefix) => value.starts_with(prefix),
@@ -72,21 +72,21 @@ pub struct Policy {
     /// Types of Services.
     pub service_types: Patterns,
     /// What pods may do at most: a Pod Security Standard.
-    pub pod_security: Level,
+    pub pod_security: SecurityLevel,
 }
 
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            images: Patterns::all(),
-            hosts: Patterns::all(),
-            annotations: Patterns::all(),
-            service_account_annotations: Patterns::none(),
-            priority_classes: Patterns::all(),
-            runtime_classes: Patterns::none(),
-            schedulers: Patterns::none(),
+            images: Patterns::allow_all(),
+            hosts: Patterns::allow_all(),
+            annotations: Patterns::allow_all(),
+            service_account_annotations: Patterns::allow_none(),
+            priority_classes: Patterns::allow_all(),
+            runtime_classes: Patterns::allow_none(),
+            schedulers: Patterns::allow_none(),
             service_types: Patterns(vec!["ClusterIP".to_owned()]),
-            pod_security: Level::Restricted,
+            pod_security: SecurityLevel::Restricted,
         }
     }
 }
@@ -104,12 +104,12 @@ impl Policy {
     }
 
     /// All that is not permitted of what `input` would make. Readers are looked at even where there are none yet.
-    pub fn refusals(&self, input: &Input<'_>) -> Vec<Problem> {
-        let any = [Reader { name: names::reader(input.cluster.name(), 0), drain: None }];
-        let objects = build::desired(&Input { readers: &any, ..*input });
-        let mut refusals = Refusals { policy: self, found: Vec::new() };
+    pub fn find_refusals(&self, input: &Input<'_>) -> Vec<FieldProblem> {
+        let any = [Reader { name: names::reader_name(input.cluster.name(), 0), drain: None }];
+        let objects = build::desired_objects(&Input { readers: &any, ..*input });
+        let mut refusals = RefusalCollector { policy: self, found: Vec::new() };
         for object in &objects {
-            refusals.object(input.cluster, object);
+            refusals.check_object(input.cluster, object);
         }
         let mut found = refusals.found;
         found.sort();
@@ -118,41 +118,47 @@ impl Policy {
     }
 }
 
-struct Refusals<'a> {
+struct RefusalCollector<'a> {
     policy: &'a Policy,
-    found: Vec<Problem>,
+    found: Vec<FieldProblem>,
 }
 
-impl Refusals<'_> {
-    fn object(&mut self, cluster: &RankingCluster, object: &Object) {
+impl RefusalCollector<'_> {
+    fn check_object(&mut self, cluster: &RankingCluster, object: &Object) {
         match object.kind {
             Kind::Deployment => {
                 if let Ok(deployment) = serde_json::from_value::<Deployment>(object.body.clone()) {
                     let template = deployment.spec.map(|spec| spec.template).unwrap_or_default();
-                    let path = format!("{}.pod", place(object));
+                    let path = format!("{}.pod", resource_path(object));
                     let given = template.metadata.and_then(|it| it.annotations).unwrap_or_default();
-                    self.annotations(&path, &given, "annotations");
-                    self.pod(&path, cluster, &template.spec.unwrap_or_default());
+                    self.check_annotations(&path, &given, "annotations");
+                    self.check_pod(&path, cluster, &template.spec.unwrap_or_default());
                 }
             }
             Kind::Service => {
-                let path = format!("{}.service", place(object));
-                self.annotations(&path, &annotations(object), "annotations");
+                let path = format!("{}.service", resource_path(object));
+                self.check_annotations(&path, &object_annotations(object), "annotations");
                 let kind = object.body["spec"]["type"].as_str().unwrap_or_default();
-                self.one(format!("{path}.type"), kind, false, "serviceTypes", &self.policy.service_types);
+                self.check_value(
+                    format!("{path}.type"),
+                    kind,
+                    false,
+                    "serviceTypes",
+                    &self.policy.service_types,
+                );
             }
             Kind::ServiceAccount => {
-                let path = format!("{}.serviceAccount", place(object));
-                self.annotations(&path, &annotations(object), "serviceAccountAnnotations");
+                let path = format!("{}.serviceAccount", resource_path(object));
+                self.check_annotations(&path, &object_annotations(object), "serviceAccountAnnotations");
             }
             Kind::Ingress | Kind::HttpRoute => {
-                self.annotations("spec.exposure", &annotations(object), "annotations");
+                self.check_annotations("spec.exposure", &object_annotations(object), "annotations");
                 let path = match object.component {
                     Some(Component::Reader) => "spec.exposure.readerHostTemplate",
                     _ => "spec.exposure.host",
                 };
-                for host in hosts(&object.body) {
-                    self.one(path.to_owned(), &host, false, "hosts", &self.policy.hosts);
+                for host in ingress_hosts(&object.body) {
+                    self.check_value(path.to_owned(), &host, false, "hosts", &self.policy.hosts);
                 }
             }
             Kind::ConfigMap
@@ -164,17 +170,17 @@ impl Refusals<'_> {
     }
 
     /// Our own annotations are none of an author's.
-    fn annotations(&mut self, path: &str, given: &BTreeMap<String, String>, list: &'static str) {
+    fn check_annotations(&mut self, path: &str, given: &BTreeMap<String, String>, list: &'static str) {
         let policy = self.policy;
         let permitted =
             if list == "annotations" { &policy.annotations } else { &policy.service_account_annotations };
         for (key, _) in given.iter().filter(|(key, value)| !build::is_own_annotation(key, value)) {
             let powerful = key.ends_with("-snippet") || key.ends_with("-snippets");
-            self.one(format!("{path}.annotations[{key}]"), key, powerful, list, permitted);
+            self.check_value(format!("{path}.annotations[{key}]"), key, powerful, list, permitted);
         }
     }
 
-    fn pod(&mut self, path: &str, cluster: &RankingCluster, pod: &PodSpec) {
+    fn check_pod(&mut self, path: &str, cluster: &RankingCluster, pod: &PodSpec) {
         let policy = self.policy;
         let images = &policy.images;
         for container in pod.init_containers.iter().flatten().chain(&pod.containers) {
@@ -182,7 +188,7 @@ impl Refusals<'_> {
             let is_own = image == cluster.spec.image && pod.containers.contains(container);
             let path =
                 if is_own { "spec.image".to_owned() } else { format!("{path}: image of {}", container.name) };
-            self.one(path, image, false, "images", images);
+            self.check_value(path, image, false, "images", images);
         }
         let named = [
             ("priorityClassName", &pod.priority_class_name, "priorityClasses", &policy.priority_classes),
@@ -191,28 +197,42 @@ impl Refusals<'_> {
         ];
         for (field, name, list, permitted) in named {
             if let Some(name) = name {
-                self.one(format!("{path}.{field}"), name, name.starts_with("system-"), list, permitted);
+                self.check_value(
+                    format!("{path}.{field}"),
+                    name,
+                    name.starts_with("system-"),
+                    list,
+                    permitted,
+                );
             }
         }
-        for breach in pod_security::breaches(pod).into_iter().filter(|it| it.needs > policy.pod_security) {
+        for breach in pod_security::find_breaches(pod).into_iter().filter(|it| it.needs > policy.pod_security)
+        {
             let message = format!(
                 "{}; this operator permits pods of the standard {} only (podSecurity)",
                 breach.what, policy.pod_security
             );
-            self.found.push(Problem { path: format!("{path}.{}", breach.field), message });
+            self.found.push(FieldProblem { path: format!("{path}.{}", breach.field), message });
         }
     }
 
-    fn one(&mut self, path: String, value: &str, powerful: bool, list: &'static str, permitted: &Patterns) {
-        if !permitted.admit(value, powerful) {
+    fn check_value(
+        &mut self,
+        path: String,
+        value: &str,
+        powerful: bool,
+        list: &'static str,
+        permitted: &Patterns,
+    ) {
+        if !permitted.is_permitted(value, powerful) {
             let message = format!("{value:?} is not among what this operator permits ({list}: {permitted})");
-            self.found.push(Problem { path, message });
+            self.found.push(FieldProblem { path, message });
         }
     }
 }
 
 /// Where in the resource an object's component stands.
-fn place(object: &Object) -> String {
+fn resource_path(object: &Object) -> String {
     match object.component {
         Some(Component::Reader) => "spec.readers".to_owned(),
         Some(component) => format!("spec.{}", component.name()),
@@ -220,11 +240,11 @@ fn place(object: &Object) -> String {
     }
 }
 
-fn annotations(object: &Object) -> BTreeMap<String, String> {
+fn object_annotations(object: &Object) -> BTreeMap<String, String> {
     serde_json::from_value(object.body["metadata"]["annotations"].clone()).unwrap_or_default()
 }
 
-fn hosts(body: &Value) -> Vec<String> {
+fn ingress_hosts(body: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let rules = body["spec"]["rules"].as_array().into_iter().flatten();
     let routes = body["spec"]["hostnames"].as_array().into_iter().flatten();

@@ -1,6 +1,6 @@
 //! Readers: how many there should be, which come and which go, and who serves which video.
 //!
-//! [`step`] is one pure function from what is seen (readers as Kubernetes has them, load as the managers tell it) and a
+//! [`decide_round`] is one pure function from what is seen (readers as Kubernetes has them, load as the managers tell it) and a
 //! leader's [`Memory`] to [`Step`]s, [`Decision`]s and [`Facts`]. It goes by levels, not by edges: every step follows from
 //! what is seen, may be done twice, and comes again until it is seen to be done. So a leader may die at any point, and the
 //! next one goes on:
@@ -44,34 +44,36 @@ mod step;
 mod view;
 mod what_if;
 
-pub use decision::{Action, Decision, Numbers};
-pub use explain::{Explain, explain};
-pub use facts::{Fact, Facts, two_digits};
-pub use memory::Memory;
-pub use proposal::{Proposal, Subject};
-pub use seen::{Drain, DrainWhy, Heard, Own, Pod, Reader, Seen};
-pub use settings::{Fallback, Rebalance, Scaling, Settings};
-pub use step::Step;
-pub use what_if::{ReaderAt, WhatIf, what_if};
+pub use decision::{Action, Decision, DecisionNumbers};
+pub use explain::{Explanation, explain};
+pub use facts::{ConditionFact, ReaderFacts, round_to_two_digits};
+pub use memory::ReaderMemory;
+pub use proposal::{PlanSubject, Proposal};
+pub use seen::{
+    DrainWhy, ManagerReport, ObservedReader, ReaderDrain, ReaderPod, ReaderSelfReport, RoundInput,
+};
+pub use settings::{FallbackSetting, ReaderSettings, RebalanceSetting, ScalingSetting};
+pub use step::ReaderStep;
+pub use what_if::{ReaderForecast, WhatIfAnswer, answer_what_if};
 
 use decision::DecisionEvent;
-use facts::Found;
-use fleet::Fleet;
-use phase::Phase;
-use scale::Wanted;
-use view::View;
+use facts::RoundFindings;
+use fleet::ReaderFleet;
+use phase::UpgradePhase;
+use scale::WantedReaders;
+use view::LoadView;
 
 /// What a round comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RoundOutcome {
     /// What is to be done, in this order. Empty at rest.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ReaderStep>,
     /// The decisions of this round that differ from the last ones told.
     pub decisions: Vec<Decision>,
     /// Plans that wait to be approved, one of each subject at most.
     pub proposals: Vec<Proposal>,
     /// For the status.
-    pub facts: Facts,
+    pub facts: ReaderFacts,
     /// Readers that are to be asked themselves how many viewers they have.
     pub ask: Vec<String>,
     /// Whether the managers are to be asked for all assignments next time.
@@ -79,13 +81,13 @@ pub struct Outcome {
 }
 
 /// One round.
-pub fn step(seen: &Seen, memory: &mut Memory) -> Outcome {
+pub fn decide_round(seen: &RoundInput, memory: &mut ReaderMemory) -> RoundOutcome {
     if !seen.settings.paused {
-        return round(seen, memory);
+        return run_round(seen, memory);
     }
     // What would be done is looked at and dropped; what was remembered would be out of date when it goes on.
-    let mut outcome = round(seen, &mut memory.clone());
-    *memory = Memory::new(seen.now, None, Some(outcome.facts.desired));
+    let mut outcome = run_round(seen, &mut memory.clone());
+    *memory = ReaderMemory::new(seen.now, None, Some(outcome.facts.desired));
     outcome.steps.clear();
     outcome.decisions.clear();
     outcome.proposals.clear();
@@ -93,36 +95,38 @@ pub fn step(seen: &Seen, memory: &mut Memory) -> Outcome {
     outcome
 }
 
-fn round(seen: &Seen, memory: &mut Memory) -> Outcome {
-    memory.forget(seen.now);
-    let view = View::of(seen);
+fn run_round(seen: &RoundInput, memory: &mut ReaderMemory) -> RoundOutcome {
+    memory.forget_expired(seen.now);
+    let view = LoadView::of(seen);
     let mut tales = Vec::new();
-    let patient = trouble(seen, &view, memory, &mut tales);
-    let mut fleet = Fleet::of(seen, &view, memory);
-    if seen.settings.is_off() {
-        return off(seen, &view, &fleet, memory);
+    let patient = tell_load_trouble(seen, &view, memory, &mut tales);
+    let mut fleet = ReaderFleet::of(seen, &view, memory);
+    if seen.settings.are_comments_off() {
+        return remove_all_readers(seen, &view, &fleet, memory);
     }
     let wanted = scale::wanted(seen, &view, &fleet, memory);
-    tales.extend(scale::tell(seen, &wanted, memory));
-    let phase = Phase::of(seen, &view, &fleet, memory);
-    tales.extend(phase.tell(seen, &fleet, memory));
+    tales.extend(scale::tell_scaler_state(seen, &wanted, memory));
+    let phase = UpgradePhase::of(seen, &view, &fleet, memory);
+    tales.extend(phase.tell_upgrade_state(seen, &fleet, memory));
     let (wanted, phase) = (&wanted, &phase);
-    change::Change { seen, view: &view, wanted, phase, fleet: &mut fleet, memory, tales: &mut tales }.make();
-    let (deletes, overdue) = remove::remove(seen, &view, &fleet, memory, &mut tales);
-    remove::tell(seen, &overdue, memory, &mut tales);
-    let mut steps = writes(memory, view.trouble.is_none());
-    steps.extend(cordons::cordons(seen, &view, &fleet, phase));
+    change::ReaderChanges { seen, view: &view, wanted, phase, fleet: &mut fleet, memory, tales: &mut tales }
+        .make_all();
+    let (deletes, overdue) = remove::remove_drained_readers(seen, &view, &fleet, memory, &mut tales);
+    remove::tell_overdue(seen, &overdue, memory, &mut tales);
+    let mut steps = repeat_unseen_writes(memory, view.trouble.is_none());
+    steps.extend(cordons::cordon_changes(seen, &view, &fleet, phase));
     steps.extend(deletes);
-    let halted = phase.runs() || view.reconnect_errors(seen.settings.max_reconnect_error_percent).is_some();
-    let balanced = balance::balance(seen, &view, memory, halted);
+    let halted = phase.is_running()
+        || view.excess_reconnect_errors(seen.settings.max_reconnect_error_percent).is_some();
+    let balanced = balance::plan_balance(seen, &view, memory, halted);
     let proposals = memory.proposals.values().map(|waiting| waiting.told.clone()).collect();
     steps.extend(balanced.step);
     tales.extend(balanced.tale);
-    let found = Found { seen, view: &view, fleet: &fleet, wanted, phase, overdue: &overdue, patient };
+    let found = RoundFindings { seen, view: &view, fleet: &fleet, wanted, phase, overdue: &overdue, patient };
     let asked = seen.readers.iter().filter(|reader| reader.drain.is_some() && !reader.deleting);
-    Outcome {
+    RoundOutcome {
         steps,
-        decisions: decision::decided(tales, seen, found.numbers()),
+        decisions: decision::into_decisions(tales, seen, found.numbers()),
         proposals,
         facts: found.facts(),
         ask: asked.map(|reader| reader.name.clone()).collect(),
@@ -131,7 +135,12 @@ fn round(seen: &Seen, memory: &mut Memory) -> Outcome {
 }
 
 /// There are to be no readers, so nobody can take their viewers: they all go.
-fn off(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Outcome {
+fn remove_all_readers(
+    seen: &RoundInput,
+    view: &LoadView<'_>,
+    fleet: &ReaderFleet,
+    memory: &mut ReaderMemory,
+) -> RoundOutcome {
     let mut steps = Vec::new();
     let mut chosen = Vec::new();
     for reader in seen.readers.iter().filter(|reader| !reader.deleting) {
@@ -139,15 +148,16 @@ fn off(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Outc
         if memory.writes.delete.insert(uid.clone()) {
             chosen.push(format!("remove {name}"));
         }
-        steps.push(Step::DeleteReader { name, uid, forced: true });
+        steps.push(ReaderStep::DeleteReader { name, uid, forced: true });
     }
     let delete = std::mem::take(&mut memory.writes.delete);
-    *memory = Memory::new(seen.now, None, None);
+    *memory = ReaderMemory::new(seen.now, None, None);
     memory.writes.delete = delete;
     if view.trouble.is_none() {
-        let gone = Fleet::default();
-        let here = |step: &Step| !matches!(step, Step::Cordon { reader, .. } if fleet.members.iter().any(|member| member.name == reader.as_str()));
-        steps.extend(cordons::cordons(seen, view, &gone, &Phase::Done).into_iter().filter(here));
+        let gone = ReaderFleet::default();
+        let here = |step: &ReaderStep| !matches!(step, ReaderStep::Cordon { reader, .. } if fleet.members.iter().any(|member| member.name == reader.as_str()));
+        steps
+            .extend(cordons::cordon_changes(seen, view, &gone, &UpgradePhase::Done).into_iter().filter(here));
     }
     let why = match () {
         () if seen.settings.hibernates => "spec.hibernate is set",
@@ -156,19 +166,26 @@ fn off(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Outc
     };
     let tale =
         DecisionEvent::new(Action::Remove, format!("{why}: all readers go, with the viewers they have"));
-    let tales = if chosen.is_empty() { Vec::new() } else { vec![tale.chosen(chosen)] };
-    let wanted = Wanted { readers: 0, decision: None, tale: None, fallback: false };
-    let (phase, overdue) = (&Phase::Done, &Vec::new());
-    let found = Found { seen, view, fleet, wanted: &wanted, phase, overdue, patient: false };
-    let decisions = decision::decided(tales, seen, found.numbers());
-    Outcome { steps, decisions, proposals: Vec::new(), facts: found.facts(), ask: Vec::new(), detail: false }
+    let tales = if chosen.is_empty() { Vec::new() } else { vec![tale.with_chosen(chosen)] };
+    let wanted = WantedReaders { readers: 0, decision: None, tale: None, fallback: false };
+    let (phase, overdue) = (&UpgradePhase::Done, &Vec::new());
+    let found = RoundFindings { seen, view, fleet, wanted: &wanted, phase, overdue, patient: false };
+    let decisions = decision::into_decisions(tales, seen, found.numbers());
+    RoundOutcome {
+        steps,
+        decisions,
+        proposals: Vec::new(),
+        facts: found.facts(),
+        ask: Vec::new(),
+        detail: false,
+    }
 }
 
 /// Writes that are not seen yet, again; `empty`: readers may begin to be emptied.
-fn writes(memory: &Memory, empty: bool) -> Vec<Step> {
-    let create = memory.writes.create.iter().map(|name| Step::CreateReader { name: name.clone() });
+fn repeat_unseen_writes(memory: &ReaderMemory, empty: bool) -> Vec<ReaderStep> {
+    let create = memory.writes.create.iter().map(|name| ReaderStep::CreateReader { name: name.clone() });
     let annotate = memory.writes.annotate.iter().filter(|(_, (_, drain))| empty || drain.is_none());
-    let annotate = annotate.map(|(name, (uid, drain))| Step::Annotate {
+    let annotate = annotate.map(|(name, (uid, drain))| ReaderStep::Annotate {
         name: name.clone(),
         uid: uid.clone(),
         drain: *drain,
@@ -179,8 +196,13 @@ fn writes(memory: &Memory, empty: bool) -> Vec<Step> {
 /// Tells when the load cannot be acted on, and when it can again, each after it has been so for as long as a report may be
 /// old: a leader that has just begun knows nothing, and managers learn of a change a moment apart. Returns whether that
 /// time has passed.
-fn trouble(seen: &Seen, view: &View<'_>, memory: &mut Memory, tales: &mut Vec<DecisionEvent>) -> bool {
-    const TOPIC: &str = "load";
+fn tell_load_trouble(
+    seen: &RoundInput,
+    view: &LoadView<'_>,
+    memory: &mut ReaderMemory,
+    tales: &mut Vec<DecisionEvent>,
+) -> bool {
+    const LOAD_TOPIC: &str = "load";
     let is = view.trouble.is_some();
     let since = match memory.trouble {
         Some((was, since)) if was == is => since,
@@ -190,14 +212,14 @@ fn trouble(seen: &Seen, view: &View<'_>, memory: &mut Memory, tales: &mut Vec<De
     let patient = seen.now - since.max(memory.born) > seen.settings.load_max_age_ms;
     match &view.trouble {
         Some(trouble) if patient => {
-            let words = format!("{}: no reader is taken away and nobody is moved", trouble.words());
-            let tale = DecisionEvent::new(Action::Hold, words).bound([trouble.reason().to_owned()]);
-            if memory.told.is_news(seen.now, TOPIC, Some((trouble.reason(), &tale))) {
+            let words = format!("{}: no reader is taken away and nobody is moved", trouble.describe());
+            let tale = DecisionEvent::new(Action::Hold, words).with_bound_by([trouble.reason().to_owned()]);
+            if memory.told.is_news(seen.now, LOAD_TOPIC, Some((trouble.reason(), &tale))) {
                 tales.push(tale);
             }
         }
-        None if patient && memory.told.state(TOPIC).is_some() => {
-            memory.told.note(seen.now, TOPIC, None);
+        None if patient && memory.told.last_state(LOAD_TOPIC).is_some() => {
+            memory.told.note_state(seen.now, LOAD_TOPIC, None);
             tales.push(DecisionEvent::new(Action::Resume, "the managers say what load there is again"));
         }
         _ => {}

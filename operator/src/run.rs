@@ -140,7 +140,7 @@ pub async fn run(
         keys: Arc::clone(&keys),
         templates: args.templates(),
         peers: (Peers::default(), AnswerBudget::default()),
-        newest: args.builder_revision.unwrap_or(build::CURRENT),
+        newest: args.builder_revision.unwrap_or(build::CURRENT_REVISION),
         class: args.operator_class.clone(),
         operator: OperatorFacts {
             namespace: args.lease_namespace.clone(),
@@ -207,7 +207,7 @@ impl Parts<'_> {
             &our_label_selector(),
             Live::from_watched,
             false,
-            kind.optional(),
+            kind.is_optional(),
         )
     }
 
@@ -218,7 +218,7 @@ impl Parts<'_> {
         self.start_watches(
             "Pod",
             api,
-            &format!("{}={}", names::NAME, names::APP),
+            &format!("{}={}", names::APP_NAME_LABEL, names::APP_NAME),
             Pod::from_watched,
             false,
             false,
@@ -282,5 +282,5 @@ impl Parts<'_> {
 }
 
 fn our_label_selector() -> String {
-    format!("{}={}", names::MANAGED_BY, names::MANAGER)
+    format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY_OPERATOR)
 }

@@ -11,13 +11,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::build::{Component, names};
 use crate::crd::{
-    self, DecisionInputs, Held, LastDecision, OperatorStatus, PastDecision, RankingCluster,
+    self, DecisionInputs, DeferrableWork, LastDecision, OperatorStatus, PastDecision, RankingCluster,
     RankingClusterStatus, ReadersStatus, WaitingPlan,
 };
 use crate::maintenance;
-use crate::readers::{Decision, Facts, Proposal, two_digits};
+use crate::readers::{Decision, Proposal, ReaderFacts, round_to_two_digits};
 use crate::run::rollout::State;
-use crate::validate::Problem;
+use crate::validate::FieldProblem;
 
 /// Longest message of a condition, in bytes: what a person reads.
 const MAX_MESSAGE_BYTES: usize = 2_000;
@@ -39,7 +39,7 @@ pub struct Trouble {
 }
 
 /// All that a status is made from.
-pub struct Report<'a> {
+pub struct StatusInput<'a> {
     /// The resource, as it is in force.
     pub cluster: &'a RankingCluster,
     /// Now.
@@ -49,7 +49,7 @@ pub struct Report<'a> {
     /// The builder's revision in force.
     pub revision: u32,
     /// The problems of the spec.
-    pub problems: &'a [Problem],
+    pub problems: &'a [FieldProblem],
     /// How the components stand.
     pub states: &'a [State],
     /// Readers that exist and are not leaving.
@@ -57,7 +57,7 @@ pub struct Report<'a> {
     /// A number of readers in the spec that is not followed: see [`crate::run::in_force`].
     pub unheeded: Option<i32>,
     /// What is known of readers; `None` where there are none to be.
-    pub facts: Option<&'a Facts>,
+    pub facts: Option<&'a ReaderFacts>,
     /// The last decision, where one was made since the status was written.
     pub decision: Option<&'a Decision>,
     /// The last decisions, that one among them.
@@ -77,17 +77,18 @@ pub struct Report<'a> {
 }
 
 /// The status; `before`: the one that was written last.
-pub fn of(report: &Report<'_>, before: &RankingClusterStatus) -> RankingClusterStatus {
+pub fn make_status(report: &StatusInput<'_>, before: &RankingClusterStatus) -> RankingClusterStatus {
     let conditions = [
-        ("Ready", ready(report)),
-        ("Reconciling", reconciling(report)),
-        ("Degraded", degraded(report)),
-        ("Contested", contested(report)),
-        ("Autoscaling", autoscaling(report)),
-        ("UpdatePending", update_pending(report)),
-        ("Stalled", stalled(report)),
+        ("Ready", ready_condition(report)),
+        ("Reconciling", reconciling_condition(report)),
+        ("Degraded", degraded_condition(report)),
+        ("Contested", contested_condition(report)),
+        ("Autoscaling", autoscaling_condition(report)),
+        ("UpdatePending", update_pending_condition(report)),
+        ("Stalled", stalled_condition(report)),
     ];
-    let conditions = conditions.into_iter().chain(window(report).map(|said| ("MaintenanceWindow", said)));
+    let conditions =
+        conditions.into_iter().chain(window_condition(report).map(|said| ("MaintenanceWindow", said)));
     let conditions = conditions.map(|(kind, said)| condition(report, before, kind, said)).collect();
     RankingClusterStatus {
         observed_generation: Some(report.cluster.generation()),
@@ -108,7 +109,7 @@ pub fn of(report: &Report<'_>, before: &RankingClusterStatus) -> RankingClusterS
 
 /// Whether `after` has to be written at once: a condition, the generation spoken of, or a decision is another. Numbers
 /// can wait.
-pub fn is_news(before: &RankingClusterStatus, after: &RankingClusterStatus) -> bool {
+pub fn is_worth_writing_now(before: &RankingClusterStatus, after: &RankingClusterStatus) -> bool {
     let short = |status: &RankingClusterStatus| -> Vec<(String, String, String)> {
         let all = status.conditions.iter();
         all.map(|it| (it.type_.clone(), it.status.clone(), it.reason.clone())).collect()
@@ -122,7 +123,7 @@ pub fn is_news(before: &RankingClusterStatus, after: &RankingClusterStatus) -> b
 }
 
 /// Whether `after` says anything that `before` does not, but for the time at which viewers were counted.
-pub fn differs(before: &RankingClusterStatus, after: &RankingClusterStatus) -> bool {
+pub fn is_different(before: &RankingClusterStatus, after: &RankingClusterStatus) -> bool {
     let timeless = |status: &RankingClusterStatus| {
         let mut status = status.clone();
         if let Some(readers) = &mut status.readers {
@@ -134,19 +135,19 @@ pub fn differs(before: &RankingClusterStatus, after: &RankingClusterStatus) -> b
 }
 
 /// Whether something is so, why, and in words.
-struct Said {
+struct ConditionValue {
     so: bool,
     reason: String,
     message: String,
 }
 
-impl Said {
+impl ConditionValue {
     fn new(so: bool, reason: &str, message: impl Into<String>) -> Self {
-        Self { so, reason: reason.to_owned(), message: shortened(message.into()) }
+        Self { so, reason: reason.to_owned(), message: shorten_message(message.into()) }
     }
 }
 
-fn shortened(mut text: String) -> String {
+fn shorten_message(mut text: String) -> String {
     if text.len() > MAX_MESSAGE_BYTES {
         let end = (0..=MAX_MESSAGE_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         text.truncate(end);
@@ -155,53 +156,67 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-fn condition(report: &Report<'_>, before: &RankingClusterStatus, kind: &str, said: Said) -> Condition {
+fn condition(
+    report: &StatusInput<'_>,
+    before: &RankingClusterStatus,
+    kind: &str,
+    said: ConditionValue,
+) -> Condition {
     let status = if said.so { "True" } else { "False" };
     let old = before.conditions.iter().find(|it| it.type_ == kind && it.status == status);
     Condition {
         type_: kind.to_owned(),
         status: status.to_owned(),
         observed_generation: Some(report.cluster.generation()),
-        last_transition_time: old.map_or(Time(seconds(report.now)), |old| old.last_transition_time.clone()),
+        last_transition_time: old
+            .map_or(Time(to_whole_seconds(report.now)), |old| old.last_transition_time.clone()),
         reason: said.reason,
         message: said.message,
     }
 }
 
 /// Times are written in whole seconds: what is read back must be what was written.
-fn seconds(time: Timestamp) -> Timestamp {
+fn to_whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Ready, where all is to sleep: everything is as the spec says once no pod is left.
-fn hibernated(report: &Report<'_>) -> Said {
+fn hibernated_condition(report: &StatusInput<'_>) -> ConditionValue {
     if report.awake.is_empty() {
-        return Said::new(true, "Hibernated", "spec.hibernate is set: nothing runs, nobody is served");
+        return ConditionValue::new(
+            true,
+            "Hibernated",
+            "spec.hibernate is set: nothing runs, nobody is served",
+        );
     }
-    Said::new(false, "Hibernating", format!("spec.hibernate is set; still there: {}", names(report.awake)))
+    ConditionValue::new(
+        false,
+        "Hibernating",
+        format!("spec.hibernate is set; still there: {}", component_names(report.awake)),
+    )
 }
 
-fn names(components: &BTreeSet<Component>) -> String {
+fn component_names(components: &BTreeSet<Component>) -> String {
     components.iter().map(|it| it.name()).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a maintenance window is open, where there are any.
-fn window(report: &Report<'_>) -> Option<Said> {
+fn window_condition(report: &StatusInput<'_>) -> Option<ConditionValue> {
     let maintenance = &report.cluster.spec.maintenance;
     let state = maintenance::state(maintenance, report.now)?;
-    let until = state.until.map(|at| format!(" until {}", seconds(at))).unwrap_or_default();
+    let until = state.until.map(|at| format!(" until {}", to_whole_seconds(at))).unwrap_or_default();
     let held = maintenance.holds.iter().map(|held| format!("{held:?}")).collect::<Vec<_>>().join(", ");
     Some(if state.open {
-        Said::new(true, "Open", format!("nothing waits{until}"))
+        ConditionValue::new(true, "Open", format!("nothing waits{until}"))
     } else {
-        Said::new(false, "Closed", format!("these wait{until}: {held}"))
+        ConditionValue::new(false, "Closed", format!("these wait{until}: {held}"))
     })
 }
 
-fn ready(report: &Report<'_>) -> Said {
+fn ready_condition(report: &StatusInput<'_>) -> ConditionValue {
     let spec = &report.cluster.spec;
     if spec.hibernate {
-        return hibernated(report);
+        return hibernated_condition(report);
     }
     let is_away = |state: &&State| state.component != Component::Reader && !state.available;
     let mut away: Vec<&str> = report.states.iter().filter(is_away).map(|it| it.component.name()).collect();
@@ -211,49 +226,51 @@ fn ready(report: &Report<'_>) -> Said {
     {
         away.push("readers");
     }
-    let has_all = Component::all_enabled(spec)
+    let has_all = Component::enabled_components(spec)
         .filter(|it| *it != Component::Reader)
         .all(|it| report.states.iter().any(|state| state.component == it));
     if !has_all {
-        return Said::new(false, "Starting", "not everything has been made yet");
+        return ConditionValue::new(false, "Starting", "not everything has been made yet");
     }
     if away.is_empty() {
-        return Said::new(true, "Serving", "every component answers");
+        return ConditionValue::new(true, "Serving", "every component answers");
     }
-    Said::new(false, "Unavailable", format!("too few pods answer: {}", away.join(", ")))
+    ConditionValue::new(false, "Unavailable", format!("too few pods answer: {}", away.join(", ")))
 }
 
 /// Whether something is not as the spec says yet and gets there by itself. Not beside `Stalled`: of the two kstatus
 /// takes the first, and what does not get on without somebody is not in progress.
-fn reconciling(report: &Report<'_>) -> Said {
-    if let Some(trouble) = wrong(report).into_iter().find(|trouble| trouble.stalled) {
-        return Said::new(false, &trouble.reason, "it does not get on by itself: see Stalled");
+fn reconciling_condition(report: &StatusInput<'_>) -> ConditionValue {
+    if let Some(trouble) = all_troubles(report).into_iter().find(|trouble| trouble.stalled) {
+        return ConditionValue::new(false, &trouble.reason, "it does not get on by itself: see Stalled");
     }
-    let (reason, words) = under_way(report);
+    let (reason, words) = work_under_way(report);
     match (report.cluster.spec.paused, words.is_empty()) {
-        (true, true) => Said::new(false, "Paused", "spec.paused is set: nothing but status is written"),
+        (true, true) => {
+            ConditionValue::new(false, "Paused", "spec.paused is set: nothing but status is written")
+        }
         (true, false) => {
             let words = words.join("; ");
-            Said::new(
+            ConditionValue::new(
                 true,
                 "Paused",
                 format!("spec.paused is set, and not everything is as the spec says: {words}"),
             )
         }
-        (false, true) => Said::new(false, "Done", "everything is as the spec says"),
-        (false, false) => Said::new(true, &reason, words.join("; ")),
+        (false, true) => ConditionValue::new(false, "Done", "everything is as the spec says"),
+        (false, false) => ConditionValue::new(true, &reason, words.join("; ")),
     }
 }
 
 /// A reason and the words for all that is not as the spec says yet.
-fn under_way(report: &Report<'_>) -> (String, Vec<String>) {
+fn work_under_way(report: &StatusInput<'_>) -> (String, Vec<String>) {
     let facts = report.facts.map(|facts| facts.progressing.as_slice()).unwrap_or_default();
     let mut words: Vec<String> = facts.iter().map(|fact| fact.message.clone()).collect();
     let mut reason = facts.first().map(|fact| fact.reason.clone());
     let hibernates = report.cluster.spec.hibernate && !report.awake.is_empty();
     if hibernates {
         reason = Some("Hibernating".to_owned());
-        words = vec![format!("to end, those who ask others first: {}", names(report.awake))];
+        words = vec![format!("to end, those who ask others first: {}", component_names(report.awake))];
     }
     let rolling = report.states.iter().filter(|it| !it.rolled && !hibernates);
     let names: Vec<&str> = rolling.map(|state| state.component.name()).collect();
@@ -264,7 +281,7 @@ fn under_way(report: &Report<'_>) -> (String, Vec<String>) {
         reason.get_or_insert_with(|| "RollingOut".to_owned());
     }
     let has = |component: &Component| report.states.iter().any(|state| state.component == *component);
-    let missing: Vec<&str> = Component::all_enabled(&report.cluster.spec)
+    let missing: Vec<&str> = Component::enabled_components(&report.cluster.spec)
         .filter(|it| *it != Component::Reader && !has(it))
         .map(Component::name)
         .collect();
@@ -283,7 +300,7 @@ fn under_way(report: &Report<'_>) -> (String, Vec<String>) {
 }
 
 /// All that is wrong: the spec first, then what was refused, pods, readers.
-fn wrong(report: &Report<'_>) -> Vec<Trouble> {
+fn all_troubles(report: &StatusInput<'_>) -> Vec<Trouble> {
     let problems = report.problems.iter().map(|problem| Trouble {
         reason: "Invalid".into(),
         message: problem.to_string(),
@@ -309,52 +326,58 @@ fn wrong(report: &Report<'_>) -> Vec<Trouble> {
     problems.chain(report.troubles.iter().cloned()).chain(failed).chain(readers).collect()
 }
 
-fn degraded(report: &Report<'_>) -> Said {
-    let all = wrong(report);
-    let Some(first) = all.first() else { return Said::new(false, "AsExpected", "nothing is wrong") };
+fn degraded_condition(report: &StatusInput<'_>) -> ConditionValue {
+    let all = all_troubles(report);
+    let Some(first) = all.first() else {
+        return ConditionValue::new(false, "AsExpected", "nothing is wrong");
+    };
     let words: Vec<&str> = all.iter().map(|trouble| trouble.message.as_str()).collect();
-    Said::new(true, &first.reason, words.join("; "))
+    ConditionValue::new(true, &first.reason, words.join("; "))
 }
 
-fn contested(report: &Report<'_>) -> Said {
+fn contested_condition(report: &StatusInput<'_>) -> ConditionValue {
     if report.contested.is_empty() {
-        return Said::new(false, "Alone", "nobody else writes what the operator writes");
+        return ConditionValue::new(false, "Alone", "nobody else writes what the operator writes");
     }
-    Said::new(true, "AnotherWriter", report.contested.join("; "))
+    ConditionValue::new(true, "AnotherWriter", report.contested.join("; "))
 }
 
-fn stalled(report: &Report<'_>) -> Said {
-    match wrong(report).into_iter().find(|trouble| trouble.stalled) {
-        Some(trouble) => Said::new(true, &trouble.reason, trouble.message),
-        None => Said::new(false, "NotStalled", "nothing waits for somebody"),
+fn stalled_condition(report: &StatusInput<'_>) -> ConditionValue {
+    match all_troubles(report).into_iter().find(|trouble| trouble.stalled) {
+        Some(trouble) => ConditionValue::new(true, &trouble.reason, trouble.message),
+        None => ConditionValue::new(false, "NotStalled", "nothing waits for somebody"),
     }
 }
 
-fn autoscaling(report: &Report<'_>) -> Said {
+fn autoscaling_condition(report: &StatusInput<'_>) -> ConditionValue {
     match report.facts {
-        Some(facts) => {
-            Said::new(facts.autoscaling.ok, &facts.autoscaling.reason, facts.autoscaling.message.clone())
-        }
+        Some(facts) => ConditionValue::new(
+            facts.autoscaling.ok,
+            &facts.autoscaling.reason,
+            facts.autoscaling.message.clone(),
+        ),
         None if report.cluster.spec.hibernate => {
-            Said::new(false, "Hibernated", "spec.hibernate is set: there are no readers")
+            ConditionValue::new(false, "Hibernated", "spec.hibernate is set: there are no readers")
         }
-        None => Said::new(false, "CommentsDisabled", "comment.enabled is false: there are no readers"),
+        None => {
+            ConditionValue::new(false, "CommentsDisabled", "comment.enabled is false: there are no readers")
+        }
     }
 }
 
-fn update_pending(report: &Report<'_>) -> Said {
+fn update_pending_condition(report: &StatusInput<'_>) -> ConditionValue {
     if report.pending.is_empty() {
-        return Said::new(false, "UpToDate", "the pods are as this operator builds them");
+        return ConditionValue::new(false, "UpToDate", "the pods are as this operator builds them");
     }
     let names: Vec<&str> = report.pending.iter().map(|it| it.name()).collect();
     let maintenance = &report.cluster.spec.maintenance;
-    let waits = maintenance::holds(maintenance, Held::OperatorUpdates, report.now);
+    let waits = maintenance::must_wait(maintenance, DeferrableWork::OperatorUpdates, report.now);
     let when = if waits { "in the next maintenance window" } else { "with the next change of the spec" };
     let message = format!(
         "this operator builds these pods differently, and restarts them {when}: {}",
         names.join(", ")
     );
-    Said::new(true, "NewerBuilder", message)
+    ConditionValue::new(true, "NewerBuilder", message)
 }
 
 fn component(state: &State) -> crd::Component {
@@ -366,8 +389,8 @@ fn component(state: &State) -> crd::Component {
     }
 }
 
-fn readers(report: &Report<'_>, facts: &Facts) -> ReadersStatus {
-    let labels = names::selector(report.cluster.name(), Some(Component::Reader));
+fn readers(report: &StatusInput<'_>, facts: &ReaderFacts) -> ReadersStatus {
+    let labels = names::pod_selector(report.cluster.name(), Some(Component::Reader));
     let selector: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let time = facts.load_as_of.and_then(|at| Timestamp::from_millisecond(at).ok());
     ReadersStatus {
@@ -377,9 +400,11 @@ fn readers(report: &Report<'_>, facts: &Facts) -> ReadersStatus {
         unheeded_replicas: report.unheeded,
         ready: facts.ready as i32,
         draining: facts.draining as i32,
-        viewers: facts.viewers.map(|viewers| two_digits(viewers) as i64),
-        imbalance_percent: facts.imbalance_percent.map(|percent| two_digits(u64::from(percent)) as i32),
-        load_as_of: time.map(|time| Time(seconds(time))),
+        viewers: facts.viewers.map(|viewers| round_to_two_digits(viewers) as i64),
+        imbalance_percent: facts
+            .imbalance_percent
+            .map(|percent| round_to_two_digits(u64::from(percent)) as i32),
+        load_as_of: time.map(|time| Time(to_whole_seconds(time))),
     }
 }
 
@@ -411,22 +436,22 @@ fn waiting_plan(proposal: &Proposal) -> WaitingPlan {
 }
 
 fn time(at: i64) -> Option<Time> {
-    Timestamp::from_millisecond(at).ok().map(|time| Time(seconds(time)))
+    Timestamp::from_millisecond(at).ok().map(|time| Time(to_whole_seconds(time)))
 }
 
 fn last_decision(decision: &Decision) -> LastDecision {
     let inputs = &decision.inputs;
     LastDecision {
         id: decision.id.clone(),
-        time: Timestamp::from_millisecond(decision.time).ok().map(|time| Time(seconds(time))),
+        time: Timestamp::from_millisecond(decision.time).ok().map(|time| Time(to_whole_seconds(time))),
         action: decision.action.as_str().to_owned(),
         reason: decision.reason.clone(),
         inputs: Some(DecisionInputs {
             readers: inputs.readers as i32,
             fresh: inputs.fresh as i32,
             draining: inputs.draining as i32,
-            viewers: two_digits(inputs.viewers) as i64,
-            expected_viewers: two_digits(inputs.expected) as i64,
+            viewers: round_to_two_digits(inputs.viewers) as i64,
+            expected_viewers: round_to_two_digits(inputs.expected) as i64,
             raw: inputs.raw as i32,
             desired: inputs.desired as i32,
         }),

@@ -19,14 +19,14 @@ pub use open::unknown_fields;
 
 /// Something wrong in a resource.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
+pub struct FieldProblem {
     /// Where, such as `spec.kafka.bootstrapServers`.
     pub path: String,
     /// What to do about it.
     pub message: String,
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for FieldProblem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {}", self.path, self.message)
     }
@@ -34,25 +34,25 @@ impl std::fmt::Display for Problem {
 
 /// Collects problems.
 #[derive(Debug, Default)]
-struct Problems(Vec<Problem>);
+struct ProblemList(Vec<FieldProblem>);
 
-impl Problems {
+impl ProblemList {
     fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Problem { path: path.into(), message: message.into() });
+        self.0.push(FieldProblem { path: path.into(), message: message.into() });
     }
 }
 
 /// All that is wrong, in the order of the fields; empty where nothing is.
-pub fn validate(cluster: &RankingCluster) -> Vec<Problem> {
+pub fn validate_cluster(cluster: &RankingCluster) -> Vec<FieldProblem> {
     let spec = &cluster.spec;
-    let mut problems = Problems::default();
-    image::check("spec.image", &spec.image, &mut problems);
-    servers(spec, &mut problems);
-    reader_hosts(cluster, &mut problems);
-    keys::annotations("spec.exposure.annotations", &spec.exposure.annotations, &mut problems);
-    accounts(spec, &mut problems);
-    time_zones(spec, &mut problems);
-    authorities(spec, &mut problems);
+    let mut problems = ProblemList::default();
+    image::check_image("spec.image", &spec.image, &mut problems);
+    check_bootstrap_servers(spec, &mut problems);
+    check_reader_hosts(cluster, &mut problems);
+    keys::check_annotations("spec.exposure.annotations", &spec.exposure.annotations, &mut problems);
+    check_accounts(spec, &mut problems);
+    check_time_zones(spec, &mut problems);
+    check_ca_bundles(spec, &mut problems);
     for (path, pod) in [
         ("spec.gateway.pod", &spec.gateway.pod),
         ("spec.websocket.pod", &spec.websocket.pod),
@@ -62,14 +62,14 @@ pub fn validate(cluster: &RankingCluster) -> Vec<Problem> {
         ("spec.statistics.pod", &spec.statistics.pod),
         ("spec.readers.pod", &spec.readers.pod),
     ] {
-        pods::check(path, pod, &mut problems);
+        pods::check_pod(path, pod, &mut problems);
         extras::check(path, pod, &mut problems);
     }
     problems.0
 }
 
 /// Annotations of Services and `ServiceAccount`s.
-fn accounts(spec: &RankingClusterSpec, problems: &mut Problems) {
+fn check_accounts(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     for (path, service, account) in [
         ("spec.gateway", &spec.gateway.service, &spec.gateway.service_account),
         ("spec.websocket", &spec.websocket.service, &spec.websocket.service_account),
@@ -89,14 +89,14 @@ fn accounts(spec: &RankingClusterSpec, problems: &mut Problems) {
             (format!("{path}.service.annotations"), &service.annotations),
             (format!("{path}.serviceAccount.annotations"), &account.annotations),
         ] {
-            keys::annotations(&path, annotations, problems);
-            keys::not_ours(&path, annotations.keys(), problems);
+            keys::check_annotations(&path, annotations, problems);
+            keys::check_not_ours(&path, annotations.keys(), problems);
         }
     }
 }
 
 /// Time zones are known by the data that the operator carries.
-fn time_zones(spec: &RankingClusterSpec, problems: &mut Problems) {
+fn check_time_zones(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     for (at, window) in spec.maintenance.windows.iter().enumerate() {
         if maintenance::time_zone(&window.time_zone).is_none() {
             let path = format!("spec.maintenance.windows[{at}].timeZone");
@@ -106,7 +106,7 @@ fn time_zones(spec: &RankingClusterSpec, problems: &mut Problems) {
 }
 
 /// The operator knows managers by them.
-fn authorities(spec: &RankingClusterSpec, problems: &mut Problems) {
+fn check_ca_bundles(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     let Some(tls) = &spec.tls else { return };
     if let Err(error) = PeerTls::trusting(&tls.internal.ca_bundle, None) {
         problems.add("spec.tls.internal.caBundle", format!("{error:#}"));
@@ -125,7 +125,7 @@ fn is_network(text: &str) -> bool {
 }
 
 /// The rule on `bootstrapServers` sees digits where a port is.
-fn servers(spec: &RankingClusterSpec, problems: &mut Problems) {
+fn check_bootstrap_servers(spec: &RankingClusterSpec, problems: &mut ProblemList) {
     for server in spec.kafka.bootstrap_servers.split(',') {
         let port = server.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
         if port.is_none_or(|port| port == 0) {
@@ -136,7 +136,7 @@ fn servers(spec: &RankingClusterSpec, problems: &mut Problems) {
 
 /// Between its dots a DNS name may have 63 characters, and readers' names take most of them. They are numbered below 510:
 /// 500, and while they are replaced 10 more.
-fn reader_hosts(cluster: &RankingCluster, problems: &mut Problems) {
+fn check_reader_hosts(cluster: &RankingCluster, problems: &mut ProblemList) {
     let longest = format!("{}-reader-509", cluster.name());
     let Some(host) = cluster.spec.exposure.reader_host(&longest) else { return };
     let path = "spec.exposure.readerHostTemplate";

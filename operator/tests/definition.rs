@@ -8,7 +8,7 @@ use serde_json::Value;
 const MAX_BYTES: usize = 200 * 1024;
 
 /// What is Kubernetes' own goes in without words.
-const FOREIGN: [&str; 23] = [
+const FOREIGN_FIELDS: [&str; 23] = [
     "affinity",
     "conditions",
     "configMap",
@@ -34,24 +34,24 @@ const FOREIGN: [&str; 23] = [
     "volumeMounts",
 ];
 
-fn schema() -> Value {
+fn printed_schema() -> Value {
     serde_json::to_value(definition()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 
 /// Calls `see` with each of our fields: its path and its schema; and with foreign ones, but not with what is in them.
-fn fields(schema: &Value, path: &str, see: &mut dyn FnMut(&str, &Value)) {
+fn visit_fields(schema: &Value, path: &str, see: &mut dyn FnMut(&str, &Value)) {
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
         let path = format!("{path}.{name}");
         see(&path, field);
-        if !FOREIGN.contains(&name.as_str()) {
-            fields(field, &path, see);
-            fields(&field["items"], &format!("{path}[]"), see);
+        if !FOREIGN_FIELDS.contains(&name.as_str()) {
+            visit_fields(field, &path, see);
+            visit_fields(&field["items"], &format!("{path}[]"), see);
         }
     }
 }
 
 #[test]
-fn the_file_is_what_the_command_prints() {
+fn the_crd_file_is_what_the_command_prints() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/rankingcluster.yaml");
     let printed = definition_yaml();
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
@@ -65,7 +65,7 @@ fn the_file_is_what_the_command_prints() {
 }
 
 #[test]
-fn it_is_small_enough_to_apply() {
+fn the_crd_is_small_enough_to_apply() {
     let bytes = serde_json::to_string(&definition()).unwrap().len();
     assert!(bytes < MAX_BYTES, "{bytes} bytes");
 }
@@ -74,7 +74,7 @@ fn it_is_small_enough_to_apply() {
 fn each_field_of_ours_is_explained_and_no_other() {
     let (mut ours, mut mute) = (0, Vec::new());
     for part in ["spec", "status"] {
-        fields(&schema()["properties"][part], part, &mut |path, field| {
+        visit_fields(&printed_schema()["properties"][part], part, &mut |path, field| {
             ours += 1;
             if field["description"].as_str().is_none_or(|text| text.len() < 5) {
                 mute.push(path.to_owned());
@@ -83,7 +83,7 @@ fn each_field_of_ours_is_explained_and_no_other() {
     }
     assert!(mute.is_empty(), "no description: {mute:?}");
     assert!(ours > 150, "only {ours} fields were looked at");
-    let spread = &schema()["properties"]["spec"]["properties"]["readers"]["properties"]["pod"]["properties"]
+    let spread = &printed_schema()["properties"]["spec"]["properties"]["readers"]["properties"]["pod"]["properties"]
         ["topologySpread"]["items"];
     assert!(spread["properties"]["labelSelector"].is_object());
     let words = spread["properties"].to_string().matches("\"description\":\"").count();
@@ -108,20 +108,20 @@ fn every_string_list_and_map_is_bounded() {
         }
     };
     for part in ["spec", "status"] {
-        fields(&schema()["properties"][part], part, &mut look);
+        visit_fields(&printed_schema()["properties"][part], part, &mut look);
     }
     assert!(unbounded.is_empty(), "{unbounded:?}");
 }
 
 #[test]
-fn nothing_is_a_float_or_takes_null() {
-    let text = schema().to_string();
+fn no_crd_field_is_a_float_or_nullable() {
+    let text = printed_schema().to_string();
     assert!(!text.contains("\"number\""), "a float");
     assert!(!text.contains("nullable"), "a null that would stand in for a default");
 }
 
 #[test]
-fn it_says_what_a_definition_must() {
+fn the_crd_has_scope_names_subresources_and_columns() {
     let definition = serde_json::to_value(definition()).unwrap();
     let spec = &definition["spec"];
     assert_eq!(definition["metadata"]["name"], "rankingclusters.liverank.dev");
@@ -141,7 +141,7 @@ fn it_says_what_a_definition_must() {
     assert_eq!(version["selectableFields"], selectable);
     for parent in ["gateway", "scoring", "networkPolicy", "manager"] {
         assert_eq!(
-            schema()["properties"]["spec"]["properties"][parent]["default"],
+            printed_schema()["properties"]["spec"]["properties"][parent]["default"],
             serde_json::json!({}),
             "{parent}"
         );

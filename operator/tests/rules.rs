@@ -9,12 +9,12 @@ use liverank_operator::crd::{RankingCluster, RankingClusterStatus, definition};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-const VALIDATIONS: &str = "x-kubernetes-validations";
+const VALIDATIONS_KEY: &str = "x-kubernetes-validations";
 
 /// One refusal.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Refusal {
+struct ExpectedRefusal {
     name: String,
     rule: String,
     #[serde(default)]
@@ -25,21 +25,21 @@ struct Refusal {
     message: String,
 }
 
-fn schema() -> Value {
+fn printed_schema() -> Value {
     let definition = serde_json::to_value(definition()).unwrap();
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 
-fn valid() -> Value {
+fn valid_resource() -> Value {
     serde_yaml::from_str(include_str!("fixtures/valid.yaml")).unwrap()
 }
 
-fn refusals() -> Vec<Refusal> {
+fn refusals() -> Vec<ExpectedRefusal> {
     serde_yaml::from_str(include_str!("fixtures/rules.yaml")).unwrap()
 }
 
 /// Sets dotted paths; null removes.
-fn with(mut object: Value, set: &BTreeMap<String, Value>) -> Value {
+fn with_fields(mut object: Value, set: &BTreeMap<String, Value>) -> Value {
     for (path, value) in set {
         let (parents, field) = path.rsplit_once('.').unwrap();
         let mut at = &mut object;
@@ -56,47 +56,47 @@ fn with(mut object: Value, set: &BTreeMap<String, Value>) -> Value {
 }
 
 /// What the API server stores: with the defaults, and the defaults in those. The interpreter fills in one level at a time.
-fn defaulted(schema: &Value, object: &Value) -> Value {
+fn with_defaults(schema: &Value, object: &Value) -> Value {
     let more = apply_defaults(schema, object);
-    if more == *object { more } else { defaulted(schema, &more) }
+    if more == *object { more } else { with_defaults(schema, &more) }
 }
 
 /// What is wrong with an object, beside the one it replaces.
-fn check(schema: &Value, object: &Value, old: Option<&Value>) -> Result<(), ValidationErrors> {
-    let old = old.map(|old| defaulted(schema, old));
-    Validator::new().validate(schema, &defaulted(schema, object), old.as_ref())
+fn validate_object(schema: &Value, object: &Value, old: Option<&Value>) -> Result<(), ValidationErrors> {
+    let old = old.map(|old| with_defaults(schema, old));
+    Validator::new().validate(schema, &with_defaults(schema, object), old.as_ref())
 }
 
 /// What a refusal's object breaks.
-fn broken(schema: &Value, refusal: &Refusal) -> Vec<ValidationError> {
-    let stored = with(valid(), &refusal.set);
+fn violated_rules(schema: &Value, refusal: &ExpectedRefusal) -> Vec<ValidationError> {
+    let stored = with_fields(valid_resource(), &refusal.set);
     let result = match &refusal.update {
         Some(update) => {
-            check(schema, &stored, None).unwrap_or_else(|e| panic!("{}: {e}", refusal.name));
-            check(schema, &with(stored.clone(), update), Some(&stored))
+            validate_object(schema, &stored, None).unwrap_or_else(|e| panic!("{}: {e}", refusal.name));
+            validate_object(schema, &with_fields(stored.clone(), update), Some(&stored))
         }
-        None => check(schema, &stored, None),
+        None => validate_object(schema, &stored, None),
     };
     result.err().map_or_else(Vec::new, ValidationErrors::into_vec)
 }
 
 /// Every rule: where its schema stands, and what it says.
-fn rules(schema: &Value, pointer: &str, found: &mut Vec<(String, String)>) {
-    for rule in schema[VALIDATIONS].as_array().into_iter().flatten() {
+fn collect_rules(schema: &Value, pointer: &str, found: &mut Vec<(String, String)>) {
+    for rule in schema[VALIDATIONS_KEY].as_array().into_iter().flatten() {
         found.push((pointer.to_owned(), rule["rule"].as_str().unwrap().to_owned()));
     }
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        rules(property, &format!("{pointer}/properties/{name}"), found);
+        collect_rules(property, &format!("{pointer}/properties/{name}"), found);
     }
     for inner in ["items", "additionalProperties"] {
         if schema[inner].is_object() {
-            rules(&schema[inner], &format!("{pointer}/{inner}"), found);
+            collect_rules(&schema[inner], &format!("{pointer}/{inner}"), found);
         }
     }
 }
 
 /// Where in the schema the rule stands that answers with this path.
-fn pointer(refusal: &Refusal) -> String {
+fn schema_pointer(refusal: &ExpectedRefusal) -> String {
     if refusal.path == "metadata.name" {
         return String::new();
     }
@@ -107,18 +107,18 @@ fn pointer(refusal: &Refusal) -> String {
 }
 
 #[test]
-fn what_is_valid_is_accepted() {
-    let result = check(&schema(), &valid(), None);
+fn a_valid_resource_is_accepted() {
+    let result = validate_object(&printed_schema(), &valid_resource(), None);
     assert!(result.is_ok(), "{result:?}");
-    let same = check(&schema(), &valid(), Some(&valid()));
+    let same = validate_object(&printed_schema(), &valid_resource(), Some(&valid_resource()));
     assert!(same.is_ok(), "{same:?}");
 }
 
 #[test]
-fn each_refusal_names_the_place_and_what_to_do() {
-    let schema = schema();
+fn each_crd_rule_refusal_names_the_field_and_the_fix() {
+    let schema = printed_schema();
     for refusal in refusals() {
-        let errors = broken(&schema, &refusal);
+        let errors = violated_rules(&schema, &refusal);
         let [error] = &errors[..] else { panic!("{}: not one error but {errors:?}", refusal.name) };
         let path = error.field_path.trim_start_matches('.');
         assert_eq!((path, &error.message), (&*refusal.path, &refusal.message), "{}", refusal.name);
@@ -127,20 +127,21 @@ fn each_refusal_names_the_place_and_what_to_do() {
 }
 
 #[test]
-fn each_rule_has_one_refusal_and_without_the_rule_it_is_accepted() {
-    let whole = schema();
+fn each_crd_rule_is_needed_for_its_refusal() {
+    let whole = printed_schema();
     let mut there = Vec::new();
-    rules(&whole, "", &mut there);
+    collect_rules(&whole, "", &mut there);
     let refusals = refusals();
-    let mut refused: Vec<_> = refusals.iter().map(|r| (pointer(r), r.rule.clone())).collect();
+    let mut refused: Vec<_> = refusals.iter().map(|r| (schema_pointer(r), r.rule.clone())).collect();
     there.sort();
     refused.sort();
     assert_eq!(there, refused, "rules of the definition, and refusals");
     for refusal in &refusals {
         let mut less = whole.clone();
-        let rules = less.pointer_mut(&pointer(refusal)).unwrap()[VALIDATIONS].as_array_mut().unwrap();
+        let rules =
+            less.pointer_mut(&schema_pointer(refusal)).unwrap()[VALIDATIONS_KEY].as_array_mut().unwrap();
         rules.retain(|rule| rule["rule"] != json!(refusal.rule));
-        let errors = broken(&less, refusal);
+        let errors = violated_rules(&less, refusal);
         assert!(errors.is_empty(), "{} without its rule: {errors:?}", refusal.name);
     }
 }
@@ -161,8 +162,8 @@ fn the_definition_and_the_types_fill_in_the_same_defaults() {
             "gateway": { "autoscaling": { "maxReplicas": 3 } },
         },
     });
-    for object in [bare, valid()] {
-        let stored = defaulted(&schema(), &object);
+    for object in [bare, valid_resource()] {
+        let stored = with_defaults(&printed_schema(), &object);
         let mut read: RankingCluster = serde_json::from_value(object).unwrap();
         // What stands there before any operator has looked is the definition's alone.
         read.status =

@@ -103,7 +103,7 @@ impl Boards {
     fn notify_subscribers(&mut self, change: Option<&Change>) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
-            subscriber.offer(change.unwrap_or(&Change::Reset).clone());
+            subscriber.offer_item(change.unwrap_or(&Change::Reset).clone());
         }
     }
 }
@@ -246,9 +246,9 @@ impl RankingStore for EmbeddedRanking {
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
+        let (outlet, receiver) = LossyChannel::open_channel(CHANGE_QUEUE, Change::Reset);
         let mut boards = self.boards();
-        outlet.offer(Change::Reset);
+        outlet.offer_item(Change::Reset);
         boards.subscribers.retain(|subscriber| !subscriber.is_closed());
         boards.subscribers.push(outlet);
         Ok(receiver)

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
-use crate::redis_link::{PART, RedisLink};
+use crate::redis_link::{PART_NAME, RedisLink};
 
 mod change_message;
 
@@ -113,7 +113,7 @@ impl Outcome {
             "behind" => Ok(Self::Behind),
             "superseded" => Ok(Self::Superseded),
             "lost" => Ok(Self::Lost),
-            other => Err(StoreError::unusable(PART, format!("unexpected answer of a script: {other}"))),
+            other => Err(StoreError::unusable(PART_NAME, format!("unexpected answer of a script: {other}"))),
         }
     }
 
@@ -122,9 +122,10 @@ impl Outcome {
             Self::Applied => Ok(Projected::Applied),
             Self::Behind => Ok(Projected::Behind),
             Self::Superseded => Ok(Projected::Superseded),
-            Self::Lost => {
-                Err(StoreError::unavailable(PART, "it lost a part of what was being written: begin again"))
-            }
+            Self::Lost => Err(StoreError::unavailable(
+                PART_NAME,
+                "it lost a part of what was being written: begin again",
+            )),
         }
     }
 }
@@ -136,7 +137,7 @@ impl RedisRanking {
     }
 
     fn key(&self, name: &str) -> String {
-        self.link.keys().shared("boards", name)
+        self.link.keys().shared_key("boards", name)
     }
 
     fn channel(&self) -> String {
@@ -167,7 +168,7 @@ impl RedisRanking {
     }
 
     async fn outcome(&self, call: &ScriptInvocation<'_>) -> Result<Outcome, StoreError> {
-        Outcome::read(&self.link.script::<String>(call).await?)
+        Outcome::read(&self.link.run_script::<String>(call).await?)
     }
 
     /// Reads a stretch of the boards, the best or what stands after `last`: generation, version and entries.
@@ -177,9 +178,9 @@ impl RedisRanking {
         if let Some(last) = last {
             call.arg(last.video_id.as_str()).arg(last.score);
         }
-        let answer: Vec<String> = self.link.script(&call).await?;
+        let answer: Vec<String> = self.link.run_script(&call).await?;
         let [generation, version, entries @ ..] = answer.as_slice() else {
-            return Err(StoreError::unusable(PART, "a script answered less than it should"));
+            return Err(StoreError::unusable(PART_NAME, "a script answered less than it should"));
         };
         let entries = entries
             .as_chunks::<5>()
@@ -222,7 +223,7 @@ impl RedisRanking {
             }
             PageStart::Around(video) => call.arg("around").arg(video.as_str()).arg(limit),
         };
-        let answer: Vec<String> = self.link.script(&call).await?;
+        let answer: Vec<String> = self.link.run_script(&call).await?;
         let [skipped, total, lines @ ..] = answer.as_slice() else { return Ok(None) };
         let line = |[video, score, owner]: &[String; 3]| {
             let (user_id, score) = (owner_of(video, owner)?, number(score)?);
@@ -300,10 +301,10 @@ impl RankingStore for RedisRanking {
 
     async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError> {
         let fields: HashMap<String, String> =
-            self.link.query(cmd("HGETALL").arg(self.key("ranking:projection"))).await?;
+            self.link.send_command(cmd("HGETALL").arg(self.key("ranking:projection"))).await?;
         if let Some(format) = fields.get("format").filter(|format| **format != FORMAT.to_string()) {
             let reason = format!("the boards are of format {format}, this release knows {FORMAT}");
-            return Err(StoreError::unusable(PART, reason));
+            return Err(StoreError::unusable(PART_NAME, reason));
         }
         let generation = fields.get("generation").map(|text| whole(text)).transpose()?;
         let mut offsets = Vec::new();
@@ -363,19 +364,19 @@ impl RankingStore for RedisRanking {
         if generation < in_force {
             return Ok(());
         }
-        let noted: Vec<String> = self.link.query(cmd("HKEYS").arg(&key)).await?;
+        let noted: Vec<String> = self.link.send_command(cmd("HKEYS").arg(&key)).await?;
         let old = noted.iter().filter(|noted| noted.parse().is_ok_and(|noted: u64| noted < in_force));
         for old in old {
-            self.link.query::<u64>(cmd("HDEL").arg(&key).arg(old)).await?;
+            self.link.send_command::<u64>(cmd("HDEL").arg(&key).arg(old)).await?;
         }
-        self.link.query::<u64>(cmd("HSET").arg(&key).arg(generation).arg(millis)).await?;
+        self.link.send_command::<u64>(cmd("HSET").arg(&key).arg(generation).arg(millis)).await?;
         Ok(())
     }
 
     async fn half_life(&self) -> Result<Option<u64>, StoreError> {
         let Some(generation) = self.standing().await?.generation else { return Ok(None) };
         let noted: Option<String> =
-            self.link.query(cmd("HGET").arg(self.key("ranking:half-life")).arg(generation)).await?;
+            self.link.send_command(cmd("HGET").arg(self.key("ranking:half-life")).arg(generation)).await?;
         noted.map(|text| whole(&text)).transpose()
     }
 
@@ -403,9 +404,9 @@ impl RankingStore for RedisRanking {
     async fn places(&self, video: &VideoId) -> Result<Places, StoreError> {
         let mut call = PLACES.key(self.key("global_ranking"));
         call.key(self.key("trending")).arg(video.as_str());
-        let answer: Vec<i64> = self.link.script(&call).await?;
+        let answer: Vec<i64> = self.link.run_script(&call).await?;
         let [global, global_total, trending, trending_total] = answer[..] else {
-            return Err(StoreError::unusable(PART, "a script answered less than it should"));
+            return Err(StoreError::unusable(PART_NAME, "a script answered less than it should"));
         };
         let place = |above: i64, total: i64| Place {
             rank: u64::try_from(above).ok().map(|above| above + 1),
@@ -423,12 +424,12 @@ impl RankingStore for RedisRanking {
                 return Ok(snapshot);
             }
         }
-        Err(StoreError::unavailable(PART, "the boards are being emptied again and again"))
+        Err(StoreError::unavailable(PART_NAME, "the boards are being emptied again and again"))
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
-        self.link.listen_to(self.channel(), outlet, decode);
+        let (outlet, receiver) = LossyChannel::open_channel(CHANGE_QUEUE, Change::Reset);
+        self.link.listen_to_channel(self.channel(), outlet, decode);
         Ok(receiver)
     }
 }

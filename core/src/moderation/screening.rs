@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumCount, VariantArray};
 use unicode_normalization::UnicodeNormalization;
 
-use super::comment_rules::{CommentRules, LinkRule, Measure};
-use super::folding::{Folded, is_invisible};
+use super::comment_rules::{CommentRules, LinkRule, RuleAction};
+use super::folding::{FoldedText, is_invisible};
 use crate::Invalid;
 use crate::comment::MAX_COMMENT_CHARS;
 
@@ -84,7 +84,7 @@ pub enum Screened {
 /// One list of words.
 #[derive(Debug, Clone)]
 struct Words {
-    measure: Measure,
+    measure: RuleAction,
     searcher: AhoCorasick,
     /// Of each word: whether it must begin and end where a word does.
     whole: Vec<(bool, bool)>,
@@ -93,7 +93,7 @@ struct Words {
 /// The links of a place.
 #[derive(Debug, Clone)]
 struct Links {
-    measure: Measure,
+    measure: RuleAction,
     finder: Regex,
     allow: Vec<String>,
 }
@@ -105,7 +105,7 @@ pub struct Screen {
     hold_all: bool,
     links: Option<Links>,
     words: Vec<Words>,
-    patterns: Vec<(Measure, Regex)>,
+    patterns: Vec<(RuleAction, Regex)>,
 }
 
 impl Screen {
@@ -134,16 +134,16 @@ impl Screen {
         let mut held = self.hold_all.then_some(RuleName::HoldAll);
         let mut masked = vec![false; text.chars().count()];
         if !self.words.is_empty() {
-            let (folded, seen) = (Folded::of(text), Folded::seen(text));
+            let (folded, seen) = (FoldedText::of(text), FoldedText::seen(text));
             let forms = [Some(&folded), (seen != folded).then_some(&seen)];
             for (words, form) in
                 self.words.iter().flat_map(|words| forms.iter().flatten().map(move |form| (words, form)))
             {
                 for found in words.find(form.as_str()) {
                     match words.measure {
-                        Measure::Reject => return Screened::Refused(RuleName::Words),
-                        Measure::Hold => held = Some(RuleName::Words),
-                        Measure::Mask => masked[form.origins(found)].fill(true),
+                        RuleAction::Reject => return Screened::Refused(RuleName::Words),
+                        RuleAction::Hold => held = Some(RuleName::Words),
+                        RuleAction::Mask => masked[form.origins(found)].fill(true),
                     }
                 }
             }
@@ -162,13 +162,13 @@ impl Screen {
         });
         let found: Vec<_> =
             found.into_iter().chain(patterns).filter(|(.., ranges)| !ranges.is_empty()).collect();
-        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == Measure::Reject) {
+        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == RuleAction::Reject) {
             return Screened::Refused(*rule);
         }
-        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == Measure::Hold) {
+        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == RuleAction::Hold) {
             held = Some(*rule);
         }
-        let masks = || found.iter().filter(|(_, measure, _)| *measure == Measure::Mask);
+        let masks = || found.iter().filter(|(_, measure, _)| *measure == RuleAction::Mask);
         if masks().next().is_some() {
             // One character may stand for many (ﷺ for eighteen), and what is longer than any comment is none to the log's reader.
             if plain.chars().count() > MAX_COMMENT_CHARS {
@@ -195,7 +195,7 @@ fn taken(text: String, held: Option<RuleName>) -> Screened {
 }
 
 impl Words {
-    fn of(measure: Measure, words: &[String]) -> Result<Self, Invalid> {
+    fn of(measure: RuleAction, words: &[String]) -> Result<Self, Invalid> {
         let wrong = |word: &str, why: &str| Invalid::new("words", format!("{word:?} {why}"));
         let (mut folded, mut whole) = (Vec::new(), Vec::new());
         for word in words {
@@ -204,7 +204,7 @@ impl Words {
             if rest.contains('*') {
                 return Err(wrong(word, "may have a * at its ends only"));
             }
-            let letters = Folded::of(rest);
+            let letters = FoldedText::of(rest);
             if !letters.as_str().chars().any(|c| !c.is_whitespace()) {
                 return Err(wrong(word, "has no letters"));
             }

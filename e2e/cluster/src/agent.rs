@@ -21,29 +21,29 @@ pub mod stream;
 pub mod tls;
 pub mod viewer;
 
-use audience::Audience;
-use poster::{Posted, Posting};
-use viewer::Way;
+use audience::ClusterAudience;
+use poster::{PostedCounts, WantedPosting};
+use viewer::ConnectWay;
 
 /// Where both kinds listen in their pods.
-pub const PORT: u16 = 7000;
+pub const AGENT_PORT: u16 = 7000;
 
 /// Those who watch a video, as the harness wants them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Crowd {
+pub struct WantedCrowd {
     /// The video.
     pub video: String,
     /// How many watch it.
     pub viewers: usize,
     /// How they connect.
-    pub way: Way,
+    pub way: ConnectWay,
     /// How many come in a second, at most.
     pub arrivals: usize,
 }
 
 /// What an audience saw since it was asked to forget.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct AudienceReport {
     /// Viewers there should be.
     pub viewers: usize,
     /// Viewers with a stream that greeted them.
@@ -70,7 +70,7 @@ pub struct Report {
 
 /// Whether everybody has everything.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Settled {
+pub struct SettledAnswer {
     /// Viewers who stand at the head of their video.
     pub level: usize,
     /// What is not so, in words; the first only.
@@ -78,16 +78,16 @@ pub struct Settled {
 }
 
 /// Runs the audience until the pod ends.
-pub async fn watch(listen: SocketAddr, gateway: Url) -> anyhow::Result<()> {
-    let audience = Audience::new(gateway)?;
+pub async fn run_audience(listen: SocketAddr, gateway: Url) -> anyhow::Result<()> {
+    let audience = ClusterAudience::new(gateway)?;
     let router = Router::new()
         .route("/crowds/{name}", put(set_crowd))
         .route("/posting", put(set_posting).get(posted))
         .route("/report", get(report))
-        .route("/forget", post(forget))
+        .route("/forget", post(post_forget))
         .route("/settled", get(settled))
-        .route("/pushed", get(pushed))
-        .route("/over-tls", post(over_tls))
+        .route("/pushed", get(get_pushed_list))
+        .route("/over-tls", post(ask_over_tls))
         .route("/over-tls/comment/{video}", post(comment_over_tls))
         .route("/healthz", get(|| async { "ok" }))
         .with_state(audience);
@@ -95,65 +95,73 @@ pub async fn watch(listen: SocketAddr, gateway: Url) -> anyhow::Result<()> {
 }
 
 /// Runs the one who looks at processes, until the pod ends.
-pub async fn attend(listen: SocketAddr) -> anyhow::Result<()> {
+pub async fn run_attendant(listen: SocketAddr) -> anyhow::Result<()> {
     let router = Router::new()
-        .route("/processes/{container}", get(look).delete(kill))
+        .route("/processes/{container}", get(get_memory).delete(post_kill))
         .route("/healthz", get(|| async { "ok" }));
     Ok(axum::serve(TcpListener::bind(listen).await?, router).await?)
 }
 
-type Shared = State<Arc<Audience>>;
+type SharedAudience = State<Arc<ClusterAudience>>;
 
-async fn set_crowd(State(audience): Shared, Path(name): Path<String>, Json(crowd): Json<Crowd>) {
-    audience.set(name, crowd);
+async fn set_crowd(
+    State(audience): SharedAudience,
+    Path(name): Path<String>,
+    Json(crowd): Json<WantedCrowd>,
+) {
+    audience.set_crowd(name, crowd);
 }
 
-async fn set_posting(State(audience): Shared, Json(posting): Json<Posting>) {
-    audience.poster.set(posting);
+async fn set_posting(State(audience): SharedAudience, Json(posting): Json<WantedPosting>) {
+    audience.poster.set_posting(posting);
 }
 
-async fn posted(State(audience): Shared) -> Json<Posted> {
+async fn posted(State(audience): SharedAudience) -> Json<PostedCounts> {
     Json(audience.poster.posted())
 }
 
-async fn report(State(audience): Shared) -> Json<Report> {
+async fn report(State(audience): SharedAudience) -> Json<AudienceReport> {
     Json(audience.report())
 }
 
-async fn forget(State(audience): Shared) {
-    audience.forget();
+async fn post_forget(State(audience): SharedAudience) {
+    audience.forget_events();
 }
 
-async fn settled(State(audience): Shared) -> Json<Settled> {
+async fn settled(State(audience): SharedAudience) -> Json<SettledAnswer> {
     Json(audience.settled().await)
 }
 
-async fn pushed(State(audience): Shared) -> Result<Json<Value>, Refused> {
-    audience.pushed().await.map(Json).map_err(|error| refused(&error))
+async fn get_pushed_list(State(audience): SharedAudience) -> Result<Json<Value>, RefusedAnswer> {
+    audience.first_pushed_list().await.map(Json).map_err(|error| refused(&error))
 }
 
-async fn over_tls(Json(asked): Json<tls::Asked>) -> Result<Json<tls::Said>, Refused> {
-    asked.get().await.map(Json).map_err(|error| refused(&error))
+async fn ask_over_tls(Json(asked): Json<tls::TlsRequest>) -> Result<Json<tls::TlsAnswer>, RefusedAnswer> {
+    asked.get_once().await.map(Json).map_err(|error| refused(&error))
 }
 
 async fn comment_over_tls(
     Path(video): Path<String>,
-    Json(asked): Json<tls::Asked>,
-) -> Result<Json<Value>, Refused> {
-    let ms = asked.comment(&video).await.map_err(|error| refused(&error))?;
+    Json(asked): Json<tls::TlsRequest>,
+) -> Result<Json<Value>, RefusedAnswer> {
+    let ms = asked.time_comment(&video).await.map_err(|error| refused(&error))?;
     Ok(Json(json!({"ms": ms})))
 }
 
-type Refused = (StatusCode, String);
+type RefusedAnswer = (StatusCode, String);
 
-fn refused(error: &anyhow::Error) -> Refused {
+fn refused(error: &anyhow::Error) -> RefusedAnswer {
     (StatusCode::NOT_FOUND, format!("{error:#}"))
 }
 
-async fn look(Path(container): Path<String>) -> Result<Json<processes::Memory>, Refused> {
+async fn get_memory(
+    Path(container): Path<String>,
+) -> Result<Json<processes::ContainerMemory>, RefusedAnswer> {
     processes::memory(&container).map(Json).map_err(|error| refused(&error))
 }
 
-async fn kill(Path(container): Path<String>) -> Result<Json<Value>, Refused> {
-    processes::kill(&container).map(|killed| Json(json!({"killed": killed}))).map_err(|error| refused(&error))
+async fn post_kill(Path(container): Path<String>) -> Result<Json<Value>, RefusedAnswer> {
+    processes::kill_processes(&container)
+        .map(|killed| Json(json!({"killed": killed})))
+        .map_err(|error| refused(&error))
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// A field, and where it is in the object as it stands now.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Field {
+pub struct OwnedField {
     /// A JSON pointer; items of lists by number, which may change.
     pub pointer: String,
     /// What it says.
@@ -14,7 +14,7 @@ pub struct Field {
 }
 
 /// What `manager` owns by server-side apply, by paths in which items of lists have their keys.
-pub fn owned(object: &Value, manager: &str) -> BTreeMap<String, Field> {
+pub fn owned_fields(object: &Value, manager: &str) -> BTreeMap<String, OwnedField> {
     let mut fields = BTreeMap::new();
     let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
     for entry in entries.into_iter().flatten() {
@@ -22,7 +22,7 @@ pub fn owned(object: &Value, manager: &str) -> BTreeMap<String, Field> {
             && entry["operation"] == "Apply"
             && let Some(tree) = entry["fieldsV1"].as_object()
         {
-            walk(tree, object, ("", ""), &[], &mut fields);
+            walk_owned(tree, object, ("", ""), &[], &mut fields);
         }
     }
     fields
@@ -30,12 +30,12 @@ pub fn owned(object: &Value, manager: &str) -> BTreeMap<String, Field> {
 
 /// `keys` are the members by which `live` is known in its list: with another value it would be another item, and the one
 /// that somebody made stays, for it is theirs.
-fn walk(
+fn walk_owned(
     tree: &Map<String, Value>,
     live: &Value,
     (path, pointer): (&str, &str),
     keys: &[String],
-    fields: &mut BTreeMap<String, Field>,
+    fields: &mut BTreeMap<String, OwnedField>,
 ) {
     for (key, below) in tree {
         let Some(below) = below.as_object() else { continue };
@@ -46,34 +46,34 @@ fn walk(
             }
             live.get(name).map(|value| (value, name.replace('~', "~0").replace('/', "~1")))
         } else if let Some(wanted) = key.strip_prefix("k:") {
-            below_keys = keys_of(wanted).into_iter().map(|(name, _)| name).collect();
-            item(live, wanted).map(|(at, value)| (value, at.to_string()))
+            below_keys = parse_keys(wanted).into_iter().map(|(name, _)| name).collect();
+            find_item(live, wanted).map(|(at, value)| (value, at.to_string()))
         } else {
             None
         };
         let Some((value, step)) = found else { continue };
         let (path, pointer) = (format!("{path}/{key}"), format!("{pointer}/{step}"));
         if below.is_empty() {
-            fields.insert(path, Field { pointer, value: value.clone() });
+            fields.insert(path, OwnedField { pointer, value: value.clone() });
         } else {
-            walk(below, value, (&path, &pointer), &below_keys, fields);
+            walk_owned(below, value, (&path, &pointer), &below_keys, fields);
         }
     }
 }
 
-fn keys_of(keys: &str) -> Map<String, Value> {
+fn parse_keys(keys: &str) -> Map<String, Value> {
     serde_json::from_str(keys).unwrap_or_default()
 }
 
 /// The item of a list that has these keys.
-fn item<'a>(list: &'a Value, keys: &str) -> Option<(usize, &'a Value)> {
-    let keys = keys_of(keys);
+fn find_item<'a>(list: &'a Value, keys: &str) -> Option<(usize, &'a Value)> {
+    let keys = parse_keys(keys);
     let mut items = list.as_array()?.iter().enumerate();
     items.find(|(_, item)| keys.iter().all(|(key, value)| item.get(key) == Some(value)))
 }
 
 /// Words that have to be others of the same kind.
-const WORDS: [(&str, &str); 12] = [
+const WORD_REPLACEMENTS: [(&str, &str); 12] = [
     ("Always", "IfNotPresent"),
     ("IfNotPresent", "Always"),
     ("Never", "Always"),
@@ -89,7 +89,7 @@ const WORDS: [(&str, &str); 12] = [
 ];
 
 /// Other values that such a field might take, the likeliest first. The API server decides which it can.
-pub fn others(value: &Value) -> Vec<Value> {
+pub fn other_values(value: &Value) -> Vec<Value> {
     match value {
         Value::Null => Vec::new(),
         Value::Bool(value) => vec![Value::Bool(!value)],
@@ -98,7 +98,8 @@ pub fn others(value: &Value) -> Vec<Value> {
             vec![Value::from(number + 1), Value::from(number - 1)]
         }
         Value::String(text) => {
-            let word = WORDS.iter().find(|(word, _)| word == text).map(|(_, other)| Value::from(*other));
+            let word =
+                WORD_REPLACEMENTS.iter().find(|(word, _)| word == text).map(|(_, other)| Value::from(*other));
             // A longer name; a larger quantity.
             let longer = [format!("{text}x"), format!("1{text}")].map(Value::from);
             word.into_iter().chain(longer).collect()
@@ -136,18 +137,18 @@ mod tests {
             ]},
             "spec": {"replicas": 1, "containers": [{"name": "one", "image": "x"}, {"name": "two", "image": "y"}]},
         });
-        let fields: Vec<Field> = owned(&object, "us").into_values().collect();
+        let fields: Vec<OwnedField> = owned_fields(&object, "us").into_values().collect();
         assert_eq!(fields.len(), 2);
-        assert_eq!(fields[0], Field { pointer: "/metadata/labels/a.b~1c".into(), value: json!("d") });
-        assert_eq!(fields[1], Field { pointer: "/spec/containers/1/image".into(), value: json!("y") });
+        assert_eq!(fields[0], OwnedField { pointer: "/metadata/labels/a.b~1c".into(), value: json!("d") });
+        assert_eq!(fields[1], OwnedField { pointer: "/spec/containers/1/image".into(), value: json!("y") });
         assert!(fields.iter().all(|field| object.pointer(&field.pointer) == Some(&field.value)));
     }
 
     #[test]
-    fn another_value_is_another() {
+    fn other_values_differ_from_the_value() {
         for value in [json!(true), json!(3), json!("TCP"), json!("100m"), json!(["a"]), json!({"a": "b"})] {
             assert!(
-                others(&value).iter().all(|other| *other != value) && !others(&value).is_empty(),
+                other_values(&value).iter().all(|other| *other != value) && !other_values(&value).is_empty(),
                 "{value}"
             );
         }

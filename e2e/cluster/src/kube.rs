@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 
 /// A kind of object: where it is served, and what it calls itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kind {
+pub struct ObjectKind {
     /// `v1`, or group and version.
     pub api: &'static str,
     /// As in a manifest.
@@ -24,45 +24,49 @@ pub struct Kind {
     pub namespaced: bool,
 }
 
-const fn namespaced(api: &'static str, name: &'static str, plural: &'static str) -> Kind {
-    Kind { api, name, plural, namespaced: true }
+const fn namespaced_kind(api: &'static str, name: &'static str, plural: &'static str) -> ObjectKind {
+    ObjectKind { api, name, plural, namespaced: true }
 }
 
-const fn global(api: &'static str, name: &'static str, plural: &'static str) -> Kind {
-    Kind { api, name, plural, namespaced: false }
+const fn cluster_wide_kind(api: &'static str, name: &'static str, plural: &'static str) -> ObjectKind {
+    ObjectKind { api, name, plural, namespaced: false }
 }
 
-pub const CLUSTER: Kind = namespaced("liverank.dev/v1alpha1", "RankingCluster", "rankingclusters");
-pub const DEPLOYMENT: Kind = namespaced("apps/v1", "Deployment", "deployments");
-pub const DAEMON_SET: Kind = namespaced("apps/v1", "DaemonSet", "daemonsets");
-pub const POD: Kind = namespaced("v1", "Pod", "pods");
-pub const SECRET: Kind = namespaced("v1", "Secret", "secrets");
-pub const LEASE: Kind = namespaced("coordination.k8s.io/v1", "Lease", "leases");
-pub const NAMESPACE: Kind = global("v1", "Namespace", "namespaces");
-pub const NODE: Kind = global("v1", "Node", "nodes");
-pub const DEFINITION: Kind =
-    global("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions");
-pub const AUTOSCALER: Kind =
-    namespaced("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers");
-pub const POLICY: Kind = namespaced("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");
-pub const INGRESS: Kind = namespaced("networking.k8s.io/v1", "Ingress", "ingresses");
-pub const ROUTE: Kind = namespaced("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes");
-pub const MONITOR: Kind = namespaced("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors");
+pub const RANKING_CLUSTER_KIND: ObjectKind =
+    namespaced_kind("liverank.dev/v1alpha1", "RankingCluster", "rankingclusters");
+pub const DEPLOYMENT_KIND: ObjectKind = namespaced_kind("apps/v1", "Deployment", "deployments");
+pub const DAEMON_SET_KIND: ObjectKind = namespaced_kind("apps/v1", "DaemonSet", "daemonsets");
+pub const POD_KIND: ObjectKind = namespaced_kind("v1", "Pod", "pods");
+pub const SECRET_KIND: ObjectKind = namespaced_kind("v1", "Secret", "secrets");
+pub const LEASE_KIND: ObjectKind = namespaced_kind("coordination.k8s.io/v1", "Lease", "leases");
+pub const NAMESPACE_KIND: ObjectKind = cluster_wide_kind("v1", "Namespace", "namespaces");
+pub const NODE_KIND: ObjectKind = cluster_wide_kind("v1", "Node", "nodes");
+pub const DEFINITION_KIND: ObjectKind =
+    cluster_wide_kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions");
+pub const AUTOSCALER_KIND: ObjectKind =
+    namespaced_kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers");
+pub const NETWORK_POLICY_KIND: ObjectKind =
+    namespaced_kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies");
+pub const INGRESS_KIND: ObjectKind = namespaced_kind("networking.k8s.io/v1", "Ingress", "ingresses");
+pub const HTTP_ROUTE_KIND: ObjectKind =
+    namespaced_kind("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes");
+pub const SERVICE_MONITOR_KIND: ObjectKind =
+    namespaced_kind("monitoring.coreos.com/v1", "ServiceMonitor", "servicemonitors");
 
 /// What the operator makes for a cluster on any Kubernetes.
-pub const CHILDREN: [Kind; 7] = [
-    namespaced("v1", "ServiceAccount", "serviceaccounts"),
-    namespaced("v1", "ConfigMap", "configmaps"),
-    namespaced("v1", "Service", "services"),
-    POLICY,
-    namespaced("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
-    DEPLOYMENT,
-    AUTOSCALER,
+pub const CHILD_KINDS: [ObjectKind; 7] = [
+    namespaced_kind("v1", "ServiceAccount", "serviceaccounts"),
+    namespaced_kind("v1", "ConfigMap", "configmaps"),
+    namespaced_kind("v1", "Service", "services"),
+    NETWORK_POLICY_KIND,
+    namespaced_kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+    DEPLOYMENT_KIND,
+    AUTOSCALER_KIND,
 ];
 
-impl Kind {
+impl ObjectKind {
     /// The path of one object, or of all with an empty `name`.
-    pub fn path(&self, namespace: &str, name: &str) -> String {
+    pub fn object_path(&self, namespace: &str, name: &str) -> String {
         let root = if self.api.contains('/') { "apis" } else { "api" };
         let namespace = if self.namespaced { format!("/namespaces/{namespace}") } else { String::new() };
         let name = if name.is_empty() { String::new() } else { format!("/{name}") };
@@ -71,12 +75,12 @@ impl Kind {
 }
 
 /// Limit of one request.
-const ANSWER: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The field manager of what the harness makes and edits.
-pub const MANAGER: &str = "liverank-e2e";
+pub const FIELD_MANAGER: &str = "liverank-e2e";
 
 /// A cluster.
-pub struct Kube {
+pub struct KubeClient {
     base: Url,
     http: Client,
     kubectl: PathBuf,
@@ -86,16 +90,16 @@ pub struct Kube {
 
 /// An answer that is not an error of transport.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct KubeAnswer {
     /// Its status.
     pub status: StatusCode,
     /// Its body; a string where it is no JSON.
     pub body: Value,
 }
 
-impl Answer {
+impl KubeAnswer {
     /// The body of a success.
-    pub fn good(self) -> anyhow::Result<Value> {
+    pub fn expect_success(self) -> anyhow::Result<Value> {
         ensure!(
             self.status.is_success(),
             "{}: {}",
@@ -106,7 +110,7 @@ impl Answer {
     }
 }
 
-impl Kube {
+impl KubeClient {
     /// Starts the proxy to where the kubeconfig leads.
     pub async fn start() -> anyhow::Result<Self> {
         let kubectl = PathBuf::from("kubectl");
@@ -118,32 +122,34 @@ impl Kube {
             .context("starting kubectl")?;
         let output = proxy.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(output).lines();
-        let line = tokio::time::timeout(ANSWER, lines.next_line()).await??.context("kubectl proxy ended")?;
+        let line = tokio::time::timeout(REQUEST_TIMEOUT, lines.next_line())
+            .await??
+            .context("kubectl proxy ended")?;
         let address = line.rsplit(' ').next().unwrap_or_default();
         let base =
             format!("http://{address}").parse().with_context(|| format!("kubectl proxy said {line:?}"))?;
-        let http = Client::builder().timeout(ANSWER).no_proxy().build()?;
+        let http = Client::builder().timeout(REQUEST_TIMEOUT).no_proxy().build()?;
         Ok(Self { base, http, kubectl, _proxy: proxy })
     }
 
     /// One request. `body` goes as JSON of the given content type.
-    pub async fn ask(
+    pub async fn send_request(
         &self,
         method: Method,
         path: &str,
         body: Option<(&str, &Value)>,
-    ) -> anyhow::Result<Answer> {
-        self.ask_showing(method, path, body, None).await
+    ) -> anyhow::Result<KubeAnswer> {
+        self.send_with_token(method, path, body, None).await
     }
 
     /// The same for one of our own processes, which is shown `token` past the API server's proxy.
-    pub async fn ask_showing(
+    pub async fn send_with_token(
         &self,
         method: Method,
         path: &str,
         body: Option<(&str, &Value)>,
         token: Option<&str>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<KubeAnswer> {
         let mut request = self.http.request(method, self.base.join(path)?);
         if let Some(token) = token {
             request = request.header("liverank-authorization", format!("Bearer {token}"));
@@ -155,29 +161,35 @@ impl Kube {
         let status = answer.status();
         let text = answer.text().await.with_context(|| path.to_owned())?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status, body })
+        Ok(KubeAnswer { status, body })
     }
 
     /// The object at a path; `None` where there is none.
-    pub async fn get(&self, path: &str) -> anyhow::Result<Option<Value>> {
-        let answer = self.ask(Method::GET, path, None).await?;
+    pub async fn get_object(&self, path: &str) -> anyhow::Result<Option<Value>> {
+        let answer = self.send_request(Method::GET, path, None).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        answer.good().with_context(|| path.to_owned()).map(Some)
+        answer.expect_success().with_context(|| path.to_owned()).map(Some)
     }
 
     /// The object of this name, which must be there.
-    pub async fn named(&self, kind: Kind, namespace: &str, name: &str) -> anyhow::Result<Value> {
-        self.get(&kind.path(namespace, name))
+    pub async fn get_named(&self, kind: ObjectKind, namespace: &str, name: &str) -> anyhow::Result<Value> {
+        self.get_object(&kind.object_path(namespace, name))
             .await?
             .with_context(|| format!("{} {name}: there is none", kind.name))
     }
 
     /// All of a kind that a selector of labels matches. Items of lists do not say their kind: here they do.
-    pub async fn list(&self, kind: Kind, namespace: &str, selector: &str) -> anyhow::Result<Vec<Value>> {
-        let path = format!("{}?labelSelector={}", kind.path(namespace, ""), selector.replace('=', "%3D"));
-        let Some(mut list) = self.get(&path).await? else { return Ok(Vec::new()) };
+    pub async fn list_objects(
+        &self,
+        kind: ObjectKind,
+        namespace: &str,
+        selector: &str,
+    ) -> anyhow::Result<Vec<Value>> {
+        let path =
+            format!("{}?labelSelector={}", kind.object_path(namespace, ""), selector.replace('=', "%3D"));
+        let Some(mut list) = self.get_object(&path).await? else { return Ok(Vec::new()) };
         let Value::Array(mut items) = list["items"].take() else { bail!("{path}: no list") };
         for item in &mut items {
             item["apiVersion"] = json!(kind.api);
@@ -187,56 +199,65 @@ impl Kube {
     }
 
     /// Server-side apply of one object.
-    pub async fn apply(&self, kind: Kind, object: &Value) -> anyhow::Result<Value> {
+    pub async fn apply_object(&self, kind: ObjectKind, object: &Value) -> anyhow::Result<Value> {
         let metadata = &object["metadata"];
         let name = metadata["name"].as_str().context("an object without a name")?;
-        let path = kind.path(metadata["namespace"].as_str().unwrap_or_default(), name);
-        let path = format!("{path}?fieldManager={MANAGER}&force=true");
-        let answer = self.ask(Method::PATCH, &path, Some(("application/apply-patch+yaml", object))).await?;
-        answer.good().with_context(|| format!("applying {} {name}", kind.name))
+        let path = kind.object_path(metadata["namespace"].as_str().unwrap_or_default(), name);
+        let path = format!("{path}?fieldManager={FIELD_MANAGER}&force=true");
+        let answer =
+            self.send_request(Method::PATCH, &path, Some(("application/apply-patch+yaml", object))).await?;
+        answer.expect_success().with_context(|| format!("applying {} {name}", kind.name))
     }
 
     /// Merges a patch into an object.
-    pub async fn merge(&self, path: &str, change: &Value) -> anyhow::Result<Answer> {
-        let path = format!("{path}?fieldManager={MANAGER}");
-        self.ask(Method::PATCH, &path, Some(("application/merge-patch+json", change))).await
+    pub async fn merge_patch(&self, path: &str, change: &Value) -> anyhow::Result<KubeAnswer> {
+        let path = format!("{path}?fieldManager={FIELD_MANAGER}");
+        self.send_request(Method::PATCH, &path, Some(("application/merge-patch+json", change))).await
     }
 
     /// Deletes an object; it may be gone already.
-    pub async fn delete(&self, path: &str) -> anyhow::Result<()> {
-        let answer = self.ask(Method::DELETE, path, None).await?;
+    pub async fn delete_object(&self, path: &str) -> anyhow::Result<()> {
+        let answer = self.send_request(Method::DELETE, path, None).await?;
         if answer.status != StatusCode::NOT_FOUND {
-            answer.good().with_context(|| format!("deleting {path}"))?;
+            answer.expect_success().with_context(|| format!("deleting {path}"))?;
         }
         Ok(())
     }
 
     /// A token of a `ServiceAccount` for `audience`.
-    pub async fn token(&self, namespace: &str, account: &str, audience: &str) -> anyhow::Result<String> {
+    pub async fn service_account_token(
+        &self,
+        namespace: &str,
+        account: &str,
+        audience: &str,
+    ) -> anyhow::Result<String> {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let asked = serde_json::json!({
             "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
             "spec": {"audiences": [audience], "expirationSeconds": 600},
         });
-        let made = self.ask(Method::POST, &path, Some(("application/json", &asked))).await?.good()?;
+        let made = self
+            .send_request(Method::POST, &path, Some(("application/json", &asked)))
+            .await?
+            .expect_success()?;
         made["status"]["token"].as_str().map(str::to_owned).context("no token was made")
     }
 
     /// A request to a Service, `name:port`, through the API server.
-    pub async fn service(
+    pub async fn request_to_service(
         &self,
         namespace: &str,
         service: &str,
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<KubeAnswer> {
         let path = format!("/api/v1/namespaces/{namespace}/services/{service}/proxy{path}");
-        self.ask(method, &path, body.map(|body| ("application/json", body))).await
+        self.send_request(method, &path, body.map(|body| ("application/json", body))).await
     }
 
     /// A request to a pod's port, through the API server.
-    pub async fn pod(
+    pub async fn request_to_pod(
         &self,
         namespace: &str,
         pod: &str,
@@ -244,19 +265,19 @@ impl Kube {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<KubeAnswer> {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}");
-        self.ask(method, &path, body.map(|body| ("application/json", body))).await
+        self.send_request(method, &path, body.map(|body| ("application/json", body))).await
     }
 
     /// What kubectl alone does: `drain`, `scale`, `explain`. Answers what it printed.
-    pub async fn kubectl(&self, args: &[&str], input: Option<&str>) -> anyhow::Result<Output> {
-        run(Command::new(&self.kubectl).args(args), input).await
+    pub async fn run_kubectl(&self, args: &[&str], input: Option<&str>) -> anyhow::Result<CommandOutput> {
+        run_command(Command::new(&self.kubectl).args(args), input).await
     }
 
     /// The same by helm.
-    pub async fn helm(&self, args: &[&str]) -> anyhow::Result<String> {
-        let output = run(Command::new("helm").args(args), None).await?;
+    pub async fn run_helm(&self, args: &[&str]) -> anyhow::Result<String> {
+        let output = run_command(Command::new("helm").args(args), None).await?;
         ensure!(output.good, "helm {}: {}", args.join(" "), output.errors);
         Ok(output.text)
     }
@@ -264,7 +285,7 @@ impl Kube {
 
 /// What a command said.
 #[derive(Debug, Clone)]
-pub struct Output {
+pub struct CommandOutput {
     /// Whether it succeeded.
     pub good: bool,
     /// Its standard output.
@@ -273,7 +294,7 @@ pub struct Output {
     pub errors: String,
 }
 
-async fn run(command: &mut Command, input: Option<&str>) -> anyhow::Result<Output> {
+async fn run_command(command: &mut Command, input: Option<&str>) -> anyhow::Result<CommandOutput> {
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
     let mut child = command
         .stdin(stdin)
@@ -286,7 +307,7 @@ async fn run(command: &mut Command, input: Option<&str>) -> anyhow::Result<Outpu
         pipe.write_all(input.as_bytes()).await?;
     }
     let output = child.wait_with_output().await?;
-    Ok(Output {
+    Ok(CommandOutput {
         good: output.status.success(),
         text: String::from_utf8_lossy(&output.stdout).into_owned(),
         errors: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
@@ -294,21 +315,21 @@ async fn run(command: &mut Command, input: Option<&str>) -> anyhow::Result<Outpu
 }
 
 /// A string of an object at a JSON pointer; empty where there is none.
-pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+pub fn text_at<'a>(object: &'a Value, pointer: &str) -> &'a str {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// An object's name.
-pub fn name(object: &Value) -> &str {
-    text(object, "/metadata/name")
+pub fn object_name(object: &Value) -> &str {
+    text_at(object, "/metadata/name")
 }
 
 /// An object's UID.
-pub fn uid(object: &Value) -> &str {
-    text(object, "/metadata/uid")
+pub fn object_uid(object: &Value) -> &str {
+    text_at(object, "/metadata/uid")
 }
 
 /// An object's status condition: its status, reason and message.
-pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+pub fn status_condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
     object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == kind)
 }

@@ -25,7 +25,7 @@ mod world;
 #[command(about, max_term_width = 110)]
 enum Cli {
     /// Runs the scenarios.
-    Run(scenarios::Args),
+    Run(scenarios::ScenarioArgs),
     /// Inside the cluster: viewers and those who post.
     Watch {
         /// The gateway's Service.
@@ -39,10 +39,10 @@ enum Cli {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::stderr).init();
-    let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, agent::PORT));
+    let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, agent::AGENT_PORT));
     match Cli::parse() {
-        Cli::Run(args) => scenarios::run(args).await,
-        Cli::Watch { gateway } => agent::watch(listen, gateway).await.map(|()| ExitCode::SUCCESS),
-        Cli::Attend => agent::attend(listen).await.map(|()| ExitCode::SUCCESS),
+        Cli::Run(args) => scenarios::run_scenarios(args).await,
+        Cli::Watch { gateway } => agent::run_audience(listen, gateway).await.map(|()| ExitCode::SUCCESS),
+        Cli::Attend => agent::run_attendant(listen).await.map(|()| ExitCode::SUCCESS),
     }
 }

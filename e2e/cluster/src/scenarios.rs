@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use futures::future::LocalBoxFuture;
 
-use crate::kube::Kube;
-use crate::world::{NAME, NAMESPACE_NAME, OPERATOR_NAMESPACE, Settings, World};
+use crate::kube::KubeClient;
+use crate::world::{CLUSTER_NAME, ClusterWorld, HarnessSettings, NAMESPACE_NAME, OPERATOR_NAMESPACE};
 
 mod at_rest;
 mod crowd;
@@ -27,9 +27,9 @@ mod tls;
 
 /// The command line.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub struct ScenarioArgs {
     #[command(flatten)]
-    settings: Settings,
+    settings: HarnessSettings,
     /// Only these, on what stands already.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -42,23 +42,23 @@ pub struct Args {
 }
 
 /// Answers the figures that it has to tell.
-type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, anyhow::Result<String>>;
+type Scenario = for<'a> fn(&'a ClusterWorld) -> LocalBoxFuture<'a, anyhow::Result<String>>;
 
 /// In this order: each leaves the system as the next one needs it, ready and without an audience; the last ones take it
 /// away.
 const SCENARIOS: [(&str, Scenario); 19] = [
     ("rules", |world| Box::pin(rules::refuse_exactly(world))),
     ("install", |world| Box::pin(install::to_ready(world))),
-    ("helm-test", |world| Box::pin(install::helm_test(world))),
+    ("helm-test", |world| Box::pin(install::run_helm_test(world))),
     ("flow", |world| Box::pin(flow::in_and_out(world))),
-    ("repair-deleted", |world| Box::pin(repair::deleted(world))),
-    ("repair-edited", |world| Box::pin(repair::edited(world))),
+    ("repair-deleted", |world| Box::pin(repair::check_deleted_children(world))),
+    ("repair-edited", |world| Box::pin(repair::check_edited_fields(world))),
     ("restarts", |world| Box::pin(restarts::only_the_right_pods(world))),
     ("objects", |world| Box::pin(objects::come_and_go(world))),
     ("pods", |world| Box::pin(pods::as_their_users_want_them(world))),
     ("load-loss", |world| Box::pin(load_loss::falls_back(world))),
     ("hibernation", |world| Box::pin(hibernation::to_zero_and_back(world))),
-    ("tls", |world| Box::pin(tls::sealed(world))),
+    ("tls", |world| Box::pin(tls::check_sealed_cluster(world))),
     ("crowd", |world| Box::pin(crowd::moves_and_misses_nothing(world))),
     ("kills", |world| Box::pin(kills::in_the_middle_of_a_drain(world))),
     ("at-rest", |world| Box::pin(at_rest::asks_for_nothing(world))),
@@ -69,13 +69,13 @@ const SCENARIOS: [(&str, Scenario); 19] = [
 ];
 
 /// Runs them, and closes with "N passed, N failed".
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub async fn run_scenarios(args: ScenarioArgs) -> anyhow::Result<ExitCode> {
     let known = |name: &String| SCENARIOS.iter().any(|(scenario, _)| scenario == name);
     if let Some(unknown) = args.only.iter().chain(&args.except).find(|name| !known(name)) {
         anyhow::bail!("no scenario is called {unknown}");
     }
-    let kube = Kube::start().await?;
-    let mut world = World { kube, settings: args.settings.clone(), run: run_name() };
+    let kube = KubeClient::start().await?;
+    let mut world = ClusterWorld { kube, settings: args.settings.clone(), run: run_name() };
     let mut bad = Vec::new();
     for nth in 1..=args.repeat {
         // Its own topics and databases: nothing of the time before is found.
@@ -83,7 +83,7 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
         let failures = run_once(&args, &mut world, args.repeat > 1).await;
         if args.repeat > 1 {
             let verdict = if failures.is_empty() { "passed".to_owned() } else { failures.join("; ") };
-            say(&format!("run {nth} of {}: {verdict}", args.repeat));
+            print_line(&format!("run {nth} of {}: {verdict}", args.repeat));
         }
         if !failures.is_empty() {
             bad.push(nth);
@@ -91,13 +91,13 @@ pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     if args.repeat > 1 {
         let all = args.repeat;
-        say(&format!("{} of {all} runs passed; failed: {bad:?}", all - bad.len()));
+        print_line(&format!("{} of {all} runs passed; failed: {bad:?}", all - bad.len()));
     }
     Ok(if bad.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Answers what failed. `anew`: on a system that is installed first, whatever is chosen.
-async fn run_once(args: &Args, world: &mut World, anew: bool) -> Vec<String> {
+async fn run_once(args: &ScenarioArgs, world: &mut ClusterWorld, anew: bool) -> Vec<String> {
     let (mut passed, mut failed) = (0, 0);
     // Said again at the end: what was looked at because of them is long.
     let mut failures = Vec::new();
@@ -111,13 +111,13 @@ async fn run_once(args: &Args, world: &mut World, anew: bool) -> Vec<String> {
         let result = scenario(world).await;
         let seconds = start.elapsed().as_secs_f64();
         match result {
-            Ok(figures) if figures.is_empty() => say(&format!("ok {name} ({seconds:.0} s)")),
-            Ok(figures) => say(&format!("ok {name} ({seconds:.0} s, {figures})")),
+            Ok(figures) if figures.is_empty() => print_line(&format!("ok {name} ({seconds:.0} s)")),
+            Ok(figures) => print_line(&format!("ok {name} ({seconds:.0} s, {figures})")),
             Err(error) => {
                 let failure = format!("FAILED {name} ({seconds:.0} s): {error:#}");
-                say(&failure);
+                print_line(&failure);
                 failures.push(failure);
-                diagnose(world).await;
+                print_diagnosis(world).await;
                 failed += 1;
                 // The others are to find what they expect, whatever state this one has left.
                 world.run = run_name();
@@ -125,12 +125,12 @@ async fn run_once(args: &Args, world: &mut World, anew: bool) -> Vec<String> {
                     break;
                 }
                 if name != "rules"
-                    && let Err(error) = self::anew(world).await
+                    && let Err(error) = self::install_anew(world).await
                 {
                     let why =
                         format!("the system could not be made anew, and nothing more is tried: {error:#}");
                     failures.push(why);
-                    diagnose(world).await;
+                    print_diagnosis(world).await;
                     break;
                 }
                 continue;
@@ -139,9 +139,9 @@ async fn run_once(args: &Args, world: &mut World, anew: bool) -> Vec<String> {
         passed += 1;
     }
     for failure in &failures {
-        say(failure);
+        print_line(failure);
     }
-    say(&format!("\n{passed} passed, {failed} failed"));
+    print_line(&format!("\n{passed} passed, {failed} failed"));
     failures
 }
 
@@ -150,18 +150,18 @@ fn run_name() -> String {
 }
 
 /// A system as after the first two scenarios.
-async fn anew(world: &World) -> anyhow::Result<()> {
+async fn install_anew(world: &ClusterWorld) -> anyhow::Result<()> {
     install::to_ready(world).await?;
     flow::in_and_out(world).await.map(drop)
 }
 
 #[expect(clippy::print_stdout, reason = "it is what this program is for")]
-fn say(line: &str) {
+fn print_line(line: &str) {
     println!("{line}");
 }
 
 /// What somebody who was not there has to know.
-async fn diagnose(world: &World) {
+async fn print_diagnosis(world: &ClusterWorld) {
     let looks: [&[&str]; 10] = [
         &[
             "--namespace",
@@ -180,7 +180,7 @@ async fn diagnose(world: &World) {
             "--prefix",
         ],
         &["--namespace", NAMESPACE_NAME, "get", "services,deployments", "--output=wide"],
-        &["--namespace", NAMESPACE_NAME, "get", "rkc", NAME, "--output=jsonpath={.status}"],
+        &["--namespace", NAMESPACE_NAME, "get", "rkc", CLUSTER_NAME, "--output=jsonpath={.status}"],
         &[
             "get",
             "pods",
@@ -213,12 +213,12 @@ async fn diagnose(world: &World) {
             "--prefix",
         ],
     ];
-    let load = world.load().await.map_or_else(|error| format!("{error:#}"), |load| load.to_string());
+    let load = world.manager_load().await.map_or_else(|error| format!("{error:#}"), |load| load.to_string());
     tracing::info!("what a manager says: {load}");
     let report = crate::audience::report(world).await;
     tracing::info!("what the audience says: {report:?}");
     for look in looks {
-        if let Ok(output) = world.kube.kubectl(look, None).await {
+        if let Ok(output) = world.kube.run_kubectl(look, None).await {
             let lines: Vec<&str> = output.text.lines().collect();
             let last = lines[lines.len().saturating_sub(40)..].join("\n");
             tracing::info!("kubectl {}\n{last}{}", look.join(" "), output.errors);

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 /// Between looks, where looking costs one request.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Looks until `look` answers something; where it answers why not, the last of that becomes the error. Errors in looking
 /// are such answers, too: servers go away in these tests. Answers how long it took, too.
-pub async fn until<T>(
+pub async fn wait_until_some<T>(
     what: &str,
     limit: Duration,
     mut look: impl AsyncFnMut() -> anyhow::Result<Result<T, String>>,
@@ -24,17 +24,18 @@ pub async fn until<T>(
         if start.elapsed() > limit {
             bail!("{what}: not within {} s: {why}", limit.as_secs());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
-/// As [`until`], for what is just true or not.
-pub async fn until_true(
+/// As [`wait_until_some`], for what is just true or not.
+pub async fn wait_until_true(
     what: &str,
     limit: Duration,
     mut look: impl AsyncFnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<Duration> {
-    let found =
-        until(what, limit, async || Ok(if look().await? { Ok(()) } else { Err("it is not".to_owned()) }));
+    let found = wait_until_some(what, limit, async || {
+        Ok(if look().await? { Ok(()) } else { Err("it is not".to_owned()) })
+    });
     Ok(found.await?.1)
 }

@@ -8,28 +8,30 @@ use anyhow::{Context, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::kube::{self, CHILDREN, CLUSTER, Kube, LEASE, NAMESPACE, POD, SECRET};
-use crate::wait::until;
+use crate::kube::{
+    self, CHILD_KINDS, KubeClient, LEASE_KIND, NAMESPACE_KIND, POD_KIND, RANKING_CLUSTER_KIND, SECRET_KIND,
+};
+use crate::wait::wait_until_some;
 
 /// The namespace and name of the cluster that most scenarios are about.
 pub const NAMESPACE_NAME: &str = "liverank-e2e";
-pub const NAME: &str = "live";
+pub const CLUSTER_NAME: &str = "live";
 /// The operator's release, and where it runs.
-pub const RELEASE: &str = "liverank";
+pub const RELEASE_NAME: &str = "liverank";
 /// What the chart calls the operator's Deployment and its Lease.
-pub const OPERATOR: &str = "liverank-operator";
+pub const OPERATOR_NAME: &str = "liverank-operator";
 pub const OPERATOR_NAMESPACE: &str = "liverank-system";
 /// Everything that belongs to the operator's cluster carries it.
-pub const MANAGED: &str = "app.kubernetes.io/managed-by=liverank-operator";
-pub const COMPONENT: &str = "app.kubernetes.io/component";
+pub const MANAGED_SELECTOR: &str = "app.kubernetes.io/managed-by=liverank-operator";
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 /// How long anything may take to be as wanted after a change, on a busy machine: a pod that ends may take its whole grace
 /// period (180 s, a reader's), and the one after it a minute to come. Whatever is waited for by this is told with the time
 /// that it took; what has a promise of its own is held to that one.
-pub const SETTLE: Duration = Duration::from_mins(4);
+pub const SETTLE_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// Where things are; the command line of the harness.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Settings {
+pub struct HarnessSettings {
     /// The image of all components and the operator.
     #[arg(long, default_value = "docker.io/testbed/liverank:1")]
     pub image: String,
@@ -67,26 +69,26 @@ pub struct Settings {
 }
 
 /// The system and the way to it.
-pub struct World {
-    pub kube: Kube,
-    pub settings: Settings,
+pub struct ClusterWorld {
+    pub kube: KubeClient,
+    pub settings: HarnessSettings,
     /// In the names of topics and databases, so that a run finds nothing of another.
     pub run: String,
 }
 
 /// Pods of each component by UID.
-pub type Pods = BTreeMap<String, BTreeSet<String>>;
+pub type PodsByComponent = BTreeMap<String, BTreeSet<String>>;
 
-impl World {
+impl ClusterWorld {
     pub fn path(&self, below: &str) -> PathBuf {
         self.settings.checkout.join(below)
     }
 
     /// A cluster that runs on the stores and holds its names apart from all others.
-    pub fn cluster(&self, namespace: &str, name: &str) -> Value {
+    pub fn new_cluster(&self, namespace: &str, name: &str) -> Value {
         let own = format!("{}-{name}", self.run);
         json!({
-            "apiVersion": CLUSTER.api, "kind": CLUSTER.name,
+            "apiVersion": RANKING_CLUSTER_KIND.api, "kind": RANKING_CLUSTER_KIND.name,
             "metadata": {"namespace": namespace, "name": name},
             "spec": {
                 "image": self.settings.image,
@@ -99,44 +101,45 @@ impl World {
     }
 
     /// A namespace that lets in restricted pods only, with the Secrets that a cluster names.
-    pub async fn namespace(&self, namespace: &str) -> anyhow::Result<()> {
+    pub async fn create_namespace(&self, namespace: &str) -> anyhow::Result<()> {
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
-        self.kube.apply(NAMESPACE, &object).await?;
+        self.kube.apply_object(NAMESPACE_KIND, &object).await?;
         let data = json!({"redis": self.settings.redis, "mongodb": self.settings.mongodb});
         let metadata = json!({"name": "stores", "namespace": namespace});
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data});
-        self.kube.apply(SECRET, &secret).await.map(|_| ())
+        self.kube.apply_object(SECRET_KIND, &secret).await.map(|_| ())
     }
 
     /// The cluster as it stands.
-    pub async fn live(&self) -> anyhow::Result<Value> {
-        self.kube.named(CLUSTER, NAMESPACE_NAME, NAME).await
+    pub async fn live_cluster(&self) -> anyhow::Result<Value> {
+        self.kube.get_named(RANKING_CLUSTER_KIND, NAMESPACE_NAME, CLUSTER_NAME).await
     }
 
     /// Merges a patch into the spec.
-    pub async fn change(&self, spec: Value) -> anyhow::Result<()> {
-        let path = CLUSTER.path(NAMESPACE_NAME, NAME);
-        self.kube.merge(&path, &json!({"spec": spec})).await?.good().map(|_| ())
+    pub async fn change_spec(&self, spec: Value) -> anyhow::Result<()> {
+        let path = RANKING_CLUSTER_KIND.object_path(NAMESPACE_NAME, CLUSTER_NAME);
+        self.kube.merge_patch(&path, &json!({"spec": spec})).await?.expect_success().map(|_| ())
     }
 
     /// Waits until the operator says that all is as the spec wants it.
-    pub async fn ready(&self, namespace: &str, name: &str) -> anyhow::Result<Duration> {
-        let path = CLUSTER.path(namespace, name);
+    pub async fn wait_until_ready(&self, namespace: &str, name: &str) -> anyhow::Result<Duration> {
+        let path = RANKING_CLUSTER_KIND.object_path(namespace, name);
         let look = async || {
-            let cluster = self.kube.get(&path).await?.context("the cluster is not there")?;
-            Ok(if is_ready(&cluster) { Ok(()) } else { Err(brief(&cluster["status"])) })
+            let cluster = self.kube.get_object(&path).await?.context("the cluster is not there")?;
+            Ok(if is_ready(&cluster) { Ok(()) } else { Err(brief_status(&cluster["status"])) })
         };
-        Ok(until(&format!("{name} is ready"), SETTLE, look).await?.1)
+        Ok(wait_until_some(&format!("{name} is ready"), SETTLE_TIMEOUT, look).await?.1)
     }
 
     /// The pods of the cluster's components that are not on their way out.
-    pub async fn pods(&self) -> anyhow::Result<Pods> {
-        let mut pods = Pods::new();
-        for pod in self.kube.list(POD, NAMESPACE_NAME, MANAGED).await? {
+    pub async fn pods(&self) -> anyhow::Result<PodsByComponent> {
+        let mut pods = PodsByComponent::new();
+        for pod in self.kube.list_objects(POD_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await? {
             if pod.pointer("/metadata/deletionTimestamp").is_none() {
-                let component = pod["metadata"]["labels"][COMPONENT].as_str().unwrap_or_default().to_owned();
-                pods.entry(component).or_default().insert(kube::uid(&pod).to_owned());
+                let component =
+                    pod["metadata"]["labels"][COMPONENT_LABEL].as_str().unwrap_or_default().to_owned();
+                pods.entry(component).or_default().insert(kube::object_uid(&pod).to_owned());
             }
         }
         Ok(pods)
@@ -144,65 +147,76 @@ impl World {
 
     /// The pods of one component that are not on their way out, whole.
     pub async fn pods_of(&self, component: &str) -> anyhow::Result<Vec<Value>> {
-        let selector = format!("{MANAGED},{COMPONENT}={component}");
-        let pods = self.kube.list(POD, NAMESPACE_NAME, &selector).await?;
+        let selector = format!("{MANAGED_SELECTOR},{COMPONENT_LABEL}={component}");
+        let pods = self.kube.list_objects(POD_KIND, NAMESPACE_NAME, &selector).await?;
         Ok(pods.into_iter().filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none()).collect())
     }
 
     /// All that the operator has made in a namespace.
-    pub async fn children(&self, namespace: &str) -> anyhow::Result<Vec<Value>> {
+    pub async fn operator_objects(&self, namespace: &str) -> anyhow::Result<Vec<Value>> {
         let mut children = Vec::new();
-        for kind in CHILDREN {
-            children.extend(self.kube.list(kind, namespace, MANAGED).await?);
+        for kind in CHILD_KINDS {
+            children.extend(self.kube.list_objects(kind, namespace, MANAGED_SELECTOR).await?);
         }
         Ok(children)
     }
 
     /// A request to one of the cluster's Services.
-    pub async fn request(
+    pub async fn request_service(
         &self,
         service: &str,
         method: Method,
         path: &str,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
-        let service = format!("{NAME}-{service}");
+        let service = format!("{CLUSTER_NAME}-{service}");
         self.kube
-            .service(NAMESPACE_NAME, &service, method, path, body)
+            .request_to_service(NAMESPACE_NAME, &service, method, path, body)
             .await?
-            .good()
+            .expect_success()
             .with_context(|| path.to_owned())
     }
 
     /// What the managers see.
-    pub async fn load(&self) -> anyhow::Result<Value> {
-        let path = format!("/api/v1/namespaces/{NAMESPACE_NAME}/services/{NAME}-manager:6100/proxy/load");
-        let audience = format!("liverank.dev/{NAMESPACE_NAME}/{NAME}");
-        let token = self.kube.token(NAMESPACE_NAME, &format!("{NAME}-cli"), &audience).await?;
+    pub async fn manager_load(&self) -> anyhow::Result<Value> {
+        let path =
+            format!("/api/v1/namespaces/{NAMESPACE_NAME}/services/{CLUSTER_NAME}-manager:6100/proxy/load");
+        let audience = format!("liverank.dev/{NAMESPACE_NAME}/{CLUSTER_NAME}");
+        let token = self
+            .kube
+            .service_account_token(NAMESPACE_NAME, &format!("{CLUSTER_NAME}-cli"), &audience)
+            .await?;
         // Who shows nothing is told nothing.
-        let anonymous = self.kube.ask(Method::GET, &path, None).await?;
+        let anonymous = self.kube.send_request(Method::GET, &path, None).await?;
         ensure!(anonymous.status == 401, "a manager answers a stranger: {}", anonymous.status);
-        self.kube.ask_showing(Method::GET, &path, None, Some(&token)).await?.good().context("/load")
+        self.kube
+            .send_with_token(Method::GET, &path, None, Some(&token))
+            .await?
+            .expect_success()
+            .context("/load")
     }
 
     /// The operator's Lease.
-    pub async fn lease(&self) -> anyhow::Result<Value> {
-        self.kube.named(LEASE, OPERATOR_NAMESPACE, OPERATOR).await
+    pub async fn operator_lease(&self) -> anyhow::Result<Value> {
+        self.kube.get_named(LEASE_KIND, OPERATOR_NAMESPACE, OPERATOR_NAME).await
     }
 
     /// The operator's pods that are not on their way out.
-    pub async fn operators(&self) -> anyhow::Result<Vec<Value>> {
+    pub async fn operator_pods(&self) -> anyhow::Result<Vec<Value>> {
         let selector = "app.kubernetes.io/name=liverank-operator,app.kubernetes.io/component=operator";
-        let pods = self.kube.list(POD, OPERATOR_NAMESPACE, selector).await?;
+        let pods = self.kube.list_objects(POD_KIND, OPERATOR_NAMESPACE, selector).await?;
         Ok(pods.into_iter().filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none()).collect())
     }
 
     /// Scales the operator, and waits until it is so.
     pub async fn scale_operator(&self, replicas: usize) -> anyhow::Result<()> {
-        let deployment = kube::DEPLOYMENT.path(OPERATOR_NAMESPACE, OPERATOR);
-        self.kube.merge(&deployment, &json!({"spec": {"replicas": replicas}})).await?.good()?;
+        let deployment = kube::DEPLOYMENT_KIND.object_path(OPERATOR_NAMESPACE, OPERATOR_NAME);
+        self.kube
+            .merge_patch(&deployment, &json!({"spec": {"replicas": replicas}}))
+            .await?
+            .expect_success()?;
         let look = async || {
-            let pods = self.operators().await?;
+            let pods = self.operator_pods().await?;
             let ready = pods.iter().filter(|pod| is_true(pod, "Ready")).count();
             Ok(if pods.len() == replicas && ready == replicas {
                 Ok(())
@@ -210,7 +224,7 @@ impl World {
                 Err(format!("{ready} of {}", pods.len()))
             })
         };
-        until(&format!("{replicas} operators are there"), SETTLE, look).await.map(|_| ())
+        wait_until_some(&format!("{replicas} operators are there"), SETTLE_TIMEOUT, look).await.map(|_| ())
     }
 
     /// The arguments by which helm installs or upgrades the operator with these settings beside the image.
@@ -218,25 +232,25 @@ impl World {
         let (repository, tag) = self.settings.image.rsplit_once(':').context("--image has no tag")?;
         let chart = self.path("charts/liverank");
         let (repository, tag) = (format!("image.repository={repository}"), format!("image.tag={tag}"));
-        let mut args = vec!["upgrade", "--install", RELEASE, utf8(&chart)?];
+        let mut args = vec!["upgrade", "--install", RELEASE_NAME, path_as_str(&chart)?];
         args.extend(["--namespace", OPERATOR_NAMESPACE, "--create-namespace", "--wait", "--timeout", "150s"]);
         args.extend(["--set", &repository, "--set-string", &tag, "--set", "replicas=2"]);
         let values = self.settings.operator_values.clone();
         if let Some(values) = &values {
-            args.extend(["--values", utf8(values)?]);
+            args.extend(["--values", path_as_str(values)?]);
         }
         args.extend(more);
-        self.kube.helm(&args).await.map(|_| ())
+        self.kube.run_helm(&args).await.map(|_| ())
     }
 }
 
-fn utf8(path: &Path) -> anyhow::Result<&str> {
+fn path_as_str(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("a path that is not UTF-8")
 }
 
 /// Whether a condition is there and true.
 pub fn is_true(object: &Value, condition: &str) -> bool {
-    kube::condition(object, condition).is_some_and(|condition| condition["status"] == "True")
+    kube::status_condition(object, condition).is_some_and(|condition| condition["status"] == "True")
 }
 
 /// Whether the status speaks of the newest spec and says that all of it is so.
@@ -247,35 +261,39 @@ pub fn is_ready(cluster: &Value) -> bool {
 }
 
 /// A status in a line: conditions that tell something, and the components.
-fn brief(status: &Value) -> String {
+fn brief_status(status: &Value) -> String {
     let conditions = status["conditions"].as_array().into_iter().flatten();
     let told: Vec<String> = conditions
         .map(|it| {
             format!(
                 "{}={} {} {}",
-                text(&it["type"]),
-                text(&it["status"]),
-                text(&it["reason"]),
-                text(&it["message"])
+                text_of(&it["type"]),
+                text_of(&it["status"]),
+                text_of(&it["reason"]),
+                text_of(&it["message"])
             )
         })
         .collect();
     if told.is_empty() { "no status yet".to_owned() } else { told.join("; ") }
 }
 
-fn text(value: &Value) -> &str {
+fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
 /// Which components have other pods than before.
-pub fn restarted(before: &Pods, after: &Pods) -> BTreeSet<String> {
+pub fn restarted_components(before: &PodsByComponent, after: &PodsByComponent) -> BTreeSet<String> {
     let names = before.keys().chain(after.keys());
     names.filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
 }
 
 /// Fails unless exactly these components have other pods.
-pub fn expect_restarted(before: &Pods, after: &Pods, expected: &[&str]) -> anyhow::Result<()> {
-    let restarted = restarted(before, after);
+pub fn expect_restarted(
+    before: &PodsByComponent,
+    after: &PodsByComponent,
+    expected: &[&str],
+) -> anyhow::Result<()> {
+    let restarted = restarted_components(before, after);
     let expected: BTreeSet<String> = expected.iter().map(ToString::to_string).collect();
     ensure!(restarted == expected, "restarted: {restarted:?}, expected: {expected:?}");
     Ok(())
@@ -285,13 +303,13 @@ pub fn expect_restarted(before: &Pods, after: &Pods, expected: &[&str]) -> anyho
 mod tests {
     use super::*;
 
-    fn pods(pods: &[(&str, &[&str])]) -> Pods {
+    fn pods(pods: &[(&str, &[&str])]) -> PodsByComponent {
         let set = |uids: &[&str]| uids.iter().map(ToString::to_string).collect();
         pods.iter().map(|(name, uids)| ((*name).to_owned(), set(uids))).collect()
     }
 
     #[test]
-    fn other_pods_are_told_by_component() {
+    fn restarted_components_are_those_with_other_pods() {
         let before = pods(&[("gateway", &["a", "b"]), ("comment", &["c"]), ("reader", &["d"])]);
         let after = pods(&[("gateway", &["b", "a"]), ("comment", &["e"])]);
         assert!(expect_restarted(&before, &after, &["comment", "reader"]).is_ok());
@@ -299,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_speaks_of_the_newest_spec() {
+    fn ready_needs_the_newest_generation() {
         let cluster = |generation: i64, progressing: &str| {
             json!({"metadata": {"generation": 3}, "status": {"observedGeneration": generation, "conditions": [
                 {"type": "Ready", "status": "True"}, {"type": "Reconciling", "status": progressing}]}})

@@ -4,11 +4,11 @@ use liverank_e2e::raw::{head, request};
 use liverank_e2e::up::Door;
 use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics};
 
-use crate::case::{Case, LONG, json_case};
+use crate::case::{BadInputCase, TOO_LONG_ID_BYTES, json_case};
 
 /// What may be wrong with a member.
 #[derive(Clone, Copy)]
-pub enum Member {
+pub enum BodyMember {
     /// An identifier; where it is absent the request is wrong.
     Id,
     /// An identifier that may be absent.
@@ -29,9 +29,9 @@ pub enum Member {
     Names,
 }
 
-impl Member {
+impl BodyMember {
     /// Values that are wrong, as they are written.
-    fn wrong(self) -> Vec<String> {
+    fn wrong_values(self) -> Vec<String> {
         let long = |unit: &str, count: usize| format!("\"{}\"", unit.repeat(count));
         let mut wrong: Vec<String> = match self {
             Self::Id | Self::OptionalId => {
@@ -47,7 +47,11 @@ impl Member {
                     "{}",
                     "1.5",
                 ];
-                texts.map(str::to_owned).into_iter().chain([long("v", LONG), long("ü", 129)]).collect()
+                texts
+                    .map(str::to_owned)
+                    .into_iter()
+                    .chain([long("v", TOO_LONG_ID_BYTES), long("ü", 129)])
+                    .collect()
             }
             Self::Text => vec![
                 r#""""#.into(),
@@ -89,7 +93,7 @@ impl Member {
 }
 
 /// An endpoint that takes a JSON object.
-pub struct Endpoint {
+pub struct JsonEndpoint {
     /// Who answers it.
     pub doors: &'static [Door],
     /// Where.
@@ -99,109 +103,109 @@ pub struct Endpoint {
     /// What answers a good request.
     pub status: u16,
     /// Its members.
-    pub members: &'static [(&'static str, Member)],
+    pub members: &'static [(&'static str, BodyMember)],
     /// Bytes that are taken.
     pub limit: usize,
     /// What a 405 allows.
     pub allow: &'static str,
 }
 
-const KIB: usize = 1024;
+const KIB_BYTES: usize = 1024;
 
 /// All of them.
-pub const ENDPOINTS: [Endpoint; 6] = [
-    Endpoint {
+pub const JSON_ENDPOINTS: [JsonEndpoint; 6] = [
+    JsonEndpoint {
         doors: &[Gateway],
         path: "/interact",
         good: &[("video_id", r#""v""#), ("user_id", r#""u""#), ("type", r#""view""#)],
         status: 202,
         members: &[
-            ("video_id", Member::Id),
-            ("user_id", Member::Id),
-            ("type", Member::Kind),
-            ("watch_time", Member::WatchTime),
-            ("timestamp", Member::Time),
-            ("event_id", Member::OptionalId),
-            ("owner_id", Member::OptionalId),
+            ("video_id", BodyMember::Id),
+            ("user_id", BodyMember::Id),
+            ("type", BodyMember::Kind),
+            ("watch_time", BodyMember::WatchTime),
+            ("timestamp", BodyMember::Time),
+            ("event_id", BodyMember::OptionalId),
+            ("owner_id", BodyMember::OptionalId),
         ],
-        limit: 64 * KIB,
+        limit: 64 * KIB_BYTES,
         allow: "POST",
     },
-    Endpoint {
+    JsonEndpoint {
         doors: &[Comment, Gateway],
         path: "/comment",
         good: &[("userid", r#""u""#), ("videoid", r#""v""#), ("comment", r#""hello""#)],
         status: 201,
         members: &[
-            ("userid", Member::Id),
-            ("videoid", Member::Id),
-            ("comment", Member::Text),
-            ("idempotency_key", Member::OptionalId),
+            ("userid", BodyMember::Id),
+            ("videoid", BodyMember::Id),
+            ("comment", BodyMember::Text),
+            ("idempotency_key", BodyMember::OptionalId),
         ],
-        limit: 64 * KIB,
+        limit: 64 * KIB_BYTES,
         allow: "POST",
     },
-    Endpoint {
+    JsonEndpoint {
         doors: &[Manager, Gateway],
         path: "/register",
         good: &[("videoid", r#""v""#)],
         status: 200,
-        members: &[("videoid", Member::Id)],
-        limit: 64 * KIB,
+        members: &[("videoid", BodyMember::Id)],
+        limit: 64 * KIB_BYTES,
         allow: "POST",
     },
-    Endpoint {
+    JsonEndpoint {
         doors: &[Manager],
         path: "/route",
         good: &[("videoid", r#""v""#)],
         status: 200,
-        members: &[("videoid", Member::Id)],
-        limit: 64 * KIB,
+        members: &[("videoid", BodyMember::Id)],
+        limit: 64 * KIB_BYTES,
         allow: "POST",
     },
-    Endpoint {
+    JsonEndpoint {
         doors: &[Reader, Gateway],
         path: "/connect",
         good: &[("userid", r#""u""#), ("videoid", r#""v""#)],
         status: 200,
-        members: &[("userid", Member::Id), ("videoid", Member::Id)],
-        limit: 64 * KIB,
+        members: &[("userid", BodyMember::Id), ("videoid", BodyMember::Id)],
+        limit: 64 * KIB_BYTES,
         allow: "GET,HEAD,POST",
     },
-    Endpoint {
+    JsonEndpoint {
         doors: &[Statistics, Gateway],
         path: "/client-statistics",
         good: &[("clientId", r#""c""#)],
         status: 200,
         members: &[
-            ("clientId", Member::Name),
-            ("commentsGenerated", Member::Count),
-            ("commentsConsumed", Member::Count),
-            ("subscribedTopics", Member::Names),
+            ("clientId", BodyMember::Name),
+            ("commentsGenerated", BodyMember::Count),
+            ("commentsConsumed", BodyMember::Count),
+            ("subscribedTopics", BodyMember::Names),
         ],
-        limit: 2 * KIB * KIB,
+        limit: 2 * KIB_BYTES * KIB_BYTES,
         allow: "POST",
     },
 ];
 
 /// Every case of every endpoint.
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<BadInputCase> {
     let mut cases = Vec::new();
-    for endpoint in &ENDPOINTS {
+    for endpoint in &JSON_ENDPOINTS {
         for door in endpoint.doors {
-            members(endpoint, *door, &mut cases);
-            bodies(endpoint, *door, &mut cases);
-            content_types(endpoint, *door, &mut cases);
-            sizes(endpoint, *door, &mut cases);
-            methods(endpoint, *door, &mut cases);
+            add_member_cases(endpoint, *door, &mut cases);
+            add_body_cases(endpoint, *door, &mut cases);
+            add_content_type_cases(endpoint, *door, &mut cases);
+            add_size_cases(endpoint, *door, &mut cases);
+            add_method_cases(endpoint, *door, &mut cases);
         }
     }
     cases
 }
 
-impl Endpoint {
+impl JsonEndpoint {
     /// A good body, with one member written otherwise, or left out.
-    fn body(&self, other: Option<(&str, Option<&str>)>) -> String {
+    fn body_with(&self, other: Option<(&str, Option<&str>)>) -> String {
         let kept = self.good.iter().filter(|(name, _)| other.is_none_or(|(changed, _)| changed != *name));
         let mut members: Vec<String> = kept.map(|(name, value)| format!("\"{name}\":{value}")).collect();
         if let Some((name, Some(value))) = other {
@@ -211,7 +215,7 @@ impl Endpoint {
     }
 }
 
-fn members(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_member_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputCase>) {
     for (name, member) in endpoint.members {
         for value in member.wrong() {
             let body = endpoint.body(Some((name, Some(&value))));
@@ -233,7 +237,7 @@ fn members(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     cases.push(json_case(door, endpoint.path, more.as_bytes(), endpoint.status, None));
 }
 
-fn bodies(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_body_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputCase>) {
     let deep = format!("{{\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     let good = endpoint.body(None);
     let mut invalid_utf8 = good.clone().into_bytes();
@@ -267,7 +271,7 @@ fn bodies(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     }
 }
 
-fn content_types(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_content_type_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputCase>) {
     let body = endpoint.body(None);
     let types = [
         ("application/x-www-form-urlencoded", 415),
@@ -282,7 +286,7 @@ fn content_types(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     for (content_type, status) in types {
         let header = format!("Content-Type: {content_type}");
         let bytes = request("POST", endpoint.path, &[&header], body.as_bytes());
-        cases.push(Case::new(
+        cases.push(BadInputCase::new(
             door,
             &format!("POST {} as {content_type:?}", endpoint.path),
             bytes,
@@ -291,15 +295,21 @@ fn content_types(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
         ));
     }
     let bytes = request("POST", endpoint.path, &[], body.as_bytes());
-    cases.push(Case::new(door, &format!("POST {} as nothing", endpoint.path), bytes, endpoint.status, None));
+    cases.push(BadInputCase::new(
+        door,
+        &format!("POST {} as nothing", endpoint.path),
+        bytes,
+        endpoint.status,
+        None,
+    ));
 }
 
-fn sizes(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_size_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputCase>) {
     let json = "Content-Type: application/json";
     let mut large = endpoint.body(None).into_bytes();
     large.resize(endpoint.limit, b' ');
     let case = |what: &str, bytes, status| {
-        Case::new(door, &format!("POST {} {what}", endpoint.path), bytes, status, None)
+        BadInputCase::new(door, &format!("POST {} {what}", endpoint.path), bytes, status, None)
     };
     cases.push(case(
         "as large as it may be",
@@ -334,13 +344,13 @@ fn chunked_head(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn methods(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_method_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputCase>) {
     for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
         if endpoint.allow.split(',').any(|allowed| allowed == method) {
             continue;
         }
         let bytes = request(method, endpoint.path, &[], b"");
-        let case = Case::new(door, &format!("{method} {}", endpoint.path), bytes, 405, None);
-        cases.push(case.allowing(endpoint.allow));
+        let case = BadInputCase::new(door, &format!("{method} {}", endpoint.path), bytes, 405, None);
+        cases.push(case.with_allow_header(endpoint.allow));
     }
 }

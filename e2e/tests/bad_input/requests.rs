@@ -6,23 +6,23 @@ use liverank_e2e::raw::{handshake, request};
 use liverank_e2e::up::Door;
 use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
 
-use crate::case::{Case, LONG, get_case, json_case};
+use crate::case::{BadInputCase, TOO_LONG_ID_BYTES, get_case, json_case};
 
 /// Every case.
-pub fn cases() -> Vec<Case> {
+pub fn cases() -> Vec<BadInputCase> {
     let mut cases = Vec::new();
-    paths(&mut cases);
-    parameters(&mut cases);
-    path_ids(&mut cases);
-    connects(&mut cases);
-    websockets(&mut cases);
-    lists(&mut cases);
-    heartbeats(&mut cases);
-    no_http(&mut cases);
+    add_path_cases(&mut cases);
+    add_parameter_cases(&mut cases);
+    add_path_id_cases(&mut cases);
+    add_connect_cases(&mut cases);
+    add_websocket_cases(&mut cases);
+    add_list_cases(&mut cases);
+    add_heartbeat_cases(&mut cases);
+    add_not_http_cases(&mut cases);
     cases
 }
 
-fn paths(cases: &mut Vec<Case>) {
+fn add_path_cases(cases: &mut Vec<BadInputCase>) {
     let long = format!("/{}", "a".repeat(8000));
     let paths = [
         "/nothing",
@@ -40,12 +40,13 @@ fn paths(cases: &mut Vec<Case>) {
             cases.push(get_case(door, path, 404, None));
         }
         cases.push(json_case(door, "/nothing", b"{}", 404, None));
-        let posted = Case::new(door, "POST /health", request("POST", "/health", &[], b"{}"), 405, None);
-        cases.push(posted.allowing("GET,HEAD"));
+        let posted =
+            BadInputCase::new(door, "POST /health", request("POST", "/health", &[], b"{}"), 405, None);
+        cases.push(posted.with_allow_header("GET,HEAD"));
     }
 }
 
-fn parameters(cases: &mut Vec<Case>) {
+fn add_parameter_cases(cases: &mut Vec<BadInputCase>) {
     let numbers = ["0", "-1", "1.5", "ten", "", "1e2", "%31%00", "99999999999999999999", "NaN", "%ff"];
     for value in numbers.into_iter().chain(["1001"]) {
         cases.push(get_case(Gateway, &format!("/videos?limit={value}"), 400, Some("limit")));
@@ -69,7 +70,7 @@ fn parameters(cases: &mut Vec<Case>) {
             cases.push(get_case(door, &format!("/comments/v?after={value}"), 400, Some("after")));
         }
     }
-    for value in ["", "%00", "%ff", &"v".repeat(LONG)] {
+    for value in ["", "%00", "%ff", &"v".repeat(TOO_LONG_ID_BYTES)] {
         cases.push(get_case(Gateway, &format!("/videos?around={value}"), 400, Some("around")));
         for door in [Gateway, Comment] {
             cases.push(get_case(door, &format!("/comments/v?around={value}"), 400, Some("around")));
@@ -93,8 +94,8 @@ fn parameters(cases: &mut Vec<Case>) {
     cases.push(get_case(Gateway, "/videos?limit=0&limit=5", 400, Some("limit")));
 }
 
-fn path_ids(cases: &mut Vec<Case>) {
-    let long = "v".repeat(LONG);
+fn add_path_id_cases(cases: &mut Vec<BadInputCase>) {
+    let long = "v".repeat(TOO_LONG_ID_BYTES);
     for id in ["%00", "a%0ab", "%7f", "%c2%85", "%ff", "%c3%28", &long] {
         cases.push(get_case(Gateway, &format!("/videos/{id}"), 400, Some("video_id")));
         for (door, path) in [
@@ -113,8 +114,8 @@ fn path_ids(cases: &mut Vec<Case>) {
     }
 }
 
-fn connects(cases: &mut Vec<Case>) {
-    let long = "u".repeat(LONG);
+fn add_connect_cases(cases: &mut Vec<BadInputCase>) {
+    let long = "u".repeat(TOO_LONG_ID_BYTES);
     for door in [Gateway, Reader] {
         cases.push(get_case(door, "/connect", 400, Some("userid")));
         cases.push(get_case(door, "/connect?userid=u", 400, Some("videoid")));
@@ -130,12 +131,12 @@ fn connects(cases: &mut Vec<Case>) {
         }
         let header = format!("Last-Event-ID: {}", "9".repeat(5000));
         let bytes = request("GET", "/connect?userid=u&videoid=v", &[&header], b"");
-        cases.push(Case::new(door, "GET /connect with a header of nonsense", bytes, 200, None));
+        cases.push(BadInputCase::new(door, "GET /connect with a header of nonsense", bytes, 200, None));
     }
 }
 
-fn websockets(cases: &mut Vec<Case>) {
-    let long = format!("/ws/user/{}", "u".repeat(LONG));
+fn add_websocket_cases(cases: &mut Vec<BadInputCase>) {
+    let long = format!("/ws/user/{}", "u".repeat(TOO_LONG_ID_BYTES));
     let wrong = [
         ("/ws/videos?limit=0", "limit"),
         ("/ws/videos?limit=ALL", "limit"),
@@ -152,7 +153,7 @@ fn websockets(cases: &mut Vec<Case>) {
     ];
     for door in [Gateway, Websocket] {
         for (path, field) in wrong {
-            cases.push(Case::new(
+            cases.push(BadInputCase::new(
                 door,
                 &format!("a WebSocket at {path:.40}"),
                 handshake(path),
@@ -167,18 +168,18 @@ fn websockets(cases: &mut Vec<Case>) {
             text.replace(line, "X: y\r\n").into_bytes()
         };
         let version = without("Sec-WebSocket-Version: 13\r\n");
-        cases.push(Case::new(door, "a handshake without a version", version, 426, None));
+        cases.push(BadInputCase::new(door, "a handshake without a version", version, 426, None));
         let key = without("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
-        cases.push(Case::new(door, "a handshake without a key", key, 400, Some("Sec-WebSocket-Key")));
+        cases.push(BadInputCase::new(door, "a handshake without a key", key, 400, Some("Sec-WebSocket-Key")));
     }
 }
 
-fn lists(cases: &mut Vec<Case>) {
+fn add_list_cases(cases: &mut Vec<BadInputCase>) {
     let json = "Content-Type: application/json";
     let ndjson = "Content-Type: application/x-ndjson";
     let post = |what: &str, header: &str, body: &[u8], status, field| {
         let bytes = request("POST", "/interactions", &[header], body);
-        Case::new(Gateway, &format!("POST /interactions {what}"), bytes, status, field)
+        BadInputCase::new(Gateway, &format!("POST /interactions {what}"), bytes, status, field)
     };
     for text in ["", "{", "{}", "null", "[", "[NaN]", "[{}]x"] {
         cases.push(post(text, json, text.as_bytes(), 400, Some("body")));
@@ -193,7 +194,7 @@ fn lists(cases: &mut Vec<Case>) {
     cases.push(post("of bad lines", ndjson, b"nope\n\xff\xfe\n\n{\n", 200, None));
 }
 
-fn heartbeats(cases: &mut Vec<Case>) {
+fn add_heartbeat_cases(cases: &mut Vec<BadInputCase>) {
     let post = |body: &str, field| json_case(Manager, "/heartbeat", body.as_bytes(), 400, Some(field));
     for text in ["", "{", "[]", "{}", "null", r#"{"id":"x"}"#] {
         cases.push(post(text, "body"));
@@ -215,7 +216,7 @@ fn heartbeats(cases: &mut Vec<Case>) {
 }
 
 /// What the HTTP library answers by itself, without a body: there is no request that a problem could be about.
-fn no_http(cases: &mut Vec<Case>) {
+fn add_not_http_cases(cases: &mut Vec<BadInputCase>) {
     let mut headers = String::from("GET /health HTTP/1.1\r\n");
     for number in 0..200 {
         write!(headers, "X-{number}: y\r\n").expect("writing to a string cannot fail");
@@ -238,9 +239,9 @@ fn no_http(cases: &mut Vec<Case>) {
     for door in Door::ALL {
         for (text, status) in texts {
             let what = format!("{:?}", String::from_utf8_lossy(&text[..text.len().min(40)]));
-            cases.push(Case::new(door, &what, text.to_vec(), status, None).bare());
+            cases.push(BadInputCase::new(door, &what, text.to_vec(), status, None).without_body());
         }
         let old = b"GET /health HTTP/1.0\r\n\r\n".to_vec();
-        cases.push(Case::new(door, "HTTP/1.0", old, 200, None));
+        cases.push(BadInputCase::new(door, "HTTP/1.0", old, 200, None));
     }
 }

@@ -27,11 +27,11 @@ enum Command {
 
 fn main() -> ExitCode {
     if let Err(error) = shutdown::from_the_start() {
-        return failed(&error.into());
+        return print_failure(&error.into());
     }
     match Arguments::parse().command {
-        Command::Run(args) => args.main().unwrap_or_else(|error| failed(&error)),
-        Command::Check(args) => args.main().unwrap_or_else(|error| failed(&error)),
+        Command::Run(args) => args.main().unwrap_or_else(|error| print_failure(&error)),
+        Command::Check(args) => args.main().unwrap_or_else(|error| print_failure(&error)),
         Command::Crd => {
             // Who has stopped reading (`| head`) needs no more of it.
             let _ = write!(std::io::stdout(), "{}", crd::definition_yaml());
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
+fn print_failure(error: &anyhow::Error) -> ExitCode {
     eprintln!("liverank-operator: {error:#}");
     ExitCode::FAILURE
 }

@@ -31,7 +31,7 @@ pub const ADMIN_PORT: u16 = 9060;
 
 impl Component {
     /// All of them, in the order of roll-out.
-    pub const ORDER: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
+    pub const ROLL_OUT_ORDER: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// What its pods run.
     pub const fn role(self) -> Role {
@@ -53,7 +53,7 @@ impl Component {
 
     /// The component of that [name](Self::name).
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ORDER.into_iter().find(|component| component.name() == name)
+        Self::ROLL_OUT_ORDER.into_iter().find(|component| component.name() == name)
     }
 
     /// Where it serves; the consumer serves nobody.
@@ -62,7 +62,7 @@ impl Component {
     }
 
     /// Whether the cluster has it. Without comments nobody needs readers or managers.
-    pub const fn enabled(self, spec: &RankingClusterSpec) -> bool {
+    pub const fn is_enabled(self, spec: &RankingClusterSpec) -> bool {
         match self {
             Self::Comment | Self::Reader | Self::Manager => spec.comment.enabled,
             Self::Statistics => spec.statistics.enabled,
@@ -71,8 +71,8 @@ impl Component {
     }
 
     /// The components that a cluster has, in the order of roll-out.
-    pub fn all_enabled(spec: &RankingClusterSpec) -> impl Iterator<Item = Self> + '_ {
-        Self::ORDER.into_iter().filter(|component| component.enabled(spec))
+    pub fn enabled_components(spec: &RankingClusterSpec) -> impl Iterator<Item = Self> + '_ {
+        Self::ROLL_OUT_ORDER.into_iter().filter(|component| component.is_enabled(spec))
     }
 
     /// The stores that it works on: it gets the settings and secrets of no other.
@@ -97,13 +97,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_is_the_one_of_the_enum_and_names_are_read_back() {
-        assert!(Component::ORDER.is_sorted());
+    fn components_are_in_roll_out_order_and_their_names_round_trip() {
+        assert!(Component::ROLL_OUT_ORDER.is_sorted());
         for role in Role::ALL {
-            let runs = Component::ORDER.iter().filter(|component| component.role() == role).count();
+            let runs = Component::ROLL_OUT_ORDER.iter().filter(|component| component.role() == role).count();
             assert_eq!(runs, 1, "no component, or two, run {}", role.name());
         }
-        for component in Component::ORDER {
+        for component in Component::ROLL_OUT_ORDER {
             assert_eq!(Component::parse(component.name()), Some(component));
         }
         assert_eq!(Component::parse("gateways"), None);

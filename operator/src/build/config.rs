@@ -7,7 +7,7 @@ use liverank_protocol::roles::{self, Version};
 use liverank_runtime::config::WRITTEN_BY_OPERATOR;
 use serde_json::{Value, json};
 
-use super::lifetime::Lifetime;
+use super::lifetime::PodTermination;
 use super::scope::Scope;
 use super::{ADMIN_PORT, Component, Store, identity, names, object, secrets, tls};
 use crate::crd::{RankingClusterSpec, RedisTopology};
@@ -26,14 +26,14 @@ pub(super) fn file(scope: Scope<'_>, component: Component) -> String {
 
 /// Name of the `ConfigMap` that holds the file of `component`.
 pub(super) fn object_name(scope: Scope<'_>, component: Component) -> String {
-    names::config(scope.name, component, &object::hash(&json!(file(scope, component))))
+    names::config_map_name(scope.name, component, &object::hash(&json!(file(scope, component))))
 }
 
 /// The settings of `component` by the names of its flags.
 fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Value> {
     let mut settings = BTreeMap::from([
         ("admin-listen", json!(format!("0.0.0.0:{ADMIN_PORT}"))),
-        ("drain-seconds", json!(Lifetime::of(component, scope.spec).drain)),
+        ("drain-seconds", json!(PodTermination::of(component, scope.spec).drain)),
         ("log-format", json!("json")),
     ]);
     if let Some(filter) = &scope.pod(component).log_level {
@@ -50,8 +50,8 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
         settings.insert(file.setting, json!(file.path()));
     }
     settings.extend(peers(scope, component));
-    settings.extend(identity::settings(scope, component));
-    settings.extend(tls::settings(scope, component));
+    settings.extend(identity::identity_settings(scope, component));
+    settings.extend(tls::tls_settings(scope, component));
     settings.extend(own(scope, component));
     // An image that is older than a setting would refuse to start with it.
     let version = Version::of_image(&scope.spec.image);
@@ -82,12 +82,12 @@ fn store_settings(scope: Scope<'_>, store: Store) -> Vec<(&'static str, Value)> 
         Store::Redis => {
             let cluster =
                 (spec.redis.topology == RedisTopology::Cluster).then_some(("redis-cluster", json!(true)));
-            let own = || names::redis_prefix(scope.namespace, scope.name);
+            let own = || names::default_redis_prefix(scope.namespace, scope.name);
             let prefix = spec.redis.prefix.clone().unwrap_or_else(own);
             cluster.into_iter().chain([("redis-prefix", json!(prefix))]).collect()
         }
         Store::Mongodb => {
-            let own = || names::database(scope.namespace, scope.name);
+            let own = || names::default_database(scope.namespace, scope.name);
             vec![("mongodb-database", json!(spec.mongodb.database.clone().unwrap_or_else(own)))]
         }
     }
@@ -108,7 +108,7 @@ fn peers(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
                 // The managers say where a video's readers are.
                 Component::Reader | Component::Consumer | Component::Gateway => return None,
             };
-            Some((setting, json!(scope.url(*peer)?)))
+            Some((setting, json!(scope.service_url(*peer)?)))
         })
         .collect()
 }

@@ -25,7 +25,7 @@ pub(super) const STREAM_ANNOTATIONS: [(&str, &str); 6] = [
 ];
 
 /// A host, the Service behind it, and the paths of it that are open.
-struct Way<'a> {
+struct ExposedHost<'a> {
     name: &'a str,
     component: Component,
     reader: Option<&'a str>,
@@ -36,19 +36,26 @@ struct Way<'a> {
 }
 
 /// The way to the front door, where there is one.
-pub(super) fn front_door(scope: Scope<'_>) -> Option<Object> {
+pub(super) fn gateway_ingress(scope: Scope<'_>) -> Option<Object> {
     let host = scope.spec.exposure.host.clone()?;
-    let name = names::of(scope.name, Component::Gateway);
-    way_in(
+    let name = names::component_object_name(scope.name, Component::Gateway);
+    ingress_or_route(
         scope,
-        &Way { name: &name, component: Component::Gateway, reader: None, host, path: "/", exact: false },
+        &ExposedHost {
+            name: &name,
+            component: Component::Gateway,
+            reader: None,
+            host,
+            path: "/",
+            exact: false,
+        },
     )
 }
 
 /// The way to one reader, where each has a host of its own: to its streams, and to nothing that our own processes use.
-pub(super) fn to_reader(scope: Scope<'_>, reader: &str) -> Option<Object> {
+pub(super) fn reader_ingress(scope: Scope<'_>, reader: &str) -> Option<Object> {
     let host = scope.spec.exposure.reader_host(reader)?;
-    let way = Way {
+    let way = ExposedHost {
         name: reader,
         component: Component::Reader,
         reader: Some(reader),
@@ -56,7 +63,7 @@ pub(super) fn to_reader(scope: Scope<'_>, reader: &str) -> Option<Object> {
         path: "/connect",
         exact: true,
     };
-    way_in(scope, &way)
+    ingress_or_route(scope, &way)
 }
 
 /// What viewers call a reader: its host, or the Service, which clients inside the cluster reach. An Ingress without a
@@ -70,19 +77,19 @@ pub(super) fn public_url(scope: Scope<'_>, reader: &str) -> String {
     }
 }
 
-fn way_in(scope: Scope<'_>, way: &Way<'_>) -> Option<Object> {
+fn ingress_or_route(scope: Scope<'_>, way: &ExposedHost<'_>) -> Option<Object> {
     let (kind, body) = match scope.spec.exposure.kind {
         ExposureType::None => return None,
-        ExposureType::Ingress => (Kind::Ingress, scope::json(&ingress(scope, way))),
+        ExposureType::Ingress => (Kind::Ingress, scope::to_json(&ingress(scope, way))),
         ExposureType::HttpRoute => (Kind::HttpRoute, http_route(scope, way)),
     };
     let reader = way.reader.map(str::to_owned);
-    Some(Object::stored(kind, way.name.to_owned(), Some(way.component), reader, body))
+    Some(Object::as_stored_by_server(kind, way.name.to_owned(), Some(way.component), reader, body))
 }
 
-fn ingress(scope: Scope<'_>, way: &Way<'_>) -> Ingress {
+fn ingress(scope: Scope<'_>, way: &ExposedHost<'_>) -> Ingress {
     let exposure = &scope.spec.exposure;
-    let backend = tls::on(scope).then_some(tls::BACKEND_ANNOTATIONS);
+    let backend = tls::is_tls_on(scope).then_some(tls::TLS_BACKEND_ANNOTATIONS);
     let own = STREAM_ANNOTATIONS.into_iter().chain(backend.into_iter().flatten());
     let own = own.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let mut metadata = scope.metadata(way.name, Some(way.component), way.reader);
@@ -117,14 +124,14 @@ fn ingress(scope: Scope<'_>, way: &Way<'_>) -> Ingress {
 }
 
 /// Of the Gateway API, whose types are not among Kubernetes' own.
-fn http_route(scope: Scope<'_>, way: &Way<'_>) -> Value {
+fn http_route(scope: Scope<'_>, way: &ExposedHost<'_>) -> Value {
     let exposure = &scope.spec.exposure;
     let mut metadata = scope.metadata(way.name, Some(way.component), way.reader);
     metadata.annotations = Some(exposure.annotations.clone());
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
-        "metadata": scope::json(&metadata),
+        "metadata": scope::to_json(&metadata),
         "spec": {
             "parentRefs": exposure.parent_refs,
             "hostnames": [way.host],

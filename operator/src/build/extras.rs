@@ -16,7 +16,7 @@ use super::{Component, pod, secrets};
 use crate::crd::{ExtraContainer, ExtraVolume, PodUser, PullSecret};
 
 /// User and group of the image.
-const USER: i64 = 65532;
+const IMAGE_USER_ID: i64 = 65532;
 
 /// What pods may do: nothing beyond the Pod Security Standard `restricted`.
 pub(super) fn pod_security(scope: Scope<'_>, component: Component) -> PodSecurityContext {
@@ -24,7 +24,7 @@ pub(super) fn pod_security(scope: Scope<'_>, component: Component) -> PodSecurit
         Some(user) => user == PodUser::Image,
         None => !scope.input.operator.platform_user,
     };
-    let id = fixed.then_some(USER);
+    let id = fixed.then_some(IMAGE_USER_ID);
     let ours = PodSecurityContext {
         run_as_non_root: Some(true),
         run_as_user: id,
@@ -34,16 +34,16 @@ pub(super) fn pod_security(scope: Scope<'_>, component: Component) -> PodSecurit
         seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
         ..PodSecurityContext::default()
     };
-    over(ours, scope.pod(component).security_context.as_ref())
+    merge_given_fields(ours, scope.pod(component).security_context.as_ref())
 }
 
 /// What liverank's own container may do.
-pub(super) fn own_security(scope: Scope<'_>, component: Component) -> SecurityContext {
-    let ours = SecurityContext { read_only_root_filesystem: Some(true), ..unprivileged() };
-    over(ours, scope.pod(component).container_security_context.as_ref())
+pub(super) fn own_container_security(scope: Scope<'_>, component: Component) -> SecurityContext {
+    let ours = SecurityContext { read_only_root_filesystem: Some(true), ..unprivileged_security_context() };
+    merge_given_fields(ours, scope.pod(component).container_security_context.as_ref())
 }
 
-fn unprivileged() -> SecurityContext {
+fn unprivileged_security_context() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
@@ -52,9 +52,9 @@ fn unprivileged() -> SecurityContext {
 }
 
 /// `ours` with the fields that are given in their places.
-fn over<T: Serialize + DeserializeOwned>(ours: T, given: Option<&T>) -> T {
+fn merge_given_fields<T: Serialize + DeserializeOwned>(ours: T, given: Option<&T>) -> T {
     let Some(given) = given else { return ours };
-    let (mut merged, given) = (scope::json(&ours), scope::json(given));
+    let (mut merged, given) = (scope::to_json(&ours), scope::to_json(given));
     if let (Value::Object(merged), Value::Object(given)) = (&mut merged, given) {
         merged.extend(given.into_iter().filter(|(_, value)| !value.is_null()));
     }
@@ -70,7 +70,7 @@ pub(super) fn pull_secrets(scope: Scope<'_>, component: Component) -> Vec<LocalO
 }
 
 /// Variables of liverank's own container: ours, and those that are given.
-pub(super) fn variables(scope: Scope<'_>, component: Component) -> Vec<EnvVar> {
+pub(super) fn own_container_variables(scope: Scope<'_>, component: Component) -> Vec<EnvVar> {
     let mut variables = secrets::variables(scope.spec, component);
     variables.extend(scope.pod(component).env.iter().cloned());
     variables
@@ -96,7 +96,7 @@ fn volume(given: &ExtraVolume) -> Volume {
 }
 
 /// Containers that come before liverank's own: those that end first, then the sidecars, which go on until it has ended.
-pub(super) fn before(scope: Scope<'_>, component: Component) -> Vec<Container> {
+pub(super) fn containers_before_own(scope: Scope<'_>, component: Component) -> Vec<Container> {
     let pod = scope.pod(component);
     let sidecar = |given| Container { restart_policy: Some("Always".to_owned()), ..container(given) };
     pod.init_containers.iter().map(container).chain(pod.sidecars.iter().map(sidecar)).collect()
@@ -114,11 +114,14 @@ fn container(given: &ExtraContainer) -> Container {
         env_from: Some(given.env_from.clone()),
         ports: Some(given.ports.clone()),
         volume_mounts: Some(given.volume_mounts.clone()),
-        resources: given.resources.clone().map(pod::written),
+        resources: given.resources.clone().map(pod::with_canonical_amounts),
         startup_probe: given.startup_probe.clone(),
         readiness_probe: given.readiness_probe.clone(),
         liveness_probe: given.liveness_probe.clone(),
-        security_context: Some(over(unprivileged(), given.security_context.as_ref())),
+        security_context: Some(merge_given_fields(
+            unprivileged_security_context(),
+            given.security_context.as_ref(),
+        )),
         ..Container::default()
     }
 }

@@ -18,31 +18,31 @@ const TOKEN_FOLDER: &str = "/var/run/secrets/liverank.dev";
 /// Where the public keys are.
 const KEYS_FOLDER: &str = "/etc/liverank/identity";
 /// Their file.
-const KEYS: &str = "keys.json";
+const KEYS_FILE: &str = "keys.json";
 /// How long a token is good, in seconds: the least that the API server gives. The kubelet renews it in time.
 const TOKEN_SECONDS: i64 = 600;
 
 /// For whom the tokens of a cluster are.
 pub(super) fn audience(scope: Scope<'_>) -> String {
-    names::audience(scope.name, scope.namespace)
+    names::token_audience(scope.name, scope.namespace)
 }
 
 /// Whether a component shows others who it is.
-const fn calls(component: Component) -> bool {
+const fn shows_its_identity(component: Component) -> bool {
     matches!(component, Component::Gateway | Component::Reader)
 }
 
 /// Whether a component has to know who asks it.
-const fn is_asked(scope: Scope<'_>, component: Component) -> bool {
+const fn must_verify_callers(scope: Scope<'_>, component: Component) -> bool {
     match component {
         Component::Manager | Component::Statistics => true,
-        Component::Comment | Component::Websocket => takes_viewers_of_gateways(scope, component),
+        Component::Comment | Component::Websocket => trusts_viewers_of_gateways(scope, component),
         Component::Gateway | Component::Consumer | Component::Reader => false,
     }
 }
 
 /// Whether it takes viewers that a gateway sends, and no others: gateways ask viewers for tokens then.
-const fn takes_viewers_of_gateways(scope: Scope<'_>, component: Component) -> bool {
+const fn trusts_viewers_of_gateways(scope: Scope<'_>, component: Component) -> bool {
     let has_viewers = matches!(component, Component::Comment | Component::Websocket | Component::Reader);
     has_viewers && scope.spec.auth.enabled && scope.spec.auth.jwks.is_some()
 }
@@ -52,14 +52,15 @@ const fn takes_viewers_of_gateways(scope: Scope<'_>, component: Component) -> bo
 pub(super) fn service_accounts(scope: Scope<'_>, readers: &[Reader]) -> Vec<Object> {
     let account = |name: &str, component: Option<Component>, reader: Option<&str>| ServiceAccount {
         metadata: ObjectMeta {
-            annotations: component.map(|it| names::not_ours(&scope.service_account(it).annotations)),
+            annotations: component
+                .map(|it| names::without_our_keys(&scope.service_account_settings(it).annotations)),
             ..scope.metadata(name, component, reader)
         },
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };
     let of_component = |component: Component| {
-        let name = names::of(scope.name, component);
+        let name = names::component_object_name(scope.name, component);
         Object::of(Kind::ServiceAccount, &name, Some(component), &account(&name, Some(component), None))
     };
     let of_reader = |reader: &Reader| {
@@ -67,38 +68,38 @@ pub(super) fn service_accounts(scope: Scope<'_>, readers: &[Reader]) -> Vec<Obje
         let typed = account(name, Some(Component::Reader), Some(name));
         Object::of_reader(Kind::ServiceAccount, name, &typed)
     };
-    let cli = names::cli(scope.name);
+    let cli = names::cli_service_account_name(scope.name);
     let of_cli = Object::of(Kind::ServiceAccount, &cli, None, &account(&cli, None, None));
     let components = scope.components().filter(|component| *component != Component::Reader).map(of_component);
     components.chain([of_cli]).chain(readers.iter().map(of_reader)).collect()
 }
 
 /// Whom the pods of a component, or of a reader, run as.
-pub(super) fn service_account(scope: Scope<'_>, component: Component, reader: Option<&str>) -> String {
-    reader.map_or_else(|| names::of(scope.name, component), str::to_owned)
+pub(super) fn service_account_name(scope: Scope<'_>, component: Component, reader: Option<&str>) -> String {
+    reader.map_or_else(|| names::component_object_name(scope.name, component), str::to_owned)
 }
 
 /// The public keys. It is no part of any pod template: keys change while pods run.
-pub(super) fn keys(scope: Scope<'_>) -> Object {
-    let name = names::identity(scope.name);
-    let data = BTreeMap::from([(KEYS.to_owned(), scope.input.operator.keys.clone())]);
+pub(super) fn public_keys_config_map(scope: Scope<'_>) -> Object {
+    let name = names::identity_config_map_name(scope.name);
+    let data = BTreeMap::from([(KEYS_FILE.to_owned(), scope.input.operator.keys.clone())]);
     let typed =
         ConfigMap { metadata: scope.metadata(&name, None, None), data: Some(data), ..ConfigMap::default() };
     Object::of(Kind::ConfigMap, &name, None, &typed)
 }
 
 /// The settings of a component, by the names of its flags.
-pub(super) fn settings(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
+pub(super) fn identity_settings(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     let mut settings = Vec::new();
-    if calls(component) {
+    if shows_its_identity(component) {
         settings.push(("identity-token-file", json!(format!("{TOKEN_FOLDER}/token"))));
     }
-    if takes_viewers_of_gateways(scope, component) {
+    if trusts_viewers_of_gateways(scope, component) {
         settings.push(("viewers-by-gateway", json!(true)));
     }
-    if is_asked(scope, component) {
+    if must_verify_callers(scope, component) {
         let operator = scope.input.operator;
-        settings.push(("identity-jwks-file", json!(format!("{KEYS_FOLDER}/{KEYS}"))));
+        settings.push(("identity-jwks-file", json!(format!("{KEYS_FOLDER}/{KEYS_FILE}"))));
         settings.push(("identity-audience", json!(audience(scope))));
         settings.push((
             "identity-operator",
@@ -116,7 +117,7 @@ pub(super) fn settings(scope: Scope<'_>, component: Component) -> Vec<(&'static 
 
 /// The volumes of a component's pods.
 pub(super) fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
-    let token = calls(component).then(|| Volume {
+    let token = shows_its_identity(component).then(|| Volume {
         name: "identity-token".to_owned(),
         projected: Some(ProjectedVolumeSource {
             sources: Some(vec![VolumeProjection {
@@ -131,10 +132,10 @@ pub(super) fn volumes(scope: Scope<'_>, component: Component) -> Vec<Volume> {
         }),
         ..Volume::default()
     });
-    let keys = is_asked(scope, component).then(|| Volume {
+    let keys = must_verify_callers(scope, component).then(|| Volume {
         name: "identity".to_owned(),
         config_map: Some(ConfigMapVolumeSource {
-            name: names::identity(scope.name),
+            name: names::identity_config_map_name(scope.name),
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()
@@ -150,7 +151,7 @@ pub(super) fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount>
         read_only: Some(true),
         ..VolumeMount::default()
     };
-    let token = calls(component).then(|| mount("identity-token", TOKEN_FOLDER));
-    let keys = is_asked(scope, component).then(|| mount("identity", KEYS_FOLDER));
+    let token = shows_its_identity(component).then(|| mount("identity-token", TOKEN_FOLDER));
+    let keys = must_verify_callers(scope, component).then(|| mount("identity", KEYS_FOLDER));
     token.into_iter().chain(keys).collect()
 }

@@ -16,20 +16,20 @@ use crate::crd::{ReaderExposure, ServiceType};
 
 /// Where DNS is asked: the usual port, and the one behind it where the DNS pods run unprivileged (policies see a
 /// packet after its Service was resolved).
-const DNS: [i32; 2] = [53, 5353];
+const DNS_PORTS: [i32; 2] = [53, 5353];
 /// The label that the API server itself puts on a namespace: its name.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 /// The Service of a component that is not readers. The admin port is in it for what is scraped by Service.
 pub(super) fn service(scope: Scope<'_>, component: Component) -> Object {
-    let name = names::of(scope.name, component);
+    let name = names::component_object_name(scope.name, component);
     // Nobody asks a consumer anything: its Service is but a list of its admin ports.
     let headless = component.http_port().is_none().then(|| "None".to_owned());
     let typed = Service {
         metadata: service_metadata(scope, &name, component, None),
         spec: Some(ServiceSpec {
             cluster_ip: headless,
-            ..service_spec(scope, component, names::selector(scope.name, Some(component)))
+            ..service_spec(scope, component, names::pod_selector(scope.name, Some(component)))
         }),
         status: None,
     };
@@ -51,7 +51,7 @@ pub(super) fn reader_service(scope: Scope<'_>, reader: &str) -> Object {
 }
 
 fn service_metadata(scope: Scope<'_>, name: &str, component: Component, reader: Option<&str>) -> ObjectMeta {
-    let annotations = names::not_ours(&scope.service(component).annotations);
+    let annotations = names::without_our_keys(&scope.service(component).annotations);
     ObjectMeta { annotations: Some(annotations), ..scope.metadata(name, Some(component), reader) }
 }
 
@@ -65,7 +65,7 @@ fn service_spec(scope: Scope<'_>, component: Component, selector: BTreeMap<Strin
     let port = |name: &str, port: u16| ServicePort {
         name: Some(name.to_owned()),
         // Proxies that choose by it how they speak to what is behind.
-        app_protocol: tls::on(scope).then(|| "https".to_owned()),
+        app_protocol: tls::is_tls_on(scope).then(|| "https".to_owned()),
         port: port.into(),
         target_port: Some(IntOrString::String(name.to_owned())),
         protocol: Some("TCP".to_owned()),
@@ -91,8 +91,8 @@ fn service_spec(scope: Scope<'_>, component: Component, selector: BTreeMap<Strin
 
 /// The policy of a component's pods: who really talks to them, and whom they really talk to. Probes need no rule: a
 /// node always reaches its own pods.
-pub(super) fn policy(scope: Scope<'_>, component: Component) -> Object {
-    let name = names::of(scope.name, component);
+pub(super) fn network_policy(scope: Scope<'_>, component: Component) -> Object {
+    let name = names::component_object_name(scope.name, component);
     let typed = NetworkPolicy {
         metadata: scope.metadata(&name, Some(component), None),
         spec: Some(NetworkPolicySpec {
@@ -108,7 +108,7 @@ pub(super) fn policy(scope: Scope<'_>, component: Component) -> Object {
 fn ingress(scope: Scope<'_>, component: Component) -> Vec<NetworkPolicyIngressRule> {
     let rule = |from: Vec<NetworkPolicyPeer>, port: u16| NetworkPolicyIngressRule {
         from: Some(from),
-        ports: Some(vec![tcp(port.into())]),
+        ports: Some(vec![tcp_port(port.into())]),
     };
     let mut rules = Vec::new();
     if let Some(port) = component.http_port() {
@@ -118,12 +118,12 @@ fn ingress(scope: Scope<'_>, component: Component) -> Vec<NetworkPolicyIngressRu
             .map(|other| pods_of(scope, other))
             .collect();
         if matches!(component, Component::Manager | Component::Reader) {
-            inside.push(operator(scope));
+            inside.push(operator_pods(scope));
         }
         if !inside.is_empty() {
             rules.push(rule(inside, port));
         }
-        rules.extend(outside(scope, component).map(|from| rule(from, port)));
+        rules.extend(outside_peers(scope, component).map(|from| rule(from, port)));
     }
     // Metrics hold no secrets, and who collects them stands in no field of ours.
     rules.push(rule(vec![any_pod()], ADMIN_PORT));
@@ -133,7 +133,7 @@ fn ingress(scope: Scope<'_>, component: Component) -> Vec<NetworkPolicyIngressRu
 /// Who may come in from elsewhere, if anybody; an empty list is everybody. Viewers reach the front door, and their
 /// reader where they connect to it directly: from anywhere with a host per reader, else as clients inside the cluster do
 /// who ask the managers for their reader.
-fn outside(scope: Scope<'_>, component: Component) -> Option<Vec<NetworkPolicyPeer>> {
+fn outside_peers(scope: Scope<'_>, component: Component) -> Option<Vec<NetworkPolicyPeer>> {
     let given = scope.spec.network_policy.ingress_from.clone();
     match component {
         Component::Gateway => Some(given),
@@ -153,12 +153,14 @@ fn egress(scope: Scope<'_>, component: Component) -> Vec<NetworkPolicyEgressRule
     }
     let dns = NetworkPolicyEgressRule {
         to: None,
-        ports: Some(DNS.into_iter().flat_map(|port| [port_of("UDP", port), tcp(port)]).collect()),
+        ports: Some(
+            DNS_PORTS.into_iter().flat_map(|port| [policy_port("UDP", port), tcp_port(port)]).collect(),
+        ),
     };
-    let peers = component.talks_to().iter().filter(|peer| peer.enabled(scope.spec)).map(|peer| {
+    let peers = component.talks_to().iter().filter(|peer| peer.is_enabled(scope.spec)).map(|peer| {
         NetworkPolicyEgressRule {
             to: Some(vec![pods_of(scope, *peer)]),
-            ports: peer.http_port().map(|port| vec![tcp(port.into())]),
+            ports: peer.http_port().map(|port| vec![tcp_port(port.into())]),
         }
     });
     let block = |cidr: &String| NetworkPolicyPeer {
@@ -174,7 +176,7 @@ fn pods_of(scope: Scope<'_>, component: Component) -> NetworkPolicyPeer {
 }
 
 /// The operator's pods, which ask managers for load and give them orders, and count draining readers' viewers.
-fn operator(scope: Scope<'_>) -> NetworkPolicyPeer {
+fn operator_pods(scope: Scope<'_>) -> NetworkPolicyPeer {
     let facts = scope.input.operator;
     let selector = |labels: BTreeMap<String, String>| LabelSelector {
         match_labels: Some(labels),
@@ -182,7 +184,7 @@ fn operator(scope: Scope<'_>) -> NetworkPolicyPeer {
     };
     NetworkPolicyPeer {
         namespace_selector: Some(selector(BTreeMap::from([(
-            NAMESPACE_NAME.to_owned(),
+            NAMESPACE_NAME_LABEL.to_owned(),
             facts.namespace.clone(),
         )]))),
         pod_selector: (!facts.labels.is_empty()).then(|| selector(facts.labels.clone())),
@@ -194,11 +196,11 @@ fn any_pod() -> NetworkPolicyPeer {
     NetworkPolicyPeer { namespace_selector: Some(LabelSelector::default()), ..NetworkPolicyPeer::default() }
 }
 
-fn tcp(port: i32) -> NetworkPolicyPort {
-    port_of("TCP", port)
+fn tcp_port(port: i32) -> NetworkPolicyPort {
+    policy_port("TCP", port)
 }
 
-fn port_of(protocol: &str, port: i32) -> NetworkPolicyPort {
+fn policy_port(protocol: &str, port: i32) -> NetworkPolicyPort {
     NetworkPolicyPort {
         protocol: Some(protocol.to_owned()),
         port: Some(IntOrString::Int(port)),

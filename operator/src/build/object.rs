@@ -44,7 +44,7 @@ impl Kind {
     pub const ALL: [Self; Self::COUNT] = *Self::VARIANTS.as_array().expect("as many as it has");
 
     /// Whether a Kubernetes cluster may lack it: nothing waits for its watch.
-    pub const fn optional(self) -> bool {
+    pub const fn is_optional(self) -> bool {
         matches!(self, Self::HttpRoute | Self::ServiceMonitor)
     }
 
@@ -59,13 +59,15 @@ impl Kind {
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
             Self::HorizontalPodAutoscaler => ApiResource::erase::<HorizontalPodAutoscaler>(&()),
             Self::Ingress => ApiResource::erase::<Ingress>(&()),
-            Self::HttpRoute => foreign("gateway.networking.k8s.io", "HTTPRoute", "httproutes"),
-            Self::ServiceMonitor => foreign("monitoring.coreos.com", "ServiceMonitor", "servicemonitors"),
+            Self::HttpRoute => foreign_api_resource("gateway.networking.k8s.io", "HTTPRoute", "httproutes"),
+            Self::ServiceMonitor => {
+                foreign_api_resource("monitoring.coreos.com", "ServiceMonitor", "servicemonitors")
+            }
         }
     }
 }
 
-fn foreign(group: &str, kind: &str, plural: &str) -> ApiResource {
+fn foreign_api_resource(group: &str, kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural)
 }
 
@@ -86,7 +88,7 @@ pub struct Object {
 
 impl Object {
     /// Writes `body` as the API server will store it.
-    pub(super) fn stored(
+    pub(super) fn as_stored_by_server(
         kind: Kind,
         name: String,
         component: Option<Component>,
@@ -99,19 +101,25 @@ impl Object {
 
     /// An object from its typed form.
     pub(super) fn of<T: Serialize>(kind: Kind, name: &str, component: Option<Component>, typed: &T) -> Self {
-        Self::stored(kind, name.to_owned(), component, None, scope::json(typed))
+        Self::as_stored_by_server(kind, name.to_owned(), component, None, scope::to_json(typed))
     }
 
     /// An object of one reader, called as the reader is.
     pub(super) fn of_reader<T: Serialize>(kind: Kind, reader: &str, typed: &T) -> Self {
         let reader = reader.to_owned();
-        Self::stored(kind, reader.clone(), Some(Component::Reader), Some(reader), scope::json(typed))
+        Self::as_stored_by_server(
+            kind,
+            reader.clone(),
+            Some(Component::Reader),
+            Some(reader),
+            scope::to_json(typed),
+        )
     }
 
     /// Of a Deployment: hash of the pod template that is wanted. A template has changed where the live object's
     /// [annotation](names::TEMPLATE_HASH) differs; the templates themselves differ by the API server's defaults.
     pub fn template_hash(&self) -> Option<&str> {
-        annotation_of(&self.body, names::TEMPLATE_HASH)
+        annotation_value(&self.body, names::TEMPLATE_HASH_ANNOTATION)
     }
 
     /// The same Deployment with the pod template that `live` has: for one whose turn in the roll-out has not come, and
@@ -120,21 +128,21 @@ impl Object {
     /// The live template has the API server's defaults in it; owning them for a while changes nothing, for they come
     /// back when they are dropped again.
     #[must_use]
-    pub fn keeping_template(&self, live: &Value) -> Self {
+    pub fn with_template_of(&self, live: &Value) -> Self {
         let mut kept = self.clone();
         let (Some(template), Some(_)) = (live.pointer("/spec/template"), self.template_hash()) else {
             return kept;
         };
         kept.body["spec"]["template"] = template.clone();
-        let hash = annotation_of(live, names::TEMPLATE_HASH).unwrap_or_default();
-        kept.body["metadata"]["annotations"][names::TEMPLATE_HASH] = json!(hash);
+        let hash = annotation_value(live, names::TEMPLATE_HASH_ANNOTATION).unwrap_or_default();
+        kept.body["metadata"]["annotations"][names::TEMPLATE_HASH_ANNOTATION] = json!(hash);
         canonicalise(&mut kept.body);
         kept
     }
 }
 
 /// The value of an annotation of an object in JSON.
-pub fn annotation_of<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+pub fn annotation_value<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object.get("metadata")?.get("annotations")?.get(key)?.as_str()
 }
 
@@ -148,27 +156,29 @@ pub(crate) fn hash(value: &Value) -> String {
 /// that maps keep the order in which they were filled; no hash and no text may depend on that, or another build of the
 /// same operator would restart pods.
 pub(super) fn canonicalise(value: &mut Value) {
-    prune(value);
+    remove_nulls_and_empties(value);
     value.sort_all_objects();
 }
 
 /// Maps that the API server leaves out when they are empty. An empty selector means everything, and stays.
-const LEFT_OUT_EMPTY: [&str; 7] =
+const FIELDS_LEFT_OUT_IF_EMPTY: [&str; 7] =
     ["matchLabels", "nodeSelector", "annotations", "labels", "requests", "limits", "data"];
 
 /// Takes out what the API server does not store: nulls, empty lists and empty maps.
-fn prune(value: &mut Value) {
+fn remove_nulls_and_empties(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.values_mut().for_each(prune);
+            fields.values_mut().for_each(remove_nulls_and_empties);
             fields.retain(|field, value| match value {
                 Value::Null => false,
                 Value::Array(items) => !items.is_empty(),
-                Value::Object(entries) => !(entries.is_empty() && LEFT_OUT_EMPTY.contains(&field.as_str())),
+                Value::Object(entries) => {
+                    !(entries.is_empty() && FIELDS_LEFT_OUT_IF_EMPTY.contains(&field.as_str()))
+                }
                 _ => true,
             });
         }
-        Value::Array(items) => items.iter_mut().for_each(prune),
+        Value::Array(items) => items.iter_mut().for_each(remove_nulls_and_empties),
         _ => {}
     }
 }

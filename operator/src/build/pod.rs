@@ -10,14 +10,14 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::lifetime::Lifetime;
+use super::lifetime::PodTermination;
 use super::scope::{self, Scope};
 use super::{ADMIN_PORT, Component, config, extras, identity, names, object, quantity, secrets, tls};
 
 /// Requested where the user says nothing: enough to be scheduled sensibly, and something for an autoscaler to divide by.
-const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];
+const DEFAULT_REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];
 /// What pods are spread over.
-const SPREAD: [&str; 2] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
+const SPREAD_TOPOLOGY_KEYS: [&str; 2] = ["kubernetes.io/hostname", "topology.kubernetes.io/zone"];
 /// The label that tells the pods of one template of a Deployment from those of another.
 const TEMPLATE_LABEL: &str = "pod-template-hash";
 
@@ -25,8 +25,8 @@ const TEMPLATE_LABEL: &str = "pod-template-hash";
 pub(super) fn template(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodTemplateSpec {
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
-            labels: Some(labels(scope, component, reader)),
-            annotations: Some(annotations(scope, component)),
+            labels: Some(pod_labels(scope, component, reader)),
+            annotations: Some(pod_annotations(scope, component)),
             ..ObjectMeta::default()
         }),
         spec: Some(spec(scope, component, reader)),
@@ -35,27 +35,27 @@ pub(super) fn template(scope: Scope<'_>, component: Component, reader: Option<&s
 
 /// Hash of a component's pod template. All readers have the same, for only their names differ.
 pub(super) fn template_hash(scope: Scope<'_>, component: Component) -> String {
-    let any = names::reader(scope.name, 0);
+    let any = names::reader_name(scope.name, 0);
     let reader = (component == Component::Reader).then_some(any.as_str());
-    let mut template = scope::json(&template(scope, component, reader));
+    let mut template = scope::to_json(&template(scope, component, reader));
     // What is not stored makes no difference.
     object::canonicalise(&mut template);
     object::hash(&template)
 }
 
 /// The user's labels, and ours over them: nobody joins another component's Service by a label.
-fn labels(scope: Scope<'_>, component: Component, reader: Option<&str>) -> BTreeMap<String, String> {
-    let mut labels = names::not_ours(&scope.pod(component).labels);
+fn pod_labels(scope: Scope<'_>, component: Component, reader: Option<&str>) -> BTreeMap<String, String> {
+    let mut labels = names::without_our_keys(&scope.pod(component).labels);
     labels.remove(TEMPLATE_LABEL);
-    labels.extend(names::labels(scope.name, Some(component), reader));
+    labels.extend(names::object_labels(scope.name, Some(component), reader));
     labels
 }
 
-fn annotations(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
-    let mut annotations = names::not_ours(&scope.pod(component).annotations);
-    annotations.insert(names::REVISION.to_owned(), scope.input.revision.to_string());
+fn pod_annotations(scope: Scope<'_>, component: Component) -> BTreeMap<String, String> {
+    let mut annotations = names::without_our_keys(&scope.pod(component).annotations);
+    annotations.insert(names::REVISION_ANNOTATION.to_owned(), scope.input.revision.to_string());
     if let Some(at) = &scope.spec.restart_at {
-        annotations.insert(names::RESTARTED_AT.to_owned(), at.0.to_string());
+        annotations.insert(names::RESTARTED_AT_ANNOTATION.to_owned(), at.0.to_string());
     }
     annotations
 }
@@ -63,13 +63,13 @@ fn annotations(scope: Scope<'_>, component: Component) -> BTreeMap<String, Strin
 fn spec(scope: Scope<'_>, component: Component, reader: Option<&str>) -> PodSpec {
     let pod = scope.pod(component);
     PodSpec {
-        init_containers: Some(extras::before(scope, component)),
+        init_containers: Some(extras::containers_before_own(scope, component)),
         containers: vec![container(scope, component, reader)],
         volumes: Some(volumes(scope, component)),
-        service_account_name: Some(identity::service_account(scope, component, reader)),
+        service_account_name: Some(identity::service_account_name(scope, component, reader)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(Lifetime::of(component, scope.spec).grace),
+        termination_grace_period_seconds: Some(PodTermination::of(component, scope.spec).grace),
         security_context: Some(extras::pod_security(scope, component)),
         image_pull_secrets: Some(extras::pull_secrets(scope, component)),
         node_selector: Some(pod.node_selector.clone()),
@@ -95,8 +95,8 @@ fn spread(scope: Scope<'_>, component: Component) -> Vec<TopologySpreadConstrain
         match_label_keys: of_template.clone(),
         ..TopologySpreadConstraint::default()
     };
-    let zones = scope.input.revision >= super::SPREADS_OVER_ZONES;
-    let default = || SPREAD.iter().take(1 + usize::from(zones)).map(over).collect::<Vec<_>>();
+    let zones = scope.input.revision >= super::ZONE_SPREAD_SINCE_REVISION;
+    let default = || SPREAD_TOPOLOGY_KEYS.iter().take(1 + usize::from(zones)).map(over).collect::<Vec<_>>();
     let mut spread = scope.pod(component).topology_spread.clone().unwrap_or_else(default);
     for constraint in &mut spread {
         constraint.label_selector.get_or_insert_with(|| scope.selector(component));
@@ -109,8 +109,8 @@ fn container(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Co
         name: "liverank".to_owned(),
         image: Some(scope.spec.image.clone()),
         image_pull_policy: Some(scope.spec.image_pull_policy.as_str().to_owned()),
-        args: Some(arguments(scope, component, reader)),
-        env: Some(extras::variables(scope, component)),
+        args: Some(container_arguments(scope, component, reader)),
+        env: Some(extras::own_container_variables(scope, component)),
         env_from: Some(scope.pod(component).env_from.clone()),
         ports: Some(ports(component)),
         volume_mounts: Some(mounts(scope, component)),
@@ -122,14 +122,14 @@ fn container(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Co
         readiness_probe: Some(probe(scope, "/readyz", 5, 3, 2)),
         // Its runtime moves at all; half a minute, for a restart costs all that are connected.
         liveness_probe: Some(probe(scope, "/livez", 10, 5, 3)),
-        lifecycle: Lifetime::of(component, scope.spec).pre_stop.map(before_stop),
-        security_context: Some(extras::own_security(scope, component)),
+        lifecycle: PodTermination::of(component, scope.spec).pre_stop.map(sleep_before_stop),
+        security_context: Some(extras::own_container_security(scope, component)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
 }
 
-fn arguments(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Vec<String> {
+fn container_arguments(scope: Scope<'_>, component: Component, reader: Option<&str>) -> Vec<String> {
     let mut arguments =
         vec![component.name().to_owned(), format!("--config={}/{}", config::FOLDER, config::FILE)];
     if let Some(reader) = reader {
@@ -190,14 +190,14 @@ fn mounts(scope: Scope<'_>, component: Component) -> Vec<VolumeMount> {
 fn resources(mut given: ResourceRequirements) -> ResourceRequirements {
     let limited = |name: &str| given.limits.as_ref().is_some_and(|limits| limits.contains_key(name));
     let requests = given.requests.get_or_insert_default();
-    for (name, quantity) in REQUESTS.into_iter().filter(|(name, _)| !limited(name)) {
+    for (name, quantity) in DEFAULT_REQUESTS.into_iter().filter(|(name, _)| !limited(name)) {
         requests.entry(name.to_owned()).or_insert_with(|| Quantity(quantity.to_owned()));
     }
-    written(given)
+    with_canonical_amounts(given)
 }
 
 /// Amounts written as the API server does.
-pub(super) fn written(mut given: ResourceRequirements) -> ResourceRequirements {
+pub(super) fn with_canonical_amounts(mut given: ResourceRequirements) -> ResourceRequirements {
     for quantities in given.requests.iter_mut().chain(&mut given.limits) {
         for quantity in quantities.values_mut() {
             quantity.0 = quantity::canonical(&quantity.0);
@@ -212,7 +212,7 @@ fn probe(scope: Scope<'_>, path: &str, period_seconds: i32, timeout_seconds: i32
             path: Some(path.to_owned()),
             port: IntOrString::String("admin".to_owned()),
             // The kubelet checks no certificate.
-            scheme: tls::on(scope).then(|| "HTTPS".to_owned()),
+            scheme: tls::is_tls_on(scope).then(|| "HTTPS".to_owned()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period_seconds),
@@ -223,7 +223,7 @@ fn probe(scope: Scope<'_>, path: &str, period_seconds: i32, timeout_seconds: i32
 }
 
 /// The kubelet's own sleep: the image has no shell.
-fn before_stop(seconds: i64) -> Lifecycle {
+fn sleep_before_stop(seconds: i64) -> Lifecycle {
     Lifecycle {
         pre_stop: Some(LifecycleHandler {
             sleep: Some(SleepAction { seconds }),

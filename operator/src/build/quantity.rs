@@ -5,13 +5,13 @@
 //! fraction, binary suffixes only for whole numbers of at least 1024, no finer than nano.
 
 /// Nanos in one.
-const NANOS: i128 = 1_000_000_000;
-const DECIMAL: [(&str, i32); 10] =
+const NANOS_IN_ONE: i128 = 1_000_000_000;
+const DECIMAL_SUFFIXES: [(&str, i32); 10] =
     [("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
-const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+const BINARY_SUFFIXES: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
+enum SuffixFormat {
     Decimal,
     Binary,
     Exponent,
@@ -19,16 +19,16 @@ enum Format {
 
 /// `text` as the API server writes it; unchanged where it is no quantity (the API server then refuses it by name).
 pub fn canonical(text: &str) -> String {
-    parse(text).map_or_else(|| text.to_owned(), |(nanos, format)| write(nanos, format))
+    parse_quantity(text).map_or_else(|| text.to_owned(), |(nanos, format)| write_quantity(nanos, format))
 }
 
 /// How much `text` is, in nanos; absent where it is no quantity.
-pub(crate) fn nanos(text: &str) -> Option<i128> {
-    parse(text).map(|(nanos, _)| nanos)
+pub(crate) fn parse_nanos(text: &str) -> Option<i128> {
+    parse_quantity(text).map(|(nanos, _)| nanos)
 }
 
 /// Nanos, rounded away from zero, and how it was written.
-fn parse(text: &str) -> Option<(i128, Format)> {
+fn parse_quantity(text: &str) -> Option<(i128, SuffixFormat)> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
     let (number, suffix) = unsigned.split_at(end);
@@ -38,54 +38,54 @@ fn parse(text: &str) -> Option<(i128, Format)> {
     }
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
     let places = i32::try_from(fraction.len()).ok()?;
-    let (factor, tens, format) = scale(suffix)?;
+    let (factor, tens, format) = suffix_factor(suffix)?;
     let value = digits.checked_mul(factor)?;
-    let nanos = shifted(value, tens - places + 9)?;
+    let nanos = times_power_of_ten(value, tens - places + 9)?;
     Some((if text.starts_with('-') { -nanos } else { nanos }, format))
 }
 
 /// What a suffix multiplies by: a factor, and a power of ten.
-fn scale(suffix: &str) -> Option<(i128, i32, Format)> {
-    if let Some((_, tens)) = DECIMAL.iter().find(|(name, _)| *name == suffix) {
-        return Some((1, *tens, Format::Decimal));
+fn suffix_factor(suffix: &str) -> Option<(i128, i32, SuffixFormat)> {
+    if let Some((_, tens)) = DECIMAL_SUFFIXES.iter().find(|(name, _)| *name == suffix) {
+        return Some((1, *tens, SuffixFormat::Decimal));
     }
-    if let Some(at) = BINARY.iter().position(|name| *name == suffix) {
-        return Some((1 << (10 * (at + 1)), 0, Format::Binary));
+    if let Some(at) = BINARY_SUFFIXES.iter().position(|name| *name == suffix) {
+        return Some((1 << (10 * (at + 1)), 0, SuffixFormat::Binary));
     }
     let tens: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-    (-18..=18).contains(&tens).then_some((1, tens, Format::Exponent))
+    (-18..=18).contains(&tens).then_some((1, tens, SuffixFormat::Exponent))
 }
 
 /// `value` times ten to the power of `tens`, rounded up.
-fn shifted(value: i128, tens: i32) -> Option<i128> {
+fn times_power_of_ten(value: i128, tens: i32) -> Option<i128> {
     let power = 10_i128.checked_pow(tens.unsigned_abs())?;
     if tens >= 0 { value.checked_mul(power) } else { Some(value / power + i128::from(value % power != 0)) }
 }
 
-fn write(nanos: i128, format: Format) -> String {
-    let whole = nanos % NANOS == 0;
+fn write_quantity(nanos: i128, format: SuffixFormat) -> String {
+    let whole = nanos % NANOS_IN_ONE == 0;
     match format {
         _ if nanos == 0 => "0".to_owned(),
-        Format::Binary if whole && (nanos / NANOS).abs() >= 1024 => {
-            let mut value = nanos / NANOS;
+        SuffixFormat::Binary if whole && (nanos / NANOS_IN_ONE).abs() >= 1024 => {
+            let mut value = nanos / NANOS_IN_ONE;
             let mut at = 0;
-            while value % 1024 == 0 && at < BINARY.len() {
+            while value % 1024 == 0 && at < BINARY_SUFFIXES.len() {
                 value /= 1024;
                 at += 1;
             }
-            format!("{value}{}", at.checked_sub(1).map_or("", |at| BINARY[at]))
+            format!("{value}{}", at.checked_sub(1).map_or("", |at| BINARY_SUFFIXES[at]))
         }
-        Format::Binary | Format::Decimal | Format::Exponent => {
+        SuffixFormat::Binary | SuffixFormat::Decimal | SuffixFormat::Exponent => {
             let mut value = nanos;
             let mut at = 0;
-            while value % 1000 == 0 && at + 1 < DECIMAL.len() {
+            while value % 1000 == 0 && at + 1 < DECIMAL_SUFFIXES.len() {
                 value /= 1000;
                 at += 1;
             }
-            let (suffix, tens) = DECIMAL[at];
+            let (suffix, tens) = DECIMAL_SUFFIXES[at];
             match (format, tens) {
-                (Format::Exponent, 0) => value.to_string(),
-                (Format::Exponent, tens) => format!("{value}e{tens}"),
+                (SuffixFormat::Exponent, 0) => value.to_string(),
+                (SuffixFormat::Exponent, tens) => format!("{value}e{tens}"),
                 _ => format!("{value}{suffix}"),
             }
         }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_quantity_is_left_to_the_api_server() {
+    fn an_invalid_quantity_is_left_unchanged() {
         for text in
             ["", "m", "1..2", "1 Gi", "one", "1KiB", "1e99", ".", "99999999999999999999999999999999999999999"]
         {

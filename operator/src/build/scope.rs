@@ -5,7 +5,7 @@ use kube::Resource;
 use serde::Serialize;
 
 use super::{Component, Input, names, tls};
-use crate::crd::{Pod, RankingCluster, RankingClusterSpec, Service, ServiceAccount};
+use crate::crd::{PodSettings, RankingCluster, RankingClusterSpec, ServiceAccountSettings, ServiceSettings};
 
 /// A cluster under construction.
 #[derive(Clone, Copy)]
@@ -25,11 +25,11 @@ impl<'a> Scope<'a> {
 
     /// The components that the cluster has.
     pub(super) fn components(self) -> impl Iterator<Item = Component> {
-        Component::all_enabled(self.spec)
+        Component::enabled_components(self.spec)
     }
 
     /// What the user says about a component's pods.
-    pub(super) const fn pod(self, component: Component) -> &'a Pod {
+    pub(super) const fn pod(self, component: Component) -> &'a PodSettings {
         match component {
             Component::Manager => &self.spec.manager.pod,
             Component::Consumer => &self.spec.consumer.pod,
@@ -42,7 +42,7 @@ impl<'a> Scope<'a> {
     }
 
     /// What the user says about a component's Services.
-    pub(super) const fn service(self, component: Component) -> &'a Service {
+    pub(super) const fn service(self, component: Component) -> &'a ServiceSettings {
         match component {
             Component::Manager => &self.spec.manager.service,
             Component::Consumer => &self.spec.consumer.service,
@@ -55,7 +55,7 @@ impl<'a> Scope<'a> {
     }
 
     /// What the user says about whom a component's pods run as.
-    pub(super) const fn service_account(self, component: Component) -> &'a ServiceAccount {
+    pub(super) const fn service_account_settings(self, component: Component) -> &'a ServiceAccountSettings {
         match component {
             Component::Manager => &self.spec.manager.service_account,
             Component::Consumer => &self.spec.consumer.service_account,
@@ -68,19 +68,24 @@ impl<'a> Scope<'a> {
     }
 
     /// Where a component's Service is reached inside the Kubernetes cluster; `None` for one that serves nobody.
-    pub(super) fn url(self, component: Component) -> Option<String> {
+    pub(super) fn service_url(self, component: Component) -> Option<String> {
         let port = component.http_port()?;
-        Some(names::url(&names::of(self.name, component), self.namespace, port, tls::on(self)))
+        Some(names::service_url(
+            &names::component_object_name(self.name, component),
+            self.namespace,
+            port,
+            tls::is_tls_on(self),
+        ))
     }
 
     /// Where a reader is reached inside the Kubernetes cluster.
     pub(super) fn reader_url(self, reader: &str) -> String {
-        names::reader_url(self.namespace, reader, tls::on(self))
+        names::reader_url(self.namespace, reader, tls::is_tls_on(self))
     }
 
     pub(super) fn selector(self, component: Component) -> LabelSelector {
         LabelSelector {
-            match_labels: Some(names::selector(self.name, Some(component))),
+            match_labels: Some(names::pod_selector(self.name, Some(component))),
             match_expressions: None,
         }
     }
@@ -95,7 +100,7 @@ impl<'a> Scope<'a> {
         ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(self.namespace.to_owned()),
-            labels: Some(names::labels(self.name, component, reader)),
+            labels: Some(names::object_labels(self.name, component, reader)),
             owner_references: Some(vec![self.owner()]),
             ..ObjectMeta::default()
         }
@@ -116,6 +121,6 @@ impl<'a> Scope<'a> {
 }
 
 /// A value of Kubernetes' types in JSON.
-pub(super) fn json<T: Serialize>(typed: &T) -> serde_json::Value {
+pub(super) fn to_json<T: Serialize>(typed: &T) -> serde_json::Value {
     serde_json::to_value(typed).expect("Kubernetes' types have string keys and no failing parts")
 }

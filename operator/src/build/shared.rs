@@ -24,19 +24,19 @@ pub(super) fn config_map(scope: Scope<'_>, component: Component) -> Object {
 pub(super) fn service_monitor(scope: Scope<'_>) -> Object {
     let name = scope.name;
     let mut endpoint = json!({ "port": "admin", "path": "/metrics" });
-    if let Some(tls) = tls::scraped(scope) {
+    if let Some(tls) = tls::scrape_tls_config(scope) {
         endpoint["scheme"] = json!("https");
         endpoint["tlsConfig"] = tls;
     }
     let body = json!({
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "ServiceMonitor",
-        "metadata": scope::json(&scope.metadata(name, None, None)),
+        "metadata": scope::to_json(&scope.metadata(name, None, None)),
         "spec": {
-            "selector": { "matchLabels": names::selector(scope.name, None) },
-            "targetLabels": [names::INSTANCE, names::COMPONENT, names::READER],
+            "selector": { "matchLabels": names::pod_selector(scope.name, None) },
+            "targetLabels": [names::INSTANCE_LABEL, names::COMPONENT_LABEL, names::READER_LABEL],
             "endpoints": [endpoint],
         },
     });
-    Object::stored(Kind::ServiceMonitor, name.to_owned(), None, None, body)
+    Object::as_stored_by_server(Kind::ServiceMonitor, name.to_owned(), None, None, body)
 }

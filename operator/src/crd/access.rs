@@ -15,7 +15,7 @@ pub type Peer = NetworkPolicyPeer;
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
     /// Whether those who post or watch must show a token: then `jwks`, `issuer` and `audience` say which.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub enabled: bool,
     /// The keys (JWKS) that users' tokens are signed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,7 +34,7 @@ pub struct Auth {
     pub revoked_secret: Option<SecretKey>,
 }
 
-const fn yes() -> bool {
+const fn default_true() -> bool {
     true
 }
 
@@ -95,19 +95,19 @@ pub struct Tracing {
     #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::collector()))]
     pub endpoint: String,
     /// Of a million requests, how many are traced without being asked to.
-    #[serde(default = "one_of_a_hundred")]
+    #[serde(default = "default_sampling_divisor")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub sampling_rate_per_million: i32,
     /// Traces that each process begins in a minute at most, and as many that callers ask for.
-    #[serde(default = "ten_a_second")]
+    #[serde(default = "default_max_traces_a_second")]
     #[schemars(range(min = 1, max = 60_000))]
     pub traces_per_minute: i32,
 }
 
-const fn one_of_a_hundred() -> i32 {
+const fn default_sampling_divisor() -> i32 {
     10_000
 }
 
-const fn ten_a_second() -> i32 {
+const fn default_max_traces_a_second() -> i32 {
     600
 }

@@ -13,7 +13,7 @@ pub fn definition() -> CustomResourceDefinition {
     let versions = value["spec"]["versions"].as_array_mut().expect("a definition has versions");
     for version in versions {
         let root = &mut version["schema"]["openAPIV3Schema"];
-        tidy(root);
+        simplify_schema(root);
         // The only member of metadata that a rule may look at, and only where the schema names it.
         root["properties"]["metadata"] =
             json!({ "type": "object", "properties": { "name": { "type": "string" } } });
@@ -27,33 +27,33 @@ pub fn definition() -> CustomResourceDefinition {
 /// The definition as YAML, as `crds/rankingcluster.yaml` holds it.
 pub fn definition_yaml() -> String {
     let mut value = serde_json::to_value(definition()).expect("a definition is JSON");
-    whole_numbers(&mut value);
+    write_whole_floats_as_integers(&mut value);
     // Whether a map keeps its order depends on which programs are built together: the text may not.
     value.sort_all_objects();
     serde_yaml::to_string(&value).expect("a definition is YAML")
 }
 
 /// Bounds are floats in Kubernetes' types; `500` reads better than `500.0`.
-fn whole_numbers(value: &mut Value) {
+fn write_whole_floats_as_integers(value: &mut Value) {
     match value {
         Value::Number(number) => {
             if let Some(float) = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0) {
                 *value = json!(float as i64);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
-        Value::Object(members) => members.values_mut().for_each(whole_numbers),
+        Value::Array(items) => items.iter_mut().for_each(write_whole_floats_as_integers),
+        Value::Object(members) => members.values_mut().for_each(write_whole_floats_as_integers),
         _ => {}
     }
 }
 
 /// Parents whose rules speak of members that have defaults. The API server holds rules against a default as it stands,
 /// before it fills in members, so that these have to be in it.
-const WHOLE_DEFAULTS: [&str; 2] = ["exposure", "readers"];
+const PARENTS_WITH_FULL_DEFAULTS: [&str; 2] = ["exposure", "readers"];
 
 /// A parent's default becomes `{}`, for its members have their own. `nullable` goes: a null then means "not set", and is
 /// replaced by the default.
-fn tidy(schema: &mut Value) {
+fn simplify_schema(schema: &mut Value) {
     let Value::Object(members) = schema else { return };
     members.remove("nullable");
     if let Some(Value::Object(default)) = members.get_mut("default") {
@@ -64,13 +64,13 @@ fn tidy(schema: &mut Value) {
             ("properties", Value::Object(properties)) => {
                 for (name, property) in properties {
                     let whole = property["default"].clone();
-                    tidy(property);
-                    if WHOLE_DEFAULTS.contains(&name.as_str()) && whole.is_object() {
+                    simplify_schema(property);
+                    if PARENTS_WITH_FULL_DEFAULTS.contains(&name.as_str()) && whole.is_object() {
                         property["default"] = whole;
                     }
                 }
             }
-            ("items" | "additionalProperties", value) => tidy(value),
+            ("items" | "additionalProperties", value) => simplify_schema(value),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_REPLICAS, Pod, Service, ServiceAccount, rules, schema};
+use super::{DEFAULT_REPLICAS, PodSettings, ServiceAccountSettings, ServiceSettings, rules, schema};
 
 /// A component that holds or answers clients and may autoscale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,11 +25,11 @@ pub struct HttpWorkload {
     #[schemars(range(min = 5, max = 600))]
     pub drain_seconds: i32,
     /// Where and how its pods run.
-    pub pod: Pod,
+    pub pod: PodSettings,
     /// Its Service.
-    pub service: Service,
+    pub service: ServiceSettings,
     /// Whom its pods run as.
-    pub service_account: ServiceAccount,
+    pub service_account: ServiceAccountSettings,
     /// How many pods may be away at a time by somebody's wish.
     pub pdb: Budget,
 }
@@ -41,9 +41,9 @@ impl Default for HttpWorkload {
             scaled_by: ScaledBy::Operator,
             autoscaling: None,
             drain_seconds: 60,
-            pod: Pod::default(),
-            service: Service::default(),
-            service_account: ServiceAccount::default(),
+            pod: PodSettings::default(),
+            service: ServiceSettings::default(),
+            service_account: ServiceAccountSettings::default(),
             pdb: Budget::default(),
         }
     }
@@ -145,11 +145,11 @@ pub struct Consumer {
     #[schemars(range(min = 1, max = 64))]
     pub replicas: i32,
     /// Where and how its pods run.
-    pub pod: Pod,
+    pub pod: PodSettings,
     /// Its Service.
-    pub service: Service,
+    pub service: ServiceSettings,
     /// Whom its pods run as.
-    pub service_account: ServiceAccount,
+    pub service_account: ServiceAccountSettings,
 }
 
 impl Default for Consumer {
@@ -157,9 +157,9 @@ impl Default for Consumer {
         Self {
             scaled_by: ScaledBy::Operator,
             replicas: 2,
-            pod: Pod::default(),
-            service: Service::default(),
-            service_account: ServiceAccount::default(),
+            pod: PodSettings::default(),
+            service: ServiceSettings::default(),
+            service_account: ServiceAccountSettings::default(),
         }
     }
 }
@@ -172,20 +172,20 @@ pub struct Manager {
     #[schemars(range(min = 1, max = 9))]
     pub replicas: i32,
     /// Where and how its pods run.
-    pub pod: Pod,
+    pub pod: PodSettings,
     /// Its Service.
-    pub service: Service,
+    pub service: ServiceSettings,
     /// Whom its pods run as.
-    pub service_account: ServiceAccount,
+    pub service_account: ServiceAccountSettings,
 }
 
 impl Default for Manager {
     fn default() -> Self {
         Self {
             replicas: 2,
-            pod: Pod::default(),
-            service: Service::default(),
-            service_account: ServiceAccount::default(),
+            pod: PodSettings::default(),
+            service: ServiceSettings::default(),
+            service_account: ServiceAccountSettings::default(),
         }
     }
 }
@@ -197,20 +197,20 @@ pub struct Statistics {
     /// Whether it runs.
     pub enabled: bool,
     /// Where and how its pod runs.
-    pub pod: Pod,
+    pub pod: PodSettings,
     /// Its Service.
-    pub service: Service,
+    pub service: ServiceSettings,
     /// Whom its pod runs as.
-    pub service_account: ServiceAccount,
+    pub service_account: ServiceAccountSettings,
 }
 
 impl Default for Statistics {
     fn default() -> Self {
         Self {
             enabled: true,
-            pod: Pod::default(),
-            service: Service::default(),
-            service_account: ServiceAccount::default(),
+            pod: PodSettings::default(),
+            service: ServiceSettings::default(),
+            service_account: ServiceAccountSettings::default(),
         }
     }
 }

@@ -8,26 +8,26 @@ use super::rules;
 /// When the operator does what it begins by itself and what can wait.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Maintenance {
+pub struct MaintenanceSettings {
     /// The windows, in which that is done. Without any nothing waits.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
-    pub windows: Vec<Window>,
+    pub windows: Vec<MaintenanceWindow>,
     /// What waits for a window. Changes of the spec, `restartAt`, readers that have to be emptied and more readers never
     /// do.
     #[schemars(length(max = 3), extend("x-kubernetes-list-type" = "set"))]
-    pub holds: Vec<Held>,
+    pub holds: Vec<DeferrableWork>,
 }
 
-impl Default for Maintenance {
+impl Default for MaintenanceSettings {
     fn default() -> Self {
-        Self { windows: Vec::new(), holds: vec![Held::OperatorUpdates] }
+        Self { windows: Vec::new(), holds: vec![DeferrableWork::OperatorUpdates] }
     }
 }
 
 /// What can wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-pub enum Held {
+pub enum DeferrableWork {
     /// What a newer operator builds otherwise. It is rolled out in the next window, and by no change of the spec before.
     OperatorUpdates,
     /// Moving viewers for evenness, in `rebalance.mode: Auto`.
@@ -40,7 +40,7 @@ pub enum Held {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-kubernetes-validations" = rules::window()))]
 #[serde(rename_all = "camelCase")]
-pub struct Window {
+pub struct MaintenanceWindow {
     /// On which days it begins; every day when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 7), extend("x-kubernetes-list-type" = "set"))]

@@ -19,7 +19,7 @@ use super::{ImagePullPolicy, PullSecret, schema};
 /// Where and how the pods of a component run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Pod {
+pub struct PodSettings {
     /// What the container asks for and what it may use.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::resources")]
@@ -164,7 +164,7 @@ pub struct ExtraVolume {
 
 impl ExtraVolume {
     /// How many sources it has; one is right.
-    pub fn sources(&self) -> usize {
+    pub fn source_count(&self) -> usize {
         [
             self.config_map.is_some(),
             self.secret.is_some(),

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Pod, Service, ServiceAccount, rules};
+use super::{PodSettings, ServiceAccountSettings, ServiceSettings, rules};
 
 /// Readers hold viewers' streams. Each is a Deployment of its own, so that the operator chooses which one goes and empties
 /// it first.
@@ -40,11 +40,11 @@ pub struct Readers {
     #[schemars(range(min = 30, max = 600))]
     pub termination_grace_period_seconds: i32,
     /// Where and how readers' pods run.
-    pub pod: Pod,
+    pub pod: PodSettings,
     /// Each reader's Service.
-    pub service: Service,
+    pub service: ServiceSettings,
     /// Whom readers' pods run as.
-    pub service_account: ServiceAccount,
+    pub service_account: ServiceAccountSettings,
 }
 
 impl Default for Readers {
@@ -60,9 +60,9 @@ impl Default for Readers {
             drain: Drain::default(),
             rollout: Rollout::default(),
             termination_grace_period_seconds: 180,
-            pod: Pod::default(),
-            service: Service::default(),
-            service_account: ServiceAccount::default(),
+            pod: PodSettings::default(),
+            service: ServiceSettings::default(),
+            service_account: ServiceAccountSettings::default(),
         }
     }
 }
@@ -149,12 +149,12 @@ pub struct Fallback {
     #[schemars(range(min = 1, max = 500))]
     pub replicas: i32,
     /// For how long the load must have been unknown, in seconds.
-    #[serde(default = "a_minute")]
+    #[serde(default = "default_unknown_load_seconds")]
     #[schemars(range(min = 10, max = 3600))]
     pub after_seconds: i32,
 }
 
-const fn a_minute() -> i32 {
+const fn default_unknown_load_seconds() -> i32 {
     60
 }
 

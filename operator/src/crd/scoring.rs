@@ -82,15 +82,15 @@ impl Default for Scoring {
 pub struct Decimal(u32);
 
 /// What a string must look like; the API server holds it, and so does [`Decimal`] where it is read.
-const PATTERN: &str = r"^(1000(\.0{1,3})?|[0-9]{1,3}(\.[0-9]{1,3})?)$";
+const DECIMAL_PATTERN: &str = r"^(1000(\.0{1,3})?|[0-9]{1,3}(\.[0-9]{1,3})?)$";
 
 impl Decimal {
     /// The largest, in thousandths.
-    const MAX: u32 = 1_000_000;
+    const MAX_THOUSANDTHS: u32 = 1_000_000;
 
     /// From thousandths; what is beyond 1000 becomes 1000.
     pub const fn from_thousandths(thousandths: u32) -> Self {
-        Self(if thousandths > Self::MAX { Self::MAX } else { thousandths })
+        Self(if thousandths > Self::MAX_THOUSANDTHS { Self::MAX_THOUSANDTHS } else { thousandths })
     }
 
     /// In thousandths.
@@ -112,7 +112,7 @@ impl Decimal {
         }
         let thousandths =
             whole.parse::<u32>().ok()? * 1000 + format!("{decimals:0<3}").parse::<u32>().ok()?;
-        (thousandths <= Self::MAX).then_some(Self(thousandths))
+        (thousandths <= Self::MAX_THOUSANDTHS).then_some(Self(thousandths))
     }
 }
 
@@ -138,8 +138,8 @@ impl Serialize for Decimal {
 
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl de::Visitor<'_> for Visitor {
+        struct DecimalVisitor;
+        impl de::Visitor<'_> for DecimalVisitor {
             type Value = Decimal;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,7 +160,7 @@ impl<'de> Deserialize<'de> for Decimal {
                 Decimal::parse(value).ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
             }
         }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(DecimalVisitor)
     }
 }
 
@@ -179,7 +179,7 @@ impl JsonSchema for Decimal {
             "minimum": 0,
             "maximum": 1000,
             "maxLength": 8,
-            "pattern": PATTERN,
+            "pattern": DECIMAL_PATTERN,
         })
     }
 }
@@ -189,7 +189,7 @@ mod tests {
     use super::Decimal;
 
     #[test]
-    fn decimals_are_read_and_written_alike() {
+    fn decimals_round_trip() {
         for (text, thousandths) in
             [("0", 0), ("2", 2000), ("0.125", 125), ("0.5", 500), ("12.05", 12_050), ("1000", 1_000_000)]
         {

@@ -10,7 +10,7 @@ use super::schema;
 /// How a component's Service is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Service {
+pub struct ServiceSettings {
     /// ClusterIP, NodePort or LoadBalancer; the operator's policy says which are permitted. The consumer's is always a
     /// list of addresses without one of its own.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
@@ -88,7 +88,7 @@ pub enum ExternalTrafficPolicy {
 /// How a component's ServiceAccounts are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ServiceAccount {
+pub struct ServiceAccountSettings {
     /// Their annotations, such as the cloud's role that the pods act as. The operator's policy says which are permitted;
     /// none are by default.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -96,7 +96,7 @@ pub struct ServiceAccount {
     pub annotations: BTreeMap<String, String>,
 }
 
-macro_rules! words {
+macro_rules! text_enum {
     ($kind:ty: $($variant:ident => $word:literal),+) => {
         impl $kind {
             /// As Kubernetes writes it.
@@ -107,7 +107,7 @@ macro_rules! words {
     };
 }
 
-words!(ServiceType: ClusterIp => "ClusterIP", NodePort => "NodePort", LoadBalancer => "LoadBalancer");
-words!(IpFamilyPolicy: SingleStack => "SingleStack", PreferDualStack => "PreferDualStack", RequireDualStack => "RequireDualStack");
-words!(IpFamily: IPv4 => "IPv4", IPv6 => "IPv6");
-words!(ExternalTrafficPolicy: Cluster => "Cluster", Local => "Local");
+text_enum!(ServiceType: ClusterIp => "ClusterIP", NodePort => "NodePort", LoadBalancer => "LoadBalancer");
+text_enum!(IpFamilyPolicy: SingleStack => "SingleStack", PreferDualStack => "PreferDualStack", RequireDualStack => "RequireDualStack");
+text_enum!(IpFamily: IPv4 => "IPv4", IPv6 => "IPv6");
+text_enum!(ExternalTrafficPolicy: Cluster => "Cluster", Local => "Local");

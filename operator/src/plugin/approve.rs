@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 
-use super::words::{Table, ago, thousands};
+use super::words::{Table, time_ago, with_commas};
 use crate::crd::{PastDecision, RankingCluster, WaitingPlan};
 
 /// The plans that wait.
@@ -14,18 +14,18 @@ pub fn waiting(cluster: &RankingCluster) -> &[WaitingPlan] {
 }
 
 /// The plans that wait, with what they cost and how to approve them.
-pub fn render(cluster: &RankingCluster, now: Timestamp) -> String {
+pub fn render_waiting_plans(cluster: &RankingCluster, now: Timestamp) -> String {
     let plans = waiting(cluster);
     if plans.is_empty() {
         return "no plan waits to be approved\n".to_owned();
     }
     let mut out = String::new();
     for plan in plans {
-        let made = plan.time.as_ref().map_or_else(String::new, |time| format!(", {}", ago(time.0, now)));
+        let made = plan.time.as_ref().map_or_else(String::new, |time| format!(", {}", time_ago(time.0, now)));
         let _ = writeln!(out, "{} {}{made}", plan.subject, plan.id);
         let _ = writeln!(out, "  {}", plan.summary);
         let _ =
-            writeln!(out, "  cost: {} viewers change readers", thousands(plan.viewers_moved.max(0) as u64));
+            writeln!(out, "  cost: {} viewers change readers", with_commas(plan.viewers_moved.max(0) as u64));
         let _ = writeln!(out, "  effect: {}", plan.effect);
         for step in &plan.steps {
             let _ = writeln!(out, "  - {step}");
@@ -39,7 +39,7 @@ pub fn render(cluster: &RankingCluster, now: Timestamp) -> String {
 ///
 /// # Errors
 /// In words, where no plan of that name waits.
-pub fn approved(cluster: &RankingCluster, id: &str, before: &str) -> Result<String, String> {
+pub fn approval_annotation(cluster: &RankingCluster, id: &str, before: &str) -> Result<String, String> {
     let ids: BTreeSet<&str> = waiting(cluster).iter().map(|plan| plan.id.as_str()).collect();
     if !ids.contains(id) {
         let there: Vec<&str> = ids.into_iter().collect();
@@ -54,7 +54,7 @@ pub fn approved(cluster: &RankingCluster, id: &str, before: &str) -> Result<Stri
 }
 
 /// The decisions that the status remembers, the latest last.
-pub fn history(cluster: &RankingCluster) -> String {
+pub fn render_history(cluster: &RankingCluster) -> String {
     let past = cluster.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();
     if past.is_empty() {
         return "nothing has been decided yet\n".to_owned();
@@ -62,7 +62,7 @@ pub fn history(cluster: &RankingCluster) -> String {
     let mut table = Table::new(&["TIME", "ID", "ACTION", "WHY"]);
     for PastDecision { id, time, action, reason } in past {
         let time = time.as_ref().map_or_else(String::new, |time| time.0.to_string());
-        table.row([time, id.clone(), action.clone(), reason.clone()]);
+        table.add_row([time, id.clone(), action.clone(), reason.clone()]);
     }
     table.render("")
 }
@@ -90,28 +90,28 @@ mod tests {
     }
 
     #[test]
-    fn only_what_waits_is_approved_and_what_does_not_is_dropped() {
+    fn only_waiting_plans_are_approved_and_old_approvals_are_dropped() {
         let both = cluster(&["aa", "bb"]);
-        assert_eq!(approved(&both, "bb", ""), Ok("bb".to_owned()));
-        assert_eq!(approved(&both, "bb", "aa, old"), Ok("aa,bb".to_owned()));
-        let refused = approved(&both, "cc", "").unwrap_err();
+        assert_eq!(approval_annotation(&both, "bb", ""), Ok("bb".to_owned()));
+        assert_eq!(approval_annotation(&both, "bb", "aa, old"), Ok("aa,bb".to_owned()));
+        let refused = approval_annotation(&both, "cc", "").unwrap_err();
         assert!(refused.contains("no plan cc waits") && refused.contains("aa, bb"), "{refused}");
-        assert!(approved(&cluster(&[]), "aa", "aa").unwrap_err().contains("none waits"));
+        assert!(approval_annotation(&cluster(&[]), "aa", "aa").unwrap_err().contains("none waits"));
     }
 
     #[test]
     fn a_plan_is_shown_with_its_cost_and_how_to_approve_it() {
-        let text = render(&cluster(&["aa"]), Timestamp::UNIX_EPOCH);
+        let text = render_waiting_plans(&cluster(&["aa"]), Timestamp::UNIX_EPOCH);
         for words in ["Scaling aa", "4 readers", "effect: fewer", "- create 1", "approve rkc/live aa"] {
             assert!(text.contains(words), "{words}: {text}");
         }
-        assert!(render(&cluster(&[]), Timestamp::UNIX_EPOCH).contains("no plan waits"));
+        assert!(render_waiting_plans(&cluster(&[]), Timestamp::UNIX_EPOCH).contains("no plan waits"));
     }
 
     #[test]
-    fn history_is_a_line_a_decision() {
+    fn history_has_one_line_for_each_decision() {
         let mut cluster = cluster(&[]);
-        assert!(history(&cluster).contains("nothing has been decided"));
+        assert!(render_history(&cluster).contains("nothing has been decided"));
         let past = |id: &str| PastDecision {
             id: id.to_owned(),
             action: "ScaleUp".to_owned(),
@@ -119,7 +119,7 @@ mod tests {
             ..PastDecision::default()
         };
         cluster.status.as_mut().unwrap().history = vec![past("one"), past("two")];
-        let text = history(&cluster);
+        let text = render_history(&cluster);
         assert_eq!(text.lines().count(), 3, "{text}");
         assert!(text.contains("one") && text.contains("more viewers"), "{text}");
     }

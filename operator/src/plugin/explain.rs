@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use liverank_protocol::{Load, ReaderState};
 
-use super::words::{Table, ago, span, thousands, wrapped};
+use super::words::{Table, short_duration, time_ago, with_commas, wrap_lines};
 use crate::build::names;
 use crate::crd::{LastDecision, RankingCluster, ReadersStatus};
 
@@ -17,7 +17,7 @@ const TEXT_WIDTH: usize = 96;
 
 /// A reader as Kubernetes has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Deployed {
+pub struct DeployedReader {
     /// Its name.
     pub name: String,
     /// Whether its pod is ready.
@@ -28,7 +28,7 @@ pub struct Deployed {
     pub since: Option<Timestamp>,
 }
 
-impl Deployed {
+impl DeployedReader {
     /// What a reader's Deployment says.
     pub fn of(deployment: &Deployment) -> Self {
         let annotation = |key: &str| deployment.metadata.annotations.as_ref()?.get(key).cloned();
@@ -36,22 +36,22 @@ impl Deployed {
         Self {
             name: deployment.metadata.name.clone().unwrap_or_default(),
             ready: status.and_then(|status| status.ready_replicas).unwrap_or(0) > 0,
-            drain: annotation(names::DRAIN),
-            since: annotation(names::DRAIN_SINCE).and_then(|text| text.parse().ok()),
+            drain: annotation(names::DRAIN_ANNOTATION),
+            since: annotation(names::DRAIN_SINCE_ANNOTATION).and_then(|text| text.parse().ok()),
         }
     }
 }
 
 /// All of it. `load` is what a manager says, or why none could be asked.
-pub fn render(
+pub fn render_explanation(
     cluster: &RankingCluster,
-    readers: &[Deployed],
+    readers: &[DeployedReader],
     load: &Result<Load, String>,
     now: Timestamp,
 ) -> String {
     let mut out = String::new();
-    head(&mut out, cluster);
-    conditions(&mut out, cluster, now);
+    render_head(&mut out, cluster);
+    render_conditions(&mut out, cluster, now);
     let status = cluster.status.as_ref();
     if !cluster.spec.comments() {
         out.push_str("\nReaders\n  none: comment.enabled is false\n");
@@ -59,18 +59,18 @@ pub fn render(
     }
     out.push_str("\nReaders\n");
     if let Some(readers) = status.and_then(|status| status.readers.as_ref()) {
-        summary(&mut out, readers, now);
+        render_summary(&mut out, readers, now);
     }
-    table(&mut out, cluster.name(), readers, load, now);
+    render_readers_table(&mut out, cluster.name(), readers, load, now);
     out.push_str("\nLast decision\n");
     match status.and_then(|status| status.last_decision.as_ref()) {
-        Some(last) => decision(&mut out, last, now),
+        Some(last) => render_last_decision(&mut out, last, now),
         None => out.push_str("  none yet\n"),
     }
     out
 }
 
-fn head(out: &mut String, cluster: &RankingCluster) {
+fn render_head(out: &mut String, cluster: &RankingCluster) {
     let _ = writeln!(out, "RankingCluster {}/{}", cluster.namespace(), cluster.name());
     let status = cluster.status.as_ref();
     if let Some(operator) = status.and_then(|status| status.operator.as_ref()) {
@@ -93,7 +93,7 @@ fn head(out: &mut String, cluster: &RankingCluster) {
     }
 }
 
-fn conditions(out: &mut String, cluster: &RankingCluster, now: Timestamp) {
+fn render_conditions(out: &mut String, cluster: &RankingCluster, now: Timestamp) {
     out.push_str("\nConditions\n");
     let conditions = cluster.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     if conditions.is_empty() {
@@ -103,11 +103,11 @@ fn conditions(out: &mut String, cluster: &RankingCluster, now: Timestamp) {
     let mut table = Table::new(&["TYPE", "STATUS", "REASON", ">FOR"]);
     let mut said = String::new();
     for condition in conditions {
-        let age = span(now.as_second() - condition.last_transition_time.0.as_second());
-        table.row([condition.type_.clone(), condition.status.clone(), condition.reason.clone(), age]);
+        let age = short_duration(now.as_second() - condition.last_transition_time.0.as_second());
+        table.add_row([condition.type_.clone(), condition.status.clone(), condition.reason.clone(), age]);
         if !condition.message.is_empty() {
             let indent = "    ";
-            let text = wrapped(&format!("{}: {}", condition.type_, condition.message), indent, TEXT_WIDTH);
+            let text = wrap_lines(&format!("{}: {}", condition.type_, condition.message), indent, TEXT_WIDTH);
             let _ = writeln!(said, "  {text}");
         }
     }
@@ -115,27 +115,27 @@ fn conditions(out: &mut String, cluster: &RankingCluster, now: Timestamp) {
     out.push_str(&said);
 }
 
-fn summary(out: &mut String, readers: &ReadersStatus, now: Timestamp) {
+fn render_summary(out: &mut String, readers: &ReadersStatus, now: Timestamp) {
     let _ = write!(out, "  {} wanted, {} ready", readers.desired, readers.ready);
     if readers.draining > 0 {
         let _ = write!(out, ", {} being emptied", readers.draining);
     }
     if let Some(viewers) = readers.viewers {
-        let _ = write!(out, "; {} viewers", thousands(viewers.max(0) as u64));
+        let _ = write!(out, "; {} viewers", with_commas(viewers.max(0) as u64));
     }
     if let Some(imbalance) = readers.imbalance_percent {
         let _ = write!(out, ", the fullest {imbalance}% above the mean");
     }
     if let Some(at) = &readers.load_as_of {
-        let _ = write!(out, ", {}", ago(at.0, now));
+        let _ = write!(out, ", {}", time_ago(at.0, now));
     }
     out.push('\n');
 }
 
-fn table(
+fn render_readers_table(
     out: &mut String,
     cluster: &str,
-    deployed: &[Deployed],
+    deployed: &[DeployedReader],
     load: &Result<Load, String>,
     now: Timestamp,
 ) {
@@ -143,7 +143,7 @@ fn table(
         Ok(load) => load.readers.iter().map(|reader| (reader.id.as_str(), reader)).collect(),
         Err(_) => BTreeMap::new(),
     };
-    let made: BTreeMap<&str, &Deployed> =
+    let made: BTreeMap<&str, &DeployedReader> =
         deployed.iter().map(|reader| (reader.name.as_str(), reader)).collect();
     let mut known: Vec<&str> =
         seen.keys().chain(made.keys()).copied().collect::<BTreeSet<_>>().into_iter().collect();
@@ -159,16 +159,16 @@ fn table(
             Some(_) => "not ready",
         };
         let dash = || "-".to_owned();
-        let number = |of: fn(&ReaderState) -> u64| seen.map_or_else(dash, |reader| thousands(of(reader)));
-        table.row([
+        let number = |of: fn(&ReaderState) -> u64| seen.map_or_else(dash, |reader| with_commas(of(reader)));
+        table.add_row([
             (*name).to_owned(),
             pod.to_owned(),
             seen.map_or_else(dash, |reader| reader.state.to_string()),
             number(|reader| reader.viewers),
             number(|reader| reader.capacity),
             number(|reader| reader.assigned),
-            seen.map_or_else(dash, |reader| span(reader.silent_ms as i64 / 1000)),
-            note(made.copied(), seen.copied(), now),
+            seen.map_or_else(dash, |reader| short_duration(reader.silent_ms as i64 / 1000)),
+            reader_note(made.copied(), seen.copied(), now),
         ]);
     }
     if !known.is_empty() {
@@ -176,19 +176,20 @@ fn table(
     }
     match load {
         Err(why) => {
-            let text = wrapped(&format!("no manager could be asked: {why}"), "  ", TEXT_WIDTH);
+            let text = wrap_lines(&format!("no manager could be asked: {why}"), "  ", TEXT_WIDTH);
             let _ = writeln!(out, "  {text}");
         }
-        Ok(load) => standing(out, load),
+        Ok(load) => render_managers_view(out, load),
     }
 }
 
 /// The notes on a reader for the table: its drain, its cordon, and viewers who missed something.
-fn note(made: Option<&Deployed>, seen: Option<&ReaderState>, now: Timestamp) -> String {
+fn reader_note(made: Option<&DeployedReader>, seen: Option<&ReaderState>, now: Timestamp) -> String {
     let mut notes = Vec::new();
     if let Some(why) = made.and_then(|reader| reader.drain.as_ref()) {
         let since = made.and_then(|reader| reader.since);
-        let since = since.map(|since| format!(" for {}", span(now.as_second() - since.as_second())));
+        let since =
+            since.map(|since| format!(" for {}", short_duration(now.as_second() - since.as_second())));
         notes.push(format!("being emptied: {why}{}", since.unwrap_or_default()));
     }
     if let Some(cordon) = seen.and_then(|reader| reader.cordon.as_ref()) {
@@ -197,20 +198,20 @@ fn note(made: Option<&Deployed>, seen: Option<&ReaderState>, now: Timestamp) -> 
     if seen.is_some_and(|reader| reader.reconnect_errors > 0) {
         let errors = seen.map_or(0, |reader| reader.reconnect_errors);
         let all = seen.map_or(0, |reader| reader.reconnects);
-        notes.push(format!("{} of {} who came back missed something", thousands(errors), thousands(all)));
+        notes.push(format!("{} of {} who came back missed something", with_commas(errors), with_commas(all)));
     }
     notes.join("; ")
 }
 
 /// What the managers say of all readers together.
-fn standing(out: &mut String, load: &Load) {
-    let _ = write!(out, "  {} videos assigned", thousands(load.videos));
+fn render_managers_view(out: &mut String, load: &Load) {
+    let _ = write!(out, "  {} videos assigned", with_commas(load.videos));
     if load.in_flight > 0 {
         let _ = write!(
             out,
             "; {} viewers on their way, at most {} a minute",
-            thousands(load.in_flight),
-            thousands(load.viewers_per_minute)
+            with_commas(load.in_flight),
+            with_commas(load.viewers_per_minute)
         );
     }
     if let Some(term) = load.term.as_ref().filter(|term| !term.holder.is_empty()) {
@@ -225,17 +226,17 @@ fn standing(out: &mut String, load: &Load) {
     }
 }
 
-fn decision(out: &mut String, last: &LastDecision, now: Timestamp) {
-    let when = last.time.as_ref().map(|time| format!(" {}", ago(time.0, now))).unwrap_or_default();
+fn render_last_decision(out: &mut String, last: &LastDecision, now: Timestamp) {
+    let when = last.time.as_ref().map(|time| format!(" {}", time_ago(time.0, now))).unwrap_or_default();
     let _ = writeln!(out, "  {}{when}  ({})", last.action, last.id);
     let mut line = |label: &str, text: &str| {
         let indent = " ".repeat(14);
-        let text = wrapped(text, &indent, TEXT_WIDTH - 14);
+        let text = wrap_lines(text, &indent, TEXT_WIDTH - 14);
         let _ = writeln!(out, "  {label:<10}  {text}");
     };
     line("why", &last.reason);
     if let Some(inputs) = &last.inputs {
-        let viewers = |viewers: i64| thousands(viewers.max(0) as u64);
+        let viewers = |viewers: i64| with_commas(viewers.max(0) as u64);
         let mut text = format!("{} readers, {} of them heard", inputs.readers, inputs.fresh);
         if inputs.draining > 0 {
             let _ = write!(text, ", {} being emptied", inputs.draining);

@@ -15,15 +15,15 @@ use liverank_runtime::identity::BEHIND_A_PROXY;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::explain::Deployed;
-use super::report::Gathered;
-use super::{Target, approve, name_of};
+use super::explain::DeployedReader;
+use super::report::GatheredState;
+use super::{KubeTarget, approve, resource_name};
 use crate::build::{Component, Kind, names};
 use crate::crd::RankingCluster;
 use crate::run::tokens;
 
 /// Objects asked for at a time.
-const PAGE_OBJECTS: u32 = 500;
+const OBJECTS_A_PAGE: u32 = 500;
 /// How long the API server may take to be reached.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a manager may take to answer: one that cannot be reached keeps the API server's proxy waiting.
@@ -32,14 +32,14 @@ const MANAGER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_PAGES: usize = 20;
 
 /// A way to an API server.
-pub struct Reach {
+pub struct ClusterAccess {
     client: Client,
     namespace: String,
 }
 
-impl Reach {
+impl ClusterAccess {
     /// Finds the API server as kubectl does.
-    pub async fn to(target: &Target) -> anyhow::Result<Self> {
+    pub async fn connect(target: &KubeTarget) -> anyhow::Result<Self> {
         let options = KubeConfigOptions { context: target.context.clone(), ..KubeConfigOptions::default() };
         let mut config = match &target.kubeconfig {
             Some(file) => {
@@ -58,10 +58,10 @@ impl Reach {
     pub async fn cluster(&self, argument: Option<&str>) -> anyhow::Result<RankingCluster> {
         let api: Api<RankingCluster> = Api::namespaced(self.client.clone(), &self.namespace);
         if let Some(argument) = argument {
-            let name = name_of(argument)?;
+            let name = resource_name(argument)?;
             return api.get(name).await.with_context(|| format!("{}/{name}", self.namespace));
         }
-        let mut all = api.list(&ListParams::default().limit(PAGE_OBJECTS)).await?.items;
+        let mut all = api.list(&ListParams::default().limit(OBJECTS_A_PAGE)).await?.items;
         let names: Vec<&str> = all.iter().map(RankingCluster::name).collect();
         match names.len() {
             0 => bail!("there is no RankingCluster in namespace {}", self.namespace),
@@ -71,40 +71,47 @@ impl Reach {
     }
 
     /// Approves a plan, by an annotation of the resource.
-    pub async fn approve(&self, cluster: &RankingCluster, id: &str) -> anyhow::Result<()> {
+    pub async fn approve_plan(&self, cluster: &RankingCluster, id: &str) -> anyhow::Result<()> {
         let annotations = cluster.metadata.annotations.as_ref();
-        let before = annotations.and_then(|all| all.get(names::APPROVE)).map(String::as_str);
-        let value = approve::approved(cluster, id, before.unwrap_or_default()).map_err(anyhow::Error::msg)?;
+        let before = annotations.and_then(|all| all.get(names::APPROVE_ANNOTATION)).map(String::as_str);
+        let value = approve::approval_annotation(cluster, id, before.unwrap_or_default())
+            .map_err(anyhow::Error::msg)?;
         let api: Api<RankingCluster> = Api::namespaced(self.client.clone(), cluster.namespace());
-        let patch = json!({ "metadata": { "annotations": { names::APPROVE: value } } });
+        let patch = json!({ "metadata": { "annotations": { names::APPROVE_ANNOTATION: value } } });
         api.patch(cluster.name(), &PatchParams::default(), &Patch::Merge(patch)).await?;
         Ok(())
     }
 
     /// The readers as Kubernetes has them.
-    pub async fn readers(&self, cluster: &RankingCluster) -> anyhow::Result<Vec<Deployed>> {
+    pub async fn fetch_readers(&self, cluster: &RankingCluster) -> anyhow::Result<Vec<DeployedReader>> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), cluster.namespace());
-        let labels =
-            format!("{},{}={}", of_cluster(cluster.name()), names::COMPONENT, Component::Reader.name());
-        Ok(api.list(&ListParams::default().labels(&labels)).await?.iter().map(Deployed::of).collect())
+        let labels = format!(
+            "{},{}={}",
+            cluster_label_selector(cluster.name()),
+            names::COMPONENT_LABEL,
+            Component::Reader.name()
+        );
+        Ok(api.list(&ListParams::default().labels(&labels)).await?.iter().map(DeployedReader::of).collect())
     }
 
     /// What a manager says, with all assignments.
     pub async fn load(&self, cluster: &RankingCluster) -> anyhow::Result<Load> {
-        let text = self.load_text(cluster).await?;
+        let text = self.fetch_load_text(cluster).await?;
         serde_json::from_str(&text).context("the manager's answer is no load: is it of another version?")
     }
 
-    async fn load_text(&self, cluster: &RankingCluster) -> anyhow::Result<String> {
+    async fn fetch_load_text(&self, cluster: &RankingCluster) -> anyhow::Result<String> {
         let port = Component::Manager.http_port().context("managers have a port")?;
-        let service = names::of(cluster.name(), Component::Manager);
+        let service = names::component_object_name(cluster.name(), Component::Manager);
         // The API server checks no certificate of what is behind it: who may reach its proxy is its own affair.
         let scheme = if cluster.spec.tls.is_some() { "https:" } else { "" };
         let namespace = cluster.namespace();
         let path = format!("/api/v1/namespaces/{namespace}/services/{scheme}{service}:{port}/proxy/load");
         // The API server takes `Authorization` for its own.
-        let (account, audience) =
-            (names::cli(cluster.name()), names::audience(cluster.name(), cluster.namespace()));
+        let (account, audience) = (
+            names::cli_service_account_name(cluster.name()),
+            names::token_audience(cluster.name(), cluster.namespace()),
+        );
         let token = tokens::request_token(&self.client, cluster.namespace(), &account, &audience).await?;
         let request =
             http::Request::get(path).header(BEHIND_A_PROXY, format!("Bearer {token}")).body(Vec::new())?;
@@ -120,41 +127,44 @@ impl Reach {
     }
 
     /// All that a report has. What cannot be read is named in it, and the rest goes on.
-    pub async fn gather(
+    pub async fn gather_for_report(
         &self,
         cluster: &RankingCluster,
         operator_namespace: Option<&str>,
         log_lines: i64,
-    ) -> Gathered {
-        let mut gathered = Gathered {
+    ) -> GatheredState {
+        let mut gathered = GatheredState {
             cluster: serde_json::to_value(cluster).unwrap_or_default(),
-            about: self.about().await,
-            ..Gathered::default()
+            about: self.server_versions().await,
+            ..GatheredState::default()
         };
-        match self.load_text(cluster).await {
+        match self.fetch_load_text(cluster).await {
             Ok(text) => gathered.load = Some(serde_json::from_str(&text).unwrap_or(Value::String(text))),
             Err(error) => gathered.missing.push(format!("load: {error:#}")),
         }
         for kind in Kind::ALL {
-            let labels = Some(of_cluster(cluster.name()));
-            match self.all(&kind.resource(), Some(cluster.namespace()), labels).await {
+            let labels = Some(cluster_label_selector(cluster.name()));
+            match self.list_all(&kind.resource(), Some(cluster.namespace()), labels).await {
                 Ok(objects) => gathered.objects.push((kind.resource().kind, objects)),
                 // A kind that this cluster does not know is no gap.
-                Err(kube::Error::Api(status)) if kind.optional() && status.code == 404 => {}
+                Err(kube::Error::Api(status)) if kind.is_optional() && status.code == 404 => {}
                 Err(error) => gathered.missing.push(format!("{}: {error}", kind.resource().kind)),
             }
         }
         let pods = kube::api::ApiResource::erase::<Pod>(&());
-        match self.all(&pods, Some(cluster.namespace()), Some(of_cluster(cluster.name()))).await {
+        match self
+            .list_all(&pods, Some(cluster.namespace()), Some(cluster_label_selector(cluster.name())))
+            .await
+        {
             Ok(pods) => gathered.pods = pods,
             Err(error) => gathered.missing.push(format!("pods: {error}")),
         }
-        self.events(cluster, &mut gathered).await;
-        self.operators(operator_namespace, log_lines, &mut gathered).await;
+        self.gather_events(cluster, &mut gathered).await;
+        self.gather_operators(operator_namespace, log_lines, &mut gathered).await;
         gathered
     }
 
-    async fn about(&self) -> Map<String, Value> {
+    async fn server_versions(&self) -> Map<String, Value> {
         let server = match self.client.apiserver_version().await {
             Ok(version) => version.git_version,
             Err(error) => error.to_string(),
@@ -167,10 +177,10 @@ impl Reach {
     }
 
     /// Events about the resource and what is named after it.
-    async fn events(&self, cluster: &RankingCluster, gathered: &mut Gathered) {
+    async fn gather_events(&self, cluster: &RankingCluster, gathered: &mut GatheredState) {
         let events = kube::api::ApiResource::erase::<k8s_openapi::api::events::v1::Event>(&());
         let ours = format!("{}-", cluster.name());
-        match self.all(&events, Some(cluster.namespace()), None).await {
+        match self.list_all(&events, Some(cluster.namespace()), None).await {
             Ok(events) => gathered.events.extend(events.into_iter().filter(|event| {
                 let name = event["regarding"]["name"].as_str().unwrap_or_default();
                 name == cluster.name() || name.starts_with(&ours)
@@ -179,10 +189,10 @@ impl Reach {
         }
     }
 
-    async fn operators(&self, namespace: Option<&str>, lines: i64, gathered: &mut Gathered) {
+    async fn gather_operators(&self, namespace: Option<&str>, lines: i64, gathered: &mut GatheredState) {
         let pods = kube::api::ApiResource::erase::<Pod>(&());
-        let labels = Some(format!("{}={}", names::NAME, names::MANAGER));
-        let pods = match self.all(&pods, namespace, labels).await {
+        let labels = Some(format!("{}={}", names::APP_NAME_LABEL, names::MANAGED_BY_OPERATOR));
+        let pods = match self.list_all(&pods, namespace, labels).await {
             Ok(pods) => pods,
             Err(error) => {
                 gathered
@@ -210,7 +220,7 @@ impl Reach {
     }
 
     /// All objects of a kind, in one namespace or in all.
-    async fn all(
+    async fn list_all(
         &self,
         kind: &kube::api::ApiResource,
         namespace: Option<&str>,
@@ -220,7 +230,7 @@ impl Reach {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, kind),
             None => Api::all_with(self.client.clone(), kind),
         };
-        let mut asked = ListParams { label_selector: labels, ..ListParams::default() }.limit(PAGE_OBJECTS);
+        let mut asked = ListParams { label_selector: labels, ..ListParams::default() }.limit(OBJECTS_A_PAGE);
         let mut found = Vec::new();
         for _ in 0..MAX_PAGES {
             let page = api.list(&asked).await?;
@@ -235,6 +245,6 @@ impl Reach {
 }
 
 /// The labels of all that belongs to a cluster.
-fn of_cluster(cluster: &str) -> String {
-    format!("{}={},{}={cluster}", names::NAME, names::APP, names::INSTANCE)
+fn cluster_label_selector(cluster: &str) -> String {
+    format!("{}={},{}={cluster}", names::APP_NAME_LABEL, names::APP_NAME, names::INSTANCE_LABEL)
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// Everything that was read from the API server and the managers for a report.
 #[derive(Debug, Clone, Default)]
-pub struct Gathered {
+pub struct GatheredState {
     /// When, by whom, of which Kubernetes.
     pub about: Map<String, Value>,
     /// What could not be read, and why.
@@ -29,7 +29,7 @@ pub struct Gathered {
 /// The file.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct SupportReport {
     about: Map<String, Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<String>,
@@ -43,28 +43,28 @@ pub struct Report {
 }
 
 /// What stands in place of what was taken out.
-const REMOVED: &str = "(removed)";
+const REMOVED_TEXT: &str = "(removed)";
 
 /// Orders what was read, oldest events first, and takes out what nobody else should see.
-pub fn assemble(gathered: Gathered) -> Report {
+pub fn assemble_report(gathered: GatheredState) -> SupportReport {
     let clean = |mut value: Value| {
-        strip(&mut value);
+        strip_secrets(&mut value);
         value
     };
-    let mut events: Vec<Value> = gathered.events.iter().map(event).map(clean).collect();
+    let mut events: Vec<Value> = gathered.events.iter().map(event_line).map(clean).collect();
     events.sort_by_key(|event| event["time"].as_str().unwrap_or_default().to_owned());
     let operators = gathered.operators.into_iter().map(|(pod, log)| {
-        let mut pod = clean(pod_state(&pod));
-        pod["log"] = json!(scrubbed(&log));
+        let mut pod = clean(pod_summary(&pod));
+        pod["log"] = json!(scrub_secrets(&log));
         pod
     });
-    Report {
+    SupportReport {
         about: gathered.about,
         missing: gathered.missing,
         ranking_cluster: clean(gathered.cluster),
         load: gathered.load.map(clean),
         events,
-        pods: gathered.pods.iter().map(pod_state).map(clean).collect(),
+        pods: gathered.pods.iter().map(pod_summary).map(clean).collect(),
         objects: gathered
             .objects
             .into_iter()
@@ -75,7 +75,7 @@ pub fn assemble(gathered: Gathered) -> Report {
 }
 
 /// Of a pod, what tells how it is.
-fn pod_state(pod: &Value) -> Value {
+fn pod_summary(pod: &Value) -> Value {
     let kept = |of: &Value, keys: &[&str]| -> Value {
         let members = keys.iter().filter(|key| !of[**key].is_null());
         members.map(|key| ((*key).to_owned(), of[*key].clone())).collect::<Map<_, _>>().into()
@@ -102,7 +102,7 @@ fn pod_state(pod: &Value) -> Value {
 }
 
 /// An event of either API, in one line's worth.
-fn event(event: &Value) -> Value {
+fn event_line(event: &Value) -> Value {
     let first = |pointers: &[&str]| {
         pointers.iter().find_map(|at| event.pointer(at).filter(|found| !found.is_null())).cloned()
     };
@@ -120,10 +120,10 @@ fn event(event: &Value) -> Value {
 }
 
 /// Takes out who wrote which field, nulls, literals in environments, and what looks like a secret in any text.
-fn strip(value: &mut Value) {
+fn strip_secrets(value: &mut Value) {
     match value {
-        Value::String(text) => *text = scrubbed(text),
-        Value::Array(items) => items.iter_mut().for_each(strip),
+        Value::String(text) => *text = scrub_secrets(text),
+        Value::Array(items) => items.iter_mut().for_each(strip_secrets),
         Value::Object(members) => {
             members.remove("managedFields");
             members.remove("kubectl.kubernetes.io/last-applied-configuration");
@@ -131,7 +131,7 @@ fn strip(value: &mut Value) {
             if let Some(Value::Array(variables)) = members.get_mut("env") {
                 variables.iter_mut().for_each(strip_variable);
             }
-            members.values_mut().for_each(strip);
+            members.values_mut().for_each(strip_secrets);
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
@@ -143,31 +143,31 @@ fn strip_variable(variable: &mut Value) {
         ["TOKEN", "PASSWORD", "PASSWD", "SECRET", "KEY", "CREDENTIAL", "AUTH", "DSN"];
     let name = variable["name"].as_str().unwrap_or_default().to_ascii_uppercase();
     if SECRET_NAME_PARTS.iter().any(|word| name.contains(word)) && variable.get("value").is_some() {
-        variable["value"] = json!(REMOVED);
+        variable["value"] = json!(REMOVED_TEXT);
     }
 }
 
 /// `text` without what stands between `://` and `@` in addresses, and behind `Bearer`.
-pub fn scrubbed(text: &str) -> String {
+pub fn scrub_secrets(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((at, mark)) = next_mark(rest) {
+    while let Some((at, mark)) = next_secret_position(rest) {
         let (before, after) = rest.split_at(at + mark.len());
         out.push_str(before);
-        let end = after.find(ends_word).unwrap_or(after.len());
+        let end = after.find(is_end_of_word).unwrap_or(after.len());
         let word = &after[..end];
         rest = if mark == "://" {
             // The last `@` before the path: a password may have one, too.
             let host = &word[..word.find('/').unwrap_or(word.len())];
             match host.rfind('@').or_else(|| word.rfind('@')) {
                 Some(at) => {
-                    out.push_str(REMOVED);
+                    out.push_str(REMOVED_TEXT);
                     &after[at..]
                 }
                 None => after,
             }
         } else {
-            out.push_str(REMOVED);
+            out.push_str(REMOVED_TEXT);
             &after[end..]
         };
     }
@@ -175,12 +175,12 @@ pub fn scrubbed(text: &str) -> String {
     out
 }
 
-fn ends_word(c: char) -> bool {
+fn is_end_of_word(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>' | '`' | '\\')
 }
 
 /// Where something begins that may hold a secret.
-fn next_mark(text: &str) -> Option<(usize, &'static str)> {
+fn next_secret_position(text: &str) -> Option<(usize, &'static str)> {
     let found = ["://", "Bearer ", "bearer "].into_iter().filter_map(|mark| Some((text.find(mark)?, mark)));
     found.min()
 }

@@ -5,20 +5,20 @@ use std::fmt::Write;
 
 use liverank_protocol::Load;
 
-use super::words::{Table, span, thousands, wrapped};
+use super::words::{Table, short_duration, with_commas, wrap_lines};
 use crate::crd::RankingCluster;
-use crate::readers::{self, ReaderAt, Settings, WhatIf};
+use crate::readers::{self, ReaderForecast, ReaderSettings, WhatIfAnswer};
 
 /// Asks the planner.
-pub fn ask(cluster: &RankingCluster, load: &Load, readers: u32) -> Result<WhatIf, String> {
+pub fn ask_planner(cluster: &RankingCluster, load: &Load, readers: u32) -> Result<WhatIfAnswer, String> {
     if !cluster.spec.comments() {
         return Err("comment.enabled is false: there are no readers".to_owned());
     }
-    readers::what_if(load, &Settings::of(&cluster.spec), readers)
+    readers::answer_what_if(load, &ReaderSettings::of(&cluster.spec), readers)
 }
 
 /// The answer in words.
-pub fn render(cluster: &RankingCluster, load: &Load, readers: u32, answer: &WhatIf) -> String {
+pub fn render_answer(cluster: &RankingCluster, load: &Load, readers: u32, answer: &WhatIfAnswer) -> String {
     let mut out = String::new();
     let _ = writeln!(
         out,
@@ -31,9 +31,9 @@ pub fn render(cluster: &RankingCluster, load: &Load, readers: u32, answer: &What
         out.push_str("The manager that was asked does not see Redis: this is what it last saw.\n");
     }
     out.push('\n');
-    totals(&mut out, readers, answer);
+    render_totals(&mut out, readers, answer);
     out.push('\n');
-    out.push_str(&rows(answer).render("  "));
+    out.push_str(&readers_table(answer).render("  "));
     out.push('\n');
     if answer.moved == 0 {
         out.push_str("Nobody would be moved.\n");
@@ -41,27 +41,27 @@ pub fn render(cluster: &RankingCluster, load: &Load, readers: u32, answer: &What
         let _ = writeln!(
             out,
             "{} viewers would be moved, {} videos get other readers; {} at the rate permitted.",
-            thousands(answer.moved),
+            with_commas(answer.moved),
             answer.orders,
-            span(answer.seconds as i64)
+            short_duration(answer.seconds as i64)
         );
     }
     for bound in &answer.bound_by {
         let _ = writeln!(out, "Bound by {bound}.");
     }
     for note in &answer.notes {
-        let _ = writeln!(out, "{}.", wrapped(note, "", 96));
+        let _ = writeln!(out, "{}.", wrap_lines(note, "", 96));
     }
     out
 }
 
-fn totals(out: &mut String, readers: u32, answer: &WhatIf) {
-    let open = |rows: &[ReaderAt]| rows.iter().filter(|row| row.state == "open").count();
+fn render_totals(out: &mut String, readers: u32, answer: &WhatIfAnswer) {
+    let open = |rows: &[ReaderForecast]| rows.iter().filter(|row| row.state == "open").count();
     let fullest = answer.now.iter().map(used_percent).max().unwrap_or(0);
     let mut table = Table::new(&["", ">NOW", ">THEN"]);
-    let mut row = |what: &str, now: String, then: String| table.row([what.to_owned(), now, then]);
+    let mut row = |what: &str, now: String, then: String| table.add_row([what.to_owned(), now, then]);
     row("open readers", open(&answer.now).to_string(), readers.to_string());
-    row("viewers", thousands(answer.viewers), thousands(answer.viewers));
+    row("viewers", with_commas(answer.viewers), with_commas(answer.viewers));
     row(
         "fullest reader, of its capacity",
         format!("{fullest}%"),
@@ -75,12 +75,12 @@ fn totals(out: &mut String, readers: u32, answer: &WhatIf) {
     out.push_str(&table.render("  "));
 }
 
-fn used_percent(row: &ReaderAt) -> u64 {
+fn used_percent(row: &ReaderForecast) -> u64 {
     (row.viewers * 100).div_ceil(row.capacity.max(1))
 }
 
-fn rows(answer: &WhatIf) -> Table {
-    let by_name = |rows: &'_ [ReaderAt]| -> BTreeMap<String, ReaderAt> {
+fn readers_table(answer: &WhatIfAnswer) -> Table {
+    let by_name = |rows: &'_ [ReaderForecast]| -> BTreeMap<String, ReaderForecast> {
         rows.iter().map(|row| (row.reader.clone(), row.clone())).collect()
     };
     let (now, then) = (by_name(&answer.now), by_name(&answer.then));
@@ -93,15 +93,15 @@ fn rows(answer: &WhatIf) -> Table {
     for name in names {
         let (now, then) = (now.get(name), then.get(name));
         let dash = || "-".to_owned();
-        let count = |row: Option<&ReaderAt>, of: fn(&ReaderAt) -> u64| {
-            row.map_or_else(dash, |row| thousands(of(row)))
+        let count = |row: Option<&ReaderForecast>, of: fn(&ReaderForecast) -> u64| {
+            row.map_or_else(dash, |row| with_commas(of(row)))
         };
         let state = match (now, then) {
             (_, None) => "removed",
             (None, Some(_)) => "new",
             (Some(row), Some(_)) => row.state.as_str(),
         };
-        table.row([
+        table.add_row([
             name.clone(),
             state.to_owned(),
             count(now, |row| row.viewers),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 /// `1,234,567`.
-pub fn thousands(number: u64) -> String {
+pub fn with_commas(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -16,7 +16,7 @@ pub fn thousands(number: u64) -> String {
 }
 
 /// `12s`, `3m`, `5h`, `2d`: as kubectl writes an age, with two units where the first is small.
-pub fn span(seconds: i64) -> String {
+pub fn short_duration(seconds: i64) -> String {
     let seconds = seconds.max(0);
     let two = |big: i64, unit: char, small: i64, part: char| {
         if big < 10 && small > 0 { format!("{big}{unit}{small}{part}") } else { format!("{big}{unit}") }
@@ -30,8 +30,8 @@ pub fn span(seconds: i64) -> String {
 }
 
 /// How long ago, `3m ago`.
-pub fn ago(then: Timestamp, now: Timestamp) -> String {
-    format!("{} ago", span(now.as_second() - then.as_second()))
+pub fn time_ago(then: Timestamp, now: Timestamp) -> String {
+    format!("{} ago", short_duration(now.as_second() - then.as_second()))
 }
 
 /// Lines of columns, each as wide as its widest cell; columns of numbers to the right.
@@ -51,7 +51,7 @@ impl Table {
     }
 
     /// One more line.
-    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub fn add_row(&mut self, cells: impl IntoIterator<Item = String>) {
         let mut row: Vec<String> = cells.into_iter().collect();
         row.resize(self.right.len(), String::new());
         self.rows.push(row);
@@ -76,7 +76,7 @@ impl Table {
 }
 
 /// `text` in lines of at most `width` characters, the later ones after `indent`.
-pub fn wrapped(text: &str, indent: &str, width: usize) -> String {
+pub fn wrap_lines(text: &str, indent: &str, width: usize) -> String {
     let mut out = String::new();
     let mut length = 0;
     for word in text.split_whitespace() {
@@ -97,31 +97,31 @@ pub fn wrapped(text: &str, indent: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Table, span, thousands, wrapped};
+    use super::{Table, short_duration, with_commas, wrap_lines};
 
     #[test]
-    fn numbers_have_commas() {
-        let all = [0, 999, 1000, 12_345, 1_234_567].map(thousands);
+    fn thousands_are_separated_by_commas() {
+        let all = [0, 999, 1000, 12_345, 1_234_567].map(with_commas);
         assert_eq!(all, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }
 
     #[test]
-    fn spans_are_short() {
-        let all = [-5, 0, 119, 120, 185, 3600, 7200, 9000, 172_800, 180_000, 2_000_000].map(span);
+    fn durations_are_written_short() {
+        let all = [-5, 0, 119, 120, 185, 3600, 7200, 9000, 172_800, 180_000, 2_000_000].map(short_duration);
         assert_eq!(all, ["0s", "0s", "119s", "2m", "3m5s", "60m", "2h", "2h30m", "2d", "2d2h", "23d"]);
     }
 
     #[test]
     fn columns_are_aligned() {
         let mut table = Table::new(&["NAME", ">VIEWERS", "WHY"]);
-        table.row(["a".into(), "12,000".into()]);
-        table.row(["longer".into(), "5".into(), "so".into()]);
+        table.add_row(["a".into(), "12,000".into()]);
+        table.add_row(["longer".into(), "5".into(), "so".into()]);
         assert_eq!(table.render("  "), "  NAME    VIEWERS  WHY\n  a        12,000\n  longer        5  so\n");
     }
 
     #[test]
     fn long_lines_are_wrapped() {
-        assert_eq!(wrapped("one two three four", "    ", 9), "one two\n    three\n    four");
-        assert_eq!(wrapped("", "  ", 9), "");
+        assert_eq!(wrap_lines("one two three four", "    ", 9), "one two\n    three\n    four");
+        assert_eq!(wrap_lines("", "  ", 9), "");
     }
 }

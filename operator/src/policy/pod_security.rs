@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// A Pod Security Standard, the strictest first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub enum SecurityLevel {
     /// Hardened.
     #[default]
     Restricted,
@@ -18,7 +18,7 @@ pub enum Level {
     Privileged,
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for SecurityLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Restricted => "restricted",
@@ -30,9 +30,9 @@ impl fmt::Display for Level {
 
 /// Something that the levels before one do not permit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Breach {
+pub struct SecurityBreach {
     /// The level that permits it.
-    pub needs: Level,
+    pub needs: SecurityLevel,
     /// The field, below the pod.
     pub field: String,
     /// The setting that is refused, in words.
@@ -73,43 +73,43 @@ const BASELINE_SELINUX: [&str; 5] =
     ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
 /// All that keeps a pod from `restricted`.
-pub fn breaches(pod: &PodSpec) -> Vec<Breach> {
-    let mut found = Found(Vec::new());
-    found.host(pod);
-    found.pod(pod);
+pub fn find_breaches(pod: &PodSpec) -> Vec<SecurityBreach> {
+    let mut found = BreachCollector(Vec::new());
+    found.check_host_access(pod);
+    found.check_pod_context(pod);
     for container in pod.init_containers.iter().flatten().chain(&pod.containers) {
-        found.container(pod, container);
+        found.check_container(pod, container);
     }
     found.0
 }
 
-struct Found(Vec<Breach>);
+struct BreachCollector(Vec<SecurityBreach>);
 
-impl Found {
-    fn add(&mut self, needs: Level, field: impl Into<String>, what: impl Into<String>) {
-        self.0.push(Breach { needs, field: field.into(), what: what.into() });
+impl BreachCollector {
+    fn add(&mut self, needs: SecurityLevel, field: impl Into<String>, what: impl Into<String>) {
+        self.0.push(SecurityBreach { needs, field: field.into(), what: what.into() });
     }
 
     /// What reaches the node.
-    fn host(&mut self, pod: &PodSpec) {
+    fn check_host_access(&mut self, pod: &PodSpec) {
         let shared =
             [("hostNetwork", pod.host_network), ("hostPID", pod.host_pid), ("hostIPC", pod.host_ipc)];
         for (field, _) in shared.into_iter().filter(|(_, is)| *is == Some(true)) {
-            self.add(Level::Privileged, field, "the pod would share it with its node");
+            self.add(SecurityLevel::Privileged, field, "the pod would share it with its node");
         }
         for volume in pod.volumes.iter().flatten().filter(|volume| volume.host_path.is_some()) {
             let field = format!("volumes[{}].hostPath", volume.name);
-            self.add(Level::Privileged, field, "the pod would have a folder of its node");
+            self.add(SecurityLevel::Privileged, field, "the pod would have a folder of its node");
         }
     }
 
     /// What holds for all containers that say nothing themselves.
-    fn pod(&mut self, pod: &PodSpec) {
+    fn check_pod_context(&mut self, pod: &PodSpec) {
         let Some(context) = &pod.security_context else { return };
         let unsafe_one = |name: &str| !BASELINE_SYSCTLS.contains(&name);
         for sysctl in context.sysctls.iter().flatten().filter(|sysctl| unsafe_one(&sysctl.name)) {
             let what = format!("{} is a setting of the whole node's kernel", sysctl.name);
-            self.add(Level::Privileged, "securityContext.sysctls", what);
+            self.add(SecurityLevel::Privileged, "securityContext.sysctls", what);
         }
         // The same fields as a container's.
         let as_container = SecurityContext {
@@ -118,76 +118,94 @@ impl Found {
             windows_options: context.windows_options.clone(),
             ..SecurityContext::default()
         };
-        self.profiles("securityContext", &as_container);
+        self.check_profiles("securityContext", &as_container);
     }
 
-    fn container(&mut self, pod: &PodSpec, container: &Container) {
+    fn check_container(&mut self, pod: &PodSpec, container: &Container) {
         let none = SecurityContext::default();
         let context = container.security_context.as_ref().unwrap_or(&none);
         let field = format!("securityContext of {}", container.name);
         if context.privileged == Some(true) {
-            self.add(Level::Privileged, &field, "privileged: the container would be as the node itself");
+            self.add(
+                SecurityLevel::Privileged,
+                &field,
+                "privileged: the container would be as the node itself",
+            );
         }
         if container.ports.iter().flatten().any(|port| port.host_port.unwrap_or(0) != 0) {
             let field = format!("ports of {}", container.name);
-            self.add(Level::Privileged, field, "hostPort: the container would have a port of its node");
+            self.add(
+                SecurityLevel::Privileged,
+                field,
+                "hostPort: the container would have a port of its node",
+            );
         }
         if context.proc_mount.as_deref().is_some_and(|kind| kind != "Default") {
-            self.add(Level::Privileged, &field, "procMount: the container would see the node's /proc");
+            self.add(
+                SecurityLevel::Privileged,
+                &field,
+                "procMount: the container would see the node's /proc",
+            );
         }
-        self.profiles(&field, context);
-        self.capabilities(&field, context);
-        self.users(pod, &field, context);
+        self.check_profiles(&field, context);
+        self.check_capabilities(&field, context);
+        self.check_users(pod, &field, context);
     }
 
-    fn profiles(&mut self, field: &str, context: &SecurityContext) {
+    fn check_profiles(&mut self, field: &str, context: &SecurityContext) {
         if let Some(options) = &context.se_linux_options {
             let kind = options.type_.as_deref().unwrap_or_default();
             if options.user.is_some() || options.role.is_some() || !BASELINE_SELINUX.contains(&kind) {
-                self.add(Level::Privileged, field, "seLinuxOptions: another domain than a container's");
+                self.add(
+                    SecurityLevel::Privileged,
+                    field,
+                    "seLinuxOptions: another domain than a container's",
+                );
             }
         }
         if context.app_armor_profile.as_ref().is_some_and(|it| it.type_ == "Unconfined") {
-            self.add(Level::Privileged, field, "appArmorProfile: no confinement");
+            self.add(SecurityLevel::Privileged, field, "appArmorProfile: no confinement");
         }
         if context.windows_options.as_ref().is_some_and(|it| it.host_process == Some(true)) {
-            self.add(Level::Privileged, field, "windowsOptions.hostProcess: a process of the node");
+            self.add(SecurityLevel::Privileged, field, "windowsOptions.hostProcess: a process of the node");
         }
     }
 
-    fn capabilities(&mut self, field: &str, context: &SecurityContext) {
+    fn check_capabilities(&mut self, field: &str, context: &SecurityContext) {
         let capabilities = context.capabilities.clone().unwrap_or_default();
         let mut has_more = false;
         for added in capabilities.add.iter().flatten().filter(|added| *added != "NET_BIND_SERVICE") {
             let known = BASELINE_CAPABILITIES.contains(&added.as_str());
-            let needs = if known { Level::Baseline } else { Level::Privileged };
+            let needs = if known { SecurityLevel::Baseline } else { SecurityLevel::Privileged };
             has_more = true;
             self.add(needs, field, format!("capabilities: {added}"));
         }
         let drops_all = capabilities.drop.iter().flatten().any(|dropped| dropped == "ALL");
         if !drops_all && !has_more {
-            self.add(Level::Baseline, field, "capabilities: ALL are not dropped");
+            self.add(SecurityLevel::Baseline, field, "capabilities: ALL are not dropped");
         }
         if context.allow_privilege_escalation != Some(false) {
-            self.add(Level::Baseline, field, "allowPrivilegeEscalation is not false");
+            self.add(SecurityLevel::Baseline, field, "allowPrivilegeEscalation is not false");
         }
     }
 
     /// A container's own word counts, else the pod's.
-    fn users(&mut self, pod: &PodSpec, field: &str, context: &SecurityContext) {
+    fn check_users(&mut self, pod: &PodSpec, field: &str, context: &SecurityContext) {
         let none = k8s_openapi::api::core::v1::PodSecurityContext::default();
         let of_pod = pod.security_context.as_ref().unwrap_or(&none);
         if context.run_as_non_root.or(of_pod.run_as_non_root) != Some(true) {
-            self.add(Level::Baseline, field, "runAsNonRoot is not true");
+            self.add(SecurityLevel::Baseline, field, "runAsNonRoot is not true");
         }
         if context.run_as_user.or(of_pod.run_as_user) == Some(0) {
-            self.add(Level::Baseline, field, "runAsUser is 0, which is root");
+            self.add(SecurityLevel::Baseline, field, "runAsUser is 0, which is root");
         }
         let seccomp = context.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
         match seccomp.map(|profile| profile.type_.as_str()) {
             Some("RuntimeDefault" | "Localhost") => {}
-            Some("Unconfined") => self.add(Level::Privileged, field, "seccompProfile: no confinement"),
-            _ => self.add(Level::Baseline, field, "seccompProfile is not set"),
+            Some("Unconfined") => {
+                self.add(SecurityLevel::Privileged, field, "seccompProfile: no confinement")
+            }
+            _ => self.add(SecurityLevel::Baseline, field, "seccompProfile is not set"),
         }
     }
 }

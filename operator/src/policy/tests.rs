@@ -1,16 +1,16 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::build::{CURRENT, OperatorFacts};
+use crate::build::{CURRENT_REVISION, OperatorFacts};
 
 /// A resource that uses nothing but what there has always been.
-fn plain() -> Value {
+fn plain_resource() -> Value {
     serde_yaml::from_str(include_str!("../../tests/fixtures/valid.yaml")).unwrap()
 }
 
 /// What the policy says of the plain resource with one field set, as `path: message`.
-fn said(policy: &Policy, pointer: &str, value: &Value) -> Vec<String> {
-    let mut resource = plain();
+fn policy_messages(policy: &Policy, pointer: &str, value: &Value) -> Vec<String> {
+    let mut resource = plain_resource();
     let (parent, field) = pointer.rsplit_once('/').unwrap();
     let mut at = &mut resource;
     for part in parent.split('/').skip(1) {
@@ -19,11 +19,11 @@ fn said(policy: &Policy, pointer: &str, value: &Value) -> Vec<String> {
     at[field] = value.clone();
     let cluster: RankingCluster = serde_json::from_value(resource).unwrap();
     let operator = OperatorFacts::default();
-    let input = Input { cluster: &cluster, revision: CURRENT, readers: &[], operator: &operator };
-    policy.refusals(&input).iter().map(ToString::to_string).collect()
+    let input = Input { cluster: &cluster, revision: CURRENT_REVISION, readers: &[], operator: &operator };
+    policy.find_refusals(&input).iter().map(ToString::to_string).collect()
 }
 
-fn sidecar(more: &Value) -> Value {
+fn resource_with_sidecar(more: &Value) -> Value {
     let mut sidecar = json!({"name": "more", "image": "registry.example.org/more:1"});
     for (name, value) in more.as_object().unwrap() {
         sidecar[name] = value.clone();
@@ -33,8 +33,8 @@ fn sidecar(more: &Value) -> Value {
 
 /// Every way in that needs somebody's leave: where it stands, what is written there, how the refusal begins, and the
 /// policy that permits it.
-fn ways() -> Vec<(&'static str, Value, &'static str, &'static str)> {
-    let security = |context: Value| sidecar(&json!({ "securityContext": context }));
+fn risky_settings() -> Vec<(&'static str, Value, &'static str, &'static str)> {
+    let security = |context: Value| resource_with_sidecar(&json!({ "securityContext": context }));
     let of_more = "spec.gateway.pod.securityContext of more";
     let sidecars = "/spec/gateway/pod/sidecars";
     vec![
@@ -105,7 +105,7 @@ fn ways() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         (sidecars, security(json!({"allowPrivilegeEscalation": true})), of_more, "podSecurity: baseline"),
         (
             sidecars,
-            sidecar(&json!({"ports": [{"containerPort": 1, "hostPort": 1}]})),
+            resource_with_sidecar(&json!({"ports": [{"containerPort": 1, "hostPort": 1}]})),
             "spec.gateway.pod.ports of more",
             "podSecurity: privileged",
         ),
@@ -131,41 +131,47 @@ fn ways() -> Vec<(&'static str, Value, &'static str, &'static str)> {
 }
 
 #[test]
-fn what_there_has_always_been_is_permitted() {
-    assert_eq!(said(&Policy::default(), "/spec/operatorClass", &json!("default")), [""; 0]);
-    let more = sidecar(&json!({"securityContext": {"runAsUser": 1000, "readOnlyRootFilesystem": true}}));
-    assert_eq!(said(&Policy::default(), "/spec/gateway/pod/sidecars", &more), [""; 0], "restricted");
+fn the_plain_resource_is_permitted() {
+    assert_eq!(policy_messages(&Policy::default(), "/spec/operatorClass", &json!("default")), [""; 0]);
+    let more = resource_with_sidecar(
+        &json!({"securityContext": {"runAsUser": 1000, "readOnlyRootFilesystem": true}}),
+    );
+    assert_eq!(
+        policy_messages(&Policy::default(), "/spec/gateway/pod/sidecars", &more),
+        [""; 0],
+        "restricted"
+    );
     let high = json!("high");
-    assert_eq!(said(&Policy::default(), "/spec/gateway/pod/priorityClassName", &high), [""; 0]);
+    assert_eq!(policy_messages(&Policy::default(), "/spec/gateway/pod/priorityClassName", &high), [""; 0]);
 }
 
 #[test]
-fn each_way_in_is_refused_by_its_place_until_it_is_permitted() {
-    for (pointer, value, place, permits) in ways() {
-        let refused = said(&Policy::default(), pointer, &value);
+fn each_risky_setting_is_refused_by_its_path_until_permitted() {
+    for (pointer, value, place, permits) in risky_settings() {
+        let refused = policy_messages(&Policy::default(), pointer, &value);
         assert!(!refused.is_empty(), "{pointer} {value} is taken");
         for problem in &refused {
             assert!(problem.starts_with(&format!("{place}: ")), "{pointer}: {problem}");
         }
         let policy = Policy::parse(permits).unwrap();
-        assert_eq!(said(&policy, pointer, &value), [""; 0], "{pointer} {value} with {permits}");
+        assert_eq!(policy_messages(&policy, pointer, &value), [""; 0], "{pointer} {value} with {permits}");
     }
 }
 
 #[test]
-fn lists_hold_for_every_image_host_and_annotation() {
+fn permitted_lists_apply_to_images_hosts_and_annotations() {
     let policy = Policy::parse(
         "images: [registry.example.org/*]\nhosts: [live.example.org, '*']\nannotations: [example.org/*]",
     )
     .unwrap();
-    assert_eq!(said(&policy, "/spec/operatorClass", &json!("default")), [""; 0]);
+    assert_eq!(policy_messages(&policy, "/spec/operatorClass", &json!("default")), [""; 0]);
     let theirs = json!("elsewhere.example.net/liverank:1");
-    let refused = said(&policy, "/spec/image", &theirs);
+    let refused = policy_messages(&policy, "/spec/image", &theirs);
     assert_eq!(refused.len(), 1, "one sentence, not one for each component: {refused:?}");
     assert!(refused[0].starts_with("spec.image: \"elsewhere"), "{refused:?}");
     for list in ["initContainers", "sidecars"] {
         let more = json!([{"name": "more", "image": "registry.example.org.evil.example/more"}]);
-        let refused = said(&policy, &format!("/spec/statistics/pod/{list}"), &more);
+        let refused = policy_messages(&policy, &format!("/spec/statistics/pod/{list}"), &more);
         assert!(refused[0].starts_with("spec.statistics.pod: image of more: "), "{list}: {refused:?}");
     }
     for (pointer, place) in [
@@ -174,11 +180,11 @@ fn lists_hold_for_every_image_host_and_annotation() {
     ] {
         let given = json!({"other/key": "x"});
         let value = if pointer.ends_with("service") { json!({ "annotations": given }) } else { given };
-        let refused = said(&policy, pointer, &value);
+        let refused = policy_messages(&policy, pointer, &value);
         assert!(refused[0].starts_with(&format!("{place}: ")), "{refused:?}");
     }
     let narrow = Policy::parse("hosts: ['{reader}.none']").unwrap();
-    let refused = said(&narrow, "/spec/operatorClass", &json!("default"));
+    let refused = policy_messages(&narrow, "/spec/operatorClass", &json!("default"));
     let places: Vec<&str> = refused.iter().map(|it| it.split(':').next().unwrap()).collect();
     assert_eq!(places, ["spec.exposure.host", "spec.exposure.readerHostTemplate"]);
 }

@@ -3,19 +3,19 @@
 
 use std::collections::HashMap;
 
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonState;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::placement::{Kind, Order, Part, Plan, Reader, ReaderAvailability, Situation, Video, plan};
 use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_protocol::{Load, MaybeUnknown, MoveRequest, ReaderState, VideoState};
 
-use super::decision::{Action, DecisionEvent, cut};
-use super::memory::{Memory, Ordered};
-use super::proposal::{self, Basis, Draft, Subject};
-use super::seen::{Heard, Seen};
-use super::settings::Rebalance;
-use super::step::Step;
-use super::view::View;
+use super::decision::{Action, DecisionEvent, cut_to_bytes};
+use super::memory::{GivenOrder, ReaderMemory};
+use super::proposal::{self, DraftPlan, PlanBasis, PlanSubject};
+use super::seen::{ManagerReport, RoundInput};
+use super::settings::RebalanceSetting;
+use super::step::ReaderStep;
+use super::view::LoadView;
 
 /// How often it plans: a few times within the rest that an assignment has after a change.
 const PLAN_EVERY_MS: Millis = 5_000;
@@ -26,102 +26,113 @@ const MAX_ORDERS_A_ROUND: usize = 1_000;
 
 /// What a look came to.
 #[derive(Debug, Default)]
-pub(super) struct Balanced {
-    pub step: Option<Step>,
+pub(super) struct BalanceOutcome {
+    pub step: Option<ReaderStep>,
     pub tale: Option<DecisionEvent>,
     /// Whether assignments are wanted at the next look.
     pub detail: bool,
 }
 
 /// Plans, where it is time to and viewers may be moved. `halted`: why they may not.
-pub(super) fn balance(seen: &Seen, view: &View<'_>, memory: &mut Memory, halted: bool) -> Balanced {
+pub(super) fn plan_balance(
+    seen: &RoundInput,
+    view: &LoadView<'_>,
+    memory: &mut ReaderMemory,
+    halted: bool,
+) -> BalanceOutcome {
     let mode = seen.settings.rebalance;
-    let off = mode == Rebalance::Paused || halted || view.trouble.is_some();
-    let available = memory.bucket.fill(seen.now, seen.settings.viewers_per_minute);
+    let off = mode == RebalanceSetting::Paused || halted || view.trouble.is_some();
+    let available = memory.bucket.refill(seen.now, seen.settings.viewers_per_minute);
     let due = memory.planned.is_none_or(|at| seen.now - at >= PLAN_EVERY_MS);
     if off {
         // What cannot be carried out now is not offered.
-        memory.proposals.remove(&Subject::Rebalance);
+        memory.proposals.remove(&PlanSubject::Rebalance);
     }
     if off || !due {
-        return Balanced {
+        return BalanceOutcome {
             detail: !off && memory.planned.is_some_and(|at| seen.now - at >= PLAN_EVERY_MS / 2),
-            ..Balanced::default()
+            ..BalanceOutcome::default()
         };
     }
     let detailed =
-        |heard: &&Heard| heard.load.assignments.is_some() && seen.now - heard.at <= MAX_LOAD_AGE_MS;
-    let Some(heard) = view.latest().find(detailed) else {
-        return Balanced { detail: true, ..Balanced::default() };
+        |heard: &&ManagerReport| heard.load.assignments.is_some() && seen.now - heard.at <= MAX_LOAD_AGE_MS;
+    let Some(heard) = view.latest_reports().find(detailed) else {
+        return BalanceOutcome { detail: true, ..BalanceOutcome::default() };
     };
     memory.planned = Some(seen.now);
     let mut situation = situation(&heard.load, heard.at);
-    foresee(&mut situation, memory, seen.now);
+    apply_orders_under_way(&mut situation, memory, seen.now);
     // What is on its way has been spent, whoever ordered it.
     let left = available.saturating_sub(heard.load.in_flight);
     // What waits for somebody is measured by a whole minute's budget.
-    let proposes = mode == Rebalance::Proposal;
+    let proposes = mode == RebalanceSetting::Proposal;
     let limits = seen.settings.limits(if proposes { seen.settings.viewers_per_minute } else { left });
     let plan = plan(&situation, &limits);
     let is_ours = |order: &&Order| !matches!(order.kind, Kind::Place | Kind::Drain);
     let orders: Vec<&Order> = plan.orders.iter().filter(is_ours).take(MAX_ORDERS_A_ROUND).collect();
     if proposes {
-        return propose(seen, &situation, &plan, &orders, memory);
+        return propose_moves(seen, &situation, &plan, &orders, memory);
     }
-    let told = tell(seen, &situation, &plan, &orders, memory);
-    let mut balanced = Balanced { tale: told, ..Balanced::default() };
-    if mode == Rebalance::DryRun || orders.is_empty() {
+    let told = tell_dry_run(seen, &situation, &plan, &orders, memory);
+    let mut balanced = BalanceOutcome { tale: told, ..BalanceOutcome::default() };
+    if mode == RebalanceSetting::DryRun || orders.is_empty() {
         return balanced;
     }
     let moves: Vec<MoveRequest> = orders.iter().map(|order| request(&situation, order)).collect();
     let viewers = orders.iter().map(|order| order.moved).sum();
-    balanced.step = Some(order(seen, memory, moves, viewers));
+    balanced.step = Some(order_moves(seen, memory, moves, viewers));
     balanced
 }
 
 /// Orders that are given now, and paid for.
-fn order(seen: &Seen, memory: &mut Memory, moves: Vec<MoveRequest>, viewers: u64) -> Step {
-    memory.bucket.take(viewers);
+fn order_moves(
+    seen: &RoundInput,
+    memory: &mut ReaderMemory,
+    moves: Vec<MoveRequest>,
+    viewers: u64,
+) -> ReaderStep {
+    memory.bucket.spend(viewers);
     for it in &moves {
-        let order = Ordered { epoch: it.expected, at: seen.now, readers: it.readers.clone() };
+        let order = GivenOrder { epoch: it.expected, at: seen.now, readers: it.readers.clone() };
         memory.ordered.insert(it.videoid.clone(), order);
     }
-    Step::Moves { moves }
+    ReaderStep::Moves { moves }
 }
 
 /// The plan is told and waits; one that was approved is carried out as it was told.
-fn propose(
-    seen: &Seen,
+fn propose_moves(
+    seen: &RoundInput,
     situation: &Situation,
     plan: &Plan,
     orders: &[&Order],
-    memory: &mut Memory,
-) -> Balanced {
-    let waiting = memory.proposals.get(&Subject::Rebalance).map_or(0, |waiting| waiting.told.viewers_moved);
+    memory: &mut ReaderMemory,
+) -> BalanceOutcome {
+    let waiting =
+        memory.proposals.get(&PlanSubject::Rebalance).map_or(0, |waiting| waiting.told.viewers_moved);
     let moves: Vec<MoveRequest> = orders.iter().map(|order| request(situation, order)).collect();
     let told = move_words(situation, plan, orders);
-    let draft = (!orders.is_empty()).then(|| Draft {
+    let draft = (!orders.is_empty()).then(|| DraftPlan {
         basis: basis(situation, &moves),
-        plan: proposal::Plan::Moves(moves),
+        plan: proposal::PlannedAction::Moves(moves),
         summary: told.summary,
         viewers_moved: told.moved,
         effect: told.effect,
         steps: told.steps,
     });
-    let now = |plan: &proposal::Plan| match plan {
-        proposal::Plan::Moves(moves) => Some(basis(situation, moves)),
-        proposal::Plan::Readers { .. } => None,
+    let now = |plan: &proposal::PlannedAction| match plan {
+        proposal::PlannedAction::Moves(moves) => Some(basis(situation, moves)),
+        proposal::PlannedAction::Readers { .. } => None,
     };
-    let settled = proposal::settle(seen, memory, Subject::Rebalance, draft, now);
+    let settled = proposal::settle_proposals(seen, memory, PlanSubject::Rebalance, draft, now);
     let step = match settled.approved {
-        Some(proposal::Plan::Moves(moves)) => Some(order(seen, memory, moves, waiting)),
+        Some(proposal::PlannedAction::Moves(moves)) => Some(order_moves(seen, memory, moves, waiting)),
         _ => None,
     };
-    Balanced { step, tale: settled.tale, detail: false }
+    BalanceOutcome { step, tale: settled.tale, detail: false }
 }
 
 /// What moves rest on: the readers there are and what they take, and the videos that move.
-fn basis(situation: &Situation, moves: &[MoveRequest]) -> Basis {
+fn basis(situation: &Situation, moves: &[MoveRequest]) -> PlanBasis {
     let readers = situation.readers.iter().map(|it| format!("{} {} {:?}", it.id, it.capacity, it.standing));
     let mut facts: Vec<String> = readers.collect();
     let mut viewers = 0;
@@ -130,7 +141,7 @@ fn basis(situation: &Situation, moves: &[MoveRequest]) -> Basis {
         facts.push(format!("{} {:?}", it.videoid, video.map(|video| (video.epoch, video.moving))));
         viewers += video.map_or(0, |video| video.parts.iter().map(|part| part.viewers).sum());
     }
-    Basis::new(&facts.join("\n"), viewers)
+    PlanBasis::new(&facts.join("\n"), viewers)
 }
 
 /// A plan in words.
@@ -146,7 +157,7 @@ fn move_words(situation: &Situation, plan: &Plan, orders: &[&Order]) -> MoveWord
     let percent = |millionths: u64| millionths / 10_000;
     let step = |order: &&Order| {
         let video = &situation.videos[order.video].id;
-        format!("{video}: {}; {} viewers", words_of(situation, order), order.moved)
+        format!("{video}: {}; {} viewers", order_reason(situation, order), order.moved)
     };
     MoveWords {
         summary: format!(
@@ -165,7 +176,7 @@ fn move_words(situation: &Situation, plan: &Plan, orders: &[&Order]) -> MoveWord
 }
 
 /// Orders that are not in force yet count as if they were: otherwise others would be given to the same end.
-fn foresee(situation: &mut Situation, memory: &Memory, now: Millis) {
+fn apply_orders_under_way(situation: &mut Situation, memory: &ReaderMemory, now: Millis) {
     let index: HashMap<ReaderId, usize> =
         situation.readers.iter().enumerate().map(|(at, reader)| (reader.id.clone(), at)).collect();
     for video in &mut situation.videos {
@@ -180,31 +191,31 @@ fn request(situation: &Situation, order: &Order) -> MoveRequest {
         videoid: situation.videos[order.video].id.clone(),
         expected: order.epoch,
         readers: situation.shares(&order.to),
-        why: words_of(situation, order),
+        why: order_reason(situation, order),
     }
 }
 
 /// Reasons carry names of videos, which may be longer than a reason may be for a manager.
 const MAX_REASON_BYTES: usize = 1_000;
 
-fn words_of(situation: &Situation, order: &Order) -> String {
-    cut(format!("{}: {}", order.kind.as_str(), order.explain(situation)), MAX_REASON_BYTES)
+fn order_reason(situation: &Situation, order: &Order) -> String {
+    cut_to_bytes(format!("{}: {}", order.kind.as_str(), order.explain(situation)), MAX_REASON_BYTES)
 }
 
-fn tell(
-    seen: &Seen,
+fn tell_dry_run(
+    seen: &RoundInput,
     situation: &Situation,
     plan: &Plan,
     orders: &[&Order],
-    memory: &mut Memory,
+    memory: &mut ReaderMemory,
 ) -> Option<DecisionEvent> {
-    let dry = seen.settings.rebalance == Rebalance::DryRun;
+    let dry = seen.settings.rebalance == RebalanceSetting::DryRun;
     let told = move_words(situation, plan, orders);
     let words = format!("{}{}; {}", if dry { "dry run: " } else { "" }, told.summary, told.effect);
     let tale = DecisionEvent::new(Action::Rebalance, words)
-        .chosen(told.steps)
-        .bound(plan.bound_by.iter().map(|bound| format!("{bound:?}")))
-        .rejected(plan.rejected.iter().take(10).map(|rejected| rejected.explain(situation)));
+        .with_chosen(told.steps)
+        .with_bound_by(plan.bound_by.iter().map(|bound| format!("{bound:?}")))
+        .with_rejected(plan.rejected.iter().take(10).map(|rejected| rejected.explain(situation)));
     if dry {
         let state = (!orders.is_empty()).then_some(("would", &tale));
         return memory.told.is_news(seen.now, "balance", state).then_some(tale);
@@ -254,7 +265,7 @@ fn reader(state: &ReaderState) -> Option<Reader> {
     let cordon = state.cordon.as_ref().map(MaybeUnknown::known);
     let standing = match (state.state.known(), cordon) {
         (Some(ReaderStatus::Gone), _) => return None,
-        (Some(ReaderStatus::Draining), _) | (_, Some(Some(Closing::Draining))) => {
+        (Some(ReaderStatus::Draining), _) | (_, Some(Some(CordonState::Draining))) => {
             ReaderAvailability::Draining
         }
         (Some(ReaderStatus::Alive), None) if state.fresh => ReaderAvailability::Open,

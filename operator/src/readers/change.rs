@@ -3,47 +3,47 @@
 use liverank_core::Millis;
 
 use super::decision::{Action, DecisionEvent};
-use super::fleet::{Fleet, Member};
-use super::memory::Memory;
-use super::phase::Phase;
-use super::scale::{self, Wanted};
-use super::seen::{Drain, DrainWhy, Seen};
-use super::view::View;
+use super::fleet::{FleetReader, ReaderFleet};
+use super::memory::ReaderMemory;
+use super::phase::UpgradePhase;
+use super::scale::{self, WantedReaders};
+use super::seen::{DrainWhy, ReaderDrain, RoundInput};
+use super::view::LoadView;
 
 /// How full other readers may get, in thousandths of their capacity, by the viewers of one that leaves: viewers come as whole
 /// videos, and what is left then is too little for one.
-const FILLED: u64 = 900;
+const MAX_FILL_THOUSANDTHS: u64 = 900;
 
 /// What a round has come to so far.
-pub(super) struct Change<'a> {
-    pub seen: &'a Seen,
-    pub view: &'a View<'a>,
-    pub wanted: &'a Wanted,
-    pub phase: &'a Phase,
-    pub fleet: &'a mut Fleet,
-    pub memory: &'a mut Memory,
+pub(super) struct ReaderChanges<'a> {
+    pub seen: &'a RoundInput,
+    pub view: &'a LoadView<'a>,
+    pub wanted: &'a WantedReaders,
+    pub phase: &'a UpgradePhase,
+    pub fleet: &'a mut ReaderFleet,
+    pub memory: &'a mut ReaderMemory,
     pub tales: &'a mut Vec<DecisionEvent>,
 }
 
-impl Change<'_> {
+impl ReaderChanges<'_> {
     /// All of it. What is asked for stands in [`super::memory::Writes`] afterwards, until it is seen.
-    pub fn make(&mut self) {
-        self.call_off();
-        self.create();
-        if self.phase.runs() {
-            self.replace();
+    pub fn make_all(&mut self) {
+        self.call_off_drains();
+        self.create_readers();
+        if self.phase.is_running() {
+            self.drain_old_readers();
         } else {
-            self.shrink();
+            self.drain_unwanted_readers();
         }
     }
 
     /// Readers that were being emptied stay: demand returned, removing is paused, or replacing them is not wanted now.
-    fn call_off(&mut self) {
-        let missing = self.wanted.readers.saturating_sub(self.fleet.actives());
-        let is_down = |member: &&Member| member.drains_for(DrainWhy::ScaleDown);
-        let mut leaving: Vec<&Member> = self.fleet.members.iter().filter(is_down).collect();
+    fn call_off_drains(&mut self) {
+        let missing = self.wanted.readers.saturating_sub(self.fleet.active_count());
+        let is_down = |member: &&FleetReader| member.drains_for(DrainWhy::ScaleDown);
+        let mut leaving: Vec<&FleetReader> = self.fleet.members.iter().filter(is_down).collect();
         // The most expensive to lose first.
-        leaving.sort_by_key(|member| std::cmp::Reverse(member.cost()));
+        leaving.sort_by_key(|member| std::cmp::Reverse(member.removal_cost()));
         let keep = if self.seen.settings.scale_in { missing as usize } else { leaving.len() };
         let kept: Vec<String> = leaving.iter().take(keep).map(|member| member.name.clone()).collect();
         let why = if self.seen.settings.scale_in {
@@ -51,38 +51,39 @@ impl Change<'_> {
         } else {
             "taking readers away is paused".to_owned()
         };
-        self.keep(&kept, &why);
-        let halt = self.phase.halt().map(|why| format!("replacing readers halts: {why}"));
+        self.stop_draining(&kept, &why);
+        let halt = self.phase.halt_reason().map(|why| format!("replacing readers halts: {why}"));
         let is_off =
-            |member: &&Member| member.drains_for(DrainWhy::Upgrade) && (member.new || halt.is_some());
+            |member: &&FleetReader| member.drains_for(DrainWhy::Upgrade) && (member.new || halt.is_some());
         let kept: Vec<String> =
             self.fleet.members.iter().filter(is_off).map(|member| member.name.clone()).collect();
-        self.keep(&kept, halt.as_deref().unwrap_or("it has the wanted template"));
+        self.stop_draining(&kept, halt.as_deref().unwrap_or("it has the wanted template"));
     }
 
-    fn keep(&mut self, names: &[String], why: &str) {
+    fn stop_draining(&mut self, names: &[String], why: &str) {
         for name in names {
-            let Some(words) = self.mark(name, None) else { continue };
-            self.tales.push(DecisionEvent::new(Action::Keep, format!("{name} stays: {why}")).chosen([words]));
+            let Some(words) = self.request_drain_annotation(name, None) else { continue };
+            self.tales
+                .push(DecisionEvent::new(Action::Keep, format!("{name} stays: {why}")).with_chosen([words]));
         }
     }
 
     /// Readers that are wanted and not there, and those that are to take the place of old ones.
-    fn create(&mut self) {
+    fn create_readers(&mut self) {
         let (wanted, fleet) = (self.wanted.readers, &self.fleet);
         let replaced =
             fleet.members.iter().filter(|member| member.drains_for(DrainWhy::Upgrade)).count() as u32;
-        let all = fleet.actives() + replaced;
-        let surges = self.phase.runs() && self.view.trouble.is_none();
-        let stand_ins = self.stand_ins();
+        let all = fleet.active_count() + replaced;
+        let surges = self.phase.is_running() && self.view.trouble.is_none();
+        let stand_ins = self.stand_ins_needed();
         let surge = if surges || stand_ins.is_some() { self.seen.settings.max_surge } else { 0 };
-        let new = fleet.active().filter(|member| member.new).count() as u32;
-        let lacking = wanted.saturating_sub(if surges { new } else { fleet.actives() });
+        let new = fleet.active_readers().filter(|member| member.new).count() as u32;
+        let lacking = wanted.saturating_sub(if surges { new } else { fleet.active_count() });
         let lacking = lacking.max(stand_ins.unwrap_or(0));
         let count = lacking.min((wanted + surge).saturating_sub(all));
-        let surplus = fleet.actives().saturating_sub(wanted + surge);
+        let surplus = fleet.active_count().saturating_sub(wanted + surge);
         for name in fleet
-            .active()
+            .active_readers()
             .filter(|member| member.uid.is_none())
             .map(|member| member.name.clone())
             .take(surplus as usize)
@@ -96,7 +97,7 @@ impl Change<'_> {
             return;
         }
         let names = self.fleet.free_names(self.seen, self.view, count as usize);
-        let here = self.fleet.actives();
+        let here = self.fleet.active_count();
         let words = match &self.wanted.decision {
             Some(decision) if here < wanted && decision.action == liverank_core::scaling::Action::Up => {
                 decision.explain()
@@ -109,12 +110,12 @@ impl Change<'_> {
         };
         let decision = self.wanted.decision.as_ref();
         let tale = DecisionEvent::new(Action::ScaleUp, words)
-            .chosen(names.iter().map(|name| format!("create {name}")))
-            .bound(decision.map(scale::bounds).unwrap_or_default())
-            .rejected(decision.map(scale::rejected).unwrap_or_default());
+            .with_chosen(names.iter().map(|name| format!("create {name}")))
+            .with_bound_by(decision.map(scale::bound_names).unwrap_or_default())
+            .with_rejected(decision.map(scale::rejected_texts).unwrap_or_default());
         self.tales.push(tale);
         for name in names {
-            self.fleet.asked_for(self.seen, &name);
+            self.fleet.add_requested(self.seen, &name);
             self.memory.writes.create.insert(name);
         }
     }
@@ -122,74 +123,85 @@ impl Change<'_> {
     /// How many readers have to come before one that leaves by itself (its pod was evicted) can give its viewers away: the
     /// others have no room for them, and its next pod waits until this one has ended. `None`: none leaves with viewers, or
     /// nobody knows how many. Who is not needed any more once it is back goes as one too many.
-    fn stand_ins(&self) -> Option<u32> {
+    fn stand_ins_needed(&self) -> Option<u32> {
         let known = self.view.trouble.is_none();
-        let leaving = self.fleet.active().filter(|member| member.leaving).map(|member| member.viewers);
+        let leaving =
+            self.fleet.active_readers().filter(|member| member.leaving).map(|member| member.viewers);
         let viewers = Some(leaving.sum()).filter(|viewers: &u64| known && *viewers > 0)?;
-        let takes = (self.seen.settings.viewers_per_reader * FILLED / 1000).max(1);
-        let others = self.fleet.active().filter(|member| !member.leaving);
+        let takes = (self.seen.settings.viewers_per_reader * MAX_FILL_THOUSANDTHS / 1000).max(1);
+        let others = self.fleet.active_readers().filter(|member| !member.leaving);
         let room: u64 = others.map(|member| takes.saturating_sub(member.viewers)).sum();
         let missing = viewers.saturating_sub(room).div_ceil(takes);
         Some(u32::try_from(missing).unwrap_or(u32::MAX).min(self.seen.settings.max_surge))
     }
 
     /// Why nobody begins to be emptied now, whatever for.
-    fn restless(&self) -> bool {
+    fn must_not_drain(&self) -> bool {
         let percent = self.seen.settings.max_reconnect_error_percent;
         self.view.trouble.is_some()
-            || self.fleet.leaving().is_some()
-            || self.view.reconnect_errors(percent).is_some()
+            || self.fleet.reader_leaving_by_itself().is_some()
+            || self.view.excess_reconnect_errors(percent).is_some()
     }
 
     /// Old readers begin to be emptied: as many at a time as serve beyond what is wanted, into new ones only.
-    fn replace(&mut self) {
-        if self.restless() {
+    fn drain_old_readers(&mut self) {
+        if self.must_not_drain() {
             return;
         }
         // What an upgrade that was overtaken brought up takes the place of new ones, and goes first, to wherever there is.
-        let stuck = !self.fleet.active().any(|member| member.new);
-        let ready = stuck || self.fleet.active().any(|member| member.new && member.serving);
+        let stuck = !self.fleet.active_readers().any(|member| member.new);
+        let ready = stuck || self.fleet.active_readers().any(|member| member.new && member.serving);
         loop {
-            let Some(old) =
-                self.fleet.active().filter(|member| !member.new).min_by_key(|member| member.cost())
+            let Some(old) = self
+                .fleet
+                .active_readers()
+                .filter(|member| !member.new)
+                .min_by_key(|member| member.removal_cost())
             else {
                 return;
             };
-            let spare = self.fleet.actives() > self.wanted.readers;
-            let carried = old.dead || (ready && (!old.serving || self.fleet.serving() > self.wanted.readers));
+            let spare = self.fleet.active_count() > self.wanted.readers;
+            let carried =
+                old.dead || (ready && (!old.serving || self.fleet.serving_count() > self.wanted.readers));
             if !spare || !carried {
                 return;
             }
-            self.empty(&old.name.clone(), DrainWhy::Upgrade, Action::Upgrade, "it has an old template", &[]);
+            self.begin_drain(
+                &old.name.clone(),
+                DrainWhy::Upgrade,
+                Action::Upgrade,
+                "it has an old template",
+                &[],
+            );
         }
     }
 
     /// Readers that are not wanted begin to be emptied.
-    fn shrink(&mut self) {
-        if self.restless() || !self.seen.settings.scale_in {
+    fn drain_unwanted_readers(&mut self) {
+        if self.must_not_drain() || !self.seen.settings.scale_in {
             return;
         }
         // While replacing readers is held up, what was brought up for it waits, too.
-        let upgrading = *self.phase != Phase::Done;
+        let upgrading = *self.phase != UpgradePhase::Done;
         let surge = if upgrading { self.seen.settings.max_surge } else { 0 };
-        let waiting = self.fleet.active().filter(|member| upgrading && member.new).count() as u32;
+        let waiting = self.fleet.active_readers().filter(|member| upgrading && member.new).count() as u32;
         let keep = self.wanted.readers + surge.min(waiting);
-        let count = self.fleet.actives().saturating_sub(keep) as usize;
+        let count = self.fleet.active_count().saturating_sub(keep) as usize;
         // Nobody goes while what another one has is not known.
-        let known = |member: &Member| member.dead || member.fresh;
-        if count == 0 || !self.fleet.active().all(known) {
+        let known = |member: &FleetReader| member.dead || member.fresh;
+        if count == 0 || !self.fleet.active_readers().all(known) {
             return;
         }
-        let mut order: Vec<&Member> =
-            self.fleet.active().filter(|member| !upgrading || !member.new).collect();
-        order.sort_by_key(|member| member.cost());
+        let mut order: Vec<&FleetReader> =
+            self.fleet.active_readers().filter(|member| !upgrading || !member.new).collect();
+        order.sort_by_key(|member| member.removal_cost());
         let going: Vec<String> = order.iter().take(count).map(|member| member.name.clone()).collect();
         let others: Vec<String> = order
             .iter()
             .skip(count)
-            .map(|member| format!("{}: costs more to empty", member.words()))
+            .map(|member| format!("{}: costs more to empty", member.describe()))
             .collect();
-        if !self.fleet.active().any(|member| member.serving && !going.contains(&member.name)) {
+        if !self.fleet.active_readers().any(|member| member.serving && !going.contains(&member.name)) {
             return;
         }
         let why = match &self.wanted.decision {
@@ -201,25 +213,26 @@ impl Change<'_> {
             None => format!("the cheapest to empty; {} are wanted", self.wanted.readers),
         };
         for name in going {
-            self.empty(&name, DrainWhy::ScaleDown, Action::ScaleDown, &why, &others);
+            self.begin_drain(&name, DrainWhy::ScaleDown, Action::ScaleDown, &why, &others);
         }
     }
 
-    fn empty(&mut self, name: &str, why: DrainWhy, action: Action, words: &str, rejected: &[String]) {
-        let drain = Drain { why, since: Some(self.seen.now) };
-        let Some(chosen) = self.mark(name, Some(drain)) else { return };
-        let bound = self.wanted.decision.as_ref().map(scale::bounds).unwrap_or_default();
+    fn begin_drain(&mut self, name: &str, why: DrainWhy, action: Action, words: &str, rejected: &[String]) {
+        let drain = ReaderDrain { why, since: Some(self.seen.now) };
+        let Some(chosen) = self.request_drain_annotation(name, Some(drain)) else { return };
+        let bound = self.wanted.decision.as_ref().map(scale::bound_names).unwrap_or_default();
         let bound = if action == Action::ScaleDown { bound } else { Vec::new() };
         let tale = DecisionEvent::new(action, format!("{name} is to be emptied and to go: {words}"));
-        self.tales.push(tale.chosen([chosen]).bound(bound).rejected(rejected.iter().cloned()));
+        self.tales
+            .push(tale.with_chosen([chosen]).with_bound_by(bound).with_rejected(rejected.iter().cloned()));
     }
 
     /// Asks for `drain` to be written to a reader's annotations, or taken from them (`None`). Returns the reader in words,
     /// where that is news.
-    fn mark(&mut self, name: &str, drain: Option<Drain>) -> Option<String> {
+    fn request_drain_annotation(&mut self, name: &str, drain: Option<ReaderDrain>) -> Option<String> {
         let member = self.fleet.members.iter_mut().find(|member| member.name == name)?;
         member.drain = drain;
-        let words = member.words();
+        let words = member.describe();
         match (&member.uid, member.seen_drain.map(|it| it.why) == drain.map(|it| it.why)) {
             (Some(uid), false) => {
                 self.memory.writes.annotate.insert(name.to_owned(), (uid.clone(), drain));
@@ -241,6 +254,6 @@ impl Change<'_> {
 }
 
 /// For how long a reader has been emptied.
-pub(super) fn drained_for(drain: Drain, now: Millis) -> Millis {
+pub(super) fn drained_millis(drain: ReaderDrain, now: Millis) -> Millis {
     drain.since.map_or(0, |since| now - since)
 }

@@ -8,29 +8,34 @@
 
 use std::collections::BTreeSet;
 
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonState;
 
-use super::fleet::{Fleet, Member, prefix};
-use super::phase::Phase;
-use super::seen::Seen;
-use super::step::Step;
-use super::view::{View, id};
+use super::fleet::{FleetReader, ReaderFleet, reader_name_prefix};
+use super::phase::UpgradePhase;
+use super::seen::RoundInput;
+use super::step::ReaderStep;
+use super::view::{LoadView, reader_id};
 
 /// Cordons to set and to lift.
-pub(super) fn cordons(seen: &Seen, view: &View<'_>, fleet: &Fleet, phase: &Phase) -> Vec<Step> {
+pub(super) fn cordon_changes(
+    seen: &RoundInput,
+    view: &LoadView<'_>,
+    fleet: &ReaderFleet,
+    phase: &UpgradePhase,
+) -> Vec<ReaderStep> {
     if view.trouble.is_some() {
         return Vec::new();
     }
     // Old readers take no new videos as soon as a new one is asked for, so that viewers are moved into new readers only, and
     // nobody is moved between old ones. Before it serves, managers give new videos to closed readers, for want of others.
-    let closes = phase.runs() && fleet.active().any(|member| member.new);
-    let wanted = |member: &Member| match member.seen_drain {
+    let closes = phase.is_running() && fleet.active_readers().any(|member| member.new);
+    let wanted = |member: &FleetReader| match member.seen_drain {
         // What is about to be deleted stays removed.
         Some(drain) if view.is_removed(&member.name) => {
-            Some((Closing::Removed, format!("it goes: {}", drain.why.as_str())))
+            Some((CordonState::Removed, format!("it goes: {}", drain.why.as_str())))
         }
-        Some(drain) => Some((Closing::Draining, format!("it is to go: {}", drain.why.as_str()))),
-        None if closes && !member.new => Some((Closing::Closed, "it is being replaced".to_owned())),
+        Some(drain) => Some((CordonState::Draining, format!("it is to go: {}", drain.why.as_str()))),
+        None if closes && !member.new => Some((CordonState::Closed, "it is being replaced".to_owned())),
         None => None,
     };
     let mut steps = Vec::new();
@@ -39,25 +44,26 @@ pub(super) fn cordons(seen: &Seen, view: &View<'_>, fleet: &Fleet, phase: &Phase
         let cordon = wanted.as_ref().map(|(cordon, _)| *cordon);
         if !view.has_cordon(&member.name, cordon) {
             let why = wanted.map_or_else(|| "it stays".to_owned(), |(_, why)| why);
-            steps.push(Step::Cordon { reader: id(&member.name), cordon, why });
+            steps.push(ReaderStep::Cordon { reader: reader_id(&member.name), cordon, why });
         }
     }
-    let is_ours = |name: &&str| name.strip_prefix(&prefix(seen)).is_some_and(|n| n.parse::<u32>().is_ok());
+    let is_ours =
+        |name: &&str| name.strip_prefix(&reader_name_prefix(seen)).is_some_and(|n| n.parse::<u32>().is_ok());
     let is_gone = |name: &&str| fleet.members.iter().all(|member| member.name != *name);
     let orphans = seen.orphans.keys().map(String::as_str);
-    let names: BTreeSet<&str> = view.names().chain(view.cordoned()).chain(orphans).collect();
+    let names: BTreeSet<&str> = view.reader_names().chain(view.cordoned_readers()).chain(orphans).collect();
     for name in names.into_iter().filter(is_ours).filter(is_gone) {
         let (cordon, why) = match seen.orphans.get(name) {
             // Somebody edited the labels of its Deployment: it is brought back, and nothing is known until then.
             Some(true) => continue,
-            Some(false) => (Some(Closing::Removed), "its Deployment is gone, its pod is ending"),
-            None if view.reader(name).is_some() => {
-                (Some(Closing::Removed), "its Deployment is gone, a manager remembers it")
+            Some(false) => (Some(CordonState::Removed), "its Deployment is gone, its pod is ending"),
+            None if view.known_reader(name).is_some() => {
+                (Some(CordonState::Removed), "its Deployment is gone, a manager remembers it")
             }
             None => (None, "there is no such reader any more"),
         };
         if !view.has_cordon(name, cordon) {
-            steps.push(Step::Cordon { reader: id(name), cordon, why: why.to_owned() });
+            steps.push(ReaderStep::Cordon { reader: reader_id(name), cordon, why: why.to_owned() });
         }
     }
     steps

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use strum::{EnumCount, VariantArray};
 
-use super::seen::Seen;
+use super::seen::RoundInput;
 
 /// A decision about readers, with the numbers that it was made on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Decision {
     /// Why, in words and numbers; at most [`Decision::MAX_REASON_BYTES`] bytes.
     pub reason: String,
     /// The numbers that the decision was made on.
-    pub inputs: Numbers,
+    pub inputs: DecisionNumbers,
     /// What kept it from more; at most [`Decision::MAX_ENTRIES_LISTED`].
     pub bound_by: Vec<String>,
     /// The readers or moves that were chosen; at most [`Decision::MAX_ENTRIES_LISTED`].
@@ -34,7 +34,7 @@ pub struct Decision {
 
 /// What a decision was made on, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Numbers {
+pub struct DecisionNumbers {
     /// Readers that are not being emptied.
     pub readers: u32,
     /// Readers whose reports were new and of one mind.
@@ -142,30 +142,30 @@ impl DecisionEvent {
         Self { action, reason: reason.into(), bound_by: Vec::new(), chosen: Vec::new(), rejected: Vec::new() }
     }
 
-    pub fn chosen(mut self, chosen: impl IntoIterator<Item = String>) -> Self {
+    pub fn with_chosen(mut self, chosen: impl IntoIterator<Item = String>) -> Self {
         self.chosen.extend(chosen);
         self
     }
 
-    pub fn bound(mut self, bound_by: impl IntoIterator<Item = String>) -> Self {
+    pub fn with_bound_by(mut self, bound_by: impl IntoIterator<Item = String>) -> Self {
         self.bound_by.extend(bound_by);
         self
     }
 
-    pub fn rejected(mut self, rejected: impl IntoIterator<Item = String>) -> Self {
+    pub fn with_rejected(mut self, rejected: impl IntoIterator<Item = String>) -> Self {
         self.rejected.extend(rejected);
         self
     }
 
-    fn decided(self, seen: &Seen, inputs: Numbers, inputs_hash: &str) -> Decision {
+    fn into_decision(self, seen: &RoundInput, inputs: DecisionNumbers, inputs_hash: &str) -> Decision {
         let list = |entries: Vec<String>| {
             let entries = entries.into_iter().take(Decision::MAX_ENTRIES_LISTED);
-            entries.map(|entry| cut(entry, Decision::MAX_ENTRY_BYTES)).collect::<Vec<_>>()
+            entries.map(|entry| cut_to_bytes(entry, Decision::MAX_ENTRY_BYTES)).collect::<Vec<_>>()
         };
-        let reason = cut(self.reason, Decision::MAX_REASON_BYTES);
+        let reason = cut_to_bytes(self.reason, Decision::MAX_REASON_BYTES);
         let named = format!("{} {} {reason} {inputs_hash}", seen.now, self.action.as_str());
         Decision {
-            id: hash(named.as_bytes())[..12].to_owned(),
+            id: short_hash(named.as_bytes())[..12].to_owned(),
             time: seen.now,
             action: self.action,
             reason,
@@ -179,7 +179,7 @@ impl DecisionEvent {
 }
 
 /// The text, cut to at most `bytes` bytes.
-pub(super) fn cut(mut text: String, bytes: usize) -> String {
+pub(super) fn cut_to_bytes(mut text: String, bytes: usize) -> String {
     let mut end = text.len().min(bytes);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -189,16 +189,20 @@ pub(super) fn cut(mut text: String, bytes: usize) -> String {
 }
 
 /// Makes decisions of tales.
-pub(super) fn decided(tales: Vec<DecisionEvent>, seen: &Seen, numbers: Numbers) -> Vec<Decision> {
+pub(super) fn into_decisions(
+    tales: Vec<DecisionEvent>,
+    seen: &RoundInput,
+    numbers: DecisionNumbers,
+) -> Vec<Decision> {
     if tales.is_empty() {
         return Vec::new();
     }
     let inputs = serde_json::to_vec(seen).expect("plain data has a JSON form");
-    let inputs_hash = &hash(&inputs)[..16];
-    tales.into_iter().map(|tale| tale.decided(seen, numbers, inputs_hash)).collect()
+    let inputs_hash = &short_hash(&inputs)[..16];
+    tales.into_iter().map(|tale| tale.into_decision(seen, numbers, inputs_hash)).collect()
 }
 
-fn hash(bytes: &[u8]) -> String {
+fn short_hash(bytes: &[u8]) -> String {
     liverank_core::comment::hex(&Sha256::digest(bytes))
 }
 
@@ -207,13 +211,13 @@ const TELL_AGAIN_AFTER_MS: Millis = 60_000;
 
 /// What was told of lasting things: a hold, an upgrade. What happens once needs no entry here.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastTold {
+pub(super) struct AnnouncedStates {
     topics: BTreeMap<String, (String, Millis)>,
     /// What the status has, from a leader before this one.
     last: Option<(Action, Vec<String>)>,
 }
 
-impl LastTold {
+impl AnnouncedStates {
     pub fn new(last: Option<&Decision>) -> Self {
         let last = last.map(|it| (it.action, it.bound_by.clone()));
         Self { topics: BTreeMap::new(), last }
@@ -235,12 +239,12 @@ impl LastTold {
     }
 
     /// The state of a topic that was told last.
-    pub fn state(&self, topic: &str) -> Option<&str> {
+    pub fn last_state(&self, topic: &str) -> Option<&str> {
         self.topics.get(topic).map(|(state, _)| state.as_str())
     }
 
     /// Notes a topic's state without saying it.
-    pub fn note(&mut self, now: Millis, topic: &str, state: Option<&str>) {
+    pub fn note_state(&mut self, now: Millis, topic: &str, state: Option<&str>) {
         match state {
             Some(state) => drop(self.topics.insert(topic.to_owned(), (state.to_owned(), now))),
             None => drop(self.topics.remove(topic)),

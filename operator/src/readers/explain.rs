@@ -3,17 +3,17 @@
 use liverank_core::scaling;
 use serde::{Deserialize, Serialize};
 
-use super::facts::Facts;
-use super::fleet::Fleet;
-use super::memory::Memory;
+use super::facts::ReaderFacts;
+use super::fleet::ReaderFleet;
+use super::memory::ReaderMemory;
 use super::scale;
-use super::seen::Seen;
-use super::view::View;
-use super::what_if::ReaderAt;
+use super::seen::RoundInput;
+use super::view::LoadView;
+use super::what_if::ReaderForecast;
 
 /// What the operator would do now, with its reasons: for `kubectl liverank explain`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Explain {
+pub struct Explanation {
     /// What the scaler says, in words and numbers.
     pub scaling: String,
     /// What would be done, in words. One who has just begun takes no reader away: it has not looked for long enough.
@@ -23,21 +23,21 @@ pub struct Explain {
     /// The changes that were considered and not made, with the reasons.
     pub rejected: Vec<String>,
     /// The readers: `serving`, `draining`, `unready`, `going`; and `old` beside it.
-    pub readers: Vec<ReaderAt>,
+    pub readers: Vec<ReaderForecast>,
     /// The facts that the resource's status shows.
-    pub facts: Facts,
+    pub facts: ReaderFacts,
 }
 
 /// What would be done now, and why.
-pub fn explain(seen: &Seen) -> Explain {
-    let fresh = || Memory::new(seen.now, None, None);
-    let outcome = super::step(seen, &mut fresh());
-    let view = View::of(seen);
+pub fn explain(seen: &RoundInput) -> Explanation {
+    let fresh = || ReaderMemory::new(seen.now, None, None);
+    let outcome = super::decide_round(seen, &mut fresh());
+    let view = LoadView::of(seen);
     let mut memory = fresh();
-    let fleet = Fleet::of(seen, &view, &mut memory);
+    let fleet = ReaderFleet::of(seen, &view, &mut memory);
     let decision: Option<scaling::Decision> = scale::wanted(seen, &view, &fleet, &mut memory).decision;
     let readers = fleet.members.iter().map(|member| {
-        let known = view.reader(&member.name);
+        let known = view.known_reader(&member.name);
         let state = match () {
             () if member.deleting => "going",
             () if member.drain.is_some() => "draining",
@@ -45,7 +45,7 @@ pub fn explain(seen: &Seen) -> Explain {
             () => "unready",
         };
         let template = if member.new { "" } else { ", old" };
-        ReaderAt {
+        ReaderForecast {
             reader: member.name.clone(),
             viewers: member.viewers,
             capacity: known.map_or(0, |known| known.capacity),
@@ -53,14 +53,14 @@ pub fn explain(seen: &Seen) -> Explain {
             state: format!("{state}{template}"),
         }
     });
-    Explain {
+    Explanation {
         scaling: decision.as_ref().map_or_else(
             || format!("{} readers, as spec.readers.replicas says", outcome.facts.desired),
             scaling::Decision::explain,
         ),
-        would: outcome.steps.iter().map(super::Step::words).collect(),
-        bound_by: decision.as_ref().map(scale::bounds).unwrap_or_default(),
-        rejected: decision.as_ref().map(scale::rejected).unwrap_or_default(),
+        would: outcome.steps.iter().map(super::ReaderStep::describe).collect(),
+        bound_by: decision.as_ref().map(scale::bound_names).unwrap_or_default(),
+        rejected: decision.as_ref().map(scale::rejected_texts).unwrap_or_default(),
         readers: readers.collect(),
         facts: outcome.facts,
     }

@@ -4,21 +4,21 @@ use liverank_core::Millis;
 use liverank_core::scaling::{self, Bound};
 use serde::{Deserialize, Serialize};
 
-use super::decision::Numbers;
-use super::fleet::{Fleet, Member, prefix};
-use super::phase::{Phase, overdue, unready};
-use super::remove::Overdue;
-use super::scale::Wanted;
-use super::seen::Seen;
-use super::settings::Scaling;
-use super::view::View;
+use super::decision::DecisionNumbers;
+use super::fleet::{FleetReader, ReaderFleet, reader_name_prefix};
+use super::phase::{UpgradePhase, describe_unready, overdue_readers};
+use super::remove::OverdueReaders;
+use super::scale::WantedReaders;
+use super::seen::RoundInput;
+use super::settings::ScalingSetting;
+use super::view::LoadView;
 
 /// How long viewers may be without a reader before it is said: a dead one is replaced within five seconds.
 const UNSERVED_AFTER_MS: u64 = 10_000;
 
 /// The facts about readers that the resource's conditions are made from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct ReaderFacts {
     /// Readers wanted.
     pub desired: u32,
     /// Readers whose pods are ready and that the managers hear.
@@ -34,16 +34,16 @@ pub struct Facts {
     /// When the managers were asked what this rests on.
     pub load_as_of: Option<Millis>,
     /// The condition Autoscaling.
-    pub autoscaling: Fact,
+    pub autoscaling: ConditionFact,
     /// What makes the condition Degraded true.
-    pub degraded: Vec<Fact>,
+    pub degraded: Vec<ConditionFact>,
     /// What makes the condition Reconciling true.
-    pub progressing: Vec<Fact>,
+    pub progressing: Vec<ConditionFact>,
 }
 
 /// Something that a condition says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fact {
+pub struct ConditionFact {
     /// Whether the condition is true.
     pub ok: bool,
     /// Its reason.
@@ -52,12 +52,12 @@ pub struct Fact {
     pub message: String,
 }
 
-fn fact(ok: bool, reason: &str, message: impl Into<String>) -> Fact {
-    Fact { ok, reason: reason.to_owned(), message: message.into() }
+fn fact(ok: bool, reason: &str, message: impl Into<String>) -> ConditionFact {
+    ConditionFact { ok, reason: reason.to_owned(), message: message.into() }
 }
 
 /// Two significant digits: a status that changed with every viewer would be written with every viewer.
-pub const fn two_digits(number: u64) -> u64 {
+pub const fn round_to_two_digits(number: u64) -> u64 {
     let mut unit = 1;
     while number / unit >= 100 {
         unit *= 10;
@@ -66,42 +66,42 @@ pub const fn two_digits(number: u64) -> u64 {
 }
 
 /// What a round found.
-pub(super) struct Found<'a> {
-    pub seen: &'a Seen,
-    pub view: &'a View<'a>,
-    pub fleet: &'a Fleet,
-    pub wanted: &'a Wanted,
-    pub phase: &'a Phase,
-    pub overdue: &'a Overdue,
+pub(super) struct RoundFindings<'a> {
+    pub seen: &'a RoundInput,
+    pub view: &'a LoadView<'a>,
+    pub fleet: &'a ReaderFleet,
+    pub wanted: &'a WantedReaders,
+    pub phase: &'a UpgradePhase,
+    pub overdue: &'a OverdueReaders,
     /// Whether missing load is worth a word: not in a leader's first seconds.
     pub patient: bool,
 }
 
-impl Found<'_> {
-    pub fn facts(&self) -> Facts {
+impl RoundFindings<'_> {
+    pub fn facts(&self) -> ReaderFacts {
         let there = || self.fleet.members.iter().filter(|member| member.uid.is_some() && !member.deleting);
-        Facts {
+        ReaderFacts {
             desired: self.wanted.readers,
             ready: there().filter(|member| member.serving).count() as u32,
             updated: there().filter(|member| member.new).count() as u32,
             draining: there().filter(|member| member.drain.is_some()).count() as u32,
-            viewers: self.viewers(),
-            imbalance_percent: self.imbalance(),
+            viewers: self.total_viewers(),
+            imbalance_percent: self.imbalance_percent(),
             load_as_of: self.view.as_of,
-            autoscaling: self.autoscaling(),
-            degraded: self.degraded(),
-            progressing: self.progressing(),
+            autoscaling: self.autoscaling_fact(),
+            degraded: self.degraded_facts(),
+            progressing: self.progressing_facts(),
         }
     }
 
     /// What decisions of this round are made on.
-    pub fn numbers(&self) -> Numbers {
+    pub fn numbers(&self) -> DecisionNumbers {
         let scaler = self.wanted.decision.as_ref();
-        let viewers = scaler.map_or_else(|| self.viewers().unwrap_or(0), |decision| decision.viewers);
+        let viewers = scaler.map_or_else(|| self.total_viewers().unwrap_or(0), |decision| decision.viewers);
         let fresh = || self.fleet.members.iter().filter(|member| member.fresh).count() as u32;
-        let there = |member: &&Member| !member.deleting && member.drain.is_some();
-        Numbers {
-            readers: self.fleet.actives(),
+        let there = |member: &&FleetReader| !member.deleting && member.drain.is_some();
+        DecisionNumbers {
+            readers: self.fleet.active_count(),
             fresh: scaler.map_or_else(fresh, |decision| decision.fresh),
             draining: self.fleet.members.iter().filter(there).count() as u32,
             viewers,
@@ -111,15 +111,21 @@ impl Found<'_> {
         }
     }
 
-    fn viewers(&self) -> Option<u64> {
+    fn total_viewers(&self) -> Option<u64> {
         self.view.as_of?;
-        Some(self.view.names().filter_map(|name| self.view.reader(name)).map(|known| known.viewers).sum())
+        Some(
+            self.view
+                .reader_names()
+                .filter_map(|name| self.view.known_reader(name))
+                .map(|known| known.viewers)
+                .sum(),
+        )
     }
 
-    fn imbalance(&self) -> Option<u32> {
+    fn imbalance_percent(&self) -> Option<u32> {
         self.view.as_of?;
-        let open = self.fleet.active().filter(|member| member.serving);
-        let open: Vec<_> = open.filter_map(|member| self.view.reader(&member.name)).collect();
+        let open = self.fleet.active_readers().filter(|member| member.serving);
+        let open: Vec<_> = open.filter_map(|member| self.view.known_reader(&member.name)).collect();
         let viewers: u64 = open.iter().map(|known| known.viewers).sum();
         let capacity: u64 = open.iter().map(|known| known.capacity).sum();
         if viewers == 0 || capacity == 0 {
@@ -132,7 +138,7 @@ impl Found<'_> {
         Some(over.max().unwrap_or(0).saturating_sub(100) as u32)
     }
 
-    fn autoscaling(&self) -> Fact {
+    fn autoscaling_fact(&self) -> ConditionFact {
         let settings = &self.seen.settings;
         let n = self.wanted.readers;
         match (settings.scaling, &self.wanted.decision) {
@@ -143,45 +149,47 @@ impl Found<'_> {
             _ if !settings.enabled => {
                 fact(false, "CommentsDisabled", "comments are switched off, and readers with them")
             }
-            (Scaling::Manual, _) => fact(false, "Manual", format!("spec.readers.replicas decides: {n}")),
-            (Scaling::DryRun, _) => fact(
+            (ScalingSetting::Manual, _) => {
+                fact(false, "Manual", format!("spec.readers.replicas decides: {n}"))
+            }
+            (ScalingSetting::DryRun, _) => fact(
                 false,
                 "DryRun",
                 format!("spec.readers.replicas decides: {n}; what the scaler would do is told as events"),
             ),
-            (Scaling::Proposal, _) if self.view.trouble.is_none() => fact(
+            (ScalingSetting::Proposal, _) if self.view.trouble.is_none() => fact(
                 false,
                 "AwaitingApproval",
                 format!("{n} readers stay until somebody approves what is proposed"),
             ),
-            (Scaling::Auto | Scaling::Proposal, decision) => match &self.view.trouble {
+            (ScalingSetting::Auto | ScalingSetting::Proposal, decision) => match &self.view.trouble {
                 Some(trouble) => {
-                    fact(false, trouble.reason(), format!("{n} readers stay: {}", trouble.words()))
+                    fact(false, trouble.reason(), format!("{n} readers stay: {}", trouble.describe()))
                 }
-                None => {
-                    decision.as_ref().map_or_else(|| fact(true, "Steady", ""), |decision| scaled(decision, n))
-                }
+                None => decision
+                    .as_ref()
+                    .map_or_else(|| fact(true, "Steady", ""), |decision| scaled_fact(decision, n)),
             },
         }
     }
 
-    fn degraded(&self) -> Vec<Fact> {
+    fn degraded_facts(&self) -> Vec<ConditionFact> {
         let mut facts = Vec::new();
         if let Some(trouble) = self.view.trouble.as_ref().filter(|_| self.patient) {
             facts.push(fact(
                 true,
                 trouble.reason(),
-                format!("{}: no reader is taken away and nobody is moved", trouble.words()),
+                format!("{}: no reader is taken away and nobody is moved", trouble.describe()),
             ));
         }
-        facts.extend(self.unserved());
-        if let Some(why) = self.phase.halt() {
+        facts.extend(self.unserved_fact());
+        if let Some(why) = self.phase.halt_reason() {
             facts.push(fact(true, "UpgradeHalted", why));
         }
-        let halted = |name: &str| self.phase.halt().is_some_and(|why| why.starts_with(name));
-        let late: Vec<String> = overdue(self.seen, self.fleet)
+        let halted = |name: &str| self.phase.halt_reason().is_some_and(|why| why.starts_with(name));
+        let late: Vec<String> = overdue_readers(self.seen, self.fleet)
             .filter(|member| !halted(&member.name))
-            .map(|member| unready(self.seen, member))
+            .map(|member| describe_unready(self.seen, member))
             .collect();
         if !late.is_empty() {
             facts.push(fact(true, "ReadersUnready", late.join("; ")));
@@ -192,17 +200,20 @@ impl Found<'_> {
             facts.push(fact(true, "DrainOverdue", format!("{} could not be emptied within {limit} s; set drain.onTimeout to Force to let go of the viewers left", names.join(", "))));
         }
         let percent = self.seen.settings.max_reconnect_error_percent;
-        if self.phase.halt().is_none()
+        if self.phase.halt_reason().is_none()
             && self.view.trouble.is_none()
-            && self.view.reconnect_errors(percent).is_some()
+            && self.view.excess_reconnect_errors(percent).is_some()
         {
             facts.push(fact(true, "ReconnectErrors", format!("more than {percent} % of the viewers who were moved within a minute failed: nobody is moved")));
         }
-        if let Some(decision) =
-            self.wanted.decision.as_ref().filter(|decision| super::scale::held(decision) == Some(Bound::Max))
+        if let Some(decision) = self
+            .wanted
+            .decision
+            .as_ref()
+            .filter(|decision| super::scale::lasting_bound(decision) == Some(Bound::Max))
         {
             let max = self.seen.settings.max;
-            if self.seen.settings.scaling == Scaling::Auto
+            if self.seen.settings.scaling == ScalingSetting::Auto
                 && decision.viewers > u64::from(decision.desired) * self.seen.settings.viewers_per_reader
             {
                 facts.push(fact(
@@ -216,10 +227,10 @@ impl Found<'_> {
     }
 
     /// Viewers who have no stream for longer than it takes to replace a reader.
-    fn unserved(&self) -> Option<Fact> {
+    fn unserved_fact(&self) -> Option<ConditionFact> {
         let unserved = self.view.unserved().filter(|unserved| unserved.since_ms >= UNSERVED_AFTER_MS)?;
         let video = unserved.video.as_ref().map(|video| format!(", {video} among them")).unwrap_or_default();
-        let unreachable: Vec<&str> = self.view.unreachable().into_iter().collect();
+        let unreachable: Vec<&str> = self.view.unreachable_readers().into_iter().collect();
         let why = if unreachable.is_empty() {
             String::new()
         } else {
@@ -229,9 +240,9 @@ impl Found<'_> {
         Some(fact(true, "ViewersUnserved", words))
     }
 
-    fn progressing(&self) -> Vec<Fact> {
+    fn progressing_facts(&self) -> Vec<ConditionFact> {
         let mut facts = Vec::new();
-        let names = |of: &dyn Fn(&Member) -> bool| {
+        let names = |of: &dyn Fn(&FleetReader) -> bool| {
             self.fleet
                 .members
                 .iter()
@@ -249,16 +260,17 @@ impl Found<'_> {
             facts.push(fact(true, "Draining", format!("being emptied: {going}")));
         }
         match self.phase {
-            Phase::Waits(why) => {
+            UpgradePhase::Waits(why) => {
                 facts.push(fact(true, "UpgradeWaits", format!("readers are replaced later: {why}")));
             }
-            Phase::Runs => {
+            UpgradePhase::Runs => {
                 let old = names(&|member| !member.new && !member.deleting);
                 facts.push(fact(true, "Upgrading", format!("still to be replaced: {old}")));
             }
-            Phase::Done | Phase::Unready(_) | Phase::Errors(_) => {}
+            UpgradePhase::Done | UpgradePhase::Unready(_) | UpgradePhase::Errors(_) => {}
         }
-        let deleting = names(&|member| member.deleting && member.name.starts_with(&prefix(self.seen)));
+        let deleting =
+            names(&|member| member.deleting && member.name.starts_with(&reader_name_prefix(self.seen)));
         if !deleting.is_empty() {
             facts.push(fact(true, "Removing", format!("going: {deleting}")));
         }
@@ -266,13 +278,13 @@ impl Found<'_> {
     }
 }
 
-fn scaled(decision: &scaling::Decision, n: u32) -> Fact {
-    let about = two_digits(decision.viewers);
+fn scaled_fact(decision: &scaling::Decision, n: u32) -> ConditionFact {
+    let about = round_to_two_digits(decision.viewers);
     let binds = |bound: Bound| decision.bound_by.contains(&bound);
     let (reason, words) = match () {
         () if decision.action == scaling::Action::Up => ("ScalingUp", String::new()),
         () if decision.action == scaling::Action::Down => ("ScalingDown", String::new()),
-        () if super::scale::held(decision) == Some(Bound::Max) => {
+        () if super::scale::lasting_bound(decision) == Some(Bound::Max) => {
             ("AtMaximum", Bound::Max.words().to_owned())
         }
         () if binds(Bound::ScaleInPaused) => ("ScaleInPaused", Bound::ScaleInPaused.words().to_owned()),

@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 
 use liverank_core::Millis;
 
-use super::memory::Memory;
-use super::seen::{Drain, DrainWhy, Reader, Seen};
-use super::view::View;
+use super::memory::ReaderMemory;
+use super::seen::{DrainWhy, ObservedReader, ReaderDrain, RoundInput};
+use super::view::LoadView;
 
 /// A reader.
 #[expect(clippy::struct_excessive_bools, reason = "independent things that are known of a reader")]
 #[derive(Debug, Clone)]
-pub(super) struct Member {
+pub(super) struct FleetReader {
     pub name: String,
     /// `None`: it was asked for and is not there yet.
     pub uid: Option<String>,
@@ -19,9 +19,9 @@ pub(super) struct Member {
     pub new: bool,
     pub deleting: bool,
     /// Whether it is to be emptied: as its annotations say, or are to say.
-    pub drain: Option<Drain>,
+    pub drain: Option<ReaderDrain>,
     /// The drain that the reader's annotations name.
-    pub seen_drain: Option<Drain>,
+    pub seen_drain: Option<ReaderDrain>,
     /// Its pod is ready, and all managers hear it.
     pub serving: bool,
     /// It does not serve, has had its time, and the managers say that nobody is there.
@@ -39,7 +39,7 @@ pub(super) struct Member {
     number: u32,
 }
 
-impl Member {
+impl FleetReader {
     /// Not being emptied, nor deleted.
     pub fn is_active(&self) -> bool {
         !self.deleting && self.drain.is_none()
@@ -51,11 +51,11 @@ impl Member {
 
     /// How cheap it is to do without: those that do not serve first, then those that would be replaced anyway, then those
     /// with the fewest viewers, then the latest names.
-    pub fn cost(&self) -> impl Ord + use<> {
+    pub fn removal_cost(&self) -> impl Ord + use<> {
         (self.serving, self.new, self.viewers, Reverse(self.number), self.name.clone())
     }
 
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         let state = if self.serving { "" } else { ", does not serve" };
         let template = if self.new { "" } else { ", old template" };
         format!("{} ({} viewers{state}{template})", self.name, self.viewers)
@@ -64,15 +64,15 @@ impl Member {
 
 /// The readers of a cluster, those that are being emptied included.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Fleet {
-    pub members: Vec<Member>,
+pub(super) struct ReaderFleet {
+    pub members: Vec<FleetReader>,
 }
 
-impl Fleet {
-    pub fn of(seen: &Seen, view: &View<'_>, memory: &mut Memory) -> Self {
-        memory.writes.settle(&seen.readers);
+impl ReaderFleet {
+    pub fn of(seen: &RoundInput, view: &LoadView<'_>, memory: &mut ReaderMemory) -> Self {
+        memory.writes.drop_settled(&seen.readers);
         let mut unheard = std::mem::take(&mut memory.unheard);
-        let mut members: Vec<Member> = Vec::new();
+        let mut members: Vec<FleetReader> = Vec::new();
         for reader in &seen.readers {
             let mut member = member(seen, view, reader);
             if member.pod_ready && !member.serving && view.trouble.is_none() && !member.leaving {
@@ -81,7 +81,7 @@ impl Fleet {
                 member.unready_ms = Some(seen.now - since);
                 "the managers do not hear it".clone_into(&mut member.unready_why);
             }
-            let known = view.reader(&reader.name);
+            let known = view.known_reader(&reader.name);
             let gone = known.is_none_or(|known| known.gone && known.assigned == 0);
             let overdue = member.unready_ms.is_some_and(|ms| ms > seen.settings.ready_timeout_ms);
             member.dead = overdue && gone && !member.pod_ready && view.trouble.is_none();
@@ -92,70 +92,70 @@ impl Fleet {
         }
         let mut fleet = Self { members };
         for name in &memory.writes.create {
-            fleet.asked_for(seen, name);
+            fleet.add_requested(seen, name);
         }
         fleet.members.sort_by(|a, b| (a.number, &a.name).cmp(&(b.number, &b.name)));
         fleet
     }
 
     /// Notes a reader that was asked for.
-    pub fn asked_for(&mut self, seen: &Seen, name: &str) {
-        self.members.push(asked_for(seen, name));
+    pub fn add_requested(&mut self, seen: &RoundInput, name: &str) {
+        self.members.push(requested_reader(seen, name));
     }
 
-    pub fn active(&self) -> impl Iterator<Item = &Member> {
+    pub fn active_readers(&self) -> impl Iterator<Item = &FleetReader> {
         self.members.iter().filter(|member| member.is_active())
     }
 
     /// Readers that are not being emptied.
-    pub fn actives(&self) -> u32 {
-        self.active().count() as u32
+    pub fn active_count(&self) -> u32 {
+        self.active_readers().count() as u32
     }
 
     /// How many readers serve that are not being emptied.
-    pub fn serving(&self) -> u32 {
-        self.active().filter(|member| member.serving).count() as u32
+    pub fn serving_count(&self) -> u32 {
+        self.active_readers().filter(|member| member.serving).count() as u32
     }
 
     /// Whether readers have another template than the wanted one and are to be replaced.
-    pub fn has_old(&self) -> bool {
+    pub fn has_old_template(&self) -> bool {
         self.members
             .iter()
             .any(|member| !member.new && (member.is_active() || member.drains_for(DrainWhy::Upgrade)))
     }
 
     /// A reader that leaves by itself: while one does, no other is told to.
-    pub fn leaving(&self) -> Option<&Member> {
+    pub fn reader_leaving_by_itself(&self) -> Option<&FleetReader> {
         self.members.iter().find(|member| member.leaving && !member.deleting)
     }
 
     /// Names that are free, the lowest number first: nothing has them, no pod is left of them,
     /// and no manager remembers one of them.
-    pub fn free_names(&self, seen: &Seen, view: &View<'_>, count: usize) -> Vec<String> {
+    pub fn free_names(&self, seen: &RoundInput, view: &LoadView<'_>, count: usize) -> Vec<String> {
         let taken: std::collections::BTreeSet<&str> = self
             .members
             .iter()
             .map(|member| member.name.as_str())
-            .chain(view.names())
-            .chain(view.cordoned())
+            .chain(view.reader_names())
+            .chain(view.cordoned_readers())
             .chain(seen.orphans.keys().map(String::as_str))
             .collect();
-        let names = (0_u32..).map(|number| format!("{}{number}", prefix(seen)));
+        let names = (0_u32..).map(|number| format!("{}{number}", reader_name_prefix(seen)));
         names.filter(|name| !taken.contains(name.as_str())).take(count).collect()
     }
 }
 
 /// What our readers' names begin with.
-pub(super) fn prefix(seen: &Seen) -> String {
+pub(super) fn reader_name_prefix(seen: &RoundInput) -> String {
     format!("{}-reader-", seen.cluster)
 }
 
-fn number(seen: &Seen, name: &str) -> u32 {
-    name.strip_prefix(&prefix(seen)).and_then(|number| number.parse().ok()).unwrap_or(u32::MAX)
+fn reader_number(seen: &RoundInput, name: &str) -> u32 {
+    name.strip_prefix(&reader_name_prefix(seen)).and_then(|number| number.parse().ok()).unwrap_or(u32::MAX)
 }
 
-fn member(seen: &Seen, view: &View<'_>, reader: &Reader) -> Member {
-    let known = view.reader(&reader.name);
+fn member(seen: &RoundInput, view: &LoadView<'_>, reader: &ObservedReader) -> FleetReader {
+    let known = view.known_reader(&reader.name);
     let pod = reader.pod.as_ref();
     let terminating = pod.is_some_and(|pod| pod.terminating);
     let pod_ready = pod.is_some_and(|pod| pod.ready && !pod.terminating);
@@ -169,7 +169,7 @@ fn member(seen: &Seen, view: &View<'_>, reader: &Reader) -> Member {
             reason.map_or_else(|| usual.to_owned(), |reason| format!("{usual}: {reason}"))
         }
     };
-    Member {
+    FleetReader {
         name: reader.name.clone(),
         uid: Some(reader.uid.clone()),
         new: reader.template == seen.template,
@@ -184,12 +184,12 @@ fn member(seen: &Seen, view: &View<'_>, reader: &Reader) -> Member {
         fresh: known.is_some_and(|known| known.fresh),
         leaving,
         pod_ready,
-        number: number(seen, &reader.name),
+        number: reader_number(seen, &reader.name),
     }
 }
 
-fn asked_for(seen: &Seen, name: &str) -> Member {
-    Member {
+fn requested_reader(seen: &RoundInput, name: &str) -> FleetReader {
+    FleetReader {
         name: name.to_owned(),
         uid: None,
         new: true,
@@ -204,6 +204,6 @@ fn asked_for(seen: &Seen, name: &str) -> Member {
         fresh: false,
         leaving: false,
         pod_ready: false,
-        number: number(seen, name),
+        number: reader_number(seen, name),
     }
 }

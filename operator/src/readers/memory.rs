@@ -7,18 +7,18 @@ use liverank_core::handover::Share;
 use liverank_core::scaling::Past;
 use liverank_core::{Millis, VideoId};
 
-use super::decision::{Decision, LastTold};
-use super::proposal::{Subject, Waiting};
-use super::seen::{Drain, Reader};
+use super::decision::{AnnouncedStates, Decision};
+use super::proposal::{PlanSubject, WaitingProposal};
+use super::seen::{ObservedReader, ReaderDrain};
 
 /// Counts closer together than this are kept as one: the trend and the window need no more.
 const HISTORY_EVERY_MS: Millis = 5_000;
 /// Counts kept: the longest window there may be, an hour, and what lies just beyond it.
 const MAX_HISTORY: usize = 800;
 /// How long an order is taken to be under way: a manager gives one up after less, where there is room in the budget.
-const ORDERED_MS: Millis = 30_000;
+const ORDER_LIFETIME_MS: Millis = 30_000;
 /// How long it is remembered that an order was told of: no manager lets one wait for longer.
-const ORDER_TOLD_MS: Millis = 120_000;
+const ORDER_REMEMBERED_MS: Millis = 120_000;
 /// The first rest after reconnect errors; each further one for the same template is twice as long.
 const FIRST_REST_MS: Millis = 300_000;
 /// The longest such rest.
@@ -26,20 +26,20 @@ const LONGEST_REST_MS: Millis = 3_600_000;
 
 /// What the operator remembers of a cluster's readers between two rounds.
 #[derive(Debug, Clone)]
-pub struct Memory {
+pub struct ReaderMemory {
     pub(super) born: Millis,
     /// Readers wanted; `None` before the first round and where there are to be none.
     pub(super) wanted: Option<u32>,
     /// What the status said was wanted, for the first round.
     pub(super) last_wanted: Option<u32>,
     pub(super) history: VecDeque<Past>,
-    pub(super) writes: Writes,
-    pub(super) bucket: Bucket,
+    pub(super) writes: PendingWrites,
+    pub(super) bucket: MoveBudget,
     /// When the planner last looked.
     pub(super) planned: Option<Millis>,
-    pub(super) ordered: BTreeMap<VideoId, Ordered>,
+    pub(super) ordered: BTreeMap<VideoId, GivenOrder>,
     /// Plans that wait to be approved.
-    pub(super) proposals: BTreeMap<Subject, Waiting>,
+    pub(super) proposals: BTreeMap<PlanSubject, WaitingProposal>,
     /// Since when this leader has seen readers being emptied, by their Deployments' uids. What their annotations say is by
     /// the clock of whoever led then: nobody is let go by the difference of two clocks.
     pub(super) draining: BTreeMap<String, Millis>,
@@ -47,25 +47,25 @@ pub struct Memory {
     pub(super) empty: BTreeMap<String, Millis>,
     /// Since when readers whose pods are ready have not been heard by the managers.
     pub(super) unheard: BTreeMap<String, Millis>,
-    pub(super) rest: Option<Rest>,
+    pub(super) rest: Option<UpgradeRest>,
     /// Since when the load cannot be acted on, or can again.
     pub(super) trouble: Option<(bool, Millis)>,
-    pub(super) told: LastTold,
+    pub(super) told: AnnouncedStates,
 }
 
 /// Writes that were asked for and are not seen yet.
 #[derive(Debug, Clone, Default)]
-pub struct Writes {
+pub struct PendingWrites {
     pub create: BTreeSet<String>,
     /// By name: whose annotations, and what they are to say.
-    pub annotate: BTreeMap<String, (String, Option<Drain>)>,
+    pub annotate: BTreeMap<String, (String, Option<ReaderDrain>)>,
     /// Deployments, by uid.
     pub delete: BTreeSet<String>,
 }
 
 /// An order that was given.
 #[derive(Debug, Clone)]
-pub struct Ordered {
+pub struct GivenOrder {
     /// On which epoch.
     pub epoch: u64,
     pub at: Millis,
@@ -76,14 +76,14 @@ pub struct Ordered {
 /// Viewers that may be moved: fills at the permitted rate. A new leader begins with none, since the one before it may just
 /// have spent them.
 #[derive(Debug, Clone, Default)]
-pub struct Bucket {
+pub struct MoveBudget {
     left: i64,
     filled: Option<Millis>,
 }
 
 /// No upgrade after reconnect errors.
 #[derive(Debug, Clone)]
-pub struct Rest {
+pub struct UpgradeRest {
     pub template: String,
     pub until: Millis,
     /// How long it is in all.
@@ -94,7 +94,7 @@ pub struct Rest {
     pub errors: (u64, u64),
 }
 
-impl Memory {
+impl ReaderMemory {
     /// What a new leader knows: what the resource's status says was decided last, and how many readers were wanted.
     pub fn new(now: Millis, last: Option<&Decision>, wanted: Option<u32>) -> Self {
         Self {
@@ -102,8 +102,8 @@ impl Memory {
             wanted: None,
             last_wanted: wanted,
             history: VecDeque::new(),
-            writes: Writes::default(),
-            bucket: Bucket::default(),
+            writes: PendingWrites::default(),
+            bucket: MoveBudget::default(),
             planned: None,
             ordered: BTreeMap::new(),
             proposals: BTreeMap::new(),
@@ -112,11 +112,11 @@ impl Memory {
             unheard: BTreeMap::new(),
             rest: None,
             trouble: None,
-            told: LastTold::new(last),
+            told: AnnouncedStates::new(last),
         }
     }
 
-    pub(super) fn remember(&mut self, past: Past, window: Millis) {
+    pub(super) fn remember_demand(&mut self, past: Past, window: Millis) {
         match self.history.back_mut() {
             Some(last) if past.at - last.at < HISTORY_EVERY_MS && past.desired == last.desired => {
                 last.raw = last.raw.max(past.raw);
@@ -131,13 +131,13 @@ impl Memory {
         }
     }
 
-    pub(super) fn forget(&mut self, now: Millis) {
-        self.ordered.retain(|_, order| now - order.at < ORDER_TOLD_MS);
+    pub(super) fn forget_expired(&mut self, now: Millis) {
+        self.ordered.retain(|_, order| now - order.at < ORDER_REMEMBERED_MS);
     }
 
     /// The order for a video that is not in force yet and may come to be.
-    pub(super) fn ordered(&self, video: &VideoId, epoch: u64, now: Millis) -> Option<&Ordered> {
-        self.ordered.get(video).filter(|order| order.epoch == epoch && now - order.at < ORDERED_MS)
+    pub(super) fn ordered(&self, video: &VideoId, epoch: u64, now: Millis) -> Option<&GivenOrder> {
+        self.ordered.get(video).filter(|order| order.epoch == epoch && now - order.at < ORDER_LIFETIME_MS)
     }
 
     /// Begins or prolongs the rest of a template.
@@ -145,14 +145,19 @@ impl Memory {
         let same = self.rest.as_ref().filter(|rest| rest.template == template);
         let times = same.map_or(0, |rest| rest.times);
         let ms = (FIRST_REST_MS << times.min(10)).min(LONGEST_REST_MS);
-        self.rest =
-            Some(Rest { template: template.to_owned(), until: now + ms, ms, times: times + 1, errors });
+        self.rest = Some(UpgradeRest {
+            template: template.to_owned(),
+            until: now + ms,
+            ms,
+            times: times + 1,
+            errors,
+        });
     }
 }
 
-impl Writes {
+impl PendingWrites {
     /// Drops what is seen to be done, or cannot be done any more.
-    pub fn settle(&mut self, readers: &[Reader]) {
+    pub fn drop_settled(&mut self, readers: &[ObservedReader]) {
         let find = |name: &str| readers.iter().find(|reader| reader.name == name);
         self.create.retain(|name| find(name).is_none());
         self.annotate.retain(|name, (uid, drain)| {
@@ -167,8 +172,8 @@ impl Writes {
     }
 }
 
-impl Bucket {
-    pub fn fill(&mut self, now: Millis, per_minute: u64) -> u64 {
+impl MoveBudget {
+    pub fn refill(&mut self, now: Millis, per_minute: u64) -> u64 {
         let passed = now - *self.filled.get_or_insert(now);
         let more = (u128::from(per_minute) * passed.clamp(0, 60_000) as u128 / 60_000) as u64;
         // What is less than a viewer waits for the next time.
@@ -180,7 +185,7 @@ impl Bucket {
         u64::try_from(self.left).unwrap_or(0)
     }
 
-    pub fn take(&mut self, viewers: u64) {
+    pub fn spend(&mut self, viewers: u64) {
         self.left = self.left.saturating_sub_unsigned(viewers);
     }
 }

@@ -1,9 +1,9 @@
 //! The resource's words in the units of [`Settings`].
 
-use super::settings::{Fallback, Rebalance, Scaling, Settings};
+use super::settings::{FallbackSetting, ReaderSettings, RebalanceSetting, ScalingSetting};
 use crate::crd::{OnTimeout, RankingClusterSpec, RebalanceMode, ScaleIn, ScaleOut, ScalingMode};
 
-impl Settings {
+impl ReaderSettings {
     /// What a resource says of readers. The definition bounds every number from below at 0.
     pub fn of(spec: &RankingClusterSpec) -> Self {
         let readers = &spec.readers;
@@ -20,14 +20,14 @@ impl Settings {
             viewers_per_reader: count(readers.viewers_per_reader).into(),
             hot_video_viewers: count(readers.hot_video_viewers).into(),
             scaling: match readers.scaling.mode {
-                ScalingMode::Auto => Scaling::Auto,
-                ScalingMode::Proposal => Scaling::Proposal,
-                ScalingMode::DryRun => Scaling::DryRun,
-                ScalingMode::Manual => Scaling::Manual,
+                ScalingMode::Auto => ScalingSetting::Auto,
+                ScalingMode::Proposal => ScalingSetting::Proposal,
+                ScalingMode::DryRun => ScalingSetting::DryRun,
+                ScalingMode::Manual => ScalingSetting::Manual,
             },
             scale_in: readers.scaling.scale_in == ScaleIn::Enabled,
             scale_out: readers.scaling.scale_out == ScaleOut::Enabled,
-            fallback: readers.scaling.fallback.as_ref().map(|fallback| Fallback {
+            fallback: readers.scaling.fallback.as_ref().map(|fallback| FallbackSetting {
                 readers: count(fallback.replicas),
                 after_ms: ms(fallback.after_seconds),
             }),
@@ -35,10 +35,10 @@ impl Settings {
             max_up_step: count(readers.scaling.max_scale_up_step),
             load_max_age_ms: ms(readers.scaling.load_max_age_seconds),
             rebalance: match readers.rebalance.mode {
-                RebalanceMode::Auto => Rebalance::Auto,
-                RebalanceMode::Proposal => Rebalance::Proposal,
-                RebalanceMode::DryRun => Rebalance::DryRun,
-                RebalanceMode::Paused => Rebalance::Paused,
+                RebalanceMode::Auto => RebalanceSetting::Auto,
+                RebalanceMode::Proposal => RebalanceSetting::Proposal,
+                RebalanceMode::DryRun => RebalanceSetting::DryRun,
+                RebalanceMode::Paused => RebalanceSetting::Paused,
             },
             tolerance_percent: count(readers.rebalance.tolerance_percent),
             viewers_per_minute: count(readers.rebalance.max_viewers_moved_per_minute).into(),

@@ -1,14 +1,14 @@
 //! Whether readers are being replaced, and what stops that.
 
 use super::decision::{Action, DecisionEvent};
-use super::fleet::{Fleet, Member};
-use super::memory::Memory;
-use super::seen::Seen;
-use super::view::View;
+use super::fleet::{FleetReader, ReaderFleet};
+use super::memory::ReaderMemory;
+use super::seen::RoundInput;
+use super::view::LoadView;
 
 /// How replacing readers stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum UpgradePhase {
     /// All have the wanted template.
     Done,
     /// Something before them is being rolled.
@@ -21,24 +21,29 @@ pub(super) enum Phase {
     Runs,
 }
 
-impl Phase {
+impl UpgradePhase {
     /// Finds it out. Reconnect errors are answered with a rest, twice as long each time; the rest is over when the template
     /// changes again.
-    pub fn of(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Self {
+    pub fn of(
+        seen: &RoundInput,
+        view: &LoadView<'_>,
+        fleet: &ReaderFleet,
+        memory: &mut ReaderMemory,
+    ) -> Self {
         if memory.rest.as_ref().is_some_and(|rest| rest.template != seen.template) {
             memory.rest = None;
         }
-        if !fleet.has_old() {
+        if !fleet.has_old_template() {
             return Self::Done;
         }
         if let Some(why) = &seen.held {
             return Self::Waits(why.clone());
         }
-        if let Some(member) = overdue(seen, fleet).find(|member| member.new) {
-            return Self::Unready(unready(seen, member));
+        if let Some(member) = overdue_readers(seen, fleet).find(|member| member.new) {
+            return Self::Unready(describe_unready(seen, member));
         }
         let rests = memory.rest.as_ref().is_some_and(|rest| seen.now < rest.until);
-        let bad = view.reconnect_errors(seen.settings.max_reconnect_error_percent);
+        let bad = view.excess_reconnect_errors(seen.settings.max_reconnect_error_percent);
         if let Some(errors) = bad.filter(|_| !rests && view.trouble.is_none()) {
             memory.begin_rest(&seen.template, seen.now, errors);
         }
@@ -54,12 +59,12 @@ impl Phase {
         }
     }
 
-    pub const fn runs(&self) -> bool {
+    pub const fn is_running(&self) -> bool {
         matches!(self, Self::Runs)
     }
 
     /// Why it is halted, where it is.
-    pub fn halt(&self) -> Option<&str> {
+    pub fn halt_reason(&self) -> Option<&str> {
         match self {
             Self::Unready(why) | Self::Errors(why) => Some(why),
             Self::Done | Self::Waits(_) | Self::Runs => None,
@@ -77,9 +82,14 @@ impl Phase {
     }
 
     /// Tells when it begins, halts, goes on and ends.
-    pub fn tell(&self, seen: &Seen, fleet: &Fleet, memory: &mut Memory) -> Option<DecisionEvent> {
-        const TOPIC: &str = "upgrade";
-        let before = memory.told.state(TOPIC).map(str::to_owned);
+    pub fn tell_upgrade_state(
+        &self,
+        seen: &RoundInput,
+        fleet: &ReaderFleet,
+        memory: &mut ReaderMemory,
+    ) -> Option<DecisionEvent> {
+        const UPGRADE_TOPIC: &str = "upgrade";
+        let before = memory.told.last_state(UPGRADE_TOPIC).map(str::to_owned);
         let new = fleet.members.iter().filter(|member| member.new && !member.deleting).count();
         let all = fleet.members.iter().filter(|member| !member.deleting).count();
         let progress = format!("{new} of {all} readers have template {}", seen.template);
@@ -101,26 +111,32 @@ impl Phase {
             Self::Unready(why) | Self::Errors(why) => {
                 let bound =
                     if matches!(self, Self::Unready(_)) { "ReadersUnready" } else { "ReconnectErrors" };
-                let tale =
-                    DecisionEvent::new(Action::Halt, format!("{progress}: {why}")).bound([bound.to_owned()]);
-                return memory.told.is_news(seen.now, TOPIC, Some((self.name(), &tale))).then_some(tale);
+                let tale = DecisionEvent::new(Action::Halt, format!("{progress}: {why}"))
+                    .with_bound_by([bound.to_owned()]);
+                return memory
+                    .told
+                    .is_news(seen.now, UPGRADE_TOPIC, Some((self.name(), &tale)))
+                    .then_some(tale);
             }
         };
         let state = (*self != Self::Done).then_some(self.name());
-        memory.told.note(seen.now, TOPIC, state);
+        memory.told.note_state(seen.now, UPGRADE_TOPIC, state);
         tale
     }
 }
 
 /// Readers that have not served for longer than they may take, by their own fault.
-pub(super) fn overdue<'a>(seen: &'a Seen, fleet: &'a Fleet) -> impl Iterator<Item = &'a Member> {
+pub(super) fn overdue_readers<'a>(
+    seen: &'a RoundInput,
+    fleet: &'a ReaderFleet,
+) -> impl Iterator<Item = &'a FleetReader> {
     let overdue = |ms: i64| ms > seen.settings.ready_timeout_ms;
     let active = fleet.members.iter().filter(|member| !member.deleting && member.drain.is_none());
     active.filter(move |member| member.unready_ms.is_some_and(overdue))
 }
 
 /// That a reader does not serve, in words.
-pub(super) fn unready(seen: &Seen, member: &Member) -> String {
+pub(super) fn describe_unready(seen: &RoundInput, member: &FleetReader) -> String {
     let limit = seen.settings.ready_timeout_ms / 1000;
     format!("{} has not been ready for more than {limit} s: {}", member.name, member.unready_why)
 }

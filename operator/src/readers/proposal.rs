@@ -10,23 +10,23 @@ use liverank_protocol::MoveRequest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::decision::{Action, DecisionEvent, cut};
-use super::memory::Memory;
-use super::seen::Seen;
+use super::decision::{Action, DecisionEvent, cut_to_bytes};
+use super::memory::ReaderMemory;
+use super::seen::RoundInput;
 
 /// How long a plan waits: what viewers do changes within an hour.
 pub const PLAN_EXPIRES_AFTER_MS: Millis = 3_600_000;
 
 /// What a plan is about; one of each waits at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Subject {
+pub enum PlanSubject {
     /// How many readers there are.
     Scaling,
     /// A plan to move viewers between readers.
     Rebalance,
 }
 
-impl Subject {
+impl PlanSubject {
     /// Its name.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Subject {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
     /// The subject of the plan.
-    pub subject: Subject,
+    pub subject: PlanSubject,
     /// Its name, by which it is approved.
     pub id: String,
     /// When it was made.
@@ -61,7 +61,7 @@ pub struct Proposal {
 
 /// What a plan does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plan {
+pub enum PlannedAction {
     /// Another number of readers.
     Readers {
         /// How many readers there are.
@@ -75,21 +75,21 @@ pub enum Plan {
 
 /// What a plan was made from: a hash, and how many viewers were concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Basis {
+pub struct PlanBasis {
     /// Of all that has to be the same.
     pub hash: String,
     /// Viewers, who come and go.
     pub viewers: u64,
 }
 
-impl Basis {
+impl PlanBasis {
     /// From what has to be the same.
     pub fn new(facts: &str, viewers: u64) -> Self {
         Self { hash: short_hash(facts), viewers }
     }
 
     /// Whether a plan made from this is still one for `now`.
-    fn holds(&self, now: &Self) -> bool {
+    fn still_holds(&self, now: &Self) -> bool {
         let (less, more) = (self.viewers.min(now.viewers), self.viewers.max(now.viewers));
         self.hash == now.hash && (more - less) <= more / 4
     }
@@ -101,11 +101,11 @@ fn short_hash(text: &str) -> String {
 
 /// A plan that could be told.
 #[derive(Debug, Clone)]
-pub struct Draft {
+pub struct DraftPlan {
     /// The changes that the plan makes.
-    pub plan: Plan,
+    pub plan: PlannedAction,
     /// The facts that the plan rests on.
-    pub basis: Basis,
+    pub basis: PlanBasis,
     /// What would be done and why.
     pub summary: String,
     /// Viewers who would change readers.
@@ -118,76 +118,77 @@ pub struct Draft {
 
 /// A plan that waits.
 #[derive(Debug, Clone)]
-pub struct Waiting {
+pub struct WaitingProposal {
     /// The plan as the status shows it.
     pub told: Proposal,
     /// The changes that the plan makes.
-    pub plan: Plan,
-    basis: Basis,
+    pub plan: PlannedAction,
+    basis: PlanBasis,
 }
 
 /// What a round came to.
 #[derive(Debug, Default)]
-pub struct Settled {
+pub struct SettledProposals {
     /// The plan that was approved, to be carried out now.
-    pub approved: Option<Plan>,
+    pub approved: Option<PlannedAction>,
     /// The event to publish about the plan, if there is one.
     pub tale: Option<DecisionEvent>,
 }
 
 /// Looks at the plan that waits and at the one that would be made now. `basis`: what a plan would be made from now;
 /// `None` where it cannot be carried out any more.
-pub fn settle(
-    seen: &Seen,
-    memory: &mut Memory,
-    subject: Subject,
-    draft: Option<Draft>,
-    basis: impl Fn(&Plan) -> Option<Basis>,
-) -> Settled {
+pub fn settle_proposals(
+    seen: &RoundInput,
+    memory: &mut ReaderMemory,
+    subject: PlanSubject,
+    draft: Option<DraftPlan>,
+    basis: impl Fn(&PlannedAction) -> Option<PlanBasis>,
+) -> SettledProposals {
     let Some(draft) = draft else {
         memory.proposals.remove(&subject);
-        return Settled::default();
+        return SettledProposals::default();
     };
     let waiting = memory.proposals.get(&subject);
     let holds = waiting.is_some_and(|waiting| {
         let now = basis(&waiting.plan);
-        seen.now < waiting.told.expires && now.is_some_and(|now| waiting.basis.holds(&now))
+        seen.now < waiting.told.expires && now.is_some_and(|now| waiting.basis.still_holds(&now))
     });
     if holds {
         let is_approved = waiting.is_some_and(|waiting| seen.approved.contains(&waiting.told.id));
         let approved = if is_approved { memory.proposals.remove(&subject) } else { None };
-        return Settled {
+        return SettledProposals {
             tale: approved.as_ref().map(|waiting| {
                 let words = format!("{} is approved: {}", waiting.told.id, waiting.told.summary);
-                let action = if subject == Subject::Rebalance { Action::Rebalance } else { Action::Approved };
-                DecisionEvent::new(action, words).chosen(waiting.told.steps.iter().cloned())
+                let action =
+                    if subject == PlanSubject::Rebalance { Action::Rebalance } else { Action::Approved };
+                DecisionEvent::new(action, words).with_chosen(waiting.told.steps.iter().cloned())
             }),
             approved: approved.map(|waiting| waiting.plan),
         };
     }
-    let waiting = make(seen, subject, draft);
+    let waiting = make_waiting(seen, subject, draft);
     let told = &waiting.told;
     let words = format!(
         "proposal {}: {}; {} viewers change readers; {}",
         told.id, told.summary, told.viewers_moved, told.effect
     );
-    let tale = DecisionEvent::new(Action::Propose, words).chosen(told.steps.iter().cloned());
+    let tale = DecisionEvent::new(Action::Propose, words).with_chosen(told.steps.iter().cloned());
     memory.proposals.insert(subject, waiting);
-    Settled { approved: None, tale: Some(tale) }
+    SettledProposals { approved: None, tale: Some(tale) }
 }
 
-fn make(seen: &Seen, subject: Subject, draft: Draft) -> Waiting {
+fn make_waiting(seen: &RoundInput, subject: PlanSubject, draft: DraftPlan) -> WaitingProposal {
     let named = format!("{} {} {} {}", seen.cluster, subject.as_str(), seen.now, draft.basis.hash);
     let told = Proposal {
         subject,
         id: short_hash(&named)[..10].to_owned(),
         made: seen.now,
         expires: seen.now + PLAN_EXPIRES_AFTER_MS,
-        summary: cut(draft.summary, 512),
+        summary: cut_to_bytes(draft.summary, 512),
         viewers_moved: draft.viewers_moved,
-        effect: cut(draft.effect, 256),
-        steps: draft.steps.into_iter().take(10).map(|step| cut(step, 256)).collect(),
+        effect: cut_to_bytes(draft.effect, 256),
+        steps: draft.steps.into_iter().take(10).map(|step| cut_to_bytes(step, 256)).collect(),
         inputs_hash: draft.basis.hash.clone(),
     };
-    Waiting { told, plan: draft.plan, basis: draft.basis }
+    WaitingProposal { told, plan: draft.plan, basis: draft.basis }
 }

@@ -6,31 +6,31 @@
 //! the Deployment, and its process goes on for a while.
 
 use liverank_core::Millis;
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonState;
 
-use super::change::drained_for;
+use super::change::drained_millis;
 use super::decision::{Action, DecisionEvent};
-use super::fleet::{Fleet, Member};
-use super::memory::Memory;
-use super::seen::{Drain, Reader, Seen};
-use super::step::Step;
-use super::view::{View, id};
+use super::fleet::{FleetReader, ReaderFleet};
+use super::memory::ReaderMemory;
+use super::seen::{ObservedReader, ReaderDrain, RoundInput};
+use super::step::ReaderStep;
+use super::view::{LoadView, reader_id};
 
 /// How long a reader has to be empty: a viewer who was sent there before the cordon was known has arrived by then, and the
 /// reader has reported it (every second).
 const EMPTY_FOR_MS: Millis = 3_000;
 
 /// Readers that take longer than they may, with how many viewers they have.
-pub(super) type Overdue = Vec<(String, u64)>;
+pub(super) type OverdueReaders = Vec<(String, u64)>;
 
 /// Deletes what is empty, and what is overdue where that is wanted.
-pub(super) fn remove(
-    seen: &Seen,
-    view: &View<'_>,
-    fleet: &Fleet,
-    memory: &mut Memory,
+pub(super) fn remove_drained_readers(
+    seen: &RoundInput,
+    view: &LoadView<'_>,
+    fleet: &ReaderFleet,
+    memory: &mut ReaderMemory,
     tales: &mut Vec<DecisionEvent>,
-) -> (Vec<Step>, Overdue) {
+) -> (Vec<ReaderStep>, OverdueReaders) {
     let (mut steps, mut overdue) = (Vec::new(), Vec::new());
     let drains = seen.readers.iter().filter(|reader| reader.drain.is_some());
     let since = |uid: &String| memory.draining.get(uid).copied().unwrap_or(seen.now);
@@ -41,18 +41,18 @@ pub(super) fn remove(
         let Some(drain) = member.drain.filter(|_| !reader.deleting) else { continue };
         if reader.drain.is_some_and(|drain| drain.since.is_none()) {
             // From now on, then.
-            let now = Drain { since: Some(seen.now), ..drain };
+            let now = ReaderDrain { since: Some(seen.now), ..drain };
             memory.writes.annotate.entry(reader.name.clone()).or_insert((reader.uid.clone(), Some(now)));
             continue;
         }
         if reader.drain.is_none() || view.trouble.is_some() {
             continue;
         }
-        let late = drained_for(drain, seen.now) > seen.settings.drain_timeout_ms;
+        let late = drained_millis(drain, seen.now) > seen.settings.drain_timeout_ms;
         let since = memory.draining.get(&reader.uid).copied().unwrap_or(seen.now);
         let waited = seen.now - since > seen.settings.drain_timeout_ms;
         let since = drain.since.map_or(since, |told| told.min(since));
-        let forced = if is_empty(seen, view, reader, member, since) {
+        let forced = if is_safely_empty(seen, view, reader, member, since) {
             let since = empty.remove(&reader.name).unwrap_or(seen.now);
             memory.empty.insert(reader.name.clone(), since);
             if seen.now - since < EMPTY_FOR_MS {
@@ -63,32 +63,42 @@ pub(super) fn remove(
             true
         } else {
             if late {
-                overdue.push((reader.name.clone(), viewers(member, reader)));
+                overdue.push((reader.name.clone(), viewers_left(member, reader)));
             }
             continue;
         };
         if memory.writes.delete.insert(reader.uid.clone()) {
-            tales.push(tale(seen, member, reader, drain, forced));
+            tales.push(removal_event(seen, member, reader, drain, forced));
         }
-        if !view.has_cordon(&reader.name, Some(Closing::Removed)) {
+        if !view.has_cordon(&reader.name, Some(CordonState::Removed)) {
             // Where one knows, the others are told with the other cordons.
             if !view.is_removed(&reader.name) {
                 let why = format!("it goes: {}", drain.why.as_str());
-                steps.push(Step::Cordon { reader: id(&reader.name), cordon: Some(Closing::Removed), why });
+                steps.push(ReaderStep::Cordon {
+                    reader: reader_id(&reader.name),
+                    cordon: Some(CordonState::Removed),
+                    why,
+                });
             }
             continue;
         }
-        steps.push(Step::DeleteReader { name: reader.name.clone(), uid: reader.uid.clone(), forced });
+        steps.push(ReaderStep::DeleteReader { name: reader.name.clone(), uid: reader.uid.clone(), forced });
     }
     (steps, overdue)
 }
 
 /// `since`: when it was to be emptied; never after this leader saw that by its own clock.
-fn is_empty(seen: &Seen, view: &View<'_>, reader: &Reader, member: &Member, since: Millis) -> bool {
+fn is_safely_empty(
+    seen: &RoundInput,
+    view: &LoadView<'_>,
+    reader: &ObservedReader,
+    member: &FleetReader,
+    since: Millis,
+) -> bool {
     if !view.is_emptied(&reader.name) {
         return false;
     }
-    let known = view.reader(&reader.name);
+    let known = view.known_reader(&reader.name);
     if known.is_some_and(|known| known.viewers > 0 || known.assigned > 0) {
         return false;
     }
@@ -101,37 +111,48 @@ fn is_empty(seen: &Seen, view: &View<'_>, reader: &Reader, member: &Member, sinc
     own && known.is_none_or(|known| known.fresh)
 }
 
-fn viewers(member: &Member, reader: &Reader) -> u64 {
+fn viewers_left(member: &FleetReader, reader: &ObservedReader) -> u64 {
     member.viewers.max(reader.own.map_or(0, |own| own.viewers))
 }
 
-fn tale(seen: &Seen, member: &Member, reader: &Reader, drain: Drain, forced: bool) -> DecisionEvent {
-    let (name, seconds) = (&reader.name, drained_for(drain, seen.now) / 1000);
+fn removal_event(
+    seen: &RoundInput,
+    member: &FleetReader,
+    reader: &ObservedReader,
+    drain: ReaderDrain,
+    forced: bool,
+) -> DecisionEvent {
+    let (name, seconds) = (&reader.name, drained_millis(drain, seen.now) / 1000);
     let why = drain.why.as_str();
     if forced {
         let limit = seen.settings.drain_timeout_ms / 1000;
-        let viewers = viewers(member, reader);
+        let viewers = viewers_left(member, reader);
         let words = format!(
             "{name} goes with {viewers} viewers: it is not empty after {seconds} s, {limit} s are allowed ({why})"
         );
         return DecisionEvent::new(Action::Force, words)
-            .bound(["DrainTimeout".to_owned()])
-            .chosen([format!("remove {name}")]);
+            .with_bound_by(["DrainTimeout".to_owned()])
+            .with_chosen([format!("remove {name}")]);
     }
     let words = format!(
         "{name} is empty after {seconds} s and goes ({why}): its managers and the reader itself say so"
     );
-    DecisionEvent::new(Action::Remove, words).chosen([format!("remove {name}")])
+    DecisionEvent::new(Action::Remove, words).with_chosen([format!("remove {name}")])
 }
 
 /// Tells of readers that cannot be emptied.
-pub(super) fn tell(seen: &Seen, overdue: &Overdue, memory: &mut Memory, tales: &mut Vec<DecisionEvent>) {
+pub(super) fn tell_overdue(
+    seen: &RoundInput,
+    overdue: &OverdueReaders,
+    memory: &mut ReaderMemory,
+    tales: &mut Vec<DecisionEvent>,
+) {
     for (name, viewers) in overdue {
         let limit = seen.settings.drain_timeout_ms / 1000;
         let words = format!(
             "{name} still has {viewers} viewers after {limit} s: it waits for them (drain.onTimeout: Hold)"
         );
-        let tale = DecisionEvent::new(Action::Hold, words).bound(["DrainTimeout".to_owned()]);
+        let tale = DecisionEvent::new(Action::Hold, words).with_bound_by(["DrainTimeout".to_owned()]);
         if memory.told.is_news(seen.now, &format!("overdue {name}"), Some(("overdue", &tale))) {
             tales.push(tale);
         }

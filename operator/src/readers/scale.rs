@@ -4,16 +4,16 @@ use liverank_core::Millis;
 use liverank_core::scaling::{self, Bound, Inputs, Past, Report};
 
 use super::decision::{Action, DecisionEvent};
-use super::fleet::Fleet;
-use super::memory::Memory;
-use super::proposal::{self, Basis, Draft, Plan, Subject};
-use super::seen::Seen;
-use super::settings::Scaling;
-use super::view::{View, id};
+use super::fleet::ReaderFleet;
+use super::memory::ReaderMemory;
+use super::proposal::{self, DraftPlan, PlanBasis, PlanSubject, PlannedAction};
+use super::seen::RoundInput;
+use super::settings::ScalingSetting;
+use super::view::{LoadView, reader_id};
 
 /// The answer.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+pub(super) struct WantedReaders {
     /// Readers wanted.
     pub readers: u32,
     /// What the scaler says; `None` where it is not asked.
@@ -25,40 +25,47 @@ pub(super) struct Wanted {
 }
 
 /// Readers wanted now. What the scaler sets is remembered.
-pub(super) fn wanted(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Wanted {
+pub(super) fn wanted(
+    seen: &RoundInput,
+    view: &LoadView<'_>,
+    fleet: &ReaderFleet,
+    memory: &mut ReaderMemory,
+) -> WantedReaders {
     let settings = &seen.settings;
     let current = match settings.scaling {
-        Scaling::Auto | Scaling::Proposal => memory.wanted.unwrap_or_else(|| found(seen, fleet, memory)),
-        Scaling::DryRun | Scaling::Manual => settings.replicas,
+        ScalingSetting::Auto | ScalingSetting::Proposal => {
+            memory.wanted.unwrap_or_else(|| readers_found(seen, fleet, memory))
+        }
+        ScalingSetting::DryRun | ScalingSetting::Manual => settings.replicas,
     };
     memory.wanted = Some(current);
-    if settings.scaling == Scaling::Manual {
+    if settings.scaling == ScalingSetting::Manual {
         // Who switches to Auto later begins with what there is.
         memory.history.clear();
-        return Wanted { readers: current, decision: None, tale: None, fallback: false };
+        return WantedReaders { readers: current, decision: None, tale: None, fallback: false };
     }
     let inputs = inputs(seen, view, fleet, memory, current);
     let policy = settings.policy();
     let decision = scaling::decide(&inputs, &policy);
     let lead: Millis = 2 * policy.lead_ms;
-    let least = fallback(seen, view, memory).filter(|least| *least > decision.desired);
+    let least = fallback_readers(seen, view, memory).filter(|least| *least > decision.desired);
     let (readers, tale) = match settings.scaling {
-        Scaling::Auto => (least.unwrap_or(decision.desired), None),
-        Scaling::Proposal => proposed(seen, fleet, memory, &decision, current),
-        Scaling::DryRun | Scaling::Manual => (current, None),
+        ScalingSetting::Auto => (least.unwrap_or(decision.desired), None),
+        ScalingSetting::Proposal => approved_readers(seen, fleet, memory, &decision, current),
+        ScalingSetting::DryRun | ScalingSetting::Manual => (current, None),
     };
-    memory.remember(
+    memory.remember_demand(
         Past { desired: readers, ..decision.past(seen.now) },
         policy.down_stabilisation_ms.max(lead),
     );
     memory.wanted = Some(readers);
-    let fallback = settings.scaling == Scaling::Auto && least.is_some();
-    Wanted { readers, decision: Some(decision), tale, fallback }
+    let fallback = settings.scaling == ScalingSetting::Auto && least.is_some();
+    WantedReaders { readers, decision: Some(decision), tale, fallback }
 }
 
 /// The readers that there are to be at least, because the load has been unknown for long enough. None is taken away by
 /// this: nobody could say that it is empty.
-fn fallback(seen: &Seen, view: &View<'_>, memory: &Memory) -> Option<u32> {
+fn fallback_readers(seen: &RoundInput, view: &LoadView<'_>, memory: &ReaderMemory) -> Option<u32> {
     let settings = &seen.settings;
     let fallback = settings.fallback.filter(|_| settings.scale_out && view.trouble.is_some())?;
     let (_, since) = memory.trouble.filter(|(unknown, _)| *unknown)?;
@@ -67,20 +74,20 @@ fn fallback(seen: &Seen, view: &View<'_>, memory: &Memory) -> Option<u32> {
 }
 
 /// Readers wanted where another number has to be approved.
-fn proposed(
-    seen: &Seen,
-    fleet: &Fleet,
-    memory: &mut Memory,
+fn approved_readers(
+    seen: &RoundInput,
+    fleet: &ReaderFleet,
+    memory: &mut ReaderMemory,
     decision: &scaling::Decision,
     current: u32,
 ) -> (u32, Option<DecisionEvent>) {
     let to = decision.desired;
-    let basis = |from: u32, to: u32| Basis::new(&format!("{from} {to}"), decision.viewers);
-    let draft = (to != current).then(|| Draft {
-        plan: Plan::Readers { from: current, to },
+    let basis = |from: u32, to: u32| PlanBasis::new(&format!("{from} {to}"), decision.viewers);
+    let draft = (to != current).then(|| DraftPlan {
+        plan: PlannedAction::Readers { from: current, to },
         basis: basis(current, to),
         summary: format!("{to} readers instead of {current}: {}", decision.explain()),
-        viewers_moved: viewers_moved(&by_cost(fleet), current, to),
+        viewers_moved: viewers_moved(&viewers_by_cost(fleet), current, to),
         effect: format!(
             "about {} viewers a reader, then {}",
             decision.viewers / u64::from(current.max(1)),
@@ -92,18 +99,18 @@ fn proposed(
             format!("empty and remove {} readers", current - to)
         }],
     });
-    let now = |_: &Plan| Some(basis(current, to));
-    let settled = proposal::settle(seen, memory, Subject::Scaling, draft, now);
+    let now = |_: &PlannedAction| Some(basis(current, to));
+    let settled = proposal::settle_proposals(seen, memory, PlanSubject::Scaling, draft, now);
     match settled.approved {
-        Some(Plan::Readers { to, .. }) => (to, settled.tale),
+        Some(PlannedAction::Readers { to, .. }) => (to, settled.tale),
         _ => (current, settled.tale),
     }
 }
 
 /// Viewers of the readers that stay or go, the cheapest to empty first.
-fn by_cost(fleet: &Fleet) -> Vec<u64> {
-    let mut active: Vec<_> = fleet.active().collect();
-    active.sort_by_key(|member| member.cost());
+fn viewers_by_cost(fleet: &ReaderFleet) -> Vec<u64> {
+    let mut active: Vec<_> = fleet.active_readers().collect();
+    active.sort_by_key(|member| member.removal_cost());
     active.iter().map(|member| member.viewers).collect()
 }
 
@@ -119,24 +126,30 @@ fn viewers_moved(cheapest_first: &[u64], from: u32, to: u32) -> u64 {
 
 /// What a new leader takes to be wanted: what is there. While readers are replaced there are more than are wanted, so
 /// that what the status last said decides, within what can be.
-fn found(seen: &Seen, fleet: &Fleet, memory: &Memory) -> u32 {
-    let here = fleet.actives();
+fn readers_found(seen: &RoundInput, fleet: &ReaderFleet, memory: &ReaderMemory) -> u32 {
+    let here = fleet.active_count();
     if here == 0 {
         // None were wanted while comments were off, or all slept.
-        return memory.last_wanted.filter(|last| *last > 0).unwrap_or(seen.settings.first());
+        return memory.last_wanted.filter(|last| *last > 0).unwrap_or(seen.settings.first_reader_count());
     }
-    if !fleet.has_old() {
+    if !fleet.has_old_template() {
         return here;
     }
     let last = memory.last_wanted.unwrap_or(here);
     last.clamp(here.saturating_sub(seen.settings.max_surge).max(1), here)
 }
 
-fn inputs(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &Memory, current: u32) -> Inputs {
+fn inputs(
+    seen: &RoundInput,
+    view: &LoadView<'_>,
+    fleet: &ReaderFleet,
+    memory: &ReaderMemory,
+    current: u32,
+) -> Inputs {
     let there = || fleet.members.iter().filter(|member| !member.deleting);
-    let mut reports = View::reports(seen);
+    let mut reports = LoadView::reports(seen);
     // A dead reader has nobody: that is known, and not missing.
-    let nobody = |name: &str| Report { reader: id(name), viewers: 0, at: seen.now };
+    let nobody = |name: &str| Report { reader: reader_id(name), viewers: 0, at: seen.now };
     let dead = there().filter(|member| member.dead);
     reports.extend(dead.map(|member| nobody(&member.name)));
     if view.trouble.is_some() {
@@ -149,15 +162,19 @@ fn inputs(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &Memory, current:
     Inputs {
         now: seen.now,
         current,
-        readers: there().map(|member| id(&member.name)).collect(),
+        readers: there().map(|member| reader_id(&member.name)).collect(),
         reports,
         history: memory.history.iter().copied().collect(),
     }
 }
 
 /// Tells of what the scaler would do and does not, and of what holds it for long.
-pub(super) fn tell(seen: &Seen, wanted: &Wanted, memory: &mut Memory) -> Option<DecisionEvent> {
-    if seen.settings.scaling == Scaling::Proposal {
+pub(super) fn tell_scaler_state(
+    seen: &RoundInput,
+    wanted: &WantedReaders,
+    memory: &mut ReaderMemory,
+) -> Option<DecisionEvent> {
+    if seen.settings.scaling == ScalingSetting::Proposal {
         return wanted.tale.clone();
     }
     if wanted.fallback {
@@ -165,7 +182,7 @@ pub(super) fn tell(seen: &Seen, wanted: &Wanted, memory: &mut Memory) -> Option<
             "what load there is has been unknown for too long: at least {} readers (scaling.fallback)",
             wanted.readers
         );
-        let tale = DecisionEvent::new(Action::Hold, words).bound(["Fallback".to_owned()]);
+        let tale = DecisionEvent::new(Action::Hold, words).with_bound_by(["Fallback".to_owned()]);
         return memory.told.is_news(seen.now, "scaling", Some(("fallback", &tale))).then_some(tale);
     }
     let decision = wanted.decision.as_ref()?;
@@ -174,15 +191,16 @@ pub(super) fn tell(seen: &Seen, wanted: &Wanted, memory: &mut Memory) -> Option<
         scaling::Action::Down => Action::ScaleDown,
         scaling::Action::Hold => Action::Hold,
     };
-    let tale =
-        DecisionEvent::new(action, decision.explain()).bound(bounds(decision)).rejected(rejected(decision));
-    let state = if seen.settings.scaling == Scaling::DryRun {
+    let tale = DecisionEvent::new(action, decision.explain())
+        .with_bound_by(bound_names(decision))
+        .with_rejected(rejected_texts(decision));
+    let state = if seen.settings.scaling == ScalingSetting::DryRun {
         (action != Action::Hold).then(|| format!("would {}", action.as_str()))
     } else {
-        held(decision).map(|bound| format!("{bound:?}"))
+        lasting_bound(decision).map(|bound| format!("{bound:?}"))
     };
     let tale = match seen.settings.scaling {
-        Scaling::DryRun => DecisionEvent { reason: format!("dry run: {}", tale.reason), ..tale },
+        ScalingSetting::DryRun => DecisionEvent { reason: format!("dry run: {}", tale.reason), ..tale },
         _ => DecisionEvent { action: Action::Hold, ..tale },
     };
     let state = state.as_deref().map(|state| (state, &tale));
@@ -190,7 +208,7 @@ pub(super) fn tell(seen: &Seen, wanted: &Wanted, memory: &mut Memory) -> Option<
 }
 
 /// What keeps the scaler from what the load asks for until somebody changes the resource. Other bounds pass by themselves.
-pub(super) fn held(decision: &scaling::Decision) -> Option<Bound> {
+pub(super) fn lasting_bound(decision: &scaling::Decision) -> Option<Bound> {
     let binds = |bound: Bound| decision.bound_by.contains(&bound);
     match () {
         () if decision.raw > decision.desired && binds(Bound::Max) => Some(Bound::Max),
@@ -201,14 +219,14 @@ pub(super) fn held(decision: &scaling::Decision) -> Option<Bound> {
 }
 
 /// What bound a decision, as its record names it.
-pub(super) fn bounds(decision: &scaling::Decision) -> Vec<String> {
+pub(super) fn bound_names(decision: &scaling::Decision) -> Vec<String> {
     let mut names: Vec<String> = decision.bound_by.iter().map(|bound| format!("{bound:?}")).collect();
     names.dedup();
     names
 }
 
 /// What a decision rejected, in words.
-pub(super) fn rejected(decision: &scaling::Decision) -> Vec<String> {
+pub(super) fn rejected_texts(decision: &scaling::Decision) -> Vec<String> {
     let words = |(number, bound): &(u32, Bound)| format!("{number} readers: {}", bound.words());
     decision.rejected.iter().map(words).collect()
 }

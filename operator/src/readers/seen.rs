@@ -6,34 +6,34 @@ use liverank_core::Millis;
 use liverank_protocol;
 use serde::{Deserialize, Serialize};
 
-use super::settings::Settings;
+use super::settings::ReaderSettings;
 
 /// Everything that a round is decided from, besides [`super::Memory`]. Times are milliseconds since 1970 by one clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Seen {
+pub struct RoundInput {
     /// Now.
     pub now: Millis,
     /// The resource's name: readers are called `{cluster}-reader-{n}`.
     pub cluster: String,
     /// What the resource says.
-    pub settings: Settings,
+    pub settings: ReaderSettings,
     /// The hash of the pod template that readers are to have.
     pub template: String,
     /// Why readers may not be replaced yet, although their template changed: something before them is being rolled.
     pub held: Option<String>,
     /// Every reader's Deployment, those being deleted too.
-    pub readers: Vec<Reader>,
+    pub readers: Vec<ObservedReader>,
     /// Readers that have pods and no Deployment any more; `true`: one of these was not told to end yet.
     pub orphans: BTreeMap<String, bool>,
     /// Names of plans that somebody approved.
     pub approved: BTreeSet<String>,
     /// The last answer of each manager; empty where none ever answered.
-    pub managers: Vec<Heard>,
+    pub managers: Vec<ManagerReport>,
 }
 
 /// A reader's Deployment and its pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reader {
+pub struct ObservedReader {
     /// The Deployment's name, and the reader's.
     pub name: String,
     /// The Deployment's.
@@ -45,27 +45,27 @@ pub struct Reader {
     /// Whether it is being deleted.
     pub deleting: bool,
     /// That it is to be emptied, by its annotations.
-    pub drain: Option<Drain>,
+    pub drain: Option<ReaderDrain>,
     /// Its pod: the one that does not terminate where there are two.
-    pub pod: Option<Pod>,
+    pub pod: Option<ReaderPod>,
     /// The reader's own last answer; `None`: it has given none.
-    pub own: Option<Own>,
+    pub own: Option<ReaderSelfReport>,
 }
 
-/// That a reader is to be emptied and then to go: the annotations [`Drain::WHY`] and [`Drain::SINCE`].
+/// That a reader is to be emptied and then to go: the annotations [`Drain::WHY_ANNOTATION`] and [`Drain::SINCE_ANNOTATION`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drain {
+pub struct ReaderDrain {
     /// The reason of the drain.
     pub why: DrainWhy,
     /// Since when; `None` where the annotation is missing or cannot be read.
     pub since: Option<Millis>,
 }
 
-impl Drain {
+impl ReaderDrain {
     /// The annotation that says why.
-    pub const WHY: &'static str = "liverank.dev/drain";
+    pub const WHY_ANNOTATION: &'static str = "liverank.dev/drain";
     /// The annotation that says since when, as RFC 3339.
-    pub const SINCE: &'static str = "liverank.dev/drain-since";
+    pub const SINCE_ANNOTATION: &'static str = "liverank.dev/drain-since";
 }
 
 /// Why a reader is emptied.
@@ -101,7 +101,7 @@ impl DrainWhy {
 
 /// A reader's pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pod {
+pub struct ReaderPod {
     /// Whether it is ready.
     pub ready: bool,
     /// Since when it is ready or not: its condition's last transition, else its creation.
@@ -118,7 +118,7 @@ pub struct Pod {
 
 /// What a reader says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Own {
+pub struct ReaderSelfReport {
     /// Viewers connected to it.
     pub viewers: u64,
     /// When it was asked.
@@ -127,7 +127,7 @@ pub struct Own {
 
 /// What a manager says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heard {
+pub struct ManagerReport {
     /// Which one.
     pub manager: String,
     /// When it was asked.

@@ -11,7 +11,7 @@ const ASSIGNMENT_REST_MS: Millis = 10_000;
 
 /// How the number of readers is decided: by the scaler, by the scaler once somebody approves, or by the resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Scaling {
+pub enum ScalingSetting {
     /// The scaler, by the viewers there are.
     Auto,
     /// The scaler, once somebody approves what it proposes.
@@ -24,7 +24,7 @@ pub enum Scaling {
 
 /// Whether viewers are moved for balance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Rebalance {
+pub enum RebalanceSetting {
     /// Where readers are unevenly loaded.
     Auto,
     /// Once somebody approves the plan.
@@ -37,7 +37,7 @@ pub enum Rebalance {
 
 /// How many readers there are to be at least once the load has been unknown for so long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fallback {
+pub struct FallbackSetting {
     /// At least so many readers.
     pub readers: u32,
     /// For how long the load must have been unknown, in milliseconds.
@@ -47,7 +47,7 @@ pub struct Fallback {
 /// The settings of a resource that decisions about readers use.
 #[expect(clippy::struct_excessive_bools, reason = "switches of the resource")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
+pub struct ReaderSettings {
     /// Whether there are to be readers at all: comments are switched on.
     pub enabled: bool,
     /// All components go to zero, and it is the readers' turn.
@@ -65,13 +65,13 @@ pub struct Settings {
     /// Viewers from which a video is spread over several readers.
     pub hot_video_viewers: u64,
     /// How the number of readers is decided.
-    pub scaling: Scaling,
+    pub scaling: ScalingSetting,
     /// Whether readers that are not needed go.
     pub scale_in: bool,
     /// Whether readers are added beyond the least there has to be.
     pub scale_out: bool,
     /// What happens in [`Scaling::Auto`] while the load is not known; `None`: nothing.
-    pub fallback: Option<Fallback>,
+    pub fallback: Option<FallbackSetting>,
     /// How long fewer must have been enough, in milliseconds.
     pub down_stabilisation_ms: Millis,
     /// Readers added at once, at most.
@@ -79,7 +79,7 @@ pub struct Settings {
     /// How old what the managers say may be, in milliseconds.
     pub load_max_age_ms: Millis,
     /// Whether viewers are moved for balance.
-    pub rebalance: Rebalance,
+    pub rebalance: RebalanceSetting,
     /// How far from its fair share a reader may be, in percent.
     pub tolerance_percent: u32,
     /// Viewers that may be moved in a minute.
@@ -96,7 +96,7 @@ pub struct Settings {
     pub max_reconnect_error_percent: u32,
 }
 
-impl Default for Settings {
+impl Default for ReaderSettings {
     fn default() -> Self {
         Self {
             enabled: true,
@@ -107,14 +107,14 @@ impl Default for Settings {
             max: 10,
             viewers_per_reader: 20_000,
             hot_video_viewers: 15_000,
-            scaling: Scaling::Auto,
+            scaling: ScalingSetting::Auto,
             scale_in: true,
             scale_out: true,
             fallback: None,
             down_stabilisation_ms: 300_000,
             max_up_step: 4,
             load_max_age_ms: 10_000,
-            rebalance: Rebalance::Auto,
+            rebalance: RebalanceSetting::Auto,
             tolerance_percent: 10,
             viewers_per_minute: 20_000,
             drain_timeout_ms: 900_000,
@@ -126,7 +126,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl ReaderSettings {
     /// What the scaler keeps to.
     pub fn policy(&self) -> Policy {
         Policy {
@@ -154,16 +154,18 @@ impl Settings {
     }
 
     /// Whether there are to be no readers: nobody could take the viewers of the last ones, so they go as they are.
-    pub fn is_off(&self) -> bool {
-        let by_resource = matches!(self.scaling, Scaling::DryRun | Scaling::Manual);
+    pub fn are_comments_off(&self) -> bool {
+        let by_resource = matches!(self.scaling, ScalingSetting::DryRun | ScalingSetting::Manual);
         !self.enabled || self.hibernates || (by_resource && self.replicas == 0)
     }
 
     /// Readers to begin with where none are known.
-    pub fn first(&self) -> u32 {
+    pub fn first_reader_count(&self) -> u32 {
         match self.scaling {
-            Scaling::Auto | Scaling::Proposal => self.replicas.clamp(self.min, self.max.max(self.min)),
-            Scaling::DryRun | Scaling::Manual => self.replicas,
+            ScalingSetting::Auto | ScalingSetting::Proposal => {
+                self.replicas.clamp(self.min, self.max.max(self.min))
+            }
+            ScalingSetting::DryRun | ScalingSetting::Manual => self.replicas,
         }
     }
 }

@@ -1,15 +1,15 @@
 //! What a round asks for.
 
 use liverank_core::ReaderId;
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonState;
 use liverank_protocol::{CordonRequest, MoveRequest};
 use serde::{Deserialize, Serialize};
 
-use super::seen::Drain;
+use super::seen::ReaderDrain;
 
 /// Something to be done. Each may be done twice, and comes again in the next rounds until it is seen to be done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Step {
+pub enum ReaderStep {
     /// A reader with the wanted template.
     CreateReader {
         /// Its name.
@@ -22,14 +22,14 @@ pub enum Step {
         /// The Deployment that this is about, and no other of its name.
         uid: String,
         /// What to write; `None`: both are removed.
-        drain: Option<Drain>,
+        drain: Option<ReaderDrain>,
     },
     /// What the managers are to think of a reader.
     Cordon {
         /// The reader.
         reader: ReaderId,
         /// `None`: it is open again.
-        cordon: Option<Closing>,
+        cordon: Option<CordonState>,
         /// Why, in words.
         why: String,
     },
@@ -49,7 +49,7 @@ pub enum Step {
     },
 }
 
-impl Step {
+impl ReaderStep {
     /// What to put into `POST /cordons`, where it is a cordon.
     pub fn cordon_request(&self) -> Option<CordonRequest> {
         let Self::Cordon { reader, cordon, why } = self else { return None };
@@ -57,7 +57,7 @@ impl Step {
     }
 
     /// In words.
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Self::CreateReader { name } => format!("create {name}"),
             Self::Annotate { name, drain: Some(drain), .. } => {

@@ -5,20 +5,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use liverank_core::handover::Closing;
+use liverank_core::handover::CordonState;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::scaling::{Policy, Report};
 use liverank_core::{Millis, ReaderId};
 use liverank_protocol::{ReaderState, Unserved};
 
-use super::seen::{Heard, Seen};
+use super::seen::{ManagerReport, RoundInput};
 
 /// Reconnects in a minute below which their errors say nothing: one of three is chance.
 const MIN_RECONNECTS: u64 = 20;
 
 /// Why the load cannot be acted on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum LoadTrouble {
     /// No manager answered of late.
     Missing,
     /// The managers that answer do not see the store.
@@ -29,7 +29,7 @@ pub enum Trouble {
     Contradictory(Vec<String>),
 }
 
-impl Trouble {
+impl LoadTrouble {
     /// The condition's reason.
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -40,7 +40,7 @@ impl Trouble {
     }
 
     /// In words.
-    pub fn words(&self) -> String {
+    pub fn describe(&self) -> String {
         match self {
             Self::Missing => "no manager has said of late what load there is".to_owned(),
             Self::Blind => "the managers that answer do not see the store".to_owned(),
@@ -55,7 +55,7 @@ impl Trouble {
 /// A reader as the managers report it.
 #[expect(clippy::struct_excessive_bools, reason = "independent things that managers say of a reader")]
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct KnownReader {
     /// Viewers, by the manager that counts most.
     pub viewers: u64,
     /// Viewers it can hold.
@@ -76,78 +76,78 @@ pub struct Known {
 
 /// The readers and their load by the managers' answers that are recent enough.
 #[derive(Debug)]
-pub struct View<'a> {
+pub struct LoadView<'a> {
     /// Why none of it can be acted on; `None` where it can.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<LoadTrouble>,
     /// When the oldest of what it rests on was asked for.
     pub as_of: Option<Millis>,
-    readers: BTreeMap<&'a str, Known>,
+    readers: BTreeMap<&'a str, KnownReader>,
     /// The managers that are believed.
-    usable: Vec<&'a Heard>,
+    usable: Vec<&'a ManagerReport>,
 }
 
-impl<'a> View<'a> {
+impl<'a> LoadView<'a> {
     /// Puts together what is no older than allowed.
-    pub fn of(seen: &'a Seen) -> Self {
+    pub fn of(seen: &'a RoundInput) -> Self {
         let settings = &seen.settings;
-        let young = |heard: &&Heard| (0..=settings.load_max_age_ms).contains(&(seen.now - heard.at));
-        let young: Vec<&Heard> = seen.managers.iter().filter(young).collect();
+        let young = |heard: &&ManagerReport| (0..=settings.load_max_age_ms).contains(&(seen.now - heard.at));
+        let young: Vec<&ManagerReport> = seen.managers.iter().filter(young).collect();
         let any = !young.is_empty();
-        let usable: Vec<&Heard> = young.into_iter().filter(|heard| heard.load.fresh).collect();
-        let mut view = View {
+        let usable: Vec<&ManagerReport> = young.into_iter().filter(|heard| heard.load.fresh).collect();
+        let mut view = LoadView {
             trouble: None,
             as_of: usable.iter().map(|heard| heard.at).min(),
-            readers: merged(&usable),
+            readers: merge_reports(&usable),
             usable,
         };
         let held = view.usable.iter().find_map(|heard| heard.load.hold.clone());
-        let contradicted = view.contradicted(&settings.policy());
+        let contradicted = view.contradicted_reports(&settings.policy());
         view.trouble = match () {
-            () if view.usable.is_empty() && any => Some(Trouble::Blind),
-            () if view.usable.is_empty() => Some(Trouble::Missing),
-            () => held.map(Trouble::Held),
+            () if view.usable.is_empty() && any => Some(LoadTrouble::Blind),
+            () if view.usable.is_empty() => Some(LoadTrouble::Missing),
+            () => held.map(LoadTrouble::Held),
         };
         if view.trouble.is_none() && !contradicted.is_empty() {
-            view.trouble = Some(Trouble::Contradictory(contradicted));
+            view.trouble = Some(LoadTrouble::Contradictory(contradicted));
         }
         view
     }
 
     /// A reader as the managers report it.
-    pub fn reader(&self, name: &str) -> Option<&Known> {
+    pub fn known_reader(&self, name: &str) -> Option<&KnownReader> {
         self.readers.get(name)
     }
 
     /// Every reader that a manager knows.
-    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+    pub fn reader_names(&self) -> impl Iterator<Item = &'a str> {
         self.readers.keys().copied()
     }
 
     /// The answers that are believed, the latest first.
-    pub fn latest(&self) -> impl Iterator<Item = &'a Heard> {
+    pub fn latest_reports(&self) -> impl Iterator<Item = &'a ManagerReport> {
         let mut usable = self.usable.clone();
         usable.sort_by_key(|heard| std::cmp::Reverse(heard.at));
         usable.into_iter()
     }
 
     /// Whether every manager has this cordon on the reader.
-    pub fn has_cordon(&self, name: &str, cordon: Option<Closing>) -> bool {
+    pub fn has_cordon(&self, name: &str, cordon: Option<CordonState>) -> bool {
         self.usable.iter().all(|heard| cordon_at(heard, name) == cordon)
     }
 
     /// Whether every manager moves away what the reader has.
     pub fn is_emptied(&self, name: &str) -> bool {
-        let emptied = [Some(Closing::Draining), Some(Closing::Removed)];
+        let emptied = [Some(CordonState::Draining), Some(CordonState::Removed)];
         self.usable.iter().all(|heard| emptied.contains(&cordon_at(heard, name)))
     }
 
     /// Whether some manager takes the reader for removed.
     pub fn is_removed(&self, name: &str) -> bool {
-        self.usable.iter().any(|heard| cordon_at(heard, name) == Some(Closing::Removed))
+        self.usable.iter().any(|heard| cordon_at(heard, name) == Some(CordonState::Removed))
     }
 
     /// Every reader that is closed at some manager.
-    pub fn cordoned(&self) -> Vec<&'a str> {
+    pub fn cordoned_readers(&self) -> Vec<&'a str> {
         let mut names: Vec<&str> = Vec::new();
         for heard in &self.usable {
             let readers = heard.load.readers.iter().filter(|reader| reader.cordon.is_some());
@@ -166,14 +166,14 @@ impl<'a> View<'a> {
     }
 
     /// Readers that report themselves and cannot be reached.
-    pub fn unreachable(&self) -> BTreeSet<&'a str> {
+    pub fn unreachable_readers(&self) -> BTreeSet<&'a str> {
         let readers = self.usable.iter().flat_map(|heard| &heard.load.readers);
         readers.filter(|reader| reader.unreachable).map(|reader| reader.id.as_str()).collect()
     }
 
     /// What the scaler is told: every answer's reports, with the times they are from.
-    pub fn reports(seen: &Seen) -> Vec<Report> {
-        let of = |heard: &Heard| {
+    pub fn reports(seen: &RoundInput) -> Vec<Report> {
+        let of = |heard: &ManagerReport| {
             let believed = heard.load.fresh;
             let stale = heard.at - seen.settings.load_max_age_ms - 1;
             let report = |reader: &ReaderState| Report {
@@ -193,8 +193,8 @@ impl<'a> View<'a> {
     }
 
     /// Of those who were moved within the last minute, more than so many in a hundred failed: how many of how many.
-    pub fn reconnect_errors(&self, percent: u32) -> Option<(u64, u64)> {
-        let sum = |(all, failed): (u64, u64), known: &Known| {
+    pub fn excess_reconnect_errors(&self, percent: u32) -> Option<(u64, u64)> {
+        let sum = |(all, failed): (u64, u64), known: &KnownReader| {
             (all + known.reconnects.0, failed + known.reconnects.1)
         };
         let (all, failed) = self.readers.values().filter(|known| known.fresh).fold((0, 0), sum);
@@ -202,7 +202,7 @@ impl<'a> View<'a> {
         bad.then_some((failed, all))
     }
 
-    fn contradicted(&self, policy: &Policy) -> Vec<String> {
+    fn contradicted_reports(&self, policy: &Policy) -> Vec<String> {
         let states = |name: &str| {
             let of = self.usable.iter().flat_map(|heard| &heard.load.readers);
             of.filter(|state| state.id.as_str() == name).collect::<Vec<_>>()
@@ -222,11 +222,11 @@ impl<'a> View<'a> {
     }
 }
 
-fn merged<'a>(usable: &[&'a Heard]) -> BTreeMap<&'a str, Known> {
-    let mut readers: BTreeMap<&str, (usize, Known)> = BTreeMap::new();
+fn merge_reports<'a>(usable: &[&'a ManagerReport]) -> BTreeMap<&'a str, KnownReader> {
+    let mut readers: BTreeMap<&str, (usize, KnownReader)> = BTreeMap::new();
     for heard in usable {
         for state in &heard.load.readers {
-            let first = Known { alive: true, gone: true, fresh: true, ..Known::default() };
+            let first = KnownReader { alive: true, gone: true, fresh: true, ..KnownReader::default() };
             let (times, known) = readers.entry(state.id.as_str()).or_insert((0, first));
             *times += 1;
             let gone = state.state == ReaderStatus::Gone;
@@ -242,7 +242,7 @@ fn merged<'a>(usable: &[&'a Heard]) -> BTreeMap<&'a str, Known> {
             known.reconnects.1 = known.reconnects.1.max(state.reconnect_errors);
         }
     }
-    let everywhere = |(name, (times, mut known)): (&'a str, (usize, Known))| {
+    let everywhere = |(name, (times, mut known)): (&'a str, (usize, KnownReader))| {
         // A manager that has not heard of it yet sends nobody there.
         known.alive &= times == usable.len();
         (name, known)
@@ -250,7 +250,7 @@ fn merged<'a>(usable: &[&'a Heard]) -> BTreeMap<&'a str, Known> {
     readers.into_iter().map(everywhere).collect()
 }
 
-fn cordon_at(heard: &Heard, name: &str) -> Option<Closing> {
+fn cordon_at(heard: &ManagerReport, name: &str) -> Option<CordonState> {
     let listed = heard.load.cordons.iter().find(|cordon| cordon.reader.as_str() == name);
     let listed = listed.and_then(|cordon| cordon.cordon.as_ref());
     let reader = || heard.load.readers.iter().find(|reader| reader.id.as_str() == name);
@@ -258,6 +258,6 @@ fn cordon_at(heard: &Heard, name: &str) -> Option<Closing> {
 }
 
 /// A reader's name as managers know it.
-pub fn id(name: &str) -> ReaderId {
+pub fn reader_id(name: &str) -> ReaderId {
     ReaderId::parse(name).expect("an object's name is an identifier")
 }

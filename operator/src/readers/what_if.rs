@@ -7,19 +7,19 @@ use liverank_protocol::Load;
 use serde::{Deserialize, Serialize};
 
 use super::balance::situation;
-use super::settings::Settings;
-use super::view::id;
+use super::settings::ReaderSettings;
+use super::view::reader_id;
 
 /// Rounds of planning: what one leads to is looked at again; nearly always there is nothing left after the first.
 const MAX_ROUNDS: usize = 16;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WhatIf {
+pub struct WhatIfAnswer {
     /// The readers as they are.
-    pub now: Vec<ReaderAt>,
+    pub now: Vec<ReaderForecast>,
     /// The readers as they would be.
-    pub then: Vec<ReaderAt>,
+    pub then: Vec<ReaderForecast>,
     /// Viewers in all.
     pub viewers: u64,
     /// Viewers that would be moved.
@@ -42,7 +42,7 @@ pub struct WhatIf {
 
 /// A reader and its load.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReaderAt {
+pub struct ReaderForecast {
     /// Its name; `new-1` and so on for one that is not there yet.
     pub reader: String,
     /// Viewers.
@@ -56,7 +56,7 @@ pub struct ReaderAt {
 }
 
 /// What would be with another number of open readers; `load` with all assignments.
-pub fn what_if(load: &Load, settings: &Settings, readers: u32) -> Result<WhatIf, String> {
+pub fn answer_what_if(load: &Load, settings: &ReaderSettings, readers: u32) -> Result<WhatIfAnswer, String> {
     if load.assignments.is_none() {
         return Err("the load has no assignments: ask for it with them".to_owned());
     }
@@ -67,20 +67,20 @@ pub fn what_if(load: &Load, settings: &Settings, readers: u32) -> Result<WhatIf,
     let at: Millis = i64::MAX / 4;
     let mut situation = situation(load, at);
     situation.videos.iter_mut().for_each(|video| (video.changed, video.moving) = (0, false));
-    let now = table(&situation);
-    let first = plan(&situation, &unlimited(settings)).before;
-    let gone = resize(&mut situation, settings, readers);
+    let now = reader_forecasts(&situation);
+    let first = plan(&situation, &unlimited_limits(settings)).before;
+    let gone = resize_fleet(&mut situation, settings, readers);
     let situation = situation.sorted();
-    let (mut then, moved, orders, last) = carried_out(situation, settings);
-    let mut notes = notes(load, settings, readers);
+    let (mut then, moved, orders, last) = carry_out_plans(situation, settings);
+    let mut notes = answer_notes(load, settings, readers);
     if !gone.is_empty() {
         notes.push(format!("emptied and removed: {}", gone.join(", ")));
     }
-    let mut rows = table(&then);
+    let mut rows = reader_forecasts(&then);
     rows.retain(|row| !gone.contains(&row.reader));
     then.readers.clear();
     let percent = |millionths: u64| (millionths / 10_000).saturating_sub(100) as u32;
-    Ok(WhatIf {
+    Ok(WhatIfAnswer {
         now,
         then: rows,
         viewers: first.viewers,
@@ -95,20 +95,20 @@ pub fn what_if(load: &Load, settings: &Settings, readers: u32) -> Result<WhatIf,
     })
 }
 
-fn unlimited(settings: &Settings) -> Limits {
+fn unlimited_limits(settings: &ReaderSettings) -> Limits {
     Limits { budget: Budget::unlimited(), ..settings.limits(0) }
 }
 
 /// Adds readers, or marks those as to be emptied that have the fewest viewers; returns these.
-fn resize(situation: &mut Situation, settings: &Settings, readers: u32) -> Vec<String> {
-    let loads = table(situation);
+fn resize_fleet(situation: &mut Situation, settings: &ReaderSettings, readers: u32) -> Vec<String> {
+    let loads = reader_forecasts(situation);
     let is_open = |reader: &Reader| reader.standing == ReaderAvailability::Open;
     let mut open: Vec<usize> =
         (0..situation.readers.len()).filter(|&at| is_open(&situation.readers[at])).collect();
     for number in open.len()..readers as usize {
         let name = format!("new-{}", number - open.len() + 1);
         situation.readers.push(Reader {
-            id: id(&name),
+            id: reader_id(&name),
             capacity: settings.viewers_per_reader,
             standing: ReaderAvailability::Open,
         });
@@ -123,8 +123,8 @@ fn resize(situation: &mut Situation, settings: &Settings, readers: u32) -> Vec<S
     gone
 }
 
-fn carried_out(mut situation: Situation, settings: &Settings) -> (Situation, u64, usize, Plan) {
-    let limits = unlimited(settings);
+fn carry_out_plans(mut situation: Situation, settings: &ReaderSettings) -> (Situation, u64, usize, Plan) {
+    let limits = unlimited_limits(settings);
     let (mut moved, mut orders) = (0, 0);
     for _ in 1..MAX_ROUNDS {
         let plan = plan(&situation, &limits);
@@ -139,16 +139,16 @@ fn carried_out(mut situation: Situation, settings: &Settings) -> (Situation, u64
     (situation, moved, orders, last)
 }
 
-fn table(situation: &Situation) -> Vec<ReaderAt> {
-    let mut rows: Vec<ReaderAt> = situation
+fn reader_forecasts(situation: &Situation) -> Vec<ReaderForecast> {
+    let mut rows: Vec<ReaderForecast> = situation
         .readers
         .iter()
-        .map(|reader| ReaderAt {
+        .map(|reader| ReaderForecast {
             reader: reader.id.to_string(),
             viewers: 0,
             capacity: reader.capacity,
             videos: 0,
-            state: standing(reader.standing).to_owned(),
+            state: availability_name(reader.standing).to_owned(),
         })
         .collect();
     for part in situation.videos.iter().flat_map(|video| &video.parts).filter(|part| part.viewers > 0) {
@@ -158,7 +158,7 @@ fn table(situation: &Situation) -> Vec<ReaderAt> {
     rows
 }
 
-const fn standing(standing: ReaderAvailability) -> &'static str {
+const fn availability_name(standing: ReaderAvailability) -> &'static str {
     match standing {
         ReaderAvailability::Open => "open",
         ReaderAvailability::Closed => "closed",
@@ -166,7 +166,7 @@ const fn standing(standing: ReaderAvailability) -> &'static str {
     }
 }
 
-fn notes(load: &Load, settings: &Settings, readers: u32) -> Vec<String> {
+fn answer_notes(load: &Load, settings: &ReaderSettings, readers: u32) -> Vec<String> {
     let mut notes = Vec::new();
     let (min, max) = (settings.min, settings.max);
     if readers > max {

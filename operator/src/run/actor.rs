@@ -33,9 +33,9 @@ use super::troubles;
 use crate::build::{self, Component, Kind, OperatorFacts};
 use crate::crd::RankingCluster;
 use crate::maintenance;
-use crate::readers::{Memory, Outcome, Step};
-use crate::status::{Report, Trouble};
-use crate::validate::{self, Problem};
+use crate::readers::{ReaderMemory, ReaderStep, RoundOutcome};
+use crate::status::{StatusInput, Trouble};
+use crate::validate::{self, FieldProblem};
 use kube::Resource;
 use liverank_runtime::now_ms;
 
@@ -58,7 +58,7 @@ struct Found {
     template: String,
     held: Option<String>,
     states: Vec<State>,
-    problems: Vec<Problem>,
+    problems: Vec<FieldProblem>,
     pending: BTreeSet<Component>,
     troubles: Vec<Trouble>,
     readers: u32,
@@ -93,7 +93,7 @@ pub struct Actor {
     reporter: Reporter,
     found: Option<Found>,
     /// What the operator's policy says of which generation and builder's revision.
-    permitted: Option<((i64, u32), Vec<Problem>)>,
+    permitted: Option<((i64, u32), Vec<FieldProblem>)>,
     /// Whether something has changed since the last whole look.
     whole: bool,
     /// When everything has to be looked at although nothing changed.
@@ -121,7 +121,7 @@ impl Actor {
         let last =
             told.and_then(|status| status.last_decision.as_ref()).and_then(super::reporter::last_decision);
         let wanted = told.and_then(|status| u32::try_from(status.readers.as_ref()?.desired).ok());
-        let memory = Memory::new(now_ms(), last.as_ref(), wanted);
+        let memory = ReaderMemory::new(now_ms(), last.as_ref(), wanted);
         let (client, metrics, lanes) = (&world.client, &world.metrics, &world.lanes);
         let owner = cluster.owner_ref(&()).unwrap_or_default();
         Self {
@@ -290,7 +290,7 @@ impl Actor {
                         "the operator {} leaves this cluster to the operator {holder}, which holds the Lease {}; \
                          operators beside each other need an operatorClass each, or namespaces of their own",
                         self.world.installation,
-                        build::names::claim(&self.key.name),
+                        build::names::claim_lease_name(&self.key.name),
                     );
                     tracing::warn!(cluster = %self.key, holder, "another operator looks after it");
                     self.world
@@ -324,7 +324,7 @@ impl Actor {
         let revision = in_force::revision_in_force(cluster, self.world.newest, Timestamp::now());
         let awake = hibernation::components_with_pods(pods, now_ms());
         let hibernates = cluster.spec.hibernate && hibernation::may_go(Component::Reader, &awake);
-        let mut problems = validate::validate(cluster);
+        let mut problems = validate::validate_cluster(cluster);
         problems.extend(self.world.unknown_fields(&self.key));
         let readers = steering::existing_readers(cluster.name(), deployments);
         let current = readers.iter().filter(|reader| reader.drain.is_none()).count() as u32;
@@ -334,17 +334,22 @@ impl Actor {
             // What is permitted depends on the resource and the builder alone, and pods change often.
             let of = (cluster.generation(), revision);
             if self.permitted.as_ref().is_none_or(|(was, _)| *was != of) {
-                self.permitted = Some((of, self.world.policy.refusals(&input)));
+                self.permitted = Some((of, self.world.policy.find_refusals(&input)));
             }
             problems = self.permitted.as_ref().map(|(_, refusals)| refusals.clone()).unwrap_or_default();
         }
         if problems.is_empty() {
             template = build::reader_template_hash(&input);
-            let mut objects = build::desired(&input);
+            let mut objects = build::desired_objects(&input);
             hibernation::set_replicas(&mut objects, cluster, deployments, &awake);
             states = rollout::component_states(&objects, deployments);
             if revision != self.world.newest {
-                pending = build::pending(cluster, revision, self.world.newest, &self.facts);
+                pending = build::components_restarted_by_revision(
+                    cluster,
+                    revision,
+                    self.world.newest,
+                    &self.facts,
+                );
             }
         }
         let turn = rollout::next_component(&states).filter(|state| state.component < Component::Reader);
@@ -380,7 +385,7 @@ impl Actor {
         found: &Found,
         deployments: &[Arc<Live>],
         pods: &[Arc<Pod>],
-    ) -> Option<Outcome> {
+    ) -> Option<RoundOutcome> {
         let none_left = || steering::existing_readers(cluster.name(), deployments).is_empty();
         let none_wanted = !cluster.spec.comments() || found.hibernates;
         if !found.problems.is_empty() || (none_wanted && none_left()) {
@@ -399,13 +404,13 @@ impl Actor {
 
     /// Gives the managers their orders. These follow from what is seen, not from what is about to be written: a cordon
     /// from the annotation that is there, a move from readers that serve.
-    async fn send_orders(&mut self, steps: &[Step]) {
-        let cordons: Vec<_> = steps.iter().filter_map(Step::cordon_request).collect();
+    async fn send_orders(&mut self, steps: &[ReaderStep]) {
+        let cordons: Vec<_> = steps.iter().filter_map(ReaderStep::cordon_request).collect();
         if !cordons.is_empty() {
             self.steering.send_cordons(cordons).await;
         }
         for step in steps {
-            if let Step::Moves { moves } = step {
+            if let ReaderStep::Moves { moves } = step {
                 self.steering.send_moves(moves.clone()).await;
             }
         }
@@ -415,7 +420,7 @@ impl Actor {
         &mut self,
         cluster: &RankingCluster,
         found: &Found,
-        outcome: Option<&Outcome>,
+        outcome: Option<&RoundOutcome>,
         mounts: Vec<Trouble>,
     ) -> Option<Instant> {
         let contested = self.applier.contested_fields();
@@ -433,7 +438,7 @@ impl Actor {
         }
         let decision = self.reporter.last_decision();
         let history = self.reporter.history();
-        let report = Report {
+        let report = StatusInput {
             cluster,
             now: Timestamp::now(),
             identity: &self.office.identity,

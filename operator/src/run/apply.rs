@@ -147,7 +147,7 @@ impl Applier {
             }
         });
         // What may not be installed holds up nothing.
-        let waited = self.awaited.iter().filter(|((kind, _), _)| !kind.optional());
+        let waited = self.awaited.iter().filter(|((kind, _), _)| !kind.is_optional());
         waited.map(|(_, (_, since))| since.elapsed()).max()
     }
 
@@ -286,7 +286,7 @@ impl Applier {
         if !found.as_ref().is_some_and(ours) {
             return false;
         }
-        let labels = names::labels(&self.cluster.name, Some(Component::Reader), Some(reader));
+        let labels = names::object_labels(&self.cluster.name, Some(Component::Reader), Some(reader));
         let name: Name = (Kind::Deployment, reader.to_owned());
         let body = json!({"metadata": {"labels": labels}});
         tracing::warn!(cluster = %self.cluster, reader, "somebody changed the labels that a reader is known by");

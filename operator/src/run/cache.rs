@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::store::{CachedObject, Key};
 use crate::build::names;
 use crate::crd::RankingCluster;
-use crate::validate::{self, Problem};
+use crate::validate::{self, FieldProblem};
 
 /// The field manager of everything that we apply.
-pub const MANAGER: &str = names::MANAGER;
+pub const MANAGER: &str = names::MANAGED_BY_OPERATOR;
 /// Holds `replicas` between us and a `HorizontalPodAutoscaler`: see [`super::apply`].
 pub const HANDOVER: &str = "liverank-operator-handover";
 
@@ -28,7 +28,7 @@ pub struct Cluster {
     /// The resource, without what a reconcile does not look at; or why these types cannot read it.
     pub resource: Result<Arc<RankingCluster>, Unreadable>,
     /// What it says in the parts that the definition leaves open and that these types have no field for.
-    pub unknown: Vec<Problem>,
+    pub unknown: Vec<FieldProblem>,
 }
 
 /// A resource that was taken by the API server and that these types cannot read: of a later definition, say.
@@ -106,7 +106,7 @@ pub struct Live {
 impl Live {
     /// What is kept of it; `None` for one that is no cluster's.
     pub fn from_watched(object: DynamicObject) -> Option<Self> {
-        let cluster = object.labels().get(names::INSTANCE)?;
+        let cluster = object.labels().get(names::INSTANCE_LABEL)?;
         let key = Key::new(object.metadata.namespace.as_deref()?, cluster);
         let name = object.metadata.name.as_deref()?.into();
         let owner = object.owner_references().iter().find(|it| it.controller == Some(true));
@@ -331,9 +331,9 @@ impl Pod {
     /// What is kept of it; `None` for one that is no cluster's.
     pub fn from_watched(pod: SlimPod) -> Option<Self> {
         let labels = pod.labels();
-        let key = Key::new(pod.metadata.namespace.as_deref()?, labels.get(names::INSTANCE)?);
-        let component = labels.get(names::COMPONENT)?.as_str().into();
-        let reader = labels.get(names::READER).map(|name| name.as_str().into());
+        let key = Key::new(pod.metadata.namespace.as_deref()?, labels.get(names::INSTANCE_LABEL)?);
+        let component = labels.get(names::COMPONENT_LABEL)?.as_str().into();
+        let reader = labels.get(names::READER_LABEL).map(|name| name.as_str().into());
         let created = creation_millis(&pod.metadata);
         let status = pod.status.unwrap_or_default();
         let condition = |kind: &str| status.conditions.iter().find(|it| it.kind == kind);
@@ -424,7 +424,7 @@ mod tests {
         let live = |entry: Value| {
             let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 3},
                 "metadata": {"name": "d", "namespace": "ns", "uid": "u", "resourceVersion": "1",
-                    "labels": {names::INSTANCE: "x"}, "managedFields": [entry]}});
+                    "labels": {names::INSTANCE_LABEL: "x"}, "managedFields": [entry]}});
             Live::from_watched(serde_json::from_value(object).unwrap()).unwrap()
         };
         assert!(live(entry(MANAGER, "Apply")).owns_replicas);
@@ -441,7 +441,7 @@ mod tests {
     fn a_pod_tells_where_it_is_and_what_is_wrong_with_it() {
         let pod = |status: Value| {
             let object = json!({"metadata": {"name": "p", "namespace": "ns", "creationTimestamp": "2026-01-01T00:00:00Z",
-                "labels": {names::INSTANCE: "x", names::COMPONENT: "reader", names::READER: "x-reader-0"}},
+                "labels": {names::INSTANCE_LABEL: "x", names::COMPONENT_LABEL: "reader", names::READER_LABEL: "x-reader-0"}},
                 "spec": {"nodeName": "node1", "containers": []}, "status": status});
             Pod::from_watched(serde_json::from_value(object).unwrap()).unwrap()
         };

@@ -14,7 +14,7 @@ use super::steering;
 use super::store::{CachedObject, Key};
 use crate::build::{self, Component, Kind, Object, OperatorFacts, names};
 use crate::crd::{HttpWorkload, RankingCluster};
-use crate::readers::Step;
+use crate::readers::ReaderStep;
 use liverank_runtime::now_ms;
 
 /// Carries out what one look decided. It has the resource in force and the objects that exist.
@@ -42,7 +42,7 @@ impl Carry<'_> {
     /// becomes smaller.
     pub async fn carry_out(
         &self,
-        steps: Vec<Step>,
+        steps: Vec<ReaderStep>,
         applier: &mut Applier,
         shrinks: &mut Shrinks,
     ) -> Option<Instant> {
@@ -54,17 +54,17 @@ impl Carry<'_> {
     }
 
     /// Carries out the steps. Returns the readers that are to exist after them.
-    async fn carry_out_steps(&self, steps: Vec<Step>, applier: &mut Applier) -> Vec<build::Reader> {
+    async fn carry_out_steps(&self, steps: Vec<ReaderStep>, applier: &mut Applier) -> Vec<build::Reader> {
         let mut readers = steering::existing_readers(self.cluster.name(), self.deployments);
         for step in steps {
             match step {
-                Step::CreateReader { name } => readers.push(build::Reader { name, drain: None }),
-                Step::Annotate { name, drain, .. } => {
+                ReaderStep::CreateReader { name } => readers.push(build::Reader { name, drain: None }),
+                ReaderStep::Annotate { name, drain, .. } => {
                     let drain = drain.as_ref().map(steering::drain_to_build);
                     let found = readers.iter_mut().filter(|reader| reader.name == name);
                     found.for_each(|reader| reader.drain.clone_from(&drain));
                 }
-                Step::DeleteReader { name, uid, forced } => {
+                ReaderStep::DeleteReader { name, uid, forced } => {
                     tracing::info!(cluster = %self.key, reader = name, forced, "a reader goes");
                     let live = self.deployments.iter().find(|live| *live.uid == *uid);
                     if let Some(live) = live.filter(|live| !live.deleting) {
@@ -73,7 +73,7 @@ impl Carry<'_> {
                     readers.retain(|reader| reader.name != name);
                 }
                 // Orders to managers are no writes: see [`super::actor`].
-                Step::Cordon { .. } | Step::Moves { .. } => {}
+                ReaderStep::Cordon { .. } | ReaderStep::Moves { .. } => {}
             }
         }
         readers
@@ -88,7 +88,7 @@ impl Carry<'_> {
     ) -> Option<Instant> {
         let input =
             build::Input { cluster: self.cluster, revision: self.revision, readers, operator: self.facts };
-        let mut objects = build::desired(&input);
+        let mut objects = build::desired_objects(&input);
         let awake = hibernation::components_with_pods(self.pods, now_ms());
         hibernation::set_replicas(&mut objects, self.cluster, self.deployments, &awake);
         let turn = rollout::next_component(self.states).map(|state| state.component);
@@ -157,7 +157,8 @@ impl Carry<'_> {
     /// Whether the component of a `ConfigMap` still has pods to replace: one of them may come again and need it.
     fn is_rolling(&self, config: &Live) -> bool {
         let body = config.to_value();
-        let component = body["metadata"]["labels"][names::COMPONENT].as_str().and_then(Component::parse);
+        let component =
+            body["metadata"]["labels"][names::COMPONENT_LABEL].as_str().and_then(Component::parse);
         self.states.iter().any(|state| Some(state.component) == component && !state.rolled)
     }
 }

@@ -77,7 +77,7 @@ impl Claim {
             api: Api::namespaced(client, &key.namespace),
             lanes,
             metrics,
-            name: names::claim(&key.name),
+            name: names::claim_lease_name(&key.name),
             installation: installation.to_owned(),
             owner,
             others: None,
@@ -158,7 +158,7 @@ impl Claim {
                 name: Some(self.name.clone()),
                 // The one of a cluster of that name that is gone must not be taken away under this one.
                 owner_references: Some(vec![self.owner.clone()]),
-                labels: Some(names::selector(&self.owner.name, None)),
+                labels: Some(names::pod_selector(&self.owner.name, None)),
                 resource_version: before.metadata.resource_version,
                 ..ObjectMeta::default()
             },

@@ -13,7 +13,7 @@ use super::tokens::{OperatorTokens, PublicKeys};
 use crate::build::OperatorFacts;
 use crate::crd::RankingCluster;
 use crate::policy::Policy;
-use crate::validate::Problem;
+use crate::validate::FieldProblem;
 use liverank_runtime::peer::Peers;
 
 /// What all actors of the operator share: clients, stores, metrics and settings.
@@ -68,7 +68,7 @@ impl OperatorContext {
     }
 
     /// What the resource of this name says where the definition is open, and its members that the definition does not have.
-    pub fn unknown_fields(&self, key: &Key) -> Vec<Problem> {
+    pub fn unknown_fields(&self, key: &Key) -> Vec<FieldProblem> {
         self.clusters.get(key, &key.name).map(|found| found.unknown.clone()).unwrap_or_default()
     }
 

@@ -58,7 +58,7 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
 pub async fn wait_until_filled(world: &OperatorContext) {
     let is_filled = || {
         // Kinds that may not be installed are waited for by nobody.
-        let mut needed = world.stores.iter().filter(|(kind, _)| !kind.optional());
+        let mut needed = world.stores.iter().filter(|(kind, _)| !kind.is_optional());
         let all = needed.all(|(_, store)| store.is_listed());
         // Without the keys, their ConfigMap would be written empty.
         let knows_keys = !world.keys.known_keys().is_empty();

@@ -96,14 +96,19 @@ mod tests {
 
     fn objects(cluster: &RankingCluster) -> Vec<Object> {
         let operator = OperatorFacts::default();
-        build::desired(&Input { cluster, revision: build::CURRENT, readers: &[], operator: &operator })
+        build::desired_objects(&Input {
+            cluster,
+            revision: build::CURRENT_REVISION,
+            readers: &[],
+            operator: &operator,
+        })
     }
 
     proptest! {
         /// Whichever pods end first, of those that were told to: all go, and each is asked for nothing when it does.
         #[test]
         fn all_go_and_nobody_before_those_who_ask(picks in prop::collection::vec(0_usize..7, 7)) {
-            let mut awake: BTreeSet<Component> = Component::ORDER.into();
+            let mut awake: BTreeSet<Component> = Component::ROLL_OUT_ORDER.into();
             for pick in picks {
                 let going: Vec<Component> =
                     awake.iter().copied().filter(|component| may_go(*component, &awake)).collect();
@@ -123,7 +128,7 @@ mod tests {
     fn those_whose_turn_it_is_lose_their_pods_and_no_others() {
         let mut all = objects(&cluster());
         let before = all.clone();
-        lay_down(&mut all, &Component::ORDER.into());
+        lay_down(&mut all, &Component::ROLL_OUT_ORDER.into());
         let changed = |all: &[Object]| -> Vec<String> {
             let pairs = before.iter().zip(all).filter(|(before, after)| before.body != after.body);
             pairs.map(|(before, _)| before.component.unwrap().name().to_owned()).collect()

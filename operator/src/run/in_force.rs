@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::crd::{Held, RankingCluster, RankingClusterStatus, RebalanceMode, ScaleIn, ScalingMode};
+use crate::crd::{DeferrableWork, RankingCluster, RankingClusterStatus, RebalanceMode, ScaleIn, ScalingMode};
 use crate::maintenance;
 
 /// Returns the resource with the values that are in force: `restartAt` once that moment has come, the number of readers that
@@ -16,8 +16,8 @@ pub fn resource_in_force(cluster: &RankingCluster, now: Timestamp) -> RankingClu
     if let Some(readers) = held_readers(&cluster) {
         cluster.spec.readers.replicas = readers;
     }
-    let waits = |what| maintenance::holds(&cluster.spec.maintenance, what, now);
-    let (stays, keeps) = (waits(Held::Rebalancing), waits(Held::ScaleIn));
+    let waits = |what| maintenance::must_wait(&cluster.spec.maintenance, what, now);
+    let (stays, keeps) = (waits(DeferrableWork::Rebalancing), waits(DeferrableWork::ScaleIn));
     let readers = &mut cluster.spec.readers;
     if stays && readers.rebalance.mode == RebalanceMode::Auto {
         readers.rebalance.mode = RebalanceMode::Paused;
@@ -33,9 +33,10 @@ pub fn resource_in_force(cluster: &RankingCluster, now: Timestamp) -> RankingClu
 pub fn revision_in_force(cluster: &RankingCluster, newest: u32, now: Timestamp) -> u32 {
     let status = last_status(cluster);
     let maintenance = &cluster.spec.maintenance;
-    let windows = maintenance.holds.contains(&Held::OperatorUpdates) && !maintenance.windows.is_empty();
+    let windows =
+        maintenance.holds.contains(&DeferrableWork::OperatorUpdates) && !maintenance.windows.is_empty();
     let keeps = if windows {
-        maintenance::holds(maintenance, Held::OperatorUpdates, now)
+        maintenance::must_wait(maintenance, DeferrableWork::OperatorUpdates, now)
     } else {
         status.is_some_and(|status| status.observed_generation == Some(cluster.generation()))
     };
@@ -145,7 +146,7 @@ mod tests {
         cluster.status.as_mut().unwrap().builder_revision = None;
         assert_eq!(revision_in_force(&cluster, 2, noon), 2, "a new one waits for nothing");
         cluster.spec.restart_at = Some(Time(noon));
-        cluster.spec.maintenance.holds = vec![Held::Rebalancing, Held::ScaleIn];
+        cluster.spec.maintenance.holds = vec![DeferrableWork::Rebalancing, DeferrableWork::ScaleIn];
         let in_force = resource_in_force(&cluster, noon).spec;
         assert_eq!(in_force.restart_at, Some(Time(noon)));
         assert_eq!(in_force.readers.rebalance.mode, RebalanceMode::Paused);

@@ -114,8 +114,8 @@ impl Managers {
         if self.trusted.as_ref().map(|(known, _)| known) == bundle {
             return;
         }
-        let name = names::of(&self.cluster.name, Component::Manager);
-        let name = names::host(&name, &self.cluster.namespace);
+        let name = names::component_object_name(&self.cluster.name, Component::Manager);
+        let name = names::service_host(&name, &self.cluster.namespace);
         self.trusted = bundle.map(|bundle| {
             let trusted = PeerTls::trusting(bundle, Some(&name)).unwrap_or_default();
             (bundle.clone(), Peers::over(&trusted))
@@ -128,7 +128,7 @@ impl Managers {
 
     /// Adds a token to the request that only this cluster's managers accept.
     async fn with_token(&self, request: RequestBuilder) -> Result<RequestBuilder, Refusal> {
-        let audience = names::audience(&self.cluster.name, &self.cluster.namespace);
+        let audience = names::token_audience(&self.cluster.name, &self.cluster.namespace);
         let token = self.tokens.for_audience(&audience).await;
         Ok(request.bearer_auth(token.map_err(|error| Refusal::Away(format!("{error:#}")))?))
     }

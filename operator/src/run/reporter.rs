@@ -13,8 +13,8 @@ use super::lanes::Lanes;
 use super::metrics::OperatorMetrics;
 use super::store::Key;
 use crate::crd::{LastDecision, PastDecision, RankingCluster, RankingClusterStatus};
-use crate::readers::{Action, Decision, Numbers};
-use crate::status::{self, Report, differs, is_news};
+use crate::readers::{Action, Decision, DecisionNumbers};
+use crate::status::{self, StatusInput, is_different, is_worth_writing_now};
 
 /// The least time between two writes of the status that only change numbers.
 pub const NUMBERS_INTERVAL: Duration = Duration::from_secs(15);
@@ -85,17 +85,18 @@ impl Reporter {
     }
 
     /// Writes the status, where that is due. Returns what turned, and when something waits to be written.
-    pub async fn write_status(&mut self, report: &Report<'_>) -> (Vec<News>, Option<Instant>) {
+    pub async fn write_status(&mut self, report: &StatusInput<'_>) -> (Vec<News>, Option<Instant>) {
         let known = self.written.as_ref().map(|(status, _)| status).or(report.cluster.status.as_ref());
         let none = RankingClusterStatus::default();
         let before = known.unwrap_or(&none);
-        let after = status::of(report, before);
-        if !differs(before, &after) {
+        let after = status::make_status(report, before);
+        if !is_different(before, &after) {
             return (Vec::new(), None);
         }
         let now = Instant::now();
         let due = self.written.as_ref().map_or(now, |(_, at)| *at + NUMBERS_INTERVAL);
-        let due = if is_news(before, &after) { self.not_before } else { due.max(self.not_before) };
+        let due =
+            if is_worth_writing_now(before, &after) { self.not_before } else { due.max(self.not_before) };
         if now < due {
             return (Vec::new(), Some(due));
         }
@@ -145,9 +146,9 @@ pub fn last_decision(told: &LastDecision) -> Option<Decision> {
     })
 }
 
-fn parse_inputs(told: &LastDecision) -> Numbers {
+fn parse_inputs(told: &LastDecision) -> DecisionNumbers {
     let told = told.inputs.clone().unwrap_or_default();
-    Numbers {
+    DecisionNumbers {
         readers: told.readers as u32,
         fresh: told.fresh as u32,
         draining: told.draining as u32,

@@ -71,7 +71,7 @@ fn state_of(component: Component, object: &Object, live: Option<&Live>) -> State
     let desired =
         object.body["spec"]["replicas"].as_i64().or(body["spec"]["replicas"].as_i64()).unwrap_or(1) as i32;
     let seen = live.status["observedGeneration"].as_i64() >= Some(live.generation);
-    let newest = live.our_annotation(names::TEMPLATE_HASH) == object.template_hash();
+    let newest = live.our_annotation(names::TEMPLATE_HASH_ANNOTATION) == object.template_hash();
     let updated = if seen && newest { count("updatedReplicas") } else { 0 };
     let complete =
         updated == desired && count("replicas") == desired && count("availableReplicas") == desired;
@@ -105,10 +105,10 @@ pub fn next_component(states: &[State]) -> Option<&State> {
 /// Readers are replaced, never changed.
 pub fn deployment_for_turn(object: &Object, live: Option<&Live>, turn: Option<Component>) -> Object {
     let Some(live) = live.filter(|_| object.kind == Kind::Deployment) else { return object.clone() };
-    let changed = live.our_annotation(names::TEMPLATE_HASH) != object.template_hash();
+    let changed = live.our_annotation(names::TEMPLATE_HASH_ANNOTATION) != object.template_hash();
     let early = turn.is_some_and(|turn| object.component.is_some_and(|it| it > turn));
     if changed && (early || object.reader.is_some()) {
-        return object.keeping_template(&live.to_value());
+        return object.with_template_of(&live.to_value());
     }
     object.clone()
 }
@@ -126,7 +126,7 @@ mod tests {
             component: Some(component),
             reader: (component == Component::Reader).then(|| "x-reader".into()),
             body: json!({
-                "metadata": {"annotations": {names::TEMPLATE_HASH: template}},
+                "metadata": {"annotations": {names::TEMPLATE_HASH_ANNOTATION: template}},
                 "spec": {"replicas": replicas, "template": {"spec": {"containers": [{"image": template}]}}},
             }),
         }
@@ -137,7 +137,7 @@ mod tests {
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {
                 "name": format!("x-{}", component.name()), "namespace": "ns", "uid": "u", "resourceVersion": "1",
-                "generation": 2, "labels": {names::INSTANCE: "x"}, "annotations": {names::TEMPLATE_HASH: template},
+                "generation": 2, "labels": {names::INSTANCE_LABEL: "x"}, "annotations": {names::TEMPLATE_HASH_ANNOTATION: template},
             },
             "spec": {"replicas": 2, "template": {"spec": {"containers": [{"image": template}]}}},
             "status": status,

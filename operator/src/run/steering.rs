@@ -18,7 +18,10 @@ use super::managers::{MAX_MOVES, Managers, Refusal};
 use super::store::CachedObject;
 use crate::build::{self, Component, names};
 use crate::crd::RankingCluster;
-use crate::readers::{self, Drain, DrainWhy, Heard, Memory, Outcome, Own, Seen, Settings};
+use crate::readers::{
+    self, DrainWhy, ManagerReport, ReaderDrain, ReaderMemory, ReaderSelfReport, ReaderSettings, RoundInput,
+    RoundOutcome,
+};
 
 /// Managers' autopilots take over when a planner has not shown itself for 15 s.
 const RENEW_TERM_EVERY: Duration = Duration::from_secs(6);
@@ -36,9 +39,9 @@ struct Term {
 pub struct Steering {
     managers: Managers,
     office: Arc<Leadership>,
-    memory: Memory,
-    heard: BTreeMap<String, Heard>,
-    own: HashMap<String, Own>,
+    memory: ReaderMemory,
+    heard: BTreeMap<String, ManagerReport>,
+    own: HashMap<String, ReaderSelfReport>,
     /// Readers whose own count is wanted.
     ask: Vec<String>,
     /// Whether the next look needs all assignments.
@@ -69,7 +72,7 @@ pub struct Facts<'a> {
 
 impl Steering {
     /// For a leader that has just begun.
-    pub fn new(managers: Managers, office: Arc<Leadership>, memory: Memory) -> Self {
+    pub fn new(managers: Managers, office: Arc<Leadership>, memory: ReaderMemory) -> Self {
         let now = Instant::now();
         Self {
             managers,
@@ -92,7 +95,7 @@ impl Steering {
     }
 
     /// Asks managers and readers for their state, and decides what is to be done.
-    pub async fn ask_and_decide(&mut self, facts: &Facts<'_>) -> Outcome {
+    pub async fn ask_and_decide(&mut self, facts: &Facts<'_>) -> RoundOutcome {
         self.managers.set_tls(facts.cluster.spec.tls.as_ref());
         self.fetch_loads(facts.pods).await;
         self.ask_readers().await;
@@ -100,7 +103,7 @@ impl Steering {
             self.keep_office(&manager).await;
         }
         let seen = self.collect_seen(facts);
-        let outcome = readers::step(&seen, &mut self.memory);
+        let outcome = readers::decide_round(&seen, &mut self.memory);
         self.ask.clone_from(&outcome.ask);
         self.detail = outcome.detail;
         outcome
@@ -126,7 +129,7 @@ impl Steering {
             match answer {
                 Ok(load) => {
                     self.answering.get_or_insert(url);
-                    self.heard.insert(manager.clone(), Heard { manager, at, load });
+                    self.heard.insert(manager.clone(), ManagerReport { manager, at, load });
                 }
                 Err(refusal) => {
                     self.office.metrics.count_failure("manager");
@@ -145,7 +148,7 @@ impl Steering {
         for (reader, answer) in self.ask.iter().zip(answers) {
             match answer {
                 Ok(viewers) => {
-                    self.own.insert(reader.clone(), Own { viewers, at });
+                    self.own.insert(reader.clone(), ReaderSelfReport { viewers, at });
                 }
                 Err(refusal) => tracing::debug!(reader, %refusal, "a reader does not say its viewers"),
             }
@@ -238,15 +241,18 @@ impl Steering {
         }
     }
 
-    fn collect_seen(&self, facts: &Facts<'_>) -> Seen {
+    fn collect_seen(&self, facts: &Facts<'_>) -> RoundInput {
         let cluster = facts.cluster.name();
         let is_reader = |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some();
         let readers =
             facts.deployments.iter().filter(is_reader).map(|live| self.reader_seen(live, facts.pods));
-        Seen {
+        RoundInput {
             now: now_ms(),
             cluster: cluster.to_owned(),
-            settings: Settings { hibernates: facts.hibernates, ..Settings::of(&facts.cluster.spec) },
+            settings: ReaderSettings {
+                hibernates: facts.hibernates,
+                ..ReaderSettings::of(&facts.cluster.spec)
+            },
             template: facts.template.to_owned(),
             held: facts.held.map(str::to_owned),
             readers: readers.collect(),
@@ -256,24 +262,24 @@ impl Steering {
         }
     }
 
-    fn reader_seen(&self, live: &Live, pods: &[Arc<Pod>]) -> readers::Reader {
-        let drain = live.our_annotation(names::DRAIN).map(|why| Drain {
+    fn reader_seen(&self, live: &Live, pods: &[Arc<Pod>]) -> readers::ObservedReader {
+        let drain = live.our_annotation(names::DRAIN_ANNOTATION).map(|why| ReaderDrain {
             why: DrainWhy::parse(why),
             since: live
-                .our_annotation(names::DRAIN_SINCE)
+                .our_annotation(names::DRAIN_SINCE_ANNOTATION)
                 .and_then(|since| since.parse::<Timestamp>().ok())
                 .map(Timestamp::as_millisecond),
         });
         let own_pods = pods.iter().filter(|pod| pod.reader.as_deref() == Some(live.name()));
         let newest = own_pods.max_by_key(|pod| (!pod.terminating, pod.created));
-        readers::Reader {
+        readers::ObservedReader {
             name: live.name().to_owned(),
             uid: live.uid.to_string(),
-            template: live.our_annotation(names::TEMPLATE_HASH).unwrap_or_default().to_owned(),
+            template: live.our_annotation(names::TEMPLATE_HASH_ANNOTATION).unwrap_or_default().to_owned(),
             created: live.created,
             deleting: live.deleting,
             drain,
-            pod: newest.map(|pod| readers::Pod {
+            pod: newest.map(|pod| readers::ReaderPod {
                 ready: pod.ready,
                 since: pod.since,
                 terminating: pod.terminating,
@@ -291,7 +297,7 @@ const MAX_APPROVED: usize = 8;
 
 /// Returns the names of the plans that the resource's annotation approves.
 fn approved_plans(cluster: &RankingCluster) -> BTreeSet<String> {
-    let said = cluster.metadata.annotations.as_ref().and_then(|all| all.get(names::APPROVE));
+    let said = cluster.metadata.annotations.as_ref().and_then(|all| all.get(names::APPROVE_ANNOTATION));
     let ids = said.map(String::as_str).unwrap_or_default().split(',').map(str::trim);
     ids.filter(|id| !id.is_empty()).take(MAX_APPROVED).map(str::to_owned).collect()
 }
@@ -302,9 +308,9 @@ pub fn existing_readers(cluster: &str, deployments: &[Arc<Live>]) -> Vec<build::
         |live: &&Arc<Live>| names::reader_number(cluster, live.name()).is_some() && !live.deleting;
     let reader = |live: &Arc<Live>| build::Reader {
         name: live.name().to_owned(),
-        drain: live.our_annotation(names::DRAIN).map(|reason| build::Drain {
+        drain: live.our_annotation(names::DRAIN_ANNOTATION).map(|reason| build::Drain {
             reason: reason.to_owned(),
-            since: live.our_annotation(names::DRAIN_SINCE).unwrap_or_default().to_owned(),
+            since: live.our_annotation(names::DRAIN_SINCE_ANNOTATION).unwrap_or_default().to_owned(),
         }),
     };
     deployments.iter().filter(is_reader).map(reader).collect()
@@ -333,7 +339,7 @@ pub fn lost_readers(deployments: &[Arc<Live>], pods: &[Arc<Pod>]) -> BTreeSet<St
 }
 
 /// Converts a drain to the builder's form.
-pub fn drain_to_build(drain: &Drain) -> build::Drain {
+pub fn drain_to_build(drain: &ReaderDrain) -> build::Drain {
     let since = drain.since.and_then(|at| Timestamp::from_millisecond(at).ok());
     build::Drain {
         reason: drain.why.as_str().to_owned(),

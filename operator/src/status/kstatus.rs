@@ -5,10 +5,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::tests::Given;
+use super::tests::StatusCase;
 use super::*;
 use crate::build::{self, Input, Kind, Object, OperatorFacts, Reader};
-use crate::readers::Fact;
+use crate::readers::ConditionFact;
 use crate::run::cache::Live;
 use crate::run::rollout;
 
@@ -35,7 +35,7 @@ fn kstatus(object: &Value) -> &'static str {
     }
 }
 
-fn read(status: &RankingClusterStatus, generation: i64) -> &'static str {
+fn kstatus_of(status: &RankingClusterStatus, generation: i64) -> &'static str {
     kstatus(&json!({"metadata": {"generation": generation}, "status": status}))
 }
 
@@ -48,18 +48,21 @@ fn a_new_resource_is_in_progress_before_any_operator_has_looked() {
 }
 
 #[test]
-fn what_needs_somebody_has_failed_and_what_passes_is_in_progress() {
-    let read_of = |given: &Given| read(&given.status(&RankingClusterStatus::default()), 3);
+fn kstatus_is_failed_when_a_person_is_needed_else_in_progress() {
+    let read_of = |given: &StatusCase| kstatus_of(&given.status(&RankingClusterStatus::default()), 3);
     let refused = |stalled| Trouble { reason: "R".into(), message: "m".into(), stalled, write: true };
-    assert_eq!(read_of(&Given::default()), "Current");
-    assert_eq!(read_of(&Given { troubles: vec![refused(true)], ..Given::default() }), "Failed");
-    assert_eq!(read_of(&Given { troubles: vec![refused(false)], ..Given::default() }), "InProgress");
-    assert_eq!(read_of(&Given { unwritten: true, ..Given::default() }), "InProgress");
-    let mut given = Given::default();
+    assert_eq!(read_of(&StatusCase::default()), "Current");
+    assert_eq!(read_of(&StatusCase { troubles: vec![refused(true)], ..StatusCase::default() }), "Failed");
+    assert_eq!(
+        read_of(&StatusCase { troubles: vec![refused(false)], ..StatusCase::default() }),
+        "InProgress"
+    );
+    assert_eq!(read_of(&StatusCase { unwritten: true, ..StatusCase::default() }), "InProgress");
+    let mut given = StatusCase::default();
     given.states[1].failed = Some(("RolloutFailed", "deadline".into()));
     given.states[1].rolled = false;
     assert_eq!(read_of(&given), "Failed", "although it is being rolled out, too");
-    let mut paused = Given::default();
+    let mut paused = StatusCase::default();
     paused.cluster.spec.paused = true;
     assert_eq!(read_of(&paused), "Current");
     paused.states[0].rolled = false;
@@ -67,9 +70,9 @@ fn what_needs_somebody_has_failed_and_what_passes_is_in_progress() {
 }
 
 #[test]
-fn what_hibernates_is_current_once_no_pod_is_left() {
-    let read_of = |given: &Given| read(&given.status(&RankingClusterStatus::default()), 3);
-    let said = |given: &Given| -> Vec<String> {
+fn a_hibernating_cluster_is_current_once_no_pod_is_left() {
+    let read_of = |given: &StatusCase| kstatus_of(&given.status(&RankingClusterStatus::default()), 3);
+    let said = |given: &StatusCase| -> Vec<String> {
         let status = given.status(&RankingClusterStatus::default());
         status
             .conditions
@@ -78,7 +81,7 @@ fn what_hibernates_is_current_once_no_pod_is_left() {
             .map(|it| format!("{} {} {}", it.type_, it.status, it.reason))
             .collect()
     };
-    let mut given = Given::default();
+    let mut given = StatusCase::default();
     given.cluster.spec.hibernate = true;
     assert_eq!(read_of(&given), "InProgress");
     assert_eq!(said(&given), ["Ready False Hibernating", "Reconciling True Hibernating"]);
@@ -88,26 +91,26 @@ fn what_hibernates_is_current_once_no_pod_is_left() {
     given.states[0].rolled = true;
     assert_eq!(read_of(&given), "Current");
     assert_eq!(said(&given), ["Ready True Hibernated", "Reconciling False Done"]);
-    given.problems.push(Problem { path: "spec.image".into(), message: "m".into() });
+    given.problems.push(FieldProblem { path: "spec.image".into(), message: "m".into() });
     assert_eq!(read_of(&given), "Failed");
 }
 
 proptest! {
     /// Whatever is seen: current is only what is as the spec says, with nothing wrong.
     #[test]
-    fn current_is_only_what_is_done(
+    fn kstatus_is_current_only_when_all_is_rolled_out(
         rolled in prop::collection::vec(any::<bool>(), 7), available in prop::collection::vec(any::<bool>(), 7),
         desired in 0_u32..4, ready in 0_u32..4, progressing in any::<bool>(),
         trouble in prop::option::of(any::<(bool, bool)>()), generation in 2_i64..5, paused in any::<bool>(),
     ) {
-        let mut given = Given::default();
+        let mut given = StatusCase::default();
         for (state, (rolled, available)) in given.states.iter_mut().zip(rolled.iter().zip(&available)) {
             (state.rolled, state.available) = (*rolled, *available);
         }
         given.cluster.spec.paused = paused;
         (given.facts.desired, given.facts.ready) = (desired, ready);
         if progressing {
-            given.facts.progressing.push(Fact { ok: true, reason: "Draining".into(), message: "x".into() });
+            given.facts.progressing.push(ConditionFact { ok: true, reason: "Draining".into(), message: "x".into() });
         }
         given.troubles.extend(trouble.map(|(stalled, write)| Trouble {
             reason: "R".into(), message: "m".into(), stalled, write,
@@ -115,7 +118,7 @@ proptest! {
         let done = rolled.iter().all(|it| *it) && !progressing && desired == 2 && generation == 3
             && !trouble.is_some_and(|(stalled, write)| stalled || write);
         let status = given.status(&RankingClusterStatus::default());
-        prop_assert!(read(&status, generation) != "Current" || done, "{status:?}");
+        prop_assert!(kstatus_of(&status, generation) != "Current" || done, "{status:?}");
     }
 }
 
@@ -126,45 +129,45 @@ proptest! {
     /// A new image, or another number of pods, is rolled out by the operator's own functions and a Deployment controller
     /// that does one thing at a time, in any order: never current before the last pod is, and current in the end.
     #[test]
-    fn never_current_before_the_last_pod_is(order in prop::collection::vec(0_usize..12, 240), scale in 1_i32..5) {
-        let mut world = World::new();
-        prop_assert_eq!(world.look(), "Current");
+    fn kstatus_is_never_current_before_the_last_pod_is_new(order in prop::collection::vec(0_usize..12, 240), scale in 1_i32..5) {
+        let mut world = FakeCluster::new();
+        prop_assert_eq!(world.write_status_and_read(), "Current");
         world.cluster.spec.image = "registry.example.org/liverank:2".into();
         world.cluster.spec.gateway.replicas = Some(scale);
         world.cluster.metadata.generation = Some(4);
-        prop_assert_eq!(read(&world.status, 4), "InProgress", "before the operator has looked");
+        prop_assert_eq!(kstatus_of(&world.status, 4), "InProgress", "before the operator has looked");
         for at in order {
             match at {
-                0 => drop(world.look()),
-                at => world.controllers(at - 1),
+                0 => drop(world.write_status_and_read()),
+                at => world.step_controllers(at - 1),
             }
-            let told = read(&world.status, 4);
+            let told = kstatus_of(&world.status, 4);
             prop_assert!(told != "Current" || world.is_done(), "current, and {:?}", world.deployments);
             prop_assert!(told != "Failed");
         }
         // Whatever is left.
         for _ in 0..80 {
-            if world.look() == "Current" {
+            if world.write_status_and_read() == "Current" {
                 break;
             }
-            (0..30).for_each(|at| world.controllers(at));
+            (0..30).for_each(|at| world.step_controllers(at));
         }
-        prop_assert_eq!(world.look(), "Current");
+        prop_assert_eq!(world.write_status_and_read(), "Current");
         prop_assert!(world.is_done());
     }
 }
 
 /// A Deployment and its pods: for each the image, and whether it is ready.
 #[derive(Debug)]
-struct Deployed {
+struct FakeDeployment {
     object: Object,
     generation: i64,
     observed: i64,
     pods: Vec<(String, bool)>,
 }
 
-impl Deployed {
-    fn image(&self) -> String {
+impl FakeDeployment {
+    fn current_image(&self) -> String {
         self.object.body["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
     }
 
@@ -173,8 +176,8 @@ impl Deployed {
     }
 
     /// One thing that the controller or a pod does; which, if there are several, is `at`'s to say.
-    fn controller(&mut self, at: usize) {
-        let (image, replicas) = (self.image(), self.replicas());
+    fn step_controller(&mut self, at: usize) {
+        let (image, replicas) = (self.current_image(), self.replicas());
         if self.observed != self.generation {
             self.observed = self.generation;
             return;
@@ -197,7 +200,7 @@ impl Deployed {
 
     fn live(&self) -> Arc<Live> {
         let mut object = self.object.body.clone();
-        let updated = self.pods.iter().filter(|(of, _)| *of == self.image()).count();
+        let updated = self.pods.iter().filter(|(of, _)| *of == self.current_image()).count();
         let ready = self.pods.iter().filter(|(_, ready)| *ready).count();
         object["metadata"]["uid"] = json!("u");
         object["metadata"]["resourceVersion"] = json!("1");
@@ -212,47 +215,52 @@ impl Deployed {
     }
 }
 
-struct World {
+struct FakeCluster {
     cluster: RankingCluster,
-    deployments: Vec<Deployed>,
+    deployments: Vec<FakeDeployment>,
     readers: Vec<Reader>,
     status: RankingClusterStatus,
 }
 
-impl World {
+impl FakeCluster {
     fn new() -> Self {
-        let given = Given::default();
-        let reader = |at| Reader { name: names::reader("live", at), drain: None };
+        let given = StatusCase::default();
+        let reader = |at| Reader { name: names::reader_name("live", at), drain: None };
         let readers = vec![reader(0), reader(1)];
         let status = RankingClusterStatus::default();
         let mut world = Self { cluster: given.cluster, deployments: Vec::new(), readers, status };
         world.cluster.spec.gateway.replicas = Some(2);
-        for object in world.wanted() {
-            let mut deployed = Deployed { object, generation: 1, observed: 1, pods: Vec::new() };
-            deployed.pods = vec![(deployed.image(), true); deployed.replicas()];
+        for object in world.wanted_objects() {
+            let mut deployed = FakeDeployment { object, generation: 1, observed: 1, pods: Vec::new() };
+            deployed.pods = vec![(deployed.current_image(), true); deployed.replicas()];
             world.deployments.push(deployed);
         }
         world
     }
 
-    fn wanted(&self) -> Vec<Object> {
+    fn wanted_objects(&self) -> Vec<Object> {
         let operator = OperatorFacts::default();
         let input =
             Input { cluster: &self.cluster, revision: 1, readers: &self.readers, operator: &operator };
-        build::desired(&input).into_iter().filter(|object| object.kind == Kind::Deployment).collect()
+        build::desired_objects(&input).into_iter().filter(|object| object.kind == Kind::Deployment).collect()
     }
 
     /// What the operator does when it looks: it writes what may be written, and says how it stands.
-    fn look(&mut self) -> &'static str {
-        let live: Vec<_> = self.deployments.iter().map(Deployed::live).collect();
-        let wanted = self.wanted();
+    fn write_status_and_read(&mut self) -> &'static str {
+        let live: Vec<_> = self.deployments.iter().map(FakeDeployment::live).collect();
+        let wanted = self.wanted_objects();
         let states = rollout::component_states(&wanted, &live);
         let turn = rollout::next_component(&states).map(|state| state.component);
         // What comes or goes among readers is written by the next look.
         for object in wanted {
             let at = self.deployments.iter().position(|it| it.object.name == object.name);
             let Some(at) = at else {
-                self.deployments.push(Deployed { object, generation: 1, observed: 0, pods: Vec::new() });
+                self.deployments.push(FakeDeployment {
+                    object,
+                    generation: 1,
+                    observed: 0,
+                    pods: Vec::new(),
+                });
                 continue;
             };
             let admitted = rollout::deployment_for_turn(&object, live.get(at).map(|live| &**live), turn);
@@ -266,29 +274,29 @@ impl World {
         if turn == Some(Component::Reader) {
             self.replace_a_reader();
         }
-        let given = Given { cluster: self.cluster.clone(), states, ..Given::default() };
+        let given = StatusCase { cluster: self.cluster.clone(), states, ..StatusCase::default() };
         self.status = given.status(&self.status);
-        read(&self.status, self.cluster.generation())
+        kstatus_of(&self.status, self.cluster.generation())
     }
 
     /// A new one first; when it is ready an old one goes.
     fn replace_a_reader(&mut self) {
         let wanted = self.cluster.spec.image.clone();
         let readers = || self.deployments.iter().filter(|it| it.object.reader.is_some());
-        let old = readers().find(|it| it.image() != wanted).map(|it| it.object.name.clone());
+        let old = readers().find(|it| it.current_image() != wanted).map(|it| it.object.name.clone());
         let Some(old) = old else { return };
         if readers().count() <= 2 {
-            let next = 2 + readers().filter(|it| it.image() == wanted).count() as u32;
-            self.readers.push(Reader { name: names::reader("live", next), drain: None });
+            let next = 2 + readers().filter(|it| it.current_image() == wanted).count() as u32;
+            self.readers.push(Reader { name: names::reader_name("live", next), drain: None });
         } else if readers().all(|it| it.pods.iter().all(|(_, ready)| *ready) && !it.pods.is_empty()) {
             self.readers.retain(|reader| reader.name != old);
             self.deployments.retain(|it| it.object.name != old);
         }
     }
 
-    fn controllers(&mut self, at: usize) {
+    fn step_controllers(&mut self, at: usize) {
         let count = self.deployments.len();
-        self.deployments[at % count].controller(at);
+        self.deployments[at % count].step_controller(at);
     }
 
     /// Every pod is of the new image and ready, and as many are there as are wanted.

@@ -1,7 +1,7 @@
 use super::*;
-use crate::readers::Fact;
+use crate::readers::ConditionFact;
 
-const MINIMAL: &str = "
+const MINIMAL_CLUSTER: &str = "
 apiVersion: liverank.dev/v1alpha1
 kind: RankingCluster
 metadata: {name: live, namespace: tv, uid: u-1, generation: 3}
@@ -14,15 +14,15 @@ spec:
 ";
 
 fn cluster() -> RankingCluster {
-    serde_yaml::from_str(MINIMAL).unwrap()
+    serde_yaml::from_str(MINIMAL_CLUSTER).unwrap()
 }
 
-fn fact(ok: bool, reason: &str) -> Fact {
-    Fact { ok, reason: reason.into(), message: format!("about {reason}") }
+fn fact(ok: bool, reason: &str) -> ConditionFact {
+    ConditionFact { ok, reason: reason.into(), message: format!("about {reason}") }
 }
 
-fn facts() -> Facts {
-    Facts {
+fn facts() -> ReaderFacts {
+    ReaderFacts {
         desired: 2,
         ready: 2,
         updated: 2,
@@ -46,15 +46,15 @@ fn states() -> Vec<State> {
         available: true,
         failed: None,
     };
-    Component::ORDER.into_iter().map(state).collect()
+    Component::ROLL_OUT_ORDER.into_iter().map(state).collect()
 }
 
 /// What a test changes of a cluster that is well.
-pub(super) struct Given {
+pub(super) struct StatusCase {
     pub(super) cluster: RankingCluster,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<FieldProblem>,
     pub(super) states: Vec<State>,
-    pub(super) facts: Facts,
+    pub(super) facts: ReaderFacts,
     pub(super) troubles: Vec<Trouble>,
     pub(super) contested: Vec<String>,
     pub(super) pending: BTreeSet<Component>,
@@ -63,18 +63,18 @@ pub(super) struct Given {
     pub(super) now: i64,
 }
 
-impl Default for Given {
+impl Default for StatusCase {
     fn default() -> Self {
         let (problems, troubles, contested, pending, unwritten) = Default::default();
-        let awake = Component::ORDER.into();
+        let awake = Component::ROLL_OUT_ORDER.into();
         let (cluster, states, facts, now) = (cluster(), states(), facts(), 100);
         Self { cluster, problems, states, facts, troubles, contested, pending, unwritten, awake, now }
     }
 }
 
-impl Given {
+impl StatusCase {
     pub(super) fn status(&self, before: &RankingClusterStatus) -> RankingClusterStatus {
-        let report = Report {
+        let report = StatusInput {
             cluster: &self.cluster,
             now: Timestamp::from_millisecond(self.now * 1000 + 7).unwrap(),
             identity: "operator-0",
@@ -93,10 +93,10 @@ impl Given {
             unwritten: self.unwritten,
             awake: &self.awake,
         };
-        of(&report, before)
+        make_status(&report, before)
     }
 
-    fn said(&self) -> Vec<String> {
+    fn condition_lines(&self) -> Vec<String> {
         let status = self.status(&RankingClusterStatus::default());
         let said = |it: &Condition| format!("{} {} {}", it.type_, it.status, it.reason);
         status.conditions.iter().map(said).collect()
@@ -104,10 +104,10 @@ impl Given {
 }
 
 #[test]
-fn a_cluster_that_is_well_says_so() {
-    let given = Given::default();
+fn a_healthy_cluster_is_ready() {
+    let given = StatusCase::default();
     assert_eq!(
-        given.said(),
+        given.condition_lines(),
         [
             "Ready True Serving",
             "Reconciling False Done",
@@ -128,21 +128,21 @@ fn a_cluster_that_is_well_says_so() {
 
 #[test]
 fn too_few_pods_and_missing_components_are_not_ready() {
-    let mut given = Given::default();
+    let mut given = StatusCase::default();
     given.states[0].available = false;
     given.states[0].rolled = false;
-    assert_eq!(given.said()[..2], ["Ready False Unavailable", "Reconciling True RollingOut"]);
-    given = Given::default();
+    assert_eq!(given.condition_lines()[..2], ["Ready False Unavailable", "Reconciling True RollingOut"]);
+    given = StatusCase::default();
     given.facts.ready = 1;
-    assert_eq!(given.said()[0], "Ready False Unavailable");
-    given = Given::default();
+    assert_eq!(given.condition_lines()[0], "Ready False Unavailable");
+    given = StatusCase::default();
     given.states.pop();
-    assert_eq!(given.said()[0], "Ready False Starting");
+    assert_eq!(given.condition_lines()[0], "Ready False Starting");
 }
 
 #[test]
-fn what_waits_for_somebody_is_stalled_and_what_passes_is_degraded_only() {
-    let mut given = Given::default();
+fn lasting_troubles_stall_and_passing_ones_only_degrade() {
+    let mut given = StatusCase::default();
     given.troubles.push(Trouble {
         reason: "Unschedulable".into(),
         message: "no node".into(),
@@ -150,57 +150,60 @@ fn what_waits_for_somebody_is_stalled_and_what_passes_is_degraded_only() {
         write: false,
     });
     assert_eq!(
-        (&*given.said()[2], &*given.said()[6]),
+        (&*given.condition_lines()[2], &*given.condition_lines()[6]),
         ("Degraded True Unschedulable", "Stalled False NotStalled")
     );
     given.states[2].failed = Some(("RolloutFailed", "deadline".into()));
     assert_eq!(
-        (&*given.said()[2], &*given.said()[6]),
+        (&*given.condition_lines()[2], &*given.condition_lines()[6]),
         ("Degraded True Unschedulable", "Stalled True RolloutFailed")
     );
-    given = Given::default();
-    given.problems.push(Problem { path: "spec.image".into(), message: "name one".into() });
-    assert_eq!((&*given.said()[1], &*given.said()[6]), ("Reconciling False Invalid", "Stalled True Invalid"));
+    given = StatusCase::default();
+    given.problems.push(FieldProblem { path: "spec.image".into(), message: "name one".into() });
+    assert_eq!(
+        (&*given.condition_lines()[1], &*given.condition_lines()[6]),
+        ("Reconciling False Invalid", "Stalled True Invalid")
+    );
     let message = given.status(&RankingClusterStatus::default()).conditions[2].message.clone();
     assert_eq!(message, "spec.image: name one");
-    given = Given::default();
+    given = StatusCase::default();
     given.facts.degraded.push(fact(true, "UpgradeHalted"));
-    assert_eq!(given.said()[6], "Stalled True UpgradeHalted");
+    assert_eq!(given.condition_lines()[6], "Stalled True UpgradeHalted");
 }
 
 #[test]
-fn times_change_with_a_condition_and_not_with_its_words() {
-    let mut given = Given::default();
+fn transition_times_change_with_the_status_and_not_with_the_message() {
+    let mut given = StatusCase::default();
     let first = given.status(&RankingClusterStatus::default());
     given.now = 200;
     given.facts.load_as_of = Some(99_000);
     let second = given.status(&first);
-    assert!(!differs(&first, &second), "a later look that finds the same writes nothing");
+    assert!(!is_different(&first, &second), "a later look that finds the same writes nothing");
     given.facts.progressing.push(fact(true, "ScalingUp"));
     let third = given.status(&second);
-    assert!(is_news(&second, &third));
+    assert!(is_worth_writing_now(&second, &third));
     let times: Vec<i64> = third.conditions.iter().map(|it| it.last_transition_time.0.as_second()).collect();
     assert_eq!(times, [100, 200, 100, 100, 100, 100, 100]);
     given.facts.progressing[0].reason = "Draining".into();
     let fourth = given.status(&third);
-    assert!(is_news(&third, &fourth), "another reason is news");
+    assert!(is_worth_writing_now(&third, &fourth), "another reason is news");
     assert_eq!(fourth.conditions[1].last_transition_time, third.conditions[1].last_transition_time);
 }
 
 #[test]
-fn viewers_alone_are_no_news_and_a_new_generation_is() {
-    let mut given = Given::default();
+fn a_new_generation_is_written_at_once_and_viewer_counts_are_not() {
+    let mut given = StatusCase::default();
     let first = given.status(&RankingClusterStatus::default());
     given.facts.viewers = Some(20_000);
     let second = given.status(&first);
-    assert!(differs(&first, &second) && !is_news(&first, &second));
+    assert!(is_different(&first, &second) && !is_worth_writing_now(&first, &second));
     given.cluster.metadata.generation = Some(4);
-    assert!(is_news(&second, &given.status(&second)));
+    assert!(is_worth_writing_now(&second, &given.status(&second)));
 }
 
 #[test]
-fn where_there_are_windows_it_is_told_whether_one_is_open() {
-    let mut given = Given::default();
+fn the_maintenance_window_condition_says_whether_one_is_open() {
+    let mut given = StatusCase::default();
     given.pending.insert(Component::Gateway);
     let window = serde_json::json!({"windows": [{"from": "02:00", "to": "03:00"}]});
     given.cluster.spec.maintenance = serde_json::from_value(window).unwrap();
@@ -217,7 +220,7 @@ fn where_there_are_windows_it_is_told_whether_one_is_open() {
 
 #[test]
 fn a_newer_builder_says_what_it_would_restart() {
-    let mut given = Given::default();
+    let mut given = StatusCase::default();
     given.pending.extend([Component::Gateway, Component::Manager]);
     let status = given.status(&RankingClusterStatus::default());
     let condition = &status.conditions[5];

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{EnvVar, VolumeMount};
 use liverank_protocol::roles;
 use liverank_runtime::telemetry::parse_filter;
 
-use super::{Problems, image, pods};
-use crate::crd::{ExtraContainer, Pod};
+use super::{ProblemList, image, pods};
+use crate::crd::{ExtraContainer, PodSettings};
 
 /// Name of our own container.
 const OWN: &str = "liverank";
@@ -29,7 +29,7 @@ const OWN_VOLUMES: [&str; 10] = [
 const CONFIG: &str = "config";
 
 /// All of it.
-pub(super) fn check(path: &str, pod: &Pod, problems: &mut Problems) {
+pub(super) fn check(path: &str, pod: &PodSettings, problems: &mut ProblemList) {
     for (at, alias) in pod.host_aliases.iter().enumerate() {
         if alias.ip.parse::<IpAddr>().is_err() {
             problems.add(format!("{path}.hostAliases[{at}].ip"), "write an IP address");
@@ -54,7 +54,7 @@ pub(super) fn check(path: &str, pod: &Pod, problems: &mut Problems) {
     }
 }
 
-fn check_args(path: &str, args: &[String], problems: &mut Problems) {
+fn check_args(path: &str, args: &[String], problems: &mut ProblemList) {
     let mut seen = BTreeSet::new();
     for (at, arg) in args.iter().enumerate() {
         let path = format!("{path}.extraArgs[{at}]");
@@ -67,7 +67,7 @@ fn check_args(path: &str, args: &[String], problems: &mut Problems) {
     }
 }
 
-fn check_env(path: &str, env: &[EnvVar], problems: &mut Problems) {
+fn check_env(path: &str, env: &[EnvVar], problems: &mut ProblemList) {
     let mut seen = BTreeSet::new();
     for variable in env {
         let path = format!("{path}.env[{}]", variable.name);
@@ -84,20 +84,20 @@ fn check_env(path: &str, env: &[EnvVar], problems: &mut Problems) {
 }
 
 /// The names of the volumes that are given.
-fn check_volumes<'a>(path: &str, pod: &'a Pod, problems: &mut Problems) -> BTreeSet<&'a str> {
+fn check_volumes<'a>(path: &str, pod: &'a PodSettings, problems: &mut ProblemList) -> BTreeSet<&'a str> {
     for volume in &pod.volumes {
         let path = format!("{path}.volumes[{}]", volume.name);
         if OWN_VOLUMES.contains(&volume.name.as_str()) {
             problems.add(&path, "choose another name: a volume of the operator's has this one");
         }
-        if volume.sources() != 1 {
+        if volume.source_count() != 1 {
             problems.add(&path, "set one source: configMap, secret, emptyDir, projected, …");
         }
     }
     pod.volumes.iter().map(|volume| volume.name.as_str()).collect()
 }
 
-fn check_mounts(path: &str, mounts: &[VolumeMount], volumes: &BTreeSet<&str>, problems: &mut Problems) {
+fn check_mounts(path: &str, mounts: &[VolumeMount], volumes: &BTreeSet<&str>, problems: &mut ProblemList) {
     let mut seen = BTreeSet::new();
     for (at, mount) in mounts.iter().enumerate() {
         let path = format!("{path}.volumeMounts[{at}]");
@@ -119,9 +119,9 @@ fn check_container(
     container: &ExtraContainer,
     is_sidecar: bool,
     volumes: &BTreeSet<&str>,
-    problems: &mut Problems,
+    problems: &mut ProblemList,
 ) {
-    image::check(&format!("{path}.image"), &container.image, problems);
+    image::check_image(&format!("{path}.image"), &container.image, problems);
     check_env(path, &container.env, problems);
     check_mounts(path, &container.volume_mounts, volumes, problems);
     if let Some(resources) = &container.resources {

@@ -1,9 +1,9 @@
 //! References to images, as container runtimes read them.
 
-use super::Problems;
+use super::ProblemList;
 
 /// A registry and a repository, then `:tag`, `@digest` or both.
-pub(super) fn check(path: &str, image: &str, problems: &mut Problems) {
+pub(super) fn check_image(path: &str, image: &str, problems: &mut ProblemList) {
     let (name, digest) = image.split_once('@').map_or((image, None), |(name, digest)| (name, Some(digest)));
     let (repository, tag) = match name.rsplit_once(':') {
         Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::Problems;
+use super::ProblemList;
 use crate::build::names;
 
 /// What Kubernetes lets all annotations of an object be, in bytes.
-const ANNOTATIONS_MAX: usize = 256 * 1024;
+const MAX_ANNOTATIONS_BYTES: usize = 256 * 1024;
 /// What of it we leave for our own and for others'.
-const ANNOTATIONS_OURS: usize = 16 * 1024;
+const RESERVED_ANNOTATIONS_BYTES: usize = 16 * 1024;
 
 /// Names each key that the definition does not have.
-pub(super) fn keys<'a>(path: &str, keys: impl Iterator<Item = &'a String>, problems: &mut Problems) {
-    for key in keys.filter(|key| !is_qualified(key)) {
+pub(super) fn check_keys<'a>(path: &str, keys: impl Iterator<Item = &'a String>, problems: &mut ProblemList) {
+    for key in keys.filter(|key| !is_qualified_name(key)) {
         problems.add(
             path,
             format!(
@@ -23,28 +23,36 @@ pub(super) fn keys<'a>(path: &str, keys: impl Iterator<Item = &'a String>, probl
 }
 
 /// Keys, and whether there is room for all of it.
-pub(super) fn annotations(path: &str, annotations: &BTreeMap<String, String>, problems: &mut Problems) {
-    keys(path, annotations.keys(), problems);
+pub(super) fn check_annotations(
+    path: &str,
+    annotations: &BTreeMap<String, String>,
+    problems: &mut ProblemList,
+) {
+    check_keys(path, annotations.keys(), problems);
     let bytes: usize = annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
-    if bytes > ANNOTATIONS_MAX - ANNOTATIONS_OURS {
+    if bytes > MAX_ANNOTATIONS_BYTES - RESERVED_ANNOTATIONS_BYTES {
         problems.add(path, format!("shorten them: {bytes} bytes are more than an object can carry"));
     }
 }
 
 /// Names each key that is the operator's.
-pub(super) fn not_ours<'a>(path: &str, keys: impl Iterator<Item = &'a String>, problems: &mut Problems) {
+pub(super) fn check_not_ours<'a>(
+    path: &str,
+    keys: impl Iterator<Item = &'a String>,
+    problems: &mut ProblemList,
+) {
     for key in keys.filter(|key| key.starts_with(names::OUR_PREFIX)) {
         problems.add(path, format!("choose another key than {key}: liverank.dev/ is the operator's"));
     }
 }
 
 /// `name` or `prefix/name`, as Kubernetes' `IsQualifiedName` has it.
-fn is_qualified(key: &str) -> bool {
+fn is_qualified_name(key: &str) -> bool {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    is_name(name) && prefix.is_none_or(is_subdomain)
+    is_name_part(name) && prefix.is_none_or(is_subdomain)
 }
 
-fn is_name(name: &str) -> bool {
+fn is_name_part(name: &str) -> bool {
     let outer = |c: char| c.is_ascii_alphanumeric();
     (1..=63).contains(&name.len())
         && name.starts_with(outer)

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use super::Problem;
+use super::FieldProblem;
 use crate::crd::definition;
 
 /// Members that are told of one resource.
@@ -21,23 +21,26 @@ static SPEC_SCHEMA: LazyLock<Value> = LazyLock::new(|| {
 });
 
 /// All members of open parts of `given` that `read`, the same spec as the types know it, does not have.
-pub fn unknown_fields(given: &Value, read: &Value) -> Vec<Problem> {
+pub fn unknown_fields(given: &Value, read: &Value) -> Vec<FieldProblem> {
     let mut found = Vec::new();
-    search(&SPEC_SCHEMA, given, read, "spec", &mut found);
+    find_unknown_fields(&SPEC_SCHEMA, given, read, "spec", &mut found);
     found.truncate(MAX_MEMBERS_TOLD);
-    found.into_iter().map(|path| Problem { path, message: "there is no such field".to_owned() }).collect()
+    found
+        .into_iter()
+        .map(|path| FieldProblem { path, message: "there is no such field".to_owned() })
+        .collect()
 }
 
-fn search(schema: &Value, given: &Value, read: &Value, path: &str, found: &mut Vec<String>) {
+fn find_unknown_fields(schema: &Value, given: &Value, read: &Value, path: &str, found: &mut Vec<String>) {
     let open = schema["x-kubernetes-preserve-unknown-fields"] == true;
     match given {
         Value::Object(members) => {
-            for (name, value) in members.iter().filter(|(_, value)| !says_nothing(value)) {
+            for (name, value) in members.iter().filter(|(_, value)| !is_empty_value(value)) {
                 let below = &schema["properties"][name.as_str()];
                 let path = format!("{path}.{name}");
                 match read.get(name) {
-                    Some(read) if open => search(schema, value, read, &path, found),
-                    Some(read) => search(below, value, read, &path, found),
+                    Some(read) if open => find_unknown_fields(schema, value, read, &path, found),
+                    Some(read) => find_unknown_fields(below, value, read, &path, found),
                     None if open => found.push(path),
                     None => {}
                 }
@@ -46,7 +49,7 @@ fn search(schema: &Value, given: &Value, read: &Value, path: &str, found: &mut V
         Value::Array(items) => {
             let below = if open { schema } else { &schema["items"] };
             for (at, value) in items.iter().enumerate() {
-                search(below, value, &read[at], &format!("{path}[{at}]"), found);
+                find_unknown_fields(below, value, &read[at], &format!("{path}[{at}]"), found);
             }
         }
         _ => {}
@@ -54,7 +57,7 @@ fn search(schema: &Value, given: &Value, read: &Value, path: &str, found: &mut V
 }
 
 /// What is left out when it is written again.
-fn says_nothing(value: &Value) -> bool {
+fn is_empty_value(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Array(items) => items.is_empty(),
@@ -69,7 +72,7 @@ mod tests {
     use crate::crd::RankingClusterSpec;
 
     /// What is told of a spec with these members of a component's pod.
-    fn told(component: &str, pod: &Value) -> Vec<String> {
+    fn unknown_fields_of_pod(component: &str, pod: &Value) -> Vec<String> {
         let secret = json!({"name": "a", "key": "b"});
         let mut given = json!({"image": "i:1", "kafka": {"bootstrapServers": "k:1"}, "redis": {"urlSecret": secret},
             "mongodb": {"uriSecret": secret}, "auth": {"enabled": false}, "later": {"field": 1}});
@@ -80,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn a_typing_error_in_an_open_part_is_told_with_its_path() {
+    fn an_unknown_field_in_an_open_part_is_reported_with_its_path() {
         let term = |key: &str| {
             json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
                 {key: "zone", "labelSelector": {"matchLabels": {"any": "thing"}}, "namespaces": []}]}}})
         };
-        assert_eq!(told("gateway", &term("topologyKey")), [""; 0]);
+        assert_eq!(unknown_fields_of_pod("gateway", &term("topologyKey")), [""; 0]);
         let path =
             "pod.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologykey";
         for component in ["gateway", "comment", "readers"] {
@@ -93,11 +96,14 @@ mod tests {
             let terms =
                 &mut pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
             terms[0]["topologykey"] = json!("zone");
-            assert_eq!(told(component, &pod), [format!("spec.{component}.{path}: there is no such field")]);
+            assert_eq!(
+                unknown_fields_of_pod(component, &pod),
+                [format!("spec.{component}.{path}: there is no such field")]
+            );
         }
         let sidecar = json!({"sidecars": [{"name": "a", "image": "b", "livenessProbe": {"periodSecond": 3},
             "resources": {"requests": {"cpu": "1"}}, "later": true}]});
         let path = "spec.manager.pod.sidecars[0].livenessProbe.periodSecond";
-        assert_eq!(told("manager", &sidecar), [format!("{path}: there is no such field")]);
+        assert_eq!(unknown_fields_of_pod("manager", &sidecar), [format!("{path}: there is no such field")]);
     }
 }

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::{Problems, keys};
+use super::{ProblemList, keys};
 use crate::build::quantity;
-use crate::crd::Pod;
+use crate::crd::PodSettings;
 
 /// Checks the settings of a component's pods, and adds each problem to `problems`.
-pub(super) fn check(path: &str, pod: &Pod, problems: &mut Problems) {
+pub(super) fn check_pod(path: &str, pod: &PodSettings, problems: &mut ProblemList) {
     if let Some(resources) = &pod.resources {
         check_resources(&format!("{path}.resources"), resources, problems);
     }
-    keys::keys(&format!("{path}.nodeSelector"), pod.node_selector.keys(), problems);
+    keys::check_keys(&format!("{path}.nodeSelector"), pod.node_selector.keys(), problems);
     for (at, toleration) in pod.tolerations.iter().enumerate() {
         check_toleration(&format!("{path}.tolerations[{at}]"), toleration, problems);
     }
@@ -23,15 +23,15 @@ pub(super) fn check(path: &str, pod: &Pod, problems: &mut Problems) {
         pod.topology_spread.as_deref().unwrap_or_default(),
         problems,
     );
-    keys::annotations(&format!("{path}.annotations"), &pod.annotations, problems);
-    keys::keys(&format!("{path}.labels"), pod.labels.keys(), problems);
+    keys::check_annotations(&format!("{path}.annotations"), &pod.annotations, problems);
+    keys::check_keys(&format!("{path}.labels"), pod.labels.keys(), problems);
 }
 
-pub(super) fn check_resources(path: &str, resources: &ResourceRequirements, problems: &mut Problems) {
-    let read = |which: &str, all: &Option<BTreeMap<String, Quantity>>, problems: &mut Problems| {
+pub(super) fn check_resources(path: &str, resources: &ResourceRequirements, problems: &mut ProblemList) {
+    let read = |which: &str, all: &Option<BTreeMap<String, Quantity>>, problems: &mut ProblemList| {
         let mut read = BTreeMap::new();
         for (name, Quantity(text)) in all.iter().flatten() {
-            match quantity::nanos(text) {
+            match quantity::parse_nanos(text) {
                 Some(nanos) if nanos >= 0 => drop(read.insert(name.clone(), nanos)),
                 _ => problems.add(
                     format!("{path}.{which}.{name}"),
@@ -53,7 +53,7 @@ pub(super) fn check_resources(path: &str, resources: &ResourceRequirements, prob
     }
 }
 
-fn check_toleration(path: &str, toleration: &Toleration, problems: &mut Problems) {
+fn check_toleration(path: &str, toleration: &Toleration, problems: &mut ProblemList) {
     let operator = toleration.operator.as_deref().unwrap_or("Equal");
     let has = |field: &Option<String>| field.as_ref().is_some_and(|text| !text.is_empty());
     if !matches!(operator, "Equal" | "Exists" | "Lt" | "Gt") {
@@ -73,7 +73,7 @@ fn check_toleration(path: &str, toleration: &Toleration, problems: &mut Problems
     }
 }
 
-fn check_spread(path: &str, constraints: &[TopologySpreadConstraint], problems: &mut Problems) {
+fn check_spread(path: &str, constraints: &[TopologySpreadConstraint], problems: &mut ProblemList) {
     let mut seen = BTreeSet::new();
     for (at, constraint) in constraints.iter().enumerate() {
         if constraint.max_skew < 1 {

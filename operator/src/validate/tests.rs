@@ -1,15 +1,15 @@
 use serde_json::{Value, json};
 
-use super::validate;
+use super::validate_cluster;
 use crate::crd::RankingCluster;
 
-fn valid() -> Value {
+fn valid_resource() -> Value {
     serde_yaml::from_str(include_str!("../../tests/fixtures/valid.yaml")).unwrap()
 }
 
 /// The problems of the valid resource with one field set, as `path: message`.
-fn with(pointer: &str, value: Value) -> Vec<String> {
-    let mut cluster = valid();
+fn problems_with_field(pointer: &str, value: Value) -> Vec<String> {
+    let mut cluster = valid_resource();
     let (parent, field) = pointer.rsplit_once('/').unwrap();
     let mut at = &mut cluster;
     for part in parent.split('/').skip(1) {
@@ -17,38 +17,38 @@ fn with(pointer: &str, value: Value) -> Vec<String> {
     }
     at[field] = value;
     let cluster: RankingCluster = serde_json::from_value(cluster).unwrap();
-    validate(&cluster).iter().map(ToString::to_string).collect()
+    validate_cluster(&cluster).iter().map(ToString::to_string).collect()
 }
 
-fn one(pointer: &str, value: Value, problem: &str) {
-    assert_eq!(with(pointer, value), [problem], "{pointer}");
+fn assert_one_problem(pointer: &str, value: Value, problem: &str) {
+    assert_eq!(problems_with_field(pointer, value), [problem], "{pointer}");
 }
 
-fn none(pointer: &str, value: Value) {
-    assert_eq!(with(pointer, value), [""; 0], "{pointer}");
-}
-
-#[test]
-fn nothing_is_wrong_with_what_is_valid() {
-    let cluster: RankingCluster = serde_json::from_value(valid()).unwrap();
-    assert_eq!(validate(&cluster), []);
+fn assert_no_problem(pointer: &str, value: Value) {
+    assert_eq!(problems_with_field(pointer, value), [""; 0], "{pointer}");
 }
 
 #[test]
-fn authorities_are_certificates() {
+fn a_valid_resource_has_no_problems() {
+    let cluster: RankingCluster = serde_json::from_value(valid_resource()).unwrap();
+    assert_eq!(validate_cluster(&cluster), []);
+}
+
+#[test]
+fn ca_bundles_must_be_certificates() {
     let path = "/spec/tls/internal/caBundle";
     for (bundle, why) in
         [("", "there is no certificate in it"), ("-----BEGIN CERTIFICATE-----\n!\n", "not PEM")]
     {
-        let told = with(path, json!(bundle)).join("; ");
+        let told = problems_with_field(path, json!(bundle)).join("; ");
         assert!(told.starts_with("spec.tls.internal.caBundle: ") && told.contains(why), "{told}");
     }
-    let bundle = valid().pointer(path).unwrap().as_str().unwrap().to_owned();
-    none(path, json!(bundle.repeat(2)));
+    let bundle = valid_resource().pointer(path).unwrap().as_str().unwrap().to_owned();
+    assert_no_problem(path, json!(bundle.repeat(2)));
 }
 
 #[test]
-fn images_are_read_as_runtimes_read_them() {
+fn image_references_are_parsed_as_runtimes_parse_them() {
     let digest = format!("liverank@sha256:{}", "0".repeat(64));
     for image in [
         "liverank",
@@ -57,16 +57,16 @@ fn images_are_read_as_runtimes_read_them() {
         "Registry.example.org/team/live_rank:V1",
         digest.as_str(),
     ] {
-        none("/spec/image", json!(image));
+        assert_no_problem("/spec/image", json!(image));
     }
     let lower = "spec.image: write the repository in lower case: registry.example.org/liverank:tag";
     for image in ["LiveRank:1", "registry.example.org/Team/liverank", "a//b", "liverank/"] {
-        one("/spec/image", json!(image), lower);
+        assert_one_problem("/spec/image", json!(image), lower);
     }
     let tag = "spec.image: use letters, digits, dots, dashes and underscores in the tag";
-    one("/spec/image", json!("liverank:"), tag);
-    one("/spec/image", json!("liverank:0.1+2"), tag);
-    one(
+    assert_one_problem("/spec/image", json!("liverank:"), tag);
+    assert_one_problem("/spec/image", json!("liverank:0.1+2"), tag);
+    assert_one_problem(
         "/spec/image",
         json!("liverank@sha256:12"),
         "spec.image: write the digest as sha256: and 64 hexadecimal digits",
@@ -74,13 +74,13 @@ fn images_are_read_as_runtimes_read_them() {
 }
 
 #[test]
-fn ports_of_brokers_are_ports() {
-    one(
+fn broker_ports_must_be_valid() {
+    assert_one_problem(
         "/spec/kafka/bootstrapServers",
         json!("a:9092,b:70000"),
         "spec.kafka.bootstrapServers: b:70000: write a port from 1 to 65535",
     );
-    one(
+    assert_one_problem(
         "/spec/kafka/bootstrapServers",
         json!("a:0"),
         "spec.kafka.bootstrapServers: a:0: write a port from 1 to 65535",
@@ -88,17 +88,20 @@ fn ports_of_brokers_are_ports() {
 }
 
 #[test]
-fn readers_hosts_fit_a_dns_name() {
+fn reader_hosts_must_fit_a_dns_name() {
     let path = "spec.exposure.readerHostTemplate";
-    none("/spec/exposure/readerHostTemplate", json!(format!("{}{{reader}}.example.org", "a".repeat(48))));
-    one(
+    assert_no_problem(
+        "/spec/exposure/readerHostTemplate",
+        json!(format!("{}{{reader}}.example.org", "a".repeat(48))),
+    );
+    assert_one_problem(
         "/spec/exposure/readerHostTemplate",
         json!(format!("{}{{reader}}.example.org", "a".repeat(49))),
         &format!(
             "{path}: shorten it: with live-reader-509 for {{reader}} a part is over 63 characters, or all of it over 253"
         ),
     );
-    one(
+    assert_one_problem(
         "/spec/exposure/host",
         json!("{reader}.live.example.org"),
         &format!("{path}: choose another one than host: the front door would be one of the readers"),
@@ -106,8 +109,8 @@ fn readers_hosts_fit_a_dns_name() {
 }
 
 #[test]
-fn keys_are_keys() {
-    none("/spec/readers/pod/labels", json!({ "team": "a", "example.org/team_2": "b" }));
+fn label_and_annotation_keys_must_be_qualified_names() {
+    assert_no_problem("/spec/readers/pod/labels", json!({ "team": "a", "example.org/team_2": "b" }));
     let words = "is no key: write name or prefix.example.org/name, the name of at most 63 letters, digits, -, _ and .";
     for (pointer, path) in [
         ("/spec/readers/pod/labels", "spec.readers.pod.labels"),
@@ -116,18 +119,18 @@ fn keys_are_keys() {
         ("/spec/exposure/annotations", "spec.exposure.annotations"),
     ] {
         for key in ["", "a b", "-a", "Example.org/a", "example.org/", "a/b/c"] {
-            one(pointer, json!({ key: "x" }), &format!("{path}: {key:?} {words}"));
+            assert_one_problem(pointer, json!({ key: "x" }), &format!("{path}: {key:?} {words}"));
         }
     }
 }
 
 #[test]
-fn annotations_fit_an_object() {
+fn annotations_must_fit_the_size_limit() {
     let many = |count: usize| -> Value {
         (0..count).map(|n| (format!("example.org/{n:02}"), json!("x".repeat(8192)))).collect()
     };
-    none("/spec/comment/pod/annotations", many(29));
-    one(
+    assert_no_problem("/spec/comment/pod/annotations", many(29));
+    assert_one_problem(
         "/spec/comment/pod/annotations",
         many(31),
         "spec.comment.pod.annotations: shorten them: 254386 bytes are more than an object can carry",
@@ -135,29 +138,29 @@ fn annotations_fit_an_object() {
 }
 
 #[test]
-fn requests_fit_their_limits() {
+fn resource_requests_must_not_exceed_limits() {
     let path = "spec.websocket.pod.resources";
     let pointer = "/spec/websocket/pod/resources";
-    none(
+    assert_no_problem(
         pointer,
         json!({ "requests": { "cpu": "500m", "memory": "1Gi" }, "limits": { "cpu": "0.5", "memory": "1024Mi" } }),
     );
-    one(
+    assert_one_problem(
         pointer,
         json!({ "requests": { "cpu": 2 }, "limits": { "cpu": "1999m" } }),
         &format!("{path}.requests.cpu: raise the limit or lower the request"),
     );
-    one(
+    assert_one_problem(
         pointer,
         json!({ "limits": { "memory": "1GiB" } }),
         &format!("{path}.limits.memory: \"1GiB\" is no amount: write one such as 250m, 2 or 512Mi"),
     );
-    one(
+    assert_one_problem(
         pointer,
         json!({ "requests": { "cpu": "-1" } }),
         &format!("{path}.requests.cpu: \"-1\" is no amount: write one such as 250m, 2 or 512Mi"),
     );
-    one(
+    assert_one_problem(
         pointer,
         json!({ "claims": [{ "name": "gpu" }] }),
         &format!("{path}.claims: remove it: these pods have no resource claims to name"),
@@ -165,10 +168,10 @@ fn requests_fit_their_limits() {
 }
 
 #[test]
-fn tolerations_say_what_they_tolerate() {
+fn tolerations_must_be_complete() {
     let path = "spec.manager.pod.tolerations[0]";
     let pointer = "/spec/manager/pod/tolerations";
-    none(
+    assert_no_problem(
         pointer,
         json!([{ "operator": "Exists" }, { "key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 5 }]),
     );
@@ -185,29 +188,33 @@ fn tolerations_say_what_they_tolerate() {
             ".tolerationSeconds: set effect: NoExecute: only that one waits",
         ),
     ] {
-        one(pointer, json!([toleration]), &format!("{path}{problem}"));
+        assert_one_problem(pointer, json!([toleration]), &format!("{path}{problem}"));
     }
 }
 
 #[test]
-fn spreads_are_not_said_twice() {
+fn spread_constraints_must_be_unique() {
     let path = "spec.statistics.pod.topologySpread";
     let pointer = "/spec/statistics/pod/topologySpread";
     let spread = |skew: i32, key: &str, when: &str| json!({ "maxSkew": skew, "topologyKey": key, "whenUnsatisfiable": when });
     let (host, any) = ("kubernetes.io/hostname", "ScheduleAnyway");
-    none(pointer, json!([spread(1, host, any), spread(1, host, "DoNotSchedule")]));
-    one(
+    assert_no_problem(pointer, json!([spread(1, host, any), spread(1, host, "DoNotSchedule")]));
+    assert_one_problem(
         pointer,
         json!([spread(1, host, any), spread(2, host, any)]),
         &format!("{path}[1]: remove it: an earlier one has the same topologyKey and whenUnsatisfiable"),
     );
-    one(pointer, json!([spread(0, host, any)]), &format!("{path}[0].maxSkew: write a number from 1"));
-    one(
+    assert_one_problem(
+        pointer,
+        json!([spread(0, host, any)]),
+        &format!("{path}[0].maxSkew: write a number from 1"),
+    );
+    assert_one_problem(
         pointer,
         json!([spread(1, "", any)]),
         &format!("{path}[0].topologyKey: name a label of nodes: kubernetes.io/hostname"),
     );
-    one(
+    assert_one_problem(
         pointer,
         json!([spread(1, host, "Maybe")]),
         &format!("{path}[0].whenUnsatisfiable: write DoNotSchedule or ScheduleAnyway"),
@@ -215,10 +222,10 @@ fn spreads_are_not_said_twice() {
 }
 
 #[test]
-fn additions_to_pods_do_not_take_the_place_of_ours() {
+fn extra_pod_parts_must_not_replace_ours() {
     let pod = |field: &str| format!("/spec/readers/pod/{field}");
     let path = "spec.readers.pod";
-    none(&pod("extraArgs"), json!(["--max-connections=7", "--verbose"]));
+    assert_no_problem(&pod("extraArgs"), json!(["--max-connections=7", "--verbose"]));
     for (args, problem) in [
         (
             json!(["--drain-seconds=1"]),
@@ -227,17 +234,17 @@ fn additions_to_pods_do_not_take_the_place_of_ours() {
         (json!(["--config=/x"]), "[0]: remove --config: the operator writes it from the resource"),
         (json!(["--a=1", "--a=2"]), "[1]: remove it: --a stands there already"),
     ] {
-        one(&pod("extraArgs"), args, &format!("{path}.extraArgs{problem}"));
+        assert_one_problem(&pod("extraArgs"), args, &format!("{path}.extraArgs{problem}"));
     }
-    none(&pod("logLevel"), json!("info,liverank_reader=debug"));
-    let said = with(&pod("logLevel"), json!("liverank=loud"));
+    assert_no_problem(&pod("logLevel"), json!("info,liverank_reader=debug"));
+    let said = problems_with_field(&pod("logLevel"), json!("liverank=loud"));
     assert!(said[0].starts_with("spec.readers.pod.logLevel: write a level or a filter: "), "{said:?}");
-    one(
+    assert_one_problem(
         &pod("env"),
         json!([{"name": "A", "value": "1"}, {"name": "A"}]),
         &format!("{path}.env[A]: remove it: the variable stands there already"),
     );
-    one(
+    assert_one_problem(
         &pod("hostAliases"),
         json!([{"ip": "kafka", "hostnames": ["a"]}]),
         &format!("{path}.hostAliases[0].ip: write an IP address"),
@@ -245,11 +252,11 @@ fn additions_to_pods_do_not_take_the_place_of_ours() {
 }
 
 #[test]
-fn volumes_have_one_source_and_mounts_have_a_volume() {
+fn extra_volumes_need_one_source_and_mounts_need_a_volume() {
     let pod = |field: &str| format!("/spec/gateway/pod/{field}");
     let path = "spec.gateway.pod";
-    none(&pod("volumes"), json!([{"name": "a", "emptyDir": {}}]));
-    one(
+    assert_no_problem(&pod("volumes"), json!([{"name": "a", "emptyDir": {}}]));
+    assert_one_problem(
         &pod("volumes"),
         json!([{"name": "config", "emptyDir": {}}]),
         &format!("{path}.volumes[config]: choose another name: a volume of the operator's has this one"),
@@ -257,9 +264,9 @@ fn volumes_have_one_source_and_mounts_have_a_volume() {
     let words = "set one source: configMap, secret, emptyDir, projected, …";
     for volume in [json!({"name": "a"}), json!({"name": "a", "emptyDir": {}, "secret": {"secretName": "s"}})]
     {
-        one(&pod("volumes"), json!([volume]), &format!("{path}.volumes[a]: {words}"));
+        assert_one_problem(&pod("volumes"), json!([volume]), &format!("{path}.volumes[a]: {words}"));
     }
-    one(
+    assert_one_problem(
         &pod("volumeMounts"),
         json!([{"name": "a", "mountPath": "/a"}]),
         &format!("{path}.volumeMounts[0].name: add the volume \"a\" to volumes"),
@@ -267,35 +274,38 @@ fn volumes_have_one_source_and_mounts_have_a_volume() {
 }
 
 #[test]
-fn containers_have_names_of_their_own_and_images() {
+fn extra_containers_need_unique_names_and_images() {
     let path = "spec.consumer.pod.sidecars";
     let pointer = "/spec/consumer/pod/sidecars";
     let probe = json!({"tcpSocket": {"port": 1}});
-    none(pointer, json!([{"name": "a", "image": "a:1", "startupProbe": probe}]));
-    one(
+    assert_no_problem(pointer, json!([{"name": "a", "image": "a:1", "startupProbe": probe}]));
+    assert_one_problem(
         pointer,
         json!([{"name": "liverank", "image": "a:1"}]),
         &format!("{path}[liverank]: choose another name: a container of the pod has this one already"),
     );
-    one(
+    assert_one_problem(
         pointer,
         json!([{"name": "a", "image": "A/b:1"}]),
         &format!("{path}[a].image: write the repository in lower case: registry.example.org/liverank:tag"),
     );
-    one(
+    assert_one_problem(
         "/spec/consumer/pod/initContainers",
         json!([{"name": "a", "image": "a:1", "readinessProbe": probe}]),
         "spec.consumer.pod.initContainers[a].readinessProbe: remove it: a container that runs to its end has no probes",
     );
-    none("/spec/gateway/service", json!({"loadBalancerSourceRanges": ["192.0.2.0/24", "fd00::/8"]}));
+    assert_no_problem(
+        "/spec/gateway/service",
+        json!({"loadBalancerSourceRanges": ["192.0.2.0/24", "fd00::/8"]}),
+    );
     for network in ["192.0.2.0", "192.0.2.0/33", "a/8", "fd00::/129"] {
-        one(
+        assert_one_problem(
             "/spec/gateway/service",
             json!({"loadBalancerSourceRanges": [network]}),
             "spec.gateway.service.loadBalancerSourceRanges[0]: write a network such as 10.1.0.0/16",
         );
     }
-    one(
+    assert_one_problem(
         "/spec/consumer/serviceAccount",
         json!({"annotations": {"liverank.dev/drain": "x"}}),
         "spec.consumer.serviceAccount.annotations: choose another key than liverank.dev/drain: liverank.dev/ is the operator's",

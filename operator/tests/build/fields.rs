@@ -7,24 +7,24 @@ use liverank_operator::build::Object;
 use liverank_operator::crd::{RankingCluster, definition};
 use serde_json::{Map, Value, json};
 
-use crate::fixtures::{CLUSTERS, built, path, raw};
+use crate::fixtures::{CLUSTERS, build_objects, cluster_yaml, path};
 
 /// Fields that the running operator goes by and no object has, each with all that is in it, and what they are for.
-fn of_the_operator() -> BTreeMap<String, String> {
+fn fields_of_the_operator() -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(path("tests/build/fields.yaml")).unwrap();
     serde_yaml::from_str(&text).unwrap()
 }
 
 /// Calls `see` with the path and the schema of each field that has no fields of ours in it.
-fn leaves(schema: &Value, path: &[&str], see: &mut dyn FnMut(&[&str], &Value)) {
+fn visit_leaf_fields(schema: &Value, path: &[&str], see: &mut dyn FnMut(&[&str], &Value)) {
     let Some(fields) = schema["properties"].as_object() else { return see(path, schema) };
     for (name, field) in fields {
-        leaves(field, &[path, &[name.as_str()]].concat(), see);
+        visit_leaf_fields(field, &[path, &[name.as_str()]].concat(), see);
     }
 }
 
 /// What a field may be instead: nothing, and what its schema lets it be.
-fn others(schema: &Value, now: Option<&Value>) -> Vec<Option<Value>> {
+fn other_values(schema: &Value, now: Option<&Value>) -> Vec<Option<Value>> {
     let mut others = vec![None];
     let mut or = |value: Value| others.push(Some(value));
     schema["enum"].as_array().into_iter().flatten().cloned().for_each(&mut or);
@@ -48,11 +48,14 @@ fn others(schema: &Value, now: Option<&Value>) -> Vec<Option<Value>> {
 }
 
 /// The value with the field set, or without it.
-fn with(value: &Value, path: &[&str], new: Option<Value>) -> Value {
+fn with_field(value: &Value, path: &[&str], new: Option<Value>) -> Value {
     let mut fields: Map<String, Value> = value.as_object().cloned().unwrap_or_default();
     let (name, rest) = path.split_first().unwrap();
-    let new =
-        if rest.is_empty() { new } else { Some(with(&fields.remove(*name).unwrap_or_default(), rest, new)) };
+    let new = if rest.is_empty() {
+        new
+    } else {
+        Some(with_field(&fields.remove(*name).unwrap_or_default(), rest, new))
+    };
     match new {
         Some(new) => fields.insert((*name).to_owned(), new),
         None => fields.remove(*name),
@@ -61,26 +64,26 @@ fn with(value: &Value, path: &[&str], new: Option<Value>) -> Value {
 }
 
 fn objects(cluster: Value) -> Option<Vec<Object>> {
-    serde_json::from_value::<RankingCluster>(cluster).ok().map(|cluster| built(&cluster))
+    serde_json::from_value::<RankingCluster>(cluster).ok().map(|cluster| build_objects(&cluster))
 }
 
 #[test]
 fn every_field_of_the_resource_reaches_an_object() {
     let schema = serde_json::to_value(definition()).unwrap();
     let spec = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    let clusters = CLUSTERS.map(|name| (raw(name), objects(raw(name)).unwrap()));
+    let clusters = CLUSTERS.map(|name| (cluster_yaml(name), objects(cluster_yaml(name)).unwrap()));
     let mut idle = Vec::new();
-    leaves(spec, &["spec"], &mut |path, schema| {
+    visit_leaf_fields(spec, &["spec"], &mut |path, schema| {
         let reaches = clusters.iter().any(|(cluster, before)| {
             let now = path.iter().try_fold(cluster, |value, name| value.get(name));
-            let others = others(schema, now).into_iter();
-            others.filter_map(|other| objects(with(cluster, path, other))).any(|after| after != *before)
+            let others = other_values(schema, now).into_iter();
+            others.filter_map(|other| objects(with_field(cluster, path, other))).any(|after| after != *before)
         });
         if !reaches {
             idle.push(path[1..].join("."));
         }
     });
-    let of_the_operator = of_the_operator();
+    let of_the_operator = fields_of_the_operator();
     let is_in = |field: &String, of: &String| field == of || field.starts_with(&format!("{of}."));
     let unknown: Vec<_> =
         idle.iter().filter(|field| !of_the_operator.keys().any(|of| is_in(field, of))).collect();

@@ -20,7 +20,7 @@ pub fn path(path: &str) -> PathBuf {
 }
 
 /// What a cluster's file in YAML says, with its anchors resolved.
-pub fn raw(name: &str) -> Value {
+pub fn cluster_yaml(name: &str) -> Value {
     let file = path(&format!("tests/build/clusters/{name}.yaml"));
     let text = std::fs::read_to_string(&file).unwrap();
     serde_yaml::from_str(&text).unwrap()
@@ -28,7 +28,7 @@ pub fn raw(name: &str) -> Value {
 
 /// A cluster, as its file in YAML has it.
 pub fn cluster(name: &str) -> RankingCluster {
-    serde_json::from_value(raw(name)).unwrap()
+    serde_json::from_value(cluster_yaml(name)).unwrap()
 }
 
 /// An operator.
@@ -52,28 +52,28 @@ pub fn readers(cluster: &RankingCluster) -> Vec<Reader> {
 }
 
 /// All objects of a cluster with those readers.
-pub fn built(cluster: &RankingCluster) -> Vec<Object> {
+pub fn build_objects(cluster: &RankingCluster) -> Vec<Object> {
     let (readers, operator) = (readers(cluster), operator());
     build::desired(&Input { cluster, revision: CURRENT, readers: &readers, operator: &operator })
 }
 
 /// Each of the clusters, with its objects.
-pub fn all() -> impl Iterator<Item = (RankingCluster, Vec<Object>)> {
+pub fn all_clusters() -> impl Iterator<Item = (RankingCluster, Vec<Object>)> {
     CLUSTERS.into_iter().map(|name| {
         let cluster = cluster(name);
-        let objects = built(&cluster);
+        let objects = build_objects(&cluster);
         (cluster, objects)
     })
 }
 
 /// Objects of a kind.
-pub fn of_kind(objects: &[Object], kind: Kind) -> impl Iterator<Item = &Object> {
+pub fn objects_of_kind(objects: &[Object], kind: Kind) -> impl Iterator<Item = &Object> {
     objects.iter().filter(move |object| object.kind == kind)
 }
 
 /// The object of a kind that belongs to a component.
-pub fn one(objects: &[Object], kind: Kind, component: Component) -> &Object {
-    of_kind(objects, kind).find(|object| object.component == Some(component)).unwrap()
+pub fn find_object(objects: &[Object], kind: Kind, component: Component) -> &Object {
+    objects_of_kind(objects, kind).find(|object| object.component == Some(component)).unwrap()
 }
 
 /// An object as a Deployment.
@@ -92,7 +92,7 @@ pub fn container(object: &Object) -> Container {
 }
 
 /// The settings in a component's file.
-pub fn settings(objects: &[Object], component: Component) -> Value {
-    let data = &one(objects, Kind::ConfigMap, component).body["data"];
+pub fn component_settings(objects: &[Object], component: Component) -> Value {
+    let data = &find_object(objects, Kind::ConfigMap, component).body["data"];
     serde_yaml::from_str(data["config.yaml"].as_str().unwrap()).unwrap()
 }

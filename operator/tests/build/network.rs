@@ -6,14 +6,14 @@ use liverank_operator::build::{Component, Kind, names, object::annotation_of};
 use liverank_operator::crd::RankingCluster;
 use serde_json::json;
 
-use crate::fixtures::{built, cluster, of_kind, one, settings};
+use crate::fixtures::{build_objects, cluster, component_settings, find_object, objects_of_kind};
 
 #[test]
-fn policies_let_through_exactly_those_who_talk() {
+fn network_policies_allow_exactly_the_known_callers() {
     for name in ["minimal", "full"] {
-        let objects = built(&cluster(name));
-        for component in Component::ORDER {
-            let policy = &one(&objects, Kind::NetworkPolicy, component).body["spec"];
+        let objects = build_objects(&cluster(name));
+        for component in Component::ROLL_OUT_ORDER {
+            let policy = &find_object(&objects, Kind::NetworkPolicy, component).body["spec"];
             let mut allowed = BTreeSet::new();
             for rule in policy["ingress"].as_array().unwrap() {
                 for peer in rule["from"].as_array().into_iter().flatten() {
@@ -24,17 +24,19 @@ fn policies_let_through_exactly_those_who_talk() {
                     }
                 }
             }
-            let talkers: BTreeSet<_> =
-                Component::ORDER.into_iter().filter(|other| other.talks_to().contains(&component)).collect();
+            let talkers: BTreeSet<_> = Component::ROLL_OUT_ORDER
+                .into_iter()
+                .filter(|other| other.talks_to().contains(&component))
+                .collect();
             assert_eq!(allowed, talkers, "{}", component.name());
             let from_operator = policy["ingress"].to_string().contains("liverank-system");
             assert_eq!(from_operator, matches!(component, Component::Manager | Component::Reader));
         }
     }
     // Those who open connections are those whose configuration names somebody.
-    let objects = built(&cluster("minimal"));
-    for component in Component::ORDER {
-        let settings = settings(&objects, component);
+    let objects = build_objects(&cluster("minimal"));
+    for component in Component::ROLL_OUT_ORDER {
+        let settings = component_settings(&objects, component);
         for (peer, setting) in [
             (Component::Manager, "manager-url"),
             (Component::Comment, "comment-url"),
@@ -51,7 +53,8 @@ fn policies_let_through_exactly_those_who_talk() {
 #[test]
 fn egress_is_open_unless_networks_are_given() {
     let egress = |name: &str, component| {
-        one(&built(&cluster(name)), Kind::NetworkPolicy, component).body["spec"]["egress"].clone()
+        find_object(&build_objects(&cluster(name)), Kind::NetworkPolicy, component).body["spec"]["egress"]
+            .clone()
     };
     assert_eq!(egress("minimal", Component::Statistics), json!([{}]));
     let port = |protocol: &str, port: u16| json!({"protocol": protocol, "port": port});
@@ -66,11 +69,12 @@ fn egress_is_open_unless_networks_are_given() {
 }
 
 #[test]
-fn readers_open_to_viewers_only_as_far_as_viewers_come() {
+fn reader_ports_open_to_viewers_only_where_viewers_connect() {
     let mut cluster = cluster("minimal");
     let outside = |cluster: &RankingCluster| {
-        let objects = built(cluster);
-        let rules = one(&objects, Kind::NetworkPolicy, Component::Reader).body["spec"]["ingress"].clone();
+        let objects = build_objects(cluster);
+        let rules =
+            find_object(&objects, Kind::NetworkPolicy, Component::Reader).body["spec"]["ingress"].clone();
         assert_eq!(rules.as_array().unwrap().len(), 3, "our own, viewers, metrics");
         rules[1].get("from").cloned()
     };
@@ -83,8 +87,8 @@ fn readers_open_to_viewers_only_as_far_as_viewers_come() {
 
 #[test]
 fn routes_and_monitors_have_only_fields_of_their_definitions() {
-    let routes = built(&cluster("httproute"));
-    let routes: Vec<_> = of_kind(&routes, Kind::HttpRoute).collect();
+    let routes = build_objects(&cluster("httproute"));
+    let routes: Vec<_> = objects_of_kind(&routes, Kind::HttpRoute).collect();
     assert_eq!(
         routes.iter().map(|route| route.name.as_str()).collect::<Vec<_>>(),
         ["live-gateway", "live-reader-0", "live-reader-3"]
@@ -101,16 +105,16 @@ fn routes_and_monitors_have_only_fields_of_their_definitions() {
             }],
         })
     );
-    let full = built(&cluster("full"));
-    let monitor = &of_kind(&full, Kind::ServiceMonitor).next().unwrap().body["spec"];
+    let full = build_objects(&cluster("full"));
+    let monitor = &objects_of_kind(&full, Kind::ServiceMonitor).next().unwrap().body["spec"];
     let fields: Vec<_> = monitor.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(fields, ["endpoints", "selector", "targetLabels"]);
 }
 
 #[test]
 fn an_ingress_takes_the_users_annotations_over_ours() {
-    let full = built(&cluster("full"));
-    let ingress = one(&full, Kind::Ingress, Component::Gateway);
+    let full = build_objects(&cluster("full"));
+    let ingress = find_object(&full, Kind::Ingress, Component::Gateway);
     let annotation = |key| annotation_of(&ingress.body, key);
     assert_eq!(annotation("nginx.ingress.kubernetes.io/proxy-read-timeout"), Some("7200"));
     assert_eq!(annotation("nginx.ingress.kubernetes.io/proxy-buffering"), Some("off"));

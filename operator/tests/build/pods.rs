@@ -6,46 +6,46 @@ use liverank_operator::build::{self, CURRENT, Component, Input, Kind, Object, Op
 use liverank_operator::crd::{PodUser, RankingCluster};
 use serde_json::{Value, json};
 
-use crate::fixtures::{built, cluster, operator, readers};
+use crate::fixtures::{build_objects, cluster, operator, readers};
 
-fn of(objects: &[Object], kind: Kind, component: Component) -> &Object {
+fn find_in(objects: &[Object], kind: Kind, component: Component) -> &Object {
     objects.iter().find(|it| it.kind == kind && it.component == Some(component)).unwrap()
 }
 
 fn pod(objects: &[Object], component: Component) -> PodSpec {
-    let body = of(objects, Kind::Deployment, component).body.clone();
+    let body = find_in(objects, Kind::Deployment, component).body.clone();
     serde_json::from_value::<Deployment>(body).unwrap().spec.unwrap().template.spec.unwrap()
 }
 
-fn names<T>(all: Option<&Vec<T>>, name: impl Fn(&T) -> &str) -> Vec<&str> {
+fn names_of<T>(all: Option<&Vec<T>>, name: impl Fn(&T) -> &str) -> Vec<&str> {
     all.into_iter().flatten().map(name).collect()
 }
 
 #[test]
-fn what_is_given_is_beside_ours_in_every_component() {
-    let objects = built(&cluster("full"));
-    for component in Component::ORDER {
+fn extra_pod_parts_are_beside_ours_in_every_component() {
+    let objects = build_objects(&cluster("full"));
+    for component in Component::ROLL_OUT_ORDER {
         let pod = pod(&objects, component);
         assert_eq!(pod.runtime_class_name.as_deref(), Some("gvisor"));
         assert_eq!(pod.scheduler_name.as_deref(), Some("batch"));
         assert_eq!(pod.host_aliases.as_ref().unwrap()[0].ip, "192.0.2.7");
-        assert_eq!(names(pod.image_pull_secrets.as_ref(), |it| &it.name), ["pull", "mirror"], "each once");
-        let volumes = names(pod.volumes.as_ref(), |it| &it.name);
+        assert_eq!(names_of(pod.image_pull_secrets.as_ref(), |it| &it.name), ["pull", "mirror"], "each once");
+        let volumes = names_of(pod.volumes.as_ref(), |it| &it.name);
         assert_eq!((volumes[0], volumes[volumes.len() - 1]), ("config", "extra-ca"));
         let context = pod.security_context.as_ref().unwrap();
         assert_eq!(context.fs_group_change_policy.as_deref(), Some("OnRootMismatch"));
         assert_eq!(context.run_as_user, Some(65532), "what is not given stays");
         let [own] = &pod.containers[..] else { panic!("{:?}", pod.containers) };
-        let mounts = names(own.volume_mounts.as_ref(), |it| &it.mount_path);
+        let mounts = names_of(own.volume_mounts.as_ref(), |it| &it.mount_path);
         assert_eq!(mounts.last(), Some(&"/etc/ssl/extra"));
-        assert_eq!(names(own.env.as_ref(), |it| &it.name).last(), Some(&"OTEL_SERVICE_NAME"));
+        assert_eq!(names_of(own.env.as_ref(), |it| &it.name).last(), Some(&"OTEL_SERVICE_NAME"));
         assert_eq!(own.env_from.as_ref().unwrap().len(), 1);
     }
 }
 
 #[test]
 fn sidecars_start_before_liverank_and_end_after_it_as_kubernetes_has_it() {
-    let objects = built(&cluster("full"));
+    let objects = build_objects(&cluster("full"));
     let pod = pod(&objects, Component::Reader);
     let before = pod.init_containers.unwrap();
     let order: Vec<_> = before.iter().map(|it| (it.name.as_str(), it.restart_policy.as_deref())).collect();
@@ -59,15 +59,15 @@ fn sidecars_start_before_liverank_and_end_after_it_as_kubernetes_has_it() {
 }
 
 #[test]
-fn flags_come_after_ours_and_levels_go_into_the_file() {
+fn extra_flags_come_last_and_log_levels_go_into_the_file() {
     let mut cluster = cluster("minimal");
     cluster.spec.gateway.pod.extra_args = vec!["--max-connections=7".to_owned()];
     cluster.spec.gateway.pod.log_level = Some("debug".to_owned());
-    let objects = built(&cluster);
+    let objects = build_objects(&cluster);
     let args = pod(&objects, Component::Gateway).containers[0].args.clone().unwrap();
     assert_eq!(args.last().map(String::as_str), Some("--max-connections=7"));
     let file = |component| {
-        let data = &of(&objects, Kind::ConfigMap, component).body["data"]["config.yaml"];
+        let data = &find_in(&objects, Kind::ConfigMap, component).body["data"]["config.yaml"];
         serde_yaml::from_str::<Value>(data.as_str().unwrap()).unwrap()
     };
     assert_eq!(file(Component::Gateway)["log"], json!("debug"));
@@ -75,7 +75,7 @@ fn flags_come_after_ours_and_levels_go_into_the_file() {
 }
 
 #[test]
-fn no_user_is_fixed_where_the_platform_gives_one() {
+fn no_user_id_is_set_where_the_platform_assigns_one() {
     let users = |cluster: &RankingCluster, platform_user| {
         let operator = OperatorFacts { platform_user, ..operator() };
         let readers = readers(cluster);
@@ -101,8 +101,8 @@ fn no_user_is_fixed_where_the_platform_gives_one() {
 }
 
 #[test]
-fn services_are_as_they_are_wanted_where_somebody_connects() {
-    let objects = built(&cluster("full"));
+fn service_settings_apply_where_clients_connect() {
+    let objects = build_objects(&cluster("full"));
     for object in objects.iter().filter(|object| object.kind == Kind::Service) {
         let annotations = &object.body["metadata"]["annotations"];
         assert_eq!(*annotations, json!({"example.org/pool": "public"}), "ours cannot be given");
@@ -125,7 +125,7 @@ fn services_are_as_they_are_wanted_where_somebody_connects() {
 
 #[test]
 fn accounts_of_pods_carry_annotations_and_the_command_lines_does_not() {
-    let objects = built(&cluster("full"));
+    let objects = build_objects(&cluster("full"));
     for object in objects.iter().filter(|object| object.kind == Kind::ServiceAccount) {
         let annotations = &object.body["metadata"]["annotations"];
         let of_pods = object.component.is_some();

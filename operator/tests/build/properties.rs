@@ -6,24 +6,27 @@ use liverank_operator::build::{self, CURRENT, Component, Input, Kind, Object, Re
 use liverank_operator::crd::RankingCluster;
 use serde_json::{Value, json};
 
-use crate::fixtures::{all, built, cluster, container, deployment, of_kind, one, operator, pod, settings};
+use crate::fixtures::{
+    all_clusters, build_objects, cluster, component_settings, container, deployment, find_object,
+    objects_of_kind, operator, pod,
+};
 
 #[test]
-fn every_component_is_told_where_traces_go_and_none_hears_of_them_otherwise() {
-    for (mut cluster, _) in all() {
+fn every_component_gets_the_trace_endpoint_only_when_set() {
+    for (mut cluster, _) in all_clusters() {
         cluster.spec.monitoring.tracing = None;
         let configs = |objects: &[Object]| -> Vec<Value> {
-            let files =
-                of_kind(objects, Kind::ConfigMap).filter_map(|it| it.body["data"]["config.yaml"].as_str());
+            let files = objects_of_kind(objects, Kind::ConfigMap)
+                .filter_map(|it| it.body["data"]["config.yaml"].as_str());
             files.map(|file| serde_yaml::from_str(file).unwrap()).collect()
         };
         let names = ["otlp-endpoint", "trace-ratio", "traces-per-minute"];
-        let without = configs(&built(&cluster));
+        let without = configs(&build_objects(&cluster));
         assert!(without.iter().all(|file| names.iter().all(|name| file.get(name).is_none())));
         let endpoint = "http://collector.monitoring:4318";
         let tracing = json!({"endpoint": endpoint, "samplingRatePerMillion": 2_500});
         cluster.spec.monitoring.tracing = Some(serde_json::from_value(tracing).unwrap());
-        let with = configs(&built(&cluster));
+        let with = configs(&build_objects(&cluster));
         assert!(with.len() == without.len() && !with.is_empty());
         for (mut file, before) in with.into_iter().zip(without) {
             let own = names.map(|name| file.as_object_mut().unwrap().remove(name).unwrap());
@@ -35,10 +38,10 @@ fn every_component_is_told_where_traces_go_and_none_hears_of_them_otherwise() {
 
 #[test]
 fn the_same_cluster_gives_the_same_objects_each_once() {
-    for (cluster, objects) in all() {
-        assert_eq!(built(&cluster), objects);
+    for (cluster, objects) in all_clusters() {
+        assert_eq!(build_objects(&cluster), objects);
         let again: RankingCluster = serde_json::from_value(serde_json::to_value(&cluster).unwrap()).unwrap();
-        assert_eq!(built(&again), objects, "as the API server gives it back");
+        assert_eq!(build_objects(&again), objects, "as the API server gives it back");
         let names: BTreeSet<_> = objects.iter().map(|object| (object.kind, &object.name)).collect();
         assert_eq!(names.len(), objects.len());
         assert!(objects.is_sorted_by_key(|object| object.kind), "in the order of applying");
@@ -46,8 +49,8 @@ fn the_same_cluster_gives_the_same_objects_each_once() {
 }
 
 #[test]
-fn every_object_says_whose_it_is_and_carries_nothing_of_the_servers() {
-    for (cluster, objects) in all() {
+fn every_object_has_an_owner_and_no_server_fields() {
+    for (cluster, objects) in all_clusters() {
         for object in &objects {
             let resource = object.kind.resource();
             assert_eq!(object.body["apiVersion"], json!(resource.api_version));
@@ -79,14 +82,14 @@ fn every_object_says_whose_it_is_and_carries_nothing_of_the_servers() {
 }
 
 #[test]
-fn nothing_is_written_that_the_server_would_not_store() {
-    fn check(at: &str, value: &Value) {
+fn objects_have_no_nulls_or_empties_that_the_server_drops() {
+    fn check_value(at: &str, value: &Value) {
         match value {
             Value::Null => panic!("{at} is null"),
             Value::Array(items) => {
                 assert!(!items.is_empty(), "{at} is an empty list");
                 for item in items {
-                    check(at, item);
+                    check_value(at, item);
                 }
             }
             Value::Object(fields) => {
@@ -96,18 +99,18 @@ fn nothing_is_written_that_the_server_would_not_store() {
                     !fields.is_empty() || everything.iter().any(|end| at.ends_with(end)),
                     "{at} is empty"
                 );
-                fields.iter().for_each(|(key, value)| check(&format!("{at}.{key}"), value));
+                fields.iter().for_each(|(key, value)| check_value(&format!("{at}.{key}"), value));
             }
             _ => {}
         }
     }
-    for (_, objects) in all() {
+    for (_, objects) in all_clusters() {
         for object in &objects {
-            check(&object.name, &object.body);
+            check_value(&object.name, &object.body);
         }
     }
-    let full = built(&cluster("full"));
-    let resources = container(one(&full, Kind::Deployment, Component::Gateway)).resources;
+    let full = build_objects(&cluster("full"));
+    let resources = container(find_object(&full, Kind::Deployment, Component::Gateway)).resources;
     assert_eq!(
         json!(resources),
         json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}})
@@ -122,8 +125,8 @@ fn empty_parts_of_what_a_user_gives_are_left_out() {
         "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}},
     });
     cluster.spec.gateway.pod = serde_json::from_value(pod).unwrap();
-    let objects = built(&cluster);
-    let spec = &one(&objects, Kind::Deployment, Component::Gateway).body["spec"]["template"]["spec"];
+    let objects = build_objects(&cluster);
+    let spec = &find_object(&objects, Kind::Deployment, Component::Gateway).body["spec"]["template"]["spec"];
     assert_eq!(spec["affinity"], json!({"podAntiAffinity": {}}));
     assert!(spec.get("topologySpreadConstraints").is_none(), "an empty list means not at all");
     assert_eq!(spec["containers"][0]["resources"], json!({"requests": {"cpu": "100m", "memory": "128Mi"}}));
@@ -131,15 +134,16 @@ fn empty_parts_of_what_a_user_gives_are_left_out() {
 
 #[test]
 fn every_pod_is_restricted_and_knows_nothing_of_the_api_server() {
-    for (_, objects) in all() {
-        for object in of_kind(&objects, Kind::Deployment) {
+    for (_, objects) in all_clusters() {
+        for object in objects_of_kind(&objects, Kind::Deployment) {
             let pod = pod(object);
             assert_eq!(pod.automount_service_account_token, Some(false));
             assert_eq!(pod.enable_service_links, Some(false));
             // One for each component and each reader, called as the Deployment.
             assert_eq!(pod.service_account_name.as_deref(), Some(object.name.as_str()));
-            let accounts: Vec<&str> =
-                of_kind(&objects, Kind::ServiceAccount).map(|account| account.name.as_str()).collect();
+            let accounts: Vec<&str> = objects_of_kind(&objects, Kind::ServiceAccount)
+                .map(|account| account.name.as_str())
+                .collect();
             assert!(accounts.contains(&object.name.as_str()), "{} in {accounts:?}", object.name);
             assert!(pod.host_network.is_none() && pod.host_pid.is_none() && pod.host_ipc.is_none());
             let context = pod.security_context.unwrap();
@@ -166,7 +170,7 @@ fn every_pod_is_restricted_and_knows_nothing_of_the_api_server() {
             };
             assert!(pod.volumes.iter().flatten().all(|volume| kinds(&json!(volume))));
         }
-        for account in of_kind(&objects, Kind::ServiceAccount) {
+        for account in objects_of_kind(&objects, Kind::ServiceAccount) {
             assert_eq!(account.body["automountServiceAccountToken"], json!(false));
         }
     }
@@ -197,8 +201,8 @@ fn names_fit_for_the_longest_cluster() {
 
 #[test]
 fn selectors_find_their_own_pods_and_no_others() {
-    for (_, objects) in all() {
-        let templates: Vec<_> = of_kind(&objects, Kind::Deployment)
+    for (_, objects) in all_clusters() {
+        let templates: Vec<_> = objects_of_kind(&objects, Kind::Deployment)
             .map(|object| (object.name.clone(), deployment(object).spec.unwrap()))
             .map(|(name, spec)| (name, spec.selector, spec.template.metadata.unwrap().labels.unwrap()))
             .collect();
@@ -212,14 +216,14 @@ fn selectors_find_their_own_pods_and_no_others() {
         for (name, selector, _) in &templates {
             assert_eq!(found(&json!(selector.match_labels)), [name.as_str()]);
         }
-        for object in of_kind(&objects, Kind::Service) {
+        for object in objects_of_kind(&objects, Kind::Service) {
             assert_eq!(found(&object.body["spec"]["selector"]), [object.name.as_str()]);
         }
         for (kind, path) in [
             (Kind::PodDisruptionBudget, "/spec/selector/matchLabels"),
             (Kind::NetworkPolicy, "/spec/podSelector/matchLabels"),
         ] {
-            for object in of_kind(&objects, kind) {
+            for object in objects_of_kind(&objects, kind) {
                 let pods = found(object.body.pointer(path).unwrap());
                 if object.component == Some(Component::Reader) {
                     assert_eq!(pods, ["live-reader-0", "live-reader-3"], "one for all readers");
@@ -233,9 +237,10 @@ fn selectors_find_their_own_pods_and_no_others() {
 
 #[test]
 fn ports_of_services_and_probes_are_ports_of_the_pods() {
-    for (_, objects) in all() {
-        for service in of_kind(&objects, Kind::Service) {
-            let deployment = of_kind(&objects, Kind::Deployment).find(|it| it.name == service.name).unwrap();
+    for (_, objects) in all_clusters() {
+        for service in objects_of_kind(&objects, Kind::Service) {
+            let deployment =
+                objects_of_kind(&objects, Kind::Deployment).find(|it| it.name == service.name).unwrap();
             let container = container(deployment);
             let ports: Vec<_> =
                 container.ports.unwrap().iter().map(|port| json!([port.name, port.container_port])).collect();
@@ -254,7 +259,7 @@ fn ports_of_services_and_probes_are_ports_of_the_pods() {
                 .collect();
             let admin = |path: &str| (path.to_owned(), json!("admin"));
             assert_eq!(paths, [admin("/livez"), admin("/readyz"), admin("/livez")]);
-            let settings = settings(&objects, service.component.unwrap());
+            let settings = component_settings(&objects, service.component.unwrap());
             assert_eq!(settings["admin-listen"], json!("0.0.0.0:9060"));
             let listen = service.component.unwrap().http_port().map(|port| format!("0.0.0.0:{port}"));
             assert_eq!(settings.get("listen"), listen.map(Value::from).as_ref());
@@ -273,10 +278,10 @@ fn a_pod_has_time_to_drain() {
                 front.drain_seconds = drain;
             }
             cluster.spec.readers.termination_grace_period_seconds = grace;
-            let objects = built(&cluster);
-            for object in of_kind(&objects, Kind::Deployment) {
+            let objects = build_objects(&cluster);
+            for object in objects_of_kind(&objects, Kind::Deployment) {
                 let component = object.component.unwrap();
-                let told = settings(&objects, component)["drain-seconds"].as_i64().unwrap();
+                let told = component_settings(&objects, component)["drain-seconds"].as_i64().unwrap();
                 let pod = pod(object);
                 let sleep = pod.containers[0].lifecycle.as_ref().map_or(0, |lifecycle| {
                     lifecycle.pre_stop.as_ref().unwrap().sleep.as_ref().unwrap().seconds
@@ -305,9 +310,9 @@ fn a_pod_has_time_to_drain() {
 }
 
 #[test]
-fn overrides_cannot_take_what_is_ours() {
-    let objects = built(&cluster("full"));
-    for object in of_kind(&objects, Kind::Deployment) {
+fn overrides_cannot_replace_our_labels_and_annotations() {
+    let objects = build_objects(&cluster("full"));
+    for object in objects_of_kind(&objects, Kind::Deployment) {
         let metadata = deployment(object).spec.unwrap().template.metadata.unwrap();
         let (labels, annotations) = (metadata.labels.unwrap(), metadata.annotations.unwrap());
         assert_eq!(labels[names::COMPONENT], object.component.unwrap().name());
@@ -325,10 +330,10 @@ fn overrides_cannot_take_what_is_ours() {
 
 #[test]
 fn what_is_switched_off_leaves_nothing_behind() {
-    let objects = built(&cluster("no-comment"));
+    let objects = build_objects(&cluster("no-comment"));
     let left: BTreeSet<_> = objects.iter().filter_map(|object| object.component).collect();
     assert_eq!(left, [Component::Consumer, Component::Websocket, Component::Gateway].into());
-    assert_eq!(of_kind(&objects, Kind::NetworkPolicy).count(), 0);
-    let configs = of_kind(&objects, Kind::ConfigMap).count();
+    assert_eq!(objects_of_kind(&objects, Kind::NetworkPolicy).count(), 0);
+    let configs = objects_of_kind(&objects, Kind::ConfigMap).count();
     assert_eq!(configs, 4, "one for each component, and the public keys");
 }

@@ -10,21 +10,21 @@ use serde_json::{Value, json};
 
 use crate::fixtures::{cluster, path};
 
-const BEGIN: &str = "<!-- table: written by the builder's test -->\n";
-const END: &str = "<!-- end of table -->\n";
+const TABLE_BEGIN: &str = "<!-- table: written by the builder's test -->\n";
+const TABLE_END: &str = "<!-- end of table -->\n";
 
 /// Fields of ours whose value is Kubernetes' own type: what is below them is not told apart.
-const FOREIGN: [&str; 4] = ["resources", "affinity", "securityContext", "containerSecurityContext"];
+const FOREIGN_FIELDS: [&str; 4] = ["resources", "affinity", "securityContext", "containerSecurityContext"];
 
-type Restarted = BTreeSet<Component>;
+type RestartedComponents = BTreeSet<Component>;
 
 #[test]
 fn the_table_of_what_restarts_is_what_the_builder_does() {
-    let table = table(&collapsed(&effects()));
+    let table = effects_table(&collapse_equal_rows(&effects_of_all_fields()));
     let file = path("../docs/rollouts.md");
     let text = std::fs::read_to_string(&file).unwrap();
-    let (before, rest) = text.split_once(BEGIN).unwrap();
-    let (stored, after) = rest.split_once(END).unwrap();
+    let (before, rest) = text.split_once(TABLE_BEGIN).unwrap();
+    let (stored, after) = rest.split_once(TABLE_END).unwrap();
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::write(&file, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
     } else {
@@ -38,26 +38,33 @@ fn the_table_of_what_restarts_is_what_the_builder_does() {
 #[test]
 fn the_order_of_roll_out_in_the_text_is_the_builders() {
     let text = std::fs::read_to_string(path("../docs/rollouts.md")).unwrap();
-    assert!(text.contains(&words(&Component::ORDER.into())), "in the order {:?}", Component::ORDER);
+    assert!(
+        text.contains(&component_names(&Component::ROLL_OUT_ORDER.into())),
+        "in the order {:?}",
+        Component::ROLL_OUT_ORDER
+    );
 }
 
 /// What a change of each field of the spec restarts.
-fn effects() -> BTreeMap<String, Restarted> {
+fn effects_of_all_fields() -> BTreeMap<String, RestartedComponents> {
     let schema = serde_json::to_value(definition()).unwrap();
     let spec = schema.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
     let mut fields = Vec::new();
-    leaves(spec, String::new(), &mut fields);
+    collect_leaf_fields(spec, String::new(), &mut fields);
     let base = serde_json::to_value(cluster("full").spec).unwrap();
-    fields.into_iter().map(|(field, schema)| (field.clone(), effect(&base, &field, &schema))).collect()
+    fields
+        .into_iter()
+        .map(|(field, schema)| (field.clone(), effect_of_field(&base, &field, &schema)))
+        .collect()
 }
 
-fn leaves(schema: &Value, at: String, found: &mut Vec<(String, Value)>) {
-    let foreign = FOREIGN.iter().any(|name| at.ends_with(&format!(".{name}")));
+fn collect_leaf_fields(schema: &Value, at: String, found: &mut Vec<(String, Value)>) {
+    let foreign = FOREIGN_FIELDS.iter().any(|name| at.ends_with(&format!(".{name}")));
     match schema.get("properties").and_then(Value::as_object) {
         Some(properties) if !foreign => {
             for (name, schema) in properties {
                 let at = if at.is_empty() { name.clone() } else { format!("{at}.{name}") };
-                leaves(schema, at, found);
+                collect_leaf_fields(schema, at, found);
             }
         }
         _ => found.push((at, schema.clone())),
@@ -65,14 +72,14 @@ fn leaves(schema: &Value, at: String, found: &mut Vec<(String, Value)>) {
 }
 
 /// What restarts when `field` of `base` becomes another, whichever, or is taken out.
-fn effect(base: &Value, field: &str, schema: &Value) -> Restarted {
+fn effect_of_field(base: &Value, field: &str, schema: &Value) -> RestartedComponents {
     let old = spec(base).unwrap_or_else(|error| panic!("{field}: {error}"));
     let mut changed = base.clone();
-    let mut others = others(place(&mut changed, field), field, schema);
+    let mut others = other_values(value_at(&mut changed, field), field, schema);
     others.push(Value::Null);
-    let mut restarted = Restarted::new();
+    let mut restarted = RestartedComponents::new();
     for (at, other) in others.iter().enumerate() {
-        *place(&mut changed, field) = other.clone();
+        *value_at(&mut changed, field) = other.clone();
         let new = match spec(&changed) {
             Ok(new) => new,
             // A required field cannot be taken out.
@@ -87,7 +94,7 @@ fn effect(base: &Value, field: &str, schema: &Value) -> Restarted {
     restarted
 }
 
-fn place<'a>(spec: &'a mut Value, field: &str) -> &'a mut Value {
+fn value_at<'a>(spec: &'a mut Value, field: &str) -> &'a mut Value {
     field.split('.').fold(spec, |at, part| &mut at[part])
 }
 
@@ -106,7 +113,7 @@ fn spec(value: &Value) -> serde_json::Result<RankingClusterSpec> {
 }
 
 /// Other values than `now`.
-fn others(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
+fn other_values(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
     if let Some(values) = schema.get("enum").and_then(Value::as_array) {
         return values.iter().filter(|value| *value != now && !value.is_null()).cloned().collect();
     }
@@ -151,7 +158,9 @@ fn others(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
 }
 
 /// Rows of the table: where all fields below a parent have the same effect, the parent alone is told.
-fn collapsed(effects: &BTreeMap<String, Restarted>) -> BTreeMap<String, Restarted> {
+fn collapse_equal_rows(
+    effects: &BTreeMap<String, RestartedComponents>,
+) -> BTreeMap<String, RestartedComponents> {
     let uniform = |parent: &str| {
         let below = || effects.iter().filter(|(field, _)| field.starts_with(parent)).map(|(_, it)| it);
         below().count() > 1 && below().collect::<BTreeSet<_>>().len() == 1
@@ -167,16 +176,16 @@ fn collapsed(effects: &BTreeMap<String, Restarted>) -> BTreeMap<String, Restarte
         .collect()
 }
 
-fn table(rows: &BTreeMap<String, Restarted>) -> String {
+fn effects_table(rows: &BTreeMap<String, RestartedComponents>) -> String {
     let mut table = String::from("| field of `spec` | restarts |\n|---|---|\n");
     for (field, restarted) in rows {
-        writeln!(table, "| `{field}` | {} |", words(restarted)).unwrap();
+        writeln!(table, "| `{field}` | {} |", component_names(restarted)).unwrap();
     }
     table
 }
 
 /// In the order of roll-out.
-fn words(components: &Restarted) -> String {
+fn component_names(components: &RestartedComponents) -> String {
     if components.is_empty() {
         return "nothing".to_owned();
     }

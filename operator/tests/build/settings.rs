@@ -7,14 +7,17 @@ use liverank_operator::crd::Jwks;
 use liverank_protocol::roles;
 use serde_json::json;
 
-use crate::fixtures::{all, built, cluster, container, of_kind, one, pod, settings};
+use crate::fixtures::{
+    all_clusters, build_objects, cluster, component_settings, container, find_object, objects_of_kind, pod,
+};
 
 #[test]
 fn a_component_has_the_secrets_and_settings_of_its_own_stores_only() {
-    let objects = built(&cluster("full"));
-    for object in of_kind(&objects, Kind::Deployment) {
+    let objects = build_objects(&cluster("full"));
+    for object in objects_of_kind(&objects, Kind::Deployment) {
         let component = object.component.unwrap();
-        let text = format!("{} {}", json!(pod(object)), settings(&objects, component)).to_lowercase();
+        let text =
+            format!("{} {}", json!(pod(object)), component_settings(&objects, component)).to_lowercase();
         for (store, marks) in [
             (Store::Kafka, ["liverank_kafka_password", "kafka-ca", "kafka-group"]),
             (Store::Redis, ["liverank_redis", "redis-ca", "redis-prefix"]),
@@ -41,41 +44,46 @@ fn a_component_has_the_secrets_and_settings_of_its_own_stores_only() {
 }
 
 /// The name of the `ConfigMap` that a Deployment's pods mount.
-fn mounted(object: &Object) -> String {
+fn mounted_config_map(object: &Object) -> String {
     let volumes = pod(object).volumes.unwrap();
     volumes.into_iter().find_map(|volume| volume.config_map).unwrap().name
 }
 
 #[test]
-fn a_configuration_never_changes_and_another_one_is_another_object() {
-    for (_, objects) in all() {
-        for object in of_kind(&objects, Kind::Deployment) {
-            let config = of_kind(&objects, Kind::ConfigMap).find(|it| it.name == mounted(object)).unwrap();
+fn a_config_map_is_immutable_and_a_change_makes_another() {
+    for (_, objects) in all_clusters() {
+        for object in objects_of_kind(&objects, Kind::Deployment) {
+            let config = objects_of_kind(&objects, Kind::ConfigMap)
+                .find(|it| it.name == mounted_config_map(object))
+                .unwrap();
             assert_eq!(config.component, object.component);
             assert_eq!(config.body["immutable"], json!(true));
         }
     }
     let mut cluster = cluster("minimal");
-    let old = built(&cluster);
+    let old = build_objects(&cluster);
     cluster.spec.scoring.trending_half_life_minutes = 7;
-    let new = built(&cluster);
-    for component in Component::ORDER {
-        let of = |objects: &[Object]| mounted(one(objects, Kind::Deployment, component));
+    let new = build_objects(&cluster);
+    for component in Component::ROLL_OUT_ORDER {
+        let of = |objects: &[Object]| mounted_config_map(find_object(objects, Kind::Deployment, component));
         let same = of(&old) == of(&new);
         assert_eq!(same, component != Component::Consumer, "{}", component.name());
     }
     // One whose turn has not come keeps the template that it has, and in it the name of the file that it has.
-    let live = &one(&old, Kind::Deployment, Component::Consumer).body;
-    let held = one(&new, Kind::Deployment, Component::Consumer).keeping_template(live);
-    assert_eq!(mounted(&held), mounted(one(&old, Kind::Deployment, Component::Consumer)));
+    let live = &find_object(&old, Kind::Deployment, Component::Consumer).body;
+    let held = find_object(&new, Kind::Deployment, Component::Consumer).with_template_of(live);
+    assert_eq!(
+        mounted_config_map(&held),
+        mounted_config_map(find_object(&old, Kind::Deployment, Component::Consumer))
+    );
 }
 
 #[test]
-fn two_clusters_that_name_nothing_share_nothing_in_their_stores() {
+fn two_clusters_with_default_names_share_nothing_in_their_stores() {
     let names = |namespace: &str, name: &str| {
         let mut cluster = cluster("minimal");
         (cluster.metadata.namespace, cluster.metadata.name) = (Some(namespace.into()), Some(name.into()));
-        let settings = settings(&built(&cluster), Component::Consumer);
+        let settings = component_settings(&build_objects(&cluster), Component::Consumer);
         ["redis-prefix", "mongodb-database", "kafka-group"]
             .map(|key| settings[key].as_str().unwrap().to_owned())
     };
@@ -87,7 +95,7 @@ fn two_clusters_that_name_nothing_share_nothing_in_their_stores() {
 }
 
 /// What a process is given: the keys of its file, and its own variables and flags by the same names.
-fn given(objects: &[Object], object: &Object) -> BTreeSet<String> {
+fn given_settings(objects: &[Object], object: &Object) -> BTreeSet<String> {
     let component = object.component.unwrap();
     let container = container(object);
     let variables = container.env.into_iter().flatten().map(|variable| variable.name);
@@ -101,7 +109,8 @@ fn given(objects: &[Object], object: &Object) -> BTreeSet<String> {
     });
     let flags = container.args.into_iter().flatten();
     let flags = flags.filter_map(|flag| Some(flag.strip_prefix("--")?.split('=').next()?.to_owned()));
-    let keys = settings(objects, component).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let keys =
+        component_settings(objects, component).as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     keys.into_iter().chain(variables).chain(flags).filter(|name| name != "config").collect()
 }
 
@@ -110,12 +119,12 @@ fn every_setting_that_is_written_is_in_the_table_of_roles() {
     let mut by_url = cluster("full");
     let url = "https://issuer.example.org/jwks.json".to_owned();
     by_url.spec.auth.jwks = Some(Jwks { secret_key: None, url: Some(url) });
-    let by_url = built(&by_url);
+    let by_url = build_objects(&by_url);
     let mut written = BTreeSet::new();
-    for objects in all().map(|(_, objects)| objects).chain([by_url]) {
-        for object in of_kind(&objects, Kind::Deployment) {
+    for objects in all_clusters().map(|(_, objects)| objects).chain([by_url]) {
+        for object in objects_of_kind(&objects, Kind::Deployment) {
             let role = object.component.unwrap().role();
-            for name in given(&objects, object) {
+            for name in given_settings(&objects, object) {
                 let known = roles::setting(role, &name);
                 assert!(known.is_some(), "protocol/src/roles.rs has no setting {name} of {}", role.name());
                 written.insert((role, name));
@@ -134,7 +143,7 @@ fn an_image_is_given_only_the_settings_that_its_version_knows() {
     let mut cluster = cluster("full");
     for (image, is_given) in [("liverank:0.0.9", false), ("liverank:0.1.0", true), ("liverank:dev", true)] {
         cluster.spec.image = image.to_owned();
-        let settings = settings(&built(&cluster), Component::Reader);
+        let settings = component_settings(&build_objects(&cluster), Component::Reader);
         assert_eq!(settings.get("capacity").is_some(), is_given, "{image}");
     }
 }

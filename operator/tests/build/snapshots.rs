@@ -2,20 +2,20 @@
 
 use serde_yaml::to_string;
 
-use crate::fixtures::{CLUSTERS, built, cluster, path};
+use crate::fixtures::{CLUSTERS, build_objects, cluster, path};
 
 #[test]
 fn objects_are_those_of_the_snapshots() {
-    let changed: Vec<&str> = CLUSTERS.into_iter().filter(|name| !same(name)).collect();
+    let changed: Vec<&str> = CLUSTERS.into_iter().filter(|name| !matches_snapshot(name)).collect();
     assert!(
         changed.is_empty(),
         "{changed:?} differ: UPDATE_SNAPSHOTS=1, and read the difference before committing"
     );
 }
 
-fn same(name: &str) -> bool {
+fn matches_snapshot(name: &str) -> bool {
     let objects: Vec<String> =
-        built(&cluster(name)).iter().map(|object| to_string(&object.body).unwrap()).collect();
+        build_objects(&cluster(name)).iter().map(|object| to_string(&object.body).unwrap()).collect();
     let text = format!(
         "# All objects of tests/build/clusters/{name}.yaml with readers 0 and 3.\n{}",
         objects.join("---\n")

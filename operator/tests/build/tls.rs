@@ -4,23 +4,23 @@ use liverank_operator::build::{self, Component, Kind, Object};
 use liverank_operator::crd::RankingClusterSpec;
 use serde_json::{Value, json};
 
-use crate::fixtures::{built, cluster};
+use crate::fixtures::{build_objects, cluster};
 
-fn of(objects: &[Object], kind: Kind) -> impl Iterator<Item = &Object> {
+fn objects_of_kind(objects: &[Object], kind: Kind) -> impl Iterator<Item = &Object> {
     objects.iter().filter(move |object| object.kind == kind)
 }
 
-fn settings(objects: &[Object], component: Component) -> Value {
-    let file = of(objects, Kind::ConfigMap).find(|it| it.component == Some(component)).unwrap();
+fn component_settings(objects: &[Object], component: Component) -> Value {
+    let file = objects_of_kind(objects, Kind::ConfigMap).find(|it| it.component == Some(component)).unwrap();
     serde_yaml::from_str(file.body["data"]["config.yaml"].as_str().unwrap()).unwrap()
 }
 
 #[test]
 fn every_port_takes_tls_and_nobody_asks_in_plain_text() {
     for name in ["tls", "full"] {
-        let objects = built(&cluster(name));
-        for component in Component::ORDER {
-            let settings = settings(&objects, component);
+        let objects = build_objects(&cluster(name));
+        for component in Component::ROLL_OUT_ORDER {
+            let settings = component_settings(&objects, component);
             let public = name == "full" && component == Component::Gateway;
             let folder = if public { "/etc/liverank/tls-public" } else { "/etc/liverank/tls" };
             assert_eq!(settings["tls-cert-file"], json!(format!("{folder}/tls.crt")), "{}", component.name());
@@ -41,7 +41,7 @@ fn every_port_takes_tls_and_nobody_asks_in_plain_text() {
             // Who asks others knows them by their authority.
             assert_eq!(settings.get("peer-ca-file").is_some(), !component.talks_to().is_empty());
         }
-        for deployment in of(&objects, Kind::Deployment) {
+        for deployment in objects_of_kind(&objects, Kind::Deployment) {
             let pod = &deployment.body["spec"]["template"]["spec"];
             let container = &pod["containers"][0];
             for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
@@ -57,11 +57,11 @@ fn every_port_takes_tls_and_nobody_asks_in_plain_text() {
             let public = volumes.iter().any(|volume| volume["name"] == "liverank-tls-public");
             assert_eq!(public, name == "full" && deployment.component == Some(Component::Gateway));
         }
-        for service in of(&objects, Kind::Service) {
+        for service in objects_of_kind(&objects, Kind::Service) {
             let ports = service.body["spec"]["ports"].as_array().unwrap();
             assert!(ports.iter().all(|port| port["appProtocol"] == "https"), "{}", service.name);
         }
-        for ingress in of(&objects, Kind::Ingress) {
+        for ingress in objects_of_kind(&objects, Kind::Ingress) {
             let annotations = &ingress.body["metadata"]["annotations"];
             assert_eq!(annotations["nginx.ingress.kubernetes.io/backend-protocol"], json!("HTTPS"));
             for (key, value) in
@@ -73,7 +73,7 @@ fn every_port_takes_tls_and_nobody_asks_in_plain_text() {
                 );
             }
         }
-        let monitor = of(&objects, Kind::ServiceMonitor).next().unwrap();
+        let monitor = objects_of_kind(&objects, Kind::ServiceMonitor).next().unwrap();
         assert_eq!(
             monitor.body["spec"]["endpoints"],
             json!([{"port": "admin", "path": "/metrics", "scheme": "https", "tlsConfig": {
@@ -84,7 +84,7 @@ fn every_port_takes_tls_and_nobody_asks_in_plain_text() {
 
 /// What the table of `docs/rollouts.md` cannot show: the authorities are the operator's alone, so that a new one restarts nothing.
 #[test]
-fn another_secret_restarts_those_who_have_it_and_another_authority_nobody() {
+fn another_tls_secret_restarts_its_users_and_another_ca_nobody() {
     let spec = cluster("full").spec;
     let with = |change: &dyn Fn(&mut RankingClusterSpec)| {
         let mut changed = spec.clone();
@@ -100,5 +100,5 @@ fn another_secret_restarts_those_who_have_it_and_another_authority_nobody() {
     assert!(authority.is_empty(), "{authority:?}");
     let public = with(&|spec| spec.tls = Some(liverank_operator::crd::Tls { public: None, ..tls(spec) }));
     assert_eq!(public, [Component::Gateway].into());
-    assert_eq!(with(&|spec| spec.tls = None), Component::ORDER.into());
+    assert_eq!(with(&|spec| spec.tls = None), Component::ROLL_OUT_ORDER.into());
 }

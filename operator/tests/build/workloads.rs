@@ -6,10 +6,13 @@ use liverank_operator::build::{
 use liverank_operator::crd::{Autoscaling, RankingCluster, ScaledBy};
 use serde_json::{Value, json};
 
-use crate::fixtures::{all, built, cluster, container, deployment, of_kind, one, operator, pod, readers};
+use crate::fixtures::{
+    all_clusters, build_objects, cluster, container, deployment, find_object, objects_of_kind, operator, pod,
+    readers,
+};
 
 #[test]
-fn readers_may_be_evicted_by_the_tenth_and_no_faster_than_they_are_emptied() {
+fn a_tenth_of_the_readers_may_be_evicted_at_a_time() {
     let mut cluster = cluster("minimal");
     let mut budget = |readers: u32, moved: i32, grace: i32| {
         cluster.spec.readers.rebalance.max_viewers_moved_per_minute = moved;
@@ -19,7 +22,7 @@ fn readers_may_be_evicted_by_the_tenth_and_no_faster_than_they_are_emptied() {
             (0..readers).map(|n| Reader { name: names::reader(&name, n), drain: None }).collect();
         let operator = operator();
         let input = Input { cluster: &cluster, revision: CURRENT, readers: &readers, operator: &operator };
-        one(&build::desired(&input), Kind::PodDisruptionBudget, Component::Reader).body["spec"]["maxUnavailable"].clone()
+        find_object(&build::desired(&input), Kind::PodDisruptionBudget, Component::Reader).body["spec"]["maxUnavailable"].clone()
     };
     // 20,000 viewers a reader, 20,000 moved in a minute: in 150 s two readers, and half of a third.
     assert_eq!(budget(500, 20_000, 180), json!(2));
@@ -30,10 +33,12 @@ fn readers_may_be_evicted_by_the_tenth_and_no_faster_than_they_are_emptied() {
 }
 
 #[test]
-fn replicas_belong_to_the_autoscaler_where_there_is_one() {
+fn replicas_are_left_to_the_autoscaler_where_there_is_one() {
     let mut cluster = cluster("minimal");
     let replicas = |cluster: &RankingCluster, component| {
-        one(&built(cluster), Kind::Deployment, component).body["spec"].get("replicas").cloned()
+        find_object(&build_objects(cluster), Kind::Deployment, component).body["spec"]
+            .get("replicas")
+            .cloned()
     };
     assert_eq!(replicas(&cluster, Component::Gateway), Some(json!(2)), "where nothing is said");
     cluster.spec.gateway.replicas = Some(5);
@@ -47,12 +52,12 @@ fn replicas_belong_to_the_autoscaler_where_there_is_one() {
     });
     assert_eq!(replicas(&cluster, Component::Gateway), None);
     assert_eq!(replicas(&cluster, Component::Websocket), Some(json!(2)));
-    let objects = built(&cluster);
-    let autoscaler = &one(&objects, Kind::HorizontalPodAutoscaler, Component::Gateway).body["spec"];
+    let objects = build_objects(&cluster);
+    let autoscaler = &find_object(&objects, Kind::HorizontalPodAutoscaler, Component::Gateway).body["spec"];
     assert_eq!(autoscaler["scaleTargetRef"]["name"], json!("live-gateway"));
     let in_turn = json!([{"type": "Pods", "value": 1, "periodSeconds": 60}]);
     assert_eq!(autoscaler["behavior"]["scaleDown"]["policies"], in_turn);
-    assert_eq!(of_kind(&objects, Kind::HorizontalPodAutoscaler).count(), 1);
+    assert_eq!(objects_of_kind(&objects, Kind::HorizontalPodAutoscaler).count(), 1);
 }
 
 #[test]
@@ -60,23 +65,23 @@ fn replicas_are_left_to_others_where_the_resource_says_so() {
     let mut cluster = cluster("minimal");
     cluster.spec.gateway.scaled_by = ScaledBy::Others;
     cluster.spec.consumer.scaled_by = ScaledBy::Others;
-    let objects = built(&cluster);
+    let objects = build_objects(&cluster);
     for (component, has) in
         [(Component::Gateway, false), (Component::Consumer, false), (Component::Websocket, true)]
     {
-        let spec = &one(&objects, Kind::Deployment, component).body["spec"];
+        let spec = &find_object(&objects, Kind::Deployment, component).body["spec"];
         assert_eq!(spec.get("replicas").is_some(), has, "{}", component.name());
     }
-    assert_eq!(of_kind(&objects, Kind::HorizontalPodAutoscaler).count(), 0);
+    assert_eq!(objects_of_kind(&objects, Kind::HorizontalPodAutoscaler).count(), 0);
 }
 
 #[test]
 fn all_readers_have_one_template_hash_and_names_of_their_own() {
-    for (cluster, objects) in all() {
+    for (cluster, objects) in all_clusters() {
         let (readers, operator) = (readers(&cluster), operator());
         let input = Input { cluster: &cluster, revision: CURRENT, readers: &readers, operator: &operator };
         let wanted = build::reader_template_hash(&input);
-        for object in of_kind(&objects, Kind::Deployment).filter(|object| object.reader.is_some()) {
+        for object in objects_of_kind(&objects, Kind::Deployment).filter(|object| object.reader.is_some()) {
             assert_eq!(object.template_hash(), Some(wanted.as_str()));
             assert_eq!(object.body["spec"]["strategy"], json!({"type": "Recreate"}));
             let args = container(object).args.unwrap();
@@ -95,8 +100,8 @@ fn all_readers_have_one_template_hash_and_names_of_their_own() {
 #[test]
 fn readers_are_told_where_viewers_find_them() {
     let url = |cluster: &RankingCluster| {
-        let objects = built(cluster);
-        let args = container(one(&objects, Kind::Deployment, Component::Reader)).args.unwrap();
+        let objects = build_objects(cluster);
+        let args = container(find_object(&objects, Kind::Deployment, Component::Reader)).args.unwrap();
         args.iter().find_map(|arg| arg.strip_prefix("--public-url=")).unwrap().to_owned()
     };
     assert_eq!(url(&cluster("minimal")), "http://live-reader-0.tv:4001");
@@ -110,31 +115,32 @@ fn readers_are_told_where_viewers_find_them() {
 #[test]
 fn a_held_deployment_keeps_its_template_and_nothing_else() {
     let mut cluster = cluster("minimal");
-    let mut live = one(&built(&cluster), Kind::Deployment, Component::Gateway).body.clone();
+    let mut live = find_object(&build_objects(&cluster), Kind::Deployment, Component::Gateway).body.clone();
     live["spec"]["template"]["spec"]["dnsPolicy"] = json!("ClusterFirst");
     live["spec"]["template"]["metadata"]["creationTimestamp"] = Value::Null;
     cluster.spec.image = "registry.example.org/liverank:2.0.0".to_owned();
     cluster.spec.gateway.replicas = Some(7);
-    let objects = built(&cluster);
-    let wanted = one(&objects, Kind::Deployment, Component::Gateway);
+    let objects = build_objects(&cluster);
+    let wanted = find_object(&objects, Kind::Deployment, Component::Gateway);
     let live_hash = annotation_of(&live, names::TEMPLATE_HASH);
     assert_ne!(wanted.template_hash(), live_hash);
-    let kept = wanted.keeping_template(&live);
+    let kept = wanted.with_template_of(&live);
     assert_eq!(kept.template_hash(), live_hash, "still known to be the old one");
     assert_eq!(kept.body["spec"]["replicas"], json!(7));
     let template = &kept.body["spec"]["template"];
     assert_eq!(template["spec"], live["spec"]["template"]["spec"]);
     assert!(template["metadata"].get("creationTimestamp").is_none());
     // What has no template is as it was.
-    let service = one(&objects, Kind::Service, Component::Gateway);
-    assert_eq!(&service.keeping_template(&live), service);
+    let service = find_object(&objects, Kind::Service, Component::Gateway);
+    assert_eq!(&service.with_template_of(&live), service);
 }
 
 #[test]
 fn a_draining_reader_says_so_and_its_pod_does_not_restart_for_it() {
     let cluster = cluster("minimal");
-    let objects = built(&cluster);
-    let of = |name: &str| of_kind(&objects, Kind::Deployment).find(|object| object.name == name).unwrap();
+    let objects = build_objects(&cluster);
+    let of =
+        |name: &str| objects_of_kind(&objects, Kind::Deployment).find(|object| object.name == name).unwrap();
     let leaving = of("live-reader-3");
     assert_eq!(annotation_of(&leaving.body, names::DRAIN), Some("scale-down"));
     assert_eq!(annotation_of(&leaving.body, names::DRAIN_SINCE), Some("2026-03-01T12:30:00Z"));
@@ -154,7 +160,7 @@ fn pods_of_the_first_revision_stay_as_they_are_and_later_ones_spread_over_zones(
             let spread = pod(object).topology_spread_constraints.unwrap();
             spread.into_iter().map(|it| it.topology_key).collect::<Vec<_>>()
         };
-        of_kind(&objects, Kind::Deployment).map(of).collect()
+        objects_of_kind(&objects, Kind::Deployment).map(of).collect()
     };
     let (host, zone) = ("kubernetes.io/hostname".to_owned(), "topology.kubernetes.io/zone".to_owned());
     assert!(keys(1).iter().all(|keys| *keys == std::slice::from_ref(&host)));
@@ -163,9 +169,9 @@ fn pods_of_the_first_revision_stay_as_they_are_and_later_ones_spread_over_zones(
 
 #[test]
 fn another_revision_of_the_builder_restarts_everything_that_there_is() {
-    for (cluster, _) in all() {
+    for (cluster, _) in all_clusters() {
         let pending = |newest| build::pending(&cluster, CURRENT, newest, &operator());
         assert!(pending(CURRENT).is_empty());
-        assert_eq!(pending(CURRENT + 1), Component::all_enabled(&cluster.spec).collect());
+        assert_eq!(pending(CURRENT + 1), Component::enabled_components(&cluster.spec).collect());
     }
 }

@@ -48,9 +48,9 @@ mod tally;
 
 use archive::CircuitBreaker;
 use metrics::CommentMetrics;
-use recent::Recent;
-use registrar::Registrar;
-use restrictions::Restrictions;
+use recent::RecentMap;
+use registrar::VideoRegistrar;
+use restrictions::FollowedRestrictions;
 use rules::Rules;
 use tally::Tally;
 
@@ -97,16 +97,16 @@ struct CommentService {
     /// Pages of history being answered.
     pages: Arc<Semaphore>,
     statistics: Option<Replicas>,
-    registrar: Registrar,
-    restrictions: Restrictions,
+    registrar: VideoRegistrar,
+    restrictions: FollowedRestrictions,
     rules: Rules,
-    acknowledged: Mutex<Recent<CommentId, Comment>>,
+    acknowledged: Mutex<RecentMap<CommentId, Comment>>,
     tally: Mutex<Tally>,
     metrics: CommentMetrics,
 }
 
 impl CommentService {
-    fn acknowledged(&self) -> MutexGuard<'_, Recent<CommentId, Comment>> {
+    fn acknowledged(&self) -> MutexGuard<'_, RecentMap<CommentId, Comment>> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,14 +142,14 @@ pub async fn serve(
         archive: CircuitBreaker::new(archive, shell.health.clone()),
         pages: Arc::new(Semaphore::new(history::MAX_PAGES_AT_ONCE)),
         statistics: Replicas::new(peers, config.statistics_url),
-        registrar: Registrar::start(managers, &mut tasks, &shell, metrics.clone()),
-        restrictions: Restrictions::default(),
+        registrar: VideoRegistrar::start(managers, &mut tasks, &shell, metrics.clone()),
+        restrictions: FollowedRestrictions::default(),
         rules: Rules::new(config.comment_rules_file.as_deref())?,
-        acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),
+        acknowledged: Mutex::new(RecentMap::new(REMEMBERED, REMEMBER)),
         tally: Mutex::default(),
         metrics,
     });
-    shell.health.starting(restrictions::PART);
+    shell.health.starting(restrictions::PART_NAME);
     tasks
         .spawn("follow_restrictions", restrictions::follow_restrictions(Arc::clone(&service), shell.clone()));
     tasks.spawn("report", report_counts(Arc::clone(&service), shell.clone()));
@@ -189,14 +189,14 @@ async fn look_after_stores(service: Arc<CommentService>, shell: ServiceContext) 
     loop {
         ticks.tick().await;
         shell.health.dependency("log", service.log.health().map_err(|error| error.to_string()));
-        service.archive.look(LOOK_EVERY).await;
+        service.archive.probe_archive(LOOK_EVERY).await;
     }
 }
 
 fn router(service: Arc<CommentService>, origins: Arc<Origins>, identity: &Identity) -> Router {
     let (router, _) = Routes::of(Service::Comment)
         .post("/comment", post(post::comment))
-        .get("/comments/{videoid}", get(history::comments))
+        .get("/comments/{videoid}", get(history::get_history))
         .get("/statistics", get(statistics::statistics))
         .get("/health", get(health))
         .guarded(identity, None);

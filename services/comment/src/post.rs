@@ -151,14 +151,15 @@ impl CommentService {
         if let Some(comment) = self.acknowledged().get(now, id) {
             return Some(comment.clone());
         }
-        let archived =
-            self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move { archive.comment(video, id).await });
+        let archived = self
+            .archive
+            .ask_archive(LOOK_UP_TIMEOUT, |archive| async move { archive.comment(video, id).await });
         archived.await.ok().flatten().filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
     }
 
     /// The comment that an earlier post with the same key made, and that waits for a moderator.
     async fn known_to_wait(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
-        let asked = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
+        let asked = self.archive.ask_archive(LOOK_UP_TIMEOUT, |archive| async move {
             archive.moderation().held_comment(video, id).await
         });
         let held = asked.await.ok().flatten()?;
@@ -195,8 +196,9 @@ impl CommentService {
         if here {
             return Ok(());
         }
-        let archived =
-            self.archive.ask(REPLY_TIMEOUT, |archive| async move { archive.comment(video, id).await });
+        let archived = self
+            .archive
+            .ask_archive(REPLY_TIMEOUT, |archive| async move { archive.comment(video, id).await });
         match archived.await {
             Ok(Some(found)) if found.is_shown_to(Some(user)) => Ok(()),
             Ok(_) => Err(Invalid::new("reply_to", "must be the id of a comment under the same video").into()),
@@ -236,7 +238,7 @@ impl CommentService {
         if keyed {
             self.acknowledged().insert(Instant::now(), comment.id.clone(), comment.clone());
         }
-        self.registrar.offer(&comment.video_id);
+        self.registrar.register_soon(&comment.video_id);
     }
 }
 

@@ -19,7 +19,7 @@ use liverank_runtime::identity::sent::SentBy;
 use liverank_runtime::{Problem, comment_json, now_ms};
 
 use crate::CommentService;
-use crate::recent::Recent;
+use crate::recent::RecentMap;
 
 /// Claims remembered: some 20 MB. Those that end first make room, so only a flood of more users than this in one slow
 /// mode's time passes it.
@@ -42,9 +42,9 @@ const HELD_RETRY: Duration = Duration::from_mins(1);
 /// The rules of comments at this service, beside those that moderators set.
 pub(crate) struct Rules {
     system: Option<RulesInForce>,
-    screens: Mutex<Recent<u64, Arc<Screen>>>,
+    screens: Mutex<RecentMap<u64, Arc<Screen>>>,
     spacing: Mutex<Spacing>,
-    owners: Mutex<Recent<VideoId, UserId>>,
+    owners: Mutex<RecentMap<VideoId, UserId>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -56,15 +56,15 @@ impl Rules {
     pub(crate) fn new(file: Option<&Path>) -> anyhow::Result<Self> {
         Ok(Self {
             system: file.map(read).transpose()?,
-            screens: Mutex::new(Recent::new(SCREENS, SCREENS_KEEP)),
+            screens: Mutex::new(RecentMap::new(SCREENS, SCREENS_KEEP)),
             spacing: Mutex::new(Spacing::new(CLAIMS)),
-            owners: Mutex::new(Recent::new(OWNERS, OWNERS_KEEP)),
+            owners: Mutex::new(RecentMap::new(OWNERS, OWNERS_KEEP)),
         })
     }
 
     /// Other rules may have the revisions of those that it has: the archive was counted anew.
     pub(crate) fn forget_screens(&self) {
-        *lock(&self.screens) = Recent::new(SCREENS, SCREENS_KEEP);
+        *lock(&self.screens) = RecentMap::new(SCREENS, SCREENS_KEEP);
     }
 
     /// The text rules of a place, made ready.
@@ -157,8 +157,9 @@ impl CommentService {
 
     /// Refuses a comment that is to wait where too many do, and where nobody knows.
     pub(crate) async fn expect_room_to_wait(&self) -> Result<(), Problem> {
-        let count =
-            self.archive.ask(HELD_TIMEOUT, |archive| async move { archive.moderation().held_count().await });
+        let count = self
+            .archive
+            .ask_archive(HELD_TIMEOUT, |archive| async move { archive.moderation().held_count().await });
         match count.await {
             Ok(count) if count < MAX_HELD => Ok(()),
             Ok(_) => {
@@ -184,7 +185,7 @@ impl CommentService {
         if let Some(owner) = lock(&self.rules.owners).get(Instant::now(), video) {
             return Some(owner.clone());
         }
-        match self.owner(video).await {
+        match self.find_owner(video).await {
             Ok(Some(owner)) => {
                 lock(&self.rules.owners).insert(Instant::now(), video.clone(), owner.clone());
                 Some(owner)

@@ -20,13 +20,13 @@ use liverank_core::{Comment, CommentId, VideoId};
 use liverank_runtime::{ServiceContext, now_ms};
 use tokio::sync::{mpsc, watch};
 
-use crate::RETRY;
+use crate::RETRY_PACE;
 use crate::metrics::ConsumerMetrics;
 use crate::repair::{RepairError, board_entry, no_archive, repair_boards};
 use crate::traces::{self, TracedRecord};
 
 /// Batches that may wait for the boards, of which each may be tens of megabytes. They are put on the boards together.
-const WAITING: usize = 4;
+const MAX_BATCHES_WAITING: usize = 4;
 /// How often the boards are looked at when nothing happens, so that one that was emptied is filled again soon.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -46,7 +46,7 @@ pub struct CommittedBatch {
 
 impl CommittedBatch {
     /// Merges `next` into this batch. Returns `next` as the error if records lie between the two, or the archive's meta document changed.
-    fn join(&mut self, next: Self) -> Result<(), Box<Self>> {
+    fn merge_batch(&mut self, next: Self) -> Result<(), Box<Self>> {
         let follows = |span: &OffsetRange| {
             let before = self.spans.iter().find(|before| before.partition == span.partition);
             before.is_none_or(|before| before.next == span.from)
@@ -92,11 +92,11 @@ impl ProjectionQueue {
         if !sent {
             self.missed();
         }
-        self.metrics.waiting.set((WAITING - self.batches.capacity()) as i64);
+        self.metrics.waiting.set((MAX_BATCHES_WAITING - self.batches.capacity()) as i64);
     }
 
     /// Says that a batch may have been committed that the projector was not told of.
-    pub fn missed(&self) {
+    pub fn note_batch_missed(&self) {
         self.missed.store(true, Relaxed);
     }
 
@@ -119,11 +119,11 @@ pub fn start(
     shell: &ServiceContext,
     metrics: ConsumerMetrics,
 ) -> (impl Future<Output = ()> + Send + 'static, ProjectionQueue) {
-    let (batches, waiting) = mpsc::channel(WAITING);
+    let (batches, waiting) = mpsc::channel(MAX_BATCHES_WAITING);
     let (owned, owned_seen) = watch::channel(Vec::new());
     let missed = Arc::new(AtomicBool::new(false));
     let away = Arc::new(AtomicBool::new(false));
-    let projector = Projector {
+    let projector = BoardProjector {
         backends: backends.clone(),
         partitions,
         repaired_to: 0,
@@ -141,7 +141,7 @@ pub fn start(
     (projector.run(), ProjectionQueue { batches, owned, missed, away, metrics })
 }
 
-struct Projector {
+struct BoardProjector {
     backends: Backends,
     partitions: u32,
     /// The generation of the last repair: what was committed in an earlier one is in it.
@@ -161,29 +161,29 @@ struct Projector {
     noted: Option<u64>,
 }
 
-impl Projector {
-    async fn run(mut self) {
+impl BoardProjector {
+    async fn run_projector(mut self) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 done = self.waiting.recv() => match done {
-                    Some(done) => self.follow_all(done).await,
+                    Some(done) => self.follow_waiting(done).await,
                     None => return,
                 },
                 changed = self.owned.changed() => if changed.is_ok() {
                     // Nothing of a new partition is on its way from us: what the boards lack, they lack.
                     self.seen.clear();
-                    self.look(true).await;
+                    self.compare_boards(true).await;
                 },
-                _ = look.tick() => self.look(false).await,
+                _ = look.tick() => self.compare_boards(false).await,
             }
         }
     }
 
     /// Follows a batch and those that wait behind it.
-    async fn follow_all(&mut self, first: CommittedBatch) {
+    async fn follow_waiting(&mut self, first: CommittedBatch) {
         let mut next = Some(first);
         while let Some(mut done) = next {
             while let Ok(more) = self.waiting.try_recv() {
@@ -192,33 +192,33 @@ impl Projector {
                     break;
                 }
             }
-            self.follow(done).await;
+            self.follow_batch(done).await;
             next = self.apart.take();
         }
     }
 
     /// Publishes and projects one batch, or all that the archive has, however long the stores are away.
-    async fn follow(&mut self, done: CommittedBatch) {
+    async fn follow_batch(&mut self, done: CommittedBatch) {
         let CommittedBatch { spans, effects, meta, committed, traced } = done;
-        let traces = traces::of_comments(&traced, &effects.comments);
+        let traces = traces::comment_traces(&traced, &effects.comments);
         let mut comments: Vec<Comment> =
             effects.comments.into_iter().map(|numbered| numbered.comment).collect();
         let projection = Projection {
             generation: meta.generation,
             spans,
             entries: effects.videos.iter().map(|video| board_entry(video, &meta.rules)).collect(),
-            traces: traces::of_boards(&traced),
+            traces: traces::board_traces(&traced),
         };
         for failures in 0.. {
             let error = match self.publish_and_project(&meta, &mut comments, &traces, &projection).await {
                 Ok(Projected::Applied) if !self.missed.load(Relaxed) => {
-                    self.back();
+                    self.note_back();
                     self.metrics.project_seconds.observe(committed.elapsed().as_secs_f64());
-                    self.metrics.lag.projected(&projection.spans, now_ms());
+                    self.metrics.lag.note_projected(&projection.spans, now_ms());
                     return;
                 }
                 Ok(_) => match self.repair_boards().await {
-                    Ok(()) => return self.back(),
+                    Ok(()) => return self.note_back(),
                     // Somebody has to look; what comes next is published meanwhile.
                     Err(error @ RepairError::Ahead { .. }) => return self.note_ahead(&error),
                     Err(RepairError::Store(error)) => error,
@@ -226,7 +226,7 @@ impl Projector {
                 Err(error) => error,
             };
             self.note_away(&error);
-            if !RETRY.pause(failures, &self.shell).await {
+            if !RETRY_PACE.pause_after(failures, &self.shell).await {
                 return; // Whoever consumes next finds the boards behind.
             }
         }
@@ -254,7 +254,7 @@ impl Projector {
         self.note_away(&StoreError::unavailable("redis", error));
     }
 
-    fn missed(&self) {
+    fn note_missed(&self) {
         self.missed.store(true, Relaxed);
     }
 
@@ -264,7 +264,7 @@ impl Projector {
         self.shell.health.dependency(error.part(), Err(error.to_string()));
     }
 
-    fn back(&mut self) {
+    fn note_back(&mut self) {
         self.away.store(false, Relaxed);
         if let Some(part) = self.away_part.take() {
             self.shell.health.dependency(part, Ok(()));
@@ -272,14 +272,14 @@ impl Projector {
     }
 
     /// Compares the boards with the archive when nothing else makes us, and repairs them where they are behind.
-    async fn look(&mut self, new_partitions: bool) {
+    async fn compare_boards(&mut self, new_partitions: bool) {
         let looked = match self.is_behind(new_partitions).await {
             Ok(false) => Ok(()),
             Ok(true) => self.repair_boards().await,
             Err(error) => Err(error.into()),
         };
         match looked {
-            Ok(()) => self.back(),
+            Ok(()) => self.note_back(),
             Err(error @ RepairError::Ahead { .. }) => self.note_ahead(&error),
             Err(RepairError::Store(error)) => self.note_away(&error),
         }
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_follow_each_other_are_one_with_the_later_states() {
+    fn adjacent_batches_are_merged_with_the_later_states() {
         let mut first = batch(1, &[(0, 0, 5), (1, 3, 4)], &[("a", 1), ("b", 1)]);
         assert!(first.join(batch(1, &[(0, 5, 9), (2, 7, 8)], &[("b", 2), ("c", 2)])).is_ok());
         let spans: Vec<_> = first.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_follow_stays_apart() {
+    fn batches_with_a_gap_are_not_merged() {
         let mut first = batch(1, &[(0, 0, 5)], &[("a", 1)]);
         for apart in [batch(1, &[(0, 6, 7)], &[]), batch(2, &[(0, 5, 7)], &[])] {
             let spans = apart.spans.clone();

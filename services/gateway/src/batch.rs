@@ -15,8 +15,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::Gateway;
-use crate::auth::Caller;
-use crate::interact::{append, check_taking_back, is_beacon, read, too_many};
+use crate::auth::RequestCaller;
+use crate::interact::{
+    append_interaction, check_taking_back, is_beacon, parse_client_interaction, too_many_in_flight,
+};
 use crate::metrics::AppendOutcome;
 
 /// The most interactions of one request: all of them are in flight in the log at once.
@@ -24,11 +26,11 @@ const MAX_ITEMS: usize = 1000;
 /// The largest request: a thousand interactions of a usual size, several times over.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 /// What the smallest batch counts as: its answer and its buffers take up something, too.
-const LEAST_BYTES: usize = 4 * 1024;
+const MIN_COUNTED_BYTES: usize = 4 * 1024;
 
 /// How the items are written, in the request and in the answer.
 #[derive(Clone, Copy)]
-enum Format {
+enum BatchFormat {
     /// A JSON array.
     Array,
     /// A JSON object a line.
@@ -37,7 +39,7 @@ enum Format {
 
 /// The outcome of one item of a batch.
 #[derive(Debug, Serialize)]
-struct Outcome {
+struct ItemOutcome {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<String>,
@@ -50,34 +52,34 @@ struct Outcome {
 /// `POST /interactions`.
 pub(crate) async fn post_batch(
     State(gateway): State<Arc<Gateway>>,
-    caller: Caller,
+    caller: RequestCaller,
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let format =
-        if is_beacon(&gateway, &parts.headers) { Format::Array } else { parse_format(&parts.headers)? };
+        if is_beacon(&gateway, &parts.headers) { BatchFormat::Array } else { parse_format(&parts.headers)? };
     let body = body::read(&parts.headers, body, MAX_BYTES).await?;
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
-    let bytes = body.len().max(LEAST_BYTES) as u32;
+    let bytes = body.len().max(MIN_COUNTED_BYTES) as u32;
     let Ok(place) = Arc::clone(&gateway.batches).try_acquire_many_owned(bytes) else {
-        return Err(too_many());
+        return Err(too_many_in_flight());
     };
-    exchange.hold(place);
+    exchange.hold_appends(place);
     let items = parse_items(format, &body)?;
-    gateway.limits.events(&caller, &exchange, items.len())?;
-    let outcomes: Vec<Outcome> = stream::iter(items)
-        .map(|item| take(&gateway, &caller, &exchange, item))
+    gateway.limits.take_events(&caller, &exchange, items.len())?;
+    let outcomes: Vec<ItemOutcome> = stream::iter(items)
+        .map(|item| take_item(&gateway, &caller, &exchange, item))
         .buffered(MAX_ITEMS)
         .collect()
         .await;
     Ok(batch_response(format, &outcomes))
 }
 
-fn parse_format(headers: &HeaderMap) -> Result<Format, Problem> {
+fn parse_format(headers: &HeaderMap) -> Result<BatchFormat, Problem> {
     match body::media_type(headers).as_deref() {
-        None | Some("application/json") => Ok(Format::Array),
-        Some("application/x-ndjson") => Ok(Format::Lines),
+        None | Some("application/json") => Ok(BatchFormat::Array),
+        Some("application/x-ndjson") => Ok(BatchFormat::Lines),
         Some(other) => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!(
@@ -88,9 +90,9 @@ fn parse_format(headers: &HeaderMap) -> Result<Format, Problem> {
 }
 
 /// The items, each of them JSON or not.
-fn parse_items(format: Format, text: &[u8]) -> Result<Vec<Result<Value, Invalid>>, Problem> {
+fn parse_items(format: BatchFormat, text: &[u8]) -> Result<Vec<Result<Value, Invalid>>, Problem> {
     let items: Vec<Result<Value, Invalid>> = match format {
-        Format::Array => match body::parse(text) {
+        BatchFormat::Array => match body::parse(text) {
             Ok(Value::Array(items)) => items.into_iter().map(Ok).collect(),
             Ok(_) => return Err(Invalid::new("body", "must be a JSON array").into()),
             // What only one of them is to blame for, as a number that is too large, is said of that one.
@@ -99,7 +101,7 @@ fn parse_items(format: Format, text: &[u8]) -> Result<Vec<Result<Value, Invalid>
                 Err(_) => return Err(refused),
             },
         },
-        Format::Lines => text
+        BatchFormat::Lines => text
             .split(|byte| *byte == b'\n')
             .map(<[u8]>::trim_ascii)
             .filter(|line| !line.is_empty())
@@ -114,13 +116,13 @@ fn parse_items(format: Format, text: &[u8]) -> Result<Vec<Result<Value, Invalid>
     Ok(items)
 }
 
-async fn take(
+async fn take_item(
     gateway: &Gateway,
-    caller: &Caller,
+    caller: &RequestCaller,
     exchange: &Exchange,
     item: Result<Value, Invalid>,
-) -> Outcome {
-    let failed = |status: StatusCode, field, error: String| Outcome {
+) -> ItemOutcome {
+    let failed = |status: StatusCode, field, error: String| ItemOutcome {
         status: status.as_u16(),
         event_id: None,
         field,
@@ -128,24 +130,26 @@ async fn take(
     };
     match item.and_then(read) {
         Err(invalid) => {
-            gateway.metrics.interaction(AppendOutcome::Invalid);
+            gateway.metrics.count_interaction(AppendOutcome::Invalid);
             failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string())
         }
         Ok(mut event) => {
-            if let Err(problem) = caller.judge(&mut event) {
+            if let Err(problem) = caller.expect_event_allowed(&mut event) {
                 return failed(problem.status(), Some("user_id"), problem.detail().to_owned());
             }
             if let Err(invalid) = check_taking_back(gateway, &event).await {
-                gateway.metrics.interaction(AppendOutcome::Invalid);
+                gateway.metrics.count_interaction(AppendOutcome::Invalid);
                 return failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string());
             }
-            if let Err(problem) = gateway.new_videos.admit(gateway, caller, exchange, &event.video_id).await {
+            if let Err(problem) =
+                gateway.new_videos.admit_video(gateway, caller, exchange, &event.video_id).await
+            {
                 return failed(problem.status(), Some("video_id"), problem.detail().to_owned());
             }
-            match append(gateway, &event).await {
+            match append_interaction(gateway, &event).await {
                 Ok(event_id) => {
                     let status = StatusCode::ACCEPTED.as_u16();
-                    Outcome { status, event_id: Some(event_id), field: None, error: None }
+                    ItemOutcome { status, event_id: Some(event_id), field: None, error: None }
                 }
                 Err(problem) => {
                     let field = (problem.status() == StatusCode::CONFLICT).then_some("event_id");
@@ -156,10 +160,10 @@ async fn take(
     }
 }
 
-fn batch_response(format: Format, outcomes: &[Outcome]) -> Response {
+fn batch_response(format: BatchFormat, outcomes: &[ItemOutcome]) -> Response {
     match format {
-        Format::Array => Json(outcomes).into_response(),
-        Format::Lines => {
+        BatchFormat::Array => Json(outcomes).into_response(),
+        BatchFormat::Lines => {
             let mut text = String::with_capacity(outcomes.len() * 64);
             for outcome in outcomes {
                 text.push_str(&one_line::to_string(outcome));
@@ -175,29 +179,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_may_be_empty_and_one_that_is_not_json_is_one_bad_item() {
-        let found = parse_items(Format::Lines, b"{\"a\":1}\r\n\n nope\n[]").unwrap();
+    fn empty_lines_are_skipped_and_an_invalid_line_is_one_bad_item() {
+        let found = parse_items(BatchFormat::Lines, b"{\"a\":1}\r\n\n nope\n[]").unwrap();
         assert_eq!(found.len(), 3);
         assert_eq!(found[1].as_ref().unwrap_err().field, "body");
-        assert!(parse_items(Format::Lines, b"").unwrap().is_empty());
+        assert!(parse_items(BatchFormat::Lines, b"").unwrap().is_empty());
     }
 
     #[test]
-    fn a_thousand_are_taken_and_one_more_is_not() {
+    fn a_batch_may_have_a_thousand_items() {
         let lines = |count: usize| "{}\n".repeat(count);
-        assert_eq!(parse_items(Format::Lines, lines(MAX_ITEMS).as_bytes()).unwrap().len(), MAX_ITEMS);
-        let refused = parse_items(Format::Lines, lines(MAX_ITEMS + 1).as_bytes()).unwrap_err();
+        assert_eq!(parse_items(BatchFormat::Lines, lines(MAX_ITEMS).as_bytes()).unwrap().len(), MAX_ITEMS);
+        let refused = parse_items(BatchFormat::Lines, lines(MAX_ITEMS + 1).as_bytes()).unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
         let array = format!("[{}]", vec!["{}"; MAX_ITEMS + 1].join(","));
-        let refused = parse_items(Format::Array, array.as_bytes()).unwrap_err();
+        let refused = parse_items(BatchFormat::Array, array.as_bytes()).unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
     #[test]
-    fn a_number_past_all_numbers_is_one_item_s_fault() {
-        for (format, text) in
-            [(Format::Array, r#"[{"watch_time":1e400},{}]"#), (Format::Lines, "{\"watch_time\":1e400}\n{}")]
-        {
+    fn a_number_beyond_f64_fails_one_item() {
+        for (format, text) in [
+            (BatchFormat::Array, r#"[{"watch_time":1e400},{}]"#),
+            (BatchFormat::Lines, "{\"watch_time\":1e400}\n{}"),
+        ] {
             let found = parse_items(format, text.as_bytes()).unwrap();
             assert_eq!(found[0].as_ref().unwrap_err().field, "watch_time");
             assert!(found[1].is_ok());
@@ -205,8 +210,8 @@ mod tests {
     }
 
     #[test]
-    fn an_array_it_has_to_be() {
-        assert_eq!(parse_items(Format::Array, b"{}").unwrap_err().status(), StatusCode::BAD_REQUEST);
-        assert_eq!(parse_items(Format::Array, b"[").unwrap_err().status(), StatusCode::BAD_REQUEST);
+    fn a_json_batch_must_be_an_array() {
+        assert_eq!(parse_items(BatchFormat::Array, b"{}").unwrap_err().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(parse_items(BatchFormat::Array, b"[").unwrap_err().status(), StatusCode::BAD_REQUEST);
     }
 }

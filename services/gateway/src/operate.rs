@@ -31,14 +31,14 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
 use crate::Gateway;
-use crate::auth::{Caller, not_allowed};
-use crate::interact::too_many;
+use crate::auth::{RequestCaller, not_allowed_problem};
+use crate::interact::too_many_in_flight;
 
 pub mod demo;
 mod gather;
 mod rates;
 
-use gather::Memory;
+use gather::OverviewMemory;
 
 /// How old an answer may be that another one gets, too.
 const ANSWER_FRESH_FOR: Duration = Duration::from_secs(1);
@@ -46,13 +46,13 @@ const ANSWER_FRESH_FOR: Duration = Duration::from_secs(1);
 const PLANNER_QUOTA: Quota = Quota::new(4, 8);
 
 /// The state of `GET /operate` that is kept between two answers.
-pub(crate) struct Operate {
-    last: Mutex<(Option<(Instant, Bytes)>, Memory)>,
+pub(crate) struct OperateState {
+    last: Mutex<(Option<(Instant, Bytes)>, OverviewMemory)>,
     questions: std::sync::Mutex<Buckets<()>>,
     begun: Instant,
 }
 
-impl Default for Operate {
+impl Default for OperateState {
     fn default() -> Self {
         // All share one: it is the managers' processors that are kept, whoever asks.
         Self {
@@ -63,9 +63,9 @@ impl Default for Operate {
     }
 }
 
-impl Operate {
+impl OperateState {
     /// Takes a question to the planner, or says when to come back.
-    fn question(&self) -> Result<(), Problem> {
+    fn take_planner_question(&self) -> Result<(), Problem> {
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         questions.take((), 1, self.begun.elapsed()).map_err(|wait| {
             let detail = "the planner is asked a few times a second at most: try again";
@@ -76,34 +76,34 @@ impl Operate {
 }
 
 /// Somebody who may see how the system is.
-pub(crate) struct Operator;
+pub(crate) struct OperatorCaller;
 
-impl FromRequestParts<Arc<Gateway>> for Operator {
+impl FromRequestParts<Arc<Gateway>> for OperatorCaller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
-        match Caller::from_request_parts(parts, gateway).await? {
-            Caller::Anyone => Ok(Self),
-            Caller::User(viewer) => {
+        match RequestCaller::from_request_parts(parts, gateway).await? {
+            RequestCaller::Anyone => Ok(Self),
+            RequestCaller::User(viewer) => {
                 let may = [ViewerRole::Operator, ViewerRole::Service];
                 if may.into_iter().any(|role| viewer.roles.has(role)) {
                     return Ok(Self);
                 }
                 let detail = "this takes a token whose roles have operator or service";
-                Err(not_allowed(detail.to_owned()).with("rule", "role"))
+                Err(not_allowed_problem(detail.to_owned()).with("rule", "role"))
             }
         }
     }
 }
 
 /// `GET /operate`.
-pub(crate) async fn show(
+pub(crate) async fn get_operate(
     State(gateway): State<Arc<Gateway>>,
-    _: Operator,
+    _: OperatorCaller,
     params: Params,
 ) -> Result<Response, Problem> {
     params.only(&["access_token"])?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
     // Whoever comes while it is gathered waits for it.
     let mut last = gateway.operate.last.lock().await;
     let fresh =
@@ -121,18 +121,20 @@ pub(crate) async fn show(
 }
 
 /// `POST /operate/what-if`: the manager's `POST /what-if`.
-pub(crate) async fn what_if(
+pub(crate) async fn post_what_if(
     State(gateway): State<Arc<Gateway>>,
-    _: Operator,
+    _: OperatorCaller,
     params: Params,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
     params.only(&[])?;
-    let Some(managers) = gateway.manager.replicas.as_ref() else { return Err(gateway.manager.absent()) };
-    gateway.operate.question()?;
+    let Some(managers) = gateway.manager.replicas.as_ref() else {
+        return Err(gateway.manager.absent_problem());
+    };
+    gateway.operate.take_planner_question()?;
     match managers.post::<Value>(&["what-if"], &body).await {
         Ok(answer) => {
-            gateway.manager.dependency.answered();
+            gateway.manager.dependency.note_answered();
             Ok(Json(answer))
         }
         Err(PeerError::Refused { status, detail }) => Err(manager_refusal(status, &detail)),

@@ -19,13 +19,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Gateway;
-use crate::interact::too_many;
+use crate::interact::too_many_in_flight;
 
 pub(crate) mod cursor;
 pub(crate) mod entry;
 mod fields;
 
-use fields::{Fields, Line};
+use fields::{AskedFields, VideoLine};
 
 /// The largest page: what the WebSocket sends by default, too.
 const MAX_LIMIT: u64 = 1000;
@@ -43,7 +43,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 /// One page of a board.
 #[derive(Serialize)]
 pub(crate) struct ListPage {
-    videos: Vec<Line>,
+    videos: Vec<VideoLine>,
     /// The cursor of the page after this one; null at the end.
     next: Option<String>,
     /// The rank of the first of them, the best video having rank 1.
@@ -61,16 +61,16 @@ pub(crate) async fn list(
     let board = board(params.text("board")?)?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let start = start(&params)?;
-    let fields = Fields::parse(params.text("fields")?)?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    let page = gateway.ranking.noted(gateway.backends.ranking.page(board, &start, limit).await)?;
+    let fields = AskedFields::parse(params.text("fields")?)?;
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
+    let page = gateway.ranking.note_result(gateway.backends.ranking.page(board, &start, limit).await)?;
     let Some(BoardPage { lines: mut videos, first_rank, total }) = page else {
         return Err(Problem::not_found("the video that the list is to be around is not on the board")
             .with("field", "around"));
     };
     let next = videos.last().filter(|_| videos.len() == limit).map(cursor::after);
     if board == Board::Trending
-        && let Some(half_life) = gateway.ranking.noted(gateway.backends.ranking.half_life().await)?
+        && let Some(half_life) = gateway.ranking.note_result(gateway.backends.ranking.half_life().await)?
     {
         let at = shown_time(now_ms(), half_life);
         for line in &mut videos {
@@ -183,7 +183,7 @@ impl VideoJson {
 }
 
 /// `GET /videos/{video_id}`.
-pub(crate) async fn one(
+pub(crate) async fn get_video(
     State(gateway): State<Arc<Gateway>>,
     path: Result<Path<String>, PathRejection>,
     params: Params,
@@ -191,17 +191,17 @@ pub(crate) async fn one(
     params.only(&[])?;
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
     let id = canary::named_outside("video_id", &id)?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
     let unknown = || Problem::not_found(format!("nothing has happened to the video {id} yet"));
     let (rules, video, viewers, places, pinned) = tokio::join!(
         rules(&gateway),
         gateway.backends.archive.video(&id),
-        viewers(&gateway, &id),
+        fetch_viewers(&gateway, &id),
         places(&gateway, &id),
         pinned(&*gateway.backends.archive, &id)
     );
-    let pinned = gateway.archive.noted(pinned)?;
-    let video = gateway.archive.noted(video)?.ok_or_else(unknown)?;
+    let pinned = gateway.archive.note_result(pinned)?;
+    let video = gateway.archive.note_result(video)?.ok_or_else(unknown)?;
     // No rules: nobody has counted anything yet.
     let rules = rules?.ok_or_else(unknown)?;
     Ok(Json(VideoJson {
@@ -217,16 +217,16 @@ fn pinned_json(comment: &Comment) -> Value {
 /// Counts come from the archive: boards that are away hide a video's ranks, and nothing else of it.
 async fn places(gateway: &Gateway, id: &VideoId) -> Option<Places> {
     let asked = tokio::time::timeout(RANKS_TIMEOUT, gateway.backends.ranking.places(id)).await.ok()?;
-    gateway.ranking.noted(asked).ok()
+    gateway.ranking.note_result(asked).ok()
 }
 
-async fn viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
+async fn fetch_viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
     let replicas = gateway.manager.replicas.as_ref()?;
     let path = ["viewers", id.as_str()];
     let asked = tokio::time::timeout(VIEWERS_TIMEOUT, replicas.get::<Viewers>(&path)).await;
     match asked {
         Ok(Ok(answer)) => {
-            gateway.manager.dependency.answered();
+            gateway.manager.dependency.note_answered();
             Some(answer.viewers)
         }
         _ => None,
@@ -238,17 +238,17 @@ async fn viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
 pub(crate) struct RulesCache(Mutex<Option<(Instant, Rules)>>);
 
 /// Rules change with a rebuild of all scores only; a page is that much behind at most.
-const RULES_FOR: Duration = Duration::from_secs(5);
+const RULES_FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// By which rules the archive counts; `None` before anything is counted.
 pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<Rules>, Problem> {
     let cached = *gateway.rules.0.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((at, rules)) = cached
-        && at.elapsed() < RULES_FOR
+        && at.elapsed() < RULES_FRESH_FOR
     {
         return Ok(Some(rules));
     }
-    let found = gateway.archive.noted(gateway.backends.archive.meta().await)?.map(|meta| meta.rules);
+    let found = gateway.archive.note_result(gateway.backends.archive.meta().await)?.map(|meta| meta.rules);
     if let Some(rules) = found {
         *gateway.rules.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), rules));
     }
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boards_are_named_exactly() {
+    fn only_exact_board_names_are_accepted() {
         assert_eq!(board(None), Ok(Board::Global));
         assert_eq!(board(Some("trending")), Ok(Board::Trending));
         assert!(board(Some("Global")).is_err() && board(Some("")).is_err());

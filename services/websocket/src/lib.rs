@@ -34,9 +34,9 @@ mod pace;
 mod published;
 mod router;
 
-use lists::Lists;
+use lists::AllLists;
 use metrics::WebsocketMetrics;
-use mirror::Mirror;
+use mirror::BoardsMirror;
 
 /// How the WebSocket service is set up.
 #[derive(Debug, Clone, clap::Args)]
@@ -82,9 +82,9 @@ impl Default for Limits {
 }
 
 /// What every request and connection is given.
-pub(crate) struct Service {
-    lists: Arc<Lists>,
-    mirror: Arc<Mirror>,
+pub(crate) struct WebsocketService {
+    lists: Arc<AllLists>,
+    mirror: Arc<BoardsMirror>,
     streams: Streams,
     origins: Arc<Origins>,
     limits: Limits,
@@ -110,9 +110,9 @@ pub async fn serve(
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let metrics = WebsocketMetrics::new(&shell.metrics);
-    let mirror = Arc::new(Mirror::default());
-    let lists = Arc::new(Lists::new(Arc::clone(&mirror), metrics.clone()));
-    let service = Arc::new(Service {
+    let mirror = Arc::new(BoardsMirror::default());
+    let lists = Arc::new(AllLists::new(Arc::clone(&mirror), metrics.clone()));
+    let service = Arc::new(WebsocketService {
         lists: Arc::clone(&lists),
         mirror: Arc::clone(&mirror),
         streams: Streams::new(config.max_websockets, &shell, metrics.connections.clone()),
@@ -123,7 +123,7 @@ pub async fn serve(
     });
     shell.health.starting("ranking");
     let tasks = Tasks::new(&shell);
-    let followed = mirror::follow(&mirror, &lists, &*ranking, &shell, &metrics);
+    let followed = mirror::follow_ranking(&mirror, &lists, &*ranking, &shell, &metrics);
     let followed = tasks.inside("follow_ranking", followed);
     let router = router::new(Arc::clone(&service), &shell.identity);
     let served = server::serve(access::Service::Websocket, listener, router, &shell);

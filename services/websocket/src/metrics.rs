@@ -6,11 +6,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::connection::End;
+use crate::connection::DisconnectReason;
 
 label_values! {
     /// Why a connection ended.
-    enum Reason {
+    enum DisconnectLabel {
         Left = "left",
         Gone = "gone",
         Wrong = "wrong",
@@ -22,7 +22,7 @@ label_values! {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
-    reason: Reason,
+    reason: DisconnectLabel,
 }
 
 /// Cheap to clone; all clones count together.
@@ -55,14 +55,14 @@ impl WebsocketMetrics {
         all
     }
 
-    pub(crate) fn count_disconnect(&self, end: End) {
+    pub(crate) fn count_disconnect(&self, end: DisconnectReason) {
         let reason = match end {
-            End::Left(_) => Reason::Left,
-            End::Gone => Reason::Gone,
-            End::Wrong(_) => Reason::Wrong,
-            End::Silent => Reason::Silent,
-            End::Stuck => Reason::Stuck,
-            End::Restart => Reason::Restart,
+            DisconnectReason::Left(_) => DisconnectLabel::Left,
+            DisconnectReason::Gone => DisconnectLabel::Gone,
+            DisconnectReason::Wrong(_) => DisconnectLabel::Wrong,
+            DisconnectReason::Silent => DisconnectLabel::Silent,
+            DisconnectReason::Stuck => DisconnectLabel::Stuck,
+            DisconnectReason::Restart => DisconnectLabel::Restart,
         };
         self.disconnects.get_or_create(&ReasonLabel { reason }).inc();
     }

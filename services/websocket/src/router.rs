@@ -18,9 +18,9 @@ use liverank_runtime::server::Exchange;
 use liverank_runtime::{Identity, Problem, server};
 use serde_json::{Value, json};
 
-use crate::lists::Key;
-use crate::published::Shape;
-use crate::{Service, connection, handshake};
+use crate::lists::ListKey;
+use crate::published::ListShape;
+use crate::{WebsocketService, connection, handshake};
 
 /// The list where no `limit` is given.
 const DEFAULT_LIMIT: usize = 1000;
@@ -33,7 +33,7 @@ const DEFAULT_AROUND_LIMIT: u64 = 11;
 const MAX_AROUND_LIMIT: u64 = 100;
 
 /// Every path of the service.
-pub(crate) fn new(service: Arc<Service>, identity: &Identity) -> Router {
+pub(crate) fn new(service: Arc<WebsocketService>, identity: &Identity) -> Router {
     let (router, _) = Routes::of(access::Service::Websocket)
         .get("/ws/videos", get(videos))
         .get("/ws/user/{user_id}", get(user))
@@ -42,7 +42,7 @@ pub(crate) fn new(service: Arc<Service>, identity: &Identity) -> Router {
     server::with_fallbacks(router.with_state(service))
 }
 
-async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
+async fn get_health(State(service): State<Arc<WebsocketService>>) -> Json<Value> {
     Json(json!({
         "status": "healthy",
         "service": "websocket",
@@ -52,27 +52,31 @@ async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
 }
 
 /// `GET /ws/videos?board=&limit=&mode=&around=`.
-async fn videos(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
+async fn watch_board(
+    State(service): State<Arc<WebsocketService>>,
+    params: Params,
+    request: Request,
+) -> Response {
     match board_key(&params) {
-        Ok(key) => open(&service, key, request),
+        Ok(key) => open_list(&service, key, request),
         Err(problem) => problem.into_response(),
     }
 }
 
 /// `GET /ws/user/{user_id}?limit=`.
-async fn user(
-    State(service): State<Arc<Service>>,
+async fn watch_owner(
+    State(service): State<Arc<WebsocketService>>,
     path: Result<Path<String>, PathRejection>,
     params: Params,
     request: Request,
 ) -> Response {
-    match owner_key(path, &params).and_then(|key| known_to(&service, key, &request)) {
-        Ok(key) => open(&service, key, request),
+    match owner_key(path, &params).and_then(|key| check_canary_key(&service, key, &request)) {
+        Ok(key) => open_list(&service, key, request),
         Err(problem) => problem.into_response(),
     }
 }
 
-fn board_key(params: &Params) -> Result<Key, Problem> {
+fn board_key(params: &Params) -> Result<ListKey, Problem> {
     params.only(&["board", "limit", "mode", "around"])?;
     let board = match params.text("board")? {
         None | Some("global") => Board::Global,
@@ -80,30 +84,30 @@ fn board_key(params: &Params) -> Result<Key, Problem> {
         Some(_) => return Err(Invalid::new("board", "must be global or trending").into()),
     };
     let shape = match params.text("mode")? {
-        None | Some("list") => Shape::List,
-        Some("delta") => Shape::Delta,
+        None | Some("list") => ListShape::List,
+        Some("delta") => ListShape::Delta,
         Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
     };
     match params.text("around")? {
-        None => Ok(Key::Board(board, limit(params)?, shape)),
-        Some(_) if shape == Shape::Delta => {
+        None => Ok(ListKey::Board(board, parse_limit(params)?, shape)),
+        Some(_) if shape == ListShape::Delta => {
             Err(Invalid::new("around", "goes with mode=list only: all of such a list moves at once").into())
         }
         Some(id) => {
             let limit = params.number("limit", 1..=MAX_AROUND_LIMIT)?.unwrap_or(DEFAULT_AROUND_LIMIT);
-            Ok(Key::Around(board, VideoId::parse_field("around", id)?, limit as usize))
+            Ok(ListKey::Around(board, VideoId::parse_field("around", id)?, limit as usize))
         }
     }
 }
 
-fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Problem> {
+fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<ListKey, Problem> {
     params.only(&["limit"])?;
     let Path(text) = path.map_err(|_| Invalid::new("user_id", "must be UTF-8"))?;
-    Ok(Key::Owner(UserId::parse(&text)?, limit(params)?))
+    Ok(ListKey::Owner(UserId::parse(&text)?, parse_limit(params)?))
 }
 
 /// The canary's list is for gateways alone, where this process can know them.
-fn known_to(service: &Service, key: Key, request: &Request) -> Result<Key, Problem> {
+fn check_canary_key(service: &WebsocketService, key: ListKey, request: &Request) -> Result<ListKey, Problem> {
     if let Key::Owner(owner, _) = &key
         && service.identity.knows_callers()
     {
@@ -115,7 +119,7 @@ fn known_to(service: &Service, key: Key, request: &Request) -> Result<Key, Probl
     Ok(key)
 }
 
-fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
+fn parse_limit(params: &Params) -> Result<Option<usize>, Invalid> {
     if params.text("limit")? == Some("all") {
         return Ok(None);
     }
@@ -126,9 +130,9 @@ fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
 }
 
 /// Takes the handshake and serves the list from there on.
-fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
+fn open_list(service: &Arc<WebsocketService>, key: ListKey, request: Request) -> Response {
     let client = request.extensions().get::<Exchange>().cloned().unwrap_or_default().client();
-    let (upgrade, response) = match handshake::accept(request, &service.origins) {
+    let (upgrade, response) = match handshake::accept_handshake(request, &service.origins) {
         Ok(accepted) => accepted,
         Err(refused) => return *refused,
     };
@@ -146,8 +150,14 @@ fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
     let service_of = Arc::clone(service);
     service.streams.tasks.spawn(confined(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        let end =
-            connection::run(TokioIo::new(upgraded), feed, stay, service_of.limits, &service_of.metrics).await;
+        let end = connection::serve_client(
+            TokioIo::new(upgraded),
+            feed,
+            stay,
+            service_of.limits,
+            &service_of.metrics,
+        )
+        .await;
         service_of.metrics.count_disconnect(end);
     }));
     response
@@ -157,21 +167,21 @@ fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
 mod tests {
     use super::*;
 
-    fn key(query: &str) -> Result<Key, String> {
+    fn key(query: &str) -> Result<ListKey, String> {
         let params = Params::of(&format!("/ws/videos?{query}").parse().unwrap());
         board_key(&params).map_err(|problem| problem.body()["field"].as_str().unwrap_or_default().to_owned())
     }
 
     #[test]
-    fn what_is_left_out_has_a_default() {
-        assert_eq!(key(""), Ok(Key::Board(Board::Global, Some(1000), Shape::List)));
+    fn left_out_parameters_have_defaults() {
+        assert_eq!(key(""), Ok(ListKey::Board(Board::Global, Some(1000), ListShape::List)));
         let all = key("limit=all&board=trending&mode=delta");
-        assert_eq!(all, Ok(Key::Board(Board::Trending, None, Shape::Delta)));
+        assert_eq!(all, Ok(ListKey::Board(Board::Trending, None, ListShape::Delta)));
     }
 
     #[test]
     fn a_list_around_a_video_is_short_and_whole() {
-        let around = |limit| Key::Around(Board::Trending, VideoId::parse("a b").unwrap(), limit);
+        let around = |limit| ListKey::Around(Board::Trending, VideoId::parse("a b").unwrap(), limit);
         assert_eq!(key("board=trending&around=a%20b"), Ok(around(11)));
         assert_eq!(key("board=trending&around=a+b&limit=100&mode=list"), Ok(around(100)));
         assert_eq!(key("around=v&mode=delta"), Err("around".into()));
@@ -181,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn wrong_parameters_are_named() {
         for bad in ["limit=0", "limit=", "limit=ALL", "limit=1000001", "limit=-1"] {
             assert_eq!(key(bad), Err("limit".into()), "{bad}");
         }

@@ -70,7 +70,7 @@ pub struct BoardsReport {
 
 impl Report {
     /// Takes the differences in, all of them or the first ones.
-    pub fn differ(&mut self, mut differences: Vec<Difference>, full: bool) {
+    pub fn add_differences(&mut self, mut differences: Vec<Difference>, full: bool) {
         differences.sort_by(|a, b| a.video_id.cmp(&b.video_id));
         let mut ids: Vec<&VideoId> = differences.iter().map(|difference| &difference.video_id).collect();
         ids.dedup();
@@ -88,7 +88,7 @@ impl fmt::Display for Report {
         let (videos, generation) = (self.videos, self.generation);
         writeln!(f, "cut       offset {events} in all over {} partitions", self.cut.len())?;
         writeln!(f, "archive   {videos} videos, generation {generation}")?;
-        self.log(f)?;
+        self.write_log_part(f)?;
         if let Some(problem) = &self.boards.problem {
             writeln!(f, "boards    {problem}")?;
         } else {
@@ -112,7 +112,7 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    fn log(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_log_part(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LogReport { events, repeats, unreadable, ambiguous, trending, problem, counted } = &self.log;
         match problem {
             Some(problem) => writeln!(f, "log       {problem}")?,

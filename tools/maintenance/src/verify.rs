@@ -14,7 +14,7 @@ use liverank_core::counting::{LogRecord, MarkKey, Rules, identities, mark_key};
 use liverank_core::{VideoId, canary};
 use liverank_runtime::output::OutputOrJsonArgs;
 
-use crate::compare::{Difference, Kept, log_and_archive, within_archive};
+use crate::compare::{ArchivedVideo, Difference, compare_within_archive, log_and_archive};
 use crate::progress::Progress;
 use crate::report::{LogReport, Report};
 use crate::tally::{Tally, Told};
@@ -56,7 +56,7 @@ pub async fn run(
     out: &mut impl std::io::Write,
 ) -> anyhow::Result<Verdict> {
     let report = verify(options, backends, progress).await;
-    progress.finished();
+    progress.clear_bar();
     let report = report?;
     let value = serde_json::to_value(&report)?;
     options.output.args().write(out, &value, || format!("{report}\n"))?;
@@ -81,7 +81,7 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
         ..Report::default()
     };
     let mut differences: Vec<Difference> =
-        kept.values().flat_map(|kept| within_archive(kept, &rules)).collect();
+        kept.values().flat_map(|kept| compare_within_archive(kept, &rules)).collect();
     if !options.without_log {
         match begin_reading(backends, options.snapshot.as_deref(), &positions, rules).await? {
             Err(problem) => report.log.problem = Some(problem),
@@ -106,7 +106,7 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
         differences.extend(wrong);
     }
     report.good = differences.is_empty() && boards_agree && report.log.problem.is_none();
-    report.differ(differences, options.full);
+    report.add_differences(differences, options.full);
     Ok(report)
 }
 
@@ -116,19 +116,19 @@ fn follows_from_log(cut: &Cut) -> bool {
     cut.meta.generation == 1
 }
 
-fn states_by_video(cut: Cut) -> BTreeMap<VideoId, Kept> {
+fn states_by_video(cut: Cut) -> BTreeMap<VideoId, ArchivedVideo> {
     let comments: HashMap<VideoId, (u64, u64)> =
         cut.comments.into_iter().map(|tally| (tally.video_id, (tally.count, tally.last))).collect();
     let of = |stored: liverank_adapters::archive::StoredVideo| {
         let id = stored.state.video_id.clone();
         let (comments, highest_seq) = comments.get(&id).copied().unwrap_or_default();
-        (id, Kept { state: stored.state, score: stored.score, comments, highest_seq })
+        (id, ArchivedVideo { state: stored.state, score: stored.score, comments, highest_seq })
     };
     cut.videos.into_iter().map(of).collect()
 }
 
 /// A counting of the log that is about to begin.
-struct Counting<'a> {
+struct LogCounting<'a> {
     archive: &'a dyn Archive,
     reader: Box<dyn LogReader>,
     tally: Tally,
@@ -145,7 +145,7 @@ async fn begin_reading<'a>(
     snapshot: Option<&'a str>,
     positions: &BTreeMap<u32, Position>,
     rules: Rules,
-) -> anyhow::Result<Result<Counting<'a>, String>> {
+) -> anyhow::Result<Result<LogCounting<'a>, String>> {
     let archive = &*backends.archive;
     let mut tally = Tally::new(rules, positions.iter().map(|(partition, end)| (*partition, end.next)));
     let (mut from, mut trending) = (BTreeMap::new(), true);
@@ -182,11 +182,11 @@ async fn begin_reading<'a>(
     stretches.retain(|stretch| stretch.from < stretch.to);
     let records = stretches.iter().map(|stretch| stretch.to - stretch.from).sum();
     let reader = backends.log.read(&stretches).await.context("reading the log")?;
-    Ok(Ok(Counting { archive, reader, tally, snapshot, trending, records }))
+    Ok(Ok(LogCounting { archive, reader, tally, snapshot, trending, records }))
 }
 
-impl Counting<'_> {
-    async fn run(
+impl LogCounting<'_> {
+    async fn run_verify(
         mut self,
         positions: &BTreeMap<u32, Position>,
         trending: bool,
@@ -219,7 +219,7 @@ impl Counting<'_> {
             progress.at("counting the log", read_records, self.records);
         }
         let (events, repeats) = self.tally.events();
-        let told = self.tally.finish();
+        let told = self.tally.into_videos();
         let ambiguous = told.values().filter(|told| told.ambiguous).count();
         let trending = trending && self.trending;
         Ok((

@@ -10,18 +10,18 @@ use crate::world::World;
 
 /// What a policy did.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct PolicyOutcome {
     /// The policy.
     pub policy: PolicyName,
     /// After each tick; the first is the beginning.
-    pub course: Vec<Moment>,
+    pub course: Vec<WorldMoment>,
     /// The world at the end.
     pub end: World,
 }
 
 /// The world after a tick.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Moment {
+pub struct WorldMoment {
     /// Seconds since the beginning.
     pub seconds: f64,
     /// The fullest reader's viewers over the mean.
@@ -41,35 +41,42 @@ pub struct Moment {
 }
 
 /// Runs `policy` through `scenario`; `step` is called after each tick.
-pub fn run(scenario: &Scenario, policy: PolicyName, seed: u64, mut step: impl FnMut()) -> Outcome {
+pub fn run(scenario: &Scenario, policy: PolicyName, seed: u64, mut step: impl FnMut()) -> PolicyOutcome {
     let mut world = World::new(scenario);
     let mut acting = policy.policy(scenario, seed);
     let mut act = |world: &mut World, now: Millis, lost: u64| {
         let began = Instant::now();
-        let moved = acting.act(world, now);
+        let moved = acting.place_videos(world, now);
         sample_moment(world, scenario.capacity, now, moved, lost, began.elapsed().as_secs_f64() * 1000.0)
     };
     let mut course = vec![act(&mut world, 0, 0)];
-    let tick_ms = scenario.traffic.tick().as_millis() as Millis;
+    let tick_ms = scenario.traffic.tick_length().as_millis() as Millis;
     for (at, tick) in scenario.traffic.play(&scenario.videos, seed).enumerate() {
-        world.changes(&tick.changes);
-        let lost = tick.deaths.iter().map(|reader| world.die(*reader)).sum();
+        world.apply_changes(&tick.changes);
+        let lost = tick.deaths.iter().map(|reader| world.fail_reader(*reader)).sum();
         for reader in tick.returns {
-            world.come_back(reader);
+            world.restore_reader(reader);
         }
         course.push(act(&mut world, (at as Millis + 1) * tick_ms, lost));
         step();
     }
-    Outcome { policy, course, end: world }
+    PolicyOutcome { policy, course, end: world }
 }
 
-fn sample_moment(world: &World, capacity: u64, now: Millis, moved: u64, lost: u64, plan_ms: f64) -> Moment {
-    let mut loads = world.loads();
+fn sample_moment(
+    world: &World,
+    capacity: u64,
+    now: Millis,
+    moved: u64,
+    lost: u64,
+    plan_ms: f64,
+) -> WorldMoment {
+    let mut loads = world.reader_loads();
     loads.sort_unstable();
     let viewers: u64 = loads.iter().sum();
     let mean = viewers as f64 / loads.len().max(1) as f64;
     let most = loads.last().copied().unwrap_or_default();
-    Moment {
+    WorldMoment {
         seconds: now as f64 / 1000.0,
         max_over_mean: if mean > 0.0 { most as f64 / mean } else { 1.0 },
         p99_load: percentile(&loads, 0.99),

@@ -85,7 +85,7 @@ pub struct Args {
 pub fn run(args: &Args, out: &mut impl Write) -> anyhow::Result<()> {
     let scenario = scenario(args)?;
     let policies = if args.policies.is_empty() { PolicyName::ALL.to_vec() } else { args.policies.clone() };
-    let bar = progress(scenario.traffic.ticks() * policies.len());
+    let bar = progress(scenario.traffic.tick_count() * policies.len());
     let mut outcomes = Vec::new();
     for name in policies {
         bar.set_message(name.title());

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use plotters::prelude::*;
 
-use crate::experiment::Outcome;
+use crate::experiment::PolicyOutcome;
 use crate::policy::PolicyName;
 use crate::scenario::Scenario;
 
 const PICTURE_SIZE: (u32, u32) = (1000, 560);
 
 /// Colours that the colour-blind can tell apart (Okabe and Ito).
-const fn colour(policy: PolicyName) -> RGBColor {
+const fn policy_colour(policy: PolicyName) -> RGBColor {
     match policy {
         PolicyName::RoundRobin => RGBColor(213, 94, 0),
         PolicyName::ConsistentHash => RGBColor(230, 159, 0),
@@ -23,7 +23,7 @@ const fn colour(policy: PolicyName) -> RGBColor {
 }
 
 /// Draws into `folder`; returns the files.
-pub fn draw(scenario: &Scenario, outcomes: &[Outcome], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn draw(scenario: &Scenario, outcomes: &[PolicyOutcome], folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let (balance, readers) = (folder.join("balance.svg"), folder.join("readers.svg"));
     // The drawing library's errors borrow what they are about.
     draw_balance(scenario, outcomes, &balance).map_err(|error| anyhow!("{}: {error}", balance.display()))?;
@@ -31,10 +31,10 @@ pub fn draw(scenario: &Scenario, outcomes: &[Outcome], folder: &Path) -> anyhow:
     Ok(vec![balance, readers])
 }
 
-type Drawn = Result<(), Box<dyn std::error::Error>>;
+type DrawResult = Result<(), Box<dyn std::error::Error>>;
 
 /// The fullest reader over the mean, with time.
-fn draw_balance(scenario: &Scenario, outcomes: &[Outcome], path: &Path) -> Drawn {
+fn draw_balance(scenario: &Scenario, outcomes: &[PolicyOutcome], path: &Path) -> DrawResult {
     let area = SVGBackend::new(path, PICTURE_SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let moments = || outcomes.iter().flat_map(|outcome| &outcome.course);
@@ -48,7 +48,7 @@ fn draw_balance(scenario: &Scenario, outcomes: &[Outcome], path: &Path) -> Drawn
         .build_cartesian_2d(0.0..minutes, (1.0..worst * 1.1).log_scale())?;
     chart.configure_mesh().x_desc("minutes").y_desc("max / mean").light_line_style(WHITE).draw()?;
     for outcome in outcomes {
-        let colour = colour(outcome.policy);
+        let colour = policy_colour(outcome.policy);
         let points = outcome.course.iter().map(|moment| (moment.seconds / 60.0, moment.max_over_mean));
         chart
             .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
@@ -66,13 +66,13 @@ fn draw_balance(scenario: &Scenario, outcomes: &[Outcome], path: &Path) -> Drawn
 }
 
 /// Viewers of each reader at the end, the fullest first.
-fn draw_readers(scenario: &Scenario, outcomes: &[Outcome], path: &Path) -> Drawn {
+fn draw_readers(scenario: &Scenario, outcomes: &[PolicyOutcome], path: &Path) -> DrawResult {
     let area = SVGBackend::new(path, PICTURE_SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let loads: Vec<Vec<u64>> = outcomes
         .iter()
         .map(|outcome| {
-            let mut loads = outcome.end.loads();
+            let mut loads = outcome.end.reader_loads();
             loads.sort_unstable_by(|a, b| b.cmp(a));
             loads
         })
@@ -92,7 +92,7 @@ fn draw_readers(scenario: &Scenario, outcomes: &[Outcome], path: &Path) -> Drawn
         .light_line_style(WHITE)
         .draw()?;
     for (outcome, loads) in outcomes.iter().zip(&loads) {
-        let colour = colour(outcome.policy);
+        let colour = policy_colour(outcome.policy);
         let points = loads.iter().enumerate().map(|(at, load)| (at + 1, (*load).max(1)));
         chart
             .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn every_policy_is_in_both_pictures() {
         let scenario = Scenario::named(ScenarioName::Seed, Duration::from_mins(1));
-        let outcomes: Vec<Outcome> =
+        let outcomes: Vec<PolicyOutcome> =
             PolicyName::ALL.iter().map(|policy| experiment::run(&scenario, *policy, 1, || ())).collect();
         let folder = tempfile::tempdir().unwrap();
         for path in draw(&scenario, &outcomes, folder.path()).unwrap() {

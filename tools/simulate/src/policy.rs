@@ -43,12 +43,14 @@ impl PolicyName {
     pub fn policy(self, scenario: &Scenario, seed: u64) -> Box<dyn Policy> {
         match self {
             Self::RoundRobin => Box::new(RoundRobin { next: 0 }),
-            Self::ConsistentHash => Box::new(Hashing { cap: None, ring: Vec::new(), made_for: Vec::new() }),
-            Self::BoundedLoad => {
-                Box::new(Hashing { cap: Some(1.25), ring: Vec::new(), made_for: Vec::new() })
+            Self::ConsistentHash => {
+                Box::new(ConsistentHashing { cap: None, ring: Vec::new(), made_for: Vec::new() })
             }
-            Self::TwoChoices => Box::new(TwoChoices { random: StdRng::seed_from_u64(seed) }),
-            Self::Planner => Box::new(Planner::new(scenario)),
+            Self::BoundedLoad => {
+                Box::new(ConsistentHashing { cap: Some(1.25), ring: Vec::new(), made_for: Vec::new() })
+            }
+            Self::TwoChoices => Box::new(TwoRandomChoices { random: StdRng::seed_from_u64(seed) }),
+            Self::Planner => Box::new(LiverankPlanner::new(scenario)),
         }
     }
 }
@@ -56,11 +58,11 @@ impl PolicyName {
 /// Gives videos to readers, once a tick.
 pub trait Policy {
     /// Gives waiting viewers a reader and moves others as it sees fit. Returns how many of the others it moved.
-    fn act(&mut self, world: &mut World, now: Millis) -> u64;
+    fn place_videos(&mut self, world: &mut World, now: Millis) -> u64;
 }
 
 /// Lets viewers that a full reader refused in all the same: a policy that knows one reader a video has nowhere else.
-fn crowd_in(world: &mut World) {
+fn admit_refused(world: &mut World) {
     for video in &mut world.now.videos {
         if let [part] = &mut video.parts[..] {
             part.viewers += std::mem::take(&mut video.waiting);
@@ -79,12 +81,12 @@ struct RoundRobin {
 }
 
 impl Policy for RoundRobin {
-    fn act(&mut self, world: &mut World, _now: Millis) -> u64 {
-        crowd_in(world);
+    fn place_videos(&mut self, world: &mut World, _now: Millis) -> u64 {
+        admit_refused(world);
         for video in videos_without_reader(world) {
             let readers = world.now.readers.len();
             if readers > 0 {
-                world.give(video, self.next % readers);
+                world.give_video(video, self.next % readers);
                 self.next += 1;
             }
         }
@@ -92,14 +94,14 @@ impl Policy for RoundRobin {
     }
 }
 
-struct TwoChoices {
+struct TwoRandomChoices {
     random: StdRng,
 }
 
-impl Policy for TwoChoices {
-    fn act(&mut self, world: &mut World, _now: Millis) -> u64 {
-        crowd_in(world);
-        let mut loads = world.loads();
+impl Policy for TwoRandomChoices {
+    fn place_videos(&mut self, world: &mut World, _now: Millis) -> u64 {
+        admit_refused(world);
+        let mut loads = world.reader_loads();
         for video in videos_without_reader(world) {
             if loads.is_empty() {
                 return 0;
@@ -107,14 +109,14 @@ impl Policy for TwoChoices {
             let (a, b) = (self.random.random_range(0..loads.len()), self.random.random_range(0..loads.len()));
             let to = if loads[b] < loads[a] { b } else { a };
             loads[to] += world.now.videos[video].viewers();
-            world.give(video, to);
+            world.give_video(video, to);
         }
         0
     }
 }
 
 /// Consistent hashing, with or without a bound.
-struct Hashing {
+struct ConsistentHashing {
     cap: Option<f64>,
     ring: Vec<(u64, usize)>,
     /// The readers that the ring is of.
@@ -133,7 +135,7 @@ fn hash(text: &str) -> u64 {
     mixed ^ (mixed >> 33)
 }
 
-impl Hashing {
+impl ConsistentHashing {
     fn make_ring(&mut self, world: &World) {
         let names: Vec<String> = world.now.readers.iter().map(|reader| reader.id.to_string()).collect();
         if names == self.made_for {
@@ -148,15 +150,15 @@ impl Hashing {
     }
 
     /// The readers from a video's place on the ring on.
-    fn walk(&self, video: &str) -> impl Iterator<Item = usize> {
+    fn readers_on_ring_from(&self, video: &str) -> impl Iterator<Item = usize> {
         let place = hash(video);
         let first = self.ring.partition_point(|(point, _)| *point < place);
         self.ring[first..].iter().chain(&self.ring[..first]).map(|(_, reader)| *reader)
     }
 }
 
-impl Policy for Hashing {
-    fn act(&mut self, world: &mut World, _now: Millis) -> u64 {
+impl Policy for ConsistentHashing {
+    fn place_videos(&mut self, world: &mut World, _now: Millis) -> u64 {
         self.make_ring(world);
         if self.ring.is_empty() {
             return 0;
@@ -167,7 +169,7 @@ impl Policy for Hashing {
         let mut moved = 0;
         for at in 0..world.now.videos.len() {
             let video = &world.now.videos[at];
-            let (count, mut walk) = (video.viewers(), self.walk(video.id.as_str()));
+            let (count, mut walk) = (video.viewers(), self.readers_on_ring_from(video.id.as_str()));
             let home = walk.next().unwrap_or_default();
             // A video larger than the bound goes where there is nobody yet, or stays at home.
             let fits =
@@ -175,7 +177,7 @@ impl Policy for Hashing {
             let to = std::iter::once(home).chain(walk).find(fits).unwrap_or(home);
             loads[to] += count;
             if video.waiting > 0 || video.parts.first().map(|part| part.reader) != Some(to) {
-                moved += world.give(at, to);
+                moved += world.give_video(at, to);
             }
         }
         moved
@@ -183,13 +185,13 @@ impl Policy for Hashing {
 }
 
 /// liverank's own, with its budget as a bucket that fills with time.
-struct Planner {
+struct LiverankPlanner {
     limits: Limits,
     bucket: i64,
     last: Millis,
 }
 
-impl Planner {
+impl LiverankPlanner {
     fn new(scenario: &Scenario) -> Self {
         let limits = Limits {
             hot_video_viewers: scenario.hot_video_viewers,
@@ -203,8 +205,8 @@ impl Planner {
     }
 }
 
-impl Policy for Planner {
-    fn act(&mut self, world: &mut World, now: Millis) -> u64 {
+impl Policy for LiverankPlanner {
+    fn place_videos(&mut self, world: &mut World, now: Millis) -> u64 {
         let full = self.limits.budget.full;
         let filled = (now - self.last).max(0) as u64 * full / 60_000;
         self.last = now;
@@ -228,8 +230,8 @@ mod tests {
     fn first_loads(name: PolicyName) -> Vec<u64> {
         let scenario = Scenario::named(ScenarioName::Seed, Duration::ZERO);
         let mut world = World::new(&scenario);
-        name.policy(&scenario, 1).act(&mut world, 0);
-        world.loads()
+        name.policy(&scenario, 1).place_videos(&mut world, 0);
+        world.reader_loads()
     }
 
     #[test]
@@ -240,22 +242,22 @@ mod tests {
     }
 
     #[test]
-    fn in_turn_is_the_seed_s_own_run() {
+    fn round_robin_reproduces_the_seed_s_run() {
         assert_eq!(first_loads(PolicyName::RoundRobin), [275, 280, 312, 233, 1400]);
     }
 
     #[test]
-    fn a_hash_stays_when_another_reader_dies() {
+    fn consistent_hashing_keeps_videos_when_another_reader_dies() {
         let scenario = Scenario::named(ScenarioName::Seed, Duration::ZERO);
         let mut world = World::new(&scenario);
         let mut policy = PolicyName::ConsistentHash.policy(&scenario, 1);
-        policy.act(&mut world, 0);
-        world.die(2);
-        assert_eq!(policy.act(&mut world, 1), 0);
+        policy.place_videos(&mut world, 0);
+        world.fail_reader(2);
+        assert_eq!(policy.place_videos(&mut world, 1), 0);
     }
 
     #[test]
-    fn the_bound_holds_for_all_that_fit() {
+    fn bounded_hashing_keeps_readers_within_the_bound() {
         // 1,100 of 2,500 viewers are of one video: alone on its reader; the others keep to the bound.
         let mut loads = first_loads(PolicyName::BoundedLoad);
         loads.sort_unstable();

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use serde::Deserialize;
 
 use crate::scenario::Scenario;
-use crate::traffic::{Change, Tick, Traffic};
+use crate::traffic::{Traffic, TrafficTick, ViewerChange};
 
 /// Recorded traffic.
 #[derive(Debug, Clone)]
@@ -22,14 +22,14 @@ pub struct Recorded {
 }
 
 #[derive(Deserialize)]
-struct Line {
+struct RecordedLine {
     #[serde(default)]
     at: Option<u64>,
-    readers: Vec<ReaderLine>,
+    readers: Vec<RecordedReader>,
 }
 
 #[derive(Deserialize)]
-struct ReaderLine {
+struct RecordedReader {
     capacity: u64,
     #[serde(default)]
     videos: Vec<(String, u64)>,
@@ -37,7 +37,7 @@ struct ReaderLine {
 
 /// The scenario of a recording; its reports are `interval` apart unless they say when they are of.
 pub fn scenario(text: &str, interval: Duration) -> anyhow::Result<Scenario> {
-    let lines: Vec<Line> = text
+    let lines: Vec<RecordedLine> = text
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
@@ -83,7 +83,7 @@ pub fn scenario(text: &str, interval: Duration) -> anyhow::Result<Scenario> {
     })
 }
 
-fn viewers_by_video(line: &Line) -> BTreeMap<String, u64> {
+fn viewers_by_video(line: &RecordedLine) -> BTreeMap<String, u64> {
     let mut videos = BTreeMap::new();
     for (video, viewers) in line.readers.iter().flat_map(|reader| &reader.videos) {
         *videos.entry(video.clone()).or_insert(0) += viewers;
@@ -93,7 +93,7 @@ fn viewers_by_video(line: &Line) -> BTreeMap<String, u64> {
 
 impl Recorded {
     /// The steps, as the differences of one report to the next.
-    pub fn play<'a>(&'a self, begin: &[u64]) -> impl Iterator<Item = Tick> + use<'a> {
+    pub fn play<'a>(&'a self, begin: &[u64]) -> impl Iterator<Item = TrafficTick> + use<'a> {
         let mut viewers = begin.to_vec();
         self.steps.iter().map(move |report| {
             let mut now = vec![0; viewers.len()];
@@ -105,14 +105,14 @@ impl Recorded {
                 .zip(&now)
                 .enumerate()
                 .filter(|(_, (before, after))| before != after)
-                .map(|(video, (&before, &after))| Change {
+                .map(|(video, (&before, &after))| ViewerChange {
                     video,
                     come: after.saturating_sub(before),
                     leave: before.saturating_sub(after),
                 })
                 .collect();
             viewers = now;
-            Tick { changes, ..Tick::default() }
+            TrafficTick { changes, ..TrafficTick::default() }
         })
     }
 }
@@ -121,22 +121,22 @@ impl Recorded {
 mod tests {
     use super::*;
 
-    const TWO: &str = r#"{"readers":[{"id":"a","capacity":100,"videos":[["x",5],["y",1]]},{"id":"b","capacity":100,"videos":[["x",2]]}]}
+    const TWO_REPORTS: &str = r#"{"readers":[{"id":"a","capacity":100,"videos":[["x",5],["y",1]]},{"id":"b","capacity":100,"videos":[["x",2]]}]}
 {"readers":[{"id":"a","capacity":100,"videos":[["z",4],["x",6]]}]}
 "#;
 
     #[test]
-    fn reports_become_comings_and_goings() {
-        let scenario = scenario(TWO, Duration::from_secs(5)).unwrap();
+    fn reports_become_arrivals_and_departures() {
+        let scenario = scenario(TWO_REPORTS, Duration::from_secs(5)).unwrap();
         assert_eq!((scenario.readers, scenario.capacity, scenario.videos.clone()), (2, 100, vec![7, 1, 0]));
-        let ticks: Vec<Tick> = scenario.traffic.play(&scenario.videos, 0).collect();
-        let change = |video, come, leave| Change { video, come, leave };
+        let ticks: Vec<TrafficTick> = scenario.traffic.play(&scenario.videos, 0).collect();
+        let change = |video, come, leave| ViewerChange { video, come, leave };
         assert_eq!(ticks[0].changes, [change(0, 0, 1), change(1, 0, 1), change(2, 4, 0)]);
-        assert_eq!(scenario.traffic.tick(), Duration::from_secs(5));
+        assert_eq!(scenario.traffic.tick_length(), Duration::from_secs(5));
     }
 
     #[test]
-    fn a_wrong_line_is_named() {
+    fn a_wrong_line_is_named_in_the_error() {
         let error = scenario("{\"readers\":[]}\n{\"rea", Duration::from_secs(1)).unwrap_err();
         assert!(format!("{error:#}").contains("line 2"), "{error:#}");
         assert!(scenario("", Duration::from_secs(1)).is_err());

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::experiment::{Outcome, percentile};
+use crate::experiment::{PolicyOutcome, percentile};
 use crate::scenario::Scenario;
 
 /// What the table says of a policy.
@@ -37,8 +37,8 @@ pub struct Row {
 }
 
 impl Row {
-    fn of(outcome: &Outcome) -> Self {
-        let sorted = |value: fn(&crate::experiment::Moment) -> f64| {
+    fn row_of(outcome: &PolicyOutcome) -> Self {
+        let sorted = |value: fn(&crate::experiment::WorldMoment) -> f64| {
             let mut values: Vec<f64> = outcome.course.iter().map(value).collect();
             values.sort_by(f64::total_cmp);
             values
@@ -77,8 +77,8 @@ const TABLE_HEAD: [&str; 11] = [
 ];
 
 /// The table, in words that fit a terminal of 120 columns.
-pub fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
-    let rows: Vec<[String; 11]> = outcomes.iter().map(|outcome| cells(&Row::of(outcome))).collect();
+pub fn table(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> String {
+    let rows: Vec<[String; 11]> = outcomes.iter().map(|outcome| row_cells(&Row::row_of(outcome))).collect();
     let width = |column: usize| {
         rows.iter().map(|row| row[column].len()).chain([TABLE_HEAD[column].len()]).max().unwrap_or_default()
     };
@@ -90,7 +90,7 @@ pub fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
         }
         line + "\n"
     };
-    let seconds = scenario.traffic.tick().as_secs_f64() * scenario.traffic.ticks() as f64;
+    let seconds = scenario.traffic.tick_length().as_secs_f64() * scenario.traffic.tick_count() as f64;
     let viewers: u64 = scenario.videos.iter().sum();
     let mut text = format!(
         "{}: {} videos, {} viewers, {} readers of {}, {} min\n\n",
@@ -111,7 +111,7 @@ pub fn table(scenario: &Scenario, outcomes: &[Outcome]) -> String {
     text
 }
 
-fn cells(row: &Row) -> [String; 11] {
+fn row_cells(row: &Row) -> [String; 11] {
     [
         row.policy.to_owned(),
         format!("{:.2}", row.first),
@@ -141,7 +141,7 @@ fn group_digits(number: u64) -> String {
 }
 
 /// The table's figures, their course, and who serves what at the end.
-pub fn json(scenario: &Scenario, outcomes: &[Outcome]) -> Value {
+pub fn json(scenario: &Scenario, outcomes: &[PolicyOutcome]) -> Value {
     let policies: Vec<Value> = outcomes
         .iter()
         .map(|outcome| {
@@ -154,7 +154,7 @@ pub fn json(scenario: &Scenario, outcomes: &[Outcome]) -> Value {
                         "viewers": moment.viewers, "moved": moment.moved, "byDeaths": moment.lost })
                 })
                 .collect();
-            json!({ "summary": Row::of(outcome), "course": course, "assignments": assignments(outcome) })
+            json!({ "summary": Row::row_of(outcome), "course": course, "assignments": assignments_of(outcome) })
         })
         .collect();
     json!({
@@ -164,7 +164,7 @@ pub fn json(scenario: &Scenario, outcomes: &[Outcome]) -> Value {
 }
 
 /// Of each video its readers, and their viewers of it.
-fn assignments(outcome: &Outcome) -> BTreeMap<&str, BTreeMap<&str, u64>> {
+fn assignments_of(outcome: &PolicyOutcome) -> BTreeMap<&str, BTreeMap<&str, u64>> {
     let situation = &outcome.end.now;
     situation
         .videos

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::traffic::{Event, Generated, Traffic};
+use crate::traffic::{Event, GeneratedTraffic, Traffic};
 
 /// The scenarios that come with the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -37,16 +37,16 @@ pub struct Scenario {
 }
 
 /// How long the simulated clock's steps are: as often as the manager plans.
-const TICK: Duration = Duration::from_secs(10);
+const TICK_TIME: Duration = Duration::from_secs(10);
 /// How long a viewer stays, on average: a live stream's visit.
-const MEAN_STAY: Duration = Duration::from_mins(10);
+const MEAN_VIEWER_STAY: Duration = Duration::from_mins(10);
 
 impl Scenario {
     /// A scenario of the program, over a length of simulated time.
     pub fn named(name: ScenarioName, time: Duration) -> Self {
         match name {
-            ScenarioName::Seed => seed(time),
-            ScenarioName::Expected => expected(time),
+            ScenarioName::Seed => seed_scenario(time),
+            ScenarioName::Expected => expected_scenario(time),
         }
     }
 
@@ -59,23 +59,23 @@ impl Scenario {
 /// The comments seed's simulation: 100 videos, 2,500 viewers and 5 readers, in three tiers (one hot video, ten popular
 /// ones, 89 others). Videos are given out in turn there, which left its readers with 275, 280, 312, 233 and 1,400
 /// viewers; the tiers here are laid so that they do so again.
-fn seed(time: Duration) -> Scenario {
+fn seed_scenario(time: Duration) -> Scenario {
     const READERS: usize = 5;
     const VIDEOS: usize = 100;
-    const LOADS: [u64; READERS] = [275, 280, 312, 233, 1400];
-    const HOT: u64 = 1100;
-    const POPULAR: u64 = 45;
+    const READER_LOADS: [u64; READERS] = [275, 280, 312, 233, 1400];
+    const HOT_VIDEO_VIEWERS: u64 = 1100;
+    const POPULAR_VIDEO_VIEWERS: u64 = 45;
     let mut videos = vec![0; VIDEOS];
-    for (reader, load) in LOADS.into_iter().enumerate() {
+    for (reader, load) in READER_LOADS.into_iter().enumerate() {
         let mut own: Vec<usize> = (reader..VIDEOS).step_by(READERS).collect();
         let mut left = load;
         if reader == READERS - 1 {
-            videos[own.remove(0)] = HOT;
-            left -= HOT;
+            videos[own.remove(0)] = HOT_VIDEO_VIEWERS;
+            left -= HOT_VIDEO_VIEWERS;
         }
         for at in own.drain(..2) {
-            videos[at] = POPULAR;
-            left -= POPULAR;
+            videos[at] = POPULAR_VIDEO_VIEWERS;
+            left -= POPULAR_VIDEO_VIEWERS;
         }
         let others = own.len() as u64;
         for (nth, at) in own.into_iter().enumerate() {
@@ -86,10 +86,10 @@ fn seed(time: Duration) -> Scenario {
         name: "the comments seed's simulation".into(),
         readers: READERS,
         capacity: 2_000,
-        traffic: Traffic::Generated(Generated {
-            tick: TICK,
+        traffic: Traffic::Generated(GeneratedTraffic {
+            tick: TICK_TIME,
             time,
-            stay: MEAN_STAY,
+            stay: MEAN_VIEWER_STAY,
             events: viral_events(time, 50, 800, 1),
         }),
         videos,
@@ -101,7 +101,7 @@ fn seed(time: Duration) -> Scenario {
 }
 
 /// What the comments seed expects: 90,000 concurrent streams with 2,000,000 viewers, on 200 readers of 20,000.
-fn expected(time: Duration) -> Scenario {
+fn expected_scenario(time: Duration) -> Scenario {
     const VIDEOS: usize = 90_000;
     const VIEWERS: u64 = 2_000_000;
     /// Celebrities; the others fall off as one over their rank, as audiences do.
@@ -121,10 +121,10 @@ fn expected(time: Duration) -> Scenario {
         name: "the traffic that the comments seed expects".into(),
         readers: 200,
         capacity: 20_000,
-        traffic: Traffic::Generated(Generated {
-            tick: TICK,
+        traffic: Traffic::Generated(GeneratedTraffic {
+            tick: TICK_TIME,
             time,
-            stay: MEAN_STAY,
+            stay: MEAN_VIEWER_STAY,
             events: viral_events(time, 5_000, 200_000, 2),
         }),
         videos,

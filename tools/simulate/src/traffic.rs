@@ -11,14 +11,14 @@ use crate::recording::Recorded;
 #[derive(Debug, Clone)]
 pub enum Traffic {
     /// Made up from a seed.
-    Generated(Generated),
+    Generated(GeneratedTraffic),
     /// Traffic from a recording.
     Recorded(Recorded),
 }
 
 /// Made-up traffic.
 #[derive(Debug, Clone)]
-pub struct Generated {
+pub struct GeneratedTraffic {
     /// The clock's steps.
     pub tick: Duration,
     /// How long in all.
@@ -58,9 +58,9 @@ pub enum Event {
 
 /// One step of the clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tick {
+pub struct TrafficTick {
     /// Viewers of a video that come and that leave; each video once.
-    pub changes: Vec<Change>,
+    pub changes: Vec<ViewerChange>,
     /// Readers that die.
     pub deaths: Vec<usize>,
     /// Readers that come back.
@@ -69,7 +69,7 @@ pub struct Tick {
 
 /// Viewers of one video that come and that leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change {
+pub struct ViewerChange {
     /// The video.
     pub video: usize,
     /// How many come.
@@ -83,7 +83,7 @@ const EVENT_RUSH: Duration = Duration::from_mins(1);
 
 impl Traffic {
     /// How many steps it has.
-    pub fn ticks(&self) -> usize {
+    pub fn tick_count(&self) -> usize {
         match self {
             Self::Generated(made) => (made.time.as_millis() / made.tick.as_millis()) as usize,
             Self::Recorded(recorded) => recorded.steps.len(),
@@ -91,7 +91,7 @@ impl Traffic {
     }
 
     /// How long a step is.
-    pub const fn tick(&self) -> Duration {
+    pub const fn tick_length(&self) -> Duration {
         match self {
             Self::Generated(made) => made.tick,
             Self::Recorded(recorded) => recorded.tick,
@@ -99,17 +99,17 @@ impl Traffic {
     }
 
     /// The steps, for videos that begin with these numbers of viewers.
-    pub fn play<'a>(&'a self, begin: &[u64], seed: u64) -> Box<dyn Iterator<Item = Tick> + 'a> {
+    pub fn play<'a>(&'a self, begin: &[u64], seed: u64) -> Box<dyn Iterator<Item = TrafficTick> + 'a> {
         match self {
-            Self::Generated(made) => Box::new(Play::new(made, begin, seed)),
+            Self::Generated(made) => Box::new(TrafficPlay::new(made, begin, seed)),
             Self::Recorded(recorded) => Box::new(recorded.play(begin)),
         }
     }
 }
 
 /// Each viewer leaves after a while, and others come so that the audience stays about what it is to be.
-struct Play<'a> {
-    made: &'a Generated,
+struct TrafficPlay<'a> {
+    made: &'a GeneratedTraffic,
     at: Duration,
     events: std::iter::Peekable<std::slice::Iter<'a, (Duration, Event)>>,
     random: StdRng,
@@ -121,8 +121,8 @@ struct Play<'a> {
     rushes: Vec<(usize, f64)>,
 }
 
-impl<'a> Play<'a> {
-    fn new(made: &'a Generated, begin: &[u64], seed: u64) -> Self {
+impl<'a> TrafficPlay<'a> {
+    fn new(made: &'a GeneratedTraffic, begin: &[u64], seed: u64) -> Self {
         Self {
             made,
             at: Duration::ZERO,
@@ -135,7 +135,7 @@ impl<'a> Play<'a> {
         }
     }
 
-    fn happen(&mut self, tick: &mut Tick) {
+    fn apply_due_events(&mut self, tick: &mut TrafficTick) {
         while let Some((_, event)) = self.events.next_if(|(at, _)| *at <= self.at) {
             match *event {
                 Event::Rush { video, viewers } => {
@@ -159,22 +159,22 @@ impl<'a> Play<'a> {
     }
 
     /// A whole number whose mean is `expected`.
-    fn about(&mut self, expected: f64) -> u64 {
+    fn random_about(&mut self, expected: f64) -> u64 {
         let whole = expected.max(0.0);
         whole as u64 + u64::from(self.random.random_bool(whole.fract()))
     }
 }
 
-impl Iterator for Play<'_> {
-    type Item = Tick;
+impl Iterator for TrafficPlay<'_> {
+    type Item = TrafficTick;
 
-    fn next(&mut self) -> Option<Tick> {
+    fn next(&mut self) -> Option<TrafficTick> {
         self.at += self.made.tick;
         if self.at > self.made.time {
             return None;
         }
-        let mut tick = Tick::default();
-        self.happen(&mut tick);
+        let mut tick = TrafficTick::default();
+        self.apply_due_events(&mut tick);
         let turnover = 1.0 - (-self.made.tick.as_secs_f64() / self.made.stay.as_secs_f64()).exp();
         for video in 0..self.viewers.len() {
             let viewers = self.viewers[video];
@@ -186,11 +186,11 @@ impl Iterator for Play<'_> {
             } else {
                 (viewers as f64 * turnover, self.wanted[video] * turnover)
             };
-            let leave = self.about(leaving).min(viewers);
-            let come = self.about(coming);
+            let leave = self.random_about(leaving).min(viewers);
+            let come = self.random_about(coming);
             self.viewers[video] = viewers - leave + come;
             if leave > 0 || come > 0 {
-                tick.changes.push(Change { video, come, leave });
+                tick.changes.push(ViewerChange { video, come, leave });
             }
         }
         Some(tick)
@@ -202,23 +202,23 @@ mod tests {
     use super::*;
     use crate::scenario::{Scenario, ScenarioName};
 
-    fn play(seed: u64) -> Vec<Tick> {
+    fn play_example(seed: u64) -> Vec<TrafficTick> {
         let scenario = Scenario::named(ScenarioName::Seed, Duration::from_mins(20));
         scenario.traffic.play(&scenario.videos, seed).collect()
     }
 
     #[test]
     fn a_seed_is_one_course_of_events() {
-        assert_eq!(play(7), play(7));
-        assert_ne!(play(7), play(8));
-        assert_eq!(play(7).len(), 120);
+        assert_eq!(play_example(7), play_example(7));
+        assert_ne!(play_example(7), play_example(8));
+        assert_eq!(play_example(7).len(), 120);
     }
 
     #[test]
     fn an_audience_stays_about_what_it_is_but_for_the_rush() {
         let mut viewers = Scenario::named(ScenarioName::Seed, Duration::ZERO).videos;
         let mut most = 0;
-        for tick in play(3) {
+        for tick in play_example(3) {
             for change in tick.changes {
                 viewers[change.video] = viewers[change.video] + change.come - change.leave;
             }

@@ -4,7 +4,7 @@ use liverank_core::placement::{Part, Reader, ReaderAvailability, Situation, Vide
 use liverank_core::{Millis, ReaderId, VideoId};
 
 use crate::scenario::Scenario;
-use crate::traffic::Change;
+use crate::traffic::ViewerChange;
 
 /// Readers, videos and viewers.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ impl World {
     }
 
     /// Viewers of each reader.
-    pub fn loads(&self) -> Vec<u64> {
+    pub fn reader_loads(&self) -> Vec<u64> {
         let mut loads = vec![0; self.now.readers.len()];
         for part in self.now.videos.iter().flat_map(|video| &video.parts) {
             loads[part.reader] += part.viewers;
@@ -41,7 +41,7 @@ impl World {
     }
 
     /// Gives a video to one reader, with all its viewers. Returns how many had to change readers.
-    pub fn give(&mut self, video: usize, to: usize) -> u64 {
+    pub fn give_video(&mut self, video: usize, to: usize) -> u64 {
         let video = &mut self.now.videos[video];
         let stay: u64 = video.parts.iter().filter(|part| part.reader == to).map(|part| part.viewers).sum();
         let moved = video.viewers() - video.waiting - stay;
@@ -52,15 +52,15 @@ impl World {
 
     /// Viewers come and leave. Those who leave do so from everywhere alike. Those who come go where their video lacks
     /// most of its share; a full reader refuses them, as a video without readers does, and they wait.
-    pub fn changes(&mut self, changes: &[Change]) {
+    pub fn apply_changes(&mut self, changes: &[ViewerChange]) {
         let mut room: Vec<u64> =
-            self.loads().iter().map(|load| self.capacity.saturating_sub(*load)).collect();
+            self.reader_loads().iter().map(|load| self.capacity.saturating_sub(*load)).collect();
         for change in changes {
-            self.change(*change, &mut room);
+            self.apply_change(*change, &mut room);
         }
     }
 
-    fn change(&mut self, change: Change, room: &mut [u64]) {
+    fn apply_change(&mut self, change: ViewerChange, room: &mut [u64]) {
         let video = &mut self.now.videos[change.video];
         let mut leave = change.leave;
         let mut before = video.viewers();
@@ -85,8 +85,8 @@ impl World {
     }
 
     /// Makes a reader fail: its viewers wait. Returns how many they are.
-    pub fn die(&mut self, number: usize) -> u64 {
-        let id = name(number);
+    pub fn fail_reader(&mut self, number: usize) -> u64 {
+        let id = reader_name(number);
         let Some(at) = self.now.readers.iter().position(|reader| reader.id == id) else { return 0 };
         self.now.readers.remove(at);
         let mut lost = 0;
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// A reader comes back, empty. Readers stay in the order of their names.
-    pub fn come_back(&mut self, number: usize) {
+    pub fn restore_reader(&mut self, number: usize) {
         let back = reader_id(number, self.capacity);
         let Err(at) = self.now.readers.binary_search_by(|reader| reader.id.cmp(&back.id)) else { return };
         self.now.readers.insert(at, back);
@@ -138,12 +138,12 @@ fn add_viewers(video: &mut Video, come: u64, room: &mut [u64]) {
 }
 
 /// The name of reader `number`. Names sort like numbers.
-fn name(number: usize) -> ReaderId {
+fn reader_name(number: usize) -> ReaderId {
     ReaderId::parse(&format!("reader-{number:03}")).expect("it is short and plain")
 }
 
 fn reader_id(number: usize, capacity: u64) -> Reader {
-    Reader { id: name(number), capacity, standing: ReaderAvailability::Open }
+    Reader { id: reader_name(number), capacity, standing: ReaderAvailability::Open }
 }
 
 #[cfg(test)]
@@ -158,37 +158,37 @@ mod tests {
     fn world() -> World {
         let mut world = World::new(&Scenario::named(ScenarioName::Seed, Duration::ZERO));
         for video in 0..100 {
-            world.give(video, video % 5);
+            world.give_video(video, video % 5);
         }
         world
     }
 
     #[test]
-    fn in_turn_is_what_the_seed_does() {
-        assert_eq!(world().loads(), [275, 280, 312, 233, 1400]);
+    fn round_robin_placement_is_what_the_seed_does() {
+        assert_eq!(world().reader_loads(), [275, 280, 312, 233, 1400]);
     }
 
     #[test]
     fn the_dead_leave_their_viewers_waiting_and_come_back_empty() {
         let mut world = world();
-        assert_eq!(world.die(1), 280);
-        assert_eq!(world.loads(), [275, 312, 233, 1400]);
+        assert_eq!(world.fail_reader(1), 280);
+        assert_eq!(world.reader_loads(), [275, 312, 233, 1400]);
         assert_eq!(world.now.videos.iter().map(|video| video.waiting).sum::<u64>(), 280);
-        world.come_back(1);
-        assert_eq!(world.loads(), [275, 0, 312, 233, 1400]);
-        assert_eq!(world.die(9), 0);
+        world.restore_reader(1);
+        assert_eq!(world.reader_loads(), [275, 0, 312, 233, 1400]);
+        assert_eq!(world.fail_reader(9), 0);
     }
 
     proptest! {
         #[test]
-        fn nobody_is_lost_or_made_up(viewers in proptest::collection::vec(0u64..500, 1..5), waiting in 0u64..9, come in 0u64..900, leave in 0u64..900) {
+        fn viewers_are_neither_lost_nor_created(viewers in proptest::collection::vec(0u64..500, 1..5), waiting in 0u64..9, come in 0u64..900, leave in 0u64..900) {
             let mut world = world();
             let video = &mut world.now.videos[0];
             video.parts = viewers.iter().enumerate().map(|(reader, viewers)| Part { reader, viewers: *viewers, share: WHOLE / viewers.max(&1).ilog2().max(1) }).collect();
             video.waiting = waiting;
             let before = video.viewers();
             let leave = leave.min(before);
-            world.changes(&[Change { video: 0, come, leave }]);
+            world.apply_changes(&[ViewerChange { video: 0, come, leave }]);
             prop_assert_eq!(world.now.videos[0].viewers(), before - leave + come);
         }
     }

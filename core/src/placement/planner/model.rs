@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::shares::{counted_viewers, parts_of};
+use super::shares::{counted_viewers, parts_of_placement};
 use crate::placement::plan::{Balance, Bound, Kind, Rejected, Why};
 use crate::placement::situation::{Limits, ReaderAvailability, Situation, Video};
 
@@ -50,7 +50,7 @@ impl ReaderLoad {
 
     /// The part of one video it gets when the video is spread: a fifth below the limit, so that the next few viewers
     /// do not spread it again.
-    pub fn spread_to(&self) -> u64 {
+    pub fn spread_target(&self) -> u64 {
         self.part_limit - self.part_limit / 5
     }
 }
@@ -77,19 +77,19 @@ pub(super) struct PlannedVideo {
 /// A video that was changed: what it was like before, and the first reason for changing it; `None` where no reader
 /// served it, which is the reason then.
 #[derive(Debug)]
-pub(super) struct Touched {
+pub(super) struct TouchedVideo {
     pub video: u32,
     pub before: PlacementSlot,
     pub why: Option<Box<Why>>,
 }
 
-pub(super) struct Model<'a> {
+pub(super) struct PlanningModel<'a> {
     pub situation: &'a Situation,
     pub limits: &'a Limits,
     pub seats: Vec<ReaderLoad>,
     pub videos: Vec<PlannedVideo>,
     /// In the order in which they were first changed.
-    pub touched: Vec<Touched>,
+    pub touched: Vec<TouchedVideo>,
     /// Viewers of a video that one reader of average size may have.
     pub mean_limit: u64,
     /// Viewers moved step by step: at least what the plan moves in the end.
@@ -102,7 +102,7 @@ pub(super) struct Model<'a> {
     pub rejected: Vec<Rejected>,
 }
 
-impl<'a> Model<'a> {
+impl<'a> PlanningModel<'a> {
     pub fn new(situation: &'a Situation, limits: &'a Limits) -> Self {
         let videos = situation.videos.len();
         let seats = situation.readers.iter().map(|reader| ReaderLoad {
@@ -132,14 +132,14 @@ impl<'a> Model<'a> {
         };
         let mut homeless = 0_u64;
         for video in &situation.videos {
-            homeless = homeless.saturating_add(model.take_in(video));
+            homeless = homeless.saturating_add(model.add_video(video));
         }
         model.set_marks(homeless);
         model
     }
 
     /// Adds a video; answers its viewers where no reader serves it.
-    fn take_in(&mut self, video: &Video) -> u64 {
+    fn add_video(&mut self, video: &Video) -> u64 {
         let viewers = video.viewers();
         let readers = self.seats.len();
         let mut assigned = video.parts.iter().filter(|part| part.share > 0 && part.reader < readers);
@@ -150,10 +150,10 @@ impl<'a> Model<'a> {
         };
         match &placement {
             PlacementSlot::Nowhere => {}
-            PlacementSlot::One(reader) => self.seats[*reader as usize].add(viewers),
+            PlacementSlot::One(reader) => self.seats[*reader as usize].add_viewers(viewers),
             PlacementSlot::Several(parts) => {
                 for &(reader, part) in parts {
-                    self.seats[reader as usize].add(part);
+                    self.seats[reader as usize].add_viewers(part);
                 }
             }
         }
@@ -219,7 +219,7 @@ impl<'a> Model<'a> {
     }
 
     pub fn parts(&self, video: u32) -> Vec<(u32, u64)> {
-        parts_of(&self.videos[video as usize].placement, self.videos[video as usize].viewers)
+        parts_of_placement(&self.videos[video as usize].placement, self.videos[video as usize].viewers)
     }
 
     /// Returns the number of readers that the video is on.
@@ -233,7 +233,7 @@ impl<'a> Model<'a> {
 
     /// A video on `readers` of them is drawn together at or below this many viewers. The same line decides whether
     /// balance may spread it onto that many, so that the two never undo each other.
-    pub fn joins_at(&self, readers: usize) -> u64 {
+    pub fn join_threshold(&self, readers: usize) -> u64 {
         let most = u128::from(self.mean_limit) * readers.saturating_sub(1) as u128;
         (most * u128::from(self.limits.join_below.min(1000)) / 1000) as u64
     }
@@ -242,7 +242,7 @@ impl<'a> Model<'a> {
     pub fn may_spread(&self, video: u32) -> bool {
         let on = self.reader_count(video);
         let viewers = self.videos[video as usize].viewers;
-        let hot = if on == 1 { viewers > self.mean_limit } else { viewers > self.joins_at(on + 1) };
+        let hot = if on == 1 { viewers > self.mean_limit } else { viewers > self.join_threshold(on + 1) };
         hot && on < self.limits.max_readers_per_video
     }
 
@@ -270,7 +270,7 @@ impl<'a> Model<'a> {
         self.situation.videos[video as usize].waiting.saturating_sub(sent)
     }
 
-    pub fn use_waiting(&mut self, video: u32, viewers: u64) {
+    pub fn place_waiting(&mut self, video: u32, viewers: u64) {
         *self.sent.entry(video).or_default() += viewers;
     }
 
@@ -295,16 +295,16 @@ impl<'a> Model<'a> {
 
     /// Moves `amount` of a video's viewers; a reader left with none of them does not serve it any more. The only way
     /// in which anything changes.
-    pub fn shift(&mut self, video: u32, from: Option<u32>, to: u32, amount: u64, why: Why) {
+    pub fn shift_viewers(&mut self, video: u32, from: Option<u32>, to: u32, amount: u64, why: Why) {
         self.changes += 1;
         let at = video as usize;
         if self.videos[at].mark == 0 {
             let before = self.videos[at].placement.clone();
             let why = (before != PlacementSlot::Nowhere).then(|| Box::new(why));
-            self.touched.push(Touched { video, before, why });
+            self.touched.push(TouchedVideo { video, before, why });
             self.videos[at].mark = self.touched.len() as u32;
         }
-        if self.shift_all(at, from, to, amount) {
+        if self.shift_whole_video(at, from, to, amount) {
             return;
         }
         let mut parts = self.parts(video);
@@ -335,7 +335,7 @@ impl<'a> Model<'a> {
     }
 
     /// The common case: a video goes from nowhere or from its one reader to one other.
-    fn shift_all(&mut self, at: usize, from: Option<u32>, to: u32, amount: u64) -> bool {
+    fn shift_whole_video(&mut self, at: usize, from: Option<u32>, to: u32, amount: u64) -> bool {
         if amount != self.videos[at].viewers || from == Some(to) {
             return false;
         }
@@ -348,13 +348,13 @@ impl<'a> Model<'a> {
             }
             _ => return false,
         }
-        self.seats[to as usize].add(amount);
+        self.seats[to as usize].add_viewers(amount);
         self.videos[at].placement = PlacementSlot::One(to);
         true
     }
 
     /// Takes a video that was without a reader off those it was given, as if nothing had been decided about it.
-    pub fn take_back(&mut self, video: u32) {
+    pub fn undo_placement(&mut self, video: u32) {
         for (reader, viewers) in self.parts(video) {
             let seat = &mut self.seats[reader as usize];
             seat.load -= viewers;
@@ -390,7 +390,7 @@ impl<'a> Model<'a> {
 }
 
 impl ReaderLoad {
-    fn add(&mut self, viewers: u64) {
+    fn add_viewers(&mut self, viewers: u64) {
         self.load = self.load.saturating_add(viewers);
         self.videos += 1;
     }

@@ -10,19 +10,19 @@ use reqwest::{Client, Url};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::poster::Poster;
-use super::viewer::{Viewer, Way};
-use super::{Crowd, Report, Settled};
+use super::poster::CommentPoster;
+use super::viewer::{AudienceViewer, ConnectWay};
+use super::{AudienceReport, SettledAnswer, WantedCrowd};
 
 /// Faults told in words.
-const FAULTS_TOLD: usize = 10;
+const MAX_FAULTS_TOLD: usize = 10;
 
-struct Watching {
-    viewer: Arc<Viewer>,
+struct WatchingViewer {
+    viewer: Arc<AudienceViewer>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Watching {
+impl Drop for WatchingViewer {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -30,104 +30,104 @@ impl Drop for Watching {
 
 /// A crowd and those of it who are there.
 #[derive(Default)]
-struct Present {
+struct PresentCrowd {
     wanted: usize,
-    there: Vec<Watching>,
+    there: Vec<WatchingViewer>,
     /// What was wrong with those who went.
-    gone: Faults,
+    gone: ViewerFaults,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Faults {
+struct ViewerFaults {
     count: u64,
     told: Vec<String>,
 }
 
-impl Faults {
-    fn add(&mut self, viewer: &Viewer) {
+impl ViewerFaults {
+    fn add_viewer_faults(&mut self, viewer: &AudienceViewer) {
         let seen = viewer.seen();
         self.count += seen.fault_count;
-        let room = FAULTS_TOLD.saturating_sub(self.told.len());
+        let room = MAX_FAULTS_TOLD.saturating_sub(self.told.len());
         let told = seen.faults.iter().take(room);
         self.told.extend(told.map(|fault| format!("{} of {}: {fault}", viewer.user, viewer.video)));
     }
 }
 
 /// Viewers by crowd, and the one who posts.
-pub struct Audience {
+pub struct ClusterAudience {
     client: Client,
     gateway: Url,
-    crowds: Mutex<BTreeMap<String, Present>>,
+    crowds: Mutex<BTreeMap<String, PresentCrowd>>,
     /// Posts comments.
-    pub poster: Arc<Poster>,
+    pub poster: Arc<CommentPoster>,
 }
 
-impl Audience {
+impl ClusterAudience {
     /// Nobody yet.
     pub fn new(gateway: Url) -> anyhow::Result<Arc<Self>> {
         // A name is asked for again with each connection: a reader's Service is gone with the reader.
         let client = Client::builder().connect_timeout(Duration::from_secs(3)).no_proxy().build()?;
-        let poster = Poster::new(client.clone(), gateway.clone());
+        let poster = CommentPoster::new(client.clone(), gateway.clone());
         Ok(Arc::new(Self { client, gateway, crowds: Mutex::default(), poster }))
     }
 
-    fn crowds(&self) -> MutexGuard<'_, BTreeMap<String, Present>> {
+    fn lock_crowds(&self) -> MutexGuard<'_, BTreeMap<String, PresentCrowd>> {
         self.crowds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets viewers come, at their pace, or go, at once, until there are as many as wanted.
-    pub fn set(self: &Arc<Self>, name: String, crowd: Crowd) {
+    pub fn set_crowd(self: &Arc<Self>, name: String, crowd: WantedCrowd) {
         {
-            let mut crowds = self.crowds();
+            let mut crowds = self.lock_crowds();
             let present = crowds.entry(name.clone()).or_default();
             present.wanted = crowd.viewers;
             while present.there.len() > crowd.viewers {
                 let gone = present.there.pop().expect("there are some");
-                present.gone.add(&gone.viewer);
+                present.gone.add_viewer_faults(&gone.viewer);
             }
         }
         let audience = Arc::clone(self);
         tokio::spawn(async move {
             let pace = Duration::from_secs_f64(1.0 / crowd.arrivals.max(1) as f64);
-            while audience.let_in(&name, &crowd) {
+            while audience.admit_one(&name, &crowd) {
                 tokio::time::sleep(pace).await;
             }
         });
     }
 
     /// One more, where one is wanted.
-    fn let_in(&self, name: &str, crowd: &Crowd) -> bool {
-        let mut crowds = self.crowds();
+    fn admit_one(&self, name: &str, crowd: &WantedCrowd) -> bool {
+        let mut crowds = self.lock_crowds();
         let Some(present) = crowds.get_mut(name) else { return false };
         if present.there.len() >= present.wanted.min(crowd.viewers) {
             return false;
         }
         let user = format!("{name}-{}", present.there.len());
-        let viewer = Viewer::new(user, crowd.video.clone(), crowd.way);
-        let task = tokio::spawn(Arc::clone(&viewer).watch(self.client.clone(), self.gateway.clone()));
-        present.there.push(Watching { viewer, task });
+        let viewer = AudienceViewer::new(user, crowd.video.clone(), crowd.way);
+        let task = tokio::spawn(Arc::clone(&viewer).watch_forever(self.client.clone(), self.gateway.clone()));
+        present.there.push(WatchingViewer { viewer, task });
         true
     }
 
-    fn each(&self, mut what: impl FnMut(&Viewer)) {
-        for present in self.crowds().values() {
+    fn for_each_viewer(&self, mut what: impl FnMut(&AudienceViewer)) {
+        for present in self.lock_crowds().values() {
             present.there.iter().for_each(|watching| what(&watching.viewer));
         }
     }
 
     /// What they saw.
-    pub fn report(&self) -> Report {
-        let mut report = Report::default();
-        let mut faults = Faults::default();
-        for present in self.crowds().values() {
+    pub fn report(&self) -> AudienceReport {
+        let mut report = AudienceReport::default();
+        let mut faults = ViewerFaults::default();
+        for present in self.lock_crowds().values() {
             report.viewers += present.wanted;
             faults.count += present.gone.count;
             faults.told.extend(present.gone.told.iter().cloned());
         }
-        self.each(|viewer| {
+        self.for_each_viewer(|viewer| {
             let seen = viewer.seen();
             report.connected += usize::from(seen.connected);
-            if !seen.connected && report.without.len() < FAULTS_TOLD {
+            if !seen.connected && report.without.len() < MAX_FAULTS_TOLD {
                 let (user, video) = (&viewer.user, &viewer.video);
                 report.without.push(format!("{user} of {video} since {}", seen.last_end));
             }
@@ -139,33 +139,33 @@ impl Audience {
                 let attempts = seen.longest_attempts.join(", ");
                 report.longest_attempts = format!("{} ({:?}): {attempts}", viewer.user, viewer.way);
             }
-            if viewer.way == Way::Direct {
+            if viewer.way == ConnectWay::Direct {
                 report.moved += usize::from(seen.moves > 0);
                 report.most_moves = report.most_moves.max(seen.moves);
             }
             drop(seen);
-            faults.add(viewer);
+            faults.add_viewer_faults(viewer);
         });
         (report.fault_count, report.faults) = (faults.count, faults.told);
         report
     }
 
     /// Forgets what befell them; faults are never forgotten.
-    pub fn forget(&self) {
-        self.each(|viewer| viewer.seen().forget());
+    pub fn forget_events(&self) {
+        self.for_each_viewer(|viewer| viewer.seen().forget_events());
     }
 
     /// Whether all that was acknowledged was numbered, and everybody has it.
-    pub async fn settled(&self) -> Settled {
-        let mut settled = Settled::default();
+    pub async fn settled(&self) -> SettledAnswer {
+        let mut settled = SettledAnswer::default();
         let posted = self.poster.posted();
         let mut videos: BTreeSet<String> = posted.acknowledged.keys().cloned().collect();
-        self.each(|viewer| {
+        self.for_each_viewer(|viewer| {
             videos.insert(viewer.video.clone());
         });
         let mut heads = BTreeMap::new();
         for video in videos {
-            match self.head(&video).await {
+            match self.last_seq(&video).await {
                 Ok(head) => {
                     let acknowledged = posted.acknowledged.get(&video).copied().unwrap_or(0);
                     if head != acknowledged {
@@ -181,11 +181,11 @@ impl Audience {
         if posted.pending > 0 {
             settled.wrong.push(format!("{} comments are not acknowledged", posted.pending));
         }
-        self.each(|viewer| {
+        self.for_each_viewer(|viewer| {
             let at = viewer.seen().at.as_ref().map_or(0, |(_, seq)| *seq);
             if heads.get(&viewer.video) == Some(&at) {
                 settled.level += 1;
-            } else if settled.wrong.len() < FAULTS_TOLD {
+            } else if settled.wrong.len() < MAX_FAULTS_TOLD {
                 settled.wrong.push(format!("{} of {} stands at {at}", viewer.user, viewer.video));
             }
         });
@@ -193,7 +193,7 @@ impl Audience {
     }
 
     /// The first ranked list that comes over a WebSocket.
-    pub async fn pushed(&self) -> anyhow::Result<Value> {
+    pub async fn first_pushed_list(&self) -> anyhow::Result<Value> {
         let mut url = self.gateway.join("/ws/videos")?;
         url.set_scheme("ws").map_err(|()| anyhow::anyhow!("{url} cannot be a WebSocket's"))?;
         let first = async {
@@ -205,7 +205,7 @@ impl Audience {
     }
 
     /// The number of a video's last comment; 0 where there is none.
-    async fn head(&self, video: &str) -> anyhow::Result<u64> {
+    async fn last_seq(&self, video: &str) -> anyhow::Result<u64> {
         let url = self.gateway.join(&format!("/comments/{video}?limit=1"))?;
         let answer =
             self.client.get(url).timeout(Duration::from_secs(10)).send().await?.error_for_status()?;

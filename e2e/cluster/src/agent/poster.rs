@@ -11,16 +11,16 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 /// How long one try may take.
-const TRY: Duration = Duration::from_secs(10);
+const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Waits between tries.
-const AGAIN: Duration = Duration::from_millis(300);
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
 /// Tries: minutes, which is longer than anything that a test does to the system. What is never acknowledged stays
 /// pending, and a test says so.
-const TRIES: usize = 400;
+const MAX_TRIES: usize = 400;
 
 /// What is to be posted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Posting {
+pub struct WantedPosting {
     /// Comments a second, over all videos; 0 for none.
     pub per_second: f64,
     /// Of so many comments, how many go to each video.
@@ -29,7 +29,7 @@ pub struct Posting {
 
 /// What was posted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Posted {
+pub struct PostedCounts {
     /// Comments acknowledged, by video.
     pub acknowledged: BTreeMap<String, u64>,
     /// Comments sent and not acknowledged yet.
@@ -39,21 +39,21 @@ pub struct Posted {
 }
 
 /// The one who posts.
-pub struct Poster {
+pub struct CommentPoster {
     client: Client,
     gateway: Url,
     /// Part of every key: this process's comments are nobody else's.
     run: u64,
-    posting: Mutex<Posting>,
-    posted: Mutex<Posted>,
+    posting: Mutex<WantedPosting>,
+    posted: Mutex<PostedCounts>,
     changed: Notify,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Poster {
+impl CommentPoster {
     /// One who posts nothing yet.
     pub fn new(client: Client, gateway: Url) -> Arc<Self> {
         let poster = Arc::new(Self {
@@ -64,25 +64,25 @@ impl Poster {
             posted: Mutex::default(),
             changed: Notify::new(),
         });
-        tokio::spawn(Arc::clone(&poster).play());
+        tokio::spawn(Arc::clone(&poster).post_forever());
         poster
     }
 
     /// Posts this from now on.
-    pub fn set(&self, posting: Posting) {
-        *locked(&self.posting) = posting;
+    pub fn set_posting(&self, posting: WantedPosting) {
+        *lock_mutex(&self.posting) = posting;
         self.changed.notify_one();
     }
 
     /// What was posted so far.
-    pub fn posted(&self) -> Posted {
-        locked(&self.posted).clone()
+    pub fn posted(&self) -> PostedCounts {
+        lock_mutex(&self.posted).clone()
     }
 
-    async fn play(self: Arc<Self>) {
+    async fn post_forever(self: Arc<Self>) {
         let mut number = 0u64;
         loop {
-            let posting = locked(&self.posting).clone();
+            let posting = lock_mutex(&self.posting).clone();
             let turn: Vec<&String> = posting
                 .videos
                 .iter()
@@ -94,8 +94,8 @@ impl Poster {
             }
             // Strides of a number that shares no divisor with the turn's length mix the videos evenly.
             let video = turn[(number as usize).wrapping_mul(7919) % turn.len()].clone();
-            locked(&self.posted).pending += 1;
-            tokio::spawn(Arc::clone(&self).post(number, video));
+            lock_mutex(&self.posted).pending += 1;
+            tokio::spawn(Arc::clone(&self).post_comment(number, video));
             number += 1;
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_secs_f64(1.0 / posting.per_second)) => {}
@@ -104,23 +104,23 @@ impl Poster {
         }
     }
 
-    async fn post(self: Arc<Self>, number: u64, video: String) {
+    async fn post_comment(self: Arc<Self>, number: u64, video: String) {
         let key = format!("{:x}-{number}", self.run);
         let body = json!({
             "userid": format!("poster-{}", number % 100), "videoid": video, "comment": format!("comment {number}"),
             "idempotency_key": key,
         });
         let Ok(url) = self.gateway.join("/comment") else { return };
-        for _ in 0..TRIES {
-            let answer = self.client.post(url.clone()).json(&body).timeout(TRY).send().await;
+        for _ in 0..MAX_TRIES {
+            let answer = self.client.post(url.clone()).json(&body).timeout(TRY_TIMEOUT).send().await;
             if answer.is_ok_and(|answer| answer.status().as_u16() == 201) {
-                let mut posted = locked(&self.posted);
+                let mut posted = lock_mutex(&self.posted);
                 posted.pending -= 1;
                 *posted.acknowledged.entry(video).or_default() += 1;
                 return;
             }
-            locked(&self.posted).retries += 1;
-            tokio::time::sleep(AGAIN).await;
+            lock_mutex(&self.posted).retries += 1;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Resident memory of a container's processes together, in KiB.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
+pub struct ContainerMemory {
     /// Now.
     pub resident_kib: u64,
     /// The most there ever was.
@@ -13,7 +13,7 @@ pub struct Memory {
 }
 
 /// The container's processes: whatever names the control groups, a container's id is part of it.
-fn of(container: &str) -> anyhow::Result<Vec<u32>> {
+fn processes_of(container: &str) -> anyhow::Result<Vec<u32>> {
     let is_id = container.len() >= 12 && container.bytes().all(|byte| byte.is_ascii_hexdigit());
     ensure!(is_id, "{container} is no container's id");
     let mut found = Vec::new();
@@ -30,8 +30,8 @@ fn of(container: &str) -> anyhow::Result<Vec<u32>> {
 }
 
 /// Ends them at once, without a signal that they could hear. Answers how many.
-pub fn kill(container: &str) -> anyhow::Result<usize> {
-    let pids = of(container)?;
+pub fn kill_processes(container: &str) -> anyhow::Result<usize> {
+    let pids = processes_of(container)?;
     for pid in &pids {
         let pid =
             i32::try_from(*pid).ok().and_then(rustix::process::Pid::from_raw).context("no process id")?;
@@ -41,17 +41,17 @@ pub fn kill(container: &str) -> anyhow::Result<usize> {
 }
 
 /// What they hold in memory.
-pub fn memory(container: &str) -> anyhow::Result<Memory> {
-    let mut memory = Memory::default();
-    for pid in of(container)? {
+pub fn memory(container: &str) -> anyhow::Result<ContainerMemory> {
+    let mut memory = ContainerMemory::default();
+    for pid in processes_of(container)? {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        memory.resident_kib += field(&status, "VmRSS:");
-        memory.peak_kib += field(&status, "VmHWM:");
+        memory.resident_kib += status_field(&status, "VmRSS:");
+        memory.peak_kib += status_field(&status, "VmHWM:");
     }
     Ok(memory)
 }
 
-fn field(status: &str, name: &str) -> u64 {
+fn status_field(status: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
@@ -64,14 +64,14 @@ mod tests {
     fn memory_is_read_in_kib() {
         let status = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
         assert_eq!(
-            (field(status, "VmRSS:"), field(status, "VmHWM:"), field(status, "VmX:")),
+            (status_field(status, "VmRSS:"), status_field(status, "VmHWM:"), status_field(status, "VmX:")),
             (1024, 2048, 0)
         );
     }
 
     #[test]
-    fn what_is_no_container_is_refused() {
-        assert!(kill("../../etc").is_err());
+    fn a_name_that_is_no_container_is_refused() {
+        assert!(kill_processes("../../etc").is_err());
         assert!(memory("0123456789abcdef0123456789abcdef").is_err());
     }
 }

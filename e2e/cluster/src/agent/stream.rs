@@ -2,7 +2,7 @@
 
 /// One event with data, or one that is named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Event {
+pub struct StreamEvent {
     /// Its type; empty for a message.
     pub name: String,
     /// The id that it sets.
@@ -15,14 +15,14 @@ pub struct Event {
 
 /// What came and is no whole event yet.
 #[derive(Debug, Default)]
-pub struct Events {
+pub struct EventParser {
     line: Vec<u8>,
-    event: Event,
+    event: StreamEvent,
 }
 
-impl Events {
+impl EventParser {
     /// Takes a piece; answers the events that it completes. Lines that only keep the stream alive are none.
-    pub fn feed(&mut self, piece: &[u8]) -> Vec<Event> {
+    pub fn feed_piece(&mut self, piece: &[u8]) -> Vec<StreamEvent> {
         let mut whole = Vec::new();
         for byte in piece {
             if *byte != b'\n' {
@@ -34,17 +34,17 @@ impl Events {
             let line = line.trim_end_matches('\r');
             if line.is_empty() {
                 let event = std::mem::take(&mut self.event);
-                if event != Event::default() {
+                if event != StreamEvent::default() {
                     whole.push(event);
                 }
             } else {
-                self.field(line);
+                self.take_field(line);
             }
         }
         whole
     }
 
-    fn field(&mut self, line: &str) {
+    fn take_field(&mut self, line: &str) {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name {
@@ -62,11 +62,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_make_events_however_they_are_cut() {
+    fn events_are_parsed_however_the_bytes_are_cut() {
         let bytes = b"retry: 1500\nid: n-0\ndata: {}\n\n:\n\nevent: gap\nid: n-9\ndata: {\"from\":1}\n\n";
         for size in 1..bytes.len() {
-            let mut events = Events::default();
-            let all: Vec<Event> = bytes.chunks(size).flat_map(|piece| events.feed(piece)).collect();
+            let mut events = EventParser::default();
+            let all: Vec<StreamEvent> =
+                bytes.chunks(size).flat_map(|piece| events.feed_piece(piece)).collect();
             assert_eq!(all.len(), 2, "{size}");
             assert_eq!((all[0].retry_ms, all[0].id.as_deref()), (Some(1500), Some("n-0")));
             assert_eq!((all[1].name.as_str(), all[1].data.as_str()), ("gap", "{\"from\":1}"));

@@ -11,23 +11,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::stream::{Event, Events};
+use super::stream::{EventParser, StreamEvent};
 
 /// How long a server may take to begin its answer.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream says something every 15 s; after three times that it is dead.
-const SILENCE: Duration = Duration::from_secs(45);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(45);
 /// Waits before coming back, whatever the server asks for.
-const RETRY_MS: std::ops::RangeInclusive<u64> = 200..=3_000;
+const RETRY_RANGE_MS: std::ops::RangeInclusive<u64> = 200..=3_000;
 /// Faults kept in words, a viewer.
-const FAULTS_KEPT: usize = 3;
+const MAX_FAULTS_KEPT: usize = 3;
 /// Attempts to get a stream back that are kept in words.
-const ATTEMPTS_KEPT: usize = 20;
+const MAX_ATTEMPTS_KEPT: usize = 20;
 
 /// How a viewer connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Way {
+pub enum ConnectWay {
     /// Through the gateway, which follows moves by itself.
     FrontDoor,
     /// Asks who serves the video, and connects to that reader.
@@ -36,7 +36,7 @@ pub enum Way {
 
 /// Where a viewer stands, and what befell it.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct ViewerRecord {
     /// Whether its stream greeted it and has not ended.
     pub connected: bool,
     /// The reader that greeted it last.
@@ -68,31 +68,31 @@ pub struct Seen {
     retry_ms: u64,
 }
 
-impl Seen {
-    fn fault(&mut self, what: String) {
+impl ViewerRecord {
+    fn note_fault(&mut self, what: String) {
         self.fault_count += 1;
-        if self.faults.len() < FAULTS_KEPT {
+        if self.faults.len() < MAX_FAULTS_KEPT {
             self.faults.push(what);
         }
     }
 
     /// Takes events in the order they came.
-    pub fn take_all(&mut self, events: &[Event]) {
+    pub fn take_events(&mut self, events: &[StreamEvent]) {
         for event in events {
-            self.take(event);
+            self.take_event(event);
         }
     }
 
-    fn take(&mut self, event: &Event) {
+    fn take_event(&mut self, event: &StreamEvent) {
         if let Some(retry_ms) = event.retry_ms {
             self.retry_ms = retry_ms;
         }
         if event.id.is_some() {
             self.id.clone_from(&event.id);
         }
-        let place = event.id.as_deref().and_then(place);
+        let place = event.id.as_deref().and_then(parse_place);
         if event.name == "gap" {
-            self.fault(format!("was told of a gap: {}", event.data));
+            self.note_fault(format!("was told of a gap: {}", event.data));
             self.at = place;
             return;
         }
@@ -101,13 +101,13 @@ impl Seen {
         }
         let data: Value = serde_json::from_str(&event.data).unwrap_or_default();
         if data["type"] == "connected" {
-            self.greeted(place, data["instance"].as_str());
+            self.take_greeting(place, data["instance"].as_str());
         } else {
-            self.comment(place);
+            self.take_comment(place);
         }
     }
 
-    fn greeted(&mut self, place: Option<(String, u64)>, instance: Option<&str>) {
+    fn take_greeting(&mut self, place: Option<(String, u64)>, instance: Option<&str>) {
         self.connected = true;
         if let Some(since) = self.away_since.take() {
             self.reconnects += 1;
@@ -125,40 +125,43 @@ impl Seen {
             (None, place) => self.at = place,
             (Some(at), Some(place)) if *at != place => {
                 let fault = format!("stood at {at:?} and was greeted at {place:?}");
-                self.fault(fault);
+                self.note_fault(fault);
             }
             _ => {}
         }
     }
 
-    fn comment(&mut self, place: Option<(String, u64)>) {
+    fn take_comment(&mut self, place: Option<(String, u64)>) {
         self.comments += 1;
         let Some((numbering, seq)) = place else {
-            return self.fault("was given a comment without a place".to_owned());
+            return self.note_fault("was given a comment without a place".to_owned());
         };
         // Who was greeted before the first comment of a video was not told a numbering.
         let expected = self.at.as_ref().map_or(1, |(_, last)| last + 1);
         let same = self.at.as_ref().is_none_or(|(before, _)| *before == numbering);
         if seq != expected || !same {
-            self.fault(format!("expected {expected} after {:?} and was given {numbering}-{seq}", self.at));
+            self.note_fault(format!(
+                "expected {expected} after {:?} and was given {numbering}-{seq}",
+                self.at
+            ));
         }
         self.at = Some((numbering, seq));
     }
 
     /// A stream ended, or did not begin.
-    fn ended(&mut self, why: String) {
+    fn note_stream_end(&mut self, why: String) {
         if std::mem::take(&mut self.connected) {
             self.away_since = Some(Instant::now());
             self.attempts.clear();
         }
-        if let Some(since) = self.away_since.filter(|_| self.attempts.len() < ATTEMPTS_KEPT) {
+        if let Some(since) = self.away_since.filter(|_| self.attempts.len() < MAX_ATTEMPTS_KEPT) {
             self.attempts.push(format!("{:.1} s: {why}", since.elapsed().as_secs_f64()));
         }
         self.last_end = why;
     }
 
     /// Forgets what befell it, but not where it stands.
-    pub fn forget(&mut self) {
+    pub fn forget_events(&mut self) {
         (self.comments, self.reconnects, self.moves) = (0, 0, 0);
         self.longest_away = Duration::ZERO;
         self.longest_attempts.clear();
@@ -166,52 +169,52 @@ impl Seen {
 }
 
 /// `numbering-seq`
-fn place(id: &str) -> Option<(String, u64)> {
+fn parse_place(id: &str) -> Option<(String, u64)> {
     let (numbering, seq) = id.rsplit_once('-')?;
     Some((numbering.to_owned(), seq.parse().ok()?))
 }
 
 /// One viewer.
-pub struct Viewer {
+pub struct AudienceViewer {
     /// Who it is.
     pub user: String,
     /// What it watches.
     pub video: String,
     /// How.
-    pub way: Way,
-    seen: Mutex<Seen>,
+    pub way: ConnectWay,
+    seen: Mutex<ViewerRecord>,
 }
 
-impl Viewer {
+impl AudienceViewer {
     /// One who has not connected yet.
-    pub fn new(user: String, video: String, way: Way) -> Arc<Self> {
+    pub fn new(user: String, video: String, way: ConnectWay) -> Arc<Self> {
         Arc::new(Self { user, video, way, seen: Mutex::default() })
     }
 
     /// What it saw.
-    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub fn seen(&self) -> MutexGuard<'_, ViewerRecord> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Watches for ever; it ends by being aborted.
-    pub async fn watch(self: Arc<Self>, client: Client, gateway: Url) {
+    pub async fn watch_forever(self: Arc<Self>, client: Client, gateway: Url) {
         loop {
-            let ended = self.stream(&client, &gateway).await;
+            let ended = self.read_stream(&client, &gateway).await;
             let end = ended.map_or_else(|error| format!("{error:#}"), |()| "its end".to_owned());
             let wait = {
                 let mut seen = self.seen();
-                seen.ended(end);
-                seen.retry_ms.clamp(*RETRY_MS.start(), *RETRY_MS.end())
+                seen.note_stream_end(end);
+                seen.retry_ms.clamp(*RETRY_RANGE_MS.start(), *RETRY_RANGE_MS.end())
             };
             // As browsers do it: what a reader asks for differs from viewer to viewer already.
             tokio::time::sleep(Duration::from_millis(wait)).await;
         }
     }
 
-    async fn stream(&self, client: &Client, gateway: &Url) -> anyhow::Result<()> {
+    async fn read_stream(&self, client: &Client, gateway: &Url) -> anyhow::Result<()> {
         let reader = match self.way {
-            Way::FrontDoor => gateway.clone(),
-            Way::Direct => timeout(ANSWER, self.resolve(client, gateway)).await??,
+            ConnectWay::FrontDoor => gateway.clone(),
+            ConnectWay::Direct => timeout(ANSWER_TIMEOUT, self.resolve_reader(client, gateway)).await??,
         };
         let mut url = reader.join("/connect")?;
         url.query_pairs_mut().append_pair("userid", &self.user).append_pair("videoid", &self.video);
@@ -220,25 +223,26 @@ impl Viewer {
         if let Some(id) = last {
             request = request.header("Last-Event-ID", id);
         }
-        let answer = good(timeout(ANSWER, request.send()).await??).await?;
-        let (mut body, mut events) = (answer.bytes_stream(), Events::default());
-        while let Some(piece) = timeout(SILENCE, body.next()).await? {
-            let whole = events.feed(&piece?);
-            self.seen().take_all(&whole);
+        let answer = expect_success(timeout(ANSWER_TIMEOUT, request.send()).await??).await?;
+        let (mut body, mut events) = (answer.bytes_stream(), EventParser::default());
+        while let Some(piece) = timeout(SILENCE_TIMEOUT, body.next()).await? {
+            let whole = events.feed_piece(&piece?);
+            self.seen().take_events(&whole);
         }
         Ok(())
     }
 
-    async fn resolve(&self, client: &Client, gateway: &Url) -> anyhow::Result<Url> {
+    async fn resolve_reader(&self, client: &Client, gateway: &Url) -> anyhow::Result<Url> {
         let body = json!({"videoid": self.video});
-        let answer = good(client.post(gateway.join("/register")?).json(&body).send().await?).await?;
+        let answer =
+            expect_success(client.post(gateway.join("/register")?).json(&body).send().await?).await?;
         let answer: Value = answer.json().await?;
         Ok(answer["readerUrl"].as_str().context("no readerUrl")?.parse()?)
     }
 }
 
 /// An answer that is no refusal; else an error with what it says.
-async fn good(answer: Response) -> anyhow::Result<Response> {
+async fn expect_success(answer: Response) -> anyhow::Result<Response> {
     let (status, host) = (answer.status(), answer.url().host_str().unwrap_or_default().to_owned());
     if status.is_success() {
         return Ok(answer);
@@ -252,21 +256,21 @@ async fn good(answer: Response) -> anyhow::Result<Response> {
 mod tests {
     use super::*;
 
-    fn comment(seq: u64) -> Event {
-        Event { id: Some(format!("a-b-{seq}")), data: "{\"seq\":1}".into(), ..Event::default() }
+    fn comment_event(seq: u64) -> StreamEvent {
+        StreamEvent { id: Some(format!("a-b-{seq}")), data: "{\"seq\":1}".into(), ..StreamEvent::default() }
     }
 
-    fn greeting(instance: &str, seq: u64) -> Event {
+    fn greeting_event(instance: &str, seq: u64) -> StreamEvent {
         let data = json!({"type": "connected", "instance": instance}).to_string();
-        Event { id: Some(format!("a-b-{seq}")), data, ..Event::default() }
+        StreamEvent { id: Some(format!("a-b-{seq}")), data, ..StreamEvent::default() }
     }
 
     #[test]
-    fn what_comes_once_and_in_its_place_is_right_over_a_move() {
-        let mut seen = Seen::default();
-        seen.take_all(&[greeting("r1", 4), comment(5), comment(6)]);
-        seen.ended("its end".to_owned());
-        seen.take_all(&[greeting("r2", 6), comment(7)]);
+    fn comments_once_and_in_order_are_right_also_over_a_move() {
+        let mut seen = ViewerRecord::default();
+        seen.take_events(&[greeting_event("r1", 4), comment_event(5), comment_event(6)]);
+        seen.note_stream_end("its end".to_owned());
+        seen.take_events(&[greeting_event("r2", 6), comment_event(7)]);
         assert_eq!((seen.fault_count, seen.moves, seen.reconnects, seen.comments), (0, 1, 1, 3));
         assert_eq!(seen.at, Some(("a-b".to_owned(), 7)));
     }
@@ -274,23 +278,23 @@ mod tests {
     #[test]
     fn holes_repeats_gaps_and_jumps_are_wrong() {
         for wrong in [
-            comment(7),
-            comment(5),
-            Event { name: "gap".into(), data: "{}".into(), ..Event::default() },
-            greeting("r1", 9),
-            Event { id: Some("other-6".into()), data: "{}".into(), ..Event::default() },
+            comment_event(7),
+            comment_event(5),
+            StreamEvent { name: "gap".into(), data: "{}".into(), ..StreamEvent::default() },
+            greeting_event("r1", 9),
+            StreamEvent { id: Some("other-6".into()), data: "{}".into(), ..StreamEvent::default() },
         ] {
-            let mut seen = Seen::default();
-            seen.take_all(&[greeting("r1", 4), comment(5), wrong.clone()]);
+            let mut seen = ViewerRecord::default();
+            seen.take_events(&[greeting_event("r1", 4), comment_event(5), wrong.clone()]);
             assert_eq!(seen.fault_count, 1, "{wrong:?}");
         }
     }
 
     #[test]
     fn who_came_before_the_first_comment_is_given_number_one() {
-        let mut seen = Seen::default();
-        let unplaced = Event { id: None, ..greeting("r1", 0) };
-        seen.take_all(&[unplaced, comment(1)]);
+        let mut seen = ViewerRecord::default();
+        let unplaced = StreamEvent { id: None, ..greeting_event("r1", 0) };
+        seen.take_events(&[unplaced, comment_event(1)]);
         assert_eq!(seen.fault_count, 0);
     }
 }

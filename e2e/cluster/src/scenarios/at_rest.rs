@@ -8,44 +8,44 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::kube::{CHILDREN, CLUSTER, INGRESS, POD, SECRET};
-use crate::wait::until_true;
-use crate::world::{NAME, NAMESPACE_NAME, SETTLE, World};
+use crate::kube::{CHILD_KINDS, INGRESS_KIND, POD_KIND, RANKING_CLUSTER_KIND, SECRET_KIND};
+use crate::wait::wait_until_true;
+use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT};
 
 /// How long it is looked at.
-const WINDOW: Duration = Duration::from_secs(45);
+const OBSERVED_TIME: Duration = Duration::from_secs(45);
 
 /// Status is written once in 15 s where viewers change.
-const BETWEEN_WRITES: Duration = Duration::from_secs(16);
+const MIN_TIME_BETWEEN_WRITES: Duration = Duration::from_secs(16);
 
 /// What two operators ask for every few minutes: whether a kind is installed by now that need not be, and the keys of tokens.
 /// In this window each of them does so once at most.
-const NOW_AND_THEN: [&str; 4] =
+const RESOURCES_ASKED_SELDOM: [&str; 4] =
     ["httproutes", "servicemonitors", "/openid/v1/jwks", "/.well-known/openid-configuration"];
-const OPERATORS: u64 = 2;
+const OPERATOR_COUNT: u64 = 2;
 
 /// Requests by verb and resource.
-type Requests = BTreeMap<(String, String), u64>;
+type RequestCounts = BTreeMap<(String, String), u64>;
 
-pub async fn asks_for_nothing(world: &World) -> anyhow::Result<String> {
-    world.ready(NAMESPACE_NAME, NAME).await?;
+pub async fn asks_for_nothing(world: &ClusterWorld) -> anyhow::Result<String> {
+    world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     // Those who left are told of later than they leave.
-    let nobody = async || Ok(world.live().await?["status"]["readers"]["viewers"] == 0);
-    until_true("the status says that nobody watches", SETTLE, nobody).await?;
-    settled(world).await?;
-    let (lease, cluster) = (world.lease().await?, world.live().await?);
-    let before = Look::now(world).await?;
+    let nobody = async || Ok(world.live_cluster().await?["status"]["readers"]["viewers"] == 0);
+    wait_until_true("the status says that nobody watches", SETTLE_TIMEOUT, nobody).await?;
+    wait_until_settled(world).await?;
+    let (lease, cluster) = (world.operator_lease().await?, world.live_cluster().await?);
+    let before = RequestLogPosition::position_now(world).await?;
     // Not a wait for something: the length of the measurement.
-    tokio::time::sleep(WINDOW).await;
-    let mut requests = before.since(world).await?;
-    let (renewed, after) = (world.lease().await?, world.live().await?);
+    tokio::time::sleep(OBSERVED_TIME).await;
+    let mut requests = before.requests_since(world).await?;
+    let (renewed, after) = (world.operator_lease().await?, world.live_cluster().await?);
     let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
     ensure!(version(&cluster) == version(&after), "the status was written though nobody came or went");
     ensure!(version(&lease) != version(&renewed), "the Lease is not renewed");
     // A watch is one request, which is told when it ends.
     requests.retain(|(verb, _), _| verb != "watch");
     requests.retain(|(_, resource), count| {
-        !NOW_AND_THEN.iter().any(|it| resource.starts_with(it)) || *count > OPERATORS
+        !RESOURCES_ASKED_SELDOM.iter().any(|it| resource.starts_with(it)) || *count > OPERATOR_COUNT
     });
     let renewals: u64 =
         requests.iter().filter(|((_, resource), _)| resource == "leases").map(|(_, count)| count).sum();
@@ -54,8 +54,8 @@ pub async fn asks_for_nothing(world: &World) -> anyhow::Result<String> {
         .filter(|((_, resource), _)| resource != "leases")
         .map(|((verb, resource), count)| format!("{count} {verb} {resource}"))
         .collect();
-    ensure!(others.is_empty(), "in {} s at rest: {others:?}", WINDOW.as_secs());
-    let minute = renewals as f64 * 60.0 / WINDOW.as_secs_f64();
+    ensure!(others.is_empty(), "in {} s at rest: {others:?}", OBSERVED_TIME.as_secs());
+    let minute = renewals as f64 * 60.0 / OBSERVED_TIME.as_secs_f64();
     let told = if world.settings.audit_log.is_some() {
         format!("{minute:.0} requests a minute of two operators, all for the Lease")
     } else {
@@ -65,41 +65,41 @@ pub async fn asks_for_nothing(world: &World) -> anyhow::Result<String> {
 }
 
 /// What came before this is told of: nothing was written for longer than the longest time between two writes.
-async fn settled(world: &World) -> anyhow::Result<()> {
+async fn wait_until_settled(world: &ClusterWorld) -> anyhow::Result<()> {
     let mut last = (Value::Null, Instant::now());
     let quiet = async || {
-        let version = world.live().await?["metadata"]["resourceVersion"].clone();
+        let version = world.live_cluster().await?["metadata"]["resourceVersion"].clone();
         if version != last.0 {
             last = (version, Instant::now());
         }
-        Ok(last.1.elapsed() > BETWEEN_WRITES)
+        Ok(last.1.elapsed() > MIN_TIME_BETWEEN_WRITES)
     };
-    until_true("the status comes to rest", SETTLE, quiet).await.map(|_| ())
+    wait_until_true("the status comes to rest", SETTLE_TIMEOUT, quiet).await.map(|_| ())
 }
 
 /// A place in what the API server tells of requests.
-enum Look {
+enum RequestLogPosition {
     /// So far in its audit log.
     Log(u64),
     /// What it had counted.
-    Counts(Requests),
+    Counts(RequestCounts),
 }
 
-impl Look {
-    async fn now(world: &World) -> anyhow::Result<Self> {
+impl RequestLogPosition {
+    async fn position_now(world: &ClusterWorld) -> anyhow::Result<Self> {
         match &world.settings.audit_log {
             Some(file) => Ok(Self::Log(std::fs::metadata(file).context("the audit log")?.len())),
-            None => Ok(Self::Counts(counts(world).await?)),
+            None => Ok(Self::Counts(fetch_request_counts(world).await?)),
         }
     }
 
     /// What was asked since.
-    async fn since(&self, world: &World) -> anyhow::Result<Requests> {
+    async fn requests_since(&self, world: &ClusterWorld) -> anyhow::Result<RequestCounts> {
         match (self, &world.settings.audit_log) {
-            (Self::Log(from), Some(file)) => audited(&tail(file, *from)?),
+            (Self::Log(from), Some(file)) => parse_audit_log(&read_from(file, *from)?),
             (Self::Log(_), None) => anyhow::bail!("no audit log"),
             (Self::Counts(before), _) => {
-                let after = counts(world).await?;
+                let after = fetch_request_counts(world).await?;
                 let new = |(key, count): (&(String, String), &u64)| {
                     (key.clone(), count - before.get(key).copied().unwrap_or(0))
                 };
@@ -109,7 +109,7 @@ impl Look {
     }
 }
 
-fn tail(file: &Path, from: u64) -> anyhow::Result<String> {
+fn read_from(file: &Path, from: u64) -> anyhow::Result<String> {
     let mut text = String::new();
     let mut file = std::fs::File::open(file)?;
     file.seek(SeekFrom::Start(from))?;
@@ -118,8 +118,8 @@ fn tail(file: &Path, from: u64) -> anyhow::Result<String> {
 }
 
 /// Requests in lines of an audit log.
-fn audited(log: &str) -> anyhow::Result<Requests> {
-    let mut requests = Requests::new();
+fn parse_audit_log(log: &str) -> anyhow::Result<RequestCounts> {
+    let mut requests = RequestCounts::new();
     for line in log.lines() {
         let event: Value = serde_json::from_str(line).context("a line of the audit log")?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -135,19 +135,22 @@ fn audited(log: &str) -> anyhow::Result<Requests> {
 
 /// What the API server has counted of resources that, at rest, are the operator's business alone. (Pods, autoscalers and
 /// Leases have their own controllers, who write.)
-async fn counts(world: &World) -> anyhow::Result<Requests> {
-    let metrics = world.kube.get("/metrics").await?.context("the API server has no metrics")?;
-    let mut requests = count(metrics.as_str().context("metrics are text")?);
+async fn fetch_request_counts(world: &ClusterWorld) -> anyhow::Result<RequestCounts> {
+    let metrics = world.kube.get_object("/metrics").await?.context("the API server has no metrics")?;
+    let mut requests = parse_request_metrics(metrics.as_str().context("metrics are text")?);
     let ours = |name: &str| {
-        CHILDREN.iter().chain(&[CLUSTER, INGRESS, SECRET]).any(|kind| kind.plural == name)
-            && name != POD.plural
+        CHILD_KINDS
+            .iter()
+            .chain(&[RANKING_CLUSTER_KIND, INGRESS_KIND, SECRET_KIND])
+            .any(|kind| kind.plural == name)
+            && name != POD_KIND.plural
     };
     requests.retain(|(_, resource), _| ours(resource) && resource != "horizontalpodautoscalers");
     Ok(requests)
 }
 
-fn count(metrics: &str) -> Requests {
-    let mut requests = Requests::new();
+fn parse_request_metrics(metrics: &str) -> RequestCounts {
+    let mut requests = RequestCounts::new();
     for line in metrics.lines() {
         let Some(rest) = line.strip_prefix("apiserver_request_total{") else { continue };
         let Some((labels, number)) = rest.split_once("} ") else { continue };
@@ -167,7 +170,7 @@ fn count(metrics: &str) -> Requests {
 mod tests {
     use super::*;
 
-    fn of(requests: &Requests, verb: &str, resource: &str) -> u64 {
+    fn count_of(requests: &RequestCounts, verb: &str, resource: &str) -> u64 {
         requests.get(&(verb.to_owned(), resource.to_owned())).copied().unwrap_or(0)
     }
 
@@ -177,9 +180,9 @@ mod tests {
             apiserver_request_total{code=\"200\",resource=\"pods\",subresource=\"status\",verb=\"PATCH\"} 3\n\
             apiserver_request_total{code=\"201\",resource=\"pods\",subresource=\"\",verb=\"PATCH\"} 1e+01\n\
             apiserver_request_total{code=\"200\",resource=\"leases\",subresource=\"\",verb=\"GET\"} 2\n";
-        let requests = count(metrics);
+        let requests = parse_request_metrics(metrics);
         assert_eq!(
-            (of(&requests, "patch", "pods"), of(&requests, "get", "leases"), requests.len()),
+            (count_of(&requests, "patch", "pods"), count_of(&requests, "get", "leases"), requests.len()),
             (13, 2, 2)
         );
     }
@@ -189,7 +192,7 @@ mod tests {
         let log = "{\"verb\":\"update\",\"objectRef\":{\"resource\":\"leases\"}}\n\
             {\"verb\":\"update\",\"objectRef\":{\"resource\":\"leases\"}}\n\
             {\"verb\":\"get\",\"requestURI\":\"/version\"}\n";
-        let requests = audited(log).unwrap();
-        assert_eq!((of(&requests, "update", "leases"), of(&requests, "get", "/version")), (2, 1));
+        let requests = parse_audit_log(log).unwrap();
+        assert_eq!((count_of(&requests, "update", "leases"), count_of(&requests, "get", "/version")), (2, 1));
     }
 }

@@ -4,28 +4,30 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::kube::{CLUSTER, NAMESPACE};
-use crate::wait::until_true;
-use crate::world::{SETTLE, World};
+use crate::kube::{NAMESPACE_KIND, RANKING_CLUSTER_KIND};
+use crate::wait::wait_until_true;
+use crate::world::{ClusterWorld, SETTLE_TIMEOUT};
 
-const DOOMED: &str = "liverank-e2e-doomed";
+const DOOMED_NAMESPACE: &str = "liverank-e2e-doomed";
 
-pub async fn needs_no_operator(world: &World) -> anyhow::Result<String> {
-    world.namespace(DOOMED).await?;
-    let mut cluster = world.cluster(DOOMED, "doomed");
+pub async fn needs_no_operator(world: &ClusterWorld) -> anyhow::Result<String> {
+    world.create_namespace(DOOMED_NAMESPACE).await?;
+    let mut cluster = world.new_cluster(DOOMED_NAMESPACE, "doomed");
     for component in ["gateway", "websocket", "comment"] {
         cluster["spec"][component] = json!({"replicas": 1, "drainSeconds": 5});
     }
     for component in ["consumer", "manager"] {
         cluster["spec"][component] = json!({"replicas": 1});
     }
-    world.kube.apply(CLUSTER, &cluster).await?;
-    world.ready(DOOMED, "doomed").await?;
+    world.kube.apply_object(RANKING_CLUSTER_KIND, &cluster).await?;
+    world.wait_until_ready(DOOMED_NAMESPACE, "doomed").await?;
     world.scale_operator(0).await?;
     let start = Instant::now();
-    world.kube.delete(&NAMESPACE.path("", DOOMED)).await?;
-    let gone = async || Ok(world.kube.get(&NAMESPACE.path("", DOOMED)).await?.is_none());
-    let result = until_true("the namespace is gone", SETTLE, gone).await;
+    world.kube.delete_object(&NAMESPACE_KIND.object_path("", DOOMED_NAMESPACE)).await?;
+    let gone = async || {
+        Ok(world.kube.get_object(&NAMESPACE_KIND.object_path("", DOOMED_NAMESPACE)).await?.is_none())
+    };
+    let result = wait_until_true("the namespace is gone", SETTLE_TIMEOUT, gone).await;
     let took = start.elapsed();
     world.scale_operator(2).await?;
     result?;

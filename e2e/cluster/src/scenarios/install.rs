@@ -6,12 +6,15 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use crate::audience;
-use crate::kube::{self, CLUSTER, DEPLOYMENT, NAMESPACE, POD};
-use crate::wait::until_true;
-use crate::world::{MANAGED, NAME, NAMESPACE_NAME, OPERATOR, OPERATOR_NAMESPACE, RELEASE, SETTLE, World};
+use crate::kube::{self, DEPLOYMENT_KIND, NAMESPACE_KIND, POD_KIND, RANKING_CLUSTER_KIND};
+use crate::wait::wait_until_true;
+use crate::world::{
+    CLUSTER_NAME, ClusterWorld, MANAGED_SELECTOR, NAMESPACE_NAME, OPERATOR_NAME, OPERATOR_NAMESPACE,
+    RELEASE_NAME, SETTLE_TIMEOUT,
+};
 
 /// Small enough for a crowd of a thousand to need several readers, and quick enough for a test of minutes.
-fn settings() -> Value {
+fn cluster_settings() -> Value {
     json!({
         "gateway": {"drainSeconds": 5}, "websocket": {"drainSeconds": 5}, "comment": {"drainSeconds": 5},
         "networkPolicy": {"ingressFrom": [{"podSelector": {"matchLabels": {"app": "audience"}}}]},
@@ -23,39 +26,46 @@ fn settings() -> Value {
     })
 }
 
-pub async fn to_ready(world: &World) -> anyhow::Result<String> {
+pub async fn to_ready(world: &ClusterWorld) -> anyhow::Result<String> {
     // What a run before this one left.
-    let left = NAMESPACE.path("", NAMESPACE_NAME);
-    world.kube.delete(&left).await?;
-    until_true("the last run is gone", SETTLE, async || Ok(world.kube.get(&left).await?.is_none())).await?;
+    let left = NAMESPACE_KIND.object_path("", NAMESPACE_NAME);
+    world.kube.delete_object(&left).await?;
+    wait_until_true("the last run is gone", SETTLE_TIMEOUT, async || {
+        Ok(world.kube.get_object(&left).await?.is_none())
+    })
+    .await?;
     audience::start_attendants(world).await?;
-    world.namespace(NAMESPACE_NAME).await?;
+    world.create_namespace(NAMESPACE_NAME).await?;
     let start = Instant::now();
     world.install_operator(&[]).await?;
     let installed = start.elapsed();
-    let mut cluster = world.cluster(NAMESPACE_NAME, NAME);
+    let mut cluster = world.new_cluster(NAMESPACE_NAME, CLUSTER_NAME);
     let spec = cluster["spec"].as_object_mut().context("a spec")?;
-    let more = settings();
+    let more = cluster_settings();
     spec.extend(more.as_object().cloned().unwrap_or_default());
     let start = Instant::now();
-    world.kube.apply(CLUSTER, &cluster).await?;
-    world.ready(NAMESPACE_NAME, NAME).await?;
+    world.kube.apply_object(RANKING_CLUSTER_KIND, &cluster).await?;
+    world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     let ready = start.elapsed();
-    shown(world).await?;
-    restricted(world).await?;
+    check_printed_columns(world).await?;
+    check_restricted_pods(world).await?;
     Ok(format!("helm {:.1} s, apply to Ready {:.1} s", installed.as_secs_f64(), ready.as_secs_f64()))
 }
 
 /// What people see.
-async fn shown(world: &World) -> anyhow::Result<()> {
-    let table = world.kube.kubectl(&["--namespace", NAMESPACE_NAME, "get", "rkc", NAME], None).await?.text;
+async fn check_printed_columns(world: &ClusterWorld) -> anyhow::Result<()> {
+    let table = world
+        .kube
+        .run_kubectl(&["--namespace", NAMESPACE_NAME, "get", "rkc", CLUSTER_NAME], None)
+        .await?
+        .text;
     let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     ensure!(header == ["NAME", "READY", "READERS", "VIEWERS", "IMBALANCE", "AGE"], "columns: {header:?}");
     let waited =
         ["--namespace", NAMESPACE_NAME, "wait", "--for=condition=Ready", "rkc/live", "--timeout=10s"];
-    ensure!(world.kube.kubectl(&waited, None).await?.good, "kubectl wait does not see it ready");
+    ensure!(world.kube.run_kubectl(&waited, None).await?.good, "kubectl wait does not see it ready");
     for field in ["spec.readers.scaling.mode", "spec.exposure.readerHostTemplate", "status.lastDecision"] {
-        let explained = world.kube.kubectl(&["explain", &format!("rkc.{field}")], None).await?;
+        let explained = world.kube.run_kubectl(&["explain", &format!("rkc.{field}")], None).await?;
         let words =
             explained.text.split_once("DESCRIPTION:").map(|(_, words)| words.trim()).unwrap_or_default();
         ensure!(
@@ -67,9 +77,9 @@ async fn shown(world: &World) -> anyhow::Result<()> {
 }
 
 /// What pods may do. That the namespace takes `restricted` pods only, and all run, says the rest.
-async fn restricted(world: &World) -> anyhow::Result<()> {
-    let cluster = json!(format!("liverank.dev/{NAMESPACE_NAME}/{NAME}"));
-    for pod in world.kube.list(POD, NAMESPACE_NAME, MANAGED).await? {
+async fn check_restricted_pods(world: &ClusterWorld) -> anyhow::Result<()> {
+    let cluster = json!(format!("liverank.dev/{NAMESPACE_NAME}/{CLUSTER_NAME}"));
+    for pod in world.kube.list_objects(POD_KIND, NAMESPACE_NAME, MANAGED_SELECTOR).await? {
         let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
         let tokens = volumes
             .into_iter()
@@ -79,29 +89,30 @@ async fn restricted(world: &World) -> anyhow::Result<()> {
             .filter_map(|source| source.get("serviceAccountToken"));
         // By a token for the cluster alone a pod shows the others who it is: the API takes none of these.
         for token in tokens {
-            ensure!(token["audience"] == cluster, "{} holds a token for the API", kube::name(&pod));
+            ensure!(token["audience"] == cluster, "{} holds a token for the API", kube::object_name(&pod));
         }
         let read_only = pod.pointer("/spec/containers/0/securityContext/readOnlyRootFilesystem");
-        ensure!(read_only == Some(&json!(true)), "{} can write to its root", kube::name(&pod));
+        ensure!(read_only == Some(&json!(true)), "{} can write to its root", kube::object_name(&pod));
     }
     Ok(())
 }
 
 /// The chart's own test: the operator answers, and does its work on a resource without pods, of which nothing is left.
-pub async fn helm_test(world: &World) -> anyhow::Result<String> {
+pub async fn run_helm_test(world: &ClusterWorld) -> anyhow::Result<String> {
     let test = async || {
-        let args = ["test", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--timeout", "60s"];
-        world.kube.helm(&args).await.map(|_| true)
+        let args = ["test", RELEASE_NAME, "--namespace", OPERATOR_NAMESPACE, "--timeout", "60s"];
+        world.kube.run_helm(&args).await.map(|_| true)
     };
-    until_true("helm test", SETTLE, test).await?;
-    let pod = format!("pod/{OPERATOR}-check");
-    let log = world.kube.kubectl(&["--namespace", OPERATOR_NAMESPACE, "logs", &pod], None).await?.text;
+    wait_until_true("helm test", SETTLE_TIMEOUT, test).await?;
+    let pod = format!("pod/{OPERATOR_MANAGER}-check");
+    let log = world.kube.run_kubectl(&["--namespace", OPERATOR_NAMESPACE, "logs", &pod], None).await?.text;
     ensure!(log.contains("the operator made a RankingCluster of it in"), "{pod} says: {log}");
     let gone = async || {
-        let clusters = world.kube.list(CLUSTER, OPERATOR_NAMESPACE, "").await?;
-        let deployments = world.kube.list(DEPLOYMENT, OPERATOR_NAMESPACE, MANAGED).await?;
+        let clusters = world.kube.list_objects(RANKING_CLUSTER_KIND, OPERATOR_NAMESPACE, "").await?;
+        let deployments =
+            world.kube.list_objects(DEPLOYMENT_KIND, OPERATOR_NAMESPACE, MANAGED_SELECTOR).await?;
         Ok(clusters.is_empty() && deployments.is_empty())
     };
-    until_true("nothing is left of the test", SETTLE, gone).await?;
+    wait_until_true("nothing is left of the test", SETTLE_TIMEOUT, gone).await?;
     Ok(log.trim().to_owned())
 }

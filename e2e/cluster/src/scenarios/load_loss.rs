@@ -6,64 +6,64 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use serde_json::json;
 
-use crate::kube::{self, NODE, POD, condition, text};
-use crate::wait::until;
-use crate::world::{NAME, NAMESPACE_NAME, SETTLE, World};
+use crate::kube::{self, NODE_KIND, POD_KIND, status_condition, text_at};
+use crate::wait::wait_until_some;
+use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, SETTLE_TIMEOUT};
 
 /// After how long the fallback holds: the least that may be said.
-const AFTER: Duration = Duration::from_secs(10);
+const FALLBACK_AFTER: Duration = Duration::from_secs(10);
 
 /// Readers that there are to be, and what the scaler says.
-async fn readers(world: &World) -> anyhow::Result<(u64, String, String)> {
-    let cluster = world.live().await?;
+async fn wanted_readers(world: &ClusterWorld) -> anyhow::Result<(u64, String, String)> {
+    let cluster = world.live_cluster().await?;
     let replicas = cluster["status"]["readers"]["replicas"].as_u64().context("no readers in the status")?;
-    let scaler = condition(&cluster, "Autoscaling").cloned().unwrap_or_default();
-    Ok((replicas, text(&scaler, "/reason").to_owned(), text(&scaler, "/message").to_owned()))
+    let scaler = status_condition(&cluster, "Autoscaling").cloned().unwrap_or_default();
+    Ok((replicas, text_at(&scaler, "/reason").to_owned(), text_at(&scaler, "/message").to_owned()))
 }
 
-pub async fn falls_back(world: &World) -> anyhow::Result<String> {
-    let (before, ..) = readers(world).await?;
-    let fallback = json!({"replicas": before + 1, "afterSeconds": AFTER.as_secs()});
-    world.change(json!({"readers": {"scaling": {"fallback": fallback}}})).await?;
-    world.ready(NAMESPACE_NAME, NAME).await?;
-    let nodes = world.kube.list(NODE, "", "type!=kwok").await?;
-    let nodes: Vec<String> = nodes.iter().map(|node| kube::name(node).to_owned()).collect();
-    open(world, &nodes, false).await?;
-    let result = lose(world, before).await;
-    open(world, &nodes, true).await?;
+pub async fn falls_back(world: &ClusterWorld) -> anyhow::Result<String> {
+    let (before, ..) = wanted_readers(world).await?;
+    let fallback = json!({"replicas": before + 1, "afterSeconds": FALLBACK_AFTER.as_secs()});
+    world.change_spec(json!({"readers": {"scaling": {"fallback": fallback}}})).await?;
+    world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
+    let nodes = world.kube.list_objects(NODE_KIND, "", "type!=kwok").await?;
+    let nodes: Vec<String> = nodes.iter().map(|node| kube::object_name(node).to_owned()).collect();
+    set_nodes_open(world, &nodes, false).await?;
+    let result = end_managers(world, before).await;
+    set_nodes_open(world, &nodes, true).await?;
     let came = result?;
     let look = async || {
-        let (now, reason, message) = readers(world).await?;
+        let (now, reason, message) = wanted_readers(world).await?;
         let told = format!("{now} readers, {reason}: {message}");
         Ok(if reason == "LoadMissing" { Err(told) } else { Ok(()) })
     };
-    until("the load is known again", SETTLE, look).await?;
-    world.change(json!({"readers": {"scaling": {"fallback": null}}})).await?;
-    world.ready(NAMESPACE_NAME, NAME).await?;
+    wait_until_some("the load is known again", SETTLE_TIMEOUT, look).await?;
+    world.change_spec(json!({"readers": {"scaling": {"fallback": null}}})).await?;
+    world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     Ok(format!("{} readers {:.1} s after the managers ended", before + 1, came.as_secs_f64()))
 }
 
 /// Ends the managers. Answers after how long there was one more reader.
-async fn lose(world: &World, before: u64) -> anyhow::Result<Duration> {
+async fn end_managers(world: &ClusterWorld, before: u64) -> anyhow::Result<Duration> {
     let start = Instant::now();
     for manager in world.pods_of("manager").await? {
-        world.kube.delete(&POD.path(NAMESPACE_NAME, kube::name(&manager))).await?;
+        world.kube.delete_object(&POD_KIND.object_path(NAMESPACE_NAME, kube::object_name(&manager))).await?;
     }
     let look = async || {
-        let (now, reason, message) = readers(world).await?;
+        let (now, reason, message) = wanted_readers(world).await?;
         let told = format!("{now} readers, {reason}: {message}");
-        ensure!(now <= before || start.elapsed() > AFTER, "nothing is concluded at once: {told}");
+        ensure!(now <= before || start.elapsed() > FALLBACK_AFTER, "nothing is concluded at once: {told}");
         Ok(if now == before + 1 && reason == "LoadMissing" { Ok(()) } else { Err(told) })
     };
-    until("the fallback asks for one more reader", SETTLE, look).await?;
+    wait_until_some("the fallback asks for one more reader", SETTLE_TIMEOUT, look).await?;
     Ok(start.elapsed())
 }
 
 /// Whether nodes take pods.
-async fn open(world: &World, nodes: &[String], open: bool) -> anyhow::Result<()> {
+async fn set_nodes_open(world: &ClusterWorld, nodes: &[String], open: bool) -> anyhow::Result<()> {
     let verb = if open { "uncordon" } else { "cordon" };
     for node in nodes {
-        let done = world.kube.kubectl(&[verb, node], None).await?;
+        let done = world.kube.run_kubectl(&[verb, node], None).await?;
         ensure!(done.good, "kubectl {verb} {node}: {}", done.errors);
     }
     Ok(())

@@ -11,29 +11,29 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::audience;
-use crate::kube::{self, CLUSTER, NAMESPACE, NODE};
-use crate::wait::{until, until_true};
-use crate::world::{MANAGED, SETTLE, World};
+use crate::kube::{self, NAMESPACE_KIND, NODE_KIND, RANKING_CLUSTER_KIND};
+use crate::wait::{wait_until_some, wait_until_true};
+use crate::world::{ClusterWorld, MANAGED_SELECTOR, SETTLE_TIMEOUT};
 
-const CROWDED: &str = "liverank-e2e-many";
-const PODS_EACH: usize = 25;
+const CROWDED_NAMESPACE: &str = "liverank-e2e-many";
+const PODS_A_CLUSTER: usize = 25;
 /// Clusters to a pretended node: 100 pods, of 250 that it takes.
 const CLUSTERS_A_NODE: usize = 4;
 
 /// How long the pods may take to come and to go: some minutes for hundreds, a quarter of an hour for thousands.
-fn patience(world: &World) -> Duration {
-    SETTLE + Duration::from_secs(4) * world.settings.clusters as u32
+fn pods_timeout(world: &ClusterWorld) -> Duration {
+    SETTLE_TIMEOUT + Duration::from_secs(4) * world.settings.clusters as u32
 }
 
-fn nodes(world: &World) -> usize {
+fn node_count(world: &ClusterWorld) -> usize {
     world.settings.clusters.div_ceil(CLUSTERS_A_NODE)
 }
 
-pub async fn fit_in_memory(world: &World) -> anyhow::Result<String> {
+pub async fn fit_in_memory(world: &ClusterWorld) -> anyhow::Result<String> {
     // What it says is told only where something fails.
     let log = std::env::temp_dir().join(format!("liverank-kwok-{}.log", world.run));
     let kwok = start_kwok(world, &log).await?;
-    let result = measure(world).await;
+    let result = measure_operator(world).await;
     let cleaned = clean_up(world).await;
     drop(kwok);
     let said = std::fs::read_to_string(&log).unwrap_or_default();
@@ -48,30 +48,30 @@ fn last_lines(text: &str) -> String {
     lines[lines.len().saturating_sub(10)..].join(" | ")
 }
 
-async fn measure(world: &World) -> anyhow::Result<String> {
+async fn measure_operator(world: &ClusterWorld) -> anyhow::Result<String> {
     let clusters = world.settings.clusters;
-    let wanted = clusters * PODS_EACH;
+    let wanted = clusters * PODS_A_CLUSTER;
     let limit_kib = world.settings.memory_mib * 1024;
-    world.namespace(CROWDED).await?;
+    world.create_namespace(CROWDED_NAMESPACE).await?;
     for nth in 0..clusters {
-        world.kube.apply(CLUSTER, &pretended(world, nth)).await?;
+        world.kube.apply_object(RANKING_CLUSTER_KIND, &pretended_cluster(world, nth)).await?;
     }
     let look = async || {
-        let pods = world.kube.list(kube::POD, CROWDED, MANAGED).await?;
+        let pods = world.kube.list_objects(kube::POD_KIND, CROWDED_NAMESPACE, MANAGED_SELECTOR).await?;
         let running = pods.iter().filter(|pod| crate::world::is_true(pod, "Ready")).count();
         Ok(if running >= wanted { Ok(running) } else { Err(format!("{running} of {} run", pods.len())) })
     };
-    let (pods, took) = until("all pods run", patience(world), look).await?;
+    let (pods, took) = wait_until_some("all pods run", pods_timeout(world), look).await?;
     let seen = async || {
-        let all = world.kube.list(CLUSTER, CROWDED, "").await?;
+        let all = world.kube.list_objects(RANKING_CLUSTER_KIND, CROWDED_NAMESPACE, "").await?;
         let seen = |it: &&Value| it["status"]["observedGeneration"] == it["metadata"]["generation"];
         Ok(all.iter().filter(seen).count() == clusters)
     };
-    until_true("every cluster has its status", patience(world), seen).await?;
+    wait_until_true("every cluster has its status", pods_timeout(world), seen).await?;
     let mut told = Vec::new();
-    for operator in world.operators().await? {
+    for operator in world.operator_pods().await? {
         let memory = audience::memory(world, &operator).await?;
-        let name = kube::name(&operator);
+        let name = kube::object_name(&operator);
         ensure!(memory.peak_kib <= limit_kib, "{name} held {} KiB at its peak", memory.peak_kib);
         told.push(format!("{} MiB (peak {})", memory.resident_kib / 1024, memory.peak_kib / 1024));
     }
@@ -80,13 +80,13 @@ async fn measure(world: &World) -> anyhow::Result<String> {
 }
 
 /// A cluster of 25 pods, all on nodes that are not there.
-fn pretended(world: &World, nth: usize) -> Value {
+fn pretended_cluster(world: &ClusterWorld, nth: usize) -> Value {
     let pod = json!({
         "nodeSelector": {"type": "kwok"},
         "tolerations": [{"key": "kwok.x-k8s.io/node", "operator": "Exists", "effect": "NoSchedule"}],
     });
     let part = |replicas: usize| json!({"replicas": replicas, "pod": pod});
-    let mut cluster = world.cluster(CROWDED, &format!("many-{nth}"));
+    let mut cluster = world.new_cluster(CROWDED_NAMESPACE, &format!("many-{nth}"));
     for (component, replicas) in
         [("gateway", 5), ("websocket", 5), ("comment", 5), ("consumer", 3), ("manager", 2)]
     {
@@ -98,8 +98,8 @@ fn pretended(world: &World, nth: usize) -> Value {
 }
 
 /// Nodes, and who says that what is on them runs.
-async fn start_kwok(world: &World, log: &Path) -> anyhow::Result<Child> {
-    for nth in 0..nodes(world) {
+async fn start_kwok(world: &ClusterWorld, log: &Path) -> anyhow::Result<Child> {
+    for nth in 0..node_count(world) {
         let node = json!({
             "apiVersion": "v1", "kind": "Node",
             "metadata": {
@@ -109,15 +109,15 @@ async fn start_kwok(world: &World, log: &Path) -> anyhow::Result<Child> {
             },
             "spec": {"taints": [{"key": "kwok.x-k8s.io/node", "value": "fake", "effect": "NoSchedule"}]},
         });
-        world.kube.apply(NODE, &node).await?;
+        world.kube.apply_object(NODE_KIND, &node).await?;
         let capacity = json!({"cpu": "64", "memory": "256Gi", "pods": "250"});
         let status = json!({"status": {"capacity": capacity, "allocatable": capacity}});
-        let path = format!("{}/status", NODE.path("", &format!("kwok-{nth}")));
+        let path = format!("{}/status", NODE_KIND.object_path("", &format!("kwok-{nth}")));
         world
             .kube
-            .ask(Method::PATCH, &path, Some(("application/merge-patch+json", &status)))
+            .send_request(Method::PATCH, &path, Some(("application/merge-patch+json", &status)))
             .await?
-            .good()?;
+            .expect_success()?;
     }
     Command::new("kwok")
         .arg("--config")
@@ -133,12 +133,14 @@ async fn start_kwok(world: &World, log: &Path) -> anyhow::Result<Child> {
         .context("starting kwok")
 }
 
-async fn clean_up(world: &World) -> anyhow::Result<()> {
-    world.kube.delete(&NAMESPACE.path("", CROWDED)).await?;
-    let gone = async || Ok(world.kube.get(&NAMESPACE.path("", CROWDED)).await?.is_none());
-    until_true("the pretended clusters are gone", patience(world), gone).await?;
-    for nth in 0..nodes(world) {
-        world.kube.delete(&NODE.path("", &format!("kwok-{nth}"))).await?;
+async fn clean_up(world: &ClusterWorld) -> anyhow::Result<()> {
+    world.kube.delete_object(&NAMESPACE_KIND.object_path("", CROWDED_NAMESPACE)).await?;
+    let gone = async || {
+        Ok(world.kube.get_object(&NAMESPACE_KIND.object_path("", CROWDED_NAMESPACE)).await?.is_none())
+    };
+    wait_until_true("the pretended clusters are gone", pods_timeout(world), gone).await?;
+    for nth in 0..node_count(world) {
+        world.kube.delete_object(&NODE_KIND.object_path("", &format!("kwok-{nth}"))).await?;
     }
     Ok(())
 }

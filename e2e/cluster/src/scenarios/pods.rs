@@ -5,46 +5,46 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::json;
 
-use crate::kube::{condition, text};
-use crate::wait::until;
-use crate::world::{NAME, NAMESPACE_NAME, World, expect_restarted, is_true};
+use crate::kube::{status_condition, text_at};
+use crate::wait::wait_until_some;
+use crate::world::{CLUSTER_NAME, ClusterWorld, NAMESPACE_NAME, expect_restarted, is_true};
 
 /// How long the operator may take to say what it thinks of a change.
-const SOON: Duration = Duration::from_secs(30);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub async fn as_their_users_want_them(world: &World) -> anyhow::Result<String> {
+pub async fn as_their_users_want_them(world: &ClusterWorld) -> anyhow::Result<String> {
     let before = world.pods().await?;
     let more = json!({
         "env": [{"name": "E2E", "value": "there"}],
         "volumes": [{"name": "scratch", "emptyDir": {}}],
         "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
     });
-    world.change(json!({"statistics": {"pod": more}})).await?;
-    world.ready(NAMESPACE_NAME, NAME).await?;
+    world.change_spec(json!({"statistics": {"pod": more}})).await?;
+    world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     let with = world.pods().await?;
     expect_restarted(&before, &with, &["statistics"])?;
     let pod = world.pods_of("statistics").await?.pop().context("no statistics")?;
     let said = pod["spec"]["containers"][0].to_string();
     ensure!(said.contains("E2E") && said.contains("/scratch"), "what was added is not there: {said}");
-    refused(world).await?;
+    check_refused_volume(world).await?;
     let none = json!({"env": null, "volumes": null, "volumeMounts": null});
-    world.change(json!({"statistics": {"pod": none}, "gateway": {"pod": {"volumes": null}}})).await?;
-    world.ready(NAMESPACE_NAME, NAME).await?;
+    world.change_spec(json!({"statistics": {"pod": none}, "gateway": {"pod": {"volumes": null}}})).await?;
+    world.wait_until_ready(NAMESPACE_NAME, CLUSTER_NAME).await?;
     expect_restarted(&with, &world.pods().await?, &["statistics"])?;
     Ok(String::new())
 }
 
 /// A folder of the node is for no author of a `RankingCluster`, unless the operator's policy says otherwise.
-async fn refused(world: &World) -> anyhow::Result<()> {
+async fn check_refused_volume(world: &ClusterWorld) -> anyhow::Result<()> {
     let node = json!([{"name": "node", "hostPath": {"path": "/"}}]);
-    world.change(json!({"gateway": {"pod": {"volumes": node}}})).await?;
+    world.change_spec(json!({"gateway": {"pod": {"volumes": node}}})).await?;
     let look = async || {
-        let cluster = world.live().await?;
-        let said = condition(&cluster, "Stalled").map(|it| text(it, "/message").to_owned());
+        let cluster = world.live_cluster().await?;
+        let said = status_condition(&cluster, "Stalled").map(|it| text_at(it, "/message").to_owned());
         let said = said.unwrap_or_default();
         let told = is_true(&cluster, "Stalled") && said.contains("spec.gateway.pod.volumes[node].hostPath");
         Ok(if told { Ok(()) } else { Err(said) })
     };
-    until("a condition names the field that is not permitted", SOON, look).await?;
+    wait_until_some("a condition names the field that is not permitted", STATUS_TIMEOUT, look).await?;
     Ok(())
 }

@@ -8,18 +8,18 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::kube::{Answer, CLUSTER, DEFINITION, NAMESPACE};
-use crate::wait::until_true;
-use crate::world::World;
+use crate::kube::{DEFINITION_KIND, KubeAnswer, NAMESPACE_KIND, RANKING_CLUSTER_KIND};
+use crate::wait::wait_until_true;
+use crate::world::ClusterWorld;
 
 const NAMESPACE_NAME: &str = "liverank-e2e-rules";
 const DEFINITION_NAME: &str = "rankingclusters.liverank.dev";
 /// How long a changed definition may take to be served.
-const SERVED: Duration = Duration::from_secs(30);
+const SERVED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One rule's own fixture.
 #[derive(Debug, Clone, Deserialize)]
-struct Fixture {
+struct RuleFixture {
     name: String,
     /// What is changed in the valid resource, by dotted paths; null takes out.
     #[serde(default)]
@@ -31,55 +31,55 @@ struct Fixture {
     message: String,
 }
 
-impl Fixture {
+impl RuleFixture {
     fn is_update(&self) -> bool {
         !self.update.is_empty()
     }
 }
 
-pub async fn refuse_exactly(world: &World) -> anyhow::Result<String> {
+pub async fn refuse_exactly(world: &ClusterWorld) -> anyhow::Result<String> {
     let read = |file: &str| std::fs::read_to_string(world.path(file)).with_context(|| file.to_owned());
     let definition: Value = serde_yaml::from_str(&read("crds/rankingcluster.yaml")?)?;
     let valid: Value = serde_yaml::from_str(&read("operator/tests/fixtures/valid.yaml")?)?;
-    let fixtures: Vec<Fixture> = serde_yaml::from_str(&read("operator/tests/fixtures/rules.yaml")?)?;
-    let bench = Bench { world, valid, fixtures };
-    bench.prepare(&definition).await?;
-    let result = bench.run(&definition).await;
+    let fixtures: Vec<RuleFixture> = serde_yaml::from_str(&read("operator/tests/fixtures/rules.yaml")?)?;
+    let bench = RulesBench { world, valid, fixtures };
+    bench.prepare_namespace(&definition).await?;
+    let result = bench.check_all_rules(&definition).await;
     bench.clean_up(&definition).await?;
     result
 }
 
-struct Bench<'a> {
-    world: &'a World,
+struct RulesBench<'a> {
+    world: &'a ClusterWorld,
     valid: Value,
-    fixtures: Vec<Fixture>,
+    fixtures: Vec<RuleFixture>,
 }
 
-impl Bench<'_> {
-    async fn prepare(&self, definition: &Value) -> anyhow::Result<()> {
+impl RulesBench<'_> {
+    async fn prepare_namespace(&self, definition: &Value) -> anyhow::Result<()> {
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE_NAME}});
-        self.world.kube.apply(NAMESPACE, &namespace).await?;
-        self.define(definition).await?;
+        self.world.kube.apply_object(NAMESPACE_KIND, &namespace).await?;
+        self.replace_definition(definition).await?;
         // The first request after a definition is new may find nobody who serves it.
-        let served = async || Ok(self.create(&self.valid, true).await?.status.is_success());
-        until_true("the valid resource is taken", SERVED, served).await?;
+        let served = async || Ok(self.create_resource(&self.valid, true).await?.status.is_success());
+        wait_until_true("the valid resource is taken", SERVED_TIMEOUT, served).await?;
         for fixture in self.fixtures.iter().filter(|fixture| fixture.is_update()) {
-            let stored = self.resource(fixture)?;
-            self.create(&stored, false)
+            let stored = self.fixture_resource(fixture)?;
+            self.create_resource(&stored, false)
                 .await?
-                .good()
+                .expect_success()
                 .with_context(|| format!("{}: storing", fixture.name))?;
         }
         Ok(())
     }
 
-    async fn run(&self, definition: &Value) -> anyhow::Result<String> {
-        let refused = self.refused().await?;
+    async fn check_all_rules(&self, definition: &Value) -> anyhow::Result<String> {
+        let refused = self.answers_to_fixtures().await?;
         for (fixture, answer) in self.fixtures.iter().zip(&refused) {
             expect_refusal(fixture, answer)?;
         }
-        let rules = rules(definition);
+        let rules = rule_pointers(definition);
         ensure!(
             rules.len() == self.fixtures.len(),
             "{} rules and {} fixtures: each rule has its own",
@@ -88,9 +88,9 @@ impl Bench<'_> {
         );
         let mut proven: Vec<String> = Vec::new();
         for rule in &rules {
-            let without = without(definition, rule)?;
-            self.define(&without).await?;
-            let broken = self.broken(rule, proven.last()).await?;
+            let without = without_rule(definition, rule)?;
+            self.replace_definition(&without).await?;
+            let broken = self.fixture_taken_without_rule(rule, proven.last()).await?;
             ensure!(!proven.contains(&broken), "{broken} is taken without {rule}, and without another");
             proven.push(broken);
         }
@@ -99,10 +99,10 @@ impl Bench<'_> {
 
     /// The one fixture that is taken, once the API server serves the definition without its rule; before that, none is or
     /// the `last` one.
-    async fn broken(&self, rule: &str, last: Option<&String>) -> anyhow::Result<String> {
-        let deadline = std::time::Instant::now() + SERVED;
+    async fn fixture_taken_without_rule(&self, rule: &str, last: Option<&String>) -> anyhow::Result<String> {
+        let deadline = std::time::Instant::now() + SERVED_TIMEOUT;
         loop {
-            let refused = self.refused().await?;
+            let refused = self.answers_to_fixtures().await?;
             let taken: Vec<&str> = self
                 .fixtures
                 .iter()
@@ -122,77 +122,103 @@ impl Bench<'_> {
     }
 
     /// What the API server says to each fixture.
-    async fn refused(&self) -> anyhow::Result<Vec<Answer>> {
+    async fn answers_to_fixtures(&self) -> anyhow::Result<Vec<KubeAnswer>> {
         let asked = self.fixtures.iter().map(async |fixture| {
             if !fixture.is_update() {
-                return self.create(&self.resource(fixture)?, true).await;
+                return self.create_resource(&self.fixture_resource(fixture)?, true).await;
             }
             let mut changed = json!({});
             for (path, value) in &fixture.update {
-                set(&mut changed, path, value.clone());
+                set_path(&mut changed, path, value.clone());
             }
-            let path = format!("{}?dryRun=All", CLUSTER.path(NAMESPACE_NAME, &fixture.name));
-            self.world.kube.ask(Method::PATCH, &path, Some(("application/merge-patch+json", &changed))).await
+            let path =
+                format!("{}?dryRun=All", RANKING_CLUSTER_KIND.object_path(NAMESPACE_NAME, &fixture.name));
+            self.world
+                .kube
+                .send_request(Method::PATCH, &path, Some(("application/merge-patch+json", &changed)))
+                .await
         });
         futures::future::try_join_all(asked).await
     }
 
-    fn resource(&self, fixture: &Fixture) -> anyhow::Result<Value> {
+    fn fixture_resource(&self, fixture: &RuleFixture) -> anyhow::Result<Value> {
         let mut resource = self.valid.clone();
         if fixture.is_update() {
             resource["metadata"]["name"] = json!(fixture.name);
         }
         for (path, value) in &fixture.set {
             if value.is_null() {
-                remove(&mut resource, path)
+                remove_path(&mut resource, path)
                     .with_context(|| format!("{}: no {path} to take out", fixture.name))?;
             } else {
-                set(&mut resource, path, value.clone());
+                set_path(&mut resource, path, value.clone());
             }
         }
         Ok(resource)
     }
 
-    async fn create(&self, resource: &Value, dry: bool) -> anyhow::Result<Answer> {
+    async fn create_resource(&self, resource: &Value, dry: bool) -> anyhow::Result<KubeAnswer> {
         let mut resource = resource.clone();
         resource["metadata"]["namespace"] = json!(NAMESPACE_NAME);
-        let path = format!("{}{}", CLUSTER.path(NAMESPACE_NAME, ""), if dry { "?dryRun=All" } else { "" });
-        self.world.kube.ask(Method::POST, &path, Some(("application/json", &resource))).await
+        let path = format!(
+            "{}{}",
+            RANKING_CLUSTER_KIND.object_path(NAMESPACE_NAME, ""),
+            if dry { "?dryRun=All" } else { "" }
+        );
+        self.world.kube.send_request(Method::POST, &path, Some(("application/json", &resource))).await
     }
 
     /// By replacing what stands, so that what is not there any more is gone.
-    async fn define(&self, definition: &Value) -> anyhow::Result<()> {
-        let path = DEFINITION.path("", DEFINITION_NAME);
+    async fn replace_definition(&self, definition: &Value) -> anyhow::Result<()> {
+        let path = DEFINITION_KIND.object_path("", DEFINITION_NAME);
         let body = |definition: &Value| (definition.clone(), "application/json");
-        let Some(live) = self.world.kube.get(&path).await? else {
+        let Some(live) = self.world.kube.get_object(&path).await? else {
             let (new, kind) = body(definition);
-            let all = DEFINITION.path("", "");
-            return self.world.kube.ask(Method::POST, &all, Some((kind, &new))).await?.good().map(|_| ());
+            let all = DEFINITION_KIND.object_path("", "");
+            return self
+                .world
+                .kube
+                .send_request(Method::POST, &all, Some((kind, &new)))
+                .await?
+                .expect_success()
+                .map(|_| ());
         };
         let (mut new, kind) = body(definition);
         new["metadata"] = live["metadata"].clone();
         new["spec"]["conversion"] = live["spec"]["conversion"].clone();
-        self.world.kube.ask(Method::PUT, &path, Some((kind, &new))).await?.good().map(|_| ())
+        self.world
+            .kube
+            .send_request(Method::PUT, &path, Some((kind, &new)))
+            .await?
+            .expect_success()
+            .map(|_| ())
     }
 
     async fn clean_up(&self, definition: &Value) -> anyhow::Result<()> {
         for fixture in self.fixtures.iter().filter(|fixture| fixture.is_update()) {
-            self.world.kube.delete(&CLUSTER.path(NAMESPACE_NAME, &fixture.name)).await?;
+            self.world
+                .kube
+                .delete_object(&RANKING_CLUSTER_KIND.object_path(NAMESPACE_NAME, &fixture.name))
+                .await?;
         }
         // Helm takes over only what it made: it brings its own.
-        let others = self.world.kube.get(&format!("/apis/{}/{}", CLUSTER.api, CLUSTER.plural)).await?;
+        let others = self
+            .world
+            .kube
+            .get_object(&format!("/apis/{}/{}", RANKING_CLUSTER_KIND.api, RANKING_CLUSTER_KIND.plural))
+            .await?;
         let none = others.is_none_or(|list| list["items"].as_array().is_none_or(Vec::is_empty));
         if none {
-            self.world.kube.delete(&DEFINITION.path("", DEFINITION_NAME)).await?;
+            self.world.kube.delete_object(&DEFINITION_KIND.object_path("", DEFINITION_NAME)).await?;
         } else {
-            self.define(definition).await?;
+            self.replace_definition(definition).await?;
         }
-        self.world.kube.delete(&NAMESPACE.path("", NAMESPACE_NAME)).await
+        self.world.kube.delete_object(&NAMESPACE_KIND.object_path("", NAMESPACE_NAME)).await
     }
 }
 
-fn expect_refusal(fixture: &Fixture, answer: &Answer) -> anyhow::Result<()> {
-    let Fixture { name, path, message, .. } = fixture;
+fn expect_refusal(fixture: &RuleFixture, answer: &KubeAnswer) -> anyhow::Result<()> {
+    let RuleFixture { name, path, message, .. } = fixture;
     let causes =
         answer.body.pointer("/details/causes").and_then(Value::as_array).cloned().unwrap_or_default();
     let told: Vec<(&str, &str)> = causes
@@ -210,8 +236,8 @@ fn expect_refusal(fixture: &Fixture, answer: &Answer) -> anyhow::Result<()> {
 }
 
 /// JSON pointers to every rule of a definition.
-fn rules(definition: &Value) -> Vec<String> {
-    fn walk(value: &Value, pointer: &str, rules: &mut Vec<String>) {
+fn rule_pointers(definition: &Value) -> Vec<String> {
+    fn collect_rules(value: &Value, pointer: &str, rules: &mut Vec<String>) {
         match value {
             Value::Object(members) => {
                 for (name, below) in members {
@@ -220,7 +246,7 @@ fn rules(definition: &Value) -> Vec<String> {
                         let count = below.as_array().map_or(0, Vec::len);
                         rules.extend((0..count).map(|nth| format!("{pointer}/{nth}")));
                     } else {
-                        walk(below, &pointer, rules);
+                        collect_rules(below, &pointer, rules);
                     }
                 }
             }
@@ -228,18 +254,18 @@ fn rules(definition: &Value) -> Vec<String> {
                 items
                     .iter()
                     .enumerate()
-                    .for_each(|(nth, item)| walk(item, &format!("{pointer}/{nth}"), rules));
+                    .for_each(|(nth, item)| collect_rules(item, &format!("{pointer}/{nth}"), rules));
             }
             _ => {}
         }
     }
     let mut rules = Vec::new();
-    walk(&definition["spec"], "/spec", &mut rules);
+    collect_rules(&definition["spec"], "/spec", &mut rules);
     rules
 }
 
 /// The definition without the rule at a pointer.
-fn without(definition: &Value, rule: &str) -> anyhow::Result<Value> {
+fn without_rule(definition: &Value, rule: &str) -> anyhow::Result<Value> {
     let mut definition = definition.clone();
     let (list, nth) = rule.rsplit_once('/').context("no pointer")?;
     let list = definition.pointer_mut(list).and_then(Value::as_array_mut).context("no rules there")?;
@@ -254,7 +280,7 @@ fn without(definition: &Value, rule: &str) -> anyhow::Result<Value> {
     Ok(definition)
 }
 
-fn set(object: &mut Value, path: &str, value: Value) {
+fn set_path(object: &mut Value, path: &str, value: Value) {
     let mut at = object;
     for step in path.split('.') {
         if !at.is_object() {
@@ -265,7 +291,7 @@ fn set(object: &mut Value, path: &str, value: Value) {
     *at = value;
 }
 
-fn remove(object: &mut Value, path: &str) -> Option<Value> {
+fn remove_path(object: &mut Value, path: &str) -> Option<Value> {
     let (parent, member) = path.rsplit_once('.')?;
     object.pointer_mut(&format!("/{}", parent.replace('.', "/")))?.as_object_mut()?.remove(member)
 }
@@ -279,33 +305,33 @@ mod tests {
         let rule = |words: &str| json!({"rule": "true", "message": words});
         let definition = json!({"spec": {"a": {"x-kubernetes-validations": [rule("1"), rule("2")]},
             "b": [{"x-kubernetes-validations": [rule("3")]}]}});
-        let rules = rules(&definition);
+        let rules = rule_pointers(&definition);
         assert_eq!(rules.len(), 3);
-        let first = without(&definition, &rules[0]).unwrap();
+        let first = without_rule(&definition, &rules[0]).unwrap();
         assert_eq!(first["spec"]["a"]["x-kubernetes-validations"], json!([rule("2")]));
-        let last = without(&definition, &rules[2]).unwrap();
+        let last = without_rule(&definition, &rules[2]).unwrap();
         assert_eq!(last["spec"]["b"], json!([{}]), "no empty list stays");
     }
 
     #[test]
     fn fields_are_set_and_taken_out_by_dotted_paths() {
         let mut object = json!({"spec": {"a": {"b": 1}}});
-        set(&mut object, "spec.c.d", json!(2));
-        assert_eq!(remove(&mut object, "spec.a.b"), Some(json!(1)));
+        set_path(&mut object, "spec.c.d", json!(2));
+        assert_eq!(remove_path(&mut object, "spec.a.b"), Some(json!(1)));
         assert_eq!(object, json!({"spec": {"a": {}, "c": {"d": 2}}}));
-        assert_eq!(remove(&mut object, "spec.z.b"), None);
+        assert_eq!(remove_path(&mut object, "spec.z.b"), None);
     }
 
     #[test]
     fn a_refusal_has_one_cause_in_the_promised_words() {
-        let fixture = Fixture {
+        let fixture = RuleFixture {
             name: "f".into(),
             set: serde_json::Map::new(),
             update: serde_json::Map::new(),
             path: "spec.a".into(),
             message: "do that".into(),
         };
-        let answer = |causes: Value| Answer {
+        let answer = |causes: Value| KubeAnswer {
             status: reqwest::StatusCode::UNPROCESSABLE_ENTITY,
             body: json!({"details": {"causes": causes}}),
         };

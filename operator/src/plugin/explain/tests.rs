@@ -2,7 +2,7 @@ use jiff::Timestamp;
 use liverank_protocol::Load;
 use serde_json::{Value, json};
 
-use super::{Deployed, render};
+use super::{DeployedReader, render_explanation};
 use crate::crd::RankingCluster;
 
 fn now() -> Timestamp {
@@ -18,7 +18,7 @@ fn cluster(status: Value) -> RankingCluster {
     serde_json::from_value(cluster).unwrap()
 }
 
-fn status() -> Value {
+fn example_status() -> Value {
     json!({
         "observedGeneration": 4,
         "operator": { "identity": "liverank-6d_1f", "version": "0.1.0" },
@@ -68,8 +68,8 @@ fn load() -> Load {
     .unwrap()
 }
 
-fn deployed(name: &str, ready: bool, drain: Option<(&str, &str)>) -> Deployed {
-    Deployed {
+fn deployed(name: &str, ready: bool, drain: Option<(&str, &str)>) -> DeployedReader {
+    DeployedReader {
         name: name.to_owned(),
         ready,
         drain: drain.map(|(why, _)| why.to_owned()),
@@ -78,29 +78,29 @@ fn deployed(name: &str, ready: bool, drain: Option<(&str, &str)>) -> Deployed {
 }
 
 #[test]
-fn everything_is_told_in_one_screen() {
+fn the_explanation_fits_one_screen() {
     let readers = [
         deployed("live-reader-2", true, None),
         deployed("live-reader-9", false, None),
         deployed("live-reader-10", true, Some(("scale-down", "2026-11-22T09:40:00Z"))),
     ];
-    let text = render(&cluster(status()), &readers, &Ok(load()), now());
+    let text = render_explanation(&cluster(example_status()), &readers, &Ok(load()), now());
     assert_eq!(text, include_str!("full.txt"), "\n{text}");
 }
 
 #[test]
-fn what_is_not_known_is_said() {
-    let text = render(&cluster(json!(null)), &[], &Err("connection refused".to_owned()), now());
+fn unknown_load_is_stated() {
+    let text = render_explanation(&cluster(json!(null)), &[], &Err("connection refused".to_owned()), now());
     assert_eq!(text, include_str!("nothing.txt"), "\n{text}");
 }
 
 #[test]
-fn an_old_answer_and_a_pause_are_said() {
-    let mut cluster = cluster(status());
+fn an_outdated_load_and_a_pause_are_stated() {
+    let mut cluster = cluster(example_status());
     cluster.metadata.generation = Some(5);
     cluster.spec.paused = true;
     cluster.spec.comment.enabled = false;
-    let text = render(&cluster, &[], &Ok(Load::default()), now());
+    let text = render_explanation(&cluster, &[], &Ok(Load::default()), now());
     assert!(
         text.contains("all this is of generation 4: the operator has not seen generation 5 yet\n"),
         "{text}"
@@ -120,8 +120,11 @@ fn a_reader_is_read_from_its_deployment() {
     }))
     .unwrap();
     assert_eq!(
-        Deployed::of(&deployment),
+        DeployedReader::of(&deployment),
         deployed("live-reader-1", true, Some(("upgrade", "2026-11-22T09:40:00Z")))
     );
-    assert_eq!(Deployed::of(&k8s_openapi::api::apps::v1::Deployment::default()), Deployed::default());
+    assert_eq!(
+        DeployedReader::of(&k8s_openapi::api::apps::v1::Deployment::default()),
+        DeployedReader::default()
+    );
 }

@@ -1,14 +1,14 @@
 use serde_json::{Value, json};
 
-use super::{Gathered, assemble, scrubbed};
+use super::{GatheredState, assemble_report, scrub_secrets};
 
-fn report(gathered: Gathered) -> (Value, String) {
-    let report = assemble(gathered);
+fn assembled_report(gathered: GatheredState) -> (Value, String) {
+    let report = assemble_report(gathered);
     (serde_json::to_value(&report).unwrap(), serde_yaml::to_string(&report).unwrap())
 }
 
 #[test]
-fn addresses_and_tokens_lose_what_is_secret() {
+fn secrets_are_removed_from_addresses_and_tokens() {
     for (text, clean) in [
         ("nothing here", "nothing here"),
         ("http://a.b:6000/load", "http://a.b:6000/load"),
@@ -24,12 +24,12 @@ fn addresses_and_tokens_lose_what_is_secret() {
         ("ends with Bearer ", "ends with Bearer (removed)"),
         ("://", "://"),
     ] {
-        assert_eq!(scrubbed(text), clean);
+        assert_eq!(scrub_secrets(text), clean);
     }
 }
 
 #[test]
-fn no_secret_and_no_noise_is_in_a_report() {
+fn a_report_has_no_secret_and_no_noise() {
     let deployment = json!({
         "metadata": {
             "name": "x-gateway",
@@ -50,15 +50,15 @@ fn no_secret_and_no_noise_is_in_a_report() {
             { "name": "gateway", "restartCount": 2, "ready": true, "lastState": { "terminated": { "exitCode": 137 } }, "hunter2": 1 }
         ] }
     });
-    let gathered = Gathered {
+    let gathered = GatheredState {
         missing: vec!["events: forbidden".to_owned()],
         cluster: json!({ "metadata": { "name": "x" }, "spec": { "image": "i" } }),
         objects: vec![("Deployment".to_owned(), vec![deployment])],
         pods: vec![pod.clone()],
         operators: vec![(pod, "ERROR redis://:hunter2@r is away\n".to_owned())],
-        ..Gathered::default()
+        ..GatheredState::default()
     };
-    let (value, text) = report(gathered);
+    let (value, text) = assembled_report(gathered);
     assert!(!text.contains("hunter2") && !text.contains("managedFields") && !text.contains("null"), "{text}");
     assert_eq!(value["missing"][0], "events: forbidden");
     let kept = &value["objects"]["Deployment"][0];
@@ -76,7 +76,7 @@ fn no_secret_and_no_noise_is_in_a_report() {
 
 #[test]
 fn events_of_both_kinds_are_in_order() {
-    let gathered = Gathered {
+    let gathered = GatheredState {
         events: vec![
             json!({
                 "type": "Normal", "reason": "ScaleUp", "note": "2 to 3", "regarding": { "kind": "RankingCluster", "name": "x" },
@@ -88,9 +88,9 @@ fn events_of_both_kinds_are_in_order() {
                 "lastTimestamp": "2026-11-22T10:00:05Z", "count": 7, "source": { "component": "kubelet" }
             }),
         ],
-        ..Gathered::default()
+        ..GatheredState::default()
     };
-    let (value, _) = report(gathered);
+    let (value, _) = assembled_report(gathered);
     assert_eq!(
         value["events"],
         json!([

@@ -1,7 +1,7 @@
 use liverank_protocol::Load;
 use serde_json::{Value, json};
 
-use super::{ask, render};
+use super::{ask_planner, render_answer};
 use crate::crd::RankingCluster;
 
 fn cluster() -> RankingCluster {
@@ -41,16 +41,16 @@ fn load() -> Load {
 }
 
 #[test]
-fn more_readers_take_viewers_over() {
-    let answer = ask(&cluster(), &load(), 3).unwrap();
-    let text = render(&cluster(), &load(), 3, &answer);
+fn what_if_with_more_readers_moves_viewers_to_them() {
+    let answer = ask_planner(&cluster(), &load(), 3).unwrap();
+    let text = render_answer(&cluster(), &load(), 3, &answer);
     assert_eq!(text, include_str!("three.txt"), "\n{text}");
 }
 
 #[test]
-fn fewer_readers_are_said_to_be_outside_of_what_is_permitted() {
-    let answer = ask(&cluster(), &load(), 1).unwrap();
-    let text = render(&cluster(), &load(), 1, &answer);
+fn what_if_below_the_minimum_says_so() {
+    let answer = ask_planner(&cluster(), &load(), 1).unwrap();
+    let text = render_answer(&cluster(), &load(), 1, &answer);
     assert_eq!(text, include_str!("one.txt"), "\n{text}");
 }
 
@@ -59,9 +59,9 @@ fn without_comments_or_assignments_there_is_no_answer() {
     let mut cluster = cluster();
     let mut load = load();
     load.assignments = None;
-    let refused = ask(&cluster, &load, 3).unwrap_err();
+    let refused = ask_planner(&cluster, &load, 3).unwrap_err();
     assert_eq!(refused, "the load has no assignments: ask for it with them");
     cluster.spec.comment.enabled = false;
-    let refused = ask(&cluster, &load, 3).unwrap_err();
+    let refused = ask_planner(&cluster, &load, 3).unwrap_err();
     assert_eq!(refused, "comment.enabled is false: there are no readers");
 }

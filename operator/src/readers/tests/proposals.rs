@@ -4,27 +4,37 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::scene::{actions, memory, scene, settings, words};
-use crate::readers::{Memory, Outcome, Proposal, Rebalance, Scaling, Seen, Settings, Step, Subject, step};
+use super::scene::{decided_actions, input_with_viewers, memory, settings, steps_in_words};
+use crate::readers::{
+    PlanSubject, Proposal, ReaderMemory, ReaderSettings, ReaderStep, RebalanceSetting, RoundInput,
+    RoundOutcome, ScalingSetting, decide_round,
+};
 use liverank_core::handover::coordinator::ReaderStatus;
 
-fn scaling() -> Settings {
-    Settings { scaling: Scaling::Proposal, min: 1, max: 10, rebalance: Rebalance::Paused, ..settings() }
+fn scaling_needs_approval() -> ReaderSettings {
+    ReaderSettings {
+        scaling: ScalingSetting::Proposal,
+        min: 1,
+        max: 10,
+        rebalance: RebalanceSetting::Paused,
+        ..settings()
+    }
 }
 
-fn rebalance() -> Settings {
-    Settings { rebalance: Rebalance::Proposal, ..settings() }
+fn rebalance_needs_approval() -> ReaderSettings {
+    ReaderSettings { rebalance: RebalanceSetting::Proposal, ..settings() }
 }
 
-fn one(outcome: &Outcome, subject: Subject) -> &Proposal {
+fn proposal_about(outcome: &RoundOutcome, subject: PlanSubject) -> &Proposal {
     let found: Vec<_> = outcome.proposals.iter().filter(|it| it.subject == subject).collect();
     let [one] = &found[..] else { panic!("{:?}", outcome.proposals) };
     one
 }
 
 /// A second reader of two videos, beside one that has none.
-fn uneven() -> Seen {
-    let mut seen = scene(Settings { replicas: 2, ..rebalance() }, &[600, 100]);
+fn uneven_load() -> RoundInput {
+    let mut seen =
+        input_with_viewers(ReaderSettings { replicas: 2, ..rebalance_needs_approval() }, &[600, 100]);
     let more = liverank_core::VideoId::parse("w").unwrap();
     for heard in &mut seen.managers {
         let load = &mut heard.load;
@@ -39,91 +49,91 @@ fn uneven() -> Seen {
 }
 
 /// The round in which assignments are looked at.
-fn planned(seen: &mut Seen, memory: &mut Memory) -> Outcome {
-    step(seen, memory);
-    seen.later(5_000);
-    step(seen, memory)
+fn planning_round(seen: &mut RoundInput, memory: &mut ReaderMemory) -> RoundOutcome {
+    decide_round(seen, memory);
+    seen.advance(5_000);
+    decide_round(seen, memory)
 }
 
-fn moves(outcome: &Outcome) -> Vec<String> {
+fn proposed_moves(outcome: &RoundOutcome) -> Vec<String> {
     let all = outcome.steps.iter().filter_map(|step| match step {
-        Step::Moves { moves } => Some(moves.iter().map(|it| it.videoid.to_string())),
+        ReaderStep::Moves { moves } => Some(moves.iter().map(|it| it.videoid.to_string())),
         _ => None,
     });
     all.flatten().collect()
 }
 
 #[test]
-fn more_readers_come_when_somebody_says_so() {
-    let (mut seen, mut memory) = (scene(scaling(), &[900, 900, 900]), memory());
-    let outcome = step(&seen, &mut memory);
-    assert!(outcome.steps.is_empty(), "{:?}", words(&outcome));
-    assert_eq!(actions(&outcome), ["Propose"]);
-    let told = one(&outcome, Subject::Scaling).clone();
+fn readers_are_added_when_the_plan_is_approved() {
+    let (mut seen, mut memory) = (input_with_viewers(scaling_needs_approval(), &[900, 900, 900]), memory());
+    let outcome = decide_round(&seen, &mut memory);
+    assert!(outcome.steps.is_empty(), "{:?}", steps_in_words(&outcome));
+    assert_eq!(decided_actions(&outcome), ["Propose"]);
+    let told = proposal_about(&outcome, PlanSubject::Scaling).clone();
     assert_eq!(told.steps, ["create 1 readers"]);
     assert_eq!(told.viewers_moved, 675, "a fourth reader is filled to the mean");
-    seen.later(2_000);
-    let outcome = step(&seen, &mut memory);
-    assert_eq!(one(&outcome, Subject::Scaling), &told, "the same, and not told again");
+    seen.advance(2_000);
+    let outcome = decide_round(&seen, &mut memory);
+    assert_eq!(proposal_about(&outcome, PlanSubject::Scaling), &told, "the same, and not told again");
     assert!(outcome.decisions.is_empty());
     seen.approved.insert(told.id);
-    seen.later(2_000);
-    let outcome = step(&seen, &mut memory);
-    assert_eq!(words(&outcome), ["create x-reader-3"]);
+    seen.advance(2_000);
+    let outcome = decide_round(&seen, &mut memory);
+    assert_eq!(steps_in_words(&outcome), ["create x-reader-3"]);
     assert!(outcome.proposals.is_empty());
 }
 
 #[test]
-fn the_cost_of_fewer_readers_is_who_is_at_the_cheapest() {
-    let settings = Settings { down_stabilisation_ms: 0, ..scaling() };
-    let (mut seen, mut memory) = (scene(settings, &[30, 10, 20]), memory());
+fn the_cost_of_removing_readers_counts_viewers_of_the_cheapest() {
+    let settings = ReaderSettings { down_stabilisation_ms: 0, ..scaling_needs_approval() };
+    let (mut seen, mut memory) = (input_with_viewers(settings, &[30, 10, 20]), memory());
     for _ in 0..3 {
-        step(&seen, &mut memory);
-        seen.later(60_000);
+        decide_round(&seen, &mut memory);
+        seen.advance(60_000);
     }
-    let outcome = step(&seen, &mut memory);
-    let told = one(&outcome, Subject::Scaling).clone();
+    let outcome = decide_round(&seen, &mut memory);
+    let told = proposal_about(&outcome, PlanSubject::Scaling).clone();
     assert_eq!((told.viewers_moved, told.steps), (10, vec!["empty and remove 1 readers".to_owned()]));
     assert!(outcome.steps.is_empty());
     seen.approved.insert(told.id);
-    seen.later(2_000);
-    assert_eq!(words(&step(&seen, &mut memory)), ["empty x-reader-1 (scale-down)"]);
+    seen.advance(2_000);
+    assert_eq!(steps_in_words(&decide_round(&seen, &mut memory)), ["empty x-reader-1 (scale-down)"]);
 }
 
 #[test]
-fn moves_are_carried_out_as_they_were_told_once() {
-    let (mut seen, mut memory) = (uneven(), memory());
-    let outcome = planned(&mut seen, &mut memory);
-    assert!(moves(&outcome).is_empty());
-    let told = one(&outcome, Subject::Rebalance).clone();
+fn approved_moves_are_carried_out_once_as_proposed() {
+    let (mut seen, mut memory) = (uneven_load(), memory());
+    let outcome = planning_round(&mut seen, &mut memory);
+    assert!(proposed_moves(&outcome).is_empty());
+    let told = proposal_about(&outcome, PlanSubject::Rebalance).clone();
     assert!(told.viewers_moved > 0 && !told.steps.is_empty(), "{told:?}");
     seen.approved.insert(told.id.clone());
-    seen.later(5_000);
-    let outcome = step(&seen, &mut memory);
-    let ordered = moves(&outcome);
+    seen.advance(5_000);
+    let outcome = decide_round(&seen, &mut memory);
+    let ordered = proposed_moves(&outcome);
     assert_eq!(ordered.len(), told.steps.len());
     assert!(ordered.iter().zip(&told.steps).all(|(video, step)| step.starts_with(&format!("{video}: "))));
     // The same word again, for what is then wanted: another plan has another name.
     for _ in 0..30 {
-        seen.later(5_000);
-        let outcome = step(&seen, &mut memory);
-        assert!(moves(&outcome).is_empty());
+        seen.advance(5_000);
+        let outcome = decide_round(&seen, &mut memory);
+        assert!(proposed_moves(&outcome).is_empty());
         assert!(outcome.proposals.iter().all(|it| it.id != told.id));
     }
 }
 
 /// What changes, and withdraws the plan.
-type Change = (&'static str, fn(&mut Seen));
+type SeenChange = (&'static str, fn(&mut RoundInput));
 
 #[test]
 fn a_plan_is_withdrawn_when_what_it_was_made_from_has_changed() {
-    let changes: [Change; 5] = [
+    let changes: [SeenChange; 5] = [
         ("an epoch", |seen| {
             for heard in &mut seen.managers {
                 heard.load.assignments.as_mut().unwrap().iter_mut().for_each(|it| it.epoch += 1);
             }
         }),
-        ("a reader", |seen| seen.states(1, |state| state.state = ReaderStatus::Draining.into())),
+        ("a reader", |seen| seen.change_state(1, |state| state.state = ReaderStatus::Draining.into())),
         ("viewers", |seen| {
             for heard in &mut seen.managers {
                 for state in &mut heard.load.readers {
@@ -133,17 +143,17 @@ fn a_plan_is_withdrawn_when_what_it_was_made_from_has_changed() {
             }
         }),
         ("the load", |seen| seen.managers.clear()),
-        ("an hour", |seen| seen.later(super::super::proposal::PLAN_EXPIRES_AFTER_MS)),
+        ("an hour", |seen| seen.advance(super::super::proposal::PLAN_EXPIRES_AFTER_MS)),
     ];
     for (what, change) in changes {
-        let (mut seen, mut memory) = (uneven(), memory());
-        let told = one(&planned(&mut seen, &mut memory), Subject::Rebalance).clone();
+        let (mut seen, mut memory) = (uneven_load(), memory());
+        let told = proposal_about(&planning_round(&mut seen, &mut memory), PlanSubject::Rebalance).clone();
         change(&mut seen);
         seen.approved.insert(told.id.clone());
         for _ in 0..4 {
-            seen.later(5_000);
-            let outcome = step(&seen, &mut memory);
-            assert!(moves(&outcome).is_empty(), "{what}: {:?}", words(&outcome));
+            seen.advance(5_000);
+            let outcome = decide_round(&seen, &mut memory);
+            assert!(proposed_moves(&outcome).is_empty(), "{what}: {:?}", steps_in_words(&outcome));
             assert!(what == "the load" || outcome.proposals.iter().all(|it| it.id != told.id), "{what}");
         }
     }
@@ -155,16 +165,16 @@ proptest! {
     /// Whatever viewers do and whichever old names are said: without the name of the plan that waits nothing moves and no
     /// reader comes or goes, and no two plans have one name.
     #[test]
-    fn without_its_name_nothing_is_done(
+    fn nothing_is_done_without_approval_of_the_plan_s_id(
         rounds in prop::collection::vec((prop::collection::vec(0_u64..1_500, 3), 1_i64..120_000, any::<bool>()), 1..30),
     ) {
-        let settings = Settings { rebalance: Rebalance::Proposal, down_stabilisation_ms: 0, ..scaling() };
-        let (mut seen, mut memory) = (scene(settings, &[500, 500, 500]), memory());
+        let settings = ReaderSettings { rebalance: RebalanceSetting::Proposal, down_stabilisation_ms: 0, ..scaling_needs_approval() };
+        let (mut seen, mut memory) = (input_with_viewers(settings, &[500, 500, 500]), memory());
         let (mut names, mut last) = (BTreeSet::new(), BTreeSet::new());
         for (viewers, ms, repeats) in rounds {
-            seen.later(ms);
+            seen.advance(ms);
             for (at, viewers) in viewers.into_iter().enumerate() {
-                seen.states(at, |state| {
+                seen.change_state(at, |state| {
                     state.viewers = viewers;
                     state.videos[0].1 = viewers;
                 });
@@ -174,8 +184,8 @@ proptest! {
                 seen.approved = names.difference(&last).cloned().collect();
                 seen.approved.insert("0000000000".to_owned());
             }
-            let outcome = step(&seen, &mut memory);
-            prop_assert!(outcome.steps.is_empty(), "{:?}", words(&outcome));
+            let outcome = decide_round(&seen, &mut memory);
+            prop_assert!(outcome.steps.is_empty(), "{:?}", steps_in_words(&outcome));
             let now: BTreeSet<String> = outcome.proposals.iter().map(|it| it.id.clone()).collect();
             for proposal in &outcome.proposals {
                 prop_assert!(proposal.expires > seen.now && proposal.made <= seen.now);

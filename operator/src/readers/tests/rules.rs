@@ -2,27 +2,30 @@
 
 use proptest::prelude::*;
 
-use super::scene::{NOW, actions, memory, name, reader, scene, settings, words};
-use crate::readers::{
-    DrainWhy, Memory, Own, Rebalance, Scaling, Seen, Settings, Step, explain, step, two_digits, what_if,
+use super::scene::{
+    NOW, decided_actions, input_with_viewers, memory, reader, reader_name, settings, steps_in_words,
 };
-use liverank_core::handover::Closing;
+use crate::readers::{
+    DrainWhy, ReaderMemory, ReaderSelfReport, ReaderSettings, ReaderStep, RebalanceSetting, RoundInput,
+    ScalingSetting, answer_what_if, decide_round, explain, round_to_two_digits,
+};
+use liverank_core::handover::CordonState;
 use liverank_core::handover::coordinator::ReaderStatus;
 
-fn replicas(replicas: u32) -> Settings {
-    Settings { replicas, ..settings() }
+fn fixed_replicas(replicas: u32) -> ReaderSettings {
+    ReaderSettings { replicas, ..settings() }
 }
 
 #[test]
-fn names_are_the_lowest_that_nothing_has() {
-    let mut seen = scene(replicas(5), &[10, 10, 10]);
+fn new_readers_get_the_lowest_free_names() {
+    let mut seen = input_with_viewers(fixed_replicas(5), &[10, 10, 10]);
     seen.readers.remove(1);
     // The managers remember one, and one is closed still.
-    seen.states(1, |state| state.state = ReaderStatus::Gone.into());
-    seen.cordon(3, Closing::Closed);
-    let outcome = seen.first();
+    seen.change_state(1, |state| state.state = ReaderStatus::Gone.into());
+    seen.set_cordon(3, CordonState::Closed);
+    let outcome = seen.first_round();
     assert_eq!(
-        words(&outcome),
+        steps_in_words(&outcome),
         [
             "create x-reader-4",
             "create x-reader-5",
@@ -31,44 +34,44 @@ fn names_are_the_lowest_that_nothing_has() {
             "cordon x-reader-3: open"
         ]
     );
-    assert_eq!(actions(&outcome), ["ScaleUp"]);
+    assert_eq!(decided_actions(&outcome), ["ScaleUp"]);
     // Its pod is still there.
-    seen.orphans.insert(name(4), false);
+    seen.orphans.insert(reader_name(4), false);
     assert_eq!(
-        words(&seen.first())[..4],
+        steps_in_words(&seen.first_round())[..4],
         ["create x-reader-5", "create x-reader-6", "create x-reader-7", "cordon x-reader-1: removed"]
     );
 }
 
 #[test]
-fn what_was_asked_for_comes_again_until_it_is_seen_and_is_told_once() {
-    let (mut seen, mut memory) = (scene(replicas(4), &[10, 10, 10]), memory());
-    let first = step(&seen, &mut memory);
-    seen.later(2_000);
-    let second = step(&seen, &mut memory);
+fn a_write_is_repeated_until_seen_and_announced_once() {
+    let (mut seen, mut memory) = (input_with_viewers(fixed_replicas(4), &[10, 10, 10]), memory());
+    let first = decide_round(&seen, &mut memory);
+    seen.advance(2_000);
+    let second = decide_round(&seen, &mut memory);
     assert_eq!(
-        (words(&first), words(&second)),
+        (steps_in_words(&first), steps_in_words(&second)),
         (vec!["create x-reader-3".to_owned()], vec!["create x-reader-3".to_owned()])
     );
     assert_eq!((first.decisions.len(), second.decisions.len()), (1, 0));
     // It is heard before it is seen: it is still the same one.
     seen.readers.push(reader(3));
-    assert!(step(&seen, &mut memory).steps.is_empty());
+    assert!(decide_round(&seen, &mut memory).steps.is_empty());
 }
 
 #[test]
-fn the_cheapest_goes_first() {
-    let going = |change: &dyn Fn(&mut Seen)| {
-        let mut seen = scene(replicas(2), &[50, 20, 90]);
+fn the_cheapest_reader_is_removed_first() {
+    let going = |change: &dyn Fn(&mut RoundInput)| {
+        let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 90]);
         change(&mut seen);
-        let outcome = seen.first();
-        (words(&outcome), actions(&outcome))
+        let outcome = seen.first_round();
+        (steps_in_words(&outcome), decided_actions(&outcome))
     };
     assert_eq!(going(&|_| ()), (vec!["empty x-reader-1 (scale-down)".to_owned()], vec!["ScaleDown"]));
     // One that does not serve, and that nobody can be at.
     let (steps, _) = going(&|seen| {
         seen.readers[2].pod.as_mut().unwrap().ready = false;
-        seen.states(2, |state| {
+        seen.change_state(2, |state| {
             (state.fresh, state.assigned) = (false, 0);
             state.state = ReaderStatus::Gone.into();
         });
@@ -85,11 +88,11 @@ fn the_cheapest_goes_first() {
 }
 
 #[test]
-fn nobody_is_emptied_while_something_is_not_known() {
-    let held = |change: &dyn Fn(&mut Seen)| {
-        let mut seen = scene(replicas(2), &[50, 20, 90]);
+fn no_reader_is_drained_while_the_load_is_unknown() {
+    let held = |change: &dyn Fn(&mut RoundInput)| {
+        let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 90]);
         change(&mut seen);
-        let outcome = seen.first();
+        let outcome = seen.first_round();
         assert!(outcome.steps.is_empty() && outcome.decisions.is_empty(), "{outcome:?}");
     };
     held(&|seen| seen.managers.clear());
@@ -100,65 +103,65 @@ fn nobody_is_emptied_while_something_is_not_known() {
     held(&|seen| seen.managers[0].load.readers[0].viewers = 500);
     held(&|seen| seen.managers[0].load.readers[0].state = ReaderStatus::Gone.into());
     // One reader's report is old; one leaves by itself; too many who were moved failed; it is paused.
-    held(&|seen| seen.states(0, |state| state.fresh = false));
-    held(&|seen| seen.states(0, |state| state.state = ReaderStatus::Draining.into()));
+    held(&|seen| seen.change_state(0, |state| state.fresh = false));
+    held(&|seen| seen.change_state(0, |state| state.state = ReaderStatus::Draining.into()));
     held(&|seen| seen.readers[0].pod.as_mut().unwrap().terminating = true);
-    held(&|seen| seen.states(0, |state| (state.reconnects, state.reconnect_errors) = (40, 3)));
+    held(&|seen| seen.change_state(0, |state| (state.reconnects, state.reconnect_errors) = (40, 3)));
     held(&|seen| seen.settings.scale_in = false);
     held(&|seen| seen.settings.paused = true);
     // Few reconnects say nothing.
-    let mut seen = scene(replicas(2), &[50, 20, 90]);
-    seen.states(0, |state| (state.reconnects, state.reconnect_errors) = (19, 19));
-    assert_eq!(seen.first().steps.len(), 1);
+    let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 90]);
+    seen.change_state(0, |state| (state.reconnects, state.reconnect_errors) = (19, 19));
+    assert_eq!(seen.first_round().steps.len(), 1);
 }
 
 #[test]
 fn the_managers_are_told_once_the_annotation_is_seen() {
-    let (mut seen, mut memory) = (scene(replicas(2), &[50, 20, 90]), memory());
-    let first = step(&seen, &mut memory);
-    let Some(Step::Annotate { drain, .. }) = first.steps.first() else { panic!("{first:?}") };
+    let (mut seen, mut memory) = (input_with_viewers(fixed_replicas(2), &[50, 20, 90]), memory());
+    let first = decide_round(&seen, &mut memory);
+    let Some(ReaderStep::Annotate { drain, .. }) = first.steps.first() else { panic!("{first:?}") };
     seen.readers[1].drain = *drain;
-    let second = step(&seen, &mut memory);
+    let second = decide_round(&seen, &mut memory);
     assert_eq!(
-        (words(&second), &second.ask),
-        (vec!["cordon x-reader-1: draining".to_owned()], &vec![name(1)])
+        (steps_in_words(&second), &second.ask),
+        (vec!["cordon x-reader-1: draining".to_owned()], &vec![reader_name(1)])
     );
-    seen.cordon(1, Closing::Draining);
-    assert!(step(&seen, &mut memory).steps.is_empty());
+    seen.set_cordon(1, CordonState::Draining);
+    assert!(decide_round(&seen, &mut memory).steps.is_empty());
     // A new leader finds the same.
-    assert!(step(&seen, &mut super::scene::memory()).steps.is_empty());
+    assert!(decide_round(&seen, &mut super::scene::memory()).steps.is_empty());
 }
 
 #[test]
-fn a_reader_goes_when_everybody_says_that_it_is_empty_and_for_a_while() {
-    let emptied = |change: &dyn Fn(&mut Seen)| {
-        let mut seen = scene(replicas(2), &[50, 0, 90]);
-        seen.drain(1, DrainWhy::ScaleDown, 60_000);
-        seen.empty(1);
+fn a_reader_is_removed_when_all_managers_report_it_empty_for_a_while() {
+    let emptied = |change: &dyn Fn(&mut RoundInput)| {
+        let mut seen = input_with_viewers(fixed_replicas(2), &[50, 0, 90]);
+        seen.set_drain(1, DrainWhy::ScaleDown, 60_000);
+        seen.set_empty(1);
         change(&mut seen);
-        words(&seen.twice())
+        steps_in_words(&seen.second_round())
     };
     let gone = ["cordon x-reader-1: removed"];
     assert_eq!(emptied(&|_| ()), gone);
     // Every manager has to know before it goes, and then it stays so.
-    let told = |seen: &mut Seen, manager: usize| {
+    let told = |seen: &mut RoundInput, manager: usize| {
         let cordon = &mut seen.managers[manager].load.cordons[0].cordon;
-        *cordon = Some(Closing::Removed.into());
+        *cordon = Some(CordonState::Removed.into());
     };
     assert_eq!(emptied(&|seen| told(seen, 0)), gone);
-    let both = |seen: &mut Seen| (0..2).for_each(|manager| told(seen, manager));
+    let both = |seen: &mut RoundInput| (0..2).for_each(|manager| told(seen, manager));
     assert_eq!(emptied(&both), ["remove x-reader-1"]);
-    let mut seen = scene(replicas(2), &[50, 0, 90]);
-    seen.drain(1, DrainWhy::ScaleDown, 60_000);
-    seen.empty(1);
-    assert!(seen.first().steps.is_empty(), "whoever is on the way arrives first");
-    let stays = |change: &dyn Fn(&mut Seen)| assert_eq!(emptied(change), [""; 0]);
+    let mut seen = input_with_viewers(fixed_replicas(2), &[50, 0, 90]);
+    seen.set_drain(1, DrainWhy::ScaleDown, 60_000);
+    seen.set_empty(1);
+    assert!(seen.first_round().steps.is_empty(), "whoever is on the way arrives first");
+    let stays = |change: &dyn Fn(&mut RoundInput)| assert_eq!(emptied(change), [""; 0]);
     stays(&|seen| seen.readers[1].own = None);
-    stays(&|seen| seen.readers[1].own = Some(Own { viewers: 1, at: NOW }));
-    stays(&|seen| seen.readers[1].own = Some(Own { viewers: 0, at: NOW - 10_001 }));
+    stays(&|seen| seen.readers[1].own = Some(ReaderSelfReport { viewers: 1, at: NOW }));
+    stays(&|seen| seen.readers[1].own = Some(ReaderSelfReport { viewers: 0, at: NOW - 10_001 }));
     stays(&|seen| seen.managers[1].load.readers[1].viewers = 1);
     stays(&|seen| seen.managers[1].load.readers[1].assigned = 1);
-    stays(&|seen| seen.states(1, |state| state.fresh = false));
+    stays(&|seen| seen.change_state(1, |state| state.fresh = false));
     stays(&|seen| seen.managers.clear());
     // Asked before it was to be emptied.
     stays(&|seen| seen.readers[1].drain.as_mut().unwrap().since = Some(NOW + 60_000));
@@ -166,14 +169,14 @@ fn a_reader_goes_when_everybody_says_that_it_is_empty_and_for_a_while() {
     let cordon = ["cordon x-reader-1: draining"];
     assert_eq!(emptied(&|seen| seen.managers[1].load.cordons.clear()), cordon);
     // One that does not run has nobody to ask.
-    let down = |seen: &mut Seen| {
+    let down = |seen: &mut RoundInput| {
         seen.readers[1].pod = None;
         seen.readers[1].own = None;
     };
     assert_eq!(
         emptied(&|seen| {
             down(seen);
-            seen.states(1, |state| state.state = ReaderStatus::Gone.into());
+            seen.change_state(1, |state| state.state = ReaderStatus::Gone.into());
         }),
         gone
     );
@@ -181,67 +184,79 @@ fn a_reader_goes_when_everybody_says_that_it_is_empty_and_for_a_while() {
 }
 
 #[test]
-fn the_clocks_of_two_leaders_let_nobody_go() {
+fn different_clocks_of_two_leaders_remove_no_reader() {
     // The leader who annotated it was an hour behind this one, or ahead of it.
     for ago in [3_600_000, -3_600_000] {
-        let rebalance = Rebalance::Paused;
-        let mut seen = scene(Settings { force: true, rebalance, ..replicas(2) }, &[50, 20, 90]);
-        seen.drain(1, DrainWhy::ScaleDown, ago);
+        let rebalance = RebalanceSetting::Paused;
+        let mut seen =
+            input_with_viewers(ReaderSettings { force: true, rebalance, ..fixed_replicas(2) }, &[50, 20, 90]);
+        seen.set_drain(1, DrainWhy::ScaleDown, ago);
         let mut memory = memory();
         for _ in 0..449 {
-            assert_eq!(words(&step(&seen, &mut memory)), [""; 0], "{ago}: {} s", (seen.now - NOW) / 1000);
-            seen.later(2_000);
+            assert_eq!(
+                steps_in_words(&decide_round(&seen, &mut memory)),
+                [""; 0],
+                "{ago}: {} s",
+                (seen.now - NOW) / 1000
+            );
+            seen.advance(2_000);
         }
-        seen.later(4_000);
-        assert_eq!(words(&step(&seen, &mut memory)), ["cordon x-reader-1: removed"]);
-        seen.removed(1);
-        assert_eq!(words(&step(&seen, &mut memory)), ["remove x-reader-1 although it may have viewers"]);
+        seen.advance(4_000);
+        assert_eq!(steps_in_words(&decide_round(&seen, &mut memory)), ["cordon x-reader-1: removed"]);
+        seen.set_removed(1);
+        assert_eq!(
+            steps_in_words(&decide_round(&seen, &mut memory)),
+            ["remove x-reader-1 although it may have viewers"]
+        );
     }
     // One that is empty goes, however far ahead the other's clock was.
-    let mut seen = scene(Settings { rebalance: Rebalance::Paused, ..replicas(2) }, &[50, 0, 90]);
-    seen.drain(1, DrainWhy::ScaleDown, -3_600_000);
-    seen.empty(1);
+    let mut seen = input_with_viewers(
+        ReaderSettings { rebalance: RebalanceSetting::Paused, ..fixed_replicas(2) },
+        &[50, 0, 90],
+    );
+    seen.set_drain(1, DrainWhy::ScaleDown, -3_600_000);
+    seen.set_empty(1);
     let mut memory = memory();
     for _ in 0..3 {
-        step(&seen, &mut memory);
-        seen.later(4_000);
+        decide_round(&seen, &mut memory);
+        seen.advance(4_000);
     }
-    assert_eq!(words(&step(&seen, &mut memory)), ["cordon x-reader-1: removed"]);
-    seen.removed(1);
-    assert_eq!(words(&step(&seen, &mut memory)), ["remove x-reader-1"]);
+    assert_eq!(steps_in_words(&decide_round(&seen, &mut memory)), ["cordon x-reader-1: removed"]);
+    seen.set_removed(1);
+    assert_eq!(steps_in_words(&decide_round(&seen, &mut memory)), ["remove x-reader-1"]);
 }
 
 #[test]
 fn a_name_is_not_given_again_while_its_last_pod_ends() {
-    let mut seen = scene(replicas(5), &[10, 10, 10]);
-    seen.orphans.insert(name(3), false);
+    let mut seen = input_with_viewers(fixed_replicas(5), &[10, 10, 10]);
+    seen.orphans.insert(reader_name(3), false);
     assert_eq!(
-        words(&seen.first()),
+        steps_in_words(&seen.first_round()),
         ["create x-reader-4", "create x-reader-5", "cordon x-reader-3: removed"],
         "nobody is sent to what is left of it"
     );
 }
 
 #[test]
-fn what_is_late_is_held_or_forced_and_never_on_unknown_load() {
-    let late = |force: bool, change: &dyn Fn(&mut Seen)| {
-        let mut seen = scene(Settings { force, ..replicas(2) }, &[50, 20, 90]);
-        seen.drain(1, DrainWhy::ScaleDown, 901_000);
+fn an_overdue_drain_is_held_or_forced_but_never_on_unknown_load() {
+    let late = |force: bool, change: &dyn Fn(&mut RoundInput)| {
+        let mut seen = input_with_viewers(ReaderSettings { force, ..fixed_replicas(2) }, &[50, 20, 90]);
+        seen.set_drain(1, DrainWhy::ScaleDown, 901_000);
         change(&mut seen);
         let mut memory = memory();
         // By the clock of the leader who sees it.
         let since = seen.readers[1].drain.and_then(|drain| drain.since);
         memory.draining.extend(since.map(|since| ("uid-1".to_owned(), since)));
-        let outcome = step(&seen, &mut memory);
+        let outcome = decide_round(&seen, &mut memory);
         (
-            words(&outcome),
-            actions(&outcome),
+            steps_in_words(&outcome),
+            decided_actions(&outcome),
             outcome.facts.degraded.into_iter().map(|fact| fact.reason).collect::<Vec<_>>(),
         )
     };
     assert_eq!(late(false, &|_| ()), (vec![], vec!["Hold"], vec!["DrainOverdue".to_owned()]));
     assert_eq!(late(true, &|_| ()), (vec!["cordon x-reader-1: removed".to_owned()], vec!["Force"], vec![]));
-    assert_eq!(late(true, &|seen| seen.removed(1)).0, ["remove x-reader-1 although it may have viewers"]);
+    assert_eq!(late(true, &|seen| seen.set_removed(1)).0, ["remove x-reader-1 although it may have viewers"]);
     assert_eq!(late(true, &|seen| seen.managers.clear()).0, [""; 0]);
     assert_eq!(
         late(true, &|seen| seen.readers[1].drain.as_mut().unwrap().since = Some(NOW - 899_000)).0,
@@ -255,12 +270,12 @@ fn what_is_late_is_held_or_forced_and_never_on_unknown_load() {
 }
 
 #[test]
-fn an_upgrade_surges_closes_empties_and_halts() {
-    let mut seen = scene(replicas(3), &[50, 20, 90]);
+fn an_upgrade_surges_cordons_drains_and_halts() {
+    let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90]);
     seen.template = "t2".to_owned();
-    let outcome = seen.first();
+    let outcome = seen.first_round();
     assert_eq!(
-        (words(&outcome), actions(&outcome)),
+        (steps_in_words(&outcome), decided_actions(&outcome)),
         (
             [
                 "create x-reader-3",
@@ -274,29 +289,31 @@ fn an_upgrade_surges_closes_empties_and_halts() {
         )
     );
     assert_eq!(
-        words(&Seen { held: Some("manager is being rolled".to_owned()), ..seen.clone() }.first()),
+        steps_in_words(
+            &RoundInput { held: Some("manager is being rolled".to_owned()), ..seen.clone() }.first_round()
+        ),
         [""; 0]
     );
-    (0..3).for_each(|at| seen.cordon(at, Closing::Closed));
+    (0..3).for_each(|at| seen.set_cordon(at, CordonState::Closed));
     // The new one is there and ready, but no manager has heard it.
     let mut new = reader(3);
     new.template = "t2".to_owned();
     seen.readers.push(new);
-    assert_eq!(words(&seen.first()), [""; 0]);
+    assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
     seen.managers.iter_mut().for_each(|heard| heard.load.readers.push(super::scene::state(3, 0)));
-    assert_eq!(words(&seen.first()), ["empty x-reader-1 (upgrade)"]);
+    assert_eq!(steps_in_words(&seen.first_round()), ["empty x-reader-1 (upgrade)"]);
     // It is not ready for longer than it may take.
     let pod = seen.readers[3].pod.as_mut().unwrap();
     (pod.ready, pod.reason) = (false, Some("CrashLoopBackOff".to_owned()));
     let since = std::mem::replace(&mut pod.since, NOW - 5_000);
     seen.readers[3].created = NOW - 5_000;
-    assert_eq!(words(&seen.first()), [""; 0], "it may come yet");
+    assert_eq!(steps_in_words(&seen.first_round()), [""; 0], "it may come yet");
     (seen.readers[3].created, seen.readers[3].pod.as_mut().unwrap().since) = (since, since);
     seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
-    seen.drain(1, DrainWhy::Upgrade, 60_000);
-    let outcome = seen.first();
+    seen.set_drain(1, DrainWhy::Upgrade, 60_000);
+    let outcome = seen.first_round();
     assert_eq!(
-        (words(&outcome), actions(&outcome)),
+        (steps_in_words(&outcome), decided_actions(&outcome)),
         (vec!["keep x-reader-1".to_owned()], vec!["Halt", "Keep"])
     );
     assert!(outcome.facts.degraded[0].message.contains("CrashLoopBackOff"), "{:?}", outcome.facts.degraded);
@@ -308,29 +325,32 @@ fn an_upgrade_surges_closes_empties_and_halts() {
         heard.load.cordons.clear();
         heard.load.readers.pop();
     });
-    assert_eq!(words(&seen.first()), ["empty x-reader-3 (upgrade)"]);
+    assert_eq!(steps_in_words(&seen.first_round()), ["empty x-reader-3 (upgrade)"]);
 }
 
 #[test]
 fn a_new_reader_counts_when_every_manager_hears_it() {
-    let mut seen = scene(replicas(2), &[50, 20, 0]);
+    let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 0]);
     seen.template = "t2".to_owned();
     seen.readers[2].template = "t2".to_owned();
-    assert_eq!(words(&seen.first())[0], "empty x-reader-1 (upgrade)");
+    assert_eq!(steps_in_words(&seen.first_round())[0], "empty x-reader-1 (upgrade)");
     seen.managers[1].load.readers.pop();
     // The old ones are closed, and nobody is emptied yet.
-    assert_eq!(words(&seen.first()), ["cordon x-reader-0: closed", "cordon x-reader-1: closed"]);
+    assert_eq!(
+        steps_in_words(&seen.first_round()),
+        ["cordon x-reader-0: closed", "cordon x-reader-1: closed"]
+    );
 }
 
 #[test]
-fn an_overtaken_upgrade_gives_its_surge_back_first() {
+fn a_superseded_upgrade_removes_its_surge_readers_first() {
     // Three are wanted, four of two old templates serve: there is no room for a new one.
-    let mut seen = scene(replicas(3), &[50, 20, 90, 30]);
+    let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90, 30]);
     seen.template = "t3".to_owned();
     seen.readers[3].template = "t2".to_owned();
-    assert_eq!(words(&seen.first()), ["empty x-reader-1 (upgrade)"]);
+    assert_eq!(steps_in_words(&seen.first_round()), ["empty x-reader-1 (upgrade)"]);
     // One that is dead goes before the new one serves, but never below what is wanted.
-    let mut seen = scene(replicas(3), &[50, 0, 90]);
+    let mut seen = input_with_viewers(fixed_replicas(3), &[50, 0, 90]);
     seen.template = "t2".to_owned();
     seen.readers[1].pod = None;
     seen.managers.iter_mut().for_each(|heard| drop(heard.load.readers.remove(1)));
@@ -341,41 +361,41 @@ fn an_overtaken_upgrade_gives_its_surge_back_first() {
         "cordon x-reader-1: closed",
         "cordon x-reader-2: closed",
     ];
-    assert_eq!(words(&seen.first()), steps);
-    let mut seen = scene(replicas(2), &[50, 20]);
+    assert_eq!(steps_in_words(&seen.first_round()), steps);
+    let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20]);
     seen.template = "t2".to_owned();
     seen.readers[1].template = "t2".to_owned();
     seen.settings.max_surge = 0;
     seen.readers[0].pod.as_mut().unwrap().ready = false;
-    assert_eq!(words(&seen.first()), ["cordon x-reader-0: closed"]);
+    assert_eq!(steps_in_words(&seen.first_round()), ["cordon x-reader-0: closed"]);
 }
 
 #[test]
-fn what_costs_most_to_empty_is_kept_first_and_new_ones_before_old_ones() {
-    let mut seen = scene(replicas(2), &[50, 20, 90]);
-    seen.drain(1, DrainWhy::ScaleDown, 60_000);
-    seen.drain(2, DrainWhy::ScaleDown, 60_000);
-    assert_eq!(words(&seen.first()), ["keep x-reader-2"]);
+fn readers_with_most_viewers_are_kept_and_new_before_old() {
+    let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 90]);
+    seen.set_drain(1, DrainWhy::ScaleDown, 60_000);
+    seen.set_drain(2, DrainWhy::ScaleDown, 60_000);
+    assert_eq!(steps_in_words(&seen.first_round()), ["keep x-reader-2"]);
     seen.readers[2].template = "t0".to_owned();
-    assert_eq!(words(&seen.first()), ["keep x-reader-1"]);
+    assert_eq!(steps_in_words(&seen.first_round()), ["keep x-reader-1"]);
 }
 
 #[test]
-fn load_on_hold_adds_nobody() {
-    let auto = Settings { scaling: Scaling::Auto, ..settings() };
-    let mut seen = scene(auto, &[990, 990, 990]);
-    assert_eq!(seen.first().facts.desired, 4);
+fn no_reader_is_added_while_load_decisions_are_on_hold() {
+    let auto = ReaderSettings { scaling: ScalingSetting::Auto, ..settings() };
+    let mut seen = input_with_viewers(auto, &[990, 990, 990]);
+    assert_eq!(seen.first_round().facts.desired, 4);
     seen.managers[1].load.hold = Some("cut off".to_owned());
-    assert_eq!(seen.first().facts.desired, 3);
+    assert_eq!(seen.first_round().facts.desired, 3);
 }
 
 #[test]
-fn the_old_template_again_calls_the_upgrade_off() {
-    let mut seen = scene(replicas(3), &[50, 20, 90, 0]);
+fn returning_to_the_old_template_calls_the_upgrade_off() {
+    let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90, 0]);
     seen.readers[3].template = "t2".to_owned();
-    seen.drain(0, DrainWhy::Upgrade, 60_000);
-    seen.cordon(1, Closing::Closed);
-    let outcome = seen.first();
+    seen.set_drain(0, DrainWhy::Upgrade, 60_000);
+    seen.set_cordon(1, CordonState::Closed);
+    let outcome = seen.first_round();
     // The surplus reader has the template that nobody wants now.
     let steps = [
         "keep x-reader-0",
@@ -383,57 +403,63 @@ fn the_old_template_again_calls_the_upgrade_off() {
         "cordon x-reader-1: open",
         "cordon x-reader-3: closed",
     ];
-    assert_eq!(words(&outcome), steps);
+    assert_eq!(steps_in_words(&outcome), steps);
 }
 
 #[test]
-fn an_evicted_reader_has_a_stand_in_where_the_others_have_no_room() {
+fn an_evicted_reader_is_replaced_first_where_others_have_no_room() {
     let evicted = |viewers: &[u64]| {
-        let mut seen = scene(replicas(3), viewers);
+        let mut seen = input_with_viewers(fixed_replicas(3), viewers);
         seen.readers[2].pod.as_mut().unwrap().terminating = true;
         seen
     };
     // A reader takes 900 of 1,000.
-    assert!(words(&evicted(&[750, 750, 300]).first()).is_empty(), "the others have room for 300");
+    assert!(
+        steps_in_words(&evicted(&[750, 750, 300]).first_round()).is_empty(),
+        "the others have room for 300"
+    );
     let (mut seen, mut memory) = (evicted(&[750, 751, 300]), memory());
-    let first = step(&seen, &mut memory);
-    assert_eq!((words(&first), actions(&first)), (vec!["create x-reader-3".to_owned()], vec!["ScaleUp"]));
+    let first = decide_round(&seen, &mut memory);
+    assert_eq!(
+        (steps_in_words(&first), decided_actions(&first)),
+        (vec!["create x-reader-3".to_owned()], vec!["ScaleUp"])
+    );
     assert!(first.decisions[0].reason.contains("leaves by itself"), "{}", first.decisions[0].reason);
-    seen.later(2_000);
-    assert_eq!(words(&step(&seen, &mut memory)), ["create x-reader-3"], "until it is seen");
+    seen.advance(2_000);
+    assert_eq!(steps_in_words(&decide_round(&seen, &mut memory)), ["create x-reader-3"], "until it is seen");
     // It is there and takes viewers; nobody goes, and nobody else comes.
-    let mut there = scene(replicas(3), &[750, 751, 200, 100]);
+    let mut there = input_with_viewers(fixed_replicas(3), &[750, 751, 200, 100]);
     there.readers[2].pod.as_mut().unwrap().terminating = true;
-    there.later(4_000);
-    assert!(words(&step(&there, &mut memory)).is_empty());
+    there.advance(4_000);
+    assert!(steps_in_words(&decide_round(&there, &mut memory)).is_empty());
     // The next pod of the one that was evicted is there: one is too many, the cheapest.
-    let mut back = scene(replicas(3), &[750, 751, 0, 300]);
-    back.later(60_000);
-    assert_eq!(words(&step(&back, &mut memory))[0], "empty x-reader-2 (scale-down)");
+    let mut back = input_with_viewers(fixed_replicas(3), &[750, 751, 0, 300]);
+    back.advance(60_000);
+    assert_eq!(steps_in_words(&decide_round(&back, &mut memory))[0], "empty x-reader-2 (scale-down)");
     // Nobody knows how many viewers there are.
     let mut unknown = evicted(&[750, 751, 300]);
     unknown.managers.clear();
-    assert!(words(&unknown.first()).is_empty());
+    assert!(steps_in_words(&unknown.first_round()).is_empty());
 }
 
 #[test]
 fn a_drain_by_hand_is_carried_out_and_replaced() {
-    let mut seen = scene(replicas(3), &[50, 0, 90]);
-    seen.drain(1, DrainWhy::parse("because I say so"), 60_000);
-    seen.empty(1);
-    assert_eq!(words(&seen.twice()), ["create x-reader-3", "cordon x-reader-1: removed"]);
+    let mut seen = input_with_viewers(fixed_replicas(3), &[50, 0, 90]);
+    seen.set_drain(1, DrainWhy::parse("because I say so"), 60_000);
+    seen.set_empty(1);
+    assert_eq!(steps_in_words(&seen.second_round()), ["create x-reader-3", "cordon x-reader-1: removed"]);
     seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
-    seen.cordon(1, Closing::Removed);
-    assert_eq!(words(&seen.twice()), ["create x-reader-3", "remove x-reader-1"]);
+    seen.set_cordon(1, CordonState::Removed);
+    assert_eq!(steps_in_words(&seen.second_round()), ["create x-reader-3", "remove x-reader-1"]);
     for why in [DrainWhy::ScaleDown, DrainWhy::Upgrade, DrainWhy::ByHand] {
         assert_eq!(DrainWhy::parse(why.as_str()), why);
     }
 }
 
 #[test]
-fn viewers_move_for_balance_unless_that_is_paused_dry_or_forbidden() {
-    let uneven = |change: &dyn Fn(&mut Seen)| {
-        let mut seen = scene(replicas(2), &[600, 0]);
+fn viewers_are_rebalanced_unless_paused_dry_run_or_forbidden() {
+    let uneven = |change: &dyn Fn(&mut RoundInput)| {
+        let mut seen = input_with_viewers(fixed_replicas(2), &[600, 0]);
         // Two videos on the first reader, none on the second.
         for heard in &mut seen.managers {
             let load = &mut heard.load;
@@ -444,83 +470,86 @@ fn viewers_move_for_balance_unless_that_is_paused_dry_or_forbidden() {
         change(&mut seen);
         // The bucket of a new leader fills first.
         let mut memory = memory();
-        step(&Seen { now: NOW - 60_000, managers: Vec::new(), ..seen.clone() }, &mut memory);
-        let outcome = step(&seen, &mut memory);
-        seen.later(6_000);
-        let again = step(&seen, &mut memory);
+        decide_round(&RoundInput { now: NOW - 60_000, managers: Vec::new(), ..seen.clone() }, &mut memory);
+        let outcome = decide_round(&seen, &mut memory);
+        seen.advance(6_000);
+        let again = decide_round(&seen, &mut memory);
         let moves: Vec<_> = outcome
             .steps
             .iter()
             .filter_map(|step| match step {
-                Step::Moves { moves } => Some(moves.clone()),
+                ReaderStep::Moves { moves } => Some(moves.clone()),
                 _ => None,
             })
             .flatten()
             .collect();
-        (moves, actions(&outcome).contains(&"Rebalance"), again.steps.len())
+        (moves, decided_actions(&outcome).contains(&"Rebalance"), again.steps.len())
     };
     let (moves, told, again) = uneven(&|_| ());
     assert_eq!((moves.len(), moves[0].expected, told, again), (1, 7, true, 0), "{moves:?}");
-    let none = |change: &dyn Fn(&mut Seen)| {
+    let none = |change: &dyn Fn(&mut RoundInput)| {
         let (moves, told, _) = uneven(change);
         assert!(moves.is_empty(), "{moves:?}");
         told
     };
-    assert!(none(&|seen| seen.settings.rebalance = Rebalance::DryRun));
-    assert!(!none(&|seen| seen.settings.rebalance = Rebalance::Paused));
+    assert!(none(&|seen| seen.settings.rebalance = RebalanceSetting::DryRun));
+    assert!(!none(&|seen| seen.settings.rebalance = RebalanceSetting::Paused));
     assert!(!none(&|seen| seen.managers[1].load.hold = Some("cut off".to_owned())));
     assert!(!none(&|seen| seen.managers.iter_mut().for_each(|heard| heard.load.assignments = None)));
     assert!(!none(&|seen| seen.managers.iter_mut().for_each(|heard| heard.load.in_flight = 20_000)));
     assert!(!none(&|seen| seen.template = "t2".to_owned()));
-    assert!(!none(&|seen| seen.states(0, |state| (state.reconnects, state.reconnect_errors) = (40, 3))));
+    assert!(
+        !none(&|seen| seen.change_state(0, |state| (state.reconnects, state.reconnect_errors) = (40, 3)))
+    );
 }
 
 #[test]
-fn dry_runs_are_told_once_and_change_nothing() {
-    let dry = Settings { scaling: Scaling::DryRun, max: 50, ..replicas(2) };
-    let (mut seen, mut memory) = (scene(dry, &[5_000, 5_000]), memory());
-    let first = step(&seen, &mut memory);
-    assert_eq!((first.steps.len(), actions(&first), first.facts.desired), (0, vec!["ScaleUp"], 2));
+fn dry_runs_are_announced_once_and_change_nothing() {
+    let dry = ReaderSettings { scaling: ScalingSetting::DryRun, max: 50, ..fixed_replicas(2) };
+    let (mut seen, mut memory) = (input_with_viewers(dry, &[5_000, 5_000]), memory());
+    let first = decide_round(&seen, &mut memory);
+    assert_eq!((first.steps.len(), decided_actions(&first), first.facts.desired), (0, vec!["ScaleUp"], 2));
     assert!(first.decisions[0].reason.starts_with("dry run: 6 readers"), "{}", first.decisions[0].reason);
-    seen.later(2_000);
-    assert!(step(&seen, &mut memory).decisions.is_empty());
+    seen.advance(2_000);
+    assert!(decide_round(&seen, &mut memory).decisions.is_empty());
     // Nor does the next leader say it again.
-    let mut next = Memory::new(NOW, first.decisions.last(), None);
-    assert!(step(&seen, &mut next).decisions.is_empty());
+    let mut next = ReaderMemory::new(NOW, first.decisions.last(), None);
+    assert!(decide_round(&seen, &mut next).decisions.is_empty());
 }
 
 #[test]
-fn a_new_leader_in_an_upgrade_takes_the_surge_for_none_that_is_wanted() {
-    let auto = Settings { scaling: Scaling::Auto, max: 50, ..settings() };
-    let mut seen = scene(auto, &[500, 500, 500, 0]);
+fn a_new_leader_does_not_count_surge_readers_as_wanted() {
+    let auto = ReaderSettings { scaling: ScalingSetting::Auto, max: 50, ..settings() };
+    let mut seen = input_with_viewers(auto, &[500, 500, 500, 0]);
     seen.readers[3].template = "t2".to_owned();
     seen.template = "t2".to_owned();
-    let desired = |last| step(&seen, &mut Memory::new(NOW, None, last)).facts.desired;
+    let desired = |last| decide_round(&seen, &mut ReaderMemory::new(NOW, None, last)).facts.desired;
     assert_eq!((desired(Some(3)), desired(Some(1)), desired(Some(9)), desired(None)), (3, 3, 4, 4));
 }
 
 #[test]
-fn what_if_moves_what_it_says() {
-    let seen = scene(replicas(2), &[500, 400, 300]);
+fn what_if_forecasts_agree_with_their_moves() {
+    let seen = input_with_viewers(fixed_replicas(2), &[500, 400, 300]);
     let load = &seen.managers[0].load;
-    let less = what_if(load, &seen.settings, 2).unwrap();
+    let less = answer_what_if(load, &seen.settings, 2).unwrap();
     let viewers: Vec<u64> = less.then.iter().map(|row| row.viewers).collect();
     assert_eq!((less.viewers, viewers.iter().sum::<u64>(), viewers.len()), (1_200, 1_200, 2));
     assert!(less.moved >= 300 && less.seconds >= 1 && less.now.len() == 3, "{less:?}");
     assert!(less.notes.contains(&"emptied and removed: x-reader-2".to_owned()), "{:?}", less.notes);
-    let more = what_if(load, &Settings { hot_video_viewers: 200, ..seen.settings.clone() }, 12).unwrap();
+    let more = answer_what_if(load, &ReaderSettings { hot_video_viewers: 200, ..seen.settings.clone() }, 12)
+        .unwrap();
     assert_eq!((more.then.len(), more.imbalance_now_percent), (12, 25));
     assert!(
         more.imbalance_then_percent <= 10 && more.then.iter().any(|row| row.reader == "new-9"),
         "{more:?}"
     );
     assert!(more.notes.contains(&"12 is more than maxReplicas, 10".to_owned()));
-    assert!(what_if(load, &seen.settings, 0).is_err());
+    assert!(answer_what_if(load, &seen.settings, 0).is_err());
 }
 
 #[test]
 fn explain_says_what_would_be_done() {
-    let seen = scene(replicas(4), &[500, 400, 300]);
+    let seen = input_with_viewers(fixed_replicas(4), &[500, 400, 300]);
     let explained = explain(&seen);
     assert_eq!(explained.would, ["create x-reader-3"]);
     assert_eq!((explained.readers.len(), explained.facts.ready), (3, 3));
@@ -528,19 +557,22 @@ fn explain_says_what_would_be_done() {
 }
 
 #[test]
-fn two_digits_are_enough_for_a_status() {
-    let rounded = [0, 9, 99, 101, 1_999, 23_456].map(two_digits);
+fn status_numbers_are_rounded_to_two_digits() {
+    let rounded = [0, 9, 99, 101, 1_999, 23_456].map(round_to_two_digits);
     assert_eq!(rounded, [0, 9, 99, 100, 1_900, 23_000]);
 }
 
-fn any_seen() -> impl Strategy<Value = Seen> {
+fn any_seen() -> impl Strategy<Value = RoundInput> {
     let one = (0_u64..1_200, 0_u8..4, 0_u8..4, 0_u8..6, 0_i64..2_000_000);
     let readers = prop::collection::vec(one, 0..7);
     (readers, 0_u32..8, 0_u8..3, any::<[bool; 6]>()).prop_map(|(readers, wanted, mode, flags)| {
         let viewers: Vec<u64> = readers.iter().map(|it| it.0).collect();
-        let scaling = [Scaling::Auto, Scaling::Manual, Scaling::DryRun][mode as usize];
+        let scaling = [ScalingSetting::Auto, ScalingSetting::Manual, ScalingSetting::DryRun][mode as usize];
         let [scale_in, force, fresh, contradicts, held, upgrade] = flags;
-        let mut seen = scene(Settings { scaling, scale_in, force, ..replicas(wanted) }, &viewers);
+        let mut seen = input_with_viewers(
+            ReaderSettings { scaling, scale_in, force, ..fixed_replicas(wanted) },
+            &viewers,
+        );
         if upgrade {
             seen.template = "t2".to_owned();
         }
@@ -555,15 +587,15 @@ fn any_seen() -> impl Strategy<Value = Seen> {
             let state =
                 [ReaderStatus::Alive, ReaderStatus::Alive, ReaderStatus::Gone, ReaderStatus::Draining];
             let state = state[state_at as usize];
-            seen.states(at, |it| it.state = state.into());
+            seen.change_state(at, |it| it.state = state.into());
             match why {
-                0 => seen.drain(at, DrainWhy::ScaleDown, ago),
-                1 => seen.drain(at, DrainWhy::Upgrade, ago),
-                2 => seen.drain(at, DrainWhy::ByHand, ago),
+                0 => seen.set_drain(at, DrainWhy::ScaleDown, ago),
+                1 => seen.set_drain(at, DrainWhy::Upgrade, ago),
+                2 => seen.set_drain(at, DrainWhy::ByHand, ago),
                 _ => {}
             }
             if viewers < 200 {
-                seen.empty(at);
+                seen.set_empty(at);
             }
             if contradicts {
                 seen.managers[0].load.readers[at].viewers += 700;
@@ -577,46 +609,46 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn what_always_holds(seen in any_seen()) {
+    fn every_round_keeps_the_invariants(seen in any_seen()) {
         let mut memory = memory();
-        let first = step(&seen, &mut memory);
+        let first = decide_round(&seen, &mut memory);
         // What the first round calls off may halt the second; then it is told once, and asked for until it is seen.
-        let settled = (0..2).map(|_| step(&seen, &mut memory)).last().unwrap();
-        let again = step(&seen, &mut memory);
+        let settled = (0..2).map(|_| decide_round(&seen, &mut memory)).last().unwrap();
+        let again = decide_round(&seen, &mut memory);
         prop_assert!(again.decisions.is_empty(), "{:?}", again.decisions);
-        let lasting = |steps: &[Step]| steps.iter().filter(|it| !matches!(it, Step::Moves { .. })).cloned().collect::<Vec<_>>();
+        let lasting = |steps: &[ReaderStep]| steps.iter().filter(|it| !matches!(it, ReaderStep::Moves { .. })).cloned().collect::<Vec<_>>();
         prop_assert_eq!(lasting(&settled.steps), lasting(&again.steps));
-        if seen.settings.is_off() {
+        if seen.settings.are_comments_off() {
             return Ok(());
         }
         let (one, other) = (&seen.managers[0].load, &seen.managers[1].load);
         let differ = one.readers.iter().zip(&other.readers).any(|(a, b)| a.state != ReaderStatus::Gone && a.viewers != b.viewers);
         let contradict = other.fresh && differ;
-        let empties = |step: &&Step| matches!(step, Step::Annotate { drain: Some(_), .. });
+        let empties = |step: &&ReaderStep| matches!(step, ReaderStep::Annotate { drain: Some(_), .. });
         let mut names: Vec<&str> = Vec::new();
         for step in &first.steps {
             match step {
-                Step::DeleteReader { name, forced, .. } => {
+                ReaderStep::DeleteReader { name, forced, .. } => {
                     let reader = seen.readers.iter().find(|reader| reader.name == *name).unwrap();
                     prop_assert!(*forced && seen.settings.force && reader.drain.is_some(), "nothing has been empty for a while yet");
                 }
-                Step::CreateReader { name } => {
+                ReaderStep::CreateReader { name } => {
                     prop_assert!(seen.readers.iter().all(|reader| reader.name != *name));
                     names.push(name);
                 }
                 _ => {}
             }
         }
-        let acts = |it: &Step| empties(&it) || matches!(it, Step::Moves { .. } | Step::DeleteReader { .. });
+        let acts = |it: &ReaderStep| empties(&it) || matches!(it, ReaderStep::Moves { .. } | ReaderStep::DeleteReader { .. });
         prop_assert!(!contradict || !first.steps.iter().any(acts), "acts on what contradicts itself");
-        prop_assert!(seen.settings.scaling != Scaling::Auto || first.facts.desired >= seen.settings.min);
+        prop_assert!(seen.settings.scaling != ScalingSetting::Auto || first.facts.desired >= seen.settings.min);
         let active = seen.readers.iter().filter(|reader| reader.drain.is_none()).count();
-        let was_active = |it: &&Step| {
-            let Step::Annotate { name, .. } = it else { return false };
+        let was_active = |it: &&ReaderStep| {
+            let ReaderStep::Annotate { name, .. } = it else { return false };
             seen.readers.iter().any(|reader| reader.name == *name && reader.drain.is_none())
         };
         let going = first.steps.iter().filter(|it| empties(it) && was_active(it)).count();
-        let kept = first.steps.iter().filter(|it| matches!(it, Step::Annotate { drain: None, .. })).count();
+        let kept = first.steps.iter().filter(|it| matches!(it, ReaderStep::Annotate { drain: None, .. })).count();
         let wanted = first.facts.desired as usize;
         let left = active + names.len() + kept - going;
         prop_assert!(going == 0 || left >= wanted, "{left} < {wanted}");
@@ -627,31 +659,36 @@ proptest! {
 
 #[test]
 fn a_reader_without_a_deployment_is_removed_as_long_as_anything_is_left_of_it() {
-    let mut seen = scene(replicas(2), &[50, 20, 0]);
+    let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 0]);
     seen.readers.pop();
     let removed = ["cordon x-reader-2: removed"];
     // A manager remembers it, whatever it says of it; or its pod is ending.
-    assert_eq!(words(&seen.first()), removed);
+    assert_eq!(steps_in_words(&seen.first_round()), removed);
     seen.managers.iter_mut().for_each(|heard| drop(heard.load.readers.pop()));
-    assert_eq!(words(&seen.first()), [""; 0]);
-    seen.orphans.insert(name(2), false);
-    assert_eq!(words(&seen.first()), removed);
-    seen.cordon(2, Closing::Removed);
-    assert_eq!(words(&seen.first()), [""; 0]);
+    assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
+    seen.orphans.insert(reader_name(2), false);
+    assert_eq!(steps_in_words(&seen.first_round()), removed);
+    seen.set_cordon(2, CordonState::Removed);
+    assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
     // Somebody edited its labels: it is brought back.
-    seen.orphans.insert(name(2), true);
-    assert_eq!(words(&seen.first()), [""; 0]);
+    seen.orphans.insert(reader_name(2), true);
+    assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
     // Nothing is left.
     seen.orphans.clear();
-    assert_eq!(words(&seen.first()), ["cordon x-reader-2: open"]);
+    assert_eq!(steps_in_words(&seen.first_round()), ["cordon x-reader-2: open"]);
 }
 
 #[test]
-fn viewers_without_a_reader_show() {
-    let mut seen = scene(replicas(3), &[50, 20, 90]);
+fn unserved_viewers_degrade_the_status() {
+    let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90]);
     let unserved = |since_ms| liverank_protocol::Unserved { requests: 40, since_ms, video: None };
-    let degraded = |seen: &Seen| {
-        seen.first().facts.degraded.into_iter().map(|fact| (fact.reason, fact.message)).collect::<Vec<_>>()
+    let degraded = |seen: &RoundInput| {
+        seen.first_round()
+            .facts
+            .degraded
+            .into_iter()
+            .map(|fact| (fact.reason, fact.message))
+            .collect::<Vec<_>>()
     };
     seen.managers[1].load.unserved = Some(unserved(9_000));
     assert_eq!(degraded(&seen), []);

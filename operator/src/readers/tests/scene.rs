@@ -1,27 +1,33 @@
 //! Small scenes: readers that serve, two managers of one mind.
 
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{Closing, Share};
+use liverank_core::handover::{CordonState, Share};
 use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_protocol::{CordonRequest, Load, ReaderState, VideoState};
 
 use crate::readers::{
-    Decision, Drain, DrainWhy, Heard, Memory, Outcome, Own, Pod, Reader, Scaling, Seen, Settings, Step, step,
+    Decision, DrainWhy, ManagerReport, ObservedReader, ReaderDrain, ReaderMemory, ReaderPod,
+    ReaderSelfReport, ReaderSettings, ReaderStep, RoundInput, RoundOutcome, ScalingSetting, decide_round,
 };
 
 pub const NOW: Millis = 1_800_000_000_000;
 
-pub fn name(at: usize) -> String {
+pub fn reader_name(at: usize) -> String {
     format!("x-reader-{at}")
 }
 
-pub fn settings() -> Settings {
+pub fn settings() -> ReaderSettings {
     let replicas = 3;
-    Settings { scaling: Scaling::Manual, replicas, viewers_per_reader: 1_000, ..Settings::default() }
+    ReaderSettings {
+        scaling: ScalingSetting::Manual,
+        replicas,
+        viewers_per_reader: 1_000,
+        ..ReaderSettings::default()
+    }
 }
 
-pub fn reader(at: usize) -> Reader {
-    let pod = Pod {
+pub fn reader(at: usize) -> ObservedReader {
+    let pod = ReaderPod {
         ready: true,
         since: NOW - 500_000,
         terminating: false,
@@ -29,8 +35,8 @@ pub fn reader(at: usize) -> Reader {
         node: None,
         reason: None,
     };
-    Reader {
-        name: name(at),
+    ObservedReader {
+        name: reader_name(at),
         uid: format!("uid-{at}"),
         template: "t1".to_owned(),
         created: NOW - 600_000,
@@ -43,7 +49,7 @@ pub fn reader(at: usize) -> Reader {
 
 pub fn state(at: usize, viewers: u64) -> ReaderState {
     ReaderState {
-        id: ReaderId::parse(&name(at)).unwrap(),
+        id: ReaderId::parse(&reader_name(at)).unwrap(),
         public_url: String::new(),
         internal_url: String::new(),
         state: ReaderStatus::Alive.into(),
@@ -63,11 +69,11 @@ pub fn state(at: usize, viewers: u64) -> ReaderState {
 }
 
 /// Readers with so many viewers each, all of one video.
-pub fn scene(settings: Settings, viewers: &[u64]) -> Seen {
+pub fn input_with_viewers(settings: ReaderSettings, viewers: &[u64]) -> RoundInput {
     let assigned = viewers.iter().enumerate().map(|(at, viewers)| VideoState {
         videoid: VideoId::parse(&format!("v{at}")).unwrap(),
         epoch: 7,
-        readers: vec![Share { reader: ReaderId::parse(&name(at)).unwrap(), weight: 1 }],
+        readers: vec![Share { reader: ReaderId::parse(&reader_name(at)).unwrap(), weight: 1 }],
         viewers: *viewers,
         changed_ms: 100_000,
         moving: false,
@@ -78,8 +84,9 @@ pub fn scene(settings: Settings, viewers: &[u64]) -> Seen {
         fresh: true,
         ..Load::default()
     };
-    let heard = |manager: &str| Heard { manager: manager.to_owned(), at: NOW - 100, load: load.clone() };
-    Seen {
+    let heard =
+        |manager: &str| ManagerReport { manager: manager.to_owned(), at: NOW - 100, load: load.clone() };
+    RoundInput {
         now: NOW,
         cluster: "x".to_owned(),
         settings,
@@ -92,22 +99,27 @@ pub fn scene(settings: Settings, viewers: &[u64]) -> Seen {
     }
 }
 
-impl Seen {
+impl RoundInput {
     /// What every manager says of a reader.
-    pub(super) fn states(&mut self, at: usize, change: impl Fn(&mut ReaderState)) {
+    pub(super) fn change_state(&mut self, at: usize, change: impl Fn(&mut ReaderState)) {
         for heard in &mut self.managers {
-            heard.load.readers.iter_mut().filter(|state| state.id.as_str() == name(at)).for_each(&change);
+            heard
+                .load
+                .readers
+                .iter_mut()
+                .filter(|state| state.id.as_str() == reader_name(at))
+                .for_each(&change);
         }
     }
 
     /// A reader is being emptied since so long, and the managers know.
-    pub(super) fn drain(&mut self, at: usize, why: DrainWhy, ago: Millis) {
-        self.readers[at].drain = Some(Drain { why, since: Some(NOW - ago) });
-        self.cordon(at, Closing::Draining);
+    pub(super) fn set_drain(&mut self, at: usize, why: DrainWhy, ago: Millis) {
+        self.readers[at].drain = Some(ReaderDrain { why, since: Some(NOW - ago) });
+        self.set_cordon(at, CordonState::Draining);
     }
 
-    pub(super) fn cordon(&mut self, at: usize, closing: Closing) {
-        let reader = ReaderId::parse(&name(at)).unwrap();
+    pub(super) fn set_cordon(&mut self, at: usize, closing: CordonState) {
+        let reader = ReaderId::parse(&reader_name(at)).unwrap();
         for heard in &mut self.managers {
             let cordon = Some(closing.into());
             heard.load.cordons.push(CordonRequest { reader: reader.clone(), cordon, why: String::new() });
@@ -115,49 +127,49 @@ impl Seen {
     }
 
     /// The managers know that a reader that was being emptied is removed.
-    pub(super) fn removed(&mut self, at: usize) {
+    pub(super) fn set_removed(&mut self, at: usize) {
         for heard in &mut self.managers {
-            heard.load.cordons.retain(|cordon| cordon.reader.as_str() != name(at));
+            heard.load.cordons.retain(|cordon| cordon.reader.as_str() != reader_name(at));
         }
-        self.cordon(at, Closing::Removed);
+        self.set_cordon(at, CordonState::Removed);
     }
 
     /// Nobody is at a reader, by the managers and by itself.
-    pub(super) fn empty(&mut self, at: usize) {
-        self.states(at, |state| (state.viewers, state.assigned) = (0, 0));
-        self.readers[at].own = Some(Own { viewers: 0, at: self.now - 200 });
+    pub(super) fn set_empty(&mut self, at: usize) {
+        self.change_state(at, |state| (state.viewers, state.assigned) = (0, 0));
+        self.readers[at].own = Some(ReaderSelfReport { viewers: 0, at: self.now - 200 });
     }
 
     /// The same a little later: everybody was asked again.
-    pub(super) fn later(&mut self, ms: Millis) {
+    pub(super) fn advance(&mut self, ms: Millis) {
         self.now += ms;
         self.managers.iter_mut().for_each(|heard| heard.at += ms);
         self.readers.iter_mut().filter_map(|reader| reader.own.as_mut()).for_each(|own| own.at += ms);
     }
 
-    pub(super) fn first(&self) -> Outcome {
-        step(self, &mut memory())
+    pub(super) fn first_round(&self) -> RoundOutcome {
+        decide_round(self, &mut memory())
     }
 
     /// Two rounds, longer apart than a reader has to be empty.
-    pub(super) fn twice(&self) -> Outcome {
+    pub(super) fn second_round(&self) -> RoundOutcome {
         let mut memory = memory();
-        step(self, &mut memory);
+        decide_round(self, &mut memory);
         let mut seen = self.clone();
-        seen.later(4_000);
-        step(&seen, &mut memory)
+        seen.advance(4_000);
+        decide_round(&seen, &mut memory)
     }
 }
 
-pub fn memory() -> Memory {
-    Memory::new(NOW - 60_000, None, None)
+pub fn memory() -> ReaderMemory {
+    ReaderMemory::new(NOW - 60_000, None, None)
 }
 
 /// Steps in few words.
-pub fn words(outcome: &Outcome) -> Vec<String> {
-    outcome.steps.iter().map(Step::words).collect()
+pub fn steps_in_words(outcome: &RoundOutcome) -> Vec<String> {
+    outcome.steps.iter().map(ReaderStep::describe).collect()
 }
 
-pub fn actions(outcome: &Outcome) -> Vec<&'static str> {
+pub fn decided_actions(outcome: &RoundOutcome) -> Vec<&'static str> {
     outcome.decisions.iter().map(|decision: &Decision| decision.action.as_str()).collect()
 }

@@ -1,19 +1,22 @@
 //! Operator, managers, viewers and cluster together on virtual time. Leaders die between any two steps, stores lag, writes
-//! fail, managers fall silent or contradict each other; whatever happens, the invariants in [`Run::check`] hold.
+//! fail, managers fall silent or contradict each other; whatever happens, the invariants in [`Run::check_invariants`] hold.
 
 use std::collections::BTreeSet;
 
-use super::world::{Answers, START, World};
-use liverank_core::handover::Closing;
+use super::world::{ManagerAnswers, START_TIME, SimulatedCluster};
+use liverank_core::handover::CordonState;
 
-use crate::readers::{Action, Decision, DrainWhy, Fallback, Memory, Outcome, Seen, Settings, Step, step};
+use crate::readers::{
+    Action, Decision, DrainWhy, FallbackSetting, ReaderMemory, ReaderSettings, ReaderStep, RoundInput,
+    RoundOutcome, decide_round,
+};
 
-struct Run {
-    world: World,
-    memory: Memory,
+struct SimulationRun {
+    world: SimulatedCluster,
+    memory: ReaderMemory,
     /// No leader until then.
     vacant: i64,
-    last: Option<Outcome>,
+    last: Option<RoundOutcome>,
     status: Option<Decision>,
     told: Vec<Decision>,
     /// Of a hundred rounds so many end with the leader's death after some steps, and of a hundred writes so many fail.
@@ -25,8 +28,8 @@ struct Run {
     once: bool,
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> ReaderSettings {
+    ReaderSettings {
         min: 2,
         max: 8,
         viewers_per_reader: 100,
@@ -35,15 +38,15 @@ fn settings() -> Settings {
         down_stabilisation_ms: 30_000,
         drain_timeout_ms: 120_000,
         ready_timeout_ms: 20_000,
-        ..Settings::default()
+        ..ReaderSettings::default()
     }
 }
 
-impl Run {
-    fn new(settings: Settings, seed: u64) -> Self {
+impl SimulationRun {
+    fn new(settings: ReaderSettings, seed: u64) -> Self {
         Self {
-            world: World::new(settings, seed),
-            memory: Memory::new(START, None, None),
+            world: SimulatedCluster::new(settings, seed),
+            memory: ReaderMemory::new(START_TIME, None, None),
             vacant: 0,
             last: None,
             status: None,
@@ -56,41 +59,42 @@ impl Run {
     }
 
     /// So many seconds.
-    fn run(&mut self, seconds: u32) {
+    fn run_for(&mut self, seconds: u32) {
         self.steps = 0;
         for second in 0..seconds {
-            self.world.tick();
+            self.world.advance_a_second();
             if second % 2 == 0 && self.world.now >= self.vacant {
-                self.round();
+                self.run_round();
             }
         }
     }
 
-    fn round(&mut self) {
+    fn run_round(&mut self) {
         let seen = self.world.seen();
-        let outcome = step(&seen, &mut self.memory);
-        let again = step(&seen, &mut self.memory.clone());
+        let outcome = decide_round(&seen, &mut self.memory);
+        let again = decide_round(&seen, &mut self.memory.clone());
         assert_eq!(
-            again.steps.iter().filter(|step| !matches!(step, Step::Moves { .. })).collect::<Vec<_>>(),
-            outcome.steps.iter().filter(|step| !matches!(step, Step::Moves { .. })).collect::<Vec<_>>(),
+            again.steps.iter().filter(|step| !matches!(step, ReaderStep::Moves { .. })).collect::<Vec<_>>(),
+            outcome.steps.iter().filter(|step| !matches!(step, ReaderStep::Moves { .. })).collect::<Vec<_>>(),
             "planning is idempotent"
         );
         assert!(again.decisions.is_empty(), "told twice: {:?}", again.decisions);
-        self.check(&seen, &outcome);
+        self.check_invariants(&seen, &outcome);
         self.told.extend(outcome.decisions.iter().cloned());
-        let dies = self.world.chance(100) < self.deaths;
-        let most = if dies { self.world.chance(outcome.steps.len() as u64 + 1) as usize } else { usize::MAX };
+        let dies = self.world.random_below(100) < self.deaths;
+        let most =
+            if dies { self.world.random_below(outcome.steps.len() as u64 + 1) as usize } else { usize::MAX };
         self.steps += outcome.steps.len();
         for it in outcome.steps.iter().take(most) {
-            if self.world.chance(100) >= self.failures {
+            if self.world.random_below(100) >= self.failures {
                 self.check_step(it, &outcome);
-                self.world.apply(it);
+                self.world.apply_step(it);
             }
         }
         if dies {
             let wanted = self.last.as_ref().map(|last| last.facts.desired);
-            self.vacant = self.world.now + self.world.chance(16) as i64 * 1000;
-            self.memory = Memory::new(self.world.now, self.status.as_ref(), wanted);
+            self.vacant = self.world.now + self.world.random_below(16) as i64 * 1000;
+            self.memory = ReaderMemory::new(self.world.now, self.status.as_ref(), wanted);
         } else {
             self.status = outcome.decisions.last().cloned().or(self.status.take());
             self.last = Some(outcome);
@@ -98,19 +102,23 @@ impl Run {
     }
 
     /// What never happens.
-    fn check(&self, seen: &Seen, outcome: &Outcome) {
+    fn check_invariants(&self, seen: &RoundInput, outcome: &RoundOutcome) {
         let (steps, settings) = (&outcome.steps, &seen.settings);
-        let unknown = self.world.answers != Answers::Well;
+        let unknown = self.world.answers != ManagerAnswers::Well;
         for step in steps {
-            let shrinks =
-                matches!(step, Step::DeleteReader { .. } | Step::Moves { .. } | Step::Cordon { .. })
-                    || matches!(step, Step::Annotate { drain: Some(_), .. });
-            assert!(!(unknown && shrinks && !settings.is_off()), "acts on unknown load: {step:?}");
+            let shrinks = matches!(
+                step,
+                ReaderStep::DeleteReader { .. } | ReaderStep::Moves { .. } | ReaderStep::Cordon { .. }
+            ) || matches!(step, ReaderStep::Annotate { drain: Some(_), .. });
+            assert!(!(unknown && shrinks && !settings.are_comments_off()), "acts on unknown load: {step:?}");
         }
-        assert!(!unknown || settings.is_off() || outcome.facts.desired >= settings.min, "below the least");
+        assert!(
+            !unknown || settings.are_comments_off() || outcome.facts.desired >= settings.min,
+            "below the least"
+        );
         let upgrades = outcome.facts.progressing.iter().any(|fact| fact.reason == "Upgrading");
         assert!(
-            !upgrades || !steps.iter().any(|step| matches!(step, Step::Moves { .. })),
+            !upgrades || !steps.iter().any(|step| matches!(step, ReaderStep::Moves { .. })),
             "moves for balance in an upgrade"
         );
         for decision in &outcome.decisions {
@@ -122,19 +130,19 @@ impl Run {
         }
     }
 
-    fn check_step(&self, step: &Step, outcome: &Outcome) {
+    fn check_step(&self, step: &ReaderStep, outcome: &RoundOutcome) {
         let (world, settings) = (&self.world, &self.world.settings);
         match step {
-            Step::DeleteReader { name, uid, forced } => {
+            ReaderStep::DeleteReader { name, uid, forced } => {
                 let Some(reader) = world.readers.get(name).filter(|reader| reader.uid == *uid) else {
                     return;
                 };
-                if settings.is_off() {
+                if settings.are_comments_off() {
                     return;
                 }
                 let drain = reader.drain.unwrap_or_else(|| panic!("{name} goes without having been emptied"));
                 let cordon = world.cordons.get(name);
-                assert_eq!(cordon, Some(&Closing::Removed), "{name} goes, and the managers do not know");
+                assert_eq!(cordon, Some(&CordonState::Removed), "{name} goes, and the managers do not know");
                 let viewers = world.viewers.iter().filter(|viewer| viewer.at.as_ref() == Some(name)).count();
                 let late = world.now - drain.since.unwrap() > settings.drain_timeout_ms;
                 assert!(
@@ -145,7 +153,7 @@ impl Run {
                     world.readers.iter().filter(|(other, it)| *other != name && it.drain.is_none()).count();
                 assert!(others as u32 >= settings.min.min(outcome.facts.desired), "fewer than the least");
             }
-            Step::CreateReader { name } if !world.readers.contains_key(name) => {
+            ReaderStep::CreateReader { name } if !world.readers.contains_key(name) => {
                 assert!(
                     !world.orphans.contains_key(name),
                     "{name} is made anew while its pod is still there"
@@ -165,19 +173,19 @@ impl Run {
     }
 
     /// Nothing is left to be done, and nothing is done or told for a while; a decision was made only at transitions.
-    fn at_rest(&mut self) {
+    fn run_until_at_rest(&mut self) {
         let told = self.told.len();
         let orders = self.world.ordered;
-        self.run(60);
+        self.run_for(60);
         assert_eq!(self.steps, 0, "no rest: {:?}", self.last.as_ref().map(|last| &last.steps));
         assert_eq!((self.told.len(), self.world.ordered), (told, orders), "{:?}", self.told.last());
     }
 
-    fn count(&self) -> usize {
+    fn reader_count(&self) -> usize {
         self.world.readers.len()
     }
 
-    fn templates(&self) -> BTreeSet<&str> {
+    fn reader_templates(&self) -> BTreeSet<&str> {
         self.world.readers.values().map(|reader| reader.template.as_str()).collect()
     }
 
@@ -185,15 +193,15 @@ impl Run {
         self.told.iter().map(|decision| decision.action).collect()
     }
 
-    fn degraded(&self) -> Vec<&str> {
+    fn degraded_reasons(&self) -> Vec<&str> {
         self.last.iter().flat_map(|last| &last.facts.degraded).map(|fact| fact.reason.as_str()).collect()
     }
 
-    fn how_often(&self, action: Action) -> usize {
+    fn count_actions(&self, action: Action) -> usize {
         self.told.iter().filter(|decision| decision.action == action).count()
     }
 
-    fn served(&self) -> usize {
+    fn served_viewers(&self) -> usize {
         self.world
             .viewers
             .iter()
@@ -203,108 +211,114 @@ impl Run {
 }
 
 /// Readers that carry this many viewers at their target of four fifths.
-fn settled(seed: u64, viewers: usize) -> Run {
-    let mut run = Run::new(settings(), seed);
-    run.run(20);
-    run.world.audience(viewers);
-    run.run(240);
-    run.at_rest();
+fn settled_run(seed: u64, viewers: usize) -> SimulationRun {
+    let mut run = SimulationRun::new(settings(), seed);
+    run.run_for(20);
+    run.world.set_audience(viewers);
+    run.run_for(240);
+    run.run_until_at_rest();
     run
 }
 
 #[test]
 fn readers_follow_demand_up_and_down_and_come_to_rest() {
-    let mut run = settled(1, 400);
-    assert_eq!((run.count(), run.served()), (5, 400), "400 viewers at 80 a reader");
+    let mut run = settled_run(1, 400);
+    assert_eq!((run.reader_count(), run.served_viewers()), (5, 400), "400 viewers at 80 a reader");
     assert!(run.world.ordered > 0, "the hot video was spread");
     run.told.clear();
-    run.world.audience(100);
-    run.run(400);
-    assert_eq!(run.count(), 2);
+    run.world.set_audience(100);
+    run.run_for(400);
+    assert_eq!(run.reader_count(), 2);
     assert_eq!(
-        (run.how_often(Action::ScaleDown), run.how_often(Action::Remove)),
+        (run.count_actions(Action::ScaleDown), run.count_actions(Action::Remove)),
         (3, 3),
         "{:?}",
         run.actions()
     );
     assert!(run.world.cordons.is_empty(), "{:?}", run.world.cordons);
-    run.at_rest();
-    assert!(run.degraded().is_empty());
+    run.run_until_at_rest();
+    assert!(run.degraded_reasons().is_empty());
 }
 
 #[test]
 fn demand_that_returns_calls_a_drain_off() {
-    let mut run = settled(2, 400);
-    run.world.audience(230);
+    let mut run = settled_run(2, 400);
+    run.world.set_audience(230);
     // Nobody follows, so that the drain lasts.
     run.world.viewers.iter_mut().for_each(|viewer| viewer.stuck = true);
-    run.run(60);
-    let draining = |run: &Run| run.world.readers.values().filter(|reader| reader.drain.is_some()).count();
+    run.run_for(60);
+    let draining =
+        |run: &SimulationRun| run.world.readers.values().filter(|reader| reader.drain.is_some()).count();
     assert_eq!(draining(&run), 1);
-    run.world.audience(400);
-    run.run(10);
-    assert_eq!((draining(&run), run.count()), (0, 5));
+    run.world.set_audience(400);
+    run.run_for(10);
+    assert_eq!((draining(&run), run.reader_count()), (0, 5));
     assert!(run.world.cordons.is_empty());
-    assert_eq!(run.how_often(Action::Keep), 1, "{:?}", run.actions());
+    assert_eq!(run.count_actions(Action::Keep), 1, "{:?}", run.actions());
 }
 
 #[test]
 fn an_upgrade_moves_each_viewer_once_whoever_leads() {
     for seed in 1..=4 {
-        let mut run = settled(seed, 400);
+        let mut run = settled_run(seed, 400);
         run.once = true;
         run.deaths = if seed % 2 == 0 { 10 } else { 0 };
         run.world.lag = seed as usize % 3;
         run.world.change_template("t2");
-        run.run(800);
+        run.run_for(800);
         run.deaths = 0;
-        run.run(60);
-        assert_eq!(run.templates().into_iter().collect::<Vec<_>>(), ["t2"], "seed {seed}");
+        run.run_for(60);
+        assert_eq!(run.reader_templates().into_iter().collect::<Vec<_>>(), ["t2"], "seed {seed}");
         let moved = run.world.viewers.iter().filter(|viewer| viewer.moved == 1).count();
-        assert_eq!((run.count(), run.served(), moved), (5, 400, 400), "seed {seed}");
+        assert_eq!((run.reader_count(), run.served_viewers(), moved), (5, 400, 400), "seed {seed}");
         assert!(run.world.cordons.is_empty());
         run.once = false;
-        run.run(120);
-        run.at_rest();
+        run.run_for(120);
+        run.run_until_at_rest();
     }
 }
 
 #[test]
 fn readers_that_do_not_come_up_halt_an_upgrade_until_the_template_is_mended() {
-    let mut run = settled(3, 240);
+    let mut run = settled_run(3, 240);
     run.world.broken = Some("t2".to_owned());
     run.world.change_template("t2");
-    run.run(300);
-    assert_eq!(run.count(), 4, "three that serve and the broken one");
-    assert_eq!(run.degraded(), ["UpgradeHalted"]);
+    run.run_for(300);
+    assert_eq!(run.reader_count(), 4, "three that serve and the broken one");
+    assert_eq!(run.degraded_reasons(), ["UpgradeHalted"]);
     assert!(run.world.cordons.is_empty(), "what serves takes new videos again");
-    assert_eq!((run.how_often(Action::Upgrade), run.how_often(Action::Halt)), (1, 1), "{:?}", run.actions());
-    run.at_rest();
+    assert_eq!(
+        (run.count_actions(Action::Upgrade), run.count_actions(Action::Halt)),
+        (1, 1),
+        "{:?}",
+        run.actions()
+    );
+    run.run_until_at_rest();
     run.world.change_template("t3");
     run.once = true;
-    run.run(300);
-    assert_eq!((run.templates().into_iter().collect::<Vec<_>>(), run.count()), (vec!["t3"], 3));
-    assert_eq!(run.how_often(Action::Upgraded), 1, "{:?}", run.actions());
-    assert!(run.degraded().is_empty());
+    run.run_for(300);
+    assert_eq!((run.reader_templates().into_iter().collect::<Vec<_>>(), run.reader_count()), (vec!["t3"], 3));
+    assert_eq!(run.count_actions(Action::Upgraded), 1, "{:?}", run.actions());
+    assert!(run.degraded_reasons().is_empty());
     run.once = false;
-    run.run(60);
-    run.at_rest();
+    run.run_for(60);
+    run.run_until_at_rest();
 }
 
 #[test]
 fn reconnect_errors_halt_an_upgrade_and_it_goes_on_after_a_rest() {
-    let mut run = settled(4, 240);
+    let mut run = settled_run(4, 240);
     run.world.change_template("t2");
     run.world.failing = 40;
-    run.run(120);
-    assert_eq!(run.degraded(), ["UpgradeHalted"]);
+    run.run_for(120);
+    assert_eq!(run.degraded_reasons(), ["UpgradeHalted"]);
     assert!(run.world.readers.values().all(|reader| reader.drain.is_none()));
     assert!(run.world.cordons.is_empty());
     run.world.failing = 0;
-    run.run(120);
-    assert_eq!(run.degraded(), ["UpgradeHalted"], "it rests for five minutes");
-    run.run(500);
-    assert_eq!((run.templates().into_iter().collect::<Vec<_>>(), run.count()), (vec!["t2"], 3));
+    run.run_for(120);
+    assert_eq!(run.degraded_reasons(), ["UpgradeHalted"], "it rests for five minutes");
+    run.run_for(500);
+    assert_eq!((run.reader_templates().into_iter().collect::<Vec<_>>(), run.reader_count()), (vec!["t2"], 3));
     let told: Vec<Action> = run
         .actions()
         .into_iter()
@@ -314,111 +328,121 @@ fn reconnect_errors_halt_an_upgrade_and_it_goes_on_after_a_rest() {
 }
 
 #[test]
-fn load_that_is_unknown_is_not_zero() {
-    for answers in [Answers::Silent, Answers::Blind, Answers::Holding, Answers::Contradicting] {
-        let mut run = settled(5, 400);
-        run.world.audience(100);
-        run.run(20);
+fn unknown_load_is_not_treated_as_zero() {
+    for answers in [
+        ManagerAnswers::Silent,
+        ManagerAnswers::Blind,
+        ManagerAnswers::Holding,
+        ManagerAnswers::Contradicting,
+    ] {
+        let mut run = settled_run(5, 400);
+        run.world.set_audience(100);
+        run.run_for(20);
         run.world.answers = answers;
-        run.run(600);
-        assert_eq!(run.count(), 5, "{answers:?}");
+        run.run_for(600);
+        assert_eq!(run.reader_count(), 5, "{answers:?}");
         assert_eq!(run.told.last().unwrap().action, Action::Hold);
-        assert_eq!(run.degraded().len(), 1);
-        run.at_rest();
-        run.world.answers = Answers::Well;
-        run.run(500);
-        assert_eq!(run.count(), 2, "{answers:?}");
+        assert_eq!(run.degraded_reasons().len(), 1);
+        run.run_until_at_rest();
+        run.world.answers = ManagerAnswers::Well;
+        run.run_for(500);
+        assert_eq!(run.reader_count(), 2, "{answers:?}");
         assert!(run.actions().contains(&Action::Resume));
-        run.at_rest();
+        run.run_until_at_rest();
     }
 }
 
 #[test]
 fn while_the_load_is_unknown_there_are_as_many_readers_as_the_fallback_says() {
-    for answers in [Answers::Silent, Answers::Blind, Answers::Holding, Answers::Contradicting] {
-        let mut run = settled(5, 200);
-        let before = run.count();
-        run.world.settings.fallback = Some(Fallback { readers: 5, after_ms: 60_000 });
+    for answers in [
+        ManagerAnswers::Silent,
+        ManagerAnswers::Blind,
+        ManagerAnswers::Holding,
+        ManagerAnswers::Contradicting,
+    ] {
+        let mut run = settled_run(5, 200);
+        let before = run.reader_count();
+        run.world.settings.fallback = Some(FallbackSetting { readers: 5, after_ms: 60_000 });
         run.world.answers = answers;
-        run.run(40);
-        assert_eq!(run.count(), before, "{answers:?}: not at once");
-        run.run(60);
-        assert_eq!(run.count(), 5, "{answers:?}");
+        run.run_for(40);
+        assert_eq!(run.reader_count(), before, "{answers:?}: not at once");
+        run.run_for(60);
+        assert_eq!(run.reader_count(), 5, "{answers:?}");
         assert!(run.told.iter().any(|told| told.bound_by == ["Fallback"]), "{:?}", run.actions());
         run.deaths = 20;
-        run.run(200);
-        assert_eq!(run.count(), 5, "{answers:?}: whoever leads");
+        run.run_for(200);
+        assert_eq!(run.reader_count(), 5, "{answers:?}: whoever leads");
         run.deaths = 0;
-        run.world.answers = Answers::Well;
-        run.run(500);
-        assert_eq!(run.count(), before, "{answers:?}: when it is known again, it decides");
-        assert_eq!(run.served(), 200);
-        run.at_rest();
+        run.world.answers = ManagerAnswers::Well;
+        run.run_for(500);
+        assert_eq!(run.reader_count(), before, "{answers:?}: when it is known again, it decides");
+        assert_eq!(run.served_viewers(), 200);
+        run.run_until_at_rest();
     }
     // It takes nobody away, and asks for no more than there may be.
-    let mut run = settled(5, 400);
-    run.world.settings.fallback = Some(Fallback { readers: 1, after_ms: 10_000 });
-    run.world.answers = Answers::Silent;
-    run.run(200);
-    assert_eq!(run.count(), 5);
-    run.world.settings.fallback = Some(Fallback { readers: 90, after_ms: 10_000 });
-    run.run(60);
-    assert_eq!(run.count(), 8);
+    let mut run = settled_run(5, 400);
+    run.world.settings.fallback = Some(FallbackSetting { readers: 1, after_ms: 10_000 });
+    run.world.answers = ManagerAnswers::Silent;
+    run.run_for(200);
+    assert_eq!(run.reader_count(), 5);
+    run.world.settings.fallback = Some(FallbackSetting { readers: 90, after_ms: 10_000 });
+    run.run_for(60);
+    assert_eq!(run.reader_count(), 8);
 }
 
 #[test]
 fn adding_readers_can_be_paused() {
-    let mut run = settled(5, 200);
-    let before = run.count();
+    let mut run = settled_run(5, 200);
+    let before = run.reader_count();
     run.world.settings.scale_out = false;
-    run.world.settings.fallback = Some(Fallback { readers: 7, after_ms: 10_000 });
-    run.world.audience(600);
-    run.run(100);
-    assert_eq!(run.count(), before);
+    run.world.settings.fallback = Some(FallbackSetting { readers: 7, after_ms: 10_000 });
+    run.world.set_audience(600);
+    run.run_for(100);
+    assert_eq!(run.reader_count(), before);
     let said = run.last.as_ref().unwrap().facts.autoscaling.reason.clone();
     assert_eq!(said, "ScaleOutPaused");
-    run.world.answers = Answers::Silent;
-    run.run(100);
-    assert_eq!(run.count(), before, "the fallback adds readers, too");
-    run.world.answers = Answers::Well;
+    run.world.answers = ManagerAnswers::Silent;
+    run.run_for(100);
+    assert_eq!(run.reader_count(), before, "the fallback adds readers, too");
+    run.world.answers = ManagerAnswers::Well;
     run.world.settings.scale_out = true;
-    run.run(200);
-    assert!(run.count() > before);
+    run.run_for(200);
+    assert!(run.reader_count() > before);
 }
 
 #[test]
 fn a_drain_that_takes_too_long_is_held_or_forced() {
-    let mut run = settled(6, 400);
-    run.world.audience(230);
+    let mut run = settled_run(6, 400);
+    run.world.set_audience(230);
     run.world.viewers.iter_mut().for_each(|viewer| viewer.stuck = true);
-    run.run(400);
-    assert_eq!((run.count(), run.degraded()), (5, vec!["DrainOverdue"]));
+    run.run_for(400);
+    assert_eq!((run.reader_count(), run.degraded_reasons()), (5, vec!["DrainOverdue"]));
     assert_eq!(run.told.last().unwrap().action, Action::Hold);
-    run.at_rest();
+    run.run_until_at_rest();
     run.world.settings.force = true;
-    run.run(10);
-    assert_eq!(run.count(), 4);
+    run.run_for(10);
+    assert_eq!(run.reader_count(), 4);
     assert!(run.actions().contains(&Action::Force));
 }
 
 #[test]
 fn without_comments_there_are_no_readers() {
-    let mut run = settled(7, 200);
+    let mut run = settled_run(7, 200);
     run.world.settings.enabled = false;
-    run.run(10);
-    assert_eq!(run.count(), 0);
+    run.run_for(10);
+    assert_eq!(run.reader_count(), 0);
     // Their processes end within 20 s, and no manager remembers them then; but as long as a pod is left, it is removed.
-    run.run(30);
-    let left = |run: &Run| run.world.ending.iter().filter(|(_, end)| **end > run.world.now).count();
+    run.run_for(30);
+    let left = |run: &SimulationRun| run.world.ending.iter().filter(|(_, end)| **end > run.world.now).count();
     assert_eq!(run.world.cordons.len(), left(&run), "{:?}", run.world.cordons);
     // A pod may take ten minutes.
-    run.run(620);
+    run.run_for(620);
     assert_eq!((left(&run), run.world.cordons.len()), (0, 0));
-    run.at_rest();
+    run.run_until_at_rest();
     run.world.settings.enabled = true;
-    run.run(120);
-    assert_eq!(run.served(), 200);
-    assert!(run.count() >= 2);
+    run.run_for(120);
+    assert_eq!(run.served_viewers(), 200);
+    assert!(run.reader_count() >= 2);
 }
 
 /// These take seconds; 1 to 24 were run when this was written.
@@ -426,45 +450,45 @@ const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 
 /// Everything at once, for a while; then nothing, until it is at rest.
 #[test]
-fn whatever_happens_it_holds_and_comes_to_rest() {
+fn invariants_hold_and_the_system_comes_to_rest_after_faults() {
     for seed in SEEDS {
-        let mut run = Run::new(settings(), seed);
+        let mut run = SimulationRun::new(settings(), seed);
         run.deaths = seed % 4 * 4;
         run.failures = seed % 3 * 10;
         run.world.lag = seed as usize % 3;
         run.world.settings.max_surge = 1 + seed as u32 % 2;
         run.world.settings.force = seed % 5 == 0;
-        run.run(20);
+        run.run_for(20);
         for _ in 0..12 {
-            mishap(&mut run);
-            let seconds = 5 + run.world.chance(60) as u32;
-            run.run(seconds);
+            cause_mishap(&mut run);
+            let seconds = 5 + run.world.random_below(60) as u32;
+            run.run_for(seconds);
         }
-        mend(&mut run);
-        run.run(1_500);
+        end_mishaps(&mut run);
+        run.run_for(1_500);
         let wanted = run.last.as_ref().unwrap().facts.desired;
-        assert_eq!(run.count() as u32, wanted, "seed {seed}");
+        assert_eq!(run.reader_count() as u32, wanted, "seed {seed}");
         assert_eq!(
-            run.templates().into_iter().collect::<Vec<_>>(),
+            run.reader_templates().into_iter().collect::<Vec<_>>(),
             [run.world.template.as_str()],
             "seed {seed}"
         );
-        assert_eq!(run.served(), run.world.viewers.len(), "seed {seed}");
+        assert_eq!(run.served_viewers(), run.world.viewers.len(), "seed {seed}");
         assert!(run.world.cordons.is_empty(), "seed {seed}");
-        assert!(run.degraded().is_empty(), "seed {seed}: {:?}", run.degraded());
-        run.at_rest();
+        assert!(run.degraded_reasons().is_empty(), "seed {seed}: {:?}", run.degraded_reasons());
+        run.run_until_at_rest();
     }
 }
 
-fn mishap(run: &mut Run) {
+fn cause_mishap(run: &mut SimulationRun) {
     let world = &mut run.world;
-    match world.chance(10) {
+    match world.random_below(10) {
         0 | 1 => {
-            let viewers = world.chance(500) as usize;
-            world.audience(viewers);
+            let viewers = world.random_below(500) as usize;
+            world.set_audience(viewers);
         }
         2 | 3 => {
-            let template = format!("t{}", world.chance(1_000));
+            let template = format!("t{}", world.random_below(1_000));
             world.change_template(&template);
         }
         4 => {
@@ -473,30 +497,35 @@ fn mishap(run: &mut Run) {
             world.change_template(&template);
         }
         5 => {
-            let answers =
-                [Answers::Silent, Answers::Blind, Answers::Holding, Answers::Contradicting, Answers::Well];
-            world.answers = answers[world.chance(5) as usize];
+            let answers = [
+                ManagerAnswers::Silent,
+                ManagerAnswers::Blind,
+                ManagerAnswers::Holding,
+                ManagerAnswers::Contradicting,
+                ManagerAnswers::Well,
+            ];
+            world.answers = answers[world.random_below(5) as usize];
         }
         6 => {
             let names: Vec<String> = world.readers.keys().cloned().collect();
             if !names.is_empty() {
-                let name = &names[world.chance(names.len() as u64) as usize];
-                world.lose(name);
+                let name = &names[world.random_below(names.len() as u64) as usize];
+                world.lose_reader(name);
             }
         }
-        7 => world.failing = world.chance(3) * 20,
+        7 => world.failing = world.random_below(3) * 20,
         8 => world.settings.scale_in = !world.settings.scale_in,
         _ => {
-            let stuck = world.chance(2) == 0;
+            let stuck = world.random_below(2) == 0;
             world.viewers.iter_mut().for_each(|viewer| viewer.stuck = stuck);
         }
     }
 }
 
-fn mend(run: &mut Run) {
+fn end_mishaps(run: &mut SimulationRun) {
     (run.deaths, run.failures) = (0, 0);
     let world = &mut run.world;
-    world.answers = Answers::Well;
+    world.answers = ManagerAnswers::Well;
     (world.failing, world.broken) = (0, None);
     world.settings.scale_in = true;
     world.viewers.iter_mut().for_each(|viewer| viewer.stuck = false);

@@ -4,15 +4,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{Closing, Share};
+use liverank_core::handover::{CordonState, Share};
 use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_protocol::{CordonRequest, Load, MoveRequest, ReaderState, VideoState};
 
-use crate::readers::{Drain, Heard, Own, Pod, Reader, Seen, Settings, Step};
+use crate::readers::{
+    ManagerReport, ObservedReader, ReaderDrain, ReaderPod, ReaderSelfReport, ReaderSettings, ReaderStep,
+    RoundInput,
+};
 
 /// How managers answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answers {
+pub enum ManagerAnswers {
     Well,
     Silent,
     Blind,
@@ -22,17 +25,17 @@ pub enum Answers {
 }
 
 #[derive(Debug, Clone)]
-pub struct Deployment {
+pub struct SimulatedDeployment {
     pub uid: String,
     pub template: String,
     pub created: Millis,
-    pub drain: Option<Drain>,
+    pub drain: Option<ReaderDrain>,
     /// When its pod serves; `None`: never.
     pub serves: Option<Millis>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Viewer {
+pub struct SimulatedViewer {
     pub video: usize,
     /// Where it is, or is going.
     pub at: Option<String>,
@@ -45,36 +48,36 @@ pub struct Viewer {
 }
 
 #[derive(Debug, Clone)]
-pub struct Assignment {
+pub struct SimulatedAssignment {
     pub epoch: u64,
     pub readers: Vec<(String, u32)>,
     pub changed: Millis,
 }
 
 #[derive(Debug, Clone)]
-pub struct World {
+pub struct SimulatedCluster {
     pub now: Millis,
-    pub settings: Settings,
+    pub settings: ReaderSettings,
     pub template: String,
     pub held: Option<String>,
-    pub readers: BTreeMap<String, Deployment>,
+    pub readers: BTreeMap<String, SimulatedDeployment>,
     /// What the store showed in the last seconds, the latest last.
-    shown: Vec<BTreeMap<String, Deployment>>,
+    shown: Vec<BTreeMap<String, SimulatedDeployment>>,
     pub lag: usize,
     /// Readers with this template never serve.
     pub broken: Option<String>,
-    pub viewers: Vec<Viewer>,
+    pub viewers: Vec<SimulatedViewer>,
     counts: HashMap<(usize, String), u64>,
     pub videos: usize,
-    pub assignments: BTreeMap<usize, Assignment>,
-    pub cordons: BTreeMap<String, Closing>,
+    pub assignments: BTreeMap<usize, SimulatedAssignment>,
+    pub cordons: BTreeMap<String, CordonState>,
     /// When the last pods of readers whose Deployments are gone end.
     pub ending: BTreeMap<String, Millis>,
     /// When readers that are gone fell silent.
     pub gone: BTreeMap<String, Millis>,
     /// Readers without a Deployment whose processes go on until then.
     pub orphans: BTreeMap<String, Millis>,
-    pub answers: Answers,
+    pub answers: ManagerAnswers,
     /// Viewers in a hundred who fail when they are moved.
     pub failing: u64,
     /// When viewers arrived somewhere after they had been elsewhere, and whether they failed.
@@ -85,18 +88,18 @@ pub struct World {
     pub ordered: usize,
 }
 
-pub const START: Millis = 1_800_000_000_000;
+pub const START_TIME: Millis = 1_800_000_000_000;
 /// From a Deployment to a reader that the managers hear.
-const STARTS_MS: Millis = 5_000;
+const READER_START_MS: Millis = 5_000;
 
 pub fn video(at: usize) -> VideoId {
     VideoId::parse(&format!("v{at}")).unwrap()
 }
 
-impl World {
-    pub fn new(settings: Settings, seed: u64) -> Self {
+impl SimulatedCluster {
+    pub fn new(settings: ReaderSettings, seed: u64) -> Self {
         Self {
-            now: START,
+            now: START_TIME,
             settings,
             template: "t1".to_owned(),
             held: None,
@@ -112,7 +115,7 @@ impl World {
             ending: BTreeMap::new(),
             gone: BTreeMap::new(),
             orphans: BTreeMap::new(),
-            answers: Answers::Well,
+            answers: ManagerAnswers::Well,
             failing: 0,
             reconnects: Vec::new(),
             next: 0,
@@ -122,7 +125,7 @@ impl World {
     }
 
     /// A number below `below`.
-    pub fn chance(&mut self, below: u64) -> u64 {
+    pub fn random_below(&mut self, below: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -130,15 +133,15 @@ impl World {
     }
 
     /// So many viewers from now on, most of them of the first videos.
-    pub fn audience(&mut self, count: usize) {
+    pub fn set_audience(&mut self, count: usize) {
         while self.viewers.len() > count {
-            let at = self.chance(self.viewers.len() as u64) as usize;
+            let at = self.random_below(self.viewers.len() as u64) as usize;
             self.viewers.swap_remove(at);
         }
         while self.viewers.len() < count {
-            let (a, b) = (self.chance(self.videos as u64), self.chance(self.videos as u64));
+            let (a, b) = (self.random_below(self.videos as u64), self.random_below(self.videos as u64));
             let video = (a * b) as usize / self.videos;
-            self.viewers.push(Viewer { video, at: None, arrives: 0, moved: 0, stuck: false });
+            self.viewers.push(SimulatedViewer { video, at: None, arrives: 0, moved: 0, stuck: false });
         }
     }
 
@@ -147,7 +150,7 @@ impl World {
         self.viewers.iter_mut().for_each(|viewer| viewer.moved = 0);
     }
 
-    fn serves(&self, name: &str) -> bool {
+    fn is_serving(&self, name: &str) -> bool {
         // Its process goes on, for all that the managers see.
         if self.orphans.contains_key(name) {
             return true;
@@ -157,7 +160,7 @@ impl World {
     }
 
     /// Counts viewers anew, those on their way where they go.
-    fn recount(&mut self) {
+    fn recount_viewers(&mut self) {
         self.counts.clear();
         for viewer in &self.viewers {
             if let Some(at) = &viewer.at {
@@ -166,12 +169,12 @@ impl World {
         }
     }
 
-    fn count(&self, video: usize, reader: &str) -> u64 {
+    fn viewers_of(&self, video: usize, reader: &str) -> u64 {
         self.counts.get(&(video, reader.to_owned())).copied().unwrap_or(0)
     }
 
     /// A viewer goes to a reader.
-    fn go(&mut self, viewer: usize, to: Option<String>, arrives: Millis) {
+    fn send_viewer(&mut self, viewer: usize, to: Option<String>, arrives: Millis) {
         let viewer = &mut self.viewers[viewer];
         if let Some(from) = viewer.at.take() {
             *self.counts.entry((viewer.video, from)).or_default() -= 1;
@@ -182,26 +185,27 @@ impl World {
         (viewer.at, viewer.arrives) = (to, arrives);
     }
 
-    fn cordon(&self, name: &str) -> Option<Closing> {
+    fn cordon_of(&self, name: &str) -> Option<CordonState> {
         self.cordons.get(name).copied()
     }
 
     fn is_open(&self, name: &str) -> bool {
-        self.serves(name) && self.cordon(name).is_none()
+        self.is_serving(name) && self.cordon_of(name).is_none()
     }
 
-    pub fn connected(&self, name: &str) -> u64 {
-        let here = |viewer: &&Viewer| viewer.at.as_deref() == Some(name) && viewer.arrives <= self.now;
+    pub fn connected_viewers(&self, name: &str) -> u64 {
+        let here =
+            |viewer: &&SimulatedViewer| viewer.at.as_deref() == Some(name) && viewer.arrives <= self.now;
         self.viewers.iter().filter(here).count() as u64
     }
 
     /// The open reader with the fewest viewers.
-    fn emptiest(&self, besides: &[(String, u32)]) -> Option<String> {
+    fn emptiest_reader(&self, besides: &[(String, u32)]) -> Option<String> {
         let known = self.readers.keys().chain(self.orphans.keys());
         let open = known.filter(|name| self.is_open(name));
         let open = open.filter(|name| besides.iter().all(|(reader, _)| reader != *name));
         open.min_by_key(|name| {
-            let coming: u64 = (0..self.videos).map(|video| self.count(video, name)).sum();
+            let coming: u64 = (0..self.videos).map(|video| self.viewers_of(video, name)).sum();
             let assigned = self.assignments.values().filter(|it| it.readers.iter().any(|(r, _)| r == *name));
             (coming, assigned.count())
         })
@@ -209,7 +213,7 @@ impl World {
     }
 
     /// A second goes by.
-    pub fn tick(&mut self) {
+    pub fn advance_a_second(&mut self) {
         self.now += 1000;
         self.shown.push(self.readers.clone());
         let keep = self.shown.len().saturating_sub(self.lag + 1);
@@ -222,17 +226,17 @@ impl World {
             self.gone.insert(name, now);
         }
         // One that was removed is forgotten soon.
-        let removed = |name: &str| self.cordons.get(name) == Some(&Closing::Removed);
+        let removed = |name: &str| self.cordons.get(name) == Some(&CordonState::Removed);
         let remembered = |name: &str| if removed(name) { 5_000 } else { 60_000 };
         self.gone = std::mem::take(&mut self.gone)
             .into_iter()
             .filter(|(name, at)| now - *at < remembered(name))
             .collect();
         self.reconnects.retain(|(at, _, _)| now - *at < 60_000);
-        self.recount();
-        self.drain();
-        self.hand_over();
-        self.connect();
+        self.recount_viewers();
+        self.drain_readers();
+        self.hand_over_viewers();
+        self.connect_viewers();
     }
 
     /// Whether its process is no more.
@@ -241,114 +245,115 @@ impl World {
     }
 
     /// Managers take videos off readers that are gone or to be emptied.
-    fn drain(&mut self) {
+    fn drain_readers(&mut self) {
         let videos: Vec<usize> = self.assignments.keys().copied().collect();
         for video in videos {
             let current = self.assignments[&video].clone();
             let leaves = |name: &String| {
-                self.is_lost(name) || self.cordon(name).is_some_and(|cordon| cordon != Closing::Closed)
+                self.is_lost(name) || self.cordon_of(name).is_some_and(|cordon| cordon != CordonState::Closed)
             };
             let mut readers: Vec<(String, u32)> =
                 current.readers.iter().filter(|(name, _)| !leaves(name)).cloned().collect();
             for (_, weight) in current.readers.iter().filter(|(name, _)| leaves(name)) {
-                if let Some(taker) = self.emptiest(&readers) {
+                if let Some(taker) = self.emptiest_reader(&readers) {
                     readers.push((taker, *weight));
                 }
             }
             if !readers.is_empty() && readers != current.readers {
-                self.assign(video, readers);
+                self.assign_video(video, readers);
             }
         }
     }
 
-    fn assign(&mut self, video: usize, readers: Vec<(String, u32)>) {
+    fn assign_video(&mut self, video: usize, readers: Vec<(String, u32)>) {
         self.next += 1;
-        self.assignments.insert(video, Assignment { epoch: self.next, readers, changed: self.now });
+        self.assignments.insert(video, SimulatedAssignment { epoch: self.next, readers, changed: self.now });
     }
 
     /// Where a viewer of the video goes: the one of its readers with the fewest for its weight that takes viewers.
-    fn route(&self, video: usize) -> Option<String> {
+    fn route_viewer(&self, video: usize) -> Option<String> {
         let assigned = self.assignments.get(&video)?;
         let takes = |name: &String| {
-            self.serves(name) && self.cordon(name).is_none_or(|cordon| cordon == Closing::Closed)
+            self.is_serving(name) && self.cordon_of(name).is_none_or(|cordon| cordon == CordonState::Closed)
         };
         let readers = assigned.readers.iter().filter(|(name, _)| takes(name));
         readers
-            .min_by_key(|(name, weight)| self.count(video, name) * 1_000_000 / u64::from(*weight))
+            .min_by_key(|(name, weight)| self.viewers_of(video, name) * 1_000_000 / u64::from(*weight))
             .map(|(name, _)| name.clone())
     }
 
     /// Viewers whose reader does not serve their video any more, or has more than its part of it, go on, as many as may
     /// be moved in a second.
-    fn hand_over(&mut self) {
+    fn hand_over_viewers(&mut self) {
         let mut budget = self.settings.viewers_per_minute / 60;
         for at in 0..self.viewers.len() {
             let viewer = &self.viewers[at];
             let Some(reader) = viewer.at.clone().filter(|_| viewer.arrives <= self.now) else { continue };
             let Some(assigned) = self.assignments.get(&viewer.video) else { continue };
             let stays = assigned.readers.iter().any(|(name, _)| *name == reader)
-                && !self.is_over(viewer.video, &reader);
+                && !self.has_too_many(viewer.video, &reader);
             if stays || viewer.stuck || budget == 0 {
                 continue;
             }
-            let Some(to) = self.route(viewer.video).filter(|to| *to != reader) else { continue };
+            let Some(to) = self.route_viewer(viewer.video).filter(|to| *to != reader) else { continue };
             budget -= 1;
-            let failed = self.chance(100) < self.failing;
+            let failed = self.random_below(100) < self.failing;
             let arrives = self.now + 1000;
-            self.go(at, Some(to.clone()), arrives);
+            self.send_viewer(at, Some(to.clone()), arrives);
             self.viewers[at].moved += 1;
             self.reconnects.push((arrives, to, failed));
         }
     }
 
-    fn is_over(&self, video: usize, reader: &str) -> bool {
+    fn has_too_many(&self, video: usize, reader: &str) -> bool {
         let assigned = &self.assignments[&video].readers;
         let weights: u64 = assigned.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let Some((_, weight)) = assigned.iter().find(|(name, _)| name == reader) else { return true };
         let readers = self.readers.keys().chain(self.gone.keys());
-        let all: u64 = readers.map(|reader| self.count(video, reader)).sum();
-        let here = self.count(video, reader);
+        let all: u64 = readers.map(|reader| self.viewers_of(video, reader)).sum();
+        let here = self.viewers_of(video, reader);
         let part = (all * u64::from(*weight)).div_ceil(weights);
         assigned.len() > 1 && here > part + (part / 10).max(10)
     }
 
     /// Viewers who are nowhere, or whose reader is gone, connect.
-    fn connect(&mut self) {
+    fn connect_viewers(&mut self) {
         for at in 0..self.viewers.len() {
             let viewer = &self.viewers[at];
             // Nobody gets to a process whose Service is gone.
             let lost = viewer.at.as_ref().is_none_or(|name| {
-                !self.serves(name) || (self.orphans.contains_key(name) && viewer.arrives > self.now - 1000)
+                !self.is_serving(name)
+                    || (self.orphans.contains_key(name) && viewer.arrives > self.now - 1000)
             });
             if !lost {
                 continue;
             }
             let video = viewer.video;
             if !self.assignments.contains_key(&video)
-                && let Some(reader) = self.emptiest(&[])
+                && let Some(reader) = self.emptiest_reader(&[])
             {
-                self.assign(video, vec![(reader, 1)]);
+                self.assign_video(video, vec![(reader, 1)]);
             }
-            let to = self.route(video);
+            let to = self.route_viewer(video);
             // Routed now, there a little later.
-            let arrives = self.now + 1000 * (1 + self.chance(2) as i64);
-            self.go(at, to, arrives);
+            let arrives = self.now + 1000 * (1 + self.random_below(2) as i64);
+            self.send_viewer(at, to, arrives);
         }
     }
 
     /// What a leader sees.
-    pub fn seen(&mut self) -> Seen {
+    pub fn seen(&mut self) -> RoundInput {
         let shown = self.shown.first().cloned().unwrap_or_default();
-        let reader = |(name, it): (&String, &Deployment)| {
+        let reader = |(name, it): (&String, &SimulatedDeployment)| {
             let serves = it.serves.is_some_and(|at| at - 1000 <= self.now);
-            Reader {
+            ObservedReader {
                 name: name.clone(),
                 uid: it.uid.clone(),
                 template: it.template.clone(),
                 created: it.created,
                 deleting: false,
                 drain: it.drain,
-                pod: Some(Pod {
+                pod: Some(ReaderPod {
                     ready: serves,
                     since: it.serves.filter(|_| serves).unwrap_or(it.created),
                     terminating: false,
@@ -356,10 +361,10 @@ impl World {
                     node: None,
                     reason: None,
                 }),
-                own: serves.then(|| Own { viewers: self.connected(name), at: self.now }),
+                own: serves.then(|| ReaderSelfReport { viewers: self.connected_viewers(name), at: self.now }),
             }
         };
-        Seen {
+        RoundInput {
             now: self.now,
             cluster: "x".to_owned(),
             settings: self.settings.clone(),
@@ -374,23 +379,28 @@ impl World {
                 .map(|(name, _)| (name.clone(), false))
                 .collect(),
             approved: std::collections::BTreeSet::new(),
-            managers: self.managers(),
+            managers: self.manager_reports(),
         }
     }
 
-    fn managers(&self) -> Vec<Heard> {
-        let heard =
-            |manager: &str, load: Load| Heard { manager: manager.to_owned(), at: self.now - 200, load };
+    fn manager_reports(&self) -> Vec<ManagerReport> {
+        let heard = |manager: &str, load: Load| ManagerReport {
+            manager: manager.to_owned(),
+            at: self.now - 200,
+            load,
+        };
         let load = self.load();
         let mut other = load.clone();
         match self.answers {
-            Answers::Silent => return vec![Heard { at: self.now - 60_000, ..heard("a", load) }],
-            Answers::Blind => return vec![heard("a", Load { fresh: false, ..load })],
-            Answers::Holding => other.hold = Some("2 of 3 readers seem gone".to_owned()),
-            Answers::Contradicting => {
+            ManagerAnswers::Silent => {
+                return vec![ManagerReport { at: self.now - 60_000, ..heard("a", load) }];
+            }
+            ManagerAnswers::Blind => return vec![heard("a", Load { fresh: false, ..load })],
+            ManagerAnswers::Holding => other.hold = Some("2 of 3 readers seem gone".to_owned()),
+            ManagerAnswers::Contradicting => {
                 other.readers.iter_mut().for_each(|reader| reader.viewers = reader.viewers * 3 + 50);
             }
-            Answers::Well => {}
+            ManagerAnswers::Well => {}
         }
         vec![heard("a", load), heard("b", other)]
     }
@@ -405,9 +415,9 @@ impl World {
                 *here.entry(at).or_default().entry(viewer.video).or_default() += 1;
             }
         }
-        let known = self.readers.keys().chain(self.orphans.keys()).filter(|name| self.serves(name));
+        let known = self.readers.keys().chain(self.orphans.keys()).filter(|name| self.is_serving(name));
         let known = known.chain(self.gone.keys());
-        let cordon = |(name, cordon): (&String, &Closing)| CordonRequest {
+        let cordon = |(name, cordon): (&String, &CordonState)| CordonRequest {
             reader: ReaderId::parse(name).unwrap(),
             cordon: Some((*cordon).into()),
             why: String::new(),
@@ -445,7 +455,7 @@ impl World {
             public_url: String::new(),
             internal_url: String::new(),
             state: if is_gone { ReaderStatus::Gone } else { ReaderStatus::Alive }.into(),
-            cordon: self.cordon(name).map(Into::into),
+            cordon: self.cordon_of(name).map(Into::into),
             silent_ms: if is_gone { 10_000 } else { 500 },
             fresh: !is_gone,
             unreachable: false,
@@ -465,35 +475,37 @@ impl World {
     }
 
     /// Carries a step out.
-    pub fn apply(&mut self, step: &Step) {
+    pub fn apply_step(&mut self, step: &ReaderStep) {
         match step {
-            Step::CreateReader { name } => self.create(name),
-            Step::Annotate { name, uid, drain } => {
+            ReaderStep::CreateReader { name } => self.create_reader(name),
+            ReaderStep::Annotate { name, uid, drain } => {
                 if let Some(reader) = self.readers.get_mut(name).filter(|reader| reader.uid == *uid) {
                     reader.drain = *drain;
                 }
             }
-            Step::Cordon { reader, cordon, .. } if self.answers != Answers::Silent => match cordon {
-                Some(cordon) => drop(self.cordons.insert(reader.to_string(), *cordon)),
-                None => drop(self.cordons.remove(reader.as_str())),
-            },
-            Step::Cordon { .. } => {}
-            Step::DeleteReader { name, uid, .. } => {
+            ReaderStep::Cordon { reader, cordon, .. } if self.answers != ManagerAnswers::Silent => {
+                match cordon {
+                    Some(cordon) => drop(self.cordons.insert(reader.to_string(), *cordon)),
+                    None => drop(self.cordons.remove(reader.as_str())),
+                }
+            }
+            ReaderStep::Cordon { .. } => {}
+            ReaderStep::DeleteReader { name, uid, .. } => {
                 if self.readers.get(name).is_some_and(|reader| reader.uid == *uid) {
-                    let lingers = self.chance(20) as Millis * 1000;
-                    if self.serves(name) && lingers > 0 {
+                    let lingers = self.random_below(20) as Millis * 1000;
+                    if self.is_serving(name) && lingers > 0 {
                         self.readers.remove(name);
                         self.orphans.insert(name.clone(), self.now + lingers);
                     } else {
-                        self.lose(name);
+                        self.lose_reader(name);
                     }
                 }
             }
-            Step::Moves { moves } => moves.iter().for_each(|order| self.order(order)),
+            ReaderStep::Moves { moves } => moves.iter().for_each(|order| self.apply_move(order)),
         }
     }
 
-    fn create(&mut self, name: &str) {
+    fn create_reader(&mut self, name: &str) {
         if self.readers.contains_key(name) {
             return;
         }
@@ -504,8 +516,8 @@ impl World {
             (ends - self.now) / 1000
         );
         self.next += 1;
-        let serves = (self.broken.as_ref() != Some(&self.template)).then_some(self.now + STARTS_MS);
-        let reader = Deployment {
+        let serves = (self.broken.as_ref() != Some(&self.template)).then_some(self.now + READER_START_MS);
+        let reader = SimulatedDeployment {
             uid: format!("uid-{}", self.next),
             template: self.template.clone(),
             created: self.now,
@@ -517,18 +529,18 @@ impl World {
     }
 
     /// A reader's Deployment and its process are no more.
-    pub fn lose(&mut self, name: &str) {
-        if self.serves(name) {
+    pub fn lose_reader(&mut self, name: &str) {
+        if self.is_serving(name) {
             self.gone.insert(name.to_owned(), self.now);
         }
         if self.readers.remove(name).is_some() {
             // A grace period may be ten minutes; the managers have forgotten the reader by then.
-            let takes = 1000 * self.chance(600) as i64;
+            let takes = 1000 * self.random_below(600) as i64;
             self.ending.insert(name.to_owned(), self.now + takes);
         }
     }
 
-    fn order(&mut self, order: &MoveRequest) {
+    fn apply_move(&mut self, order: &MoveRequest) {
         let at: usize = order.videoid.as_str()[1..].parse().unwrap();
         if self.assignments.get(&at).is_none_or(|it| it.epoch != order.expected) {
             return;
@@ -539,7 +551,7 @@ impl World {
         let fits =
             |(name, _): &(String, u32)| self.is_open(name) || had.iter().any(|(reader, _)| reader == name);
         if !readers.is_empty() && readers.iter().all(fits) {
-            self.assign(at, readers);
+            self.assign_video(at, readers);
             self.ordered += 1;
         }
     }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::build::CURRENT;
+use crate::build::CURRENT_REVISION;
 use crate::build::OperatorFacts;
 use crate::policy::Policy;
 use crate::run::apply::Stores;
@@ -174,7 +174,7 @@ fn world(client: &Client, manager: String) -> OperatorContext {
         keys: Arc::new(PublicKeys::of_keys("{}")),
         templates: Templates { manager: Some(manager), reader: None },
         peers: Default::default(),
-        newest: CURRENT,
+        newest: CURRENT_REVISION,
         class: "default".into(),
         operator: OperatorFacts::default(),
         client: client.clone(),

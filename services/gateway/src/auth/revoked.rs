@@ -20,43 +20,44 @@ use liverank_runtime::Health;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::Viewer;
-use super::revocations::Followed;
+use super::VerifiedViewer;
+use super::revocations::FollowedRevocations;
 use crate::Gateway;
 
 /// How often the file is looked at.
-const LOOK_EACH: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest file: the most entries, with the longest names.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// The most entries of a file. Tokens live hours, so what is older can go; each takes some 100 bytes of memory, names included.
 const MAX_ENTRIES: usize = 100_000;
 /// What the file is called among the dependencies.
-const PART: &str = "revoked-tokens";
+const PART_NAME: &str = "revoked-tokens";
 
 /// What is revoked now.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct List {
+pub(super) struct RevokedTokens {
     tokens: HashSet<String>,
     /// Since when each user's tokens are good again, in Unix seconds.
     users: HashMap<String, u64>,
 }
 
 #[derive(Deserialize)]
-struct File {
-    revoked: Vec<Entry>,
+struct RevokedTokensFile {
+    revoked: Vec<RevokedEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct RevokedEntry {
     jti: Option<String>,
     sub: Option<String>,
     issued_before: Option<u64>,
 }
 
-impl List {
+impl RevokedTokens {
     fn parse(json: &[u8]) -> anyhow::Result<Self> {
-        let File { revoked } = serde_json::from_slice(json).context("is no list of revoked tokens")?;
+        let RevokedTokensFile { revoked } =
+            serde_json::from_slice(json).context("is no list of revoked tokens")?;
         ensure!(revoked.len() <= MAX_ENTRIES, "has more than {MAX_ENTRIES} entries");
         let mut list = Self::default();
         for (at, entry) in revoked.into_iter().enumerate() {
@@ -65,13 +66,13 @@ impl List {
         Ok(list)
     }
 
-    fn add(&mut self, entry: Entry) -> anyhow::Result<()> {
+    fn add_entry(&mut self, entry: RevokedEntry) -> anyhow::Result<()> {
         match entry {
-            Entry { jti: Some(jti), sub: None, issued_before: None } => {
+            RevokedEntry { jti: Some(jti), sub: None, issued_before: None } => {
                 ids::check("jti", &jti)?;
                 self.tokens.insert(jti);
             }
-            Entry { jti: None, sub: Some(sub), issued_before } => {
+            RevokedEntry { jti: None, sub: Some(sub), issued_before } => {
                 ids::check("sub", &sub)?;
                 let since = self.users.entry(sub).or_default();
                 *since = issued_before.unwrap_or(u64::MAX).max(*since);
@@ -82,7 +83,7 @@ impl List {
     }
 
     /// Whether this viewer's token is revoked.
-    pub(super) fn has(&self, viewer: &Viewer) -> bool {
+    pub(super) fn is_revoked(&self, viewer: &VerifiedViewer) -> bool {
         let is_listed = viewer.token.as_ref().is_some_and(|token| self.tokens.contains(token));
         let issued = viewer.issued.unwrap_or(0);
         is_listed || self.users.get(&viewer.subject).is_some_and(|since| issued < *since)
@@ -90,52 +91,57 @@ impl List {
 }
 
 /// The list as last read.
-pub(crate) struct Revoked {
+pub(crate) struct RevokedTokensWatch {
     file: Option<PathBuf>,
-    list: watch::Sender<Arc<List>>,
+    list: watch::Sender<Arc<RevokedTokens>>,
     /// What moderators and services revoked.
-    followed: Followed,
+    followed: FollowedRevocations,
     health: Health,
 }
 
 /// What shows that the file was replaced: whoever replaces it, by whatever means, changes one of these.
-type Stamp = (u64, u64, i64, i64);
+type FileStamp = (u64, u64, i64, i64);
 
-fn stamp(metadata: &Metadata) -> Stamp {
+fn stamp(metadata: &Metadata) -> FileStamp {
     (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec())
 }
 
-impl Revoked {
+impl RevokedTokensWatch {
     /// What `file` says; nothing is revoked where no file is given.
     ///
     /// # Errors
     /// A file that cannot be read, or is no list. Whoever revokes tokens has to know that it is of effect.
     pub(super) fn new(file: Option<PathBuf>, health: Health) -> anyhow::Result<Self> {
         let list = match &file {
-            Some(file) => read(file).with_context(|| wrong(file))?,
-            None => List::default(),
+            Some(file) => read_list(file).with_context(|| invalid_file_message(file))?,
+            None => RevokedTokens::default(),
         };
-        Ok(Self { file, list: watch::Sender::new(Arc::new(list)), followed: Followed::default(), health })
+        Ok(Self {
+            file,
+            list: watch::Sender::new(Arc::new(list)),
+            followed: FollowedRevocations::default(),
+            health,
+        })
     }
 
     /// Whether this viewer's token is revoked now.
-    pub(super) fn has(&self, viewer: &Viewer) -> bool {
+    pub(super) fn is_revoked(&self, viewer: &VerifiedViewer) -> bool {
         self.list.borrow().has(viewer) || self.followed.has(viewer)
     }
 
     /// Completes when this viewer's token is revoked.
-    pub(super) async fn revoked(&self, viewer: &Viewer) {
+    pub(super) async fn wait_until_revoked(&self, viewer: &VerifiedViewer) {
         let mut list = self.list.subscribe();
         tokio::select! {
             // The sender is here, so that this never fails.
             _ = list.wait_for(|list| list.has(viewer)) => {}
-            () = self.followed.revoked(viewer) => {}
+            () = self.followed.wait_until_revoked(viewer) => {}
         }
     }
 
     /// Keeps it up to date. Never returns.
-    pub(crate) async fn keep(&self, gateway: &Gateway) {
-        tokio::join!(self.keep_file(), self.followed.follow(gateway));
+    pub(crate) async fn keep_up_to_date(&self, gateway: &Gateway) {
+        tokio::join!(self.keep_file(), self.followed.follow_forever(gateway));
     }
 
     async fn keep_file(&self) {
@@ -145,22 +151,22 @@ impl Revoked {
             let now = tokio::fs::metadata(file).await.ok().as_ref().map(stamp);
             if now.is_none() || now != read_last {
                 read_last = now;
-                self.read_again(file.clone()).await;
+                self.reread_file(file.clone()).await;
             }
-            tokio::time::sleep(LOOK_EACH).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 
     /// What cannot be read leaves the list as it is.
-    async fn read_again(&self, file: PathBuf) {
+    async fn reread_file(&self, file: PathBuf) {
         let path = file.clone();
-        let list = match tokio::task::spawn_blocking(move || read(&file)).await {
+        let list = match tokio::task::spawn_blocking(move || read_list(&file)).await {
             Ok(read) => read,
             Err(failed) => Err(failed.into()),
         };
         match list {
             Ok(list) => {
-                self.health.dependency(PART, Ok(()));
+                self.health.dependency(PART_NAME, Ok(()));
                 self.list.send_if_modified(|known| {
                     let is_other = **known != list;
                     if is_other {
@@ -169,7 +175,9 @@ impl Revoked {
                     is_other
                 });
             }
-            Err(error) => self.health.dependency(PART, Err(format!("{}: {error:#}", wrong(&path)))),
+            Err(error) => {
+                self.health.dependency(PART_NAME, Err(format!("{}: {error:#}", invalid_file_message(&path))))
+            }
         }
     }
 }
@@ -179,17 +187,17 @@ impl Revoked {
 /// # Errors
 /// What is no such list.
 pub fn check(json: &[u8]) -> anyhow::Result<usize> {
-    List::parse(json).map(|list| list.tokens.len() + list.users.len())
+    RevokedTokens::parse(json).map(|list| list.tokens.len() + list.users.len())
 }
 
-fn wrong(file: &Path) -> String {
+fn invalid_file_message(file: &Path) -> String {
     format!("the list of revoked tokens {}", file.display())
 }
 
-fn read(file: &Path) -> anyhow::Result<List> {
+fn read_list(file: &Path) -> anyhow::Result<RevokedTokens> {
     let size = std::fs::metadata(file)?.len();
     ensure!(size <= MAX_BYTES, "is longer than {MAX_BYTES} bytes");
-    List::parse(&std::fs::read(file)?)
+    RevokedTokens::parse(&std::fs::read(file)?)
 }
 
 #[cfg(test)]
@@ -199,9 +207,9 @@ mod tests {
 
     use super::*;
 
-    fn viewer(subject: &str, token: Option<&str>, issued: Option<u64>) -> Viewer {
+    fn viewer(subject: &str, token: Option<&str>, issued: Option<u64>) -> VerifiedViewer {
         let token = token.map(str::to_owned);
-        Viewer { subject: subject.to_owned(), roles: ViewerRoles::default(), until: 0, token, issued }
+        VerifiedViewer { subject: subject.to_owned(), roles: ViewerRoles::default(), until: 0, token, issued }
     }
 
     #[test]
@@ -209,7 +217,7 @@ mod tests {
         let list = json!({"revoked": [
             {"jti": "t"}, {"sub": "ana"}, {"sub": "ben", "issued_before": 100}, {"sub": "ben", "issued_before": 50},
         ]});
-        let list = List::parse(list.to_string().as_bytes()).unwrap();
+        let list = RevokedTokens::parse(list.to_string().as_bytes()).unwrap();
         for (viewer, is_revoked) in [
             (viewer("eve", Some("t"), Some(1)), true),
             (viewer("eve", Some("u"), Some(1)), false),
@@ -225,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_told() {
+    fn an_invalid_revocation_list_is_refused() {
         for wrong in [
             json!({}),
             json!([]),
@@ -236,10 +244,10 @@ mod tests {
             json!({"revoked": [{"sub": "a", "before": 1}]}),
             json!({"revoked": vec![json!({"jti": "a"}); MAX_ENTRIES + 1]}),
         ] {
-            assert!(List::parse(wrong.to_string().as_bytes()).is_err());
+            assert!(RevokedTokens::parse(wrong.to_string().as_bytes()).is_err());
         }
-        let error = List::parse(br#"{"revoked": [{"jti": "a"}, {"sub": 7}]}"#).unwrap_err();
+        let error = RevokedTokens::parse(br#"{"revoked": [{"jti": "a"}, {"sub": 7}]}"#).unwrap_err();
         assert!(format!("{error:#}").contains("string"), "{error:#}");
-        assert_eq!(List::parse(br#"{"revoked": []}"#).unwrap(), List::default());
+        assert_eq!(RevokedTokens::parse(br#"{"revoked": []}"#).unwrap(), RevokedTokens::default());
     }
 }

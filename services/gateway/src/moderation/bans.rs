@@ -12,10 +12,10 @@ use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Map, Value, json};
 
-use super::{Accepted, DEFAULT_LIMIT, Deed, MAX_LIMIT, reason};
+use super::{AcceptedAnswer, DEFAULT_LIMIT, MAX_LIMIT, ModeratorAction, parse_reason};
 use crate::Gateway;
-use crate::auth::moderator::Actor;
-use crate::interact::too_many;
+use crate::auth::moderator::ModerationActor;
+use crate::interact::too_many_in_flight;
 
 /// The longest time of a ban that ends: ten years. A ban that is to last longer is given no end.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
@@ -25,14 +25,14 @@ pub(super) const MAX_REVISION: u64 = (1 << 53) - 1;
 const MAX_READ: usize = 10_000;
 
 /// Whom an action is about, and where.
-pub(super) struct Target {
+pub(super) struct BanTarget {
     pub(super) userid: UserId,
     pub(super) kind: Restriction,
     pub(super) scope: Scope,
 }
 
-impl Target {
-    fn read(
+impl BanTarget {
+    fn parse_target(
         userid: &str,
         kind: Option<&str>,
         video: Option<&str>,
@@ -43,9 +43,9 @@ impl Target {
         Ok(Self { userid: UserId::parse_field("userid", userid)?, kind, scope })
     }
 
-    fn json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let mut body = json!({ "userid": self.userid, "kind": self.kind });
-        scope_members(&mut body, &self.scope);
+        add_scope_members(&mut body, &self.scope);
         body
     }
 }
@@ -60,7 +60,7 @@ pub(super) fn scope(video: Option<&str>, owner: Option<&str>) -> Result<Scope, I
     }
 }
 
-pub(super) fn scope_members(body: &mut Value, scope: &Scope) {
+pub(super) fn add_scope_members(body: &mut Value, scope: &Scope) {
     match scope {
         Scope::Everywhere => {}
         Scope::Owner(owner) => body["owner_id"] = json!(owner),
@@ -69,7 +69,7 @@ pub(super) fn scope_members(body: &mut Value, scope: &Scope) {
 }
 
 /// When what lasts `seconds` from now on ends; `None` where it has no end.
-pub(super) fn until(body: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
+pub(super) fn parse_end(body: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
     let wrong = || Invalid::new("seconds", format!("must be a whole number from 1 to {MAX_SECONDS}"));
     match body.get("seconds") {
         None | Some(Value::Null) => Ok(None),
@@ -81,62 +81,66 @@ pub(super) fn until(body: &Map<String, Value>) -> Result<Option<Millis>, Invalid
 }
 
 /// `POST /moderation/bans {"userid","kind"?,"videoid"?|"owner_id"?,"seconds"?,"reason"?}`.
-pub(crate) async fn begin(
+pub(crate) async fn post_ban(
     State(gateway): State<Arc<Gateway>>,
-    actor: Actor,
+    actor: ModerationActor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<Accepted, Problem> {
-    let role = actor.moderator()?;
+) -> Result<AcceptedAnswer, Problem> {
+    let role = actor.expect_moderator()?;
     params.only(&[])?;
     let text = |field| optional_text(&body, field);
     let target =
-        Target::read(required_text(&body, "userid")?, text("kind")?, text("videoid")?, text("owner_id")?)?;
-    let reason = reason(text("reason")?)?;
-    let until = until(&body)?;
+        BanTarget::read(required_text(&body, "userid")?, text("kind")?, text("videoid")?, text("owner_id")?)?;
+    let reason = parse_reason(text("reason")?)?;
+    let until = parse_end(&body)?;
     gateway.restrictions.expect_room(&gateway, &target).await?;
     let mut answer = target.json();
     answer["until"] = json!(until.map(comment_json::time));
-    let Target { userid, kind, scope } = target;
+    let BanTarget { userid, kind, scope } = target;
     let action = Action::Restrict { userid, kind, scope, until };
-    Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
+    ModeratorAction { user: actor.user, role, reason, video: None, action }
+        .append_to_log(&gateway, answer)
+        .await
 }
 
 /// `DELETE /moderation/bans?userid=&kind=&videoid=&owner_id=&reason=`.
-pub(crate) async fn end(
+pub(crate) async fn delete_ban(
     State(gateway): State<Arc<Gateway>>,
-    actor: Actor,
+    actor: ModerationActor,
     params: Params,
-) -> Result<Accepted, Problem> {
-    let role = actor.moderator()?;
+) -> Result<AcceptedAnswer, Problem> {
+    let role = actor.expect_moderator()?;
     params.only(&["userid", "kind", "videoid", "owner_id", "reason"])?;
-    let target = Target::read(
+    let target = BanTarget::read(
         params.required("userid")?,
         params.text("kind")?,
         params.text("videoid")?,
         params.text("owner_id")?,
     )?;
-    let reason = reason(params.text("reason")?)?;
+    let reason = parse_reason(params.text("reason")?)?;
     let answer = target.json();
-    let Target { userid, kind, scope } = target;
+    let BanTarget { userid, kind, scope } = target;
     let action = Action::Lift { userid, kind, scope };
-    Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
+    ModeratorAction { user: actor.user, role, reason, video: None, action }
+        .append_to_log(&gateway, answer)
+        .await
 }
 
 /// `GET /moderation/bans?after=&limit=`: those in force, in the order in which they were last changed.
-pub(crate) async fn list(
+pub(crate) async fn list_bans(
     State(gateway): State<Arc<Gateway>>,
-    actor: Actor,
+    actor: ModerationActor,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
-    actor.moderator()?;
-    let (bans, next) = page(&gateway, &params, Restriction::is_of_comments).await?;
+    actor.expect_moderator()?;
+    let (bans, next) = restrictions_page(&gateway, &params, Restriction::is_of_comments).await?;
     let lines: Vec<Value> = bans.into_iter().map(line).collect();
     Ok(Json(json!({ "bans": lines, "next": next })))
 }
 
 /// One page of the restrictions in force of these kinds, and where the next one begins.
-pub(super) async fn page(
+pub(super) async fn restrictions_page(
     gateway: &Gateway,
     params: &Params,
     is_asked: impl Fn(Restriction) -> bool,
@@ -144,13 +148,13 @@ pub(super) async fn page(
     params.only(&["after", "limit"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let mut after = params.number("after", 0..=MAX_REVISION)?.unwrap_or(0);
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
     let (now, mut found, mut read) = (now_ms(), Vec::new(), 0);
     // A page may be short where many have ended; `next` says that there is more.
     while found.len() < limit && read < MAX_READ {
         let step = limit - found.len();
         let changes = gateway.backends.archive.moderation().rules_since(after, step).await;
-        let changes = gateway.archive.noted(changes)?;
+        let changes = gateway.archive.note_result(changes)?;
         let last = changes.len() < step;
         read += changes.len();
         for RuleChange { revision, what, .. } in changes {
@@ -166,12 +170,12 @@ pub(super) async fn page(
     Ok((found, Some(after)))
 }
 
-fn line(rule: Rule) -> Value {
+fn ban_line(rule: Rule) -> Value {
     let Rule { userid, kind, scope, until, reason, by, at } = rule;
     let mut line = json!({
         "userid": userid, "kind": kind, "until": until.map(comment_json::time), "by": by, "reason": reason,
         "since": comment_json::time(at),
     });
-    scope_members(&mut line, &scope);
+    add_scope_members(&mut line, &scope);
     line
 }

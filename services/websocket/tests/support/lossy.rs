@@ -10,19 +10,19 @@ use liverank_core::VideoId;
 use tokio::sync::mpsc;
 
 /// A ranking whose subscribers miss some changes, as a publish may get lost.
-pub struct Lossy {
+pub struct LossyRanking {
     inner: Arc<dyn RankingStore>,
     loses: fn(&Change) -> bool,
 }
 
-impl Lossy {
+impl LossyRanking {
     pub fn new(inner: Arc<dyn RankingStore>, loses: fn(&Change) -> bool) -> Self {
         Self { inner, loses }
     }
 }
 
 #[async_trait]
-impl RankingStore for Lossy {
+impl RankingStore for LossyRanking {
     async fn project(&self, projection: &Projection) -> Result<Projected, StoreError> {
         self.inner.project(projection).await
     }

@@ -8,76 +8,76 @@ use redis::{Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::{Answer, CHANNELS_A_COMMAND};
-use crate::redis_link::node::{Live, Node};
-use crate::redis_link::slots::Address;
+use super::super::{CHANNELS_A_COMMAND, SubscriptionAnswer};
+use crate::redis_link::node::{LiveConnection, RedisNode};
+use crate::redis_link::slots::NodeAddress;
 
 /// The connection to one node.
-pub(super) struct Branch {
-    pub(super) state: State,
+pub(super) struct NodeConnection {
+    pub(super) state: ConnectionState,
     /// Times in a row that it could not be used.
     pub(super) failures: u32,
     /// Channels to give up, and who waits for that.
-    pub(super) unwanted: HashMap<String, Vec<Answer>>,
+    pub(super) unwanted: HashMap<String, Vec<SubscriptionAnswer>>,
 }
 
-pub(super) enum State {
+pub(super) enum ConnectionState {
     /// Something is under way.
     Busy,
-    Idle(Live),
+    Idle(LiveConnection),
     /// There is no connection; it is not tried again before this time.
     Resting(Instant),
 }
 
-impl Branch {
+impl NodeConnection {
     pub(super) fn new(now: Instant) -> Self {
-        Self { state: State::Resting(now), failures: 0, unwanted: HashMap::new() }
+        Self { state: ConnectionState::Resting(now), failures: 0, unwanted: HashMap::new() }
     }
 
     /// Whether something can be asked of it.
     pub(super) fn is_free(&self, now: Instant) -> bool {
         match self.state {
-            State::Busy => false,
-            State::Idle(_) => true,
-            State::Resting(until) => until <= now,
+            ConnectionState::Busy => false,
+            ConnectionState::Idle(_) => true,
+            ConnectionState::Resting(until) => until <= now,
         }
     }
 
     /// Whether its connection has ended.
     pub(super) fn has_ended(&self) -> bool {
-        matches!(&self.state, State::Idle(live) if live.ended.is_cancelled())
+        matches!(&self.state, ConnectionState::Idle(live) if live.ended.is_cancelled())
     }
 
     /// Returns the end of the pause after a failure, if one is under way.
     pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
         match self.state {
-            State::Resting(until) if until > now => Some(until),
+            ConnectionState::Resting(until) if until > now => Some(until),
             _ => None,
         }
     }
 }
 
 /// What is asked of a node in one go.
-pub(super) enum Job {
+pub(super) enum NodeJob {
     Subscribe(Vec<String>),
     Unsubscribe(Vec<String>),
     Ping,
 }
 
-impl Job {
+impl NodeJob {
     /// Does it on `live`, or on a connection that it opens. Returns what the node said to each channel.
     ///
     /// The client library takes a confirmation that nobody asked for (a slot has moved) as the answer to whatever was
     /// asked last. So everything ends with a ping that names itself, and a connection out of step is given up.
-    pub(super) async fn ask(
+    pub(super) async fn run_on_node(
         &self,
-        node: &Node,
-        live: Option<Live>,
+        node: &RedisNode,
+        live: Option<LiveConnection>,
         hear: impl Fn(&PushInfo) + Send + Sync + 'static,
-    ) -> Result<(Live, Vec<Value>), RedisError> {
+    ) -> Result<(LiveConnection, Vec<Value>), RedisError> {
         let mut live = match live {
             Some(live) => live,
-            None => node.open(hear).await?,
+            None => node.open_connection(hear).await?,
         };
         let (verb, names) = match self {
             Self::Subscribe(names) => ("SSUBSCRIBE", names.as_slice()),
@@ -110,15 +110,15 @@ impl Job {
 
 /// Connections that ended and channels that left since the last look.
 #[derive(Default)]
-pub(super) struct Signals {
+pub(super) struct ConnectionSignals {
     /// Channels that are no longer heard from there: at most one entry for each confirmation.
-    left: Mutex<Vec<(Address, String)>>,
+    left: Mutex<Vec<(NodeAddress, String)>>,
     pub(super) wake: Notify,
 }
 
-impl Signals {
+impl ConnectionSignals {
     /// Notes that a connection to `address` ended, or that a channel is no longer heard there.
-    pub(super) fn note(&self, address: &Address, push: &PushInfo) {
+    pub(super) fn note_push(&self, address: &NodeAddress, push: &PushInfo) {
         if push.kind == PushKind::SUnsubscribe
             && let Some(Value::BulkString(name)) = push.data.first()
             && let Ok(name) = std::str::from_utf8(name)
@@ -130,7 +130,7 @@ impl Signals {
     }
 
     /// The channels that left since the last look.
-    pub(super) fn left(&self) -> Vec<(Address, String)> {
+    pub(super) fn take_left_channels(&self) -> Vec<(NodeAddress, String)> {
         std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

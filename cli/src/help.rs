@@ -63,6 +63,7 @@ const RARE: &[&str] = &[
     "trending_half_life",
     "unique",
     "comment_rules_file",
+    "comment_hook_",
     "writes_per_second",
     "linger",
     "moderation_open",

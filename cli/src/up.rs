@@ -76,6 +76,8 @@ pub struct Up {
     #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
     comment_rules_file: Option<PathBuf>,
     #[command(flatten)]
+    hook: liverank_comment::hook::HookArgs,
+    #[command(flatten)]
     canary: liverank_gateway::CanaryArgs,
     #[command(flatten, next_help_heading = "Counting")]
     consumer: liverank_consumer::Config,
@@ -231,6 +233,7 @@ fn start(
     }
     let mut comment: liverank_comment::Config = settings(&both)?;
     comment.comment_rules_file.clone_from(&up.comment_rules_file);
+    comment.hook.clone_from(&up.hook);
     spawn!("comment", liverank_comment::run(comment, b(), listeners.comment, s()));
     spawn!("websocket", liverank_websocket::run(settings(&[])?, b(), listeners.websocket, s()));
     spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::{Args, Command};
@@ -31,6 +31,17 @@ type Start = fn(Backends, TcpListener, ServiceContext) -> Running;
 fn settings<C: Args>(flags: &[&str]) -> C {
     let command = C::augment_args(Command::new("test").no_binary_name(true));
     C::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap()
+}
+
+/// A file with a key for the hook, which lasts as long as the tests do.
+fn hook_key() -> &'static str {
+    static FILE: OnceLock<tempfile::NamedTempFile> = OnceLock::new();
+    let file = FILE.get_or_init(|| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw").unwrap();
+        file
+    });
+    file.path().to_str().unwrap()
 }
 
 /// Every service, with all settings that add a task, and the tasks that it has at least.
@@ -64,8 +75,11 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         ),
         (
             "comment",
-            |b, at, context| Box::pin(liverank_comment::run(settings(&[]), b, at, context)),
-            &["follow_restrictions", "register", "report", "watch_stores"],
+            |b, at, context| {
+                let flags = ["--comment-hook-url", NOBODY, "--comment-hook-key-file", hook_key()];
+                Box::pin(liverank_comment::run(settings(&flags), b, at, context))
+            },
+            &["ask_hook", "follow_restrictions", "register", "report", "watch_stores"],
         ),
         (
             "reader",

@@ -30,7 +30,8 @@ pub use access::{Auth, Jwks, Monitoring, NetworkPolicy, Peer, Tracing};
 pub use definition::{definition, definition_yaml};
 pub use exposure::{Exposure, ExposureType, ParentRef, ReaderExposure};
 pub use http_workload::{
-    Autoscaling, Budget, Comment, Consumer, HttpWorkload, Manager, ScaledBy, Statistics,
+    Autoscaling, Budget, Comment, CommentHook, Consumer, HttpWorkload, Manager, ScaledBy, Statistics,
+    WhenAway,
 };
 pub use maintenance::{Day, Held, Maintenance, Window};
 pub use pod::{ExtraContainer, ExtraVolume, Pod, PodUser};

@@ -138,7 +138,14 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
             weights.into_iter().chain(unique).collect()
         }
         Component::Reader => vec![("capacity", json!(spec.readers.viewers_per_reader))],
-        Component::Gateway | Component::Comment => {
+        Component::Comment => spec.comment.hook.as_ref().map_or_else(Vec::new, |hook| {
+            vec![
+                ("comment-hook-url", json!(hook.url)),
+                ("comment-hook-timeout-ms", json!(hook.timeout_milliseconds)),
+                ("comment-hook-when-away", json!(hook.when_away.flag())),
+            ]
+        }),
+        Component::Gateway => {
             let viewers = secrets::checks_users(spec, component).then_some(&spec.auth);
             let url = secrets::jwks_url(spec, component).map(|url| ("auth-jwks-url", json!(url)));
             let issuer = viewers.and_then(|auth| auth.issuer.as_ref()).map(|it| ("auth-issuer", json!(it)));

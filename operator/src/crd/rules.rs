@@ -121,6 +121,14 @@ pub(super) fn jwks_url() -> Value {
     rules(&[("self.startsWith('https://') && isURL(self)", "use a URL that begins with https://")])
 }
 
+/// On `comment.hook.url`.
+pub(super) fn hook_url() -> Value {
+    rules(&[(
+        "(self.startsWith('http://') || self.startsWith('https://')) && isURL(self) && !self.contains('@')",
+        "use a URL that begins with http:// or https://, without a user",
+    )])
+}
+
 /// On `monitoring.tracing.endpoint`. What it may not have would be shown in logs.
 pub(super) fn collector() -> Value {
     rules(&[(

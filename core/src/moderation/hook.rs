@@ -18,15 +18,13 @@ pub const VERSION: u64 = 1;
 pub const MAX_HOOK_REASON_CHARS: usize = 200;
 
 /// What a hook says of a comment.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookAnswer {
     /// It is taken as it is.
     Accept,
     /// It is refused; its user is told why.
     Refuse {
         /// Why, if the hook says so.
-        #[serde(default)]
         reason: Option<String>,
     },
     /// It waits for a moderator.
@@ -57,12 +55,46 @@ pub fn question<'a>(comments: impl IntoIterator<Item = &'a Comment>) -> Vec<u8> 
 
 #[derive(Deserialize)]
 struct Answers {
-    answers: Vec<Value>,
+    answers: Vec<Answered>,
+}
+
+/// One answer as it is written. Members that it has besides are passed over, and take no memory.
+#[derive(Deserialize)]
+struct Answered {
+    id: CommentId,
+    outcome: Outcome,
+    reason: Option<String>,
+    comment: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Of {
-    id: CommentId,
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Accept,
+    Refuse,
+    Hold,
+    Mask,
+}
+
+impl Answered {
+    fn checked(self) -> Result<(CommentId, HookAnswer), Invalid> {
+        let answer = match self.outcome {
+            Outcome::Accept => HookAnswer::Accept,
+            Outcome::Hold => HookAnswer::Hold,
+            Outcome::Refuse => HookAnswer::Refuse { reason: self.reason },
+            Outcome::Mask => {
+                let comment = self.comment.ok_or_else(|| Invalid::new("comment", "is missing"))?;
+                check_text("comment", &comment)?;
+                HookAnswer::Mask { comment }
+            }
+        };
+        match &answer {
+            HookAnswer::Refuse { reason: Some(reason) } if reason.chars().count() > MAX_HOOK_REASON_CHARS => {
+                Err(Invalid::new("reason", format!("must be at most {MAX_HOOK_REASON_CHARS} characters")))
+            }
+            _ => Ok((self.id, answer)),
+        }
+    }
 }
 
 /// Reads the answers to a question about these comments.
@@ -70,13 +102,11 @@ struct Of {
 /// # Errors
 /// What is no JSON, has no answer for one of them or several, and one that nothing can be made of.
 pub fn answers(body: &[u8], asked: &[CommentId]) -> Result<HashMap<CommentId, HookAnswer>, Invalid> {
-    let wrong = |error: serde_json::Error| Invalid::new("answers", error.to_string());
-    let read: Answers = serde_json::from_slice(body).map_err(wrong)?;
+    let read: Answers =
+        serde_json::from_slice(body).map_err(|error| Invalid::new("answers", error.to_string()))?;
     let mut answers = HashMap::new();
-    for value in read.answers {
-        let Of { id } = serde_json::from_value(value.clone()).map_err(wrong)?;
-        let answer: HookAnswer = serde_json::from_value(value).map_err(wrong)?;
-        check(&answer)?;
+    for answered in read.answers {
+        let (id, answer) = answered.checked()?;
         if answers.insert(id.clone(), answer).is_some() {
             return Err(Invalid::new("answers", format!("has several for {id}")));
         }
@@ -84,16 +114,6 @@ pub fn answers(body: &[u8], asked: &[CommentId]) -> Result<HashMap<CommentId, Ho
     match asked.iter().find(|id| !answers.contains_key(*id)) {
         Some(id) => Err(Invalid::new("answers", format!("has none for {id}"))),
         None => Ok(answers),
-    }
-}
-
-fn check(answer: &HookAnswer) -> Result<(), Invalid> {
-    match answer {
-        HookAnswer::Mask { comment } => check_text("comment", comment),
-        HookAnswer::Refuse { reason: Some(reason) } if reason.chars().count() > MAX_HOOK_REASON_CHARS => {
-            Err(Invalid::new("reason", format!("must be at most {MAX_HOOK_REASON_CHARS} characters")))
-        }
-        HookAnswer::Accept | HookAnswer::Refuse { .. } | HookAnswer::Hold => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@
 //! | `batches` | asks about many comments in one request, a few requests at a time |
 //! | `client` | sends one request, signed, and reads the answer |
 //! | `key` | the keys that requests are signed with |
+//! | `shares` | how many comments of a user and of a video may wait |
 //!
 //! What is asked and answered is in `liverank_core::moderation::hook`. A question is answered within twice the setting's time:
 //! it waits at most once that time for its turn, and the hook has it once. A hook that is away, and too many questions, are two things:
@@ -27,10 +28,12 @@ mod batches;
 mod client;
 mod key;
 pub(crate) mod metrics;
+mod shares;
 
 use batches::Asker;
 use client::HookClient;
 use metrics::HookMetrics;
+use shares::{Place, Shares};
 
 use crate::post::is_visible;
 
@@ -100,6 +103,8 @@ struct Question {
     comment: Comment,
     since: Instant,
     answer: oneshot::Sender<Said>,
+    /// Held until it is answered, whether or not somebody still waits for that.
+    _place: Place,
 }
 
 /// What becomes of a comment.
@@ -114,6 +119,7 @@ pub(crate) enum Judged {
 /// A hook.
 pub(crate) struct Hook {
     questions: mpsc::Sender<Question>,
+    shares: Shares,
     breaker: Arc<Mutex<HookBreaker>>,
     when_away: WhenAway,
     patience: Duration,
@@ -150,7 +156,7 @@ impl Hook {
         let asker = Asker { client, timeout, breaker: Arc::clone(&breaker), metrics: metrics.clone() };
         tasks.spawn("ask_hook", async move { asker.run(waiting).await });
         let (when_away, patience) = (args.comment_hook_when_away, 2 * timeout + SLACK);
-        Ok(Some(Self { questions, breaker, when_away, patience, metrics }))
+        Ok(Some(Self { questions, shares: Shares::default(), breaker, when_away, patience, metrics }))
     }
 
     /// Has a comment judged.
@@ -186,8 +192,9 @@ impl Hook {
         if lock(&self.breaker).is_open(now_ms()) {
             return Said::Away;
         }
+        let Some(place) = self.shares.place(&comment) else { return Said::Busy };
         let (answer, said) = oneshot::channel();
-        let question = Question { comment, since: Instant::now(), answer };
+        let question = Question { comment, since: Instant::now(), answer, _place: place };
         if self.questions.try_send(question).is_err() {
             return Said::Busy;
         }

@@ -114,11 +114,12 @@ fn answer(batch: Vec<Question>, mut said: impl FnMut(&CommentId) -> Said) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use liverank_core::Comment;
     use liverank_core::comment::EntryKind;
     use tokio::sync::oneshot;
 
+    use super::super::shares::Shares;
     use super::*;
 
     fn asker() -> (Asker, tempfile::NamedTempFile) {
@@ -129,20 +130,25 @@ mod tests {
         (Asker { client, timeout, breaker, metrics }, key)
     }
 
-    fn waits(age: Duration, bytes: usize) -> (Question, oneshot::Receiver<Said>) {
-        let (answer, said) = oneshot::channel();
-        let comment = Comment {
+    pub(in super::super) fn comment(user: &str, video: &str, bytes: usize) -> Comment {
+        Comment {
             id: "c".parse().unwrap(),
-            user_id: "u".parse().unwrap(),
-            video_id: "v".parse().unwrap(),
+            user_id: user.parse().unwrap(),
+            video_id: video.parse().unwrap(),
             text: "x".repeat(bytes),
             timestamp: 1,
             seq: 0,
             reply_to: None,
             entry: EntryKind::Comment,
-        };
+        }
+    }
+
+    fn waits(age: Duration, bytes: usize) -> (Question, oneshot::Receiver<Said>) {
+        let (answer, said) = oneshot::channel();
+        let comment = comment("u", "v", bytes);
         let since = Instant::now().checked_sub(age).expect("the machine runs for longer");
-        (Question { comment, since, answer }, said)
+        let place = Shares::default().place(&comment).unwrap();
+        (Question { comment, since, answer, _place: place }, said)
     }
 
     #[tokio::test]

@@ -98,4 +98,24 @@ mod tests {
             keys.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", br#"{"test": 2432232314}"#).await;
         assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
+
+    /// From one key to another without a request that the hook cannot check: both sign, then the new one alone.
+    #[tokio::test]
+    async fn keys_are_changed_without_a_restart() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), key(24)).unwrap();
+        let keys = Keys::read(file.path()).unwrap();
+        let sign = async |text: Option<&str>| {
+            if let Some(text) = text {
+                std::fs::write(file.path(), text).unwrap();
+                keys.known.lock().unwrap().0 = Instant::now().checked_sub(READ_AGAIN).unwrap();
+            }
+            keys.sign("id", "1", b"{}").await
+        };
+        let old = sign(None).await;
+        let both = sign(Some(&format!("{}\n{}\n", key(32), key(24)))).await;
+        let new = both.strip_suffix(&format!(" {old}")).unwrap();
+        assert_eq!(sign(Some("half a k")).await, both, "what cannot be read changes nothing");
+        assert_eq!(sign(Some(&key(32))).await, new);
+    }
 }

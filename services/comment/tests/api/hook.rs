@@ -12,6 +12,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use liverank_comment::hook::{HookArgs, WhenAway};
 use liverank_core::moderation::{Action, Restriction, Scope};
 use ring::hmac;
@@ -133,7 +135,11 @@ async fn asking(hook: &Hook, timeout_ms: u16, when_away: WhenAway) -> (Service, 
 }
 
 fn says(text: &str) -> Value {
-    json!({"userid": "ann", "videoid": "cat", "comment": text})
+    says_as("ann", "cat", text)
+}
+
+fn says_as(user: &str, video: &str, text: &str) -> Value {
+    json!({"userid": user, "videoid": video, "comment": text})
 }
 
 #[tokio::test]
@@ -275,7 +281,7 @@ async fn what_comes_while_requests_are_out_goes_together() {
     let hook = Hook::start().await;
     let (service, _key) = asking(&hook, 30_000, WhenAway::Refuse).await;
     let gate = hook.gate.try_acquire_many(OPEN).unwrap();
-    let posts: Vec<_> = (0..100).map(|at| says(&format!("words {at}"))).collect();
+    let posts: Vec<_> = (0..100).map(|at| says_as(&format!("user {at}"), "cat", "words")).collect();
     let all = futures::future::join_all(posts.iter().map(|body| service.post(body)));
     let open = async {
         // Requests that the hook does not answer yet, so all that comes goes with the few that may be out.
@@ -297,6 +303,38 @@ async fn what_comes_while_requests_are_out_goes_together() {
     assert_eq!(sizes.iter().sum::<usize>(), 100, "each is asked about once");
     assert!(sizes.iter().all(|size| *size <= 64), "{sizes:?}");
     assert!(sizes.len() < 50, "{sizes:?}");
+}
+
+#[tokio::test]
+async fn a_flood_of_one_user_is_refused_and_nobody_else() {
+    let hook = Hook::start().await;
+    let (service, _key) = asking(&hook, 30_000, WhenAway::Accept).await;
+    let gate = hook.gate.try_acquire_many(OPEN).unwrap();
+    let body = says("words");
+    let mut flood: FuturesUnordered<_> = (0..20).map(|_| service.send(&body)).collect();
+    for _ in 0..4 {
+        let answer = flood.next().await.unwrap();
+        assert_eq!(
+            (answer.status(), answer.headers().contains_key("retry-after")),
+            (StatusCode::TOO_MANY_REQUESTS, true),
+            "16 may wait, and more are not taken unseen"
+        );
+        let problem: Value = answer.json().await.unwrap();
+        assert_eq!(problem["rule"], "hook");
+    }
+    let other = says_as("ben", "cat", "words");
+    let open = async {
+        until("the other one waits, too", async || {
+            service.shell.metrics.encode().contains("liverank_http_in_flight{service=\"comment\"} 17\n")
+        })
+        .await;
+        drop(gate);
+    };
+    let ((status, _), ()) = tokio::join!(service.post(&other), open);
+    assert_eq!(status, StatusCode::CREATED);
+    let rest: Vec<StatusCode> = flood.map(|answer| answer.status()).collect().await;
+    assert_eq!(rest, [StatusCode::CREATED; 16]);
+    assert_eq!(service.post(&body).await.0, StatusCode::CREATED, "the places are free again");
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ const RARE: &[&str] = &[
     "unique",
     "comment_rules_file",
     "comment_hook_",
+    "boards",
     "writes_per_second",
     "linger",
     "moderation_open",

@@ -66,7 +66,7 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         (
             "consumer",
             |b, _, context| Box::pin(liverank_consumer::run(settings(&[]), b, context)),
-            &["counter", "forget", "lag", "projector"],
+            &["counter", "forget", "keep_boards", "lag", "projector"],
         ),
         (
             "websocket",

@@ -207,6 +207,7 @@ pub const SETTINGS: &[Setting] = &[
     first("comment-hook-timeout-ms", &[Role::Comment]),
     first("comment-hook-when-away", &[Role::Comment]),
     first("max-viewers-moved-per-minute", &[Role::Manager]),
+    first("boards", &[Role::Gateway, Role::Consumer, Role::Websocket]),
     first("weight-view", &[Role::Consumer]),
     first("weight-like", &[Role::Consumer]),
     first("weight-comment", &[Role::Consumer]),

@@ -548,6 +548,8 @@ export interface components {
             global: components["schemas"]["Place"];
             /** @description By the score that decays. */
             trending: components["schemas"]["Place"];
+        } & {
+            [key: string]: components["schemas"]["Place"];
         };
         /** @description A user's report. */
         Report: {

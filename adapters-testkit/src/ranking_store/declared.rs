@@ -70,11 +70,11 @@ pub(super) async fn what_nobody_wants_is_removed(store: Store) {
     assert!(store.keep_declared(&cats, LONG).await.unwrap().is_empty(), "it was wanted just now");
     assert_eq!(ids(&store.declared(DOGS)).await, ["a"]);
     assert_eq!(store.keep_declared(&cats, Duration::ZERO).await.unwrap(), [DOGS]);
+    assert!(store.keep_declared(&cats, Duration::ZERO).await.unwrap().is_empty(), "once");
     let dogs = store.declared(DOGS);
     assert_eq!(dogs.standing().await.unwrap(), ProjectionCheckpoint::default());
     assert!(ids(&dogs).await.is_empty() && dogs.half_life().await.unwrap().is_none());
     assert_eq!((ids(&store).await, ids(&store.declared(CATS)).await), (vec!["a".into()], vec!["a".into()]));
-    assert!(store.keep_declared(&cats, Duration::ZERO).await.unwrap().is_empty(), "once");
     // Wanted again, it is filled again.
     dogs.restore(1, &[entry("b", 1.0)]).await.unwrap();
     dogs.restored(1, &[(0, 1)]).await.unwrap();

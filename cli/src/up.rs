@@ -151,6 +151,8 @@ impl Up {
     async fn judge(&self) -> anyhow::Result<Option<Backends>> {
         ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
         self.auth.check()?;
+        self.consumer.boards.read()?;
+        self.hook.check()?;
         let tls = &self.process.tls;
         ensure!(
             tls.tls_cert_file.is_none() || tls.peers.peer_ca_file.is_some(),

@@ -12,7 +12,7 @@
 //! it waits at most once that time for its turn, and the hook has it once. A hook that is away, and too many questions, are two things:
 //! what the setting says of the first must not be had by bringing about the second.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,30 @@ impl Default for HookArgs {
     }
 }
 
+impl HookArgs {
+    /// Whether the settings fit together.
+    ///
+    /// # Errors
+    /// Says which do not.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.named().map(drop)
+    }
+
+    /// Where the hook is, and the file with its key; `None` where no hook is set.
+    fn named(&self) -> anyhow::Result<Option<(&Url, &Path)>> {
+        let (url, key) = match (&self.comment_hook_url, &self.comment_hook_key_file) {
+            (None, None) => return Ok(None),
+            (Some(url), Some(key)) => (url, key),
+            _ => bail!("--comment-hook-url and --comment-hook-key-file go together"),
+        };
+        ensure!(
+            matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none(),
+            "--comment-hook-url must be http or https, and must name no user: requests are signed"
+        );
+        Ok(Some((url, key)))
+    }
+}
+
 /// What is said of a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Said {
@@ -140,15 +164,7 @@ impl Hook {
         metrics: HookMetrics,
         tasks: &mut Tasks,
     ) -> anyhow::Result<Option<Self>> {
-        let (url, key) = match (&args.comment_hook_url, &args.comment_hook_key_file) {
-            (None, None) => return Ok(None),
-            (Some(url), Some(key)) => (url, key),
-            _ => bail!("--comment-hook-url and --comment-hook-key-file go together"),
-        };
-        ensure!(
-            matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none(),
-            "--comment-hook-url must be http or https, and must name no user: requests are signed"
-        );
+        let Some((url, key)) = args.named()? else { return Ok(None) };
         let timeout = Duration::from_millis(args.comment_hook_timeout_ms.into());
         let client = HookClient::new(url, key).context("--comment-hook-key-file")?;
         let breaker = Arc::<Mutex<HookBreaker>>::default();

@@ -104,14 +104,14 @@ fn parse_format(headers: &HeaderMap) -> Result<Format, Problem> {
 /// much, nor for all of them at once.
 fn split_items(format: Format, text: &Bytes) -> Result<Vec<Bytes>, Problem> {
     let items: Vec<&[u8]> = match format {
-        Format::Array => match serde_json::from_slice::<Vec<&RawValue>>(text) {
-            Ok(items) => items.into_iter().map(|item| item.get().as_bytes()).collect(),
-            // It is no JSON, which says where; or no array.
-            Err(_) => {
+        Format::Array => {
+            let Ok(items) = serde_json::from_slice::<Vec<&RawValue>>(text) else {
+                // It is no JSON, which says where; or no array.
                 body::parse(text)?;
                 return Err(Invalid::new("body", "must be a JSON array").into());
-            }
-        },
+            };
+            items.into_iter().map(|item| item.get().as_bytes()).collect()
+        }
         Format::Lines => text
             .split(|byte| *byte == b'\n')
             .map(<[u8]>::trim_ascii)

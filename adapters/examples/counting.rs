@@ -35,26 +35,26 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 use serde_json::{Value, json};
 
-type BenchResult<T> = Result<T, Box<dyn Error>>;
+type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(10);
 
-fn main() -> BenchResult<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect_answers();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect_answers();
+fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = match arguments.as_slice() {
         ["produce", topic, events, videos, ids] => {
-            runtime.block_on(create_topic(topic))?;
-            measure_produce(topic, events.parse()?, videos.parse()?, *ids == "ids")
+            runtime.block_on(created(topic))?;
+            produce(topic, events.parse()?, videos.parse()?, *ids == "ids")
         }
-        ["bare", topic] => measure_bare_consumer(topic),
-        ["archive", database, total] => runtime.block_on(measure_archive(database, total.parse()?)),
-        ["standing", database] => runtime.block_on(archive_position(database)),
-        ["group", group, topic, total] => measure_committed(group, topic, total.parse()?),
+        ["bare", topic] => bare(topic),
+        ["archive", database, total] => runtime.block_on(archive(database, total.parse()?)),
+        ["standing", database] => runtime.block_on(standing(database)),
+        ["group", group, topic, total] => committed(group, topic, total.parse()?),
         ["latency", topic, videos, rate, seconds, prefix] => {
-            runtime.block_on(measure_latency(topic, videos.parse()?, rate.parse()?, seconds.parse()?, prefix))
+            runtime.block_on(latency(topic, videos.parse()?, rate.parse()?, seconds.parse()?, prefix))
         }
         _ => Err("see the head of this file for the commands".into()),
     }?;
@@ -62,25 +62,25 @@ fn main() -> BenchResult<()> {
     Ok(())
 }
 
-fn kafka_address() -> BenchResult<String> {
+fn kafka() -> Outcome<String> {
     std::env::var("LIVERANK_TEST_KAFKA")
         .map_err(|_| "LIVERANK_TEST_KAFKA is not set: start the real parts, testbed/testbed up".into())
 }
 
-fn kafka_client_config() -> BenchResult<ClientConfig> {
+fn kafka_client_config() -> Outcome<ClientConfig> {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", kafka_address()?);
+    config.set("bootstrap.servers", kafka()?);
     Ok(config)
 }
 
-async fn create_topic(topic: &str) -> BenchResult<()> {
-    let mut config = KafkaConfig::new(kafka_address()?);
+async fn created(topic: &str) -> Outcome<()> {
+    let mut config = KafkaConfig::new(kafka()?);
     config.topic = topic.to_owned();
     Ok(KafkaLog::new(config)?.open().await?)
 }
 
 /// Makes the events of a bench.
-struct EventGenerator {
+struct Events {
     random: StdRng,
     /// The sums of the videos' shares.
     shares: Vec<f64>,
@@ -89,17 +89,17 @@ struct EventGenerator {
     run: u128,
 }
 
-impl EventGenerator {
-    fn new(videos: usize, ids: bool) -> BenchResult<Self> {
+impl Events {
+    fn new(videos: usize, ids: bool) -> Outcome<Self> {
         let shares = (1..=videos).scan(0.0, |sum, rank| {
             *sum += 1.0 / rank as f64;
             Some(*sum)
         });
         let run = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos();
-        Ok(Self { random: StdRng::seed_from_u64(7), shares: shares.collect_answers(), ids, made: 0, run })
+        Ok(Self { random: StdRng::seed_from_u64(7), shares: shares.collect(), ids, made: 0, run })
     }
 
-    fn next_event(&mut self) -> (String, String) {
+    fn next(&mut self) -> (String, String) {
         let at = self.random.random_range(0.0..self.shares.last().copied().unwrap_or(1.0));
         let video = format!("video-{:06}", self.shares.partition_point(|sum| *sum <= at));
         let user = self.random.random_range(0..50_000);
@@ -118,13 +118,13 @@ impl EventGenerator {
     }
 }
 
-fn send_record(producer: &BaseProducer, topic: &str, key: &str, value: &str) -> BenchResult<()> {
+fn send(producer: &BaseProducer, topic: &str, key: &str, value: &str) -> Outcome<()> {
     let mut record = BaseRecord::to(topic).key(key).payload(value);
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                producer.poll(LOOK_INTERVAL);
+                producer.poll(LOOK);
                 record = back;
             }
             Err((error, _)) => return Err(error.into()),
@@ -132,33 +132,33 @@ fn send_record(producer: &BaseProducer, topic: &str, key: &str, value: &str) -> 
     }
 }
 
-fn measure_produce(topic: &str, events: u64, videos: usize, ids: bool) -> BenchResult<Value> {
+fn produce(topic: &str, events: u64, videos: usize, ids: bool) -> Outcome<Value> {
     let producer: BaseProducer =
         kafka_client_config()?.set("linger.ms", "20").set("partitioner", "murmur2_random").create()?;
-    let mut source = EventGenerator::new(videos, ids)?;
+    let mut source = Events::new(videos, ids)?;
     for _ in 0..events {
         let (key, value) = source.next();
-        send_record(&producer, topic, &key, &value)?;
+        send(&producer, topic, &key, &value)?;
         producer.poll(Duration::ZERO);
     }
-    producer.flush(TIMEOUT)?;
+    producer.flush(PATIENCE)?;
     Ok(json!({"produced": events}))
 }
 
 /// Where each partition begins and ends.
-fn partition_ends(consumer: &BaseConsumer, topic: &str) -> BenchResult<(TopicPartitionList, u64)> {
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
+fn extents(consumer: &BaseConsumer, topic: &str) -> Outcome<(TopicPartitionList, u64)> {
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
     let partitions = metadata.topics().first().ok_or("no such topic")?.partitions();
     let (mut list, mut total) = (TopicPartitionList::new(), 0);
     for partition in partitions {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT)?;
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?;
         list.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
         total += (high - low) as u64;
     }
     Ok((list, total))
 }
 
-fn measure_bare_consumer(topic: &str) -> BenchResult<Value> {
+fn bare(topic: &str) -> Outcome<Value> {
     let consumer: BaseConsumer = kafka_client_config()?
         .set("group.id", "bench-bare")
         .set("enable.auto.commit", "false")
@@ -166,11 +166,11 @@ fn measure_bare_consumer(topic: &str) -> BenchResult<Value> {
         .set("queued.min.messages", "200000")
         .set("fetch.max.bytes", "16777216")
         .create()?;
-    let (list, total) = partition_ends(&consumer, topic)?;
+    let (list, total) = extents(&consumer, topic)?;
     consumer.assign(&list)?;
     let (mut begun, mut read, mut readable) = (None, 0_u64, 0_u64);
     while read < total {
-        let message = consumer.poll(TIMEOUT).ok_or("the log says nothing any more")??;
+        let message = consumer.poll(PATIENCE).ok_or("the log says nothing any more")??;
         begun.get_or_insert_with(Instant::now);
         let event = Interaction::from_log(message.payload().unwrap_or_default(), 0);
         read += 1;
@@ -182,19 +182,19 @@ fn measure_bare_consumer(topic: &str) -> BenchResult<Value> {
 
 /// What was seen of a count that grows.
 #[derive(Default)]
-struct GrowthMeter {
+struct Growth {
     seen: Vec<(Instant, u64)>,
 }
 
-impl GrowthMeter {
-    fn note_count(&mut self, count: u64) {
+impl Growth {
+    fn note(&mut self, count: u64) {
         if self.seen.last().is_none_or(|(_, before)| *before < count) {
             self.seen.push((Instant::now(), count));
         }
     }
 
     /// From the first progress to the end.
-    fn growth_rate(&self) -> BenchResult<Value> {
+    fn result(&self) -> Outcome<Value> {
         let first = self.seen.iter().find(|(_, count)| *count > 0).ok_or("nothing was counted")?;
         let last = self.seen.last().ok_or("nothing was counted")?;
         let seconds = (last.0 - first.0).as_secs_f64();
@@ -205,56 +205,50 @@ impl GrowthMeter {
     }
 }
 
-async fn open_archive(database: &str) -> BenchResult<MongoArchive> {
+async fn counts(database: &str) -> Outcome<MongoArchive> {
     let mut config = MongoConfig::new(std::env::var("LIVERANK_TEST_MONGODB")?);
     config.database = database.to_owned();
     Ok(MongoArchive::new(config).await?)
 }
 
-async fn counted_records(archive: &MongoArchive) -> BenchResult<u64> {
-    let partitions: Vec<u32> = (0..PARTITIONS).collect_answers();
+async fn counted(archive: &MongoArchive) -> Outcome<u64> {
+    let partitions: Vec<u32> = (0..PARTITIONS).collect();
     Ok(archive.offsets(&partitions).await?.iter().map(|position| position.next).sum())
 }
 
-async fn archive_position(database: &str) -> BenchResult<Value> {
-    Ok(json!({"count": counted_records(&open_archive(database).await?).await?}))
+async fn standing(database: &str) -> Outcome<Value> {
+    Ok(json!({"count": counted(&counts(database).await?).await?}))
 }
 
-async fn measure_archive(database: &str, total: u64) -> BenchResult<Value> {
-    let archive = open_archive(database).await?;
-    let mut growth = GrowthMeter::default();
+async fn archive(database: &str, total: u64) -> Outcome<Value> {
+    let archive = counts(database).await?;
+    let mut growth = Growth::default();
     let mut count = 0;
     while count < total {
-        count = counted_records(&archive).await?;
+        count = counted(&archive).await?;
         growth.note(count);
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(LOOK).await;
     }
-    growth.growth_rate()
+    growth.result()
 }
 
-fn measure_committed(group: &str, topic: &str, total: u64) -> BenchResult<Value> {
+fn committed(group: &str, topic: &str, total: u64) -> Outcome<Value> {
     let consumer: BaseConsumer = kafka_client_config()?.set("group.id", group).create()?;
-    let (list, _) = partition_ends(&consumer, topic)?;
-    let mut growth = GrowthMeter::default();
+    let (list, _) = extents(&consumer, topic)?;
+    let mut growth = Growth::default();
     let mut count = 0;
     while count < total {
         // Transactions leave marks in the log of results, not in this one: its offsets are its events.
-        let offsets = consumer.committed_offsets(list.clone(), TIMEOUT)?;
+        let offsets = consumer.committed_offsets(list.clone(), PATIENCE)?;
         let next = |offset| if let Offset::Offset(next) = offset { next as u64 } else { 0 };
         count = offsets.elements().iter().map(|partition| next(partition.offset())).sum();
         growth.note(count);
-        std::thread::sleep(LOOK_INTERVAL);
+        std::thread::sleep(LOOK);
     }
-    growth.growth_rate()
+    growth.result()
 }
 
-async fn measure_latency(
-    topic: &str,
-    videos: usize,
-    rate: u64,
-    seconds: u64,
-    prefix: &str,
-) -> BenchResult<Value> {
+async fn latency(topic: &str, videos: usize, rate: u64, seconds: u64, prefix: &str) -> Outcome<Value> {
     let url = std::env::var("LIVERANK_TEST_REDIS")?;
     let redis = RedisConfig { url, cluster: false, prefix: prefix.to_owned(), ca_file: None };
     let boards = RedisRanking::new(RedisLink::new(redis)?);
@@ -262,14 +256,14 @@ async fn measure_latency(
     let topic = topic.to_owned();
     let begun = Instant::now() + Duration::from_millis(500);
     let sending = tokio::task::spawn_blocking(move || {
-        send_paced(&topic, videos, rate, seconds, begun).map_err(|error| error.to_string())
+        paced(&topic, videos, rate, seconds, begun).map_err(|error| error.to_string())
     });
     let due = |nth: u64| begun + Duration::from_nanos(nth * 1_000_000_000 / rate);
-    let probes = rate * seconds / probe_interval(rate);
+    let probes = rate * seconds / every(rate);
     let mut waits: HashMap<u64, Duration> = HashMap::new();
-    let deadline = begun + Duration::from_secs(seconds) + TIMEOUT;
+    let deadline = begun + Duration::from_secs(seconds) + PATIENCE;
     while (waits.len() as u64) < probes && Instant::now() < deadline {
-        let Ok(Some(change)) = tokio::time::timeout(TIMEOUT, changes.recv()).await else { break };
+        let Ok(Some(change)) = tokio::time::timeout(PATIENCE, changes.recv()).await else { break };
         let now = Instant::now();
         let Change::Changed { entries, .. } = change else { continue };
         for entry in entries {
@@ -280,11 +274,8 @@ async fn measure_latency(
     }
     sending.await??;
     // What the first second meets is caches that are empty.
-    let mut sorted: Vec<f64> = waits
-        .iter()
-        .filter(|(nth, _)| **nth >= rate)
-        .map(|(_, wait)| wait.as_secs_f64() * 1000.0)
-        .collect_answers();
+    let mut sorted: Vec<f64> =
+        waits.iter().filter(|(nth, _)| **nth >= rate).map(|(_, wait)| wait.as_secs_f64() * 1000.0).collect();
     sorted.sort_by(f64::total_cmp);
     let at = |share: f64| sorted.get(((sorted.len().max(1) - 1) as f64 * share) as usize).copied();
     Ok(
@@ -293,29 +284,29 @@ async fn measure_latency(
 }
 
 /// One event in so many is a probe: a hundred a second, or all.
-const fn probe_interval(rate: u64) -> u64 {
+const fn every(rate: u64) -> u64 {
     if rate < 100 { 1 } else { rate / 100 }
 }
 
-fn send_paced(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instant) -> BenchResult<()> {
+fn paced(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instant) -> Outcome<()> {
     let producer: BaseProducer =
         kafka_client_config()?.set("linger.ms", "1").set("partitioner", "murmur2_random").create()?;
-    let mut source = EventGenerator::new(videos, false)?;
+    let mut source = Events::new(videos, false)?;
     let mut nth = 0;
     while nth < rate * seconds {
         let due = (begun.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
         let due = if Instant::now() < begun { 0 } else { due.min(rate * seconds) };
         while nth < due {
             let (mut key, mut value) = source.next();
-            if nth.is_multiple_of(probe_interval(rate)) {
+            if nth.is_multiple_of(every(rate)) {
                 key = format!("probe-{nth}");
                 value = json!({"video_id": key, "user_id": "prober", "type": "view"}).to_string();
             }
-            send_record(&producer, topic, &key, &value)?;
+            send(&producer, topic, &key, &value)?;
             nth += 1;
         }
         producer.poll(Duration::from_millis(1));
     }
-    producer.flush(TIMEOUT)?;
+    producer.flush(PATIENCE)?;
     Ok(())
 }

@@ -14,8 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use liverank_core::epoch::is_plausible;
-pub use liverank_core::handover::CordonState;
-use liverank_core::handover::{HeldVideo, Lease, Share, VideoAssignment};
+pub use liverank_core::handover::Closing;
+use liverank_core::handover::{Assigned, Held, Lease, Share};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ fn now_micros() -> u64 {
 }
 
 /// An error for an epoch or term that cannot have been minted by now: believed, it would be the last one.
-fn check_epoch_is_possible(part: &'static str, seen: u64) -> Result<(), StoreError> {
+fn expect_possible(part: &'static str, seen: u64) -> Result<(), StoreError> {
     if is_plausible(seen, now_micros()) {
         return Ok(());
     }
@@ -50,7 +50,7 @@ pub struct Assignment {
     /// The video.
     pub video_id: VideoId,
     /// Its readers and its epoch.
-    pub assigned: VideoAssignment,
+    pub assigned: Assigned,
 }
 
 impl Assignment {
@@ -92,7 +92,7 @@ pub struct ReaderRecord {
     /// The highest epoch it has seen.
     pub highest_epoch: u64,
     /// Every video that it has viewers of or holds ready.
-    pub videos: Vec<HeldVideo>,
+    pub videos: Vec<Held>,
     /// Comments written to viewers since its start.
     pub messages_sent: u64,
     /// Viewers who came in the last minute and had been somewhere before.
@@ -155,7 +155,7 @@ pub struct Cordon {
     /// The reader.
     pub reader: ReaderId,
     /// The way in which the reader is closed.
-    pub closing: CordonState,
+    pub closing: Closing,
     /// The reason, in the planner's words.
     pub why: String,
 }

@@ -5,7 +5,7 @@
 //! 1. A published comment reaches every subscription to its video that exists at that time, at most a few times, in the
 //!    order published; a subscription that may have missed something hears [`Delivery::Reset`].
 //! 2. The last comments of a video are kept ([`KEEP_COMMENTS`], as far as [`KEEP_BYTES`] have room for them), for at least a while
-//!    ([`KEPT_SECONDS`]); publishing one again changes nothing.
+//!    ([`KEEP_SECONDS`]); publishing one again changes nothing.
 //! 3. A comment that a published deletion removes is kept no longer, and is not handed out again: whoever asks for it is
 //!    told that it was removed, or to ask the archive.
 //! 4. It may lose everything at any time. The archive has every comment, and readers compare heads to find what they
@@ -29,7 +29,7 @@ pub const KEEP_COMMENTS: usize = 1000;
 pub const KEEP_BYTES: usize = 4 * 1024 * 1024;
 /// How long a video's last comments are kept after the newest one: longer than a viewer stays away, short enough that
 /// videos nobody talks about any more cost no memory.
-pub const KEPT_SECONDS: u64 = 3600;
+pub const KEEP_SECONDS: u64 = 3600;
 
 /// Deliveries kept for a subscriber who is slow: a burst over all its videos, and in the worst case (the longest comments
 /// in four-byte characters) 64 MiB.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{AuditEntry, VideoState};
-use liverank_core::handover::HeldVideo;
+use liverank_core::handover::Held;
 use liverank_core::moderation::reports::{CommentReport, ReportDecision};
 use liverank_core::moderation::{
     Action, ActorRole, Changed, HeldComment, Moderation, ReportOutcome, ReportReason, ReportedComment,
@@ -146,7 +146,7 @@ pub fn video() -> VideoState {
 }
 
 /// Weights of which none is as another one.
-pub const EXAMPLE_WEIGHTS: Weights = Weights {
+pub const WEIGHTS: Weights = Weights {
     view: 1,
     like: 20,
     comment: 300,
@@ -157,7 +157,7 @@ pub const EXAMPLE_WEIGHTS: Weights = Weights {
 };
 
 /// A restriction.
-pub fn example_mute() -> RuleChange {
+pub fn muted() -> RuleChange {
     let user = |id| UserId::parse(id).expect("an id");
     let rule = Rule {
         userid: user("ann"),
@@ -173,7 +173,7 @@ pub fn example_mute() -> RuleChange {
 }
 
 /// An entry of the audit log.
-pub fn example_moderator_deletion() -> AuditEntry {
+pub fn deleted_by_a_moderator() -> AuditEntry {
     let action = Action::Delete { comment_id: CommentId::parse("c-1").expect("an id") };
     let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".to_owned()) };
     let (user, video) = (UserId::parse("mia").expect("an id"), VideoId::parse("cats").expect("an id"));
@@ -183,7 +183,7 @@ pub fn example_moderator_deletion() -> AuditEntry {
 }
 
 /// A heartbeat.
-pub fn example_reader_record() -> ReaderRecord {
+pub fn reader_record() -> ReaderRecord {
     let video = VideoId::parse("cats").expect("an id");
     ReaderRecord {
         id: ReaderId::parse("reader-1").expect("an id"),
@@ -196,7 +196,7 @@ pub fn example_reader_record() -> ReaderRecord {
         draining: true,
         grace_ms: 5000,
         highest_epoch: 9,
-        videos: vec![HeldVideo { video, viewers: 12, epoch: 7, ready: true, shedding: true }],
+        videos: vec![Held { video, viewers: 12, epoch: 7, ready: true, shedding: true }],
         messages_sent: 70,
         reconnects: 2,
         reconnect_errors: 1,

@@ -13,19 +13,19 @@ pub struct Inspection {
     /// A description of the server, in words.
     pub found: String,
     /// Settings that we would have made otherwise.
-    pub remarks: Vec<SettingRemark>,
+    pub remarks: Vec<Remark>,
 }
 
 /// A setting that we would have made otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SettingRemark {
+pub struct Remark {
     /// The problem with the setting.
     pub wrong: String,
     /// The line that mends it.
     pub mend: String,
 }
 
-impl SettingRemark {
+impl Remark {
     pub(crate) fn new(wrong: impl Into<String>, mend: impl Into<String>) -> Self {
         Self { wrong: wrong.into(), mend: mend.into() }
     }

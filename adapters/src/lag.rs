@@ -17,7 +17,7 @@ const MAX_LOOKS: usize = 900;
 
 /// The offsets of one partition: its end, what was counted, what is on the boards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PartitionOffsets {
+pub struct Offset {
     /// The offset after the last record in the log.
     pub end: u64,
     /// The position up to which records were counted.
@@ -28,7 +28,7 @@ pub struct PartitionOffsets {
 
 /// The offsets of several partitions, by partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Offsets(pub Vec<(u32, PartitionOffsets)>);
+pub struct Offsets(pub Vec<(u32, Offset)>);
 
 impl Offsets {
     /// Of these partitions, in an order that never makes a lag of what happens meanwhile: who is behind is asked first.
@@ -44,10 +44,7 @@ impl Offsets {
         let ends = backends.log.end_offsets().await?;
         let offset = |(partition, counted): (&u32, Position)| {
             let end = *ends.get(*partition as usize)?;
-            Some((
-                *partition,
-                PartitionOffsets { end, counted, shown: shown.get(partition).copied().unwrap_or(0) },
-            ))
+            Some((*partition, Offset { end, counted, shown: shown.get(partition).copied().unwrap_or(0) }))
         };
         Ok(Self(partitions.iter().zip(counted).filter_map(offset).collect()))
     }
@@ -73,7 +70,7 @@ pub struct Backlog {
 
 impl Backlog {
     /// Returns how far the partition is behind, by its offsets at `now`.
-    pub fn look(&mut self, at: &PartitionOffsets, now: Millis) -> Lag {
+    pub fn look(&mut self, at: &Offset, now: Millis) -> Lag {
         let next = at.counted.next;
         while self.seen.front().is_some_and(|(end, _)| *end <= next) {
             self.seen.pop_front();
@@ -105,14 +102,14 @@ mod tests {
 
     use super::*;
 
-    fn offsets_at(end: u64, next: u64, shown: u64) -> PartitionOffsets {
-        PartitionOffsets { end, counted: Position { next, last: None }, shown }
+    fn at(end: u64, next: u64, shown: u64) -> Offset {
+        Offset { end, counted: Position { next, last: None }, shown }
     }
 
     #[test]
     fn a_backlog_is_as_old_as_its_oldest_record() {
         let mut backlog = Backlog::default();
-        let mut look = |end, next, now| backlog.look(&offsets_at(end, next, next), now);
+        let mut look = |end, next, now| backlog.look(&at(end, next, next), now);
         assert_eq!(look(10, 10, 0), Lag { records: 0, waited: 0, projection: 0 });
         assert_eq!(look(15, 10, 1_000), Lag { records: 5, waited: 0, projection: 0 });
         assert_eq!(
@@ -130,23 +127,23 @@ mod tests {
     }
 
     #[test]
-    fn a_backlog_from_before_the_start_is_as_old_as_the_last_counted_record() {
+    fn what_was_there_at_the_start_is_as_old_as_the_last_record_that_counted() {
         let last = Some(RecordFingerprint { broker_time: 1_000, digest: 0 });
-        let found = PartitionOffsets { end: 9, counted: Position { next: 4, last }, shown: 1 };
+        let found = Offset { end: 9, counted: Position { next: 4, last }, shown: 1 };
         let mut backlog = Backlog::default();
         assert_eq!(backlog.look(&found, 61_000), Lag { records: 5, waited: 60_000, projection: 3 });
-        let counted = PartitionOffsets { counted: Position { next: 9, last }, ..found };
+        let counted = Offset { counted: Position { next: 9, last }, ..found };
         assert_eq!(backlog.look(&counted, 62_000).waited, 0);
-        let more = PartitionOffsets { end: 10, ..counted };
+        let more = Offset { end: 10, ..counted };
         assert_eq!(backlog.look(&more, 63_000).waited, 0, "only what was there at the start");
     }
 
     #[test]
     fn a_backlog_that_grows_for_ever_takes_bounded_memory_and_keeps_its_age() {
         let mut backlog = Backlog::default();
-        backlog.look(&offsets_at(0, 0, 0), 0);
+        backlog.look(&at(0, 0, 0), 0);
         for second in 1..100_000 {
-            let lag = backlog.look(&offsets_at(second, 0, 0), second as Millis * 1_000);
+            let lag = backlog.look(&at(second, 0, 0), second as Millis * 1_000);
             assert_eq!(lag.waited, (second as Millis - 1) * 1_000);
             assert!(backlog.seen.len() <= MAX_LOOKS);
         }

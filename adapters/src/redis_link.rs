@@ -20,15 +20,15 @@ mod node;
 mod router;
 mod slots;
 
-pub(crate) use keys::KeyNames;
-pub(crate) use listener::ChannelListener;
+pub(crate) use keys::Keys;
+pub(crate) use listener::Listener;
 
-use cluster::ClusterNodes;
-use node::{NodeDialer, RedisNode, SingleNode};
-use router::ClusterRouter;
+use cluster::Cluster;
+use node::{Dialer, Node, Single};
+use router::Router;
 
 /// What errors name as the part that failed.
-pub(crate) const PART_NAME: &str = "redis";
+pub(crate) const PART: &str = "redis";
 
 /// Waits between attempts double from the first to the second of these.
 const BACKOFF_BOUNDS: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(500));
@@ -61,14 +61,14 @@ impl fmt::Debug for RedisConfig {
 
 /// The way to one Redis, shared by all stores on it.
 pub struct RedisLink {
-    servers: RedisServers,
-    keys: KeyNames,
+    servers: Servers,
+    keys: Keys,
 }
 
 /// The servers that answer: one, or a cluster.
-enum RedisServers {
-    One(Arc<RedisNode>),
-    Cluster(Arc<ClusterNodes>),
+enum Servers {
+    One(Arc<Node>),
+    Cluster(Arc<Cluster>),
 }
 
 impl RedisLink {
@@ -79,64 +79,58 @@ impl RedisLink {
     pub fn new(config: RedisConfig) -> Result<Arc<Self>, StoreError> {
         if config.prefix.contains(['{', '}']) {
             // A brace in a name is a hash tag, to a cluster and to our scripts.
-            return Err(StoreError::unusable(
-                PART_NAME,
-                "the prefix of keys and channels may not have braces",
-            ));
+            return Err(StoreError::unusable(PART, "the prefix of keys and channels may not have braces"));
         }
-        let dialer = |url: &str| NodeDialer::new(url.trim(), config.ca_file.as_deref());
+        let dialer = |url: &str| Dialer::new(url.trim(), config.ca_file.as_deref());
         let servers = if config.cluster {
             let dialers = config.url.split(',').map(dialer).collect::<Result<_, _>>()?;
-            RedisServers::Cluster(Arc::new(ClusterNodes::new(dialers)?))
+            Servers::Cluster(Arc::new(Cluster::new(dialers)?))
         } else {
-            RedisServers::One(Arc::new(dialer(&config.url)?.node_of_url()?))
+            Servers::One(Arc::new(dialer(&config.url)?.named()?))
         };
-        Ok(Arc::new(Self { servers, keys: KeyNames::new(config.prefix, config.cluster) }))
+        Ok(Arc::new(Self { servers, keys: Keys::new(config.prefix, config.cluster) }))
     }
 
     /// The names of keys and channels.
-    pub(crate) fn keys(&self) -> &KeyNames {
+    pub(crate) fn keys(&self) -> &Keys {
         &self.keys
     }
 
     /// What publishes to a channel of one video: [`Keys`] and the subscriptions agree with it.
-    pub(crate) fn publish_command(&self) -> &'static str {
+    pub(crate) fn publish(&self) -> &'static str {
         match self.servers {
-            RedisServers::One(_) => "PUBLISH",
-            RedisServers::Cluster(_) => "SPUBLISH",
+            Servers::One(_) => "PUBLISH",
+            Servers::Cluster(_) => "SPUBLISH",
         }
     }
 
     /// Sends one command, whose first argument is its key.
-    pub(crate) async fn send_command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         match &self.servers {
-            RedisServers::One(node) => command.query_async(&mut SingleNode(node)).await,
-            RedisServers::Cluster(cluster) => command.query_async(&mut ClusterRouter::new(cluster)).await,
+            Servers::One(node) => command.query_async(&mut Single(node)).await,
+            Servers::Cluster(cluster) => command.query_async(&mut Router::new(cluster)).await,
         }
         .map_err(store_error)
     }
 
     /// Sends commands in one round trip to each server that holds keys of theirs. Those without a key go to each of
     /// these servers, before the others; their answers have no meaning.
-    pub(crate) async fn send_pipeline<T: FromRedisValue>(
-        &self,
-        commands: &Pipeline,
-    ) -> Result<T, StoreError> {
+    pub(crate) async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, StoreError> {
         match &self.servers {
-            RedisServers::One(node) => commands.query_async(&mut SingleNode(node)).await,
-            RedisServers::Cluster(cluster) => commands.query_async(&mut ClusterRouter::new(cluster)).await,
+            Servers::One(node) => commands.query_async(&mut Single(node)).await,
+            Servers::Cluster(cluster) => commands.query_async(&mut Router::new(cluster)).await,
         }
         .map_err(store_error)
     }
 
     /// Runs a script, teaching it to the server first where it has to. Its keys share a slot.
-    pub(crate) async fn run_script<T: FromRedisValue>(
+    pub(crate) async fn script<T: FromRedisValue>(
         &self,
         call: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
         match &self.servers {
-            RedisServers::One(node) => call.invoke_async(&mut SingleNode(node)).await,
-            RedisServers::Cluster(cluster) => call.invoke_async(&mut ClusterRouter::new(cluster)).await,
+            Servers::One(node) => call.invoke_async(&mut Single(node)).await,
+            Servers::Cluster(cluster) => call.invoke_async(&mut Router::new(cluster)).await,
         }
         .map_err(store_error)
     }
@@ -144,7 +138,7 @@ impl RedisLink {
 
 /// A wait before the next attempt: doubles with every failure up to a bound, and differs between processes, so that
 /// they do not all come back at the same moment.
-pub(crate) fn backoff_time(failures: u32) -> Duration {
+pub(crate) fn backoff(failures: u32) -> Duration {
     let full = liverank_core::backoff::wait(failures.saturating_sub(1), BACKOFF_BOUNDS.0, BACKOFF_BOUNDS.1);
     full.mul_f64(rand::random_range(0.5..1.0))
 }
@@ -168,11 +162,11 @@ fn store_error(error: RedisError) -> StoreError {
     let foreign =
         matches!(error.kind(), ErrorKind::UnexpectedReturnType) || error.code() == Some("WRONGTYPE");
     if is_permanent(&error) || foreign {
-        StoreError::unusable(PART_NAME, error)
+        StoreError::unusable(PART, error)
     } else if error.redirect_node().is_some() {
-        StoreError::unusable(PART_NAME, format!("it is a cluster, and was not named as one: {error}"))
+        StoreError::unusable(PART, format!("it is a cluster, and was not named as one: {error}"))
     } else {
-        StoreError::unavailable(PART_NAME, error)
+        StoreError::unavailable(PART, error)
     }
 }
 
@@ -191,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_url_is_an_error_at_once() {
+    fn what_cannot_be_used_is_told_at_once() {
         let refused = |config: RedisConfig| RedisLink::new(config).err().expect("is refused").to_string();
         assert!(refused(config("http://localhost")).contains("URL"));
         let cluster = |url: &str| RedisConfig { cluster: true, ..config(url) };
@@ -209,21 +203,21 @@ mod tests {
     }
 
     #[test]
-    fn backoff_times_grow_and_are_bounded() {
-        assert!(backoff_time(1) <= BACKOFF_BOUNDS.0);
-        assert!(backoff_time(4) >= BACKOFF_BOUNDS.0 * 4);
-        assert!((0..100).all(|failures| backoff_time(failures) <= BACKOFF_BOUNDS.1));
+    fn waits_grow_and_stay_bounded() {
+        assert!(backoff(1) <= BACKOFF_BOUNDS.0);
+        assert!(backoff(4) >= BACKOFF_BOUNDS.0 * 4);
+        assert!((0..100).all(|failures| backoff(failures) <= BACKOFF_BOUNDS.1));
     }
 
     #[tokio::test]
-    async fn an_unreachable_redis_is_an_error_within_a_bounded_time() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().node_port();
+    async fn a_redis_that_is_away_is_told_within_bounds() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for cluster in [false, true] {
             let config = RedisConfig { cluster, ..config(&format!("redis://127.0.0.1:{port}")) };
             let link = RedisLink::new(config).unwrap();
             let started = std::time::Instant::now();
             let error = link.query::<String>(&redis::cmd("PING")).await.unwrap_err();
-            assert!(error.is_transient() && error.part() == PART_NAME, "{error}");
+            assert!(error.is_transient() && error.part() == PART, "{error}");
             assert!(error.to_string().to_lowercase().contains("refused"), "{error}");
             assert!(started.elapsed() < node::CALLER_TIMEOUT * 3);
         }

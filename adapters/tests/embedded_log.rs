@@ -24,20 +24,20 @@ mod medium;
 
 use medium::Medium;
 
-fn open_log(dir: &Path) -> EmbeddedLog {
+fn open(dir: &Path) -> EmbeddedLog {
     EmbeddedLog::open(dir, clock::system()).unwrap()
 }
 
-fn open_error(dir: &Path) -> StoreError {
+fn refusal(dir: &Path) -> StoreError {
     EmbeddedLog::open(dir, clock::system()).err().expect("it cannot be opened")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn embedded_log_passes_the_event_log_suite() {
+async fn it_keeps_what_every_log_promises() {
     let dirs = Mutex::new(Vec::new());
     event_log::suite(async || {
         let dir = TempDir::new().unwrap();
-        let log: Arc<dyn EventLog> = Arc::new(open_log(dir.path()));
+        let log: Arc<dyn EventLog> = Arc::new(open(dir.path()));
         dirs.lock().unwrap().push(dir);
         log
     })
@@ -45,15 +45,15 @@ async fn embedded_log_passes_the_event_log_suite() {
 }
 
 /// Everything in the log, in order of place.
-async fn read_all(log: &dyn EventLog) -> Vec<RawRecord> {
+async fn everything(log: &dyn EventLog) -> Vec<RawRecord> {
     let mut consumer = log.consume().await.unwrap();
     let count: u64 = log.end_offsets().await.unwrap().iter().sum();
-    let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect_answers();
-    assert!(matches!(poll_once(&mut *consumer).await, ConsumerEvent::Assigned(all) if all.len() == 12));
+    let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
+    assert!(matches!(poll(&mut *consumer).await, ConsumerEvent::Assigned(all) if all.len() == 12));
     consumer.start(&start).await.unwrap();
     let mut records = Vec::new();
     while records.len() < count as usize {
-        match poll_once(&mut *consumer).await {
+        match poll(&mut *consumer).await {
             ConsumerEvent::Records(more) => records.extend(more),
             other => panic!("{other:?} after {} of {count}", records.len()),
         }
@@ -62,36 +62,36 @@ async fn read_all(log: &dyn EventLog) -> Vec<RawRecord> {
     records
 }
 
-async fn poll_once(consumer: &mut dyn LogConsumer) -> ConsumerEvent {
+async fn poll(consumer: &mut dyn LogConsumer) -> ConsumerEvent {
     consumer.poll(1000, Duration::from_secs(20)).await.unwrap()
 }
 
 #[tokio::test]
-async fn acknowledged_records_survive_reopening() {
+async fn what_was_acknowledged_is_there_after_reopening() {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("new").join("data");
-    let log = open_log(&data);
+    let log = open(&data);
     for at in 0..100 {
         log.append(format!("k{}", at % 7).as_bytes(), at.to_string().into_bytes()).await.unwrap();
     }
-    let before = read_all(&log).await;
+    let before = everything(&log).await;
     drop(log);
-    let log = open_log(&data);
-    assert_eq!(read_all(&log).await, before);
+    let log = open(&data);
+    assert_eq!(everything(&log).await, before);
     let place = log.append(b"k1", b"next".to_vec()).await.unwrap();
     let last = before.iter().rfind(|record| record.partition == place.partition).unwrap();
     assert_eq!(place.offset, last.offset + 1, "offsets go on where they were");
 }
 
 #[tokio::test]
-async fn records_without_a_key_go_to_the_partitions_in_turn() {
+async fn records_without_a_key_go_round() {
     let dir = TempDir::new().unwrap();
-    let log = open_log(dir.path());
+    let log = open(dir.path());
     let places = join_all((0..24).map(|_| log.append(b"", b"v".to_vec()))).await;
-    let mut partitions: Vec<u32> = places.into_iter().map(|place| place.unwrap().partition).collect_answers();
+    let mut partitions: Vec<u32> = places.into_iter().map(|place| place.unwrap().partition).collect();
     partitions.sort_unstable();
-    assert_eq!(partitions, (0..24).map(|at| at / 2).collect_answers::<Vec<u32>>());
-    assert!(read_all(&log).await.iter().all(|record| record.key.is_none()));
+    assert_eq!(partitions, (0..24).map(|at| at / 2).collect::<Vec<u32>>());
+    assert!(everything(&log).await.iter().all(|record| record.key.is_none()));
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn the_log_s_time_stands_still_when_the_clock_goes_back() {
     let hands = Arc::clone(&now);
     let clock: Clock = Arc::new(move || hands.load(Ordering::Relaxed));
     let times = async |log: &EmbeddedLog| -> Vec<i64> {
-        read_all(log).await.iter().map(|record| record.broker_time).collect_answers()
+        everything(log).await.iter().map(|record| record.broker_time).collect()
     };
     let log = EmbeddedLog::open(dir.path(), Arc::clone(&clock)).unwrap();
     for time in [1000, 900, 1100] {
@@ -131,13 +131,13 @@ async fn dead_letters_are_kept_whole_and_in_order() {
             },
             reason: format!("body: ünreadable {at}"),
         })
-        .collect_answers();
-    let log = open_log(dir.path());
+        .collect();
+    let log = open(dir.path());
     for letter in &letters {
         log.append_dead_letter(letter).await.unwrap();
     }
     drop(log);
-    let log = open_log(dir.path());
+    let log = open(dir.path());
     let found = log.dead_letters(None).await.unwrap().next(100).await.unwrap();
     let whole = |letter: &StoredDeadLetter| {
         let origin = letter.origin.unwrap();
@@ -146,7 +146,7 @@ async fn dead_letters_are_kept_whole_and_in_order() {
         let record = RawRecord { partition, offset, broker_time, key, value, trace: None };
         DeadLetter { record, reason: letter.reason.clone() }
     };
-    assert_eq!(found.iter().map(whole).collect_answers::<Vec<_>>(), letters);
+    assert_eq!(found.iter().map(whole).collect::<Vec<_>>(), letters);
     let third = log.dead_letters(Some(found[3].place)).await.unwrap().next(100).await.unwrap();
     assert_eq!(third, found[3..4]);
 }
@@ -154,8 +154,8 @@ async fn dead_letters_are_kept_whole_and_in_order() {
 #[tokio::test]
 async fn a_directory_in_use_is_refused_by_name_and_free_again_after_a_close() {
     let dir = TempDir::new().unwrap();
-    let log = open_log(dir.path());
-    let error = open_error(dir.path());
+    let log = open(dir.path());
+    let error = refusal(dir.path());
     let path = dir.path().join(FILE).display().to_string();
     assert!(
         error.to_string().contains(&path) && error.to_string().contains("in use by another process"),
@@ -163,18 +163,18 @@ async fn a_directory_in_use_is_refused_by_name_and_free_again_after_a_close() {
     );
     assert!(!error.is_transient());
     drop(log);
-    open_log(dir.path());
+    open(dir.path());
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_log_is_refused_by_name() {
+async fn what_cannot_be_a_log_is_refused_by_name() {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("file"), "x").unwrap();
-    let below_a_file = open_error(&dir.path().join("file"));
+    let below_a_file = refusal(&dir.path().join("file"));
     assert!(below_a_file.to_string().contains("not a directory"), "{below_a_file}");
 
     std::fs::write(dir.path().join(FILE), vec![0x5A; 100_000]).unwrap();
-    let foreign = open_error(dir.path());
+    let foreign = refusal(dir.path());
     assert!(foreign.to_string().contains("is damaged"), "{foreign}");
     for error in [below_a_file, foreign] {
         assert!(!error.is_transient() && error.to_string().contains(FILE), "{error}");
@@ -182,9 +182,9 @@ async fn a_file_that_is_no_log_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_log_of_another_format_is_refused_and_not_changed() {
+async fn a_log_of_another_format_is_left_alone() {
     let dir = TempDir::new().unwrap();
-    drop(open_log(dir.path()));
+    drop(open(dir.path()));
     let database = Database::create(dir.path().join(FILE)).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction
@@ -194,7 +194,7 @@ async fn a_log_of_another_format_is_refused_and_not_changed() {
         .unwrap();
     transaction.commit().unwrap();
     drop(database);
-    let error = open_error(dir.path());
+    let error = refusal(dir.path());
     assert!(
         error.to_string().contains("format 2") && error.to_string().contains("run the release"),
         "{error}"
@@ -202,9 +202,9 @@ async fn a_log_of_another_format_is_refused_and_not_changed() {
 }
 
 #[tokio::test]
-async fn a_corrupted_file_never_ends_the_process() {
+async fn a_file_that_was_scribbled_over_never_takes_the_process_along() {
     let dir = TempDir::new().unwrap();
-    let log = open_log(dir.path());
+    let log = open(dir.path());
     join_all((0..2000).map(|at| log.append(b"k", vec![at as u8; 200]))).await;
     drop(log);
     let path = dir.path().join(FILE);
@@ -218,8 +218,8 @@ async fn a_corrupted_file_never_ends_the_process() {
             Err(error) => assert!(error.to_string().contains(FILE), "{error}"),
             Ok(log) => {
                 let mut consumer = log.consume().await.unwrap();
-                poll_once(&mut *consumer).await;
-                let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect_answers();
+                poll(&mut *consumer).await;
+                let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
                 if consumer.start(&start).await.is_ok() {
                     match consumer.poll(10_000, Duration::from_millis(50)).await {
                         Ok(_) => {}
@@ -231,7 +231,7 @@ async fn a_corrupted_file_never_ends_the_process() {
     }
 }
 
-async fn wait_until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(value) = probe().await {
@@ -246,7 +246,7 @@ async fn wait_until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) ->
 async fn a_full_disk_is_survived() {
     let medium = Medium::default();
     let disk = medium.clone();
-    let log = EmbeddedLog::open_medium("disk/log.redb", move || disk.database(), clock::system()).unwrap();
+    let log = EmbeddedLog::open_with("disk/log.redb", move || disk.database(), clock::system()).unwrap();
     let mut acknowledged = vec![log.append(b"k", b"before".to_vec()).await.unwrap()];
 
     medium.fill();
@@ -258,18 +258,18 @@ async fn a_full_disk_is_survived() {
         "{full}"
     );
     assert!(log.health().is_err(), "health tells it");
-    let attempts = medium.openings_count();
+    let attempts = medium.openings();
     while begun.elapsed() < Duration::from_millis(2500) {
         assert!(log.append(b"k", b"lost".to_vec()).await.is_err());
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let attempts = medium.openings_count() - attempts;
+    let attempts = medium.openings() - attempts;
     assert!((1..=4).contains(&attempts), "tried again about once a second, not {attempts} times in 2.5 s");
 
-    medium.free_disk();
-    wait_until("health comes back though nobody appends", async || log.health().ok()).await;
+    medium.empty();
+    until("health comes back though nobody appends", async || log.health().ok()).await;
     acknowledged.push(log.append(b"k", b"after".to_vec()).await.unwrap());
-    let records = read_all(&log).await;
+    let records = everything(&log).await;
     for (place, value) in acknowledged.iter().zip(["before", "after"]) {
         let held = records.iter().find(|record| record.offset == place.offset).expect("it was acknowledged");
         assert_eq!(held.value, value);
@@ -277,10 +277,10 @@ async fn a_full_disk_is_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_append_queue_refuses_at_once() {
+async fn a_queue_that_is_full_says_so_at_once() {
     let medium = Medium::default();
     let disk = medium.clone();
-    let log = EmbeddedLog::open_medium("disk", move || disk.database(), clock::system()).unwrap();
+    let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap();
     let log = Arc::new(log);
     let stall = medium.stall();
     let appends: Vec<_> = (0..100)
@@ -288,7 +288,7 @@ async fn a_full_append_queue_refuses_at_once() {
             let log = Arc::clone(&log);
             tokio::spawn(async move { log.append(b"k", vec![0; 1 << 20 >> 1]).await })
         })
-        .collect_answers();
+        .collect();
     let waiting = async || {
         let probe = log.append(b"k", vec![0; 1 << 20 >> 1]);
         match tokio::time::timeout(Duration::from_millis(20), probe).await {
@@ -296,7 +296,7 @@ async fn a_full_append_queue_refuses_at_once() {
             _ => None,
         }
     };
-    let refused = wait_until("64 MiB wait", waiting).await;
+    let refused = until("64 MiB wait", waiting).await;
     assert!(refused.to_string().contains("too many bytes wait"), "{refused}");
     drop(stall);
     for append in appends {
@@ -311,10 +311,10 @@ async fn a_full_append_queue_refuses_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn appends_on_a_stalled_disk_time_out() {
+async fn a_disk_that_stands_still_does_not_hold_its_callers() {
     let medium = Medium::default();
     let disk = medium.clone();
-    let log = EmbeddedLog::open_medium("disk", move || disk.database(), clock::system()).unwrap();
+    let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap();
     let stall = medium.stall();
     let begun = Instant::now();
     let error = log.append(b"k", b"slow".to_vec()).await.unwrap_err();
@@ -326,24 +326,21 @@ async fn appends_on_a_stalled_disk_time_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_do_not_see_records_that_are_not_durable() {
+async fn readers_do_not_see_what_is_not_yet_durable() {
     let medium = Medium::default();
     let disk = medium.clone();
-    let log = Arc::new(EmbeddedLog::open_medium("disk", move || disk.database(), clock::system()).unwrap());
+    let log = Arc::new(EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap());
     let mut consumer = log.consume().await.unwrap();
-    poll_once(&mut *consumer).await;
-    consumer
-        .start(&(0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect_answers::<Vec<_>>())
-        .await
-        .unwrap();
+    poll(&mut *consumer).await;
+    consumer.start(&(0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect::<Vec<_>>()).await.unwrap();
     let stall = medium.stall();
     let writer = Arc::clone(&log);
     let append = tokio::spawn(async move { writer.append(b"k", b"v".to_vec()).await });
-    wait_until("the fsync has begun", async || medium.is_sync_stalled().then_some(())).await;
+    until("the fsync has begun", async || medium.stalled().then_some(())).await;
     assert_eq!(consumer.poll(10, Duration::from_millis(200)).await.unwrap(), ConsumerEvent::Idle);
     assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 0);
     assert!(!append.is_finished(), "an append is not acknowledged before its fsync");
     drop(stall);
     append.await.unwrap().unwrap();
-    assert!(matches!(poll_once(&mut *consumer).await, ConsumerEvent::Records(_)));
+    assert!(matches!(poll(&mut *consumer).await, ConsumerEvent::Records(_)));
 }

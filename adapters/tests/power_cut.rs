@@ -27,30 +27,30 @@ mod medium;
 use medium::Medium;
 
 /// Disks, each with its own dice.
-const SEEDS_RUN: u64 = 40;
+const SEEDS: u64 = 40;
 /// Power cuts of each disk.
-const CUTS_A_DISK: usize = 4;
+const CUTS: usize = 4;
 
 /// Appends of a task, or batches, in one life: the power fails then at the latest, also on a disk that nobody writes to.
-const MAX_WRITES_A_LIFE: usize = 300;
+const MOST: usize = 300;
 
 /// The disk after a cut: every other time, a part of what was not synced survives.
-fn cut_power(medium: &Medium, dice: &mut StdRng) -> Medium {
+fn cut(medium: &Medium, dice: &mut StdRng) -> Medium {
     let survivors = dice.random::<bool>().then(|| dice.random());
     medium.cut(survivors)
 }
 
-type AcknowledgedRecords = BTreeMap<(u32, u64), String>;
+type Acknowledged = BTreeMap<(u32, u64), String>;
 
 /// Appends from many tasks until the power fails; adds what was acknowledged.
 async fn append_until_dark(
     medium: &Medium,
     life: usize,
-    acknowledged: &Arc<Mutex<AcknowledgedRecords>>,
+    acknowledged: &Arc<Mutex<Acknowledged>>,
 ) -> Result<(), String> {
     let disk = medium.clone();
     // The power may fail while the log is being opened.
-    let Ok(log) = EmbeddedLog::open_medium("disk", move || disk.database(), clock::system()) else {
+    let Ok(log) = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()) else {
         return Ok(());
     };
     let log = Arc::new(log);
@@ -73,28 +73,28 @@ async fn append_until_dark(
                 Ok(())
             })
         })
-        .collect_answers();
+        .collect();
     for task in tasks {
         task.await.unwrap()?;
     }
     // Before the log closes its file, which would write what it had kept back.
-    medium.fail_power_after(0);
+    medium.power_for(0);
     Ok(())
 }
 
 /// Everything in the log, by place.
-async fn read_all(medium: &Medium) -> Result<AcknowledgedRecords, String> {
+async fn read_all(medium: &Medium) -> Result<Acknowledged, String> {
     let disk = medium.clone();
-    let log = EmbeddedLog::open_medium("disk", move || disk.database(), clock::system())
+    let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system())
         .map_err(|error| format!("does not open after a cut: {error}"))?;
     let count = log.end_offsets().await.unwrap().iter().sum::<u64>() as usize;
     let mut consumer = log.consume().await.unwrap();
-    let mut held = AcknowledgedRecords::new();
+    let mut held = Acknowledged::new();
     while held.len() < count {
         match consumer.poll(1000, Duration::from_secs(20)).await.map_err(|error| error.to_string())? {
             ConsumerEvent::Assigned(_) => {
                 consumer
-                    .start(&(0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect_answers::<Vec<_>>())
+                    .start(&(0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect::<Vec<_>>())
                     .await
                     .unwrap();
             }
@@ -111,11 +111,11 @@ async fn read_all(medium: &Medium) -> Result<AcknowledgedRecords, String> {
 /// Appends and cuts, and compares; answers how many appends were acknowledged.
 async fn log_through_cuts(mut medium: Medium, seed: u64) -> Result<usize, String> {
     let mut dice = StdRng::seed_from_u64(seed);
-    let acknowledged = Arc::new(Mutex::new(AcknowledgedRecords::new()));
+    let acknowledged = Arc::new(Mutex::new(Acknowledged::new()));
     for life in 0..CUTS {
-        medium.fail_power_after(dice.random_range(1..400));
+        medium.power_for(dice.random_range(1..400));
         append_until_dark(&medium, life, &acknowledged).await?;
-        medium = cut_power(&medium, &mut dice);
+        medium = cut(&medium, &mut dice);
         let held = read_all(&medium).await?;
         for (place, value) in acknowledged.lock().unwrap().iter() {
             if held.get(place) != Some(value) {
@@ -145,9 +145,9 @@ async fn every_acknowledged_append_survives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_test_detects_a_log_on_a_disk_that_does_not_sync() {
+async fn a_log_on_a_disk_that_does_not_sync_is_found_out() {
     for seed in 0..SEEDS {
-        match log_through_cuts(Medium::with_lying_sync(), seed).await {
+        match log_through_cuts(Medium::lying(), seed).await {
             Err(loss) if loss.contains("acknowledged") => return,
             _ => {}
         }
@@ -176,14 +176,14 @@ fn batch(from: u64) -> Batch {
             event: Interaction::parse(&value, broker_time).unwrap(),
         }
     });
-    let records = records.collect_answers();
+    let records = records.collect();
     Batch { spans: vec![OffsetRange { partition: 0, from, next, last: None }], records }
 }
 
 /// Commits until the power fails; answers where the last acknowledged batch ended.
 async fn commit_until_dark(medium: &Medium, mut acknowledged: u64) -> Result<u64, String> {
     let disk = medium.clone();
-    let Ok(archive) = EmbeddedArchive::open_medium("disk", move || disk.database()) else {
+    let Ok(archive) = EmbeddedArchive::open_with("disk", move || disk.database()) else {
         return Ok(acknowledged);
     };
     if archive.open(&Rules::default()).await.is_err() {
@@ -203,14 +203,14 @@ async fn commit_until_dark(medium: &Medium, mut acknowledged: u64) -> Result<u64
         }
     }
     // Before the archive closes its file, which would write what it had kept back.
-    medium.fail_power_after(0);
+    medium.power_for(0);
     Ok(acknowledged)
 }
 
 /// Checks that the archive holds whole batches only, among them all that were acknowledged.
 async fn check_archive(medium: &Medium, acknowledged: u64) -> Result<(), String> {
     let disk = medium.clone();
-    let archive = EmbeddedArchive::open_medium("disk", move || disk.database())
+    let archive = EmbeddedArchive::open_with("disk", move || disk.database())
         .map_err(|error| format!("does not open after a cut: {error}"))?;
     let held = archive.offsets(&[0]).await.map_err(|error| error.to_string())?[0].next;
     if held < acknowledged {
@@ -232,7 +232,7 @@ async fn check_archive(medium: &Medium, acknowledged: u64) -> Result<(), String>
         let comments = archive.comments(&state.video_id, Page::After(0), 100_000).await.unwrap();
         let wanted: Vec<Comment> = (expected.comments.iter().map(|one| one.comment.clone()))
             .filter(|comment| comment.video_id == state.video_id)
-            .collect_answers();
+            .collect();
         if comments != wanted {
             return Err(format!("at {held}, the comments of {} are not those of the log", state.video_id));
         }
@@ -248,9 +248,9 @@ async fn archive_through_cuts(mut medium: Medium, seed: u64) -> Result<u64, Stri
     let mut dice = StdRng::seed_from_u64(seed);
     let mut acknowledged = 0;
     for _ in 0..CUTS {
-        medium.fail_power_after(dice.random_range(1..800));
+        medium.power_for(dice.random_range(1..800));
         acknowledged = commit_until_dark(&medium, acknowledged).await?;
-        medium = cut_power(&medium, &mut dice);
+        medium = cut(&medium, &mut dice);
         check_archive(&medium, acknowledged).await?;
         medium = medium.cut(None);
     }
@@ -269,9 +269,9 @@ async fn every_acknowledged_batch_survives_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_test_detects_an_archive_on_a_disk_that_does_not_sync() {
+async fn an_archive_on_a_disk_that_does_not_sync_is_found_out() {
     for seed in 0..SEEDS {
-        match archive_through_cuts(Medium::with_lying_sync(), seed).await {
+        match archive_through_cuts(Medium::lying(), seed).await {
             Err(loss) if loss.contains("acknowledged") => return,
             _ => {}
         }

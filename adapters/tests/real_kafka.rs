@@ -26,34 +26,34 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 #[path = "support/proxy.rs"]
 mod proxy;
 
-const TEST_TIMEOUT: Duration = Duration::from_mins(1);
+const DEADLINE: Duration = Duration::from_mins(1);
 
-fn broker_addresses() -> String {
+fn brokers() -> String {
     std::env::var("LIVERANK_TEST_KAFKA")
         .expect("LIVERANK_TEST_KAFKA is not set; start the real parts: testbed/testbed up")
 }
 
-fn fresh() -> FreshTopic {
-    static TOPIC_COUNT: AtomicU32 = AtomicU32::new(0);
+fn fresh() -> Fresh {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
-    let name = format!("test-{now}-{}-{}", std::process::id(), TOPIC_COUNT.fetch_add(1, Ordering::Relaxed));
-    let mut config = KafkaConfig::new(broker_addresses());
+    let name = format!("test-{now}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut config = KafkaConfig::new(brokers());
     config.topic.clone_from(&name);
     config.group = name;
-    FreshTopic(config)
+    Fresh(config)
 }
 
 /// A topic and group that nobody else has. The topics are deleted when it is dropped, whatever became of the test.
-struct FreshTopic(KafkaConfig);
+struct Fresh(KafkaConfig);
 
-impl Deref for FreshTopic {
+impl Deref for Fresh {
     type Target = KafkaConfig;
     fn deref(&self) -> &KafkaConfig {
         &self.0
     }
 }
 
-impl Drop for FreshTopic {
+impl Drop for Fresh {
     fn drop(&mut self) {
         let topics = [self.topic.clone(), self.dead_letters()];
         // Away from the runtime that the test runs in.
@@ -66,18 +66,18 @@ impl Drop for FreshTopic {
     }
 }
 
-async fn open_log(config: &KafkaConfig) -> Arc<KafkaLog> {
+async fn opened(config: &KafkaConfig) -> Arc<KafkaLog> {
     let log = KafkaLog::new(config.clone()).unwrap();
     log.open().await.unwrap();
     Arc::new(log)
 }
 
 fn admin() -> AdminClient<DefaultClientContext> {
-    ClientConfig::new().set("bootstrap.servers", broker_addresses()).create().unwrap()
+    ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kafka_log_passes_the_event_log_suite() {
+async fn it_keeps_the_promises_of_a_log() {
     let used = std::sync::Mutex::new(Vec::new());
     event_log::suite(|| async {
         let config = fresh();
@@ -90,11 +90,8 @@ async fn kafka_log_passes_the_event_log_suite() {
 
 /// Reads a whole topic without a group.
 fn read_all<T>(topic: &str, count: usize, each: impl Fn(&BorrowedMessage<'_>) -> T) -> Vec<T> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", broker_addresses())
-        .set("group.id", topic)
-        .create()
-        .unwrap();
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", brokers()).set("group.id", topic).create().unwrap();
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS as i32 {
         list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
@@ -103,7 +100,7 @@ fn read_all<T>(topic: &str, count: usize, each: impl Fn(&BorrowedMessage<'_>) ->
     let begun = Instant::now();
     let mut read = Vec::new();
     while read.len() < count {
-        assert!(begun.elapsed() < TEST_TIMEOUT, "only {} of {count} in {topic}", read.len());
+        assert!(begun.elapsed() < DEADLINE, "only {} of {count} in {topic}", read.len());
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
             read.push(each(&message));
         }
@@ -112,10 +109,10 @@ fn read_all<T>(topic: &str, count: usize, each: impl Fn(&BorrowedMessage<'_>) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn topics_are_created_with_the_wanted_settings() {
+async fn topics_are_created_as_they_have_to_be() {
     let config = fresh();
     // Several processes at once, as it happens when a system starts.
-    join_all((0..4).map(|_| open_log(&config))).await;
+    join_all((0..4).map(|_| opened(&config))).await;
     let dead_letters = config.dead_letters();
     let topics = [ResourceSpecifier::Topic(&config.topic), ResourceSpecifier::Topic(&dead_letters)];
     let described = admin().describe_configs(&topics, &AdminOptions::new()).await.unwrap();
@@ -131,11 +128,11 @@ async fn topics_are_created_with_the_wanted_settings() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_existing_topic_is_used_unchanged() {
+async fn a_topic_that_is_there_is_taken_as_it_is() {
     let config = fresh();
     let topic = NewTopic::new(&config.topic, 3, TopicReplication::Fixed(1)).set("max.message.bytes", "50000");
     admin().create_topics([&topic], &AdminOptions::new()).await.unwrap();
-    let log = open_log(&config).await;
+    let log = opened(&config).await;
     assert_eq!(log.end_offsets().await.unwrap(), [0, 0, 0]);
     // Many small ones at once: a batch beyond the topic's limit would be refused as a whole.
     let small = join_all((0..200).map(|at| log.append(b"k", vec![at; 2000]))).await;
@@ -146,32 +143,31 @@ async fn an_existing_topic_is_used_unchanged() {
 
 /// The hash of Kafka's Java clients (murmur2), by its published definition.
 fn java_partition(key: &[u8], partitions: u32) -> u32 {
-    const MURMUR2_M: u32 = 0x5bd1_e995;
-    let mix =
-        |k: u32| (k.wrapping_mul(MURMUR2_M) ^ (k.wrapping_mul(MURMUR2_M) >> 24)).wrapping_mul(MURMUR2_M);
+    const M: u32 = 0x5bd1_e995;
+    let mix = |k: u32| (k.wrapping_mul(M) ^ (k.wrapping_mul(M) >> 24)).wrapping_mul(M);
     let mut hash: u32 = 0x9747_b28c ^ key.len() as u32;
     let mut words = key.chunks_exact(4);
     for word in &mut words {
-        hash = hash.wrapping_mul(MURMUR2_M) ^ mix(u32::from_le_bytes(word.try_into().unwrap()));
+        hash = hash.wrapping_mul(M) ^ mix(u32::from_le_bytes(word.try_into().unwrap()));
     }
     let rest = words.remainder();
     if !rest.is_empty() {
         let word = rest.iter().rev().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
-        hash = (hash ^ word).wrapping_mul(MURMUR2_M);
+        hash = (hash ^ word).wrapping_mul(M);
     }
-    hash = (hash ^ (hash >> 13)).wrapping_mul(MURMUR2_M);
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
     ((hash ^ (hash >> 15)) & 0x7fff_ffff) % partitions
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_go_to_the_partitions_that_java_clients_choose() {
+async fn keys_land_where_java_s_clients_put_them() {
     // From the tests of Kafka's own `Utils.murmur2`: "21" → -973932308, "foobar" → -790332482.
     for (key, hash) in [("21", -973_932_308_i32), ("foobar", -790_332_482)] {
         let positive = hash.cast_unsigned() & 0x7fff_ffff;
         assert_eq!(java_partition(key.as_bytes(), 1_000_000_007), positive % 1_000_000_007, "{key}");
     }
     let config = fresh();
-    let log = open_log(&config).await;
+    let log = opened(&config).await;
     for key in ["a", "ab", "abc", "abcd", "video-12345", "日本", "ü", "a much longer key than the others are"]
     {
         let place = log.append(key.as_bytes(), b"x".to_vec()).await.unwrap();
@@ -180,9 +176,9 @@ async fn keys_go_to_the_partitions_that_java_clients_choose() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_letters_name_their_origin() {
+async fn dead_letters_say_where_they_come_from() {
     let config = fresh();
-    let log = open_log(&config).await;
+    let log = opened(&config).await;
     let letter = |value: Vec<u8>, key: Vec<u8>| DeadLetter {
         record: RawRecord {
             partition: 7,
@@ -202,7 +198,7 @@ async fn dead_letters_name_their_origin() {
             .unwrap()
             .iter()
             .map(|header| (header.key.to_owned(), String::from_utf8(header.value.unwrap().to_vec()).unwrap()))
-            .collect_answers();
+            .collect();
         (message.payload().unwrap().len(), headers)
     });
     read.sort();
@@ -215,21 +211,21 @@ async fn dead_letters_name_their_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_of_foreign_producers_are_read_unchanged() {
+async fn records_of_others_are_read_as_they_are() {
     let config = fresh();
-    let log = open_log(&config).await;
+    let log = opened(&config).await;
     let producer: rdkafka::producer::FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", broker_addresses())
+        .set("bootstrap.servers", brokers())
         .set("compression.type", "zstd")
         .create()
         .unwrap();
     let keyless =
-        rdkafka::producer::FutureRecord::<(), str>::to(&config.topic).payload("no key").partition_for(4);
-    producer.send(keyless, TEST_TIMEOUT).await.unwrap();
-    let tombstone = rdkafka::producer::FutureRecord::<str, ()>::to(&config.topic).key("k").partition_for(4);
-    producer.send(tombstone, TEST_TIMEOUT).await.unwrap();
-    let mut member = CountingMember::join(&*log).await;
-    member.read_until(2).await;
+        rdkafka::producer::FutureRecord::<(), str>::to(&config.topic).payload("no key").partition(4);
+    producer.send(keyless, DEADLINE).await.unwrap();
+    let tombstone = rdkafka::producer::FutureRecord::<str, ()>::to(&config.topic).key("k").partition(4);
+    producer.send(tombstone, DEADLINE).await.unwrap();
+    let mut member = ViewerSession::join(&*log).await;
+    member.follow_until(2).await;
     let records = &member.records;
     assert_eq!((records[0].key.as_deref(), &records[0].value[..]), (None, &b"no key"[..]));
     assert_eq!((records[1].key.as_deref(), &records[1].value[..]), (Some(&b"k"[..]), &b""[..]));
@@ -239,27 +235,27 @@ async fn records_of_foreign_producers_are_read_unchanged() {
 
 /// What was to be read next has vanished: expired, or with the topic that held it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vanished_offset_is_named_in_the_error() {
+async fn a_vanished_offset_is_told_by_its_name() {
     let config = fresh();
-    let log = open_log(&config).await;
+    let log = opened(&config).await;
     let mut places = Vec::new();
     for at in 0..10 {
         places.push(log.append(b"k", vec![at]).await.unwrap());
     }
     let partition = places[0].partition;
-    delete_before(&config, partition, 6).await;
+    trim(&config, partition, 6).await;
     let mut consumer = log.consume().await.unwrap();
     let begun = Instant::now();
     let mut told = 0;
     let mut answer = String::new();
     while told < 3 {
-        assert!(begun.elapsed() < TEST_TIMEOUT, "offset 2 was skipped silently");
+        assert!(begun.elapsed() < DEADLINE, "offset 2 was skipped silently");
         match consumer.poll(10, Duration::from_millis(50)).await {
             Ok(ConsumerEvent::Assigned(partitions)) => {
                 let offsets: Vec<_> = partitions
                     .into_iter()
                     .map(|at| Start::unmarked(at, if at == partition { 2 } else { 0 }))
-                    .collect_answers();
+                    .collect();
                 consumer.start(&offsets).await.unwrap();
             }
             Ok(ConsumerEvent::Idle) => {}
@@ -275,7 +271,7 @@ async fn a_vanished_offset_is_named_in_the_error() {
     assert!(answer.contains(&expected), "{answer}");
     // Once somebody has decided where to go on, it does.
     consumer.start(&[Start::unmarked(partition, 6)]).await.unwrap();
-    let records = match consumer.poll(10, TEST_TIMEOUT).await {
+    let records = match consumer.poll(10, DEADLINE).await {
         Ok(ConsumerEvent::Records(records)) => records,
         other => panic!("{other:?} instead of records"),
     };
@@ -283,30 +279,30 @@ async fn a_vanished_offset_is_named_in_the_error() {
 }
 
 /// The next offset of each partition, and the mark of the record before it.
-type ArchivedOffsets = Arc<std::sync::Mutex<BTreeMap<u32, (u64, Option<RecordFingerprint>)>>>;
+type ProjectionCheckpoint = Arc<std::sync::Mutex<BTreeMap<u32, (u64, Option<RecordFingerprint>)>>>;
 
 /// A member that starts what it is assigned where `archive` stands, and moves the archive on.
-struct CountingMember {
+struct ViewerSession {
     consumer: Box<dyn LogConsumer>,
-    archive: ArchivedOffsets,
+    archive: ProjectionCheckpoint,
     owned: BTreeSet<u32>,
     records: Vec<RawRecord>,
 }
 
-impl CountingMember {
+impl ViewerSession {
     async fn join(log: &dyn EventLog) -> Self {
-        Self::with_archive(log, Arc::default()).await
+        Self::of(log, Arc::default()).await
     }
 
-    async fn with_archive(log: &dyn EventLog, archive: ArchivedOffsets) -> Self {
+    async fn of(log: &dyn EventLog, archive: ProjectionCheckpoint) -> Self {
         Self { consumer: log.consume().await.unwrap(), archive, owned: BTreeSet::new(), records: Vec::new() }
     }
 
-    async fn poll_once(&mut self) {
-        self.try_poll_once().await.unwrap();
+    async fn step(&mut self) {
+        self.try_step().await.unwrap();
     }
 
-    async fn try_poll_once(&mut self) -> Result<(), StoreError> {
+    async fn try_step(&mut self) -> Result<(), StoreError> {
         match self.consumer.poll(500, Duration::from_millis(20)).await? {
             ConsumerEvent::Assigned(partitions) => {
                 let starts: Vec<_> = {
@@ -315,7 +311,7 @@ impl CountingMember {
                         let (offset, after) = archive.get(at).copied().unwrap_or_default();
                         Start { partition: *at, offset, after }
                     };
-                    partitions.iter().map(start).collect_answers()
+                    partitions.iter().map(start).collect()
                 };
                 self.owned.extend(partitions);
                 self.consumer.start(&starts).await?;
@@ -344,51 +340,51 @@ impl CountingMember {
     }
 
     /// Follows until it is told that the log is another one; answers in which words.
-    async fn read_until_refused(&mut self) -> String {
+    async fn follow_until_refused(&mut self) -> String {
         let begun = Instant::now();
         loop {
-            assert!(begun.elapsed() < TEST_TIMEOUT, "another log was not noticed; read: {:?}", self.records);
-            match self.try_poll_once().await {
+            assert!(begun.elapsed() < DEADLINE, "another log was not noticed; read: {:?}", self.records);
+            match self.try_step().await {
                 Err(error) if !error.is_transient() => return error.to_string(),
                 _ => {}
             }
         }
     }
 
-    async fn read_until(&mut self, count: usize) {
+    async fn follow_until(&mut self, count: usize) {
         let begun = Instant::now();
         while self.records.len() < count {
-            assert!(begun.elapsed() < TEST_TIMEOUT, "only {} of {count}", self.records.len());
-            self.poll_once().await;
+            assert!(begun.elapsed() < DEADLINE, "only {} of {count}", self.records.len());
+            self.step().await;
         }
     }
 }
 
 /// Deletes the records before an offset, as a retention does.
-async fn delete_before(config: &KafkaConfig, partition: u32, before: i64) {
+async fn trim(config: &KafkaConfig, partition: u32, before: i64) {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&config.topic, partition as i32, Offset::Offset(before)).unwrap();
     admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
 }
 
 /// A log of ten records of one key, all of them read and remembered.
-async fn log_of_ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, CountingMember) {
-    let log = open_log(config).await;
+async fn ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, ViewerSession) {
+    let log = opened(config).await;
     for at in 0..10_u8 {
         log.append(b"k", vec![at]).await.unwrap();
     }
-    let mut member = CountingMember::join(&*log).await;
-    member.read_until(10).await;
+    let mut member = ViewerSession::join(&*log).await;
+    member.follow_until(10).await;
     (log, member)
 }
 
 /// Deletes the topic and creates it again with as many records, other ones.
-async fn recreate_topic(config: &KafkaConfig, records: usize) -> Arc<KafkaLog> {
+async fn recreate(config: &KafkaConfig, records: usize) -> Arc<KafkaLog> {
     let deleted = admin().delete_topics(&[&config.topic], &AdminOptions::new()).await.unwrap();
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
     let begun = Instant::now();
     let log = loop {
-        assert!(begun.elapsed() < TEST_TIMEOUT, "the topic is made anew");
+        assert!(begun.elapsed() < DEADLINE, "the topic is made anew");
         let log = Arc::new(KafkaLog::new(config.clone()).unwrap());
         if log.open().await.is_ok() && log.end_offsets().await.is_ok_and(|ends| ends.iter().sum::<u64>() == 0)
         {
@@ -397,45 +393,44 @@ async fn recreate_topic(config: &KafkaConfig, records: usize) -> Arc<KafkaLog> {
     };
     for at in 0..records {
         let value = format!("new {at}").into_bytes();
-        wait_until("the new topic takes records", async || log.append(b"k", value.clone()).await.is_ok())
-            .await;
+        until("the new topic takes records", async || log.append(b"k", value.clone()).await.is_ok()).await;
     }
     log
 }
 
-fn check_refusal_text(said: &str, config: &KafkaConfig) {
+fn is_refused_in_words(said: &str, config: &KafkaConfig) {
     let place = format!("topic {} partition ", config.topic);
     assert!(said.contains(&place) && said.contains("offset 10 is to be read next"), "{said}");
     assert!(said.contains("rebuild mongodb"), "it says what to do: {said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_recreated_between_two_runs_is_refused() {
+async fn a_topic_made_anew_between_two_runs_is_refused() {
     // Shorter than what was read, one short of it, as long, and longer.
     for records in [0, 3, 9, 10, 11, 50] {
         let config = fresh();
-        let (log, member) = log_of_ten_read(&config).await;
+        let (log, member) = ten_read(&config).await;
         let archive = Arc::clone(&member.archive);
         drop((member, log));
-        let log = recreate_topic(&config, records).await;
-        let mut member = CountingMember::with_archive(&*log, archive).await;
-        check_refusal_text(&member.read_until_refused().await, &config);
+        let log = recreate(&config, records).await;
+        let mut member = ViewerSession::of(&*log, archive).await;
+        is_refused_in_words(&member.follow_until_refused().await, &config);
         assert!(member.records.is_empty(), "{records} new records: {:?}", member.records);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_recreated_under_its_reader_is_refused() {
+async fn a_topic_made_anew_under_its_reader_is_refused() {
     for records in [3, 10, 50] {
         let config = fresh();
-        let (_log, mut member) = log_of_ten_read(&config).await;
+        let (_log, mut member) = ten_read(&config).await;
         let following = tokio::spawn(async move {
-            let said = member.read_until_refused().await;
+            let said = member.follow_until_refused().await;
             (said, member)
         });
-        recreate_topic(&config, records).await;
+        recreate(&config, records).await;
         let (said, member) = following.await.unwrap();
-        check_refusal_text(&said, &config);
+        is_refused_in_words(&said, &config);
         assert_eq!(
             member.records.len(),
             10,
@@ -445,9 +440,9 @@ async fn a_topic_recreated_under_its_reader_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
+async fn a_trimmed_topic_is_refused_where_something_is_missing_only() {
     let config = fresh();
-    let (log, member) = log_of_ten_read(&config).await;
+    let (log, member) = ten_read(&config).await;
     let partition = member.records[0].partition;
     let archive = Arc::clone(&member.archive);
     drop(member);
@@ -455,21 +450,18 @@ async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
         log.append(b"k", vec![at]).await.unwrap();
     }
     // Everything that was read has expired, and nothing else: there is nothing to compare with, and nothing missing.
-    delete_before(&config, partition, 10).await;
+    trim(&config, partition, 10).await;
     assert_eq!(log.beginnings().await.unwrap()[partition as usize], 10);
-    let mut member = CountingMember::with_archive(&*log, Arc::clone(&archive)).await;
-    member.read_until(10).await;
-    assert_eq!(
-        member.records.iter().map(|at| at.value[0]).collect_answers::<Vec<_>>(),
-        (10..20).collect_answers::<Vec<_>>()
-    );
+    let mut member = ViewerSession::of(&*log, Arc::clone(&archive)).await;
+    member.follow_until(10).await;
+    assert_eq!(member.records.iter().map(|at| at.value[0]).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
     drop(member);
     for at in 20..30 {
         log.append(b"k", vec![at]).await.unwrap();
     }
-    delete_before(&config, partition, 25).await;
-    let mut member = CountingMember::with_archive(&*log, archive).await;
-    let said = member.read_until_refused().await;
+    trim(&config, partition, 25).await;
+    let mut member = ViewerSession::of(&*log, archive).await;
+    let said = member.follow_until_refused().await;
     let expected = format!("partition {partition}: offset 20 is to be read next, and the log holds 25 to 30");
     assert!(said.contains(&expected) && member.records.is_empty(), "{said}");
     let stretch = ReadRange { partition, from: 20, to: 30, after: None };
@@ -481,16 +473,16 @@ async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
 
 /// Looking at the record before the first one takes no question of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_start_with_a_fingerprint_is_as_fast_as_one_without() {
+async fn a_marked_start_costs_nothing() {
     let config = fresh();
-    let log = open_log(&config).await;
+    let log = opened(&config).await;
     let written = join_all((0..600).map(|at| {
         let log = Arc::clone(&log);
         async move { log.append(format!("k{at}").as_bytes(), b"v".to_vec()).await.unwrap() }
     }))
     .await;
-    let mut member = CountingMember::join(&*log).await;
-    member.read_until(written.len()).await;
+    let mut member = ViewerSession::join(&*log).await;
+    member.follow_until(written.len()).await;
     let standing = member.archive.lock().unwrap().clone();
     let mut took = [Duration::ZERO; 2];
     // Alternately, so that both have the same machine.
@@ -504,12 +496,12 @@ async fn a_start_with_a_fingerprint_is_as_fast_as_one_without() {
                 assert!(last.is_some() && mark.is_some(), "each partition has two records");
                 Start { partition: *at, offset: next - 1, after }
             })
-            .collect_answers();
+            .collect();
         let begun = Instant::now();
         member.consumer.start(&starts).await.unwrap();
         let mut seen = 0;
         while seen < starts.len() {
-            if let ConsumerEvent::Records(records) = member.consumer.poll(500, TEST_TIMEOUT).await.unwrap() {
+            if let ConsumerEvent::Records(records) = member.consumer.poll(500, DEADLINE).await.unwrap() {
                 seen += records.len();
             }
         }
@@ -526,7 +518,7 @@ async fn a_start_with_a_fingerprint_is_as_fast_as_one_without() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_come_and_go_under_load_and_nothing_is_lost() {
     let config = fresh();
-    let log = open_log(&config).await;
+    let log = opened(&config).await;
     let stop = Arc::new(AtomicBool::new(false));
     let writing = tokio::spawn({
         let (log, stop) = (Arc::clone(&log), Arc::clone(&stop));
@@ -547,39 +539,33 @@ async fn members_come_and_go_under_load_and_nothing_is_lost() {
             written
         }
     });
-    let archive = ArchivedOffsets::default();
-    let mut first = CountingMember::with_archive(&*log, Arc::clone(&archive)).await;
-    first.read_until(500).await;
+    let archive = ProjectionCheckpoint::default();
+    let mut first = ViewerSession::of(&*log, Arc::clone(&archive)).await;
+    first.follow_until(500).await;
     let mut moved = Vec::new();
     for _ in 0..2 {
-        let mut second = CountingMember::with_archive(&*log, Arc::clone(&archive)).await;
+        let mut second = ViewerSession::of(&*log, Arc::clone(&archive)).await;
         let begun = Instant::now();
         while second.records.len() < 500 || first.owned.len() != 6 {
-            assert!(begun.elapsed() < TEST_TIMEOUT, "the second gets its share: {:?}", second.owned);
-            first.poll_once().await;
-            second.poll_once().await;
+            assert!(begun.elapsed() < DEADLINE, "the second gets its share: {:?}", second.owned);
+            first.step().await;
+            second.step().await;
         }
         moved.append(&mut second.records);
         drop(second);
         let begun = Instant::now();
         while first.owned.len() != PARTITIONS as usize {
-            assert!(begun.elapsed() < TEST_TIMEOUT, "the first takes over: {:?}", first.owned);
-            first.poll_once().await;
+            assert!(begun.elapsed() < DEADLINE, "the first takes over: {:?}", first.owned);
+            first.step().await;
         }
     }
     stop.store(true, Ordering::Relaxed);
     let written = writing.await.unwrap();
-    first.read_until(written.len() - moved.len()).await;
-    let read: BTreeMap<_, _> = first
-        .records
-        .iter()
-        .chain(&moved)
-        .map(|at| ((at.partition, at.offset), at.value.to_vec()))
-        .collect_answers();
-    let written: BTreeMap<_, _> = written
-        .into_iter()
-        .map(|(at, value)| ((at.partition, at.offset), value.into_bytes()))
-        .collect_answers();
+    first.follow_until(written.len() - moved.len()).await;
+    let read: BTreeMap<_, _> =
+        first.records.iter().chain(&moved).map(|at| ((at.partition, at.offset), at.value.to_vec())).collect();
+    let written: BTreeMap<_, _> =
+        written.into_iter().map(|(at, value)| ((at.partition, at.offset), value.into_bytes())).collect();
     assert_eq!(first.records.len() + moved.len(), read.len(), "nothing twice");
     assert!(read == written, "all that was acknowledged: {} of {}", read.len(), written.len());
 }
@@ -596,31 +582,31 @@ fn rewrite_port(frame: &mut [u8], ports: Ports) {
     }
 }
 
-async fn through_a_proxy() -> (Proxy, FreshTopic) {
-    let port = broker_addresses().rsplit_once(':').unwrap().1.parse().unwrap();
-    let proxy = Proxy::in_front_of(port, Some(rewrite_port)).await;
+async fn through_a_proxy() -> (Proxy, Fresh) {
+    let port = brokers().rsplit_once(':').unwrap().1.parse().unwrap();
+    let proxy = Proxy::before(port, Some(rewrite_port)).await;
     let mut config = fresh();
     config.0.brokers = format!("127.0.0.1:{}", proxy.ports.proxy);
     (proxy, config)
 }
 
-async fn wait_until(what: &str, mut come_true: impl AsyncFnMut() -> bool) -> Duration {
+async fn until(what: &str, mut come_true: impl AsyncFnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !come_true().await {
-        assert!(begun.elapsed() < TEST_TIMEOUT, "{what}");
+        assert!(begun.elapsed() < DEADLINE, "{what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     begun.elapsed()
 }
 
-async fn check_outage(mode: Mode) {
+async fn away_and_back(mode: Mode) {
     let (proxy, config) = through_a_proxy().await;
-    let log = open_log(&config).await;
+    let log = opened(&config).await;
     log.append(b"k", b"before".to_vec()).await.unwrap();
 
     proxy.set(mode);
     // Appends go on, as they would: the first ones may wait, and then they fail at once.
-    let opened = wait_until("the breaker opens", async || {
+    let opened = until("the breaker opens", async || {
         let slow = tokio::time::timeout(Duration::from_millis(50), log.append(b"k", b"lost?".to_vec())).await;
         assert!(!matches!(slow, Ok(Ok(_))), "acknowledged without a broker");
         log.health().is_err()
@@ -638,35 +624,35 @@ async fn check_outage(mode: Mode) {
     }
 
     proxy.set(Mode::Open);
-    let recovered = wait_until("the breaker closes by itself", async || log.health().is_ok()).await;
+    let recovered = until("the breaker closes by itself", async || log.health().is_ok()).await;
     assert!(recovered < Duration::from_secs(15), "{mode:?}: back after {recovered:?}");
     let place = log.append(b"k", b"after".to_vec()).await.unwrap();
-    let mut member = CountingMember::join(&*log).await;
-    member.read_until(place.offset as usize + 1).await;
-    let values: Vec<_> = member.records.iter().map(|record| &record.value[..]).collect_answers();
+    let mut member = ViewerSession::join(&*log).await;
+    member.follow_until(place.offset as usize + 1).await;
+    let values: Vec<_> = member.records.iter().map(|record| &record.value[..]).collect();
     assert_eq!((values[0], values[values.len() - 1]), (&b"before"[..], &b"after"[..]));
     assert!(!values.contains(&&b"refused"[..]), "what was refused at once was never sent");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_broker_is_refused_at_once_and_comes_back() {
-    check_outage(Mode::Cut).await;
+    away_and_back(Mode::Cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_broker_is_refused_at_once_and_comes_back() {
-    check_outage(Mode::Stalled).await;
+    away_and_back(Mode::Stalled).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_survives_its_broker() {
     let (proxy, config) = through_a_proxy().await;
-    let log = open_log(&config).await;
-    let mut member = CountingMember::join(&*log).await;
+    let log = opened(&config).await;
+    let mut member = ViewerSession::join(&*log).await;
     log.append(b"k", b"before".to_vec()).await.unwrap();
-    member.read_until(1).await;
+    member.follow_until(1).await;
     proxy.set(Mode::Cut);
-    let told = wait_until("polls tell that the broker is away", async || {
+    let told = until("polls tell that the broker is away", async || {
         match member.consumer.poll(10, Duration::from_millis(50)).await {
             Err(error) => {
                 assert!(error.is_transient(), "{error}");
@@ -678,11 +664,11 @@ async fn a_member_survives_its_broker() {
     .await;
     assert!(told < Duration::from_secs(10), "{told:?}");
     proxy.set(Mode::Open);
-    wait_until("the log is back", async || log.append(b"k", b"after".to_vec()).await.is_ok()).await;
-    wait_until("reading goes on", async || match member.consumer.poll(10, Duration::from_millis(50)).await {
+    until("the log is back", async || log.append(b"k", b"after".to_vec()).await.is_ok()).await;
+    until("reading goes on", async || match member.consumer.poll(10, Duration::from_millis(50)).await {
         Ok(ConsumerEvent::Records(records)) => records[0].value == "after",
         Ok(ConsumerEvent::Assigned(partitions)) => {
-            let offsets: Vec<_> = partitions.into_iter().map(|at| Start::unmarked(at, 1)).collect_answers();
+            let offsets: Vec<_> = partitions.into_iter().map(|at| Start::unmarked(at, 1)).collect();
             member.consumer.start(&offsets).await.unwrap();
             false
         }
@@ -692,7 +678,7 @@ async fn a_member_survives_its_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn opening_without_a_broker_is_an_error() {
+async fn an_open_without_a_broker_says_so() {
     let config = KafkaConfig::new("127.0.0.1:1");
     let begun = Instant::now();
     let error = KafkaLog::new(config).unwrap().open().await.unwrap_err();

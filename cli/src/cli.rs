@@ -21,13 +21,13 @@ use serde_json::json;
 
 use crate::doctor::Doctor;
 use crate::help::{self, Shown};
-use crate::look::orders::{CordonArgs, DrainCommand, MoveCommand};
-use crate::look::{MovesCommand, PlanCommand, StatusCommand};
-use crate::probe::ProbeCommand;
+use crate::look::orders::{CordonArgs, Drain, Move};
+use crate::look::{MovesShown, Plan, Status};
+use crate::probe::Probe;
 use crate::stores::{StoreArgs, hide_unused};
-use crate::token::TokenCommand;
-use crate::tools::{DlqCommand, EraseCommand, RebuildCommand, StoreTool};
-use crate::top::TopCommand;
+use crate::token::Token;
+use crate::tools::{Dlq, Erase, Rebuild, Tool};
+use crate::top::Top;
 use crate::{role, up};
 
 /// Ranks videos in real time by what viewers do with them, and carries the live comments of every video.
@@ -58,65 +58,65 @@ pub enum Cli {
     /// Answers with everything in one place.
     Statistics(Box<RoleArgs<liverank_statistics::Config>>),
     /// How the readers are, and what is not as it should be.
-    Status(Box<StatusCommand>),
+    Status(Box<Status>),
     /// Readers, viewers, hot videos, moves, lag and rates, as they change.
-    Top(Box<TopCommand>),
+    Top(Box<Top>),
     /// Moves of videos from reader to reader: what waits, what is under way, what became of it and why.
-    Moves(Box<MovesCommand>),
+    Moves(Box<MovesShown>),
     /// What the planner in the managers decided last, and why.
-    Plan(Box<PlanCommand>),
+    Plan(Box<Plan>),
     /// Gives a video to a reader, or to several, by hand.
-    Move(Box<MoveCommand>),
+    Move(Box<Move>),
     /// Keeps readers from getting new videos; what they have stays.
     Cordon(Box<CordonArgs>),
     /// Opens readers again.
     Uncordon(Box<CordonArgs>),
     /// Has readers emptied: their viewers move to others, at the usual pace.
-    Drain(Box<DrainCommand>),
+    Drain(Box<Drain>),
     /// Whether a system could run here: stores, versions, topic settings, clocks, limits. Each fault has the line that mends it.
     Doctor(Box<Doctor>),
     /// Settings: what they are and where they come from, and whether a file is good.
     #[command(subcommand)]
-    Config(crate::settings::ConfigCommand),
+    Config(crate::settings::Config),
     /// Simulated viewers and posters against a running system, and whether anything got lost.
-    Load(Box<LoadCommand>),
+    Load(Box<Load>),
     /// What ways of giving videos to readers do to the readers' load, with time; also to recorded load reports.
     Simulate(Box<liverank_simulate::Args>),
     /// Whether log, archive and boards agree, while the system serves: each video that differs is named.
-    Verify(Box<StoreTool<verify::Options>>),
+    Verify(Box<Tool<verify::Options>>),
     /// Makes one store anew from another while the system serves, and then puts it in place as a whole.
     #[command(subcommand)]
-    Rebuild(RebuildCommand),
+    Rebuild(Rebuild),
     /// What could not be read from the log.
     #[command(subcommand)]
-    Dlq(DlqCommand),
+    Dlq(Dlq),
     /// Everything that names a user goes, while the system serves.
     #[command(subcommand)]
-    Erase(EraseCommand),
+    Erase(Erase),
     /// Keys and tokens by which our processes know each other.
     #[command(subcommand)]
     Identity(crate::identity::IdentityCommand),
     /// Tokens for trying a system that asks viewers for them.
     #[command(subcommand)]
-    Token(TokenCommand),
+    Token(Token),
     /// Prints what a shell needs to complete commands and flags: `source <(liverank completion bash)`.
-    Completion(CompletionCommand),
+    Completion(Completion),
     /// Writes the manual pages, one a command: `man -l DIR/liverank.1`.
-    Man(ManCommand),
+    Man(Man),
     /// Prints the version.
     Version(OutputArgs),
     /// Asks processes until they answer well, say their `/readyz`: for images that have no other client.
-    Probe(ProbeCommand),
+    Probe(Probe),
 }
 
 /// `liverank completion`.
 #[derive(Debug, Clone, Args)]
-pub struct CompletionCommand {
+pub struct Completion {
     /// Which shell.
     shell: clap_complete::Shell,
 }
 
-impl CompletionCommand {
+impl Completion {
     fn run(self) -> anyhow::Result<ExitCode> {
         // Into memory first: the library panics where its reader has gone.
         let mut script = Vec::new();
@@ -128,22 +128,22 @@ impl CompletionCommand {
 
 /// `liverank man`.
 #[derive(Debug, Clone, Args)]
-pub struct ManCommand {
+pub struct Man {
     /// Into this directory, which is made where it is not there.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
 
 /// Without the commands that print the help of others: a page has it.
-fn without_help_commands(command: Command) -> Command {
+fn without_help(command: Command) -> Command {
     command.disable_help_subcommand(true).mut_subcommands(without_help)
 }
 
-impl ManCommand {
+impl Man {
     fn run(&self) -> anyhow::Result<ExitCode> {
         let write = || {
             std::fs::create_dir_all(&self.directory)?;
-            clap_mangen::generate_to(without_help_commands(command(Shown::All)), &self.directory)
+            clap_mangen::generate_to(without_help(command(Shown::All)), &self.directory)
         };
         write().with_context(|| format!("writing to {}", self.directory.display()))?;
         Ok(ExitCode::SUCCESS)
@@ -151,12 +151,12 @@ impl ManCommand {
 }
 
 /// How long after its drain a process may take to end: what a service does at the end is bounded by it several times.
-const MAX_TIME_AFTER_DRAIN: Duration = Duration::from_secs(10);
+const LATE: Duration = Duration::from_secs(10);
 
 /// What every process takes.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Process")]
-pub struct ProcessArgs {
+pub struct Process {
     /// A YAML file with the same settings as these flags; keys of other services are passed over.
     #[arg(long, env = "LIVERANK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -178,9 +178,9 @@ pub struct ProcessArgs {
     pub identity: IdentityArgs,
 }
 
-impl ProcessArgs {
+impl Process {
     /// Starts logging, and a runtime in which `main` lives with a shell that ends on signals.
-    pub fn run_process<F: Future<Output = anyhow::Result<()>>>(
+    pub fn run<F: Future<Output = anyhow::Result<()>>>(
         &self,
         main: impl FnOnce(ServiceContext) -> F,
     ) -> anyhow::Result<ExitCode> {
@@ -189,7 +189,7 @@ impl ProcessArgs {
         let identity = self.identity.open()?;
         let process = process::Process {
             drain: Duration::from_secs(self.drain_seconds),
-            late: MAX_TIME_AFTER_DRAIN,
+            late: LATE,
             threads: None,
             catches_panics: liverank_adapters::catches_panics,
         };
@@ -197,7 +197,7 @@ impl ProcessArgs {
         let http = HttpSettings { tls: listener, admin_tls: admin, ..self.http.settings()? };
         let lived = process.run(|shell| {
             let metrics = shell.metrics.clone();
-            let (tracer, export) = self.traces.open(&peers, &metrics, instance_name());
+            let (tracer, export) = self.traces.open(&peers, &metrics, instance());
             let running = main(ServiceContext { identity, http, peer_tls: peers, tracer, ..shell });
             async move {
                 tokio::select! {
@@ -211,7 +211,7 @@ impl ProcessArgs {
 }
 
 /// What the host is called: a pod's name, on Kubernetes.
-fn instance_name() -> Option<String> {
+fn instance() -> Option<String> {
     std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty())
 }
 
@@ -226,19 +226,19 @@ pub struct RoleArgs<C: Args> {
     #[command(flatten)]
     pub stores: StoreArgs,
     #[command(flatten)]
-    pub process: ProcessArgs,
+    pub process: Process,
 }
 
 /// `liverank load`.
 #[derive(Debug, Clone, Args)]
-pub struct LoadCommand {
+pub struct Load {
     #[command(flatten)]
     load: liverank_load::Args,
     #[command(flatten)]
     log: LogArgs,
 }
 
-impl LoadCommand {
+impl Load {
     /// Exit code 1 where something acknowledged was missing, repeated or out of order.
     fn run(self) -> anyhow::Result<ExitCode> {
         telemetry::init(&self.log);
@@ -258,37 +258,34 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Up(up) => up.run(),
-            Self::Gateway(it) => {
-                role::run_role(Role::Gateway, *it, StoreArgs::open_all, liverank_gateway::run)
+            Self::Gateway(it) => role::run(Role::Gateway, *it, StoreArgs::all, liverank_gateway::run),
+            Self::Consumer(it) => {
+                role::run(Role::Consumer, *it, StoreArgs::all, |config, backends, _listener, shell| {
+                    liverank_consumer::run(config, backends, shell)
+                })
             }
-            Self::Consumer(it) => role::run_role(
-                Role::Consumer,
-                *it,
-                StoreArgs::open_all,
-                |config, backends, _listener, shell| liverank_consumer::run(config, backends, shell),
-            ),
             Self::Websocket(it) => {
                 let ranking = async |stores: StoreArgs, who| stores.ranking(who);
-                role::run_role(Role::Websocket, *it, ranking, liverank_websocket::serve)
+                role::run(Role::Websocket, *it, ranking, liverank_websocket::serve)
             }
-            Self::Comment(it) => role::run_role(
+            Self::Comment(it) => role::run(
                 Role::Comment,
                 *it,
-                StoreArgs::open_log_and_archive,
+                StoreArgs::log_and_archive,
                 |config, (log, archive), at, shell| liverank_comment::serve(config, log, archive, at, shell),
             ),
-            Self::Reader(it) => role::run_role(
+            Self::Reader(it) => role::run(
                 Role::Reader,
                 *it,
-                StoreArgs::open_archive_and_bus,
+                StoreArgs::archive_and_bus,
                 |config, (archive, bus), at, shell| liverank_reader::serve(config, archive, bus, at, shell),
             ),
             Self::Manager(it) => {
                 let assignments = async |stores: StoreArgs, who| stores.assignments(who);
-                role::run_role(Role::Manager, *it, assignments, liverank_manager::serve)
+                role::run(Role::Manager, *it, assignments, liverank_manager::serve)
             }
             Self::Statistics(it) => {
-                role::run_role(Role::Statistics, *it, StoreArgs::archive, |_config, archive, at, shell| {
+                role::run(Role::Statistics, *it, StoreArgs::archive, |_config, archive, at, shell| {
                     liverank_statistics::serve(archive, at, shell)
                 })
             }
@@ -325,7 +322,7 @@ impl Cli {
 }
 
 /// The admin port of `liverank up`.
-const UP_ADMIN_ADDRESS: &str = "127.0.0.1:9090";
+const UP_ADMIN: &str = "127.0.0.1:9090";
 
 /// The command line with each role's own defaults.
 pub fn command(shown: Shown) -> Command {
@@ -333,9 +330,8 @@ pub fn command(shown: Shown) -> Command {
 }
 
 fn with_own_defaults(command: Command) -> Command {
-    let up = |command: Command| {
-        command.mut_arg("admin_listen", |arg| arg.required(false).default_value(UP_ADMIN_ADDRESS))
-    };
+    let up =
+        |command: Command| command.mut_arg("admin_listen", |arg| arg.required(false).default_value(UP_ADMIN));
     Role::ALL.into_iter().fold(command.mut_subcommand("up", up), |command, role| {
         command.mut_subcommand(role.name(), |command| {
             // Admin ports carry no secrets, and probes and scrapers come from other machines.
@@ -363,14 +359,14 @@ mod tests {
     }
 
     /// Commands that answer nothing: they serve until they are ended, or write files or a script.
-    const COMMANDS_WITHOUT_ANSWER: &[&str] = &["up", "completion", "man", "init"];
+    const NO_ANSWER: &[&str] = &["up", "completion", "man", "init"];
 
     /// Every command that has none below it, and the words that lead to it.
-    fn collect_leaf_commands<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Command)>) {
+    fn leaves<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Command)>) {
         for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
             let path = format!("{path} {}", below.get_name());
             if below.has_subcommands() {
-                collect_leaf_commands(below, &path, found);
+                leaves(below, &path, found);
             } else {
                 found.push((path, below));
             }
@@ -378,18 +374,17 @@ mod tests {
     }
 
     #[test]
-    fn all_commands_take_the_same_output_flags() {
+    fn all_commands_speak_alike() {
         let mut command = command(Shown::All);
         command.build();
         let mut found = Vec::new();
-        collect_leaf_commands(&command, "liverank", &mut found);
+        leaves(&command, "liverank", &mut found);
         assert!(found.len() > 30, "{}", found.len());
         let serves = |name: &str| name == "up" || Role::ALL.iter().any(|role| role.name() == name);
         for (path, command) in found {
             let shown: Vec<_> = command.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
             let flag = |long: &str| shown.iter().find(|arg| arg.get_long() == Some(long));
-            let answers =
-                !serves(command.get_name()) && !COMMANDS_WITHOUT_ANSWER.contains(&command.get_name());
+            let answers = !serves(command.get_name()) && !NO_ANSWER.contains(&command.get_name());
             let output = flag("output").filter(|arg| arg.get_short() == Some('o'));
             let formats: Option<Vec<String>> = output
                 .map(|arg| arg.get_possible_values().iter().map(|it| it.get_name().to_owned()).collect());
@@ -410,11 +405,11 @@ mod tests {
     #[test]
     fn every_command_has_a_manual_page() {
         let directory = tempfile::tempdir().unwrap();
-        ManCommand { directory: directory.path().to_owned() }.run().unwrap();
+        Man { directory: directory.path().to_owned() }.run().unwrap();
         let mut command = command(Shown::All);
         command.build();
         let mut found = Vec::new();
-        collect_leaf_commands(&command, "liverank", &mut found);
+        leaves(&command, "liverank", &mut found);
         for (path, _) in found {
             let page =
                 std::fs::read_to_string(directory.path().join(format!("{}.1", path.replace(' ', "-"))));
@@ -424,7 +419,7 @@ mod tests {
         assert!(!directory.path().join("liverank-config-help.1").exists());
     }
 
-    fn read_repository_file(path: &str) -> String {
+    fn file(path: &str) -> String {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
@@ -454,8 +449,7 @@ mod tests {
 
     #[test]
     fn compose_and_the_chart_agree_with_the_table_of_roles() {
-        let compose: serde_yaml::Value =
-            serde_yaml::from_str(&read_repository_file("docker-compose.yml")).unwrap();
+        let compose: serde_yaml::Value = serde_yaml::from_str(&file("docker-compose.yml")).unwrap();
         let command = command(Shown::All);
         for role in Role::ALL {
             let name = if role == Role::Reader { "reader-1" } else { role.name() };
@@ -472,7 +466,7 @@ mod tests {
             }
         }
         let manager = format!("{{protocol: TCP, port: {}}}", Role::Manager.port().unwrap());
-        let policy = read_repository_file("charts/liverank/templates/networkpolicy.yaml");
+        let policy = file("charts/liverank/templates/networkpolicy.yaml");
         assert!(policy.contains(&manager), "the operator's network policy does not let it to the managers");
     }
 
@@ -483,9 +477,6 @@ mod tests {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/roles.md");
             std::fs::write(path, &text).unwrap();
         }
-        assert!(
-            read_repository_file("docs/roles.md") == text,
-            "docs/roles.md differs: UPDATE_DOCS=1 writes it anew"
-        );
+        assert!(file("docs/roles.md") == text, "docs/roles.md differs: UPDATE_DOCS=1 writes it anew");
     }
 }

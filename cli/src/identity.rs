@@ -20,18 +20,18 @@ use serde_json::json;
 #[derive(Debug, Clone, Subcommand)]
 pub enum IdentityCommand {
     /// A token, for tools that ask a manager or the statistics service: shown as `Authorization: Bearer …`.
-    Token(TokenCommand),
+    Token(Token),
     /// The key file of one process alone, from the secret that all keys follow from: whoever steals it is that process, and
     /// no other. Managers need the secret itself, for they have to know every reader.
-    Derive(DeriveCommand),
+    Derive(Derive),
     /// A secret and all key files below a directory, those that are not there yet: `master/key` for managers, `<role>/key`
     /// and `<reader>/key` for the others.
-    Init(InitCommand),
+    Init(Init),
 }
 
 /// Where the secret is.
 #[derive(Debug, Clone, Args)]
-pub struct SecretArgs {
+pub struct Secret {
     /// A file with the secret that all keys follow from, or (for a token) with the key of one process.
     #[arg(long, env = "LIVERANK_IDENTITY_KEY_FILE", value_name = "FILE")]
     identity_key_file: PathBuf,
@@ -39,15 +39,15 @@ pub struct SecretArgs {
 
 /// `liverank identity token`.
 #[derive(Debug, Clone, Args)]
-pub struct TokenCommand {
+pub struct Token {
     #[command(flatten)]
-    secret: SecretArgs,
+    secret: Secret,
     /// Whose it is: cli, operator, gateway, reader/<id>, …
     #[arg(long = "for", value_name = "CALLER", default_value = "cli")]
     caller: Caller,
     /// Who takes it.
     #[arg(long = "to", value_name = "SERVICE", default_value = "manager")]
-    service: TokenTaker,
+    service: Taker,
     /// For how long it is good, a day at most.
     #[arg(long, alias = "seconds", value_name = "DURATION", default_value = "5m",
           value_parser = between(Duration::from_secs(1), Duration::from_hours(24)))]
@@ -58,16 +58,16 @@ pub struct TokenCommand {
 
 /// Services that take tokens.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum TokenTaker {
+enum Taker {
     Manager,
     Statistics,
 }
 
 /// `liverank identity derive`.
 #[derive(Debug, Clone, Args)]
-pub struct DeriveCommand {
+pub struct Derive {
     #[command(flatten)]
-    secret: SecretArgs,
+    secret: Secret,
     /// Whose key: gateway, statistics, reader/<id>, …
     #[arg(long = "for", value_name = "CALLER")]
     caller: Caller,
@@ -77,7 +77,7 @@ pub struct DeriveCommand {
 
 /// `liverank identity init`.
 #[derive(Debug, Clone, Args)]
-pub struct InitCommand {
+pub struct Init {
     /// Below this directory.
     directory: PathBuf,
     /// The readers, comma-separated.
@@ -95,8 +95,8 @@ impl IdentityCommand {
             Self::Token(it) => {
                 let source = KeyRing::read(&it.secret.identity_key_file)?.source(&it.caller)?;
                 let service = match it.service {
-                    TokenTaker::Manager => Service::Manager,
-                    TokenTaker::Statistics => Service::Statistics,
+                    Taker::Manager => Service::Manager,
+                    Taker::Statistics => Service::Statistics,
                 };
                 let now = liverank_runtime::now_micros() / 1_000_000;
                 let token = source.sign(service, now, it.valid_for.as_secs());
@@ -112,11 +112,11 @@ impl IdentityCommand {
     }
 }
 
-impl InitCommand {
+impl Init {
     fn run(&self) -> anyhow::Result<()> {
         let secret = self.directory.join("master/key");
         if !secret.exists() {
-            self.write_new_file(&secret, &hex(&rand::random::<[u8; 32]>()))?;
+            self.write(&secret, &hex(&rand::random::<[u8; 32]>()))?;
         }
         let all = KeyRing::read(&secret)?;
         let roles = [Role::Gateway, Role::Statistics, Role::Cli].into_iter().filter_map(Caller::of);
@@ -126,12 +126,12 @@ impl InitCommand {
         }
         for (name, caller) in callers {
             // Written anew each time: it follows from the secret.
-            self.write_new_file(&self.directory.join(name).join("key"), &all.derived(&caller)?)?;
+            self.write(&self.directory.join(name).join("key"), &all.derived(&caller)?)?;
         }
         Ok(())
     }
 
-    fn write_new_file(&self, file: &Path, text: &str) -> anyhow::Result<()> {
+    fn write(&self, file: &Path, text: &str) -> anyhow::Result<()> {
         let mode = if self.readable { 0o444 } else { 0o400 };
         let write = || {
             let directory = file.parent().unwrap_or(file);

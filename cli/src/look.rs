@@ -43,14 +43,14 @@ pub struct ManagersArgs {
 }
 
 /// The managers, as one role asks them.
-pub struct ManagersClient(Replicas);
+pub struct Managers(Replicas);
 
 impl ManagersArgs {
     /// The managers, asked as `role`.
     ///
     /// # Errors
     /// There is no identity to show, or it is another's.
-    pub fn as_role(&self, role: Role) -> anyhow::Result<ManagersClient> {
+    pub fn as_role(&self, role: Role) -> anyhow::Result<Managers> {
         let given = self.identity.is_given();
         anyhow::ensure!(
             given,
@@ -60,32 +60,32 @@ impl ManagersArgs {
         let identity = self.identity.open()?.acting_as(&caller)?;
         let peers = Peers::over(&self.tls.open()?).showing(&identity, Service::Manager);
         let replicas = Replicas::new(peers, self.managers.manager_url.clone());
-        Ok(ManagersClient(replicas.context("--manager-url needs an address")?))
+        Ok(Managers(replicas.context("--manager-url needs an address")?))
     }
 }
 
-impl ManagersClient {
+impl Managers {
     /// What they answer to `GET path`.
     ///
     /// # Errors
     /// None answers, or it refuses; with what to do about it.
-    pub async fn get_json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.0.get(&[path]).await.map_err(|error| self.explain_error(error))
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.0.get(&[path]).await.map_err(|error| self.explain(error))
     }
 
     /// What they answer to `POST path`.
     ///
     /// # Errors
-    /// As [`Managers::get_json`].
-    pub async fn post_json<T: DeserializeOwned>(
+    /// As [`Managers::get`].
+    pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> anyhow::Result<T> {
-        self.0.post(&[path], body).await.map_err(|error| self.explain_error(error))
+        self.0.post(&[path], body).await.map_err(|error| self.explain(error))
     }
 
-    fn explain_error(&self, error: PeerError) -> anyhow::Error {
+    fn explain(&self, error: PeerError) -> anyhow::Error {
         let urls: Vec<&str> = self.0.urls().iter().map(Url::as_str).collect();
         match error {
             PeerError::Unavailable(why) => {
@@ -110,29 +110,29 @@ impl ManagersClient {
 }
 
 /// Runs `main` to its end.
-pub fn run_to_end<F: Future<Output = anyhow::Result<ExitCode>>>(main: F) -> anyhow::Result<ExitCode> {
+pub fn run<F: Future<Output = anyhow::Result<ExitCode>>>(main: F) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(main)
 }
 
 /// `liverank status`.
 #[derive(Debug, Clone, Args)]
-pub struct StatusCommand {
+pub struct Status {
     #[command(flatten)]
     managers: ManagersArgs,
 }
 
-impl StatusCommand {
+impl Status {
     /// Exit code 1 where something is not as it should be.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let load: Load = self.managers.as_role(Role::Cli)?.get("load").await?;
-            self.managers.output.print(&serde_json::to_value(&load)?, || status_text(&load))?;
-            Ok(if find_troubles(&load).is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            self.managers.output.print(&serde_json::to_value(&load)?, || status(&load))?;
+            Ok(if troubles(&load).is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         })
     }
 }
 
-fn status_text(load: &Load) -> String {
+fn status(load: &Load) -> String {
     let percent = |reader: &ReaderState| reader.viewers * 100 / reader.capacity.max(1);
     let row = |reader: &ReaderState| {
         vec![
@@ -155,14 +155,14 @@ fn status_text(load: &Load) -> String {
         "\n{viewers} viewers of {} videos; {planner} plans; {} viewers are on their way",
         load.videos, load.in_flight
     );
-    for trouble in find_troubles(load) {
+    for trouble in troubles(load) {
         let _ = writeln!(text, "! {trouble}");
     }
     text
 }
 
 /// What is not as it should be.
-pub fn find_troubles(load: &Load) -> Vec<String> {
+pub fn troubles(load: &Load) -> Vec<String> {
     let mut troubles = Vec::new();
     if !load.fresh {
         troubles.push("the manager does not see Redis: all this is what it last saw".to_owned());
@@ -188,23 +188,23 @@ pub fn find_troubles(load: &Load) -> Vec<String> {
 
 /// `liverank moves`.
 #[derive(Debug, Clone, Args)]
-pub struct MovesCommand {
+pub struct MovesShown {
     #[command(flatten)]
     managers: ManagersArgs,
 }
 
-impl MovesCommand {
+impl MovesShown {
     /// Prints them.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let moves: Moves = self.managers.as_role(Role::Cli)?.get("moves").await?;
-            self.managers.output.print(&serde_json::to_value(&moves)?, || moves_table(&moves.moves))?;
+            self.managers.output.print(&serde_json::to_value(&moves)?, || shown(&moves.moves))?;
             Ok(ExitCode::SUCCESS)
         })
     }
 }
 
-fn moves_table(moves: &[MoveState]) -> String {
+fn shown(moves: &[MoveState]) -> String {
     let readers = |shares: &[Share]| {
         let names: Vec<String> = shares.iter().map(|share| share.reader.to_string()).collect();
         names.join(",")
@@ -229,12 +229,12 @@ fn moves_table(moves: &[MoveState]) -> String {
 
 /// `liverank plan`.
 #[derive(Debug, Clone, Args)]
-pub struct PlanCommand {
+pub struct Plan {
     #[command(flatten)]
     managers: ManagersArgs,
 }
 
-impl PlanCommand {
+impl Plan {
     /// Prints the decisions of the planner in the managers.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn status_is_a_table_and_says_what_is_wrong() {
-        let text = status_text(&load());
+        let text = status(&load());
         assert!(text.starts_with("READER    STATE  CORDON  VIEWERS  CAPACITY  FULL"), "{text}");
         assert!(text.contains("reader-1  alive  -       20000    20000     100 %"), "{text}");
         assert!(text.contains("20000 viewers of 3 videos; manager-a plans; 2 viewers are on their way"));
@@ -271,6 +271,6 @@ mod tests {
         let mut away = load();
         away.fresh = false;
         away.readers[0].viewers = 0;
-        assert_eq!(find_troubles(&away), ["the manager does not see Redis: all this is what it last saw"]);
+        assert_eq!(troubles(&away), ["the manager does not see Redis: all this is what it last saw"]);
     }
 }

@@ -26,7 +26,7 @@ use liverank_runtime::shutdown;
 
 fn main() -> ExitCode {
     if let Err(error) = shutdown::from_the_start() {
-        return print_failure(&error);
+        return failed(&error);
     }
     let args: Vec<OsString> = std::env::args_os().collect();
     // A variable that is not Unicode is none of ours.
@@ -34,24 +34,20 @@ fn main() -> ExitCode {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     match config::parse::<cli::Cli>(cli::command(help::Shown::of(&args)), &args, &environment) {
-        Ok(cli) => exit_code_of(cli.run()),
+        Ok(cli) => finished(cli.run()),
         Err(ConfigError::Value(error)) => error.exit(),
-        Err(error) => print_failure(&error),
+        Err(error) => failed(&error),
     }
 }
 
-fn exit_code_of(result: anyhow::Result<ExitCode>) -> ExitCode {
+fn finished(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        if is_broken_pipe(&error) {
-            BROKEN_PIPE_EXIT_CODE.into()
-        } else {
-            print_failure(&format!("{error:#}"))
-        }
+        if is_broken_pipe(&error) { READER_GONE.into() } else { failed(&format!("{error:#}")) }
     })
 }
 
 /// The exit code of a program that writes to a pipe that nobody reads any more (128 + SIGPIPE), as `head` leaves it.
-const BROKEN_PIPE_EXIT_CODE: u8 = 141;
+const READER_GONE: u8 = 141;
 
 /// Whether it failed because whoever reads its output has read enough. That is no error to tell of.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -60,7 +56,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.map(std::io::Error::kind).chain(json).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }
 
-fn print_failure(error: &dyn std::fmt::Display) -> ExitCode {
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     let _ = writeln!(io::stderr(), "liverank: {error}");
     ExitCode::FAILURE
 }

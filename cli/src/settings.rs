@@ -16,16 +16,16 @@ use liverank_runtime::output::{OutputArgs, table};
 
 /// `liverank config`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum ConfigCommand {
+pub enum Config {
     /// Prints every setting of a role, its value and where it comes from. Secrets are not shown.
-    Show(ShowArgs),
+    Show(Show),
     /// Whether a file of settings is good for every role; what is not understood is named.
-    Validate(ValidateArgs),
+    Validate(Validate),
 }
 
 /// `liverank config show`.
 #[derive(Debug, Clone, Args)]
-pub struct ShowArgs {
+pub struct Show {
     /// Whose: gateway, consumer, websocket, comment, reader, manager or statistics.
     #[arg(value_parser = role)]
     role: Role,
@@ -38,7 +38,7 @@ pub struct ShowArgs {
 
 /// `liverank config validate`.
 #[derive(Debug, Clone, Args)]
-pub struct ValidateArgs {
+pub struct Validate {
     /// The file.
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -67,7 +67,7 @@ fn effective(role: Role, file: Option<&PathBuf>) -> Result<Vec<Effective>, Strin
     config::effective(command(Shown::All), &args, &environment).map_err(|error| error.to_string())
 }
 
-impl ConfigCommand {
+impl Config {
     /// Exit code 1 where a file is not good.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         match self {

@@ -17,11 +17,11 @@ use liverank_runtime::output::{Format, OutputArgs};
 use liverank_runtime::telemetry::{self, LogArgs};
 use serde_json::json;
 
-use crate::stores::{StoreArgs, StoreUser, open_embedded};
+use crate::stores::{StoreArgs, StoreUser, embedded};
 
 /// A command that tells what it does while it works. For programs it does so at the end, as one value.
 #[derive(Debug, Clone, Args)]
-pub struct NarratedCommand<C: Args> {
+pub struct Told<C: Args> {
     #[command(flatten)]
     command: C,
     #[command(flatten)]
@@ -29,17 +29,17 @@ pub struct NarratedCommand<C: Args> {
 }
 
 /// What such a command has told.
-struct CommandNarrative {
+struct Narrative {
     output: OutputArgs,
     lines: Vec<u8>,
 }
 
-impl CommandNarrative {
+impl Narrative {
     const fn new(output: OutputArgs) -> Self {
         Self { output, lines: Vec::new() }
     }
 
-    fn print_end(&self, verdict: Verdict) -> anyhow::Result<Verdict> {
+    fn end(&self, verdict: Verdict) -> anyhow::Result<Verdict> {
         if self.output.output != Format::Table {
             let text = String::from_utf8_lossy(&self.lines);
             let value = json!({"good": verdict == Verdict::Good, "told": text.lines().collect::<Vec<_>>()});
@@ -49,7 +49,7 @@ impl CommandNarrative {
     }
 }
 
-impl Write for CommandNarrative {
+impl Write for Narrative {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.output.output == Format::Table { io::stdout().write(bytes) } else { self.lines.write(bytes) }
     }
@@ -61,38 +61,38 @@ impl Write for CommandNarrative {
 
 /// `liverank rebuild`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum RebuildCommand {
+pub enum Rebuild {
     /// The boards in Redis, from the archive in `MongoDB`.
-    Redis(Box<StoreTool<NarratedCommand<NoArgs>>>),
+    Redis(Box<Tool<Told<Nothing>>>),
     /// The scores, from the counters: brings other weights, or another half-life of the trending board, into force.
-    Scores(Box<StoreTool<NarratedCommand<Scores>>>),
+    Scores(Box<Tool<Told<Scores>>>),
     /// The archive in `MongoDB`, from the log, which has to reach back to its start or to the snapshot given.
-    Mongodb(Box<StoreTool<NarratedCommand<Mongodb>>>),
+    Mongodb(Box<Tool<Told<Mongodb>>>),
 }
 
 /// `liverank dlq`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum DlqCommand {
+pub enum Dlq {
     /// What lies among the dead letters, where it came from and why it could not be read.
-    List(Box<StoreTool<dlq::List>>),
+    List(Box<Tool<dlq::List>>),
     /// Appends letters that can be read by now to the log; replayed again within a day, they still count once.
-    Replay(Box<StoreTool<NarratedCommand<dlq::Replay>>>),
+    Replay(Box<Tool<Told<dlq::Replay>>>),
 }
 
 /// `liverank erase`.
 #[derive(Debug, Clone, Subcommand)]
-pub enum EraseCommand {
+pub enum Erase {
     /// A user: comments, name and identities go, from archive, Redis, readers and dead letters; what stays in the log is told.
     ///
     /// It goes through the log as moderation does, while the system serves. Killed in the middle and run again, it goes on.
-    User(Box<StoreTool<erase::Options>>),
+    User(Box<Tool<erase::Options>>),
 }
 
-impl EraseCommand {
+impl Erase {
     /// Exit code 1 where something could not be removed.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::User(tool) => tool.run(async |mut tool: StoreTool<erase::Options>, progress| {
+            Self::User(tool) => tool.run(async |mut tool: Tool<erase::Options>, progress| {
                 let backends = tool.backends("erase").await?;
                 tool.command.embedded = !tool.stores.any();
                 erase::user(&tool.command, &backends, &progress, now_ms(), &mut std::io::stdout()).await
@@ -103,11 +103,11 @@ impl EraseCommand {
 
 /// No flags of its own.
 #[derive(Debug, Clone, Args)]
-pub struct NoArgs {}
+pub struct Nothing {}
 
 /// A command on the stores.
 #[derive(Debug, Clone, Args)]
-pub struct StoreTool<C: Args> {
+pub struct Tool<C: Args> {
     #[command(flatten)]
     command: C,
     /// Instead of Kafka, Redis and `MongoDB`: the data directory of a `liverank up` that does not run just now.
@@ -122,7 +122,7 @@ pub struct StoreTool<C: Args> {
     log: LogArgs,
 }
 
-impl<C: Args> StoreTool<C> {
+impl<C: Args> Tool<C> {
     /// Runs `main` to its end; its verdict as an exit code.
     fn run<F: Future<Output = anyhow::Result<Verdict>>>(
         self,
@@ -145,14 +145,14 @@ impl<C: Args> StoreTool<C> {
                 if !directory.is_dir() {
                     bail!("there is no data directory {}", directory.display());
                 }
-                open_embedded(directory)
+                embedded(directory)
                     .context("the data directory; a `liverank up` on it has to be stopped first")
             }
-            _ => self.stores.clone().all(StoreUser::for_all_stores(who)).await,
+            _ => self.stores.clone().all(StoreUser::of_all(who)).await,
         }
     }
 
-    fn open_event_log(&self, who: &str) -> anyhow::Result<Arc<dyn EventLog>> {
+    fn event_log(&self, who: &str) -> anyhow::Result<Arc<dyn EventLog>> {
         match (self.stores.log()?, &self.data_dir) {
             (Some(log), _) => Ok(log),
             (None, Some(directory)) if directory.is_dir() => {
@@ -166,9 +166,9 @@ impl<C: Args> StoreTool<C> {
     }
 }
 
-impl StoreTool<verify::Options> {
+impl Tool<verify::Options> {
     /// Exit code 1 where something differs.
-    pub fn run_verify(self) -> anyhow::Result<ExitCode> {
+    pub fn verify(self) -> anyhow::Result<ExitCode> {
         self.run(async |mut tool: Self, progress| {
             let backends = tool.backends("verify").await?;
             tool.command.embedded = !tool.stores.any();
@@ -177,7 +177,7 @@ impl StoreTool<verify::Options> {
     }
 }
 
-impl RebuildCommand {
+impl Rebuild {
     /// Exit code 1 where it was refused.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
@@ -186,19 +186,19 @@ impl RebuildCommand {
                     bail!("the boards of embedded storage are in memory, and are made anew at each start");
                 }
                 let backends = tool.backends("rebuild redis").await?;
-                let mut told = CommandNarrative::new(tool.command.output);
+                let mut told = Narrative::new(tool.command.output);
                 let verdict = work(&backends, &progress, &mut told).redis().await?;
                 told.end(verdict)
             }),
             Self::Scores(tool) => tool.run(async |tool, progress| {
                 let backends = tool.backends("rebuild scores").await?;
-                let mut told = CommandNarrative::new(tool.command.output);
+                let mut told = Narrative::new(tool.command.output);
                 let verdict = work(&backends, &progress, &mut told).scores(&tool.command.command).await?;
                 told.end(verdict)
             }),
             Self::Mongodb(tool) => tool.run(async |tool, progress| {
                 let backends = tool.backends("rebuild mongodb").await?;
-                let mut told = CommandNarrative::new(tool.command.output);
+                let mut told = Narrative::new(tool.command.output);
                 let verdict = work(&backends, &progress, &mut told).mongodb(&tool.command.command).await?;
                 told.end(verdict)
             }),
@@ -209,22 +209,22 @@ impl RebuildCommand {
 const fn work<'a>(
     backends: &'a Backends,
     progress: &'a Progress,
-    told: &'a mut CommandNarrative,
-) -> Work<'a, &'a mut CommandNarrative> {
+    told: &'a mut Narrative,
+) -> Work<'a, &'a mut Narrative> {
     Work { backends, progress, out: told }
 }
 
-impl DlqCommand {
+impl Dlq {
     /// Exit code 1 where a letter still cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::List(tool) => tool.run(async |tool, _| {
-                let log = tool.open_event_log("dlq list")?;
+                let log = tool.event_log("dlq list")?;
                 dlq::list(&tool.command, &*log, &mut std::io::stdout()).await
             }),
             Self::Replay(tool) => tool.run(async |tool, progress| {
-                let log = tool.open_event_log("dlq replay")?;
-                let mut told = CommandNarrative::new(tool.command.output);
+                let log = tool.event_log("dlq replay")?;
+                let mut told = Narrative::new(tool.command.output);
                 let verdict = dlq::replay(&tool.command.command, &*log, &progress, &mut told).await?;
                 told.end(verdict)
             }),

@@ -23,18 +23,18 @@ use serde_json::Value;
 
 use crate::look;
 use liverank_runtime::output::{Format, OutputArgs};
-use picture::SystemPicture;
+use picture::Picture;
 
 mod picture;
 mod screen;
 mod text;
 
 /// How long the front door may take: it waits for the stores 3 s itself.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
+const WITHIN: Duration = Duration::from_secs(6);
 
 /// `liverank top`.
 #[derive(Debug, Clone, Args)]
-pub struct TopCommand {
+pub struct Top {
     /// The front door.
     #[arg(long, env = "LIVERANK_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: Url,
@@ -54,35 +54,35 @@ pub struct TopCommand {
     output: OutputArgs,
 }
 
-impl TopCommand {
+impl Top {
     /// Shows it until q is pressed; once, where nobody could press it.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
-        look::run_to_end(async {
+        look::run(async {
             let client = Peers::over(&self.tls.open()?).client();
             if self.once || self.output.output != Format::Table || !std::io::stdout().is_terminal() {
-                let answer = self.fetch_overview(&client).await?;
-                let picture = SystemPicture::parse_overview(&answer)?;
-                self.output.print(&answer, || text::picture_text(&picture))?;
+                let answer = self.ask(&client).await?;
+                let picture = Picture::read(&answer)?;
+                self.output.print(&answer, || text::of(&picture))?;
                 return Ok(ExitCode::SUCCESS);
             }
             // What is wrong from the start is said on an ordinary screen.
-            let first = SystemPicture::parse_overview(&self.fetch_overview(&client).await?)?;
+            let first = Picture::read(&self.ask(&client).await?)?;
             let mut terminal = ratatui::init();
-            let ended = self.show_until_quit(&client, &mut terminal, first).await;
+            let ended = self.show(&client, &mut terminal, first).await;
             ratatui::restore();
             ended.map(|()| ExitCode::SUCCESS)
         })
     }
 
-    async fn show_until_quit(
+    async fn show(
         &self,
         client: &Client,
         terminal: &mut ratatui::DefaultTerminal,
-        first: SystemPicture,
+        first: Picture,
     ) -> anyhow::Result<()> {
         let (mut picture, mut trouble) = (first, None);
         loop {
-            terminal.draw(|frame| screen::draw_screen(frame, &picture, trouble.as_deref()))?;
+            terminal.draw(|frame| screen::draw(frame, &picture, trouble.as_deref()))?;
             let until = Instant::now() + self.interval;
             while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
             {
@@ -98,22 +98,21 @@ impl TopCommand {
                         }
                     }
                     Event::Resize(..) => {
-                        terminal.draw(|frame| screen::draw_screen(frame, &picture, trouble.as_deref()))?;
+                        terminal.draw(|frame| screen::draw(frame, &picture, trouble.as_deref()))?;
                     }
                     _ => {}
                 }
             }
-            match self.fetch_overview(client).await.and_then(|answer| SystemPicture::parse_overview(&answer))
-            {
+            match self.ask(client).await.and_then(|answer| Picture::read(&answer)) {
                 Ok(seen) => (picture, trouble) = (seen, None),
                 Err(error) => trouble = Some(format!("{error:#}")),
             }
         }
     }
 
-    async fn fetch_overview(&self, client: &Client) -> anyhow::Result<Value> {
+    async fn ask(&self, client: &Client) -> anyhow::Result<Value> {
         let url = self.url.join("/operate").context("--url")?;
-        let mut request = client.get(url).timeout(REQUEST_TIMEOUT);
+        let mut request = client.get(url).timeout(WITHIN);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

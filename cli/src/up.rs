@@ -14,9 +14,9 @@ use liverank_runtime::{Identity, ServiceContext, admin, server};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::cli::ProcessArgs;
+use crate::cli::Process;
 use crate::demo;
-use crate::stores::{StoreArgs, StoreUser, open_embedded};
+use crate::stores::{StoreArgs, StoreUser, embedded};
 use crate::token::{DevKeys, UpAuth};
 
 /// `liverank up`.
@@ -76,13 +76,15 @@ pub struct Up {
     #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
     comment_rules_file: Option<PathBuf>,
     #[command(flatten)]
+    hook: liverank_comment::hook::HookArgs,
+    #[command(flatten)]
     canary: liverank_gateway::CanaryArgs,
     #[command(flatten, next_help_heading = "Counting")]
     consumer: liverank_consumer::Config,
     #[command(flatten)]
     stores: StoreArgs,
     #[command(flatten)]
-    process: ProcessArgs,
+    process: Process,
 }
 
 /// The listening sockets, all of them bound before anything runs.
@@ -148,7 +150,9 @@ impl Up {
     /// What is wrong with the settings; the real stores, where they are named. Nothing is connected yet.
     async fn judge(&self) -> anyhow::Result<Option<Backends>> {
         ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
-        self.auth.check_flags()?;
+        self.auth.check()?;
+        self.consumer.boards.read()?;
+        self.hook.check()?;
         let tls = &self.process.tls;
         ensure!(
             tls.tls_cert_file.is_none() || tls.peers.peer_ca_file.is_some(),
@@ -158,7 +162,7 @@ impl Up {
         if !self.stores.any() {
             return Ok(None);
         }
-        self.stores.clone().all(StoreUser::for_all_stores("up")).await.map(Some)
+        self.stores.clone().all(StoreUser::of_all("up")).await.map(Some)
     }
 
     fn backends(&self, real: Option<Backends>) -> anyhow::Result<(Backends, String)> {
@@ -166,7 +170,7 @@ impl Up {
             return Ok((real, "Kafka, Redis and MongoDB as given".into()));
         }
         let path = std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
-        Ok((open_embedded(&self.data_dir)?, path.display().to_string()))
+        Ok((embedded(&self.data_dir)?, path.display().to_string()))
     }
 }
 
@@ -231,13 +235,15 @@ fn start(
     }
     let mut comment: liverank_comment::Config = settings(&both)?;
     comment.comment_rules_file.clone_from(&up.comment_rules_file);
+    comment.hook.clone_from(&up.hook);
     spawn!("comment", liverank_comment::run(comment, b(), listeners.comment, s()));
-    spawn!("websocket", liverank_websocket::run(settings(&[])?, b(), listeners.websocket, s()));
+    spawn!("websocket", liverank_websocket::run(websocket_settings(up)?, b(), listeners.websocket, s()));
     spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));
     let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;
     gateway.auth = up.auth.args(&up.data_dir)?;
     gateway.moderation_open = up.moderation_open;
     gateway.canary = up.canary;
+    gateway.boards.clone_from(&up.consumer.boards);
     let is_local = listeners.gateway.local_addr()?.ip().is_loopback();
     if (is_local || up.demo) && (!asks_for_tokens || up.auth.is_dev()) {
         let system = demo_system(up, &url(&listeners.gateway)?, &manager, acting(Role::Operator)?.identity)?;
@@ -249,19 +255,20 @@ fn start(
     Ok(services)
 }
 
+fn websocket_settings(up: &Up) -> anyhow::Result<liverank_websocket::Config> {
+    let mut websocket: liverank_websocket::Config = settings(&[])?;
+    websocket.boards.clone_from(&up.consumer.boards);
+    Ok(websocket)
+}
+
 /// What the demo needs of this system.
-fn demo_system(
-    up: &Up,
-    gateway: &str,
-    manager: &str,
-    identity: Identity,
-) -> anyhow::Result<demo::DemoSystem> {
+fn demo_system(up: &Up, gateway: &str, manager: &str, identity: Identity) -> anyhow::Result<demo::System> {
     let keys = up.auth.is_dev().then(|| DevKeys::of(&up.data_dir)).transpose()?;
-    Ok(demo::DemoSystem {
+    Ok(demo::System {
         gateway: gateway.parse()?,
         manager: manager.parse()?,
         identity,
-        token: keys.map(|keys| -> demo::TokenMaker { Box::new(move |user: &str| keys.viewer_token(user)) }),
+        token: keys.map(|keys| -> demo::Token { Box::new(move |user: &str| keys.viewer(user)) }),
     })
 }
 

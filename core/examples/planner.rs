@@ -6,7 +6,7 @@ mod chaos;
 
 use std::time::Instant;
 
-use chaos::{ChaosRound, ChaosSettings, heavy_tail_viewers, percentile};
+use chaos::{Chaos, Round, heavy_tail, percentile};
 use liverank_core::placement::{Budget, Limits, Reader, ReaderAvailability, Situation, Video, plan};
 use liverank_core::{ReaderId, VideoId};
 use rand::SeedableRng;
@@ -19,7 +19,7 @@ fn main() {
         chaos_tables();
     }
     if which.as_deref() != Some("chaos") {
-        measure_cost();
+        cost();
     }
 }
 
@@ -30,15 +30,15 @@ fn chaos_tables() {
     println!("{:<42}{}", "", header.map(|name| format!("{name:>18}")).join(""));
     let default = Limits::default();
     for (name, limits) in [
-        ("tolerance 1 %, no budget", chaos::tight_limits()),
+        ("tolerance 1 %, no budget", chaos::tight()),
         ("tolerance 10 %, no budget", Limits { budget: Budget::unlimited(), ..default }),
         ("tolerance 10 %, 20,000 viewers a minute", default),
     ] {
-        let run = chaos::run_chaos(&ChaosSettings { seed, rounds: 1000, videos: 5000, limits }, |_, _| {});
-        print_row(name, &run);
+        let run = chaos::run(&Chaos { seed, rounds: 1000, videos: 5000, limits }, |_, _| {});
+        row(name, &run);
         if std::env::args().any(|arg| arg == "--events") {
             for event in ["start", "drift", "viral", "join", "leave", "die"] {
-                let of: Vec<&ChaosRound> = run.iter().filter(|round| round.event == event).collect();
+                let of: Vec<&Round> = run.iter().filter(|round| round.event == event).collect();
                 let moved: u64 = of.iter().map(|round| round.moved).sum::<u64>() / of.len().max(1) as u64;
                 let worst = of.iter().map(|round| round.after).max().unwrap_or(0);
                 println!("    {event:<8}{:>5} rounds, {moved:>8} moved on average, worst {worst}", of.len());
@@ -49,8 +49,8 @@ fn chaos_tables() {
     }
 }
 
-fn print_row(name: &str, run: &[ChaosRound]) {
-    let of = |field: fn(&ChaosRound) -> u64, per_mille| {
+fn row(name: &str, run: &[Round]) {
+    let of = |field: fn(&Round) -> u64, per_mille| {
         percentile(&mut run.iter().map(field).collect::<Vec<u64>>(), per_mille)
     };
     let ratio = |millionths: u64| format!("{:>18.4}", millionths as f64 / 1e6);
@@ -70,9 +70,9 @@ fn print_row(name: &str, run: &[ChaosRound]) {
 
 /// 90,000 streams and about 2,000,000 viewers over 200 readers: placed from nothing, and planned again after a tenth of
 /// the viewers went elsewhere, against sorting as many pairs.
-fn measure_cost() {
+fn cost() {
     let mut random = StdRng::seed_from_u64(7);
-    let situation = large_situation(&mut random);
+    let situation = large(&mut random);
     let limits = Limits { budget: Budget::unlimited(), ..Limits::default() };
     let mut pairs: Vec<(u64, u32)> =
         situation.videos.iter().zip(0..).map(|(video, at)| (video.viewers(), at)).collect();
@@ -80,21 +80,21 @@ fn measure_cost() {
     let first = plan(&situation, &limits);
     let mut settled = situation.clone();
     settled.carry_out(&first, 0);
-    let shaken = change_situation(&settled, &mut random);
+    let shaken = shake(&settled, &mut random);
 
     let mut times: [Vec<u64>; 5] = Default::default();
     let mut result = [0_u64; 4];
-    let tight = chaos::tight_limits();
+    let tight = chaos::tight();
     for _ in 0..11 {
         let mut sorted = pairs.clone();
-        times[0].push(time_ms(|| sorted.sort_unstable()));
+        times[0].push(timed(|| sorted.sort_unstable()));
         assert!(sorted.is_sorted());
         for (at, (situation, limits)) in
             [(&situation, &limits), (&settled, &limits), (&shaken, &limits), (&shaken, &tight)]
                 .into_iter()
                 .enumerate()
         {
-            times[at + 1].push(time_ms(|| result[at] = plan(situation, limits).orders.len() as u64));
+            times[at + 1].push(timed(|| result[at] = plan(situation, limits).orders.len() as u64));
         }
     }
     let medians = times.each_mut().map(|times| percentile(times, 500));
@@ -115,13 +115,13 @@ fn measure_cost() {
 }
 
 #[allow(clippy::disallowed_methods, reason = "it measures time")]
-fn time_ms(work: impl FnOnce()) -> u64 {
+fn timed(work: impl FnOnce()) -> u64 {
     let start = Instant::now();
     work();
     start.elapsed().as_nanos() as u64
 }
 
-fn large_situation(random: &mut StdRng) -> Situation {
+fn large(random: &mut StdRng) -> Situation {
     let readers = (0..200).map(|at| Reader {
         id: ReaderId::parse(&format!("reader-{at:03}")).expect("short and plain"),
         capacity: 20_000,
@@ -131,7 +131,7 @@ fn large_situation(random: &mut StdRng) -> Situation {
         id: VideoId::parse(&format!("video-{at:05}")).expect("short and plain"),
         epoch: 0,
         changed: 0,
-        waiting: if at % 45_000 == 7 { 100_000 + u64::from(at) } else { heavy_tail_viewers(random) * 7 / 10 },
+        waiting: if at % 45_000 == 7 { 100_000 + u64::from(at) } else { heavy_tail(random) * 7 / 10 },
         moving: false,
         parts: Vec::new(),
     });
@@ -139,7 +139,7 @@ fn large_situation(random: &mut StdRng) -> Situation {
 }
 
 /// Every video gains or loses up to a fifth, and a reader is to be emptied.
-fn change_situation(settled: &Situation, random: &mut StdRng) -> Situation {
+fn shake(settled: &Situation, random: &mut StdRng) -> Situation {
     use rand::RngExt;
     let mut shaken = settled.clone();
     shaken.readers[17].standing = ReaderAvailability::Draining;

@@ -11,7 +11,7 @@ use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 /// The longest comment accepted, in characters.
 pub const MAX_COMMENT_CHARS: usize = 4096;
 
-/// The name of [`nobody_user`]. No user has it.
+/// The name of [`nobody`]. No user has it.
 pub const NOBODY: &str = "liverank:nobody";
 
 /// Checks a comment's text: 1 to 4,096 characters. `field` names it in the error.
@@ -124,19 +124,19 @@ impl Comment {
 
     /// What is left of it when its author is erased: its number, and what it tells of others' entries.
     #[must_use]
-    pub fn into_erased(self) -> Self {
+    pub fn erased(self) -> Self {
         let left = if self.entry.has_text() { self.removed() } else { self };
-        Self { user_id: nobody_user(), ..left }
+        Self { user_id: nobody(), ..left }
     }
 }
 
 /// Who wrote what nobody is named for: entries that tell what was done, and those whose author was erased.
-pub fn nobody_user() -> UserId {
+pub fn nobody() -> UserId {
     UserId::parse(NOBODY).expect("it is an identifier")
 }
 
 /// The identity of a comment that carries an idempotency key: the same user, video and key always make the same id.
-pub fn derived_comment_id(user: &UserId, video: &VideoId, key: &str) -> CommentId {
+pub fn derived_id(user: &UserId, video: &VideoId, key: &str) -> CommentId {
     let mut hash = Sha256::new();
     for part in [user.as_str(), video.as_str(), key] {
         // Lengths keep ("ab", "c") and ("a", "bc") apart.
@@ -242,26 +242,23 @@ mod tests {
 
     use super::*;
 
-    fn derived_id_of(user: &str, video: &str, key: &str) -> CommentId {
-        derived_comment_id(&UserId::parse(user).unwrap(), &VideoId::parse(video).unwrap(), key)
+    fn derived(user: &str, video: &str, key: &str) -> CommentId {
+        derived_id(&UserId::parse(user).unwrap(), &VideoId::parse(video).unwrap(), key)
     }
 
     #[test]
-    fn a_derived_comment_id_depends_on_user_video_and_key() {
-        assert_eq!(derived_id_of("u", "v", "k"), derived_id_of("u", "v", "k"));
-        for other in [
-            derived_id_of("u", "v", "l"),
-            derived_id_of("u", "w", "k"),
-            derived_id_of("x", "v", "k"),
-            derived_id_of("uv", "k", "k"),
-        ] {
-            assert_ne!(derived_id_of("u", "v", "k"), other);
+    fn an_id_is_derived_from_all_three_and_their_borders() {
+        assert_eq!(derived("u", "v", "k"), derived("u", "v", "k"));
+        for other in
+            [derived("u", "v", "l"), derived("u", "w", "k"), derived("x", "v", "k"), derived("uv", "k", "k")]
+        {
+            assert_ne!(derived("u", "v", "k"), other);
         }
-        assert_ne!(derived_id_of("ab", "c", "d"), derived_id_of("a", "bc", "d"));
+        assert_ne!(derived("ab", "c", "d"), derived("a", "bc", "d"));
     }
 
     #[test]
-    fn comment_length_is_measured_in_characters() {
+    fn text_is_measured_in_characters() {
         assert!(check_text("comment", &"é".repeat(4096)).is_ok());
         assert_eq!(check_text("comment", &"é".repeat(4097)).unwrap_err().field, "comment");
         assert!(check_text("comment", "").is_err());
@@ -278,7 +275,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn positions_round_trip(bits in any::<u64>(), seq in 0u64..u64::MAX / 2) {
+        fn positions_survive_the_wire(bits in any::<u64>(), seq in 0u64..u64::MAX / 2) {
             let position = Position { numbering: CommentEpoch::from_bits(bits), seq };
             prop_assert_eq!(Position::parse(&position.to_string()).unwrap(), position);
         }

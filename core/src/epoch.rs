@@ -11,7 +11,7 @@ use crate::Invalid;
 pub const MAX_EPOCH: u64 = (1 << 53) - 1;
 /// How far epochs and terms may run ahead of the clock they are minted from, in microseconds: 30 days, which is more than a
 /// hundred of the jumps that a store makes when another of its servers takes over.
-pub const MAX_AHEAD_MICROS: u64 = 30 * 24 * 3_600 * 1_000_000;
+pub const AHEAD_MICROS: u64 = 30 * 24 * 3_600 * 1_000_000;
 /// The greatest count that anybody may report: more than people live, and 30,000 of them still add up.
 pub const MAX_COUNT: u64 = 10_000_000_000;
 
@@ -25,18 +25,18 @@ pub const MAX_COUNT: u64 = 10_000_000_000;
 pub fn mint(counter: u64, seen: u64, now_micros: u64, other_server: Option<u8>) -> u64 {
     // A clock that is centuries ahead must not use up all numbers.
     let next = counter.max(seen).max(now_micros.min(MAX_EPOCH / 2)).saturating_add(1);
-    next.saturating_add(other_server.map_or(0, epoch_jump_of_server))
+    next.saturating_add(other_server.map_or(0, server_jump))
 }
 
 /// How much higher the first epoch on a server process is: 1 to 256 minutes of the clock, which is more than can have been
 /// minted and lost unseen. It differs from process to process: two in a row may both start from the same old copy.
-pub const fn epoch_jump_of_server(server: u8) -> u64 {
+pub const fn server_jump(server: u8) -> u64 {
     (server as u64 + 1) * 60_000_000
 }
 
 /// The greatest epoch or term that can have been minted by now.
 pub const fn latest(now_micros: u64) -> u64 {
-    let latest = now_micros.saturating_add(MAX_AHEAD_MICROS);
+    let latest = now_micros.saturating_add(AHEAD_MICROS);
     if latest < MAX_EPOCH { latest } else { MAX_EPOCH - 1 }
 }
 
@@ -60,7 +60,7 @@ pub fn plausible(field: &'static str, epoch: u64, now_micros: u64) -> Result<u64
 ///
 /// # Errors
 /// One above [`MAX_COUNT`].
-pub fn check_count(field: &'static str, count: u64) -> Result<u64, Invalid> {
+pub fn countable(field: &'static str, count: u64) -> Result<u64, Invalid> {
     if count <= MAX_COUNT {
         Ok(count)
     } else {
@@ -76,11 +76,11 @@ mod tests {
     const NOW: u64 = 1_790_000_000_000_000;
 
     #[test]
-    fn an_epoch_far_ahead_of_the_clock_is_implausible() {
-        for good in [0, 1, NOW, NOW + MAX_AHEAD_MICROS] {
+    fn what_is_far_ahead_of_the_clock_was_never_minted() {
+        for good in [0, 1, NOW, NOW + AHEAD_MICROS] {
             assert_eq!(plausible("epoch", good, NOW), Ok(good));
         }
-        for bad in [NOW + MAX_AHEAD_MICROS + 1, 1 << 52, MAX_EPOCH - 1, MAX_EPOCH, u64::MAX] {
+        for bad in [NOW + AHEAD_MICROS + 1, 1 << 52, MAX_EPOCH - 1, MAX_EPOCH, u64::MAX] {
             assert_eq!(plausible("epoch", bad, NOW).unwrap_err().field, "epoch", "{bad}");
         }
         // A clock that has gone mad does not make the greatest number a good one.
@@ -94,26 +94,26 @@ mod tests {
         assert_eq!(mint(4, 9, NOW, None), NOW + 1);
         assert_eq!(mint(NOW, 9, 5, None), NOW + 1, "a clock that fell behind");
         assert_eq!(mint(4, 9, u64::MAX, None), MAX_EPOCH / 2 + 1, "a clock that has gone mad");
-        assert_eq!(mint(4, 9, NOW, Some(2)), NOW + 1 + epoch_jump_of_server(2));
+        assert_eq!(mint(4, 9, NOW, Some(2)), NOW + 1 + server_jump(2));
     }
 
     #[test]
     fn servers_that_start_from_the_same_copy_mint_apart() {
         let first = |server| mint(7, 0, 0, Some(server));
         for (a, b) in [(0, 1), (0, u8::MAX), (100, 101)] {
-            assert!(first(a).abs_diff(first(b)) >= epoch_jump_of_server(0));
+            assert!(first(a).abs_diff(first(b)) >= server_jump(0));
         }
         let most = mint(NOW, NOW, NOW, Some(u8::MAX));
         assert!(
-            is_plausible(most + 100 * epoch_jump_of_server(u8::MAX), NOW),
+            is_plausible(most + 100 * server_jump(u8::MAX), NOW),
             "a hundred fail-overs make nothing unbelievable"
         );
     }
 
     #[test]
-    fn thirty_thousand_of_the_greatest_counts_add_up_without_overflow() {
+    fn thirty_thousand_counts_add_up() {
         assert!(MAX_COUNT.checked_mul(30_000).is_some());
-        assert_eq!(check_count("viewers", MAX_COUNT), Ok(MAX_COUNT));
-        assert_eq!(check_count("viewers", MAX_COUNT + 1).unwrap_err().field, "viewers");
+        assert_eq!(countable("viewers", MAX_COUNT), Ok(MAX_COUNT));
+        assert_eq!(countable("viewers", MAX_COUNT + 1).unwrap_err().field, "viewers");
     }
 }

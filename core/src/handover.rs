@@ -46,7 +46,7 @@ pub struct Share {
 /// How a planner keeps a reader from taking videos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum CordonState {
+pub enum Closing {
     /// It is given no new videos, where another reader can be.
     Closed,
     /// It is given no new videos, and the managers move those that it has to other readers.
@@ -55,7 +55,7 @@ pub enum CordonState {
     Removed,
 }
 
-impl std::fmt::Display for CordonState {
+impl std::fmt::Display for Closing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Closed => "closed",
@@ -67,28 +67,28 @@ impl std::fmt::Display for CordonState {
 
 /// The assignment of a video that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VideoAssignment {
+pub struct Assigned {
     /// The epoch of the assignment; see [`crate::epoch`].
     pub epoch: u64,
     /// The readers of the video: at least one, each once.
     pub readers: Vec<Share>,
 }
 
-impl VideoAssignment {
+impl Assigned {
     /// A reader's part, where it is one of them.
     pub fn share(&self, reader: &ReaderId) -> Option<&Share> {
         self.readers.iter().find(|share| share.reader == *reader)
     }
 
     /// Whether a reader that reports this has viewers of the video who are to go to others, for the video was taken from it.
-    pub fn hands_over(&self, reader: &ReaderId, held: &HeldVideo) -> bool {
+    pub fn hands_over(&self, reader: &ReaderId, held: &Held) -> bool {
         held.viewers > 0 && self.share(reader).is_none()
     }
 }
 
 /// What a reader says of a video in a heartbeat: every video that it has viewers of or holds ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HeldVideo {
+pub struct Held {
     /// The video.
     pub video: VideoId,
     /// Viewers connected.

@@ -22,7 +22,7 @@ pub fn check(field: &'static str, text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
-macro_rules! id_type {
+macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $field:literal) => {
         $(#[$doc])*
         ///
@@ -94,27 +94,27 @@ macro_rules! id_type {
     };
 }
 
-id_type!(
+id!(
     /// A video.
     VideoId,
     "video_id"
 );
-id_type!(
+id!(
     /// Whoever views, likes, comments, or owns a video.
     UserId,
     "user_id"
 );
-id_type!(
+id!(
     /// The identity of an event, chosen by its sender: an event sent twice counts once.
     EventId,
     "event_id"
 );
-id_type!(
+id!(
     /// The identity of a comment.
     CommentId,
     "comment_id"
 );
-id_type!(
+id!(
     /// A reader instance, stable over its restarts.
     ReaderId,
     "reader_id"
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_length_bounds_of_ids_are_inclusive() {
+    fn bounds_are_inclusive() {
         assert!(VideoId::parse("v").is_ok());
         assert!(VideoId::parse(&"v".repeat(256)).is_ok());
         assert_eq!(VideoId::parse("").unwrap_err().field, "video_id");
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_ordered_by_bytes() {
+    fn order_is_by_bytes() {
         let mut ids: Vec<VideoId> =
             ["ä", "b", "B", "a"].iter().map(|id| VideoId::parse(id).unwrap()).collect();
         ids.sort();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_in_json_are_checked() {
+    fn json_is_checked_too() {
         assert!(serde_json::from_str::<VideoId>("\"\"").is_err());
         assert_eq!(serde_json::from_str::<VideoId>("\"a\\u00e9\"").unwrap().as_str(), "aé");
     }

@@ -36,6 +36,7 @@ use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, Us
 pub mod comment_rules;
 pub mod erasure;
 pub mod folding;
+pub mod hook;
 pub mod reports;
 pub mod revocations;
 mod rules;
@@ -47,7 +48,7 @@ pub use comment_rules::CommentRules;
 pub use erasure::Digest;
 pub use reports::{ReportOutcome, ReportReason, ReportedComment};
 pub use revocations::Revocations;
-pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_includes};
+pub use rules::{Changed, Refusal, Rule, RuleBook, RuleChange, RulesInForce, ScopeRules, scope_holds};
 pub use screening::RuleName;
 pub(crate) use version::VERSION;
 
@@ -462,7 +463,7 @@ pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
     if let Some(reason) = &moderation.reason {
         check_reason(reason)?;
         if matches!(moderation.action, Action::Report { .. }) {
-            reports::check_report_text("reason", reason)?;
+            reports::check_report("reason", reason)?;
         }
     }
     if let Action::SetRules { rules: Some(rules), .. } = &moderation.action {

@@ -1,22 +1,23 @@
 //! How somebody is served while one host floods the system, against how it is without: `bench/floods`.
 //!
-//! `cargo run --release -p liverank-e2e --example floods -- [seconds of each flood]`, with the binary that `LIVERANK_BIN` names.
+//! `cargo run --release -p liverank-e2e --example floods -- [seconds of each flood] [name of one flood]`, with the binary that
+//! `LIVERANK_BIN` names.
 //! A line for each flood: p50 and p99 of the other's requests, the ratio of p99 to that of the calm before, memory before, at
 //! most and afterwards. Exit code 1 where somebody was refused, or memory passed its bound.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use liverank_e2e::floods::{FloodKind, ServedOthers, others};
-use liverank_e2e::up::{PublicPort, UpSystem};
+use liverank_e2e::floods::{Flood, Served, others};
+use liverank_e2e::up::{Door, Up};
 
 /// Of the whole system in one process.
-const MAX_MEMORY_MIB: u64 = 1024;
+const MOST_MIB: u64 = 1024;
 /// For what is to be closed and given back after a flood.
-const REST_AFTER_FLOOD: Duration = Duration::from_secs(12);
+const REST: Duration = Duration::from_secs(12);
 
 /// How somebody is served until `end`, and the most memory, in MiB.
-async fn measure_others(up: &UpSystem, end: Instant) -> (ServedOthers, u64) {
+async fn watched(up: &Up, end: Instant) -> (Served, u64) {
     let mut most = 0;
     let looking = async {
         while Instant::now() < end {
@@ -24,11 +25,11 @@ async fn measure_others(up: &UpSystem, end: Instant) -> (ServedOthers, u64) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let (served, ()) = tokio::join!(others(up.address(PublicPort::Gateway), end), looking);
+    let (served, ()) = tokio::join!(others(up.address(Door::Gateway), end), looking);
     (served, most / 1024)
 }
 
-fn quantile_millis(served: &ServedOthers, part: f64) -> f64 {
+fn millis(served: &Served, part: f64) -> f64 {
     served.quantile(part).as_secs_f64() * 1e3
 }
 
@@ -36,36 +37,42 @@ fn quantile_millis(served: &ServedOthers, part: f64) -> f64 {
 async fn main() -> anyhow::Result<()> {
     let seconds = std::env::args().nth(1).map_or(Ok(120), |text| text.parse()).context("seconds")?;
     let time = Duration::from_secs(seconds);
+    let only = std::env::args().nth(2);
+    let floods: Vec<Flood> = Flood::ALL
+        .into_iter()
+        .filter(|flood| only.as_ref().is_none_or(|only| flood.name() == only))
+        .collect();
+    ensure!(!floods.is_empty(), "no flood is called so: {}", Flood::ALL.map(Flood::name).join(", "));
     let mut wrong = Vec::new();
     println!(
         "{:<28} {:>9} {:>8} {:>8} {:>7} {:>20}",
         "flood", "requests", "p50 ms", "p99 ms", "ratio", "MiB before/most/after"
     );
-    for flood in FloodKind::ALL {
+    for flood in floods {
         // Each begins with a new system: what one flood leaves is not the next one's.
-        let up = UpSystem::start().await;
-        up.time_round_trip().await;
+        let up = Up::start().await;
+        up.round_trip().await;
         let before = up.process.resident_kib() / 1024;
-        let (calm, _) = measure_others(&up, Instant::now() + time / 4).await;
+        let (calm, _) = watched(&up, Instant::now() + time / 4).await;
         let end = Instant::now() + time;
         let (began, (served, most)) =
-            tokio::join!(flood.run(up.address(PublicPort::Gateway), end), measure_others(&up, end));
-        up.time_round_trip().await;
-        tokio::time::sleep(REST_AFTER_FLOOD).await;
+            tokio::join!(flood.run(up.address(Door::Gateway), end), watched(&up, end));
+        up.round_trip().await;
+        tokio::time::sleep(REST).await;
         let after = up.process.resident_kib() / 1024;
-        let ratio = quantile_millis(&served, 0.99) / quantile_millis(&calm, 0.99).max(0.1);
+        let ratio = millis(&served, 0.99) / millis(&calm, 0.99).max(0.1);
         println!(
             "{:<28} {:>9} {:>8.1} {:>8.1} {ratio:>7.2} {:>20}",
             flood.name(),
             served.times.len(),
-            quantile_millis(&served, 0.5),
-            quantile_millis(&served, 0.99),
+            millis(&served, 0.5),
+            millis(&served, 0.99),
             format!("{before}/{most}/{after}")
         );
         println!(
             "  calm: p50 {:.1} ms, p99 {:.1} ms; the flood began {began} times",
-            quantile_millis(&calm, 0.5),
-            quantile_millis(&calm, 0.99)
+            millis(&calm, 0.5),
+            millis(&calm, 0.99)
         );
         if let Some(first) = served.wrong.first() {
             wrong.push(format!(
@@ -74,7 +81,7 @@ async fn main() -> anyhow::Result<()> {
                 served.wrong.len()
             ));
         }
-        if most > MAX_MEMORY_MIB {
+        if most > MOST_MIB {
             wrong.push(format!("{}: {most} MiB", flood.name()));
         }
     }

@@ -3,24 +3,24 @@
 use std::path::{Path, PathBuf};
 
 /// How far clocks jump, in seconds: a step of a time daemon, and days.
-pub const JUMP_SECONDS: [i64; 8] = [2, -2, 90, -90, 3_600, -3_600, 90_000, -90_000];
+pub const JUMPS: [i64; 8] = [2, -2, 90, -90, 3_600, -3_600, 90_000, -90_000];
 
 /// The clock of one process.
-pub struct ProcessClock {
+pub struct Clock {
     file: PathBuf,
     library: String,
 }
 
-impl ProcessClock {
+impl Clock {
     /// A clock that is right.
     pub fn new(directory: &Path, name: &str, library: &str) -> anyhow::Result<Self> {
         let clock = Self { file: directory.join(format!("{name}.clock")), library: library.to_owned() };
-        clock.set_offset(0)?;
+        clock.set(0)?;
         Ok(clock)
     }
 
     /// From now on it is off by so many seconds.
-    pub fn set_offset(&self, seconds: i64) -> anyhow::Result<()> {
+    pub fn set(&self, seconds: i64) -> anyhow::Result<()> {
         // By a rename, for a file half-written is read as well.
         let fresh = self.file.with_extension("new");
         std::fs::write(&fresh, format!("{seconds:+}\n"))?;
@@ -28,7 +28,7 @@ impl ProcessClock {
     }
 
     /// What the process has to have in its environment. The monotonic clock is left alone, as a real jump leaves it.
-    pub fn clock_environment(&self) -> Vec<(String, String)> {
+    pub fn environment(&self) -> Vec<(String, String)> {
         [
             ("LD_PRELOAD", self.library.clone()),
             ("FAKETIME_TIMESTAMP_FILE", self.file.display().to_string()),
@@ -41,7 +41,7 @@ impl ProcessClock {
 }
 
 /// The library leaves these behind when its process is killed, and the next process of that id would trip over them.
-pub fn remove_leftovers(pid: u32) {
+pub fn sweep(pid: u32) {
     for name in [format!("faketime_shm_{pid}"), format!("sem.faketime_sem_{pid}")] {
         // It may not be there: a process that ended by itself has removed it.
         let _ = std::fs::remove_file(Path::new("/dev/shm").join(name));

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use liverank_e2e::process::LiverankProcess;
+use liverank_e2e::process::Process;
 use liverank_load::plan::{Event, Plan};
 use liverank_load::poster::Poster;
 use liverank_load::record::Record;
@@ -20,25 +20,25 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::ports::free_port;
-use crate::schedule::PlannedFault;
+use crate::schedule::Fault;
 
 /// The file system's size: the stores of a long run, and some.
-const DISK_SIZE: &str = "256m";
+const SIZE: &str = "256m";
 /// Videos.
-const VIDEO_COUNT: usize = 4;
+const VIDEOS: usize = 4;
 /// Comments and interactions posted while the disk is full, a second: enough for the stores to want to grow.
-const POSTS_A_SECOND: u64 = 60;
+const A_SECOND: u64 = 60;
 /// Comments in all, at most: what the oracle has room for.
-const MAX_COMMENTS: usize = 200_000;
+const COMMENTS: usize = 200_000;
 /// How long the process may take to start, to notice that the disk is full, and to acknowledge all once it is not.
-const DISK_TIMEOUT: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Four interactions, a comment, and so on.
-fn event_source(plan: &Plan) -> impl Iterator<Item = Event> + Send + use<> {
+fn source(plan: &Plan) -> impl Iterator<Item = Event> + Send + use<> {
     // The rate only says how many there are in all.
     let second = Duration::from_secs(1);
-    let mut interactions = plan.interaction_events(4.0 * MAX_COMMENTS as f64, second);
-    plan.comments(MAX_COMMENTS as f64, second).flat_map(move |comment| {
+    let mut interactions = plan.interaction_events(4.0 * COMMENTS as f64, second);
+    plan.comments(COMMENTS as f64, second).flat_map(move |comment| {
         let mut some: Vec<Event> = interactions.by_ref().take(4).collect();
         some.push(comment);
         some
@@ -46,10 +46,10 @@ fn event_source(plan: &Plan) -> impl Iterator<Item = Event> + Send + use<> {
 }
 
 /// The process, its disk, and the oracle of what it acknowledged.
-pub struct SmallDisk {
+pub struct Disk {
     mount: PathBuf,
     door: String,
-    process: Mutex<LiverankProcess>,
+    process: Mutex<Process>,
     plan: Plan,
     record: Arc<Record>,
     poster: Arc<Poster>,
@@ -58,16 +58,16 @@ pub struct SmallDisk {
     source: Mutex<Box<dyn Iterator<Item = Event> + Send>>,
 }
 
-impl SmallDisk {
+impl Disk {
     /// Mounts the file system in `directory` and starts the process.
     pub async fn start(directory: &Path, seed: u64) -> anyhow::Result<Self> {
         let mount = directory.join("disk");
         std::fs::create_dir_all(&mount)?;
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={DISK_SIZE}"), "liverank-faults"])
+            .args(["-t", "tmpfs", "-o", &format!("size={SIZE}"), "liverank-faults"])
             .arg(&mount)
             .status()?;
-        ensure!(mounted.success(), "a file system of {DISK_SIZE} cannot be mounted: disk-full needs root");
+        ensure!(mounted.success(), "a file system of {SIZE} cannot be mounted: disk-full needs root");
         let address = || format!("127.0.0.1:{}", free_port());
         let door = address();
         let data = mount.join("data").display().to_string();
@@ -77,35 +77,35 @@ impl SmallDisk {
             args.extend([format!("--{name}-listen"), address()]);
         }
         args.extend(["--admin-listen".to_owned(), address()]);
-        let plan = Plan::new("disk".to_owned(), VIDEO_COUNT, 0.5, seed);
-        let record = Arc::new(Record::new(VIDEO_COUNT + 1, MAX_COMMENTS));
+        let plan = Plan::new("disk".to_owned(), VIDEOS, 0.5, seed);
+        let record = Arc::new(Record::new(VIDEOS + 1, COMMENTS));
         let client = Client::builder().no_proxy().build()?;
         let targets = Targets::new(&[format!("http://{door}").parse()?]);
         let disk = Self {
             mount,
             door,
-            process: Mutex::new(LiverankProcess::start("up", &args, directory)),
+            process: Mutex::new(Process::start("up", &args, directory)),
             poster: Poster::new(client.clone(), targets.clone(), plan.clone(), Arc::clone(&record)),
-            source: Mutex::new(Box::new(event_source(&plan))),
+            source: Mutex::new(Box::new(source(&plan))),
             plan,
             record,
             targets,
             client,
         };
         for event in disk.plan.opening() {
-            let posted = tokio::time::timeout(DISK_TIMEOUT, disk.poster.post(&event)).await;
+            let posted = tokio::time::timeout(PATIENCE, disk.poster.post(&event)).await;
             ensure!(posted == Ok(true), "{} does not take {}", disk.door, event.id);
         }
         Ok(disk)
     }
 
-    fn filler_file(&self) -> PathBuf {
+    fn filler(&self) -> PathBuf {
         self.mount.join("filler")
     }
 
     /// Takes all the room there is.
-    fn fill_all_room(&self) -> anyhow::Result<()> {
-        let mut file = std::fs::File::create(self.filler_file())?;
+    fn take_room(&self) -> anyhow::Result<()> {
+        let mut file = std::fs::File::create(self.filler())?;
         let block = vec![0u8; 64 * 1024];
         let mut size = block.len();
         while size > 0 {
@@ -119,29 +119,25 @@ impl SmallDisk {
     }
 
     /// Fills the disk under load, makes room again, and compares what was acknowledged with what counts.
-    pub async fn check_full_disk(&self, fault: &PlannedFault) -> anyhow::Result<String> {
+    pub async fn fill(&self, fault: &Fault) -> anyhow::Result<String> {
         let killed = fault.draw & 1 == 0;
         let mut posts = JoinSet::new();
-        self.fill_all_room()?;
+        self.take_room()?;
         let bitten = self.post_until_refused(&mut posts, fault.lasts).await;
         let alive = self.process.lock().await.runs();
         if killed && alive {
             self.process.lock().await.kill();
         }
-        std::fs::remove_file(self.filler_file())?;
+        std::fs::remove_file(self.filler())?;
         if killed || !alive {
             self.process.lock().await.restart();
         }
         bitten?;
         let acknowledged = async { while posts.join_next().await.is_some() {} };
-        let all = tokio::time::timeout(DISK_TIMEOUT, acknowledged).await;
-        ensure!(
-            all.is_ok(),
-            "{} events are not acknowledged {DISK_TIMEOUT:?} after there is room",
-            posts.len()
-        );
+        let all = tokio::time::timeout(PATIENCE, acknowledged).await;
+        ensure!(all.is_ok(), "{} events are not acknowledged {PATIENCE:?} after there is room", posts.len());
         ensure!(alive, "it ended by itself on a full disk");
-        self.compare_acknowledged().await?;
+        self.compare().await?;
         Ok(if killed { "killed while it was full" } else { "went on by itself" }.to_owned())
     }
 
@@ -150,14 +146,14 @@ impl SmallDisk {
         let refused = || self.record.counts.retried.load(Relaxed);
         let before = refused();
         let mut since = None;
-        let deadline = Instant::now() + DISK_TIMEOUT;
+        let deadline = Instant::now() + PATIENCE;
         while since.is_none_or(|since: Instant| since.elapsed() < lasts) {
             self.post_one(posts).await;
             if since.is_none() && refused() > before {
                 since = Some(Instant::now());
             }
             ensure!(since.is_some() || Instant::now() < deadline, "a full disk was never noticed");
-            tokio::time::sleep(Duration::from_millis(1000 / POSTS_A_SECOND)).await;
+            tokio::time::sleep(Duration::from_millis(1000 / A_SECOND)).await;
         }
         Ok(())
     }
@@ -170,7 +166,7 @@ impl SmallDisk {
     }
 
     /// Compares all that was acknowledged with what counts.
-    pub async fn compare_acknowledged(&self) -> anyhow::Result<()> {
+    pub async fn compare(&self) -> anyhow::Result<()> {
         let verifier = Verifier {
             client: self.client.clone(),
             targets: self.targets.clone(),
@@ -179,13 +175,13 @@ impl SmallDisk {
             viewers: Vec::new(),
             watchers: None,
         };
-        let rested = verifier.settle(DISK_TIMEOUT).await;
+        let rested = verifier.settle(PATIENCE).await;
         ensure!(rested && self.record.words().is_empty(), "{}", self.record.words().join("\n"));
         Ok(())
     }
 }
 
-impl Drop for SmallDisk {
+impl Drop for Disk {
     fn drop(&mut self) {
         let process = self.process.get_mut();
         if process.runs() {

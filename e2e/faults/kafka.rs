@@ -12,18 +12,18 @@ use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, Unknown
 use rskafka::record::Record;
 
 /// How long the brokers may take. The client library retries within it, and would for ever.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// The topic.
 #[derive(Clone)]
-pub struct FaultTopic {
+pub struct Topic {
     partitions: Arc<[PartitionClient]>,
 }
 
-impl FaultTopic {
+impl Topic {
     /// The topic of this name, which is there.
-    pub async fn open_topic(port: u16, name: &str, partitions: usize) -> anyhow::Result<Self> {
-        tokio::time::timeout(6 * ANSWER_TIMEOUT, async {
+    pub async fn open(port: u16, name: &str, partitions: usize) -> anyhow::Result<Self> {
+        tokio::time::timeout(6 * ANSWER, async {
             let client = ClientBuilder::new(vec![format!("127.0.0.1:{port}")]).build().await?;
             let mut opened = Vec::new();
             for partition in 0..i32::try_from(partitions)? {
@@ -36,19 +36,19 @@ impl FaultTopic {
     }
 
     /// How many partitions it has.
-    pub fn partition_count(&self) -> usize {
+    pub fn partitions(&self) -> usize {
         self.partitions.len()
     }
 
     /// Where each partition ends.
-    pub async fn end_offsets(&self) -> anyhow::Result<Vec<i64>> {
+    pub async fn ends(&self) -> anyhow::Result<Vec<i64>> {
         let asked = self.partitions.iter().map(|partition| partition.get_offset(OffsetAt::Latest));
-        Ok(tokio::time::timeout(ANSWER_TIMEOUT, futures::future::try_join_all(asked)).await??)
+        Ok(tokio::time::timeout(ANSWER, futures::future::try_join_all(asked)).await??)
     }
 
     /// Appends a record without a key. Without an end of its own: a record whose fate is not known would be appended
     /// again by whoever gave up waiting.
-    pub async fn append_record(&self, partition: usize, value: Vec<u8>) -> anyhow::Result<()> {
+    pub async fn append(&self, partition: usize, value: Vec<u8>) -> anyhow::Result<()> {
         // The topic keeps the broker's time, whatever the producer says.
         let timestamp = DateTime::UNIX_EPOCH;
         let record = Record { key: None, value: Some(value), headers: BTreeMap::new(), timestamp };

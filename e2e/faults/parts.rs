@@ -11,17 +11,17 @@ use tokio::process::Command;
 
 use crate::mongo::ReplicaSet;
 use crate::ports::free_port;
-use crate::proxy::StoreProxy;
+use crate::proxy::Proxy;
 
 /// Members of the replica set: with three a majority goes on without one, and what one alone has is rolled back.
-const REPLICA_SET_MEMBERS: u16 = 3;
+const MEMBERS: u16 = 3;
 /// How drivers introduce themselves; the members of the set introduce themselves otherwise.
-const DRIVER_NAME: &[u8] = b"mongo-rust-driver";
+const DRIVER: &[u8] = b"mongo-rust-driver";
 /// Longer than the script's own patience.
-const SCRIPT_TIMEOUT: Duration = Duration::from_mins(3);
+const SCRIPT: Duration = Duration::from_mins(3);
 
 /// The real parts. Stopped when dropped.
-pub struct RealParts {
+pub struct Parts {
     directory: PathBuf,
     environment: Vec<(String, String)>,
     kafka: u16,
@@ -29,16 +29,16 @@ pub struct RealParts {
     /// The members' real ports.
     pub set: ReplicaSet,
     /// What lies between our processes and Kafka.
-    pub kafka_net: Arc<StoreProxy>,
+    pub kafka_net: Arc<Proxy>,
     /// What lies between our processes and Redis.
-    pub redis_net: Arc<StoreProxy>,
+    pub redis_net: Arc<Proxy>,
     /// What lies between our processes and each member.
-    pub mongodb_net: Vec<Arc<StoreProxy>>,
+    pub mongodb_net: Vec<Arc<Proxy>>,
     /// The library that makes clocks jump.
     pub faketime: String,
 }
 
-fn testbed_script() -> &'static str {
+fn script() -> &'static str {
     concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/testbed")
 }
 
@@ -52,19 +52,18 @@ fn ports_in_a_row(count: u16) -> u16 {
     }
 }
 
-impl RealParts {
+impl Parts {
     /// Starts them, with their data in `directory`.
-    pub async fn start_parts(directory: PathBuf) -> anyhow::Result<Self> {
-        let (kafka, redis, mongodb) = (ports_in_a_row(2), free_port(), ports_in_a_row(REPLICA_SET_MEMBERS));
-        let (kafka_net, redis_net, mongodb_net) =
-            (free_port(), free_port(), ports_in_a_row(REPLICA_SET_MEMBERS));
+    pub async fn start(directory: PathBuf) -> anyhow::Result<Self> {
+        let (kafka, redis, mongodb) = (ports_in_a_row(2), free_port(), ports_in_a_row(MEMBERS));
+        let (kafka_net, redis_net, mongodb_net) = (free_port(), free_port(), ports_in_a_row(MEMBERS));
         let settings = [
             ("KAFKA_PORT", kafka),
             ("KAFKA_CONTROLLER_PORT", kafka + 1),
             ("KAFKA_ADVERTISED_PORT", kafka_net),
             ("MONGODB_PORT", mongodb),
             ("MONGODB_ADVERTISED_PORT", mongodb_net),
-            ("MONGODS", REPLICA_SET_MEMBERS),
+            ("MONGODS", MEMBERS),
             ("REDIS_PORT", redis),
         ];
         let setting = |(name, value): (&str, u16)| (format!("LIVERANK_TESTBED_{name}"), value.to_string());
@@ -73,40 +72,39 @@ impl RealParts {
         // It is started again and again, and does little: the quick compiler is all it needs.
         environment.push(("JDK_JAVA_OPTIONS".into(), "-XX:TieredStopAtLevel=1".into()));
         let mut proxies = Vec::new();
-        for nth in 0..REPLICA_SET_MEMBERS {
-            proxies.push(StoreProxy::start(mongodb_net + nth, mongodb + nth, DRIVER_NAME).await?);
+        for nth in 0..MEMBERS {
+            proxies.push(Proxy::start(mongodb_net + nth, mongodb + nth, DRIVER).await?);
         }
         let mut parts = Self {
             directory,
             environment,
             kafka,
             redis,
-            set: ReplicaSet::new((mongodb..mongodb + REPLICA_SET_MEMBERS).collect()),
-            kafka_net: StoreProxy::start(kafka_net, kafka, b"").await?,
-            redis_net: StoreProxy::start(redis_net, redis, b"").await?,
+            set: ReplicaSet::new((mongodb..mongodb + MEMBERS).collect()),
+            kafka_net: Proxy::start(kafka_net, kafka, b"").await?,
+            redis_net: Proxy::start(redis_net, redis, b"").await?,
             mongodb_net: proxies,
             faketime: String::new(),
         };
-        parts.run_testbed(&["install", "kafka", "mongodb", "redis", "faketime"]).await?;
-        parts.run_testbed(&["up"]).await?;
-        parts.faketime = parts.client_library().await?;
+        parts.testbed(&["install", "kafka", "mongodb", "redis", "faketime"]).await?;
+        parts.testbed(&["up"]).await?;
+        parts.faketime = parts.library().await?;
         Ok(parts)
     }
 
-    async fn client_library(&self) -> anyhow::Result<String> {
-        let said = self.run_testbed(&["env"]).await?;
+    async fn library(&self) -> anyhow::Result<String> {
+        let said = self.testbed(&["env"]).await?;
         let line = said.lines().find_map(|line| line.strip_prefix("export LIVERANK_TEST_FAKETIME="));
         Ok(line.context("the testbed does not say where libfaketime is")?.to_owned())
     }
 
     /// Runs the testbed's script.
-    pub async fn run_testbed(&self, words: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(testbed_script());
+    pub async fn testbed(&self, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(script());
         command.args(words).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let done = tokio::time::timeout(SCRIPT_TIMEOUT, command.output())
-            .await
-            .context("the testbed takes too long")??;
+        let done =
+            tokio::time::timeout(SCRIPT, command.output()).await.context("the testbed takes too long")??;
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
         ensure!(
             done.status.success(),
@@ -128,8 +126,8 @@ impl RealParts {
     }
 
     /// How our processes are told of the stores.
-    pub fn store_flags(&self) -> Vec<String> {
-        let local = |proxy: &Arc<StoreProxy>| format!("127.0.0.1:{}", proxy.port());
+    pub fn flags(&self) -> Vec<String> {
+        let local = |proxy: &Arc<Proxy>| format!("127.0.0.1:{}", proxy.port());
         let members: Vec<String> = self.mongodb_net.iter().map(local).collect();
         vec![
             "--kafka".into(),
@@ -142,35 +140,35 @@ impl RealParts {
     }
 
     /// Sends a signal to a part's process.
-    pub fn signal_part(&self, instance: &str, signal: Signal) -> anyhow::Result<()> {
+    pub fn signal(&self, instance: &str, signal: Signal) -> anyhow::Result<()> {
         let file = self.directory.join(instance).join("pid");
         let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let pid = text.split(' ').next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
         Ok(kill_process(pid.context("a process id")?, signal)?)
     }
 
-    fn redis_data_folder(&self) -> PathBuf {
+    fn redis_data(&self) -> PathBuf {
         self.directory.join("redis/data")
     }
 
-    fn redis_copy_folder(&self) -> PathBuf {
+    fn redis_copy(&self) -> PathBuf {
         self.directory.join("redis-copy")
     }
 
     /// Copies what Redis has on its disk, as it would be after a power cut just now.
     pub async fn copy_redis(&self) -> anyhow::Result<()> {
-        self.signal_part("redis", Signal::STOP)?;
-        let copied = self.replace_folder(self.redis_data_folder(), self.redis_copy_folder()).await;
-        self.signal_part("redis", Signal::CONT)?;
+        self.signal("redis", Signal::STOP)?;
+        let copied = self.replace(self.redis_data(), self.redis_copy()).await;
+        self.signal("redis", Signal::CONT)?;
         copied
     }
 
     /// Puts that copy in the place of what Redis has now; it must not run.
     pub async fn restore_redis(&self) -> anyhow::Result<()> {
-        self.replace_folder(self.redis_copy_folder(), self.redis_data_folder()).await
+        self.replace(self.redis_copy(), self.redis_data()).await
     }
 
-    async fn replace_folder(&self, from: PathBuf, to: PathBuf) -> anyhow::Result<()> {
+    async fn replace(&self, from: PathBuf, to: PathBuf) -> anyhow::Result<()> {
         if to.exists() {
             tokio::fs::remove_dir_all(&to).await?;
         }
@@ -180,9 +178,9 @@ impl RealParts {
     }
 }
 
-impl Drop for RealParts {
+impl Drop for Parts {
     fn drop(&mut self) {
-        let mut command = std::process::Command::new(testbed_script());
+        let mut command = std::process::Command::new(script());
         command.arg("down").envs(self.environment.iter().cloned());
         // Nobody is left to be told.
         let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -9,13 +9,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Bytes carried at once; with a delay for each it is the bandwidth, too.
-const CHUNK_BYTES: usize = 16 * 1024;
+const CHUNK: usize = 16 * 1024;
 /// How long a store that is up may take to accept.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// What the network does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NetworkMode {
+pub enum Network {
     /// Carries everything.
     Open,
     /// Connections are reset, new ones as well.
@@ -27,18 +27,18 @@ pub enum NetworkMode {
 }
 
 /// One store's proxy.
-pub struct StoreProxy {
-    ours: watch::Sender<NetworkMode>,
-    others: watch::Sender<NetworkMode>,
+pub struct Proxy {
+    ours: watch::Sender<Network>,
+    others: watch::Sender<Network>,
     port: u16,
 }
 
-impl StoreProxy {
+impl Proxy {
     /// Listens on `port` and carries to `to`. Connections whose first bytes contain `ours` are our processes'; the
     /// members of a replica set talk to each other through the same ports, and are disturbed by themselves.
     pub async fn start(port: u16, to: u16, ours: &'static [u8]) -> anyhow::Result<Arc<Self>> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
-        let open = || watch::Sender::new(NetworkMode::Open);
+        let open = || watch::Sender::new(Network::Open);
         let proxy = Arc::new(Self { ours: open(), others: open(), port });
         let accepting = Arc::clone(&proxy);
         tokio::spawn(async move {
@@ -51,7 +51,7 @@ impl StoreProxy {
                 let proxy = Arc::clone(&accepting);
                 tokio::spawn(async move {
                     // Its end is what both sides see; there is nobody else to tell.
-                    let _ = proxy.carry_connection(client, to, ours).await;
+                    let _ = proxy.carry(client, to, ours).await;
                 });
             }
         });
@@ -59,12 +59,12 @@ impl StoreProxy {
     }
 
     /// From now on the network does this to our processes.
-    pub fn set_ours(&self, network: NetworkMode) {
+    pub fn set(&self, network: Network) {
         self.ours.send_replace(network);
     }
 
     /// From now on the network does this to everybody else.
-    pub fn set_others(&self, network: NetworkMode) {
+    pub fn set_others(&self, network: Network) {
         self.others.send_replace(network);
     }
 
@@ -73,67 +73,62 @@ impl StoreProxy {
         self.port
     }
 
-    async fn carry_connection(
-        &self,
-        mut client: TcpStream,
-        to: u16,
-        ours: &'static [u8],
-    ) -> std::io::Result<()> {
+    async fn carry(&self, mut client: TcpStream, to: u16, ours: &'static [u8]) -> std::io::Result<()> {
         client.set_nodelay(true)?;
-        let mut first = vec![0; CHUNK_BYTES];
+        let mut first = vec![0; CHUNK];
         let count = client.read(&mut first).await?;
         first.truncate(count);
         let is_ours = ours.is_empty() || first.windows(ours.len()).any(|window| window == ours);
         let network = if is_ours { self.ours.subscribe() } else { self.others.subscribe() };
-        carry_both_ways(client, to, &first, network).await
+        carry(client, to, &first, network).await
     }
 }
 
-async fn carry_both_ways(
+async fn carry(
     client: TcpStream,
     to: u16,
     first: &[u8],
-    network: watch::Receiver<NetworkMode>,
+    network: watch::Receiver<Network>,
 ) -> std::io::Result<()> {
     let mut gate = network.clone();
-    if !wait_until_passes(&mut gate).await {
-        return reset_connection(&client);
+    if !passes(&mut gate).await {
+        return reset(&client);
     }
-    let store = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(("127.0.0.1", to))).await??;
+    let store = tokio::time::timeout(CONNECT, TcpStream::connect(("127.0.0.1", to))).await??;
     store.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_store, mut to_store) = store.into_split();
     to_store.write_all(first).await?;
     let cut = tokio::select! {
-        cut = carry_one_way(from_client, &mut to_store, network.clone()) => cut?,
+        cut = pump(from_client, &mut to_store, network.clone()) => cut?,
         cut = async {
             let mut to_client = to_client;
-            let cut = carry_one_way(from_store, &mut to_client, network).await;
+            let cut = pump(from_store, &mut to_client, network).await;
             if matches!(cut, Ok(true)) {
-                reset_connection(to_client.as_ref())?;
+                reset(to_client.as_ref())?;
             }
             cut
         } => cut?,
     };
-    if cut { reset_connection(to_store.as_ref()) } else { Ok(()) }
+    if cut { reset(to_store.as_ref()) } else { Ok(()) }
 }
 
 /// Carries one way until an end; answers whether it was cut.
-async fn carry_one_way(
+async fn pump(
     mut from: OwnedReadHalf,
     to: &mut OwnedWriteHalf,
-    mut network: watch::Receiver<NetworkMode>,
+    mut network: watch::Receiver<Network>,
 ) -> std::io::Result<bool> {
-    let mut bytes = vec![0; CHUNK_BYTES];
+    let mut bytes = vec![0; CHUNK];
     loop {
         let count = tokio::select! {
             count = from.read(&mut bytes) => count?,
-            _ = network.wait_for(|network| *network == NetworkMode::Reset) => return Ok(true),
+            _ = network.wait_for(|network| *network == Network::Reset) => return Ok(true),
         };
         if count == 0 {
             return Ok(false);
         }
-        if !wait_until_passes(&mut network).await {
+        if !passes(&mut network).await {
             return Ok(true);
         }
         to.write_all(&bytes[..count]).await?;
@@ -141,19 +136,19 @@ async fn carry_one_way(
 }
 
 /// Waits as long as the network makes one wait; answers false where it is cut.
-async fn wait_until_passes(network: &mut watch::Receiver<NetworkMode>) -> bool {
+async fn passes(network: &mut watch::Receiver<Network>) -> bool {
     let slow = match *network.borrow_and_update() {
-        NetworkMode::Slow(delay) => Some(delay),
+        Network::Slow(delay) => Some(delay),
         _ => None,
     };
     if let Some(delay) = slow {
         tokio::time::sleep(delay).await;
     }
-    let now = network.wait_for(|network| *network != NetworkMode::Silent).await;
-    now.is_ok_and(|now| *now != NetworkMode::Reset)
+    let now = network.wait_for(|network| *network != Network::Silent).await;
+    now.is_ok_and(|now| *now != Network::Reset)
 }
 
 /// Ends it with a reset instead of an orderly end.
-fn reset_connection(stream: &TcpStream) -> std::io::Result<()> {
+fn reset(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_zero_linger()
 }

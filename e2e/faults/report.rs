@@ -7,31 +7,31 @@ use std::time::{Duration, Instant};
 use liverank_load::record::lock_anyway;
 use serde_json::{Value, json};
 
-use crate::schedule::FaultKind;
+use crate::schedule::Kind;
 
 /// Faults of the round under way, kept to be told where something differs.
 #[derive(Default)]
-struct ToldFault {
+struct Told {
     round: Vec<String>,
-    counts: BTreeMap<FaultKind, u32>,
+    counts: BTreeMap<Kind, u32>,
     rests: Vec<f64>,
     events: u64,
     remarks: Vec<String>,
 }
 
 /// The story of a run.
-pub struct RunStory {
+pub struct Story {
     seed: u64,
     start: Instant,
-    told: Mutex<ToldFault>,
+    told: Mutex<Told>,
 }
 
-fn clock_text(elapsed: Duration) -> String {
+fn clock(elapsed: Duration) -> String {
     let seconds = elapsed.as_secs();
     format!("{:02}:{:02}.{}", seconds / 60, seconds % 60, elapsed.subsec_millis() / 100)
 }
 
-impl RunStory {
+impl Story {
     /// Begins now.
     pub fn new(seed: u64) -> Self {
         Self { seed, start: Instant::now(), told: Mutex::default() }
@@ -39,35 +39,35 @@ impl RunStory {
 
     /// Says something.
     #[expect(clippy::print_stdout, reason = "it is what the program is for")]
-    pub fn say_line(&self, words: &str) {
-        println!("[{}] {words}", clock_text(self.start.elapsed()));
+    pub fn say(&self, words: &str) {
+        println!("[{}] {words}", clock(self.start.elapsed()));
     }
 
     /// A fault is over.
-    pub fn note_fault(&self, kind: FaultKind, began: Instant, words: &str) {
-        let at = clock_text(began.duration_since(self.start));
+    pub fn fault(&self, kind: Kind, began: Instant, words: &str) {
+        let at = clock(began.duration_since(self.start));
         let line =
             format!("{at} {}: {words} (over after {:.1} s)", kind.name(), began.elapsed().as_secs_f64());
-        self.say_line(&line);
+        self.say(&line);
         let mut told = lock_anyway(&self.told);
         told.round.push(line);
         *told.counts.entry(kind).or_default() += 1;
     }
 
     /// Something is wrong that does not keep the run from going on.
-    pub fn note_remark(&self, words: &str) {
-        self.say_line(&format!("WRONG: {words}"));
+    pub fn remark(&self, words: &str) {
+        self.say(&format!("WRONG: {words}"));
         lock_anyway(&self.told).remarks.push(words.to_owned());
     }
 
     /// What was wrong without ending the run.
-    pub fn all_remarks(&self) -> Vec<String> {
+    pub fn remarks(&self) -> Vec<String> {
         lock_anyway(&self.told).remarks.clone()
     }
 
     /// A round is over, and all is right.
-    pub fn note_right_round(&self, round: usize, rest: Duration, sent: u64) {
-        self.say_line(&format!(
+    pub fn right(&self, round: usize, rest: Duration, sent: u64) {
+        self.say(&format!(
             "round {round}: at rest after {:.1} s; {sent} events sent = counted",
             rest.as_secs_f64()
         ));
@@ -78,43 +78,43 @@ impl RunStory {
     }
 
     /// A round is over, and something is wrong.
-    pub fn note_wrong_round(&self, round: usize, what: &[String]) {
-        self.say_line(&format!("WRONG: seed {}, round {round}", self.seed));
+    pub fn wrong(&self, round: usize, what: &[String]) {
+        self.say(&format!("WRONG: seed {}, round {round}", self.seed));
         for line in &lock_anyway(&self.told).round {
-            self.say_line(&format!("  fault: {line}"));
+            self.say(&format!("  fault: {line}"));
         }
         for line in what {
-            self.say_line(&format!("  {line}"));
+            self.say(&format!("  {line}"));
         }
     }
 
     /// The last line, in the form that `testbed/test-all` adds up.
     #[expect(clippy::print_stdout, reason = "it is what the program is for")]
-    pub fn print_tally(&self, right: bool) {
-        println!("{} passed, {} failed", self.round_count(), u32::from(!right));
+    pub fn tally(&self, right: bool) {
+        println!("{} passed, {} failed", self.rounds(), u32::from(!right));
     }
 
     /// Faults so far.
-    pub fn fault_count(&self) -> u32 {
+    pub fn faults(&self) -> u32 {
         lock_anyway(&self.told).counts.values().sum()
     }
 
     /// Rounds that were right.
-    pub fn round_count(&self) -> usize {
+    pub fn rounds(&self) -> usize {
         lock_anyway(&self.told).rests.len()
     }
 
     /// Says all in numbers, and answers it as JSON.
-    pub fn print_end(&self, right: bool) -> Value {
+    pub fn end(&self, right: bool) -> Value {
         let seconds = self.start.elapsed().as_secs_f64();
         let told = lock_anyway(&self.told);
         let faults: u32 = told.counts.values().sum();
         let longest = told.rests.iter().copied().fold(0.0, f64::max);
         for (kind, count) in &told.counts {
-            self.say_line(&format!("{:18} {count}", kind.name()));
+            self.say(&format!("{:18} {count}", kind.name()));
         }
         let average = seconds / f64::from(faults.max(1));
-        self.say_line(&format!(
+        self.say(&format!(
             "seed {}: {faults} faults in {seconds:.0} s ({average:.1} s each), {} rounds at rest (the longest after \
              {longest:.1} s), {} events",
             self.seed,

@@ -9,87 +9,86 @@ use liverank_core::canary;
 use liverank_core::score::Counters;
 use liverank_load::plan::comment_number;
 use liverank_load::record::lock_anyway;
-use liverank_load::ws::{Line, is_in_order};
+use liverank_load::ws::{Line, in_order};
 use tokio::time::Instant;
 
-use crate::kafka::FaultTopic;
-use crate::mongo::MemberConnection;
-use crate::parts::RealParts;
-use crate::redis::RedisConnection;
-use crate::system::FaultSystem;
-use crate::traffic::SystemTraffic;
+use crate::kafka::Topic;
+use crate::mongo::Member;
+use crate::parts::Parts;
+use crate::redis::Redis;
+use crate::system::System;
+use crate::traffic::Traffic;
 
 /// Between looks.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(100);
 /// How long the replica set may be without a primary.
-const ELECTION_TIMEOUT: Duration = Duration::from_mins(1);
+const ELECTION: Duration = Duration::from_mins(1);
 
 /// The system, the stores under it, and what is known of its load.
-pub struct SystemExaminer<'a> {
+pub struct Examiner<'a> {
     /// The real parts.
-    pub parts: &'a RealParts,
+    pub parts: &'a Parts,
     /// Our processes.
-    pub system: &'a FaultSystem,
+    pub system: &'a System,
     /// The load.
-    pub traffic: &'a SystemTraffic,
+    pub traffic: &'a Traffic,
     /// The log.
-    pub topic: &'a FaultTopic,
+    pub topic: &'a Topic,
     /// Before all names in the stores.
     pub prefix: &'a str,
 }
 
 /// A video in MongoDB.
-struct ArchivedVideo {
+struct Video {
     owner: String,
     score: f64,
     counters: Counters,
     head: u64,
 }
 
-fn whole_number(document: &Document, field: &str) -> anyhow::Result<i64> {
+fn whole(document: &Document, field: &str) -> anyhow::Result<i64> {
     let value = document.get(field).with_context(|| format!("no {field} in {document}"))?;
     let whole = value.as_i64().or_else(|| value.as_i32().map(i64::from));
     whole.with_context(|| format!("{field} is {value}"))
 }
 
-impl SystemExaminer<'_> {
-    fn database_name(&self) -> String {
+impl Examiner<'_> {
+    fn database(&self) -> String {
         format!("{}video_db", self.prefix)
     }
 
-    async fn connect_archive(&self) -> anyhow::Result<MemberConnection> {
-        Ok(self.parts.set.wait_for_primary(ELECTION_TIMEOUT).await?.1)
+    async fn archive(&self) -> anyhow::Result<Member> {
+        Ok(self.parts.set.writable(ELECTION).await?.1)
     }
 
-    async fn redis(&self) -> anyhow::Result<RedisConnection> {
-        RedisConnection::connect(self.parts.redis_port()).await
+    async fn redis(&self) -> anyhow::Result<Redis> {
+        Redis::connect(self.parts.redis_port()).await
     }
 
     /// Waits until everything sent has gone through everything: the archive stands at the log's ends, the boards where
     /// the archive stands, and every viewer at its video's head.
-    pub async fn wait_until_at_rest(&self, patience: Duration) -> anyhow::Result<()> {
+    pub async fn rest(&self, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         loop {
-            let looked = tokio::time::timeout_at(deadline, self.check_at_rest()).await;
+            let looked = tokio::time::timeout_at(deadline, self.at_rest()).await;
             match looked {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) if Instant::now() >= deadline => {
                     return Err(error.context(format!("not at rest after {patience:?}")));
                 }
                 Err(_) => anyhow::bail!("not at rest after {patience:?}: the stores do not answer"),
-                Ok(Err(_)) => tokio::time::sleep(POLL_INTERVAL).await,
+                Ok(Err(_)) => tokio::time::sleep(POLL).await,
             }
         }
     }
 
-    async fn check_at_rest(&self) -> anyhow::Result<()> {
-        let ends = self.topic.end_offsets().await.context("the log's ends")?;
-        let mut archive = self.connect_archive().await?;
-        let found =
-            archive.find_documents(&self.database_name(), "offsets", doc! {}, doc! {}, doc! {}).await?;
+    async fn at_rest(&self) -> anyhow::Result<()> {
+        let ends = self.topic.ends().await.context("the log's ends")?;
+        let mut archive = self.archive().await?;
+        let found = archive.find(&self.database(), "offsets", doc! {}, doc! {}, doc! {}).await?;
         let mut counted = BTreeMap::new();
         for document in &found {
-            counted.insert(whole_number(document, "_id")?, whole_number(document, "next")?);
+            counted.insert(whole(document, "_id")?, whole(document, "next")?);
         }
         let boards = self.redis().await?.hash(&format!("{}ranking:projection", self.prefix)).await?;
         for (partition, end) in ends.iter().enumerate() {
@@ -115,29 +114,25 @@ impl SystemExaminer<'_> {
         Ok(())
     }
 
-    async fn videos(
-        &self,
-        archive: &mut MemberConnection,
-    ) -> anyhow::Result<BTreeMap<String, ArchivedVideo>> {
+    async fn videos(&self, archive: &mut Member) -> anyhow::Result<BTreeMap<String, Video>> {
         let mut videos = BTreeMap::new();
         // The gateways measure all the time, by a video of their own: it is on no board, and its comments are not kept.
         let others = doc! { "video_id": { "$ne": canary::ID } };
-        for found in archive.find_documents(&self.database_name(), "videos", others, doc! {}, doc! {}).await?
-        {
+        for found in archive.find(&self.database(), "videos", others, doc! {}, doc! {}).await? {
             let counters = Counters {
-                views: whole_number(&found, "views")?,
-                likes: whole_number(&found, "likes")?,
-                comments: whole_number(&found, "comments")?,
-                shares: whole_number(&found, "shares")?,
+                views: whole(&found, "views")?,
+                likes: whole(&found, "likes")?,
+                comments: whole(&found, "comments")?,
+                shares: whole(&found, "shares")?,
                 watch_ms: (found.get_f64("watch_time_total")? * 1000.0).round() as i64,
-                watch_short: whole_number(&found, "watch_short")?,
-                watch_long: whole_number(&found, "watch_long")?,
+                watch_short: whole(&found, "watch_short")?,
+                watch_long: whole(&found, "watch_long")?,
             };
-            let video = ArchivedVideo {
+            let video = Video {
                 owner: found.get_str("user_id")?.to_owned(),
                 score: found.get_f64("score")?,
                 counters,
-                head: whole_number(&found, "last_seq")? as u64,
+                head: whole(&found, "last_seq")? as u64,
             };
             videos.insert(found.get_str("video_id")?.to_owned(), video);
         }
@@ -145,26 +140,26 @@ impl SystemExaminer<'_> {
     }
 
     /// Compares all there is with what was sent. Answers what differs, in words.
-    pub async fn compare_all(&self, patience: Duration) -> anyhow::Result<Vec<String>> {
-        let mut archive = self.connect_archive().await?;
+    pub async fn compare(&self, patience: Duration) -> anyhow::Result<Vec<String>> {
+        let mut archive = self.archive().await?;
         let videos = self.videos(&mut archive).await?;
-        let mut different = self.compare_counts(&videos);
-        different.extend(self.compare_boards(&videos).await?);
-        different.extend(self.compare_comments(&mut archive, &videos).await?);
-        different.extend(self.compare_lists(&videos, patience).await);
+        let mut different = self.counts(&videos);
+        different.extend(self.boards(&videos).await?);
+        different.extend(self.comments(&mut archive, &videos).await?);
+        different.extend(self.lists(&videos, patience).await);
         // What viewers were given twice, out of order or in another place was noted when it was given.
         different.extend(self.traffic.record.words());
         Ok(different)
     }
 
-    fn our_videos(&self) -> impl Iterator<Item = (usize, String)> {
+    fn ours(&self) -> impl Iterator<Item = (usize, String)> {
         (0..=self.traffic.plan.videos()).map(|video| (video, self.traffic.plan.video(video)))
     }
 
     /// Every video and every type in MongoDB.
-    fn compare_counts(&self, videos: &BTreeMap<String, ArchivedVideo>) -> Vec<String> {
+    fn counts(&self, videos: &BTreeMap<String, Video>) -> Vec<String> {
         let mut different = Vec::new();
-        for (nth, id) in self.our_videos() {
+        for (nth, id) in self.ours() {
             let Some(video) = videos.get(&id) else {
                 different.push(format!("MongoDB: {id} is missing"));
                 continue;
@@ -177,15 +172,15 @@ impl SystemExaminer<'_> {
                 different.push(format!("MongoDB: {id} belongs to {} instead of {owner}", video.owner));
             }
         }
-        let known: Vec<String> = self.our_videos().map(|(_, id)| id).collect();
+        let known: Vec<String> = self.ours().map(|(_, id)| id).collect();
         let strange = videos.keys().filter(|id| !known.contains(id));
         different.extend(strange.map(|id| format!("MongoDB: nobody sent anything for {id}")));
         different
     }
 
     /// Every video's score on the board in Redis.
-    async fn compare_boards(&self, videos: &BTreeMap<String, ArchivedVideo>) -> anyhow::Result<Vec<String>> {
-        let board = self.redis().await?.read_sorted_set(&format!("{}global_ranking", self.prefix)).await?;
+    async fn boards(&self, videos: &BTreeMap<String, Video>) -> anyhow::Result<Vec<String>> {
+        let board = self.redis().await?.sorted_set(&format!("{}global_ranking", self.prefix)).await?;
         let mut different = Vec::new();
         for (id, video) in videos {
             match board.get(id) {
@@ -200,23 +195,21 @@ impl SystemExaminer<'_> {
     }
 
     /// Every video's comments: 1, 2, …, each as it was posted, as many as the video says, and viewers up to the last.
-    async fn compare_comments(
+    async fn comments(
         &self,
-        archive: &mut MemberConnection,
-        videos: &BTreeMap<String, ArchivedVideo>,
+        archive: &mut Member,
+        videos: &BTreeMap<String, Video>,
     ) -> anyhow::Result<Vec<String>> {
         let fields = doc! { "_id": 0, "seq": 1, "comment": 1 };
         let mut different = Vec::new();
-        for (nth, id) in self.our_videos() {
+        for (nth, id) in self.ours() {
             let filter = doc! { "video_id": &id };
             let sort = doc! { "seq": 1 };
-            let found = archive
-                .find_documents(&self.database_name(), "comments", filter, fields.clone(), sort)
-                .await?;
+            let found = archive.find(&self.database(), "comments", filter, fields.clone(), sort).await?;
             let mut history = Vec::new();
             for comment in &found {
                 let number = comment_number(comment.get_str("comment")?);
-                history.push((whole_number(comment, "seq")? as u64, number));
+                history.push((whole(comment, "seq")? as u64, number));
             }
             let faults = self.traffic.record.comments.check_history(nth, &history);
             different.extend(faults.into_iter().map(|fault| format!("MongoDB, {id}: {}", fault.what)));
@@ -233,40 +226,35 @@ impl SystemExaminer<'_> {
     }
 
     /// What every gateway answers, and what the WebSocket client was given last: they may follow a moment later.
-    async fn compare_lists(
-        &self,
-        videos: &BTreeMap<String, ArchivedVideo>,
-        patience: Duration,
-    ) -> Vec<String> {
+    async fn lists(&self, videos: &BTreeMap<String, Video>, patience: Duration) -> Vec<String> {
         let expected: BTreeMap<&str, (f64, &str)> =
             videos.iter().map(|(id, video)| (id.as_str(), (video.score, video.owner.as_str()))).collect();
         let deadline = Instant::now() + patience;
         loop {
-            let mut different =
-                compare_list("the WebSocket list", &self.traffic.watchers.last_list(), &expected);
+            let mut different = compare("the WebSocket list", &self.traffic.watchers.last_list(), &expected);
             for gateway in &self.system.gateways {
-                match fetch_ranking(gateway).await {
-                    Ok(lines) => different.extend(compare_list(gateway, &lines, &expected)),
+                match ranking(gateway).await {
+                    Ok(lines) => different.extend(compare(gateway, &lines, &expected)),
                     Err(error) => different.push(format!("{gateway} does not answer: {error:#}")),
                 }
             }
             if different.is_empty() || Instant::now() >= deadline {
                 return different;
             }
-            tokio::time::sleep(POLL_INTERVAL).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 }
 
-async fn fetch_ranking(gateway: &str) -> anyhow::Result<Vec<Line>> {
+async fn ranking(gateway: &str) -> anyhow::Result<Vec<Line>> {
     let answer = reqwest::get(format!("{gateway}/videos?limit=1000")).await?.error_for_status()?;
     let mut body: serde_json::Value = answer.json().await?;
     Ok(serde_json::from_value(body["videos"].take())?)
 }
 
-fn compare_list(name: &str, lines: &[Line], expected: &BTreeMap<&str, (f64, &str)>) -> Vec<String> {
+fn compare(name: &str, lines: &[Line], expected: &BTreeMap<&str, (f64, &str)>) -> Vec<String> {
     let mut different = Vec::new();
-    if !is_in_order(lines) {
+    if !in_order(lines) {
         different.push(format!("{name} is not in order"));
     }
     let mut missing = expected.clone();
@@ -285,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_that_differs_is_reported() {
+    fn lists_must_be_equal() {
         let expected = [("a", (3.0, "o")), ("b", (2.0, "o"))].into();
         let count = |lines: &[(&str, f64)]| {
             let line = |(id, score): &(&str, f64)| Line {
@@ -293,7 +281,7 @@ mod tests {
                 score: *score,
                 user_id: "o".into(),
             };
-            compare_list("it", &lines.iter().map(line).collect::<Vec<_>>(), &expected).len()
+            compare("it", &lines.iter().map(line).collect::<Vec<_>>(), &expected).len()
         };
         assert_eq!(count(&[("a", 3.0), ("b", 2.0)]), 0);
         assert_eq!(count(&[("b", 2.0), ("a", 3.0)]), 1);

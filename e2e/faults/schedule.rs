@@ -7,13 +7,13 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 /// One in so many faults begins while the one before it is still there.
-const OVERLAP_DIVISOR: u32 = 4;
+const OVERLAP: u32 = 4;
 /// How long after its predecessor an overlapping fault begins, at most.
-const MAX_OVERLAP_DELAY_MS: u64 = 1500;
+const OVERLAP_MS: u64 = 1500;
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
-pub enum FaultKind {
+pub enum Kind {
     /// SIGKILL of a gateway.
     KillGateway,
     /// SIGKILL of a consumer.
@@ -64,7 +64,7 @@ pub enum FaultKind {
 
 /// What a fault works on: two of the same do not overlap, for one would mend the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FaultTarget {
+pub enum On {
     /// A role's processes, by the role's name.
     Role(&'static str),
     /// Kafka, or the way to it.
@@ -79,9 +79,9 @@ pub enum FaultTarget {
     Clock,
 }
 
-impl FaultKind {
+impl Kind {
     /// All of them.
-    pub fn all_kinds() -> &'static [Self] {
+    pub fn all() -> &'static [Self] {
         clap::ValueEnum::value_variants()
     }
 
@@ -92,29 +92,27 @@ impl FaultKind {
     }
 
     /// What it works on.
-    pub const fn fault_target(self) -> FaultTarget {
+    pub const fn on(self) -> On {
         match self {
-            Self::KillGateway => FaultTarget::Role("gateway"),
-            Self::KillConsumer | Self::StopConsumer | Self::Rebalance => FaultTarget::Role("consumer"),
-            Self::KillWebsocket => FaultTarget::Role("websocket"),
-            Self::KillComment => FaultTarget::Role("comment"),
-            Self::KillReader => FaultTarget::Role("reader"),
-            Self::KillManager => FaultTarget::Role("manager"),
-            Self::KillStatistics => FaultTarget::Role("statistics"),
-            Self::KafkaRestart | Self::CutKafka | Self::SlowKafka => FaultTarget::Kafka,
+            Self::KillGateway => On::Role("gateway"),
+            Self::KillConsumer | Self::StopConsumer | Self::Rebalance => On::Role("consumer"),
+            Self::KillWebsocket => On::Role("websocket"),
+            Self::KillComment => On::Role("comment"),
+            Self::KillReader => On::Role("reader"),
+            Self::KillManager => On::Role("manager"),
+            Self::KillStatistics => On::Role("statistics"),
+            Self::KafkaRestart | Self::CutKafka | Self::SlowKafka => On::Kafka,
             Self::RedisRestart | Self::RedisEmpty | Self::RedisOld | Self::CutRedis | Self::SlowRedis => {
-                FaultTarget::Redis
+                On::Redis
             }
-            Self::MongodbKill | Self::MongodbStepDown | Self::CutMongodb | Self::SlowMongodb => {
-                FaultTarget::Mongodb
-            }
-            Self::DiskFull => FaultTarget::Disk,
-            Self::ClockJump => FaultTarget::Clock,
+            Self::MongodbKill | Self::MongodbStepDown | Self::CutMongodb | Self::SlowMongodb => On::Mongodb,
+            Self::DiskFull => On::Disk,
+            Self::ClockJump => On::Clock,
         }
     }
 
     /// How long it lasts: from and to, in ms.
-    const fn duration_range_ms(self) -> (u64, u64) {
+    const fn lasts_ms(self) -> (u64, u64) {
         match self {
             // The session timeout is 6 s.
             Self::StopConsumer => (7_000, 10_000),
@@ -129,9 +127,9 @@ impl FaultKind {
 
 /// A fault to come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlannedFault {
+pub struct Fault {
     /// What happens.
-    pub kind: FaultKind,
+    pub kind: Kind,
     /// After the beginning of its group.
     pub after: Duration,
     /// How long it lasts.
@@ -141,51 +139,46 @@ pub struct PlannedFault {
 }
 
 /// Draws rounds of faults without an end.
-pub struct FaultSchedule {
+pub struct Schedule {
     random: StdRng,
-    kinds: Vec<FaultKind>,
-    deck: Vec<FaultKind>,
+    kinds: Vec<Kind>,
+    deck: Vec<Kind>,
     a_round: usize,
 }
 
-impl FaultSchedule {
+impl Schedule {
     /// The schedule of this seed, of these kinds, with so many faults a round.
-    pub fn new(seed: u64, kinds: &[FaultKind], a_round: usize) -> Self {
+    pub fn new(seed: u64, kinds: &[Kind], a_round: usize) -> Self {
         Self { random: StdRng::seed_from_u64(seed), kinds: kinds.to_vec(), deck: Vec::new(), a_round }
     }
 
     /// The next round, of at most `most` faults: groups, one after the other. The faults of a group overlap.
-    pub fn next_round(&mut self, most: usize) -> Vec<Vec<PlannedFault>> {
-        let mut groups: Vec<Vec<PlannedFault>> = Vec::new();
+    pub fn round(&mut self, most: usize) -> Vec<Vec<Fault>> {
+        let mut groups: Vec<Vec<Fault>> = Vec::new();
         for _ in 0..self.a_round.min(most) {
             let fault = self.fault();
-            let overlaps = self.random.random_range(0..OVERLAP_DIVISOR) == 0;
+            let overlaps = self.random.random_range(0..OVERLAP) == 0;
             match groups.last_mut() {
-                Some(group)
-                    if overlaps
-                        && group
-                            .iter()
-                            .all(|other| other.kind.fault_target() != fault.kind.fault_target()) =>
-                {
+                Some(group) if overlaps && group.iter().all(|other| other.kind.on() != fault.kind.on()) => {
                     group.push(fault);
                 }
-                _ => groups.push(vec![PlannedFault { after: Duration::ZERO, ..fault }]),
+                _ => groups.push(vec![Fault { after: Duration::ZERO, ..fault }]),
             }
         }
         groups
     }
 
-    fn fault(&mut self) -> PlannedFault {
+    fn fault(&mut self) -> Fault {
         // Every kind once before any comes again: so each is there as often as the others.
         if self.deck.is_empty() {
             self.deck.clone_from(&self.kinds);
             self.deck.shuffle(&mut self.random);
         }
         let kind = self.deck.pop().expect("there are kinds, and the deck was filled");
-        let (from, to) = kind.duration_range_ms();
-        PlannedFault {
+        let (from, to) = kind.lasts_ms();
+        Fault {
             kind,
-            after: Duration::from_millis(self.random.random_range(0..MAX_OVERLAP_DELAY_MS)),
+            after: Duration::from_millis(self.random.random_range(0..OVERLAP_MS)),
             lasts: Duration::from_millis(self.random.random_range(from..=to)),
             draw: self.random.random(),
         }
@@ -198,34 +191,34 @@ mod tests {
 
     use super::*;
 
-    fn draw_rounds(seed: u64, count: usize) -> Vec<Vec<Vec<PlannedFault>>> {
-        let mut schedule = FaultSchedule::new(seed, FaultKind::all_kinds(), 6);
-        (0..count).map(|_| schedule.next_round(usize::MAX)).collect()
+    fn rounds(seed: u64, count: usize) -> Vec<Vec<Vec<Fault>>> {
+        let mut schedule = Schedule::new(seed, Kind::all(), 6);
+        (0..count).map(|_| schedule.round(usize::MAX)).collect()
     }
 
     #[test]
     fn a_seed_makes_the_same_schedule_and_another_one_another() {
-        assert_eq!(draw_rounds(3, 20), draw_rounds(3, 20));
-        assert_ne!(draw_rounds(3, 20), draw_rounds(4, 20));
+        assert_eq!(rounds(3, 20), rounds(3, 20));
+        assert_ne!(rounds(3, 20), rounds(4, 20));
     }
 
     #[test]
     fn each_kind_comes_as_often_as_the_others() {
-        let mut counts: HashMap<FaultKind, u32> = HashMap::new();
-        let mut schedule = FaultSchedule::new(9, FaultKind::all_kinds(), 1);
-        for _ in 0..10 * FaultKind::all_kinds().len() {
-            *counts.entry(schedule.next_round(1)[0][0].kind).or_default() += 1;
+        let mut counts: HashMap<Kind, u32> = HashMap::new();
+        let mut schedule = Schedule::new(9, Kind::all(), 1);
+        for _ in 0..10 * Kind::all().len() {
+            *counts.entry(schedule.round(1)[0][0].kind).or_default() += 1;
         }
-        assert!(FaultKind::all_kinds().iter().all(|kind| counts[kind] == 10), "{counts:?}");
+        assert!(Kind::all().iter().all(|kind| counts[kind] == 10), "{counts:?}");
     }
 
     #[test]
-    fn faults_overlap_sometimes_and_never_on_the_same_part() {
-        let groups: Vec<Vec<PlannedFault>> = draw_rounds(5, 50).into_iter().flatten().collect();
+    fn some_overlap_and_never_on_the_same_part() {
+        let groups: Vec<Vec<Fault>> = rounds(5, 50).into_iter().flatten().collect();
         assert!(groups.iter().any(|group| group.len() > 1));
         assert!(groups.iter().any(|group| group.len() == 1));
         for group in groups {
-            let mut on: Vec<FaultTarget> = group.iter().map(|fault| fault.kind.fault_target()).collect();
+            let mut on: Vec<On> = group.iter().map(|fault| fault.kind.on()).collect();
             let all = on.len();
             on.dedup();
             assert_eq!(on.len(), all);
@@ -235,8 +228,8 @@ mod tests {
 
     #[test]
     fn a_round_is_no_longer_than_asked_for() {
-        let mut schedule = FaultSchedule::new(1, &[FaultKind::KillReader], 6);
-        assert_eq!(schedule.next_round(4).iter().map(Vec::len).sum::<usize>(), 4);
-        assert_eq!(schedule.next_round(40).iter().map(Vec::len).sum::<usize>(), 6);
+        let mut schedule = Schedule::new(1, &[Kind::KillReader], 6);
+        assert_eq!(schedule.round(4).iter().map(Vec::len).sum::<usize>(), 4);
+        assert_eq!(schedule.round(40).iter().map(Vec::len).sum::<usize>(), 6);
     }
 }

@@ -7,17 +7,17 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use liverank_e2e::process::{LiverankProcess, Signal};
+use liverank_e2e::process::{Process, Signal};
 use reqwest::Client;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::clock::{self, ProcessClock};
-use crate::parts::RealParts;
+use crate::clock::{self, Clock};
+use crate::parts::Parts;
 use crate::ports::free_port;
 
 /// How many of each there are.
-const ROLE_COUNTS: [(&str, usize); 7] = [
+const ROLES: [(&str, usize); 7] = [
     ("statistics", 1),
     ("manager", 2),
     ("reader", 3),
@@ -27,24 +27,24 @@ const ROLE_COUNTS: [(&str, usize); 7] = [
     ("gateway", 2),
 ];
 /// How long a process may take to say that it is ready, with all it needs there or soon there again.
-const READY_TIMEOUT: Duration = Duration::from_mins(1);
+const READY: Duration = Duration::from_mins(1);
 /// How long it may take to drain.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(45);
+const DRAIN: Duration = Duration::from_secs(45);
 /// How long comparing everything may take.
-const VERIFY_TIMEOUT: Duration = Duration::from_mins(5);
+const VERIFY: Duration = Duration::from_mins(5);
 /// A log that is larger is cut down to its last part of a quarter of this.
-const MAX_LOG_BYTES: u64 = 8 << 20;
+const LOG_BYTES: u64 = 8 << 20;
 
 /// One process, and where it says how it is.
-struct SystemProcess {
-    process: Mutex<LiverankProcess>,
+struct Member {
+    process: Mutex<Process>,
     admin: String,
-    clock: ProcessClock,
+    clock: Clock,
 }
 
 /// All processes.
-pub struct FaultSystem {
-    members: BTreeMap<String, SystemProcess>,
+pub struct System {
+    members: BTreeMap<String, Member>,
     directory: PathBuf,
     client: Client,
     library: String,
@@ -57,17 +57,16 @@ pub struct FaultSystem {
     pub managers: Vec<String>,
 }
 
-fn local_urls(count: usize) -> Vec<String> {
+fn urls(count: usize) -> Vec<String> {
     (0..count).map(|_| format!("http://127.0.0.1:{}", free_port())).collect()
 }
 
-impl FaultSystem {
+impl System {
     /// Starts them on these parts, with `prefix` before all names, and waits until they are ready.
-    pub async fn start_system(parts: &RealParts, prefix: &str, directory: &Path) -> anyhow::Result<Self> {
-        let mut common = parts.store_flags();
+    pub async fn start(parts: &Parts, prefix: &str, directory: &Path) -> anyhow::Result<Self> {
+        let mut common = parts.flags();
         common.extend(["--prefix".to_owned(), prefix.to_owned()]);
-        let urls: BTreeMap<&str, Vec<String>> =
-            ROLE_COUNTS.map(|(role, count)| (role, local_urls(count))).into();
+        let urls: BTreeMap<&str, Vec<String>> = ROLES.map(|(role, count)| (role, urls(count))).into();
         let mut system = Self {
             members: BTreeMap::new(),
             directory: directory.to_owned(),
@@ -78,112 +77,110 @@ impl FaultSystem {
             gateways: urls["gateway"].clone(),
             managers: urls["manager"].clone(),
         };
-        for (role, count) in ROLE_COUNTS {
+        for (role, count) in ROLES {
             for nth in 0..count {
                 let flags = flags_of(role, nth, &urls);
-                system.add_process(&format!("{role}-{}", nth + 1), role, flags)?;
+                system.add(&format!("{role}-{}", nth + 1), role, flags)?;
             }
         }
-        for name in system.process_names() {
-            system.wait_until_ready(&name).await?;
+        for name in system.names() {
+            system.ready(&name).await?;
         }
         Ok(system)
     }
 
-    fn add_process(&mut self, name: &str, role: &str, flags: Vec<String>) -> anyhow::Result<()> {
+    fn add(&mut self, name: &str, role: &str, flags: Vec<String>) -> anyhow::Result<()> {
         let admin = format!("127.0.0.1:{}", free_port());
         let mut args = vec![role.to_owned(), "--admin-listen".into(), admin.clone()];
         args.extend(flags);
         args.extend(self.common.iter().cloned());
-        let clock = ProcessClock::new(&self.directory, name, &self.library)?;
-        let process = LiverankProcess::start_in(name, &args, &self.directory, &process_environment(&clock));
-        let member = SystemProcess { process: Mutex::new(process), admin, clock };
+        let clock = Clock::new(&self.directory, name, &self.library)?;
+        let process = Process::start_in(name, &args, &self.directory, &environment(&clock));
+        let member = Member { process: Mutex::new(process), admin, clock };
         self.members.insert(name.to_owned(), member);
         Ok(())
     }
 
     /// The names of all processes.
-    pub fn process_names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         self.members.keys().cloned().collect()
     }
 
     /// The names of one role's processes.
-    pub fn names_of_role(&self, role: &str) -> Vec<String> {
+    pub fn of_role(&self, role: &str) -> Vec<String> {
         let of_role = |name: &&String| name.rsplit_once('-').is_some_and(|(of, _)| of == role);
         self.members.keys().filter(of_role).cloned().collect()
     }
 
-    fn member(&self, name: &str) -> &SystemProcess {
+    fn member(&self, name: &str) -> &Member {
         &self.members[name]
     }
 
     /// Waits until it says that it is ready.
-    pub async fn wait_until_ready(&self, name: &str) -> anyhow::Result<()> {
+    pub async fn ready(&self, name: &str) -> anyhow::Result<()> {
         let member = self.member(name);
         let url = format!("http://{}/readyz", member.admin);
-        let deadline = Instant::now() + READY_TIMEOUT;
+        let deadline = Instant::now() + READY;
         loop {
             let answer = self.client.get(&url).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
             ensure!(member.process.lock().await.runs(), "{name} ended by itself");
-            ensure!(Instant::now() < deadline, "{name} is not ready after {READY_TIMEOUT:?}");
+            ensure!(Instant::now() < deadline, "{name} is not ready after {READY:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
     /// SIGKILL.
-    pub async fn kill_process(&self, name: &str) -> anyhow::Result<()> {
+    pub async fn kill(&self, name: &str) -> anyhow::Result<()> {
         let mut process = self.member(name).process.lock().await;
         ensure!(process.runs(), "{name} had ended by itself");
         process.kill();
-        clock::remove_leftovers(process.id());
+        clock::sweep(process.id());
         Ok(())
     }
 
     /// SIGTERM, and waits for the end. Answers what it thinks of how it ended, where that is not well.
-    pub async fn stop_process(&self, name: &str) -> anyhow::Result<Option<String>> {
+    pub async fn stop(&self, name: &str) -> anyhow::Result<Option<String>> {
         let mut process = self.member(name).process.lock().await;
-        drain_process(&mut process).await
+        drain(&mut process).await
     }
 
     /// Starts it again, and waits until it is ready.
-    pub async fn restart_process(&self, name: &str) -> anyhow::Result<()> {
+    pub async fn restart(&self, name: &str) -> anyhow::Result<()> {
         self.member(name).process.lock().await.restart();
-        self.wait_until_ready(name).await
+        self.ready(name).await
     }
 
     /// Sends a signal.
-    pub async fn signal_process(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
+    pub async fn signal(&self, name: &str, signal: Signal) -> anyhow::Result<()> {
         let mut process = self.member(name).process.lock().await;
         ensure!(process.runs(), "{name} had ended by itself");
-        process.send_signal(signal);
+        process.signal(signal);
         Ok(())
     }
 
     /// Puts a process's clock off by so many seconds.
-    pub fn set_clock(&self, name: &str, seconds: i64) -> anyhow::Result<()> {
-        self.member(name).clock.set_offset(seconds)
+    pub fn clock(&self, name: &str, seconds: i64) -> anyhow::Result<()> {
+        self.member(name).clock.set(seconds)
     }
 
     /// One more consumer, not ready yet, and its log.
-    pub fn another_consumer(&self) -> anyhow::Result<ExtraConsumer> {
+    pub fn another_consumer(&self) -> anyhow::Result<Extra> {
         let mut args = vec!["consumer".to_owned(), "--admin-listen".into(), self.extra_admin.clone()];
         args.extend(self.common.iter().cloned());
-        let clock = ProcessClock::new(&self.directory, "consumer-extra", &self.library)?;
-        let process =
-            LiverankProcess::start_in("consumer-extra", &args, &self.directory, &process_environment(&clock));
-        Ok(ExtraConsumer(process))
+        let clock = Clock::new(&self.directory, "consumer-extra", &self.library)?;
+        let process = Process::start_in("consumer-extra", &args, &self.directory, &environment(&clock));
+        Ok(Extra(process))
     }
 
     /// Whether the system's own comparison of log, archive and boards finds nothing wrong, either.
-    pub async fn run_verify(&self) -> anyhow::Result<()> {
-        let mut command = tokio::process::Command::new(liverank_e2e::binary_path());
+    pub async fn verify(&self) -> anyhow::Result<()> {
+        let mut command = tokio::process::Command::new(liverank_e2e::binary());
         command.arg("verify").args(&self.common).stdin(Stdio::null()).kill_on_drop(true);
-        let said = tokio::time::timeout(VERIFY_TIMEOUT, command.output())
-            .await
-            .context("verify takes too long")??;
+        let said =
+            tokio::time::timeout(VERIFY, command.output()).await.context("verify takes too long")??;
         ensure!(
             said.status.success(),
             "liverank verify: {}{}",
@@ -194,7 +191,7 @@ impl FaultSystem {
     }
 
     /// Whether all run; and cuts down logs that have grown too long.
-    pub async fn check_all_run(&self) -> anyhow::Result<()> {
+    pub async fn check(&self) -> anyhow::Result<()> {
         for (name, member) in &self.members {
             let mut process = member.process.lock().await;
             if !process.runs() {
@@ -202,46 +199,46 @@ impl FaultSystem {
                 let from = log.len().saturating_sub(2000);
                 bail!("{name} ended by itself: …{}", log.get(from..).unwrap_or(&log));
             }
-            shorten_log(process.log_file()).with_context(|| format!("the log of {name}"))?;
+            shorten(process.log_file()).with_context(|| format!("the log of {name}"))?;
         }
         Ok(())
     }
 }
 
-impl Drop for FaultSystem {
+impl Drop for System {
     fn drop(&mut self) {
         for member in self.members.values_mut() {
             let process = member.process.get_mut();
             if process.runs() {
                 process.kill();
             }
-            clock::remove_leftovers(process.id());
+            clock::sweep(process.id());
         }
     }
 }
 
 /// A consumer that is there for a while.
-pub struct ExtraConsumer(LiverankProcess);
+pub struct Extra(Process);
 
-impl ExtraConsumer {
-    /// Ends it, by SIGTERM or by SIGKILL. Answers as [`System::stop_process`].
-    pub async fn end_consumer(mut self, orderly: bool) -> anyhow::Result<Option<String>> {
+impl Extra {
+    /// Ends it, by SIGTERM or by SIGKILL. Answers as [`System::stop`].
+    pub async fn leave(mut self, orderly: bool) -> anyhow::Result<Option<String>> {
         if orderly {
-            return drain_process(&mut self.0).await;
+            return drain(&mut self.0).await;
         }
         ensure!(self.0.runs(), "the additional consumer had ended by itself: {}", self.0.log());
         self.0.kill();
-        clock::remove_leftovers(self.0.id());
+        clock::sweep(self.0.id());
         Ok(None)
     }
 }
 
 /// One that does not end in time is killed, so that the run goes on: what counts is compared all the same.
-async fn drain_process(process: &mut LiverankProcess) -> anyhow::Result<Option<String>> {
+async fn drain(process: &mut Process) -> anyhow::Result<Option<String>> {
     let name = process.name().to_owned();
     ensure!(process.runs(), "{name} had ended by itself: {}", process.log());
-    process.send_signal(Signal::TERM);
-    let deadline = Instant::now() + DRAIN_TIMEOUT;
+    process.signal(Signal::TERM);
+    let deadline = Instant::now() + DRAIN;
     while process.runs() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -249,8 +246,8 @@ async fn drain_process(process: &mut LiverankProcess) -> anyhow::Result<Option<S
     if late {
         process.kill();
     }
-    clock::remove_leftovers(process.id());
-    Ok(late.then(|| format!("{name} did not end within {DRAIN_TIMEOUT:?} of SIGTERM")))
+    clock::sweep(process.id());
+    Ok(late.then(|| format!("{name} did not end within {DRAIN:?} of SIGTERM")))
 }
 
 fn flags_of(role: &str, nth: usize, urls: &BTreeMap<&str, Vec<String>>) -> Vec<String> {
@@ -282,14 +279,14 @@ fn flags_of(role: &str, nth: usize, urls: &BTreeMap<&str, Vec<String>>) -> Vec<S
 }
 
 /// Keeps the end of a log that has grown too long. Its process appends, so it goes on at the new end.
-fn shorten_log(log: &Path) -> anyhow::Result<()> {
+fn shorten(log: &Path) -> anyhow::Result<()> {
     let mut file = std::fs::File::options().read(true).write(true).open(log)?;
     let length = file.metadata()?.len();
-    if length <= MAX_LOG_BYTES {
+    if length <= LOG_BYTES {
         return Ok(());
     }
     let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(length - MAX_LOG_BYTES / 4))?;
+    file.seek(SeekFrom::Start(length - LOG_BYTES / 4))?;
     file.read_to_end(&mut tail)?;
     std::fs::write(log.with_extension("log.old"), tail)?;
     file.set_len(0)?;
@@ -297,8 +294,8 @@ fn shorten_log(log: &Path) -> anyhow::Result<()> {
 }
 
 /// A clock of its own, and the key by which processes know each other.
-fn process_environment(clock: &ProcessClock) -> Vec<(String, String)> {
-    let mut environment = clock.clock_environment();
-    environment.push(liverank_e2e::identity::identity_variable());
+fn environment(clock: &Clock) -> Vec<(String, String)> {
+    let mut environment = clock.environment();
+    environment.push(liverank_e2e::identity::variable());
     environment
 }

@@ -19,20 +19,20 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::kafka::FaultTopic;
+use crate::kafka::Topic;
 
 /// Everything here is drawn for a day at most; a run is over before.
-const MAX_PLANNED_TIME: Duration = Duration::from_hours(24);
+const DAY: Duration = Duration::from_hours(24);
 /// Events on their way; past it the load runs late rather than the memory full.
-const MAX_EVENTS_IN_FLIGHT: u32 = 4000;
+const IN_FLIGHT: u32 = 4000;
 /// How long a foreign producer waits before it tries again.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long a foreign producer waits for the log.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// How much.
 #[derive(Debug, Clone, clap::Args)]
-pub struct TrafficLoad {
+pub struct Load {
     /// Videos.
     #[arg(long, default_value_t = 12)]
     pub videos: usize,
@@ -51,7 +51,7 @@ pub struct TrafficLoad {
 }
 
 /// The load on one system, and what is known of it.
-pub struct SystemTraffic {
+pub struct Traffic {
     /// What is posted.
     pub plan: Plan,
     /// What became of it.
@@ -70,21 +70,18 @@ pub struct SystemTraffic {
     over: CancellationToken,
 }
 
-impl SystemTraffic {
+impl Traffic {
     /// A load on these front doors and managers that has not begun.
     pub fn new(
         prefix: &str,
         gateways: &[String],
         managers: &[String],
-        load: &TrafficLoad,
+        load: &Load,
         seed: u64,
     ) -> anyhow::Result<Self> {
         let parsed = |urls: &[String]| urls.iter().map(|url| url.parse()).collect::<Result<Vec<Url>, _>>();
         let plan = Plan::new(prefix.to_owned(), load.videos, 0.8, seed);
-        let record = Arc::new(Record::new(
-            load.videos + 1,
-            liverank_load::plan::count(load.comments, MAX_PLANNED_TIME),
-        ));
+        let record = Arc::new(Record::new(load.videos + 1, liverank_load::plan::count(load.comments, DAY)));
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(2))
@@ -124,13 +121,13 @@ impl SystemTraffic {
             calm: Arc::default(),
             ways,
             open: watch::Sender::new(false),
-            room: Arc::new(Semaphore::new(MAX_EVENTS_IN_FLIGHT as usize)),
+            room: Arc::new(Semaphore::new(IN_FLIGHT as usize)),
             over,
         })
     }
 
     /// Makes every video exist, and waits until all viewers are connected.
-    pub async fn create_videos_and_connect(self: &Arc<Self>, patience: Duration) -> anyhow::Result<()> {
+    pub async fn begin(self: &Arc<Self>, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         for event in self.plan.opening() {
             let posted = tokio::time::timeout_at(deadline, self.poster.post(&event)).await;
@@ -148,14 +145,11 @@ impl SystemTraffic {
     }
 
     /// Starts the generators; they post while the load is on.
-    pub fn start_generators(self: &Arc<Self>, load: &TrafficLoad, topic: Option<FaultTopic>) {
-        self.through_the_door(
-            self.plan.interaction_events(load.interactions, MAX_PLANNED_TIME),
-            load.interactions,
-        );
-        self.through_the_door(self.plan.comments(load.comments, MAX_PLANNED_TIME), load.comments);
+    pub fn generate(self: &Arc<Self>, load: &Load, topic: Option<Topic>) {
+        self.through_the_door(self.plan.interaction_events(load.interactions, DAY), load.interactions);
+        self.through_the_door(self.plan.comments(load.comments, DAY), load.comments);
         if let Some(topic) = topic {
-            self.produce_as_foreigner(topic, load.foreign);
+            self.foreign(topic, load.foreign);
         }
     }
 
@@ -163,7 +157,7 @@ impl SystemTraffic {
         let traffic = Arc::clone(self);
         tokio::spawn(async move {
             for event in events {
-                let Some(room) = traffic.wait_for_turn(rate).await else { return };
+                let Some(room) = traffic.turn(rate).await else { return };
                 let poster = Arc::clone(&traffic.poster);
                 tokio::spawn(async move {
                     poster.post(&event).await;
@@ -175,21 +169,21 @@ impl SystemTraffic {
 
     /// The ranking seed's producers: no key, any partition, one hot video above all; with an id where Kafka is being
     /// disturbed, so that they can repeat themselves, and without where it is not.
-    fn produce_as_foreigner(self: &Arc<Self>, topic: FaultTopic, rate: f64) {
+    fn foreign(self: &Arc<Self>, topic: Topic, rate: f64) {
         let traffic = Arc::clone(self);
         tokio::spawn(async move {
             for number in 0.. {
-                let Some(room) = traffic.wait_for_turn(rate).await else { return };
+                let Some(room) = traffic.turn(rate).await else { return };
                 let (traffic, topic) = (Arc::clone(&traffic), topic.clone());
                 tokio::spawn(async move {
-                    traffic.append_foreign_record(&topic, number).await;
+                    traffic.append(&topic, number).await;
                     drop(room);
                 });
             }
         });
     }
 
-    async fn append_foreign_record(&self, topic: &FaultTopic, number: usize) {
+    async fn append(&self, topic: &Topic, number: usize) {
         let plain = number.is_multiple_of(2);
         let hot = rand::random_range(0..2) == 0;
         let event = Event {
@@ -210,12 +204,12 @@ impl SystemTraffic {
         }
         let value = body.to_string().into_bytes();
         loop {
-            let partition = rand::rng().random_range(0..topic.partition_count());
-            let appended = topic.append_record(partition, value.clone());
+            let partition = rand::rng().random_range(0..topic.partitions());
+            let appended = topic.append(partition, value.clone());
             let done = if calm.is_some() {
                 appended.await.is_ok()
             } else {
-                tokio::time::timeout(ANSWER_TIMEOUT, appended).await.is_ok_and(|done| done.is_ok())
+                tokio::time::timeout(ANSWER, appended).await.is_ok_and(|done| done.is_ok())
             };
             if done {
                 return self.record.acknowledged(&event, sent);
@@ -224,12 +218,12 @@ impl SystemTraffic {
                 // Nobody disturbed Kafka, and it refused: whether it counts cannot be told.
                 return self.record.given_up(&event);
             }
-            tokio::time::sleep(RETRY_PAUSE).await;
+            tokio::time::sleep(AGAIN).await;
         }
     }
 
     /// Waits for the next event's time, for the load to be on, and for room; `None` when the run is over.
-    async fn wait_for_turn(&self, rate: f64) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    async fn turn(&self, rate: f64) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let mut open = self.open.subscribe();
         tokio::select! {
             () = self.over.cancelled() => None,
@@ -250,21 +244,21 @@ impl SystemTraffic {
     }
 
     /// The load goes on.
-    pub fn resume_load(&self) {
+    pub fn on(&self) {
         self.open.send_replace(true);
     }
 
     /// The load pauses, and everything under way is acknowledged.
-    pub async fn pause_load(&self, patience: Duration) -> anyhow::Result<()> {
+    pub async fn off(&self, patience: Duration) -> anyhow::Result<()> {
         self.open.send_replace(false);
-        let all = tokio::time::timeout(patience, self.room.acquire_many(MAX_EVENTS_IN_FLIGHT)).await;
-        let under_way = MAX_EVENTS_IN_FLIGHT as usize - self.room.available_permits();
+        let all = tokio::time::timeout(patience, self.room.acquire_many(IN_FLIGHT)).await;
+        let under_way = IN_FLIGHT as usize - self.room.available_permits();
         ensure!(all.is_ok(), "{under_way} events are not acknowledged {patience:?} after the last fault");
         Ok(())
     }
 }
 
-impl Drop for SystemTraffic {
+impl Drop for Traffic {
     fn drop(&mut self) {
         self.over.cancel();
         self.poster.give_up.cancel();

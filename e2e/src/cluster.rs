@@ -5,11 +5,11 @@ use std::time::Duration;
 use liverank_protocol::access::Service;
 
 use crate::identity::token;
-use crate::process::LiverankProcess;
+use crate::process::Process;
 use crate::{free_port, wait};
 
 /// The stores' addresses, from the testbed. Panics where it is not up: these tests are never skipped.
-pub struct StoreAddresses {
+pub struct Stores {
     /// Bootstrap servers.
     pub kafka: String,
     /// URL.
@@ -18,7 +18,7 @@ pub struct StoreAddresses {
     pub mongodb: String,
 }
 
-impl StoreAddresses {
+impl Stores {
     /// Those of the environment.
     pub fn from_environment() -> Self {
         let named = |name: &str| {
@@ -35,13 +35,15 @@ impl StoreAddresses {
 }
 
 /// A whole system with a prefix of its own: two of everything but statistics, and three readers.
-pub struct ProcessCluster {
+pub struct Cluster {
     directory: tempfile::TempDir,
     common: Vec<String>,
     /// Flags of every role, and of no other command.
     flags: Vec<String>,
+    /// Flags of the roles that fill and show boards.
+    boards: Vec<String>,
     /// All processes, by name: `gateway-1`, `consumer-2`, …
-    pub processes: Vec<LiverankProcess>,
+    pub processes: Vec<Process>,
     /// The front doors.
     pub gateways: Vec<String>,
     /// The managers.
@@ -57,22 +59,22 @@ pub struct ProcessCluster {
     pub prefix: String,
 }
 
-fn local_urls(count: usize) -> Vec<String> {
+fn urls(count: usize) -> Vec<String> {
     (0..count).map(|_| format!("http://127.0.0.1:{}", free_port())).collect()
 }
 
-fn address_of(url: &str) -> String {
+fn address(url: &str) -> String {
     url.trim_start_matches("http://").to_owned()
 }
 
-impl ProcessCluster {
+impl Cluster {
     /// Starts it and waits until a gateway answers with what the stores hold.
-    pub async fn start(stores: &StoreAddresses) -> Self {
+    pub async fn start(stores: &Stores) -> Self {
         Self::start_with(stores, &[]).await
     }
 
     /// The same, each of its processes with these flags.
-    pub async fn start_with(stores: &StoreAddresses, flags: &[&str]) -> Self {
+    pub async fn start_with(stores: &Stores, flags: &[&str]) -> Self {
         let mut cluster = Self::new(stores);
         cluster.flags = flags.iter().map(ToString::to_string).collect();
         cluster.start_others();
@@ -81,8 +83,18 @@ impl ProcessCluster {
         cluster
     }
 
+    /// The same, with these boards declared.
+    pub async fn start_with_boards(stores: &Stores, boards: &str) -> Self {
+        let mut cluster = Self::new(stores);
+        cluster.boards = vec!["--boards".to_owned(), boards.to_owned()];
+        cluster.start_others();
+        cluster.start_gateways();
+        cluster.ready().await;
+        cluster
+    }
+
     /// One whose processes are to be started, over topics and keys that nobody has made yet.
-    pub fn new(stores: &StoreAddresses) -> Self {
+    pub fn new(stores: &Stores) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let prefix = format!("t{}-{}-", std::process::id(), free_port());
         let common = [
@@ -96,13 +108,14 @@ impl ProcessCluster {
             directory,
             common,
             flags: Vec::new(),
+            boards: Vec::new(),
             processes: Vec::new(),
-            gateways: local_urls(2),
-            managers: local_urls(2),
-            comments: local_urls(2),
-            readers: local_urls(3),
-            websockets: local_urls(2),
-            statistics: local_urls(1).remove(0),
+            gateways: urls(2),
+            managers: urls(2),
+            comments: urls(2),
+            readers: urls(3),
+            websockets: urls(2),
+            statistics: urls(1).remove(0),
             prefix,
         }
     }
@@ -112,23 +125,25 @@ impl ProcessCluster {
         let statistics = self.statistics.clone();
         let managers = self.managers.join(",");
         let both = ["--manager-url", &managers, "--statistics-url", &statistics];
-        self.spawn_process("statistics-1", "statistics", Some(&statistics), &[]);
+        self.spawn("statistics-1", "statistics", Some(&statistics), &[]);
         for (at, url) in self.managers.clone().iter().enumerate() {
-            self.spawn_process(&format!("manager-{}", at + 1), "manager", Some(url), &both[2..]);
+            self.spawn(&format!("manager-{}", at + 1), "manager", Some(url), &both[2..]);
         }
         for (at, url) in self.readers.clone().iter().enumerate() {
             let name = format!("reader-{}", at + 1);
             let own = ["--reader-id", &name, "--public-url", url, "--internal-url", url];
-            self.spawn_process(&name, "reader", Some(url), &[&own[..], &both].concat());
+            self.spawn(&name, "reader", Some(url), &[&own[..], &both].concat());
         }
         for (at, url) in self.comments.clone().iter().enumerate() {
-            self.spawn_process(&format!("comment-{}", at + 1), "comment", Some(url), &both);
+            self.spawn(&format!("comment-{}", at + 1), "comment", Some(url), &both);
         }
+        let boards = self.boards.clone();
+        let boards: Vec<&str> = boards.iter().map(String::as_str).collect();
         for (at, url) in self.websockets.clone().iter().enumerate() {
-            self.spawn_process(&format!("websocket-{}", at + 1), "websocket", Some(url), &[]);
+            self.spawn(&format!("websocket-{}", at + 1), "websocket", Some(url), &boards);
         }
         for at in 1..=2 {
-            self.spawn_process(&format!("consumer-{at}"), "consumer", None, &[]);
+            self.spawn(&format!("consumer-{at}"), "consumer", None, &boards);
         }
     }
 
@@ -139,23 +154,25 @@ impl ProcessCluster {
         let statistics = self.statistics.clone();
         let both = ["--manager-url", &managers, "--statistics-url", &statistics];
         let front = ["--comment-url", &comments, "--websocket-url", &websockets];
+        let boards = self.boards.clone();
+        let boards: Vec<&str> = boards.iter().map(String::as_str).collect();
         for (at, url) in self.gateways.clone().iter().enumerate() {
             // Tests moderate without an issuer of tokens.
             // What gateways measure by themselves would be in what tests count.
-            let flags = [&both[..], &front, &["--moderation-open", "--canary-seconds=0"]].concat();
-            self.spawn_process(&format!("gateway-{}", at + 1), "gateway", Some(url), &flags);
+            let flags = [&both[..], &front, &["--moderation-open", "--canary-seconds=0"], &boards].concat();
+            self.spawn(&format!("gateway-{}", at + 1), "gateway", Some(url), &flags);
         }
     }
 
-    fn spawn_process(&mut self, name: &str, role: &str, url: Option<&str>, more: &[&str]) {
+    fn spawn(&mut self, name: &str, role: &str, url: Option<&str>, more: &[&str]) {
         let admin = format!("127.0.0.1:{}", free_port());
         let mut args = vec![role.to_owned(), "--admin-listen".into(), admin];
         if let Some(url) = url {
-            args.extend(["--listen".into(), address_of(url)]);
+            args.extend(["--listen".into(), address(url)]);
         }
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         args.extend(self.common.iter().chain(&self.flags).cloned());
-        let process = LiverankProcess::start(name, &args, self.directory.path());
+        let process = Process::start(name, &args, self.directory.path());
         self.processes.push(process);
     }
 
@@ -174,13 +191,13 @@ impl ProcessCluster {
     }
 
     /// The process of this name.
-    pub fn process(&mut self, name: &str) -> &mut LiverankProcess {
+    pub fn process(&mut self, name: &str) -> &mut Process {
         self.processes.iter_mut().find(|process| process.name() == name).expect("a process of this name")
     }
 
     /// Runs `liverank load` against the front doors with these flags, while `during` goes on; its verdict and report.
     pub fn load(&self, flags: &[&str]) -> tokio::process::Child {
-        let mut command = tokio::process::Command::new(crate::binary_path());
+        let mut command = tokio::process::Command::new(crate::binary());
         let report = self.directory.path().join("load.json");
         command
             .args(["load", "--target", &self.gateways.join(",")])
@@ -193,20 +210,20 @@ impl ProcessCluster {
 
     /// Runs a command on this system's stores to its end: `verify`, `rebuild …`, `dlq …`.
     pub async fn command(&self, args: &[&str]) -> std::process::Output {
-        let mut command = tokio::process::Command::new(crate::binary_path());
+        let mut command = tokio::process::Command::new(crate::binary());
         command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
         command.output().await.expect("running the binary")
     }
 
     /// Starts a command on this system's stores, for who wants to end it.
     pub fn spawn_command(&self, args: &[&str]) -> tokio::process::Child {
-        let mut command = tokio::process::Command::new(crate::binary_path());
+        let mut command = tokio::process::Command::new(crate::binary());
         command.args(args).args(&self.common).kill_on_drop(true).stdin(std::process::Stdio::null());
         command.spawn().expect("running the binary")
     }
 
     /// What the last load wrote.
-    pub fn read_load_report(&self) -> serde_json::Value {
+    pub fn load_report(&self) -> serde_json::Value {
         let text = std::fs::read(self.directory.path().join("load.json")).expect("the load's report");
         serde_json::from_slice(&text).expect("a report in JSON")
     }

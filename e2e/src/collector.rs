@@ -16,7 +16,7 @@ use crate::wait;
 
 /// A span, with its ids in hexadecimal digits.
 #[derive(Debug, Clone)]
-pub struct RecordedSpan {
+pub struct Recorded {
     /// `liverank-gateway`, …
     pub service: String,
     /// What it is called.
@@ -29,39 +29,39 @@ pub struct RecordedSpan {
     pub parent: String,
 }
 
-type TakenSpans = Arc<Mutex<Vec<RecordedSpan>>>;
+type Taken = Arc<Mutex<Vec<Recorded>>>;
 
 /// See the module.
-pub struct TestCollector {
+pub struct Collector {
     /// For `--otlp-endpoint`.
     pub url: String,
-    taken: TakenSpans,
+    taken: Taken,
 }
 
-impl TestCollector {
+impl Collector {
     /// One that listens.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
-        let taken = TakenSpans::default();
-        let router = Router::new().route("/v1/traces", post(take_spans)).with_state(Arc::clone(&taken));
+        let taken = Taken::default();
+        let router = Router::new().route("/v1/traces", post(take)).with_state(Arc::clone(&taken));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, taken }
     }
 
     /// The spans of a trace, in the order of their arrival.
-    pub fn spans_of_trace(&self, trace: &str) -> Vec<RecordedSpan> {
+    pub fn of_trace(&self, trace: &str) -> Vec<Recorded> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.iter().filter(|span| span.trace == trace).cloned().collect()
     }
 
     /// Waits until a trace has spans that each caused the next one, called so, the first of them caused by `parent`.
-    pub async fn wait_for_chain(&self, trace: &str, parent: &str, names: &[&str]) {
+    pub async fn until_way(&self, trace: &str, parent: &str, names: &[&str]) {
         let within = Duration::from_secs(20);
         let deadline = std::time::Instant::now() + within;
         wait::until("the way of a trace", within + Duration::from_secs(1), || async {
-            let spans = self.spans_of_trace(trace);
-            let missing = first_missing_span(&spans, parent, names);
+            let spans = self.of_trace(trace);
+            let missing = missing(&spans, parent, names);
             assert!(
                 missing.is_none() || std::time::Instant::now() < deadline,
                 "{missing:?} is not in its place in {spans:#?}"
@@ -73,21 +73,20 @@ impl TestCollector {
 }
 
 /// The first of these names that no span has whose parent is the one before.
-fn first_missing_span<'a>(spans: &[RecordedSpan], parent: &str, names: &[&'a str]) -> Option<&'a str> {
+fn missing<'a>(spans: &[Recorded], parent: &str, names: &[&'a str]) -> Option<&'a str> {
     let (first, rest) = names.split_first()?;
     let candidates = spans.iter().filter(|span| span.name == *first && span.parent == parent);
     // Each span says whose it is: the first word of its name.
-    let of_service = candidates.filter(|span| span.service == format!("liverank-{}", span_word(first)));
-    let missing: Vec<Option<&str>> =
-        of_service.map(|span| first_missing_span(spans, &span.span, rest)).collect();
+    let of_service = candidates.filter(|span| span.service == format!("liverank-{}", word(first)));
+    let missing: Vec<Option<&str>> = of_service.map(|span| missing(spans, &span.span, rest)).collect();
     if missing.is_empty() { Some(first) } else { missing.into_iter().min_by_key(Option::is_some)? }
 }
 
-fn span_word(name: &str) -> &str {
+fn word(name: &str) -> &str {
     name.split(' ').next().unwrap_or_default()
 }
 
-async fn take_spans(State(taken): State<TakenSpans>, body: Bytes) {
+async fn take(State(taken): State<Taken>, body: Bytes) {
     let request = ExportTraceServiceRequest::decode(body).expect("a request of OTLP");
     let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
     for resource in request.resource_spans {
@@ -99,7 +98,7 @@ async fn take_spans(State(taken): State<TakenSpans>, body: Bytes) {
         };
         for span in resource.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             let hex = |bytes: &[u8]| liverank_core::comment::hex(bytes);
-            taken.push(RecordedSpan {
+            taken.push(Recorded {
                 service: service.clone(),
                 trace: hex(&span.trace_id),
                 span: hex(&span.span_id),

@@ -16,7 +16,7 @@ pub mod wait;
 use std::path::PathBuf;
 
 /// The binary under test.
-pub fn binary_path() -> PathBuf {
+pub fn binary() -> PathBuf {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/liverank");
     let path = std::env::var_os("LIVERANK_BIN").map_or_else(|| built.into(), PathBuf::from);
     assert!(path.is_file(), "{} is not there: run `make build`", path.display());

@@ -9,7 +9,7 @@ pub use rustix::process::Signal;
 use rustix::process::{Pid, kill_process};
 
 /// A running `liverank`. Killed when dropped.
-pub struct LiverankProcess {
+pub struct Process {
     name: String,
     program: PathBuf,
     child: Child,
@@ -18,11 +18,11 @@ pub struct LiverankProcess {
     environment: Vec<(String, String)>,
 }
 
-impl LiverankProcess {
+impl Process {
     /// Starts `liverank args…`; what it prints goes into `directory/name.log`. All processes know each other by
     /// [`crate::identity`].
     pub fn start(name: &str, args: &[String], directory: &std::path::Path) -> Self {
-        Self::start_in(name, args, directory, &[crate::identity::identity_variable()])
+        Self::start_in(name, args, directory, &[crate::identity::variable()])
     }
 
     /// The same, with these variables in its environment.
@@ -32,7 +32,7 @@ impl LiverankProcess {
         directory: &std::path::Path,
         environment: &[(String, String)],
     ) -> Self {
-        Self::start_at(&crate::binary_path(), name, args, directory, environment)
+        Self::start_at(&crate::binary(), name, args, directory, environment)
     }
 
     /// Another program, which is found as the shell finds it.
@@ -88,7 +88,7 @@ impl LiverankProcess {
     }
 
     /// Sends a signal.
-    pub fn send_signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(id, signal).unwrap_or_else(|error| panic!("signalling {}: {error}", self.name));
     }
@@ -133,7 +133,7 @@ impl LiverankProcess {
     }
 }
 
-impl Drop for LiverankProcess {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -7,15 +7,15 @@ use liverank_protocol::access::Service;
 use serde_json::{Value, json};
 
 use crate::identity::token;
-use crate::process::LiverankProcess;
+use crate::process::Process;
 use crate::{free_port, wait};
 
 /// How long a debug build on a busy machine may take to start.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_secs(30);
 
 /// A public port of the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PublicPort {
+pub enum Door {
     /// The front door.
     Gateway,
     /// Ranked lists.
@@ -30,16 +30,16 @@ pub enum PublicPort {
     Statistics,
 }
 
-impl PublicPort {
+impl Door {
     /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Gateway, Self::Websocket, Self::Comment, Self::Reader, Self::Manager, Self::Statistics];
 }
 
 /// The whole system in one process, on embedded stores in a directory of its own.
-pub struct UpSystem {
+pub struct Up {
     /// The process.
-    pub process: LiverankProcess,
+    pub process: Process,
     addresses: Vec<String>,
     admin: String,
     client: reqwest::Client,
@@ -47,7 +47,7 @@ pub struct UpSystem {
     _directory: tempfile::TempDir,
 }
 
-impl UpSystem {
+impl Up {
     /// Starts it with one reader and waits until it answers and the reader is known.
     pub async fn start() -> Self {
         Self::start_with(1, &[]).await
@@ -57,7 +57,7 @@ impl UpSystem {
     pub async fn start_with(readers: usize, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = || format!("127.0.0.1:{}", free_port());
-        let addresses: Vec<String> = PublicPort::ALL.iter().map(|_| address()).collect();
+        let addresses: Vec<String> = Door::ALL.iter().map(|_| address()).collect();
         let data = directory.path().join("data").display().to_string();
         let admin = address();
         let mut args = ["up", "--data-dir", &data, "--admin-listen", &admin].map(str::to_owned).to_vec();
@@ -72,28 +72,28 @@ impl UpSystem {
         if !flags.iter().any(|flag| flag.starts_with("--canary-seconds")) {
             args.push("--canary-seconds=0".to_owned());
         }
-        let process = LiverankProcess::start("up", &args, directory.path());
+        let process = Process::start("up", &args, directory.path());
         let client = reqwest::Client::new();
         let up = Self { process, addresses, admin, client, data, _directory: directory };
-        wait::json(&format!("{}/videos", up.url(PublicPort::Gateway)), START_TIMEOUT).await;
+        wait::json(&format!("{}/videos", up.url(Door::Gateway)), START).await;
         let registered = || async {
             up.post("/register", &json!({"videoid": "calm"})).await.1["readerUrl"].as_str().map(str::len)
         };
-        wait::until("a reader for a video", START_TIMEOUT, registered).await;
+        wait::until("a reader for a video", START, registered).await;
         let known = || async {
-            let load = up.client.get(format!("{}/load", up.url(PublicPort::Manager)));
+            let load = up.client.get(format!("{}/load", up.url(Door::Manager)));
             let load = load.bearer_auth(token("cli", Service::Manager)).send().await.ok()?;
             let load: Value = load.json().await.ok()?;
             (load["readers"].as_array()?.len() == readers).then_some(())
         };
-        wait::until("every reader", START_TIMEOUT, known).await;
+        wait::until("every reader", START, known).await;
         up
     }
 
     /// A viewer's token, of a system that was started with `--auth-dev`.
     pub fn viewer_token(&self, user: &str) -> String {
         let args = ["token", "user", "--user", user, "--data-dir", &self.data];
-        let said = Command::new(crate::binary_path()).args(args).output().expect("running the binary");
+        let said = Command::new(crate::binary()).args(args).output().expect("running the binary");
         assert!(said.status.success(), "liverank token: {}", String::from_utf8_lossy(&said.stderr));
         String::from_utf8(said.stdout).expect("a token is text").trim().to_owned()
     }
@@ -104,7 +104,7 @@ impl UpSystem {
     }
 
     /// `host:port` of a door.
-    pub fn address(&self, door: PublicPort) -> &str {
+    pub fn address(&self, door: Door) -> &str {
         &self.addresses[door as usize]
     }
 
@@ -114,21 +114,20 @@ impl UpSystem {
     }
 
     /// The address of a door as a URL.
-    pub fn url(&self, door: PublicPort) -> String {
+    pub fn url(&self, door: Door) -> String {
         format!("http://{}", self.address(door))
     }
 
     /// Posts JSON at the front door; the status and the answer.
     pub async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let sent =
-            self.client.post(format!("{}{path}", self.url(PublicPort::Gateway))).json(body).send().await;
+        let sent = self.client.post(format!("{}{path}", self.url(Door::Gateway))).json(body).send().await;
         let response = sent.unwrap_or_else(|error| panic!("POST {path}: {error}; {}", self.process.log()));
         let status = response.status().as_u16();
         (status, response.json().await.unwrap_or(Value::Null))
     }
 
     /// The JSON at a door's path; null where there is none.
-    pub async fn get(&self, door: PublicPort, path: &str) -> Value {
+    pub async fn get(&self, door: Door, path: &str) -> Value {
         let Ok(response) = self.client.get(format!("{}{path}", self.url(door))).send().await else {
             return Value::Null;
         };
@@ -136,9 +135,9 @@ impl UpSystem {
     }
 
     /// Likes the video `calm`, and waits until the ranking shows it: how long that took.
-    pub async fn time_round_trip(&self) -> Duration {
+    pub async fn round_trip(&self) -> Duration {
         let score = || async {
-            let list = self.get(PublicPort::Gateway, "/videos?limit=1000").await;
+            let list = self.get(Door::Gateway, "/videos?limit=1000").await;
             let found = list["videos"].as_array()?.iter().find(|video| video["video_id"] == "calm")?.clone();
             found["score"].as_f64()
         };

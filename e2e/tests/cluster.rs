@@ -8,21 +8,21 @@ use liverank_e2e::moderation::Moderated;
 use liverank_e2e::wait;
 
 /// Every role that there is, one instance of each; the statistics service is there once.
-const PROCESSES_KILLED: [&str; 7] =
+const VICTIMS: [&str; 7] =
     ["gateway-1", "consumer-1", "comment-1", "reader-1", "manager-1", "websocket-1", "statistics-1"];
 
-async fn finish_load(mut load: tokio::process::Child, cluster: &Cluster) -> serde_json::Value {
+async fn finished(mut load: tokio::process::Child, cluster: &Cluster) -> serde_json::Value {
     let status = tokio::time::timeout(Duration::from_mins(4), load.wait())
         .await
         .expect("the load ends")
         .expect("waiting for the load");
-    let report = cluster.read_load_report();
+    let report = cluster.load_report();
     assert!(status.success(), "{report:#}");
     report
 }
 
 #[tokio::test]
-async fn killing_one_process_of_each_role_under_load_loses_and_repeats_nothing() {
+async fn one_of_each_killed_under_load_and_nothing_is_missing_or_repeated() {
     let mut cluster = Cluster::start(&Stores::from_environment()).await;
     let load = cluster.load(&[
         "--videos",
@@ -42,14 +42,14 @@ async fn killing_one_process_of_each_role_under_load_loses_and_repeats_nothing()
         "--rest-timeout",
         "60",
     ]);
-    for victim in PROCESSES_KILLED {
+    for victim in VICTIMS {
         tokio::time::sleep(Duration::from_secs(5)).await;
         cluster.process(victim).kill();
         // Long enough for the others to have taken over without it.
         tokio::time::sleep(Duration::from_secs(2)).await;
         cluster.process(victim).restart();
     }
-    let report = finish_load(load, &cluster).await;
+    let report = finished(load, &cluster).await;
     assert_eq!(report["unacknowledged"], 0, "{report:#}");
     for process in &mut cluster.processes {
         assert!(process.runs(), "{} died by itself:\n{}", process.name(), process.log());
@@ -57,7 +57,7 @@ async fn killing_one_process_of_each_role_under_load_loses_and_repeats_nothing()
 }
 
 #[tokio::test]
-async fn gateways_started_first_take_events_that_are_counted_later() {
+async fn gateways_that_are_there_first_take_events_that_are_counted_later() {
     let mut cluster = Cluster::new(&Stores::from_environment());
     cluster.start_gateways();
     let client = reqwest::Client::new();
@@ -120,7 +120,7 @@ async fn a_dead_reader_s_video_is_served_by_another_within_seconds() {
 }
 
 #[tokio::test]
-async fn deletions_and_bans_survive_killed_processes() {
+async fn what_was_deleted_and_who_was_banned_stays_so_whatever_dies() {
     let mut cluster = Cluster::start(&Stores::from_environment()).await;
     let moderated = Moderated::new(&cluster.gateways[0], &cluster.comments.clone()).await;
     let victims = ["consumer-1", "consumer-2", "comment-1", "comment-2", "reader-1", "reader-2", "reader-3"];
@@ -172,9 +172,9 @@ async fn one_post_is_one_trace_through_the_log_to_the_board_and_to_the_stream() 
             "{own}"
         );
         for way in ways {
-            collector.wait_for_chain(&trace, parent, &way).await;
+            collector.until_way(&trace, parent, &way).await;
         }
-        let gateways = collector.spans_of_trace(&trace).into_iter().filter(|span| span.parent == parent);
+        let gateways = collector.of_trace(&trace).into_iter().filter(|span| span.parent == parent);
         let spans: Vec<_> = gateways.map(|span| span.span).collect();
         assert_eq!(spans, [own.split('-').nth(2).unwrap()], "the answer names the gateway's span");
     }
@@ -188,5 +188,5 @@ async fn one_post_is_one_trace_through_the_log_to_the_board_and_to_the_stream() 
     let gateway = cluster.process("gateway-1");
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.wait(Duration::from_secs(40)).code(), Some(0), "{}", gateway.log());
-    collector.wait_for_chain(&trace, &"1".repeat(16), &["gateway GET /videos"]).await;
+    collector.until_way(&trace, &"1".repeat(16), &["gateway GET /videos"]).await;
 }

@@ -23,7 +23,7 @@ mod kafka;
 mod mongo;
 
 /// The commands read everything, on a machine that also runs the whole system.
-const COMMAND_TIMEOUT: Duration = Duration::from_mins(3);
+const COMMAND: Duration = Duration::from_mins(3);
 /// The flags of weights a thousandth above the default ones: in a list of these every score has a fraction (but for
 /// multiples of 1,001), in a list of the default ones none has.
 const OTHER_WEIGHTS: [&str; 12] = [
@@ -41,25 +41,28 @@ const OTHER_WEIGHTS: [&str; 12] = [
     "2.002",
 ];
 
-async fn run_command(cluster: &Cluster, args: &[&str]) -> (i32, String) {
+/// Boards with an order and with weights of their own: what is rebuilt is theirs, too, but for the weights.
+const BOARDS: &str =
+    r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 1}, {"name": "hot", "order": "trending"}]"#;
+
+async fn run(cluster: &Cluster, args: &[&str]) -> (i32, String) {
     let output: Output =
-        tokio::time::timeout(COMMAND_TIMEOUT, cluster.command(args)).await.expect("the command ends");
+        tokio::time::timeout(COMMAND, cluster.command(args)).await.expect("the command ends");
     let text =
         format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.code().expect("an exit code"), text)
 }
 
-async fn run_successfully(cluster: &Cluster, args: &[&str]) -> String {
-    let (code, text) = run_command(cluster, args).await;
+async fn runs(cluster: &Cluster, args: &[&str]) -> String {
+    let (code, text) = run(cluster, args).await;
     assert_eq!(code, 0, "{args:?}: {text}");
     text
 }
 
 /// What `verify` says; its exit code has to agree.
-async fn run_verify(cluster: &Cluster, flags: &[&str]) -> Value {
+async fn verify(cluster: &Cluster, flags: &[&str]) -> Value {
     let args = [&["verify", "--json", "--log", "warn"], flags].concat();
-    let output =
-        tokio::time::timeout(COMMAND_TIMEOUT, cluster.command(&args)).await.expect("the command ends");
+    let output = tokio::time::timeout(COMMAND, cluster.command(&args)).await.expect("the command ends");
     let report: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
     let code = i32::from(report["good"] != true);
@@ -67,26 +70,27 @@ async fn run_verify(cluster: &Cluster, flags: &[&str]) -> Value {
     report
 }
 
-async fn expect_equal(cluster: &Cluster) -> Value {
-    let report = run_verify(cluster, &[]).await;
+async fn equal(cluster: &Cluster) -> Value {
+    let report = verify(cluster, &["--boards", BOARDS]).await;
     assert_eq!(report["good"], true, "{report:#}");
+    let compared = |board: &str| report["declared"][board]["videos"].as_u64().unwrap_or_default();
+    assert!(compared("liked") >= 30 && compared("hot") >= 30, "{report:#}");
     assert_eq!((&report["differing"], &report["log"]["counted"]), (&json!(0), &json!(true)), "{report:#}");
     report
 }
 
 /// Which weights the scores of a list follow.
 #[derive(Debug, Default)]
-struct WeightsSeen {
+struct Seen {
     lists: usize,
     by_default: usize,
     by_other: usize,
 }
 
-fn note_weights_of(list: &Value, seen: &mut WeightsSeen) {
+fn look_at(list: &Value, seen: &mut Seen) {
     let videos = list["videos"].as_array().unwrap_or_else(|| panic!("no list: {list}"));
     assert!(!videos.is_empty(), "an empty list after {seen:?}");
-    let thousandths =
-        |video: &Value| (video["score"].as_f64().expect("a score") * 1000.0).next_round() as i64;
+    let thousandths = |video: &Value| (video["score"].as_f64().expect("a score") * 1000.0).round() as i64;
     let other = videos.iter().any(|video| thousandths(video) % 1000 != 0);
     let default =
         videos.iter().any(|video| thousandths(video) % 1000 == 0 && thousandths(video) % 1_001_000 != 0);
@@ -97,28 +101,28 @@ fn note_weights_of(list: &Value, seen: &mut WeightsSeen) {
 }
 
 /// Asks for the whole list again and again until `over`.
-async fn watch_list(url: String, over: &AtomicBool) -> WeightsSeen {
-    let mut seen = WeightsSeen::default();
+async fn watch(url: String, over: &AtomicBool) -> Seen {
+    let mut seen = Seen::default();
     while !over.load(Relaxed) {
         let response = reqwest::get(&url).await.expect("an answer");
         assert_eq!(response.status(), 200);
-        note_weights_of(&response.json().await.expect("a list"), &mut seen);
+        look_at(&response.json().await.expect("a list"), &mut seen);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     seen
 }
 
 async fn rebuild_everything(cluster: &Cluster) {
-    expect_equal(cluster).await;
+    equal(cluster).await;
     for (what, flags) in
         [("redis", &[][..]), ("scores", &OTHER_WEIGHTS), ("scores", &[]), ("mongodb", &[]), ("redis", &[])]
     {
         let started = Instant::now();
-        let told = run_successfully(cluster, &[&["rebuild", what], flags].concat()).await;
+        let told = runs(cluster, &[&["rebuild", what], flags].concat()).await;
         println!("rebuild {what} {:?}: {:?}; {}", flags.get(1), started.elapsed(), told.trim());
         assert!(told.contains("filling the boards"), "no progress: {told}");
         let started = Instant::now();
-        let report = expect_equal(cluster).await;
+        let report = equal(cluster).await;
         println!(
             "verify: {:?}, {} events, cut {}",
             started.elapsed(),
@@ -130,7 +134,7 @@ async fn rebuild_everything(cluster: &Cluster) {
 
 #[tokio::test]
 async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_throughout() {
-    let cluster = Cluster::start(&Stores::from_environment()).await;
+    let cluster = Cluster::start_with_boards(&Stores::from_environment(), BOARDS).await;
     let mut load = cluster.load(&[
         "--videos",
         "30",
@@ -160,25 +164,42 @@ async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_through
         rebuild_everything(&cluster).await;
         over.store(true, Relaxed);
     };
-    let (seen, ()) = tokio::join!(watch_list(url.clone(), &over), rebuilding);
+    let (seen, ()) = tokio::join!(watch(url.clone(), &over), rebuilding);
     println!("{seen:?}");
     assert!(seen.by_default > 0 && seen.by_other > 0 && seen.lists > 20, "{seen:?}");
     let status = tokio::time::timeout(Duration::from_mins(4), load.wait()).await.expect("the load ends");
-    let report = cluster.read_load_report();
+    let report = cluster.load_report();
     assert!(status.expect("waiting for the load").success(), "{report:#}");
-    expect_equal(&cluster).await;
+    equal(&cluster).await;
+    declared_boards_are_read(&cluster).await;
     differences_are_named_and_mended(&cluster).await;
 }
 
-fn port_of_address(address: &str) -> u16 {
+/// What the boards say of a video is what its counts say.
+async fn declared_boards_are_read(cluster: &Cluster) {
+    let get = async |path: &str| -> Value {
+        let response = reqwest::get(format!("{}{path}", cluster.gateways[0])).await.expect("an answer");
+        assert_eq!(response.status(), 200, "{path}");
+        response.json().await.expect("JSON")
+    };
+    let best = get("/videos?board=liked&limit=1").await["videos"][0].clone();
+    let id = best["video_id"].as_str().expect("a video");
+    let video = get(&format!("/videos/{id}")).await;
+    assert_eq!(best["score"].as_f64(), video["likes"].as_f64(), "{video}");
+    assert_eq!(video["ranks"]["liked"]["rank"], 1, "{video}");
+    let hottest = get("/videos?board=hot&limit=1").await["videos"][0]["video_id"].clone();
+    assert_eq!(hottest, get("/videos?board=trending&limit=1").await["videos"][0]["video_id"]);
+}
+
+fn port(address: &str) -> u16 {
     let host = address.trim_start_matches("mongodb://").trim_start_matches("redis://");
     let host = host.split(['/', ',']).next().unwrap_or_default();
     host.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address with a port")
 }
 
 /// One command to Redis, without spaces in its words.
-async fn redis_command(command: &str) -> String {
-    let port = port_of_address(&Stores::from_environment().redis);
+async fn redis(command: &str) -> String {
+    let port = port(&Stores::from_environment().redis);
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("connecting to Redis");
     let mut stream = BufReader::new(stream);
     stream.write_all(format!("{command}\r\n").as_bytes()).await.expect("writing to Redis");
@@ -188,20 +209,20 @@ async fn redis_command(command: &str) -> String {
     answer
 }
 
-async fn connect_primary() -> mongo::Member {
-    let set = mongo::ReplicaSet::new(vec![port_of_address(&Stores::from_environment().mongodb)]);
-    set.wait_for_primary(Duration::from_secs(20)).await.expect("a primary").1
+async fn primary() -> mongo::Member {
+    let set = mongo::ReplicaSet::new(vec![port(&Stores::from_environment().mongodb)]);
+    set.writable(Duration::from_secs(20)).await.expect("a primary").1
 }
 
-async fn spoil_video(cluster: &Cluster, video: &str, change: bson::Document) {
+async fn spoil(cluster: &Cluster, video: &str, change: bson::Document) {
     let database = format!("{}video_db", cluster.prefix);
     let update = doc! { "update": "videos", "updates": [{ "q": { "video_id": video }, "u": change }] };
-    let answer = connect_primary().await.command(&database, update).await.expect("changing a video");
+    let answer = primary().await.command(&database, update).await.expect("changing a video");
     assert_eq!(answer.get_i32("n"), Ok(1));
 }
 
 /// The fields that a report names of each video, sorted.
-fn differing_fields(report: &Value) -> Vec<(String, String)> {
+fn named(report: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let differences = report["differences"].as_array().expect("differences");
     let mut named: Vec<_> = differences
@@ -223,23 +244,23 @@ async fn differences_are_named_and_mended(cluster: &Cluster) {
     let ids: Vec<&str> = (0..3).map(|at| list["videos"][at]["video_id"].as_str().expect("an id")).collect();
     let of = |video: usize, what: &str| (ids[video].to_owned(), what.to_owned());
 
-    redis_command(&format!("ZINCRBY {}global_ranking 5 {}", cluster.prefix, ids[0])).await;
-    redis_command(&format!("ZREM {}global_ranking {}", cluster.prefix, ids[1])).await;
-    let report = run_verify(cluster, &[]).await;
+    redis(&format!("ZINCRBY {}global_ranking 5 {}", cluster.prefix, ids[0])).await;
+    redis(&format!("ZREM {}global_ranking {}", cluster.prefix, ids[1])).await;
+    let report = verify(cluster, &[]).await;
     let mut expected = vec![of(0, "boards score"), of(1, "boards there")];
     expected.sort();
-    assert_eq!(differing_fields(&report), expected, "{report:#}");
-    run_successfully(cluster, &["rebuild", "redis"]).await;
-    expect_equal(cluster).await;
+    assert_eq!(named(&report), expected, "{report:#}");
+    runs(cluster, &["rebuild", "redis"]).await;
+    equal(cluster).await;
 
-    spoil_video(cluster, ids[2], doc! { "$inc": { "views": 1_i64 } }).await;
-    let report = run_verify(cluster, &[]).await;
+    spoil(cluster, ids[2], doc! { "$inc": { "views": 1_i64 } }).await;
+    let report = verify(cluster, &[]).await;
     // The score beside the counters and the one on the boards are the right ones still.
     let mut expected = vec![of(2, "archive score"), of(2, "archive views"), of(2, "boards score")];
     expected.sort();
-    assert_eq!(differing_fields(&report), expected, "{report:#}");
-    run_successfully(cluster, &["rebuild", "mongodb"]).await;
-    expect_equal(cluster).await;
+    assert_eq!(named(&report), expected, "{report:#}");
+    runs(cluster, &["rebuild", "mongodb"]).await;
+    equal(cluster).await;
 }
 
 #[tokio::test]
@@ -247,11 +268,11 @@ async fn dead_letters_are_listed_and_replayed_once() {
     let stores = Stores::from_environment();
     let cluster = Cluster::start(&stores).await;
     let name = format!("{}video_interactions", cluster.prefix);
-    let port = port_of_address(&stores.kafka);
-    let log = kafka::Topic::open_topic(port, &name, 12).await.expect("the log");
+    let port = port(&stores.kafka);
+    let log = kafka::Topic::open(port, &name, 12).await.expect("the log");
     log.append(3, br#"{"video_id":"v","user_id":"u"}"#.to_vec()).await.expect("appending poison");
     let list = wait::until("the dead letter", Duration::from_secs(30), || async {
-        let (code, text) = run_command(&cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
+        let (code, text) = run(&cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
         assert_eq!(code, 0, "{text}");
         let line: Value = serde_json::from_str(text.lines().next()?).ok()?;
         Some(line)
@@ -259,37 +280,36 @@ async fn dead_letters_are_listed_and_replayed_once() {
     .await;
     assert_eq!(list["reason"], "type: is required", "{list:#}");
     assert_eq!(list["origin"][0], "3/0", "{list:#}");
-    let (code, text) = run_command(&cluster, &["dlq", "replay", "--all"]).await;
+    let (code, text) = run(&cluster, &["dlq", "replay", "--all"]).await;
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("0 replayed, 1 stay") && text.contains("type: is required"), "{text}");
 
     // One that an earlier release could not read, say.
-    let dead = kafka::Topic::open_topic(port, &format!("{name}.dlq"), 1).await.expect("the dead letters");
-    let offset = dead.end_offsets().await.expect("their end")[0].to_string();
+    let dead = kafka::Topic::open(port, &format!("{name}.dlq"), 1).await.expect("the dead letters");
+    let offset = dead.ends().await.expect("their end")[0].to_string();
     let like = br#"{"video_id":"late","user_id":"u","type":"like"}"#;
     dead.append(0, like.to_vec()).await.expect("appending a letter");
     for _ in 0..2 {
-        let text =
-            run_successfully(&cluster, &["dlq", "replay", "--partition", "0", "--offset", &offset]).await;
+        let text = runs(&cluster, &["dlq", "replay", "--partition", "0", "--offset", &offset]).await;
         assert!(text.contains("1 replayed, 0 stay"), "{text}");
     }
     // Both are in the log, one of them counts.
     let report = wait::until("both counted", Duration::from_secs(30), || async {
-        let report = run_verify(&cluster, &[]).await;
+        let report = verify(&cluster, &[]).await;
         (report["log"]["events"] == 1 && report["log"]["repeats"] == 1).then_some(report)
     })
     .await;
     assert_eq!((&report["good"], &report["log"]["unreadable"]), (&json!(true), &json!(1)), "{report:#}");
     let video = wait::json(&format!("{}/videos/late", cluster.gateways[0]), Duration::from_secs(10)).await;
     assert_eq!(video["likes"], 1, "{video:#}");
-    let (code, text) = run_command(&cluster, &["dlq", "replay", "--partition", "0", "--offset", "99"]).await;
+    let (code, text) = run(&cluster, &["dlq", "replay", "--partition", "0", "--offset", "99"]).await;
     assert_eq!(code, 1, "{text}");
-    assert_eq!(run_command(&cluster, &["dlq", "replay"]).await.0, 2, "a usage error");
+    assert_eq!(run(&cluster, &["dlq", "replay"]).await.0, 2, "a usage error");
     a_log_that_begins_late_is_told(&cluster).await;
 }
 
 /// Deletes every record of the log, as its retention would.
-async fn delete_log_records(prefix: &str) {
+async fn expire(prefix: &str) {
     let brokers = vec![Stores::from_environment().kafka];
     let client = ClientBuilder::new(brokers).build().await.expect("connecting to Kafka");
     for partition in 0..12 {
@@ -305,14 +325,14 @@ async fn delete_log_records(prefix: &str) {
 
 /// What expired cannot be counted again: it is said, and nothing is thrown away.
 async fn a_log_that_begins_late_is_told(cluster: &Cluster) {
-    delete_log_records(&cluster.prefix).await;
-    let report = run_verify(cluster, &[]).await;
+    expire(&cluster.prefix).await;
+    let report = verify(cluster, &[]).await;
     let problem = report["log"]["problem"].as_str().unwrap_or_default();
     assert!(problem.contains("no longer reaches back to offset 0"), "{report:#}");
     assert_eq!((&report["good"], &report["differing"]), (&json!(false), &json!(0)), "{report:#}");
-    assert_eq!(run_verify(cluster, &["--without-log"]).await["good"], true);
-    let (code, text) = run_command(cluster, &["rebuild", "mongodb"]).await;
+    assert_eq!(verify(cluster, &["--without-log"]).await["good"], true);
+    let (code, text) = run(cluster, &["rebuild", "mongodb"]).await;
     assert!(code == 1 && text.contains("refused: the log no longer reaches back"), "{text}");
-    run_successfully(cluster, &["rebuild", "redis"]).await;
-    assert_eq!(run_verify(cluster, &["--without-log"]).await["good"], true);
+    runs(cluster, &["rebuild", "redis"]).await;
+    assert_eq!(verify(cluster, &["--without-log"]).await["good"], true);
 }

@@ -17,10 +17,10 @@ use serde_json::json;
 use signals::scrape::{Scrape, document};
 use signals::work;
 
-const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(30);
 
 /// What moves only when something goes wrong, or seldom. The rest has to move here.
-const QUIET_METRICS: &[(&str, &str)] = &[
+const QUIET: &[(&str, &str)] = &[
     ("liverank_comment_unavailable_total", "the log is never away"),
     ("liverank_comment_restricted_total", "nobody is banned"),
     ("liverank_comment_ruled_total", "there are no rules of comments"),
@@ -28,6 +28,9 @@ const QUIET_METRICS: &[(&str, &str)] = &[
     ("liverank_comment_masked_total", "there are no rules of comments"),
     ("liverank_comment_shadowed_total", "nobody is shadow-banned"),
     ("liverank_comment_restrictions", "nobody is banned"),
+    ("liverank_comment_hook_comments_total", "there is no hook"),
+    ("liverank_comment_hook_seconds", "there is no hook"),
+    ("liverank_comment_hook_away", "there is no hook"),
     ("liverank_comment_registrations_dropped_total", "a queue of thousands is never full"),
     ("liverank_consumer_events_poison_total", "the front door lets nothing in that cannot be read"),
     ("liverank_consumer_batches_fenced_total", "there is one consumer"),
@@ -63,18 +66,17 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
     let collector = Collector::start().await;
     let up = Up::start_with(2, &["--canary-seconds=1", "--otlp-endpoint", &collector.url]).await;
     // Partitions' metrics come with the consumer's first look at them.
-    let before = wait::until("the consumer tells its lag", TEST_TIMEOUT, || async {
-        let scrape = Scrape::scrape_of(up.admin()).await;
-        scrape.has_metric("liverank_consumer_lag_records").then_some(scrape)
+    let before = wait::until("the consumer tells its lag", SOON, || async {
+        let scrape = Scrape::of(up.admin()).await;
+        scrape.has("liverank_consumer_lag_records").then_some(scrape)
     })
     .await;
-    work::do_everything(&up).await;
-    let quiet = |name: &str| QUIET_METRICS.iter().any(|(it, _)| *it == name);
-    let deadline = Instant::now() + TEST_TIMEOUT;
+    work::everything(&up).await;
+    let quiet = |name: &str| QUIET.iter().any(|(it, _)| *it == name);
+    let deadline = Instant::now() + SOON;
     loop {
-        let after = Scrape::scrape_of(up.admin()).await;
-        let still: Vec<String> =
-            after.metrics_still_since(&before).into_iter().filter(|name| !quiet(name)).collect();
+        let after = Scrape::of(up.admin()).await;
+        let still: Vec<String> = after.still_since(&before).into_iter().filter(|name| !quiet(name)).collect();
         if still.is_empty() {
             break;
         }
@@ -82,22 +84,22 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // Families without samples are not told, so the reference is that of a system that has worked.
-    let after = Scrape::scrape_of(up.admin()).await;
+    let after = Scrape::of(up.admin()).await;
     if std::env::var_os("UPDATE_DOCS").is_some() {
         after.write();
     }
-    assert_eq!(after.to_document(), document().0, "docs/metrics.md is another: UPDATE_DOCS=1 writes it anew");
-    for (name, _) in QUIET_METRICS {
-        assert!(after.has_metric(name), "{name} is no metric, and stands among those that are quiet");
+    assert_eq!(after.document(), document().0, "docs/metrics.md is another: UPDATE_DOCS=1 writes it anew");
+    for (name, _) in QUIET {
+        assert!(after.has(name), "{name} is no metric, and stands among those that are quiet");
     }
 }
 
 #[tokio::test]
-async fn the_canary_measures_three_paths_and_is_hidden() {
+async fn the_canary_measures_three_ways_and_is_seen_by_nobody() {
     let mut up = Up::start_with(2, &["--canary-seconds=1"]).await;
     let series = |metric: &str, label: &str| format!("liverank_gateway_canary_{metric}{{{label}}}");
-    let scrape = wait::until("three measurements each way", TEST_TIMEOUT, || async {
-        let scrape = Scrape::scrape_of(up.admin()).await;
+    let scrape = wait::until("three measurements each way", SOON, || async {
+        let scrape = Scrape::of(up.admin()).await;
         let ways = ["interaction_to_board", "interaction_to_socket", "comment_to_stream"];
         let count = |way| scrape.value(&series("seconds_count", &format!("way=\"{way}\"")));
         ways.into_iter().all(|way| count(way).is_some_and(|count| count > 2.5)).then_some(scrape)
@@ -119,7 +121,7 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
         let list = up.get(Door::Gateway, &format!("/videos?board={board}")).await;
         assert_eq!((&list["videos"], &list["total"]), (&json!([]), &json!(0)), "{board}");
     }
-    let statistics = wait::until("the reports", TEST_TIMEOUT, || async {
+    let statistics = wait::until("the reports", SOON, || async {
         let statistics = up.get(Door::Gateway, "/statistics").await;
         let reported =
             statistics["readerApis"]["totalReaders"] == 2 && !statistics["readerApiManager"].is_null();
@@ -141,9 +143,9 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
         let (status, refusal) = up.post(path, &body).await;
         assert_eq!((status, &refusal["field"]), (400, &json!(field)), "{path}: {refusal}");
     }
-    work::check_canary_is_refused(&up).await;
+    work::canary_is_refused(&up).await;
     up.process.signal(Signal::TERM);
-    up.process.wait(TEST_TIMEOUT);
+    up.process.wait(SOON);
     let verify = ["verify", "--json", "--data-dir", up.data(), "--log", "warn"];
     let verify =
         std::process::Command::new(liverank_e2e::binary()).args(verify).output().expect("running it");
@@ -152,12 +154,12 @@ async fn the_canary_measures_three_paths_and_is_hidden() {
 }
 
 #[tokio::test]
-async fn strangers_cannot_add_metric_series() {
+async fn strangers_make_no_more_series() {
     let up = Up::start().await;
-    work::send_hostile_requests(&up, 0..200).await;
-    let before = Scrape::scrape_of(up.admin()).await;
-    work::send_hostile_requests(&up, 200..1_000).await;
-    let after = Scrape::scrape_of(up.admin()).await;
+    work::hostile(&up, 0..200).await;
+    let before = Scrape::of(up.admin()).await;
+    work::hostile(&up, 200..1_000).await;
+    let after = Scrape::of(up.admin()).await;
     // Our own processes go on meanwhile (reports, heartbeats), and may use a route for the first time.
     let new = after.series_beside(&before);
     let of_strangers: Vec<&String> =
@@ -168,7 +170,7 @@ async fn strangers_cannot_add_metric_series() {
 }
 
 #[tokio::test]
-async fn a_real_prometheus_scrapes_every_metric() {
+async fn a_real_prometheus_takes_all_of_it() {
     let up = Up::start_with(2, &[]).await;
     let address = format!("127.0.0.1:{}", free_port());
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -195,13 +197,11 @@ async fn a_real_prometheus_scrapes_every_metric() {
         answer["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok()
     };
     // It gives up on the whole of a scrape where one line is wrong.
-    wait::until("a scrape", TEST_TIMEOUT, || async {
-        ask(r#"up{job="liverank"}"#).await.filter(|up| *up > 0.5)
-    })
-    .await;
+    wait::until("a scrape", SOON, || async { ask(r#"up{job="liverank"}"#).await.filter(|up| *up > 0.5) })
+        .await;
     assert_eq!(ask("count(liverank_reader_capacity)").await, Some(2.0), "two readers share a family");
     assert!(up.get(Door::Gateway, "/videos").await.is_object());
-    wait::until("the request", TEST_TIMEOUT, || async {
+    wait::until("the request", SOON, || async {
         ask(r#"liverank_http_requests_total{service="gateway",route="/videos",status="2xx"}"#).await
     })
     .await;

@@ -12,10 +12,10 @@ use liverank_manager::http::read_record;
 use liverank_statistics::reports;
 use serde_json::{Map, Value};
 
-use crate::texts::{expect_short, lossy_text};
+use crate::texts::{expect_short, text};
 
 /// Rules of every sort.
-static ALL_RULES_SCREEN: LazyLock<Screen> = LazyLock::new(|| {
+static RULES: LazyLock<Screen> = LazyLock::new(|| {
     let rules = CommentRules::from_json(
         br#"{"links":{"action":"mask","allow":["example.org"]},"words":[{"action":"mask","words":["darn*","*heck","two words"]},
             {"action":"hold","words":["wait"]}],"patterns":[{"action":"mask","pattern":"\\d{3,}"}]}"#,
@@ -23,7 +23,7 @@ static ALL_RULES_SCREEN: LazyLock<Screen> = LazyLock::new(|| {
     Screen::of(&rules.expect("they are rules")).expect("they can be looked for")
 });
 
-fn parse_object(bytes: &[u8]) -> Option<Map<String, Value>> {
+fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match json::parse(bytes) {
         Ok(Value::Object(object)) => Some(object),
         Ok(_) => None,
@@ -35,13 +35,13 @@ fn parse_object(bytes: &[u8]) -> Option<Map<String, Value>> {
 }
 
 pub(crate) fn comment(bytes: &[u8]) {
-    if let Some(body) = parse_object(bytes)
+    if let Some(body) = object(bytes)
         && let Err(refusal) = Draft::parse(&body)
     {
         expect_short(&refusal);
     }
     // The text itself, too: it is folded and looked through, whatever it is.
-    let text = lossy_text(bytes);
+    let text = text(bytes);
     let chars = text.chars().count();
     for folded in [Folded::of(&text), Folded::seen(&text)] {
         let all = folded.origins(0..folded.as_str().len());
@@ -50,7 +50,7 @@ pub(crate) fn comment(bytes: &[u8]) {
     if chars > MAX_COMMENT_CHARS {
         return;
     }
-    match ALL_RULES_SCREEN.screen(&text) {
+    match RULES.screen(&text) {
         Screened::Taken(masked) | Screened::Held(masked, _) => {
             // What is acknowledged is read from the log.
             assert!(text.is_empty() || check_text("comment", &masked).is_ok(), "{masked}");
@@ -65,14 +65,14 @@ pub(crate) fn comment_rules(bytes: &[u8]) {
         Err(refusal) => return expect_short(&refusal),
     };
     let written = serde_json::to_vec(&rules).expect("rules are JSON");
-    assert_eq!(CommentRules::from_json(&written).as_ref(), Ok(&rules), "{}", lossy_text(&written));
+    assert_eq!(CommentRules::from_json(&written).as_ref(), Ok(&rules), "{}", text(&written));
     // What was taken can be looked for.
     let screen = Screen::of(&rules).expect("rules that were checked");
     let _ = screen.screen("some words, https://a.example and \u{202e}more of them 1234");
 }
 
 pub(crate) fn metadata(bytes: &[u8]) {
-    let Some(body) = parse_object(bytes) else { return };
+    let Some(body) = object(bytes) else { return };
     match Metadata::read(&Value::Object(body)) {
         Ok(metadata) => {
             assert!(metadata.as_str().len() <= liverank_core::metadata::MAX_METADATA_BYTES);
@@ -96,7 +96,7 @@ pub(crate) fn heartbeat(bytes: &[u8]) {
 }
 
 pub(crate) fn statistics(bytes: &[u8]) {
-    let Some(body) = parse_object(bytes) else { return };
+    let Some(body) = object(bytes) else { return };
     let read = [
         reports::Comments::parse(&body).map(|report| serde_json::to_vec(&report)),
         reports::Reader::parse(&body).map(|report| serde_json::to_vec(&report)),

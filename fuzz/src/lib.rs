@@ -36,7 +36,7 @@ macro_rules! targets {
 
             $(#[test]
             fn $name() {
-                crate::mutate::run_target(stringify!($name), $run);
+                crate::mutate::try_all(stringify!($name), $run);
             })+
         }
     };

@@ -12,12 +12,12 @@ use liverank_runtime::origins::Origin;
 use liverank_runtime::{HttpArgs, config, duration};
 use tempfile::NamedTempFile;
 
-use crate::texts::lossy_text;
+use crate::texts::text;
 
 /// A role with settings of every form.
 #[derive(Debug, Parser)]
 #[command(name = "liverank")]
-struct FuzzedRole {
+struct Role {
     #[command(flatten)]
     http: HttpArgs,
     #[command(flatten)]
@@ -25,24 +25,24 @@ struct FuzzedRole {
 }
 
 thread_local! {
-    static SETTINGS_FILE: RefCell<NamedTempFile> = RefCell::new(NamedTempFile::new().expect("a file"));
+    static FILE: RefCell<NamedTempFile> = RefCell::new(NamedTempFile::new().expect("a file"));
 }
 
 pub(crate) fn file(bytes: &[u8]) {
-    let path = SETTINGS_FILE.with_borrow_mut(|file| {
+    let path = FILE.with_borrow_mut(|file| {
         let kept = file.as_file_mut();
         kept.set_len(0).and_then(|()| kept.seek(SeekFrom::Start(0)).map(drop)).expect("it is ours");
         kept.write_all(bytes).expect("there is room");
         file.path().to_string_lossy().into_owned()
     });
     let environment = BTreeMap::from([("LIVERANK_CONFIG".to_owned(), path)]);
-    match config::parse::<FuzzedRole>(FuzzedRole::command(), &[OsString::from("liverank")], &environment) {
+    match config::parse::<Role>(Role::command(), &[OsString::from("liverank")], &environment) {
         Ok(role) => {
             let _ = (role.http.settings(), role.auth.check());
         }
         Err(refusal) => assert!(!refusal.to_string().is_empty()),
     }
-    let text = lossy_text(bytes);
+    let text = text(bytes);
     let (least, most) = (Duration::from_millis(1), Duration::from_hours(24));
     if let Ok(read) = duration::between(least, most)(&text) {
         assert!((least..=most).contains(&read));

@@ -21,12 +21,12 @@ pub(crate) fn expect_short(refusal: &Invalid) {
 }
 
 /// The bytes as text; what is no UTF-8 is replaced.
-pub(crate) fn lossy_text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 pub(crate) fn id(bytes: &[u8]) {
-    let text = lossy_text(bytes);
+    let text = text(bytes);
     let read = VideoId::parse(&text);
     let others = [
         UserId::parse(&text).is_ok(),
@@ -52,7 +52,7 @@ pub(crate) fn id(bytes: &[u8]) {
 }
 
 pub(crate) fn last_event_id(bytes: &[u8]) {
-    match Position::parse(&lossy_text(bytes)) {
+    match Position::parse(&text(bytes)) {
         Ok(position) => assert_eq!(Position::parse(&position.to_string()), Ok(position)),
         Err(refusal) => expect_short(&refusal),
     }
@@ -91,7 +91,7 @@ pub(crate) fn query(bytes: &[u8]) {
 }
 
 pub(crate) fn cursor(bytes: &[u8]) {
-    let read = match read_cursor(&lossy_text(bytes)) {
+    let read = match read_cursor(&text(bytes)) {
         Ok(read) => read,
         Err(refusal) => {
             assert_eq!(refusal.field, "cursor");

@@ -13,7 +13,7 @@ use liverank_runtime::identity::sent::{PASS, check_pass};
 use liverank_runtime::identity::{TokenVerifier, seconds};
 use liverank_runtime::jwt::{self, MAX_TOKEN_BYTES};
 
-use crate::texts::lossy_text;
+use crate::texts::text;
 
 /// Longer than any reason that is told to one who shows what is no good.
 const MAX_REASON_BYTES: usize = 1024;
@@ -23,7 +23,7 @@ static VERIFIER: LazyLock<LocalVerifier> =
     LazyLock::new(|| KeyRing::random().expect("this machine gives random numbers").verifier());
 
 pub(crate) fn token(bytes: &[u8]) {
-    let text = lossy_text(bytes);
+    let text = text(bytes);
     match jwt::header(&text) {
         Ok(header) => assert!(text.len() <= MAX_TOKEN_BYTES && header.crit.is_none()),
         Err(reason) => assert!(reason.len() <= MAX_REASON_BYTES, "{reason:.200}"),

@@ -113,25 +113,25 @@ impl fmt::Display for Caller {
 
 /// A text that names no caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownCaller;
+pub struct NoCaller;
 
-impl fmt::Display for UnknownCaller {
+impl fmt::Display for NoCaller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("must be reader/<id> or one of")?;
         Role::ALL.iter().filter(|role| **role != Role::Reader).try_for_each(|role| write!(f, " {role}"))
     }
 }
 
-impl std::error::Error for UnknownCaller {}
+impl std::error::Error for NoCaller {}
 
 impl FromStr for Caller {
-    type Err = UnknownCaller;
+    type Err = NoCaller;
 
-    fn from_str(text: &str) -> Result<Self, UnknownCaller> {
+    fn from_str(text: &str) -> Result<Self, NoCaller> {
         if let Some(reader) = text.strip_prefix("reader/") {
-            return ReaderId::parse(reader).map(Self::reader).map_err(|_| UnknownCaller);
+            return ReaderId::parse(reader).map(Self::reader).map_err(|_| NoCaller);
         }
-        Role::ALL.into_iter().find(|role| role.name() == text).and_then(Self::of).ok_or(UnknownCaller)
+        Role::ALL.into_iter().find(|role| role.name() == text).and_then(Self::of).ok_or(NoCaller)
     }
 }
 
@@ -201,114 +201,104 @@ pub struct Endpoint {
     pub access: Access,
 }
 
-const fn endpoint_row(
-    service: Service,
-    method: &'static str,
-    path: &'static str,
-    access: Access,
-) -> Endpoint {
+const fn row(service: Service, method: &'static str, path: &'static str, access: Access) -> Endpoint {
     Endpoint { service, method, path, access }
 }
 
 /// Who reads what a planner reads.
-const PLANNER_READERS: Access = Access::Roles(&[Role::Operator, Role::Cli]);
+const LOOK: Access = Access::Roles(&[Role::Operator, Role::Cli]);
 /// Who gives orders.
-const ORDER_GIVERS: Access = Access::Roles(&[Role::Operator]);
+const ORDER: Access = Access::Roles(&[Role::Operator]);
 
 /// The table.
 pub const ENDPOINTS: &[Endpoint] = {
     use Access::{Moderator, Operators, Partly, Public, Roles, Ticket, Viewers};
     use Service::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
     &[
-        endpoint_row(Gateway, "POST", "/interact", Public),
-        endpoint_row(Gateway, "POST", "/interactions", Public),
-        endpoint_row(Gateway, "GET", "/videos", Public),
-        endpoint_row(Gateway, "GET", "/videos/{video_id}", Public),
+        row(Gateway, "POST", "/interact", Public),
+        row(Gateway, "POST", "/interactions", Public),
+        row(Gateway, "GET", "/videos", Public),
+        row(Gateway, "GET", "/videos/{video_id}", Public),
         // Owners change their own; whose video it is, the log knows.
-        endpoint_row(Gateway, "PUT", "/videos/{video_id}", Public),
-        endpoint_row(Gateway, "DELETE", "/videos/{video_id}", Public),
-        endpoint_row(Gateway, "GET", "/ws/videos", Public),
-        endpoint_row(Gateway, "GET", "/ws/user/{user_id}", Public),
-        endpoint_row(Gateway, "POST", "/comment", Public),
-        endpoint_row(Gateway, "GET", "/comments/{videoid}", Public),
+        row(Gateway, "PUT", "/videos/{video_id}", Public),
+        row(Gateway, "DELETE", "/videos/{video_id}", Public),
+        row(Gateway, "GET", "/ws/videos", Public),
+        row(Gateway, "GET", "/ws/user/{user_id}", Public),
+        row(Gateway, "POST", "/comment", Public),
+        row(Gateway, "GET", "/comments/{videoid}", Public),
         // Authors delete their own; whose comment it is, the log knows.
-        endpoint_row(Gateway, "DELETE", "/comments/{videoid}/{id}", Public),
+        row(Gateway, "DELETE", "/comments/{videoid}/{id}", Public),
         // Whoever watches reports.
-        endpoint_row(Gateway, "POST", "/comments/{videoid}/{id}/reports", Public),
-        endpoint_row(Gateway, "GET", "/moderation/bans", Moderator),
-        endpoint_row(Gateway, "POST", "/moderation/bans", Moderator),
-        endpoint_row(Gateway, "DELETE", "/moderation/bans", Moderator),
-        endpoint_row(Gateway, "GET", "/moderation/held", Moderator),
-        endpoint_row(Gateway, "POST", "/moderation/held", Moderator),
-        endpoint_row(Gateway, "GET", "/moderation/reports", Moderator),
-        endpoint_row(Gateway, "POST", "/moderation/reports", Moderator),
-        endpoint_row(Gateway, "POST", "/moderation/pins", Moderator),
-        endpoint_row(Gateway, "DELETE", "/moderation/pins", Moderator),
-        endpoint_row(Gateway, "GET", "/moderation/revocations", Moderator),
-        endpoint_row(Gateway, "POST", "/moderation/revocations", Moderator),
-        endpoint_row(Gateway, "DELETE", "/moderation/revocations", Moderator),
-        endpoint_row(Gateway, "GET", "/moderation/rules", Moderator),
-        endpoint_row(Gateway, "POST", "/moderation/rules", Moderator),
-        endpoint_row(Gateway, "DELETE", "/moderation/rules", Moderator),
-        endpoint_row(Gateway, "GET", "/moderation/log", Moderator),
-        endpoint_row(Gateway, "GET", "/operate", Operators),
-        endpoint_row(Gateway, "POST", "/operate/what-if", Operators),
-        endpoint_row(Gateway, "POST", "/operate/demo", Operators),
-        endpoint_row(Gateway, "DELETE", "/operate/demo", Operators),
-        endpoint_row(Gateway, "GET", "/connect", Public),
-        endpoint_row(Gateway, "POST", "/connect", Public),
-        endpoint_row(Gateway, "POST", "/register", Public),
-        endpoint_row(Gateway, "GET", "/resolve/{videoid}", Public),
-        endpoint_row(Gateway, "GET", "/statistics", Public),
-        endpoint_row(Gateway, "POST", "/comment-api-statistics", Public),
-        endpoint_row(Gateway, "POST", "/reader-api-statistics", Public),
-        endpoint_row(Gateway, "POST", "/reader-api-manager-statistics", Public),
-        endpoint_row(Gateway, "POST", "/client-statistics", Public),
-        endpoint_row(Gateway, "GET", "/health", Public),
-        endpoint_row(Gateway, "GET", "/openapi.json", Public),
+        row(Gateway, "POST", "/comments/{videoid}/{id}/reports", Public),
+        row(Gateway, "GET", "/moderation/bans", Moderator),
+        row(Gateway, "POST", "/moderation/bans", Moderator),
+        row(Gateway, "DELETE", "/moderation/bans", Moderator),
+        row(Gateway, "GET", "/moderation/held", Moderator),
+        row(Gateway, "POST", "/moderation/held", Moderator),
+        row(Gateway, "GET", "/moderation/reports", Moderator),
+        row(Gateway, "POST", "/moderation/reports", Moderator),
+        row(Gateway, "POST", "/moderation/pins", Moderator),
+        row(Gateway, "DELETE", "/moderation/pins", Moderator),
+        row(Gateway, "GET", "/moderation/revocations", Moderator),
+        row(Gateway, "POST", "/moderation/revocations", Moderator),
+        row(Gateway, "DELETE", "/moderation/revocations", Moderator),
+        row(Gateway, "GET", "/moderation/rules", Moderator),
+        row(Gateway, "POST", "/moderation/rules", Moderator),
+        row(Gateway, "DELETE", "/moderation/rules", Moderator),
+        row(Gateway, "GET", "/moderation/log", Moderator),
+        row(Gateway, "GET", "/operate", Operators),
+        row(Gateway, "POST", "/operate/what-if", Operators),
+        row(Gateway, "POST", "/operate/demo", Operators),
+        row(Gateway, "DELETE", "/operate/demo", Operators),
+        row(Gateway, "GET", "/connect", Public),
+        row(Gateway, "POST", "/connect", Public),
+        row(Gateway, "POST", "/register", Public),
+        row(Gateway, "GET", "/resolve/{videoid}", Public),
+        row(Gateway, "GET", "/statistics", Public),
+        row(Gateway, "POST", "/comment-api-statistics", Public),
+        row(Gateway, "POST", "/reader-api-statistics", Public),
+        row(Gateway, "POST", "/reader-api-manager-statistics", Public),
+        row(Gateway, "POST", "/client-statistics", Public),
+        row(Gateway, "GET", "/health", Public),
+        row(Gateway, "GET", "/openapi.json", Public),
         // It describes what our own processes ask each other, and opens nothing of it.
-        endpoint_row(Gateway, "GET", "/openapi-internal.json", Public),
-        endpoint_row(Gateway, "GET", "/asyncapi.yaml", Public),
-        endpoint_row(Gateway, "GET", "/asyncapi.json", Public),
-        endpoint_row(Websocket, "GET", "/ws/videos", Viewers),
-        endpoint_row(Websocket, "GET", "/ws/user/{user_id}", Viewers),
-        endpoint_row(Websocket, "GET", "/health", Public),
-        endpoint_row(Comment, "POST", "/comment", Viewers),
-        endpoint_row(Comment, "GET", "/comments/{videoid}", Viewers),
-        endpoint_row(Comment, "GET", "/statistics", Public),
-        endpoint_row(Comment, "GET", "/health", Public),
-        endpoint_row(Reader, "GET", "/connect", Viewers),
-        endpoint_row(Reader, "POST", "/connect", Viewers),
-        endpoint_row(Reader, "GET", "/health", Public),
-        endpoint_row(Reader, "POST", "/warm", Ticket),
-        endpoint_row(Manager, "POST", "/register", Public),
-        endpoint_row(Manager, "GET", "/resolve/{videoid}", Public),
-        endpoint_row(Manager, "GET", "/health", Public),
-        endpoint_row(Manager, "POST", "/route", Roles(&[Role::Gateway, Role::Reader])),
-        endpoint_row(
-            Manager,
-            "GET",
-            "/viewers/{videoid}",
-            Roles(&[Role::Gateway, Role::Operator, Role::Cli]),
-        ),
-        endpoint_row(Manager, "POST", "/viewers", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
-        endpoint_row(Manager, "POST", "/heartbeat", Roles(&[Role::Reader])),
-        endpoint_row(Manager, "GET", "/load", PLANNER_READERS),
-        endpoint_row(Manager, "GET", "/moves", PLANNER_READERS),
-        endpoint_row(Manager, "GET", "/cordons", PLANNER_READERS),
-        endpoint_row(Manager, "GET", "/plan", PLANNER_READERS),
+        row(Gateway, "GET", "/openapi-internal.json", Public),
+        row(Gateway, "GET", "/asyncapi.yaml", Public),
+        row(Gateway, "GET", "/asyncapi.json", Public),
+        row(Websocket, "GET", "/ws/videos", Viewers),
+        row(Websocket, "GET", "/ws/user/{user_id}", Viewers),
+        row(Websocket, "GET", "/health", Public),
+        row(Comment, "POST", "/comment", Viewers),
+        row(Comment, "GET", "/comments/{videoid}", Viewers),
+        row(Comment, "GET", "/statistics", Public),
+        row(Comment, "GET", "/health", Public),
+        row(Reader, "GET", "/connect", Viewers),
+        row(Reader, "POST", "/connect", Viewers),
+        row(Reader, "GET", "/health", Public),
+        row(Reader, "POST", "/warm", Ticket),
+        row(Manager, "POST", "/register", Public),
+        row(Manager, "GET", "/resolve/{videoid}", Public),
+        row(Manager, "GET", "/health", Public),
+        row(Manager, "POST", "/route", Roles(&[Role::Gateway, Role::Reader])),
+        row(Manager, "GET", "/viewers/{videoid}", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
+        row(Manager, "POST", "/viewers", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
+        row(Manager, "POST", "/heartbeat", Roles(&[Role::Reader])),
+        row(Manager, "GET", "/load", LOOK),
+        row(Manager, "GET", "/moves", LOOK),
+        row(Manager, "GET", "/cordons", LOOK),
+        row(Manager, "GET", "/plan", LOOK),
         // How many watch what, and never who: the front door shows it to those who look after the system.
-        endpoint_row(Manager, "GET", "/overview", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
-        endpoint_row(Manager, "POST", "/what-if", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
-        endpoint_row(Manager, "POST", "/term", ORDER_GIVERS),
-        endpoint_row(Manager, "POST", "/moves", ORDER_GIVERS),
-        endpoint_row(Manager, "POST", "/cordons", ORDER_GIVERS),
-        endpoint_row(Statistics, "GET", "/statistics", Partly(&[Role::Operator, Role::Cli])),
-        endpoint_row(Statistics, "POST", "/comment-api-statistics", Public),
-        endpoint_row(Statistics, "POST", "/reader-api-statistics", Public),
-        endpoint_row(Statistics, "POST", "/reader-api-manager-statistics", Public),
-        endpoint_row(Statistics, "POST", "/client-statistics", Public),
-        endpoint_row(Statistics, "GET", "/health", Public),
+        row(Manager, "GET", "/overview", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
+        row(Manager, "POST", "/what-if", Roles(&[Role::Gateway, Role::Operator, Role::Cli])),
+        row(Manager, "POST", "/term", ORDER),
+        row(Manager, "POST", "/moves", ORDER),
+        row(Manager, "POST", "/cordons", ORDER),
+        row(Statistics, "GET", "/statistics", Partly(&[Role::Operator, Role::Cli])),
+        row(Statistics, "POST", "/comment-api-statistics", Public),
+        row(Statistics, "POST", "/reader-api-statistics", Public),
+        row(Statistics, "POST", "/reader-api-manager-statistics", Public),
+        row(Statistics, "POST", "/client-statistics", Public),
+        row(Statistics, "GET", "/health", Public),
     ]
 };
 
@@ -336,13 +326,13 @@ mod tests {
     }
 
     #[test]
-    fn callers_round_trip() {
+    fn callers_are_read_as_they_are_written() {
         for role in Role::ALL {
             let caller = Caller::of(role).unwrap_or_else(|| Caller::reader(ReaderId::parse("r/1").unwrap()));
             assert_eq!(caller.to_string().parse(), Ok(caller.clone()));
         }
         for wrong in ["", "reader", "reader/", "Gateway", "gateway/1", "anybody"] {
-            assert_eq!(wrong.parse::<Caller>(), Err(UnknownCaller), "{wrong}");
+            assert_eq!(wrong.parse::<Caller>(), Err(NoCaller), "{wrong}");
         }
     }
 

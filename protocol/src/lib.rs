@@ -6,7 +6,7 @@
 pub mod access;
 
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{CordonState, HandOver, Lease, Share};
+use liverank_core::handover::{Closing, HandOver, Lease, Share};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use serde::{Deserialize, Serialize};
@@ -45,14 +45,14 @@ pub struct RouteReader {
     #[serde(default)]
     pub load: u64,
     /// Whether it takes viewers of this video: alive, and not sending any away.
-    #[serde(default = "default_true")]
+    #[serde(default = "yes")]
     pub takes: bool,
     /// By which a gateway makes passes for its viewers; of use at this reader alone. Only gateways are told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_key: Option<Secret>,
 }
 
-const fn default_true() -> bool {
+const fn yes() -> bool {
     true
 }
 
@@ -169,7 +169,7 @@ pub struct ReaderState {
     pub state: MaybeUnknown<ReaderStatus>,
     /// How a planner closed it; absent where it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cordon: Option<MaybeUnknown<CordonState>>,
+    pub cordon: Option<MaybeUnknown<Closing>>,
     /// Milliseconds since its last heartbeat, by the manager's clock.
     pub silent_ms: u64,
     /// Whether its report is new enough to plan by.
@@ -395,7 +395,7 @@ pub struct CordonRequest {
     pub reader: ReaderId,
     /// How it is closed; absent or null: it is open again.
     #[serde(default)]
-    pub cordon: Option<MaybeUnknown<CordonState>>,
+    pub cordon: Option<MaybeUnknown<Closing>>,
     /// Why, in the planner's words.
     #[serde(default)]
     pub why: String,

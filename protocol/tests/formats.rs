@@ -7,9 +7,9 @@ mod fixtures;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use fixtures::{FormatFixtures, check_format};
+use fixtures::{Format, check};
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{CordonState, HandOver, Lease, Share};
+use liverank_core::handover::{Closing, HandOver, Lease, Share};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::{
@@ -21,14 +21,14 @@ use liverank_protocol::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-fn check_message<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &'static str, today: &T) {
-    let format = FormatFixtures {
+fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &'static str, today: &T) {
+    let format = Format {
         directory: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"),
         name,
         write: |message: &T| serde_json::to_value(message).expect("a message serialises"),
         read: |json: &serde_json::Value| serde_json::from_str::<T>(&json.to_string()),
     };
-    check_format(&format, today);
+    check(&format, today);
 }
 
 fn video() -> VideoId {
@@ -54,13 +54,13 @@ fn secret() -> Secret {
 fn cordon() -> CordonRequest {
     CordonRequest {
         reader: reader("reader-2"),
-        cordon: Some(CordonState::Draining.into()),
+        cordon: Some(Closing::Draining.into()),
         why: "upgrade".to_owned(),
     }
 }
 
 #[test]
-fn route_and_heartbeat_messages_have_fixtures() {
+fn routes_and_heartbeats() {
     let of_route = RouteReader {
         id: reader("reader-1"),
         public_url: "http://a:4001".to_owned(),
@@ -69,26 +69,26 @@ fn route_and_heartbeat_messages_have_fixtures() {
         takes: false,
         pass_key: Some(secret()),
     };
-    check_message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });
+    message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });
     let hand_over =
         HandOver { video: video(), epoch: 7, to: "http://c:4001".to_owned(), here: true, keep: 3, pace: 50 };
     let answer = HeartbeatAnswer { hand_over: vec![hand_over], viewers_elsewhere: vec![(video(), 12)] };
-    check_message("heartbeat-answer", &answer);
-    check_message("warm", &Warm { videoid: video(), epoch: 7 });
-    check_message("warmed", &Warmed { videoid: video(), head: Some("abc-12".to_owned()) });
-    check_message("viewers", &Viewers { videoid: video(), viewers: 12 });
-    check_message("viewers-request", &ViewersRequest { videos: vec![video()] });
-    check_message("viewers-of-many", &ViewersOfMany { viewers: vec![12] });
+    message("heartbeat-answer", &answer);
+    message("warm", &Warm { videoid: video(), epoch: 7 });
+    message("warmed", &Warmed { videoid: video(), head: Some("abc-12".to_owned()) });
+    message("viewers", &Viewers { videoid: video(), viewers: 12 });
+    message("viewers-request", &ViewersRequest { videos: vec![video()] });
+    message("viewers-of-many", &ViewersOfMany { viewers: vec![12] });
 }
 
 #[test]
-fn load_messages_have_fixtures() {
+fn the_load_of_the_readers() {
     let state = ReaderState {
         id: reader("reader-1"),
         public_url: "http://a:4001".to_owned(),
         internal_url: "http://b:4001".to_owned(),
         state: ReaderStatus::Suspect.into(),
-        cordon: Some(CordonState::Closed.into()),
+        cordon: Some(Closing::Closed.into()),
         silent_ms: 3100,
         fresh: true,
         unreachable: true,
@@ -122,17 +122,17 @@ fn load_messages_have_fixtures() {
         cordons: vec![cordon()],
         unserved: Some(Unserved { requests: 2, since_ms: 1500, video: Some(video()) }),
     };
-    check_message("load", &load);
+    message("load", &load);
 }
 
 #[test]
-fn order_messages_have_fixtures() {
+fn orders() {
     let request =
         TermRequest { holder: "operator".to_owned(), expected: Some(2), renew: Some(3), lease: lease() };
-    check_message("term-request", &request);
+    message("term-request", &request);
     let order =
         MoveRequest { videoid: video(), expected: 7, readers: vec![share()], why: "balance".to_owned() };
-    check_message("moves-request", &MovesRequest { term: 3, lease: lease(), moves: vec![order] });
+    message("moves-request", &MovesRequest { term: 3, lease: lease(), moves: vec![order] });
     let answer = MoveAnswer {
         videoid: video(),
         status: 409,
@@ -140,7 +140,7 @@ fn order_messages_have_fixtures() {
         epoch: Some(8),
         detail: Some("another epoch is in force".to_owned()),
     };
-    check_message("move-answer", &answer);
+    message("move-answer", &answer);
     let state = MoveState {
         id: 5,
         videoid: video(),
@@ -156,13 +156,13 @@ fn order_messages_have_fixtures() {
         detail: Some("it was given up".to_owned()),
         age_ms: 900,
     };
-    check_message("moves", &Moves { moves: vec![state], in_flight: 4, viewers_per_minute: 20_000 });
-    check_message("cordons-request", &CordonsRequest { term: 3, lease: lease(), cordons: vec![cordon()] });
-    check_message("cordons", &Cordons { cordons: vec![cordon()] });
+    message("moves", &Moves { moves: vec![state], in_flight: 4, viewers_per_minute: 20_000 });
+    message("cordons-request", &CordonsRequest { term: 3, lease: lease(), cordons: vec![cordon()] });
+    message("cordons", &Cordons { cordons: vec![cordon()] });
 }
 
 #[test]
-fn report_messages_have_fixtures() {
+fn reports() {
     let one = |value| BTreeMap::from([("cats".to_owned(), value)]);
     let comment = CommentReport {
         instance_id: Some("comment-1".to_owned()),
@@ -171,7 +171,7 @@ fn report_messages_have_fixtures() {
         active_topics: vec!["cats".to_owned()],
         topic_subscribers: one(1),
     };
-    check_message("comment-report", &comment);
+    message("comment-report", &comment);
     let of_reader = ReaderReport {
         instance_id: "reader-1".to_owned(),
         active_connections: 12,
@@ -179,7 +179,7 @@ fn report_messages_have_fixtures() {
         subscribed_topics: vec!["cats".to_owned()],
         messages_sent: 70,
     };
-    check_message("reader-report", &of_reader);
+    message("reader-report", &of_reader);
     let manager = ManagerReport {
         instance_id: Some("manager-1".to_owned()),
         service: "ReaderApiManager".to_owned(),
@@ -188,7 +188,7 @@ fn report_messages_have_fixtures() {
         registration_count: 2,
         video_mappings: BTreeMap::from([("cats".to_owned(), "reader-1".to_owned())]),
     };
-    check_message("manager-report", &manager);
+    message("manager-report", &manager);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //!
 //! A file that the operator wrote is the exception: after a rollback the image may be older than the file, and a process
 //! that refuses to start helps nobody. What it does not know there is left out, logged as a warning, and counted
-//! (`liverank_process_ignored_settings`); see [`ignored_keys`].
+//! (`liverank_process_ignored_settings`); see [`ignored`].
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,10 +19,10 @@ use serde_yaml::Value;
 
 mod effective;
 
-pub use effective::{Effective, SettingLayer, effective};
+pub use effective::{Effective, Layer, effective};
 
 /// The prefix of our environment variables.
-const VARIABLE_PREFIX: &str = "LIVERANK_";
+const PREFIX: &str = "LIVERANK_";
 /// The first line of a file that the operator wrote.
 pub const WRITTEN_BY_OPERATOR: &str = "# Written by liverank-operator";
 /// The variable, and the flag, that name the file.
@@ -44,7 +44,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key of the file that nothing is called.
-    #[error("the configuration file {}: unknown key `{key}`{}", path.display(), spelling_hint(meant.as_ref()))]
+    #[error("the configuration file {}: unknown key `{key}`{}", path.display(), hint(meant.as_ref()))]
     Key {
         /// Which file.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum ConfigError {
         meant: Option<String>,
     },
     /// A `LIVERANK_*` variable that nothing is called.
-    #[error("the environment variable {name} is not one of liverank's{}", spelling_hint(meant.as_ref()))]
+    #[error("the environment variable {name} is not one of liverank's{}", hint(meant.as_ref()))]
     Variable {
         /// Its name.
         name: String,
@@ -63,14 +63,14 @@ pub enum ConfigError {
     },
 }
 
-static IGNORED_KEYS: OnceLock<Vec<String>> = OnceLock::new();
+static IGNORED: OnceLock<Vec<String>> = OnceLock::new();
 
 /// The keys of the operator's file that this process does not know and goes without.
-pub fn ignored_keys() -> &'static [String] {
-    IGNORED_KEYS.get().map_or(&[], Vec::as_slice)
+pub fn ignored() -> &'static [String] {
+    IGNORED.get().map_or(&[], Vec::as_slice)
 }
 
-fn spelling_hint(meant: Option<&String>) -> String {
+fn hint(meant: Option<&String>) -> String {
     meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default()
 }
 
@@ -81,17 +81,17 @@ pub fn parse<P: FromArgMatches>(
     args: &[OsString],
     environment: &BTreeMap<String, String>,
 ) -> Result<P, ConfigError> {
-    let (command, read) = with_file_layer(command, args, environment)?;
+    let (command, read) = layered(command, args, environment)?;
     if let Some(read) = read {
         // A process has one command line: there is nothing to replace.
-        let _ = IGNORED_KEYS.set(read.ignored);
+        let _ = IGNORED.set(read.ignored);
     }
     let matches = command.try_get_matches_from(args)?;
     Ok(P::from_arg_matches(&matches)?)
 }
 
 /// The settings that were read from a file.
-struct FileSettings {
+struct ReadFile {
     /// Keys that are not known.
     ignored: Vec<String>,
     /// The names of the flags that it sets.
@@ -99,23 +99,22 @@ struct FileSettings {
 }
 
 /// The command with what the file says as its defaults.
-fn with_file_layer(
+fn layered(
     command: Command,
     args: &[OsString],
     environment: &BTreeMap<String, String>,
-) -> Result<(Command, Option<FileSettings>), ConfigError> {
+) -> Result<(Command, Option<ReadFile>), ConfigError> {
     check_variables(&command, environment)?;
     let command = without_blank(command, environment);
-    let Some(path) = config_file_named(args, environment) else { return Ok((command, None)) };
+    let Some(path) = file_named(args, environment) else { return Ok((command, None)) };
     let file = read_file(&path)?;
-    let set =
-        file.keys.iter().filter(|(_, value)| !is_blank(value)).map(|(key, _)| flag_of_key(key)).collect();
+    let set = file.keys.iter().filter(|(_, value)| !is_blank(value)).map(|(key, _)| flag(key)).collect();
     let (command, ignored) = with_defaults(command, &path, args, file)?;
-    Ok((command, Some(FileSettings { ignored, set })))
+    Ok((command, Some(ReadFile { ignored, set })))
 }
 
 /// The flag that a key of the file sets.
-fn flag_of_key(key: &str) -> String {
+fn flag(key: &str) -> String {
     key.replace(['.', '_'], "-")
 }
 
@@ -134,14 +133,12 @@ fn check_variables(command: &Command, environment: &BTreeMap<String, String>) ->
             || name.contains("_PORT_")
     };
     let is_set = |name: &str| environment.get(name).is_some_and(|value| !is_blank(value));
-    let unknown =
-        |name: &&String| name.starts_with(VARIABLE_PREFIX) && !known.contains(name) && !foreign(name);
+    let unknown = |name: &&String| name.starts_with(PREFIX) && !known.contains(name) && !foreign(name);
     match environment.keys().filter(|name| is_set(name)).find(unknown) {
         None => Ok(()),
-        Some(name) => Err(ConfigError::Variable {
-            name: name.clone(),
-            meant: nearest_name(name, known.iter()).cloned(),
-        }),
+        Some(name) => {
+            Err(ConfigError::Variable { name: name.clone(), meant: nearest(name, known.iter()).cloned() })
+        }
     }
 }
 
@@ -168,7 +165,7 @@ fn all_args(command: &Command) -> Box<dyn Iterator<Item = &Arg> + '_> {
     Box::new(command.get_arguments().chain(command.get_subcommands().flat_map(all_args)))
 }
 
-fn config_file_named(args: &[OsString], environment: &BTreeMap<String, String>) -> Option<PathBuf> {
+fn file_named(args: &[OsString], environment: &BTreeMap<String, String>) -> Option<PathBuf> {
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         if arg == FILE_FLAG {
@@ -182,38 +179,38 @@ fn config_file_named(args: &[OsString], environment: &BTreeMap<String, String>) 
 }
 
 /// A configuration file.
-struct ConfigFile {
+struct File {
     /// Its leaves by their keys, nesting joined with `.`.
     keys: BTreeMap<String, String>,
     /// Whether the operator wrote it.
     by_operator: bool,
 }
 
-fn read_file(path: &Path) -> Result<ConfigFile, ConfigError> {
+fn read_file(path: &Path) -> Result<File, ConfigError> {
     let file_error = |reason: String| ConfigError::File { path: path.to_owned(), reason };
     let text = std::fs::read_to_string(path).map_err(|error| file_error(error.to_string()))?;
     let value: Value = serde_yaml::from_str(&text).map_err(|error| file_error(error.to_string()))?;
     let mut keys = BTreeMap::new();
-    flatten_value(&value, String::new(), &mut keys).map_err(file_error)?;
-    Ok(ConfigFile { keys, by_operator: text.lines().next() == Some(WRITTEN_BY_OPERATOR) })
+    flatten(&value, String::new(), &mut keys).map_err(file_error)?;
+    Ok(File { keys, by_operator: text.lines().next() == Some(WRITTEN_BY_OPERATOR) })
 }
 
-fn flatten_value(value: &Value, key: String, keys: &mut BTreeMap<String, String>) -> Result<(), String> {
+fn flatten(value: &Value, key: String, keys: &mut BTreeMap<String, String>) -> Result<(), String> {
     let leaf = match value {
         Value::Null => return Ok(()),
         Value::Mapping(mapping) => {
             for (name, value) in mapping {
                 let name = name.as_str().ok_or_else(|| format!("a key below `{key}` is not a string"))?;
                 let key = if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-                flatten_value(value, key, keys)?;
+                flatten(value, key, keys)?;
             }
             return Ok(());
         }
         Value::Sequence(items) => {
-            let items: Option<Vec<String>> = items.iter().map(scalar_text).collect();
+            let items: Option<Vec<String>> = items.iter().map(scalar).collect();
             items.ok_or_else(|| format!("`{key}` must be a list of plain values"))?.join(",")
         }
-        value => scalar_text(value).ok_or_else(|| format!("`{key}` must be a plain value"))?,
+        value => scalar(value).ok_or_else(|| format!("`{key}` must be a plain value"))?,
     };
     if key.is_empty() {
         return Err("must be a mapping of keys to values".into());
@@ -222,7 +219,7 @@ fn flatten_value(value: &Value, key: String, keys: &mut BTreeMap<String, String>
     Ok(())
 }
 
-fn scalar_text(value: &Value) -> Option<String> {
+fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::Bool(value) => Some(value.to_string()),
         Value::Number(value) => Some(value.to_string()),
@@ -235,12 +232,12 @@ fn with_defaults(
     mut command: Command,
     path: &Path,
     args: &[OsString],
-    file: ConfigFile,
+    file: File,
 ) -> Result<(Command, Vec<String>), ConfigError> {
-    let subcommands = chosen_subcommands(&command, args);
+    let subcommands = chosen(&command, args);
     let mut ignored = Vec::new();
     for (key, value) in file.keys {
-        let long = flag_of_key(&key);
+        let long = flag(&key);
         let has_long = |arg: &&Arg| arg.get_long() == Some(&long);
         let Some(found) = all_args(&command).find(has_long).map(|arg| arg.get_id().clone()) else {
             if file.by_operator {
@@ -248,7 +245,7 @@ fn with_defaults(
                 continue;
             }
             let known: Vec<&str> = all_args(&command).filter_map(Arg::get_long).collect();
-            let meant = nearest_name(&long, known.iter()).map(ToString::to_string);
+            let meant = nearest(&long, known.iter()).map(ToString::to_string);
             return Err(ConfigError::Key { path: path.to_owned(), key, meant });
         };
         command = set_default(command, &subcommands, &found, &value);
@@ -257,7 +254,7 @@ fn with_defaults(
 }
 
 /// The subcommand that was asked for, and that one's.
-fn chosen_subcommands(command: &Command, args: &[OsString]) -> Vec<String> {
+fn chosen(command: &Command, args: &[OsString]) -> Vec<String> {
     let mut path = Vec::new();
     let mut command = command;
     for arg in args.iter().skip(1) {
@@ -294,7 +291,7 @@ fn set_default(command: Command, path: &[String], id: &Id, value: &str) -> Comma
     }
 }
 
-fn nearest_name<'a, T: AsRef<str>>(name: &str, known: impl Iterator<Item = &'a T>) -> Option<&'a T> {
+fn nearest<'a, T: AsRef<str>>(name: &str, known: impl Iterator<Item = &'a T>) -> Option<&'a T> {
     known
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate.as_ref()), candidate))
         .filter(|(distance, _)| *distance <= name.len() / 3)
@@ -310,7 +307,7 @@ mod tests {
 
     #[derive(Parser, Debug)]
     #[command(name = "test")]
-    enum ExampleCli {
+    enum Cli {
         Gateway {
             #[arg(long, env = "LIVERANK_KAFKA")]
             kafka: Option<String>,
@@ -324,18 +321,18 @@ mod tests {
             ports: Vec<u16>,
         },
         #[command(subcommand)]
-        Rebuild(ExampleRebuild),
+        Rebuild(Rebuild),
     }
 
     #[derive(Parser, Debug)]
-    enum ExampleRebuild {
+    enum Rebuild {
         Scores {
             #[arg(long, env = "LIVERANK_WEIGHT", default_value = "1")]
             weight: u32,
         },
     }
 
-    fn parse_example(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<ExampleCli, String> {
+    fn parsed(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Cli, String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("liverank.yaml");
         let mut args: Vec<OsString> = ["test"].iter().chain(args).map(OsString::from).collect();
@@ -347,14 +344,14 @@ mod tests {
             env.insert(FILE_VARIABLE.into(), path.to_string_lossy().into_owned());
         }
         args.retain(|arg| !arg.is_empty());
-        parse(ExampleCli::command(), &args, &env).map_err(|error| error.to_string())
+        parse(Cli::command(), &args, &env).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn flags_override_the_config_file() {
+    fn the_file_is_below_the_flags() {
         let file = "kafka: from-file\nlisten: 127.0.0.1:1\n";
-        let ExampleCli::Gateway { kafka, listen } =
-            parse_example(&["gateway", "--listen", "127.0.0.1:2"], &[], Some(file)).unwrap()
+        let Cli::Gateway { kafka, listen } =
+            parsed(&["gateway", "--listen", "127.0.0.1:2"], &[], Some(file)).unwrap()
         else {
             panic!("another role")
         };
@@ -362,10 +359,9 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_other_roles_are_ignored_and_nested_keys_are_joined() {
-        assert!(parse_example(&["gateway"], &[], Some("ring: {size: 5}\n")).is_ok());
-        let ExampleCli::Reader { ring_size, .. } =
-            parse_example(&["reader"], &[], Some("ring: {size: 5}\n")).unwrap()
+    fn a_key_of_another_role_is_passed_over_and_nesting_joins() {
+        assert!(parsed(&["gateway"], &[], Some("ring: {size: 5}\n")).is_ok());
+        let Cli::Reader { ring_size, .. } = parsed(&["reader"], &[], Some("ring: {size: 5}\n")).unwrap()
         else {
             panic!("another role")
         };
@@ -373,18 +369,18 @@ mod tests {
     }
 
     #[test]
-    fn a_nested_command_has_file_and_environment_layers() {
-        let weight = |args: &[&str], file| match parse_example(args, &[], file).unwrap() {
-            ExampleCli::Rebuild(ExampleRebuild::Scores { weight }) => weight,
+    fn a_command_below_another_has_its_layers_too() {
+        let weight = |args: &[&str], file| match parsed(args, &[], file).unwrap() {
+            Cli::Rebuild(Rebuild::Scores { weight }) => weight,
             other => panic!("{other:?}"),
         };
         assert_eq!(weight(&["rebuild", "scores"], Some("weight: 3\nring: {size: 5}\n")), 3);
         assert_eq!(weight(&["rebuild", "scores", "--weight", "4"], Some("weight: 3\n")), 4);
-        assert!(parse_example(&["gateway"], &[("LIVERANK_WEIGHT", "2")], None).is_ok());
+        assert!(parsed(&["gateway"], &[("LIVERANK_WEIGHT", "2")], None).is_ok());
     }
 
     #[test]
-    fn an_empty_list_is_a_valid_setting() {
+    fn a_list_may_be_empty() {
         for (file, expected) in [
             ("ports: []\n", vec![]),
             ("ports: ''\n", vec![]),
@@ -392,8 +388,7 @@ mod tests {
             ("ports: 3\n", vec![3]),
             ("ring-size: 1\n", vec![8080]),
         ] {
-            let ExampleCli::Reader { ports, .. } = parse_example(&["reader"], &[], Some(file)).unwrap()
-            else {
+            let Cli::Reader { ports, .. } = parsed(&["reader"], &[], Some(file)).unwrap() else {
                 panic!("another role")
             };
             assert_eq!(ports, expected, "{file}");
@@ -401,60 +396,58 @@ mod tests {
     }
 
     #[test]
-    fn blank_variables_count_as_unset() {
+    fn what_is_blank_is_not_set() {
         for file in ["listen: ''\n", "listen: '  '\n", "listen:\n"] {
-            let ExampleCli::Gateway { listen, .. } = parse_example(&["gateway"], &[], Some(file)).unwrap()
-            else {
+            let Cli::Gateway { listen, .. } = parsed(&["gateway"], &[], Some(file)).unwrap() else {
                 panic!("another role")
             };
             assert_eq!(listen.port(), 8080, "{file}");
         }
         for name in ["LIVERANK_CONFIG", "LIVERANK_LISTEN", "LIVERANK_UNKNOWN"] {
-            assert!(parse_example(&["gateway"], &[(name, " ")], None).is_ok(), "{name}");
+            assert!(parsed(&["gateway"], &[(name, " ")], None).is_ok(), "{name}");
         }
         // clap reads the process's own environment: of a variable that is blank it must not.
         let blank = BTreeMap::from([
             ("LIVERANK_LISTEN".into(), String::new()),
             ("LIVERANK_WEIGHT".into(), " ".into()),
         ]);
-        let command = without_blank(ExampleCli::command(), &blank);
+        let command = without_blank(Cli::command(), &blank);
         let of: Vec<_> = all_args(&command).filter_map(Arg::get_env).collect();
         assert_eq!(of, ["LIVERANK_KAFKA"]);
     }
 
     #[test]
-    fn wrong_keys_and_values_are_named_in_the_error() {
-        let error = parse_example(&["gateway"], &[], Some("kafak: x\n")).unwrap_err();
+    fn wrong_keys_and_values_are_named() {
+        let error = parsed(&["gateway"], &[], Some("kafak: x\n")).unwrap_err();
         assert!(error.contains("`kafak`") && error.contains("did you mean kafka?"), "{error}");
-        let error = parse_example(&["gateway"], &[], Some("listen: nowhere\n")).unwrap_err();
+        let error = parsed(&["gateway"], &[], Some("listen: nowhere\n")).unwrap_err();
         assert!(error.contains("--listen") && error.contains("nowhere"), "{error}");
-        let error = parse_example(&["gateway"], &[("LIVERANK_KAFAK", "x")], None).unwrap_err();
+        let error = parsed(&["gateway"], &[("LIVERANK_KAFAK", "x")], None).unwrap_err();
         assert!(error.contains("LIVERANK_KAFAK") && error.contains("LIVERANK_KAFKA?"), "{error}");
-        let error = parse_example(&["gateway"], &[], Some("- 1\n")).unwrap_err();
+        let error = parsed(&["gateway"], &[], Some("- 1\n")).unwrap_err();
         assert!(error.contains("liverank.yaml"), "{error}");
     }
 
     #[test]
-    fn unknown_keys_are_ignored_only_in_the_operator_s_file() {
+    fn an_unknown_key_is_forgiven_to_the_operator_and_to_nobody_else() {
         let file = format!("{WRITTEN_BY_OPERATOR}\nkafka: a\nfrom-a-newer-release: 7\n");
-        let ExampleCli::Gateway { kafka, .. } = parse_example(&["gateway"], &[], Some(&file)).unwrap() else {
+        let Cli::Gateway { kafka, .. } = parsed(&["gateway"], &[], Some(&file)).unwrap() else {
             panic!("another role")
         };
         assert_eq!(kafka.as_deref(), Some("a"), "the keys that are known count");
         let by_hand = format!("kafka: a\n{WRITTEN_BY_OPERATOR}\nfrom-a-newer-release: 7\n");
-        let error = parse_example(&["gateway"], &[], Some(&by_hand)).unwrap_err();
+        let error = parsed(&["gateway"], &[], Some(&by_hand)).unwrap_err();
         assert!(error.contains("`from-a-newer-release`"), "{error}");
         // A value that is wrong is wrong whoever wrote it.
         let wrong = format!("{WRITTEN_BY_OPERATOR}\nlisten: nowhere\n");
-        assert!(parse_example(&["gateway"], &[], Some(&wrong)).unwrap_err().contains("--listen"));
-        let file = ConfigFile { keys: [("new".to_owned(), "1".to_owned())].into(), by_operator: true };
-        let (_, ignored) =
-            with_defaults(ExampleCli::command(), Path::new("f"), &["test".into()], file).unwrap();
+        assert!(parsed(&["gateway"], &[], Some(&wrong)).unwrap_err().contains("--listen"));
+        let file = File { keys: [("new".to_owned(), "1".to_owned())].into(), by_operator: true };
+        let (_, ignored) = with_defaults(Cli::command(), Path::new("f"), &["test".into()], file).unwrap();
         assert_eq!(ignored, ["new"]);
     }
 
     #[test]
-    fn service_link_variables_of_kubernetes_are_ignored() {
-        assert!(parse_example(&["gateway"], &[("LIVERANK_GATEWAY_PORT_8080_TCP", "x")], None).is_ok());
+    fn service_links_of_kubernetes_are_passed_over() {
+        assert!(parsed(&["gateway"], &[("LIVERANK_GATEWAY_PORT_8080_TCP", "x")], None).is_ok());
     }
 }

@@ -35,7 +35,7 @@ impl Failpoints {
     }
 
     /// Runs `task` until its failpoint is armed.
-    pub(crate) async fn run_guarded<T>(self, name: &'static str, task: impl Future<Output = T>) -> T {
+    pub(crate) async fn guard<T>(self, name: &'static str, task: impl Future<Output = T>) -> T {
         self.names.send_if_modified(|names| names.insert(name));
         let mut armed = self.armed.subscribe();
         tokio::select! {

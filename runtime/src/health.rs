@@ -10,10 +10,10 @@ use serde::Serialize;
 
 /// Shared by all parts of a process.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<HealthState>>);
+pub struct Health(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct HealthState {
+struct State {
     /// What has yet to happen before the first answer; emptied by [`Health::started`].
     starting: BTreeSet<&'static str>,
     draining: bool,
@@ -62,7 +62,7 @@ impl Health {
     }
 
     /// Why the process should be started anew, where it should.
-    pub fn stuck_reason(&self) -> Option<String> {
+    pub fn why_stuck(&self) -> Option<String> {
         self.state().stuck.clone()
     }
 
@@ -101,7 +101,7 @@ impl Health {
         (status == "ready", Report { status, waiting_for, dependencies })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, HealthState> {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unavailable_dependency_is_shown_and_does_not_end_readiness() {
+    fn a_dependency_that_is_away_shows_and_does_not_unready() {
         let health = Health::default();
         health.starting("ranking");
         assert!(!health.report().0);
@@ -125,12 +125,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stuck_process_says_why_until_it_recovers() {
+    fn stuck_is_said_until_it_is_over() {
         let health = Health::default();
-        assert_eq!(health.stuck_reason(), None);
+        assert_eq!(health.why_stuck(), None);
         health.stuck(Some("a watch stands still".into()));
-        assert_eq!(health.stuck_reason().as_deref(), Some("a watch stands still"));
+        assert_eq!(health.why_stuck().as_deref(), Some("a watch stands still"));
         health.stuck(None);
-        assert_eq!(health.stuck_reason(), None);
+        assert_eq!(health.why_stuck(), None);
     }
 }

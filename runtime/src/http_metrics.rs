@@ -23,11 +23,11 @@ use crate::traces::Tracer;
 use crate::{request_id, traces};
 
 /// The route of a path that the service has, and the table has not: the files of the console page.
-const PAGE_ROUTE: &str = "page";
+const PAGE: &str = "page";
 /// The route of a path that nobody serves.
-const NO_ROUTE: &str = "none";
+const NONE: &str = "none";
 /// Seconds until an answer begins: an append to the log takes one to ten milliseconds, a deadline of ours five seconds.
-const DURATION_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -69,7 +69,7 @@ impl Default for HttpMetrics {
     fn default() -> Self {
         Self {
             requests: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
+            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             refusals: Family::default(),
             in_flight: Family::default(),
         }
@@ -92,84 +92,75 @@ impl HttpMetrics {
 }
 
 /// The router of `service` with each of its requests measured, under an id of its own, and a span where there are traces.
-pub(crate) fn with_measuring(
-    router: Router,
-    service: Service,
-    metrics: &HttpMetrics,
-    tracer: &Tracer,
-) -> Router {
+pub(crate) fn measured(router: Router, service: Service, metrics: &HttpMetrics, tracer: &Tracer) -> Router {
     // There from the start: who watches must see that a service is there before its first request.
     drop(metrics.in_flight.get_or_create(&ServiceLabel { service: service.name() }));
-    let port = MeasuredPort { service, metrics: metrics.clone() };
+    let port = Port { service, metrics: metrics.clone() };
     let mut router = router.layer(from_fn_with_state(Arc::new(port), measure));
     if tracer.is_on() {
-        let port = traces::http::TracedPort { tracer: tracer.clone(), service };
-        router = router.layer(from_fn_with_state(Arc::new(port), traces::http::trace_request));
+        let port = traces::http::Port { tracer: tracer.clone(), service };
+        router = router.layer(from_fn_with_state(Arc::new(port), traces::http::follow));
     }
-    router.layer(from_fn(request_id::assign_request_id))
+    router.layer(from_fn(request_id::give))
 }
 
 /// What a request is called: its method and the pattern of its route, whatever a stranger sends.
-pub(crate) fn request_name(
-    service: Service,
-    method: &Method,
-    path: Option<&str>,
-) -> (&'static str, &'static str) {
-    (method_label(method), route_label(service, path))
+pub(crate) fn named(service: Service, method: &Method, path: Option<&str>) -> (&'static str, &'static str) {
+    (of_method(method), route(service, path))
 }
 
 /// The ports of one service.
-struct MeasuredPort {
+struct Port {
     service: Service,
     metrics: HttpMetrics,
 }
 
-async fn measure(State(port): State<Arc<MeasuredPort>>, request: Request, next: Next) -> Response {
+async fn measure(State(port): State<Arc<Port>>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let mut exchange = port.begin_request(request.method(), path);
+    let mut exchange = port.begin(request.method(), path);
     let response = next.run(request).await;
     exchange.status = Some(response.status());
     response
 }
 
-impl MeasuredPort {
-    fn begin_request(&self, method: &Method, path: Option<&str>) -> MeasuredRequest<'_> {
+impl Port {
+    fn begin(&self, method: &Method, path: Option<&str>) -> Measured<'_> {
         let service = self.service.name();
-        let (method, route) = request_name(self.service, method, path);
+        let (method, route) = named(self.service, method, path);
         let labels = RouteLabels { service, method, route };
         self.metrics.in_flight.get_or_create(&ServiceLabel { service }).inc();
-        MeasuredRequest { metrics: &self.metrics, labels, began: Instant::now(), status: None }
+        Measured { metrics: &self.metrics, labels, began: Instant::now(), status: None }
     }
 }
 
 /// One request. Counted when it is dropped, for its client may leave before there is an answer.
-struct MeasuredRequest<'a> {
+struct Measured<'a> {
     metrics: &'a HttpMetrics,
     labels: RouteLabels,
     began: Instant,
     status: Option<StatusCode>,
 }
 
-impl Drop for MeasuredRequest<'_> {
+impl Drop for Measured<'_> {
     fn drop(&mut self) {
         let RouteLabels { service, method, route } = self.labels.clone();
-        let status = self.status.map_or("gone", status_class);
+        let status = self.status.map_or("gone", class);
         self.metrics.in_flight.get_or_create(&ServiceLabel { service }).dec();
         self.metrics.requests.get_or_create(&RequestLabels { service, method, route, status }).inc();
         self.metrics.seconds.get_or_create(&self.labels).observe(self.began.elapsed().as_secs_f64());
-        if let Some(reason) = self.status.and_then(refusal_reason) {
+        if let Some(reason) = self.status.and_then(refusal) {
             self.metrics.refusals.get_or_create(&RefusalLabels { service, route, reason }).inc();
         }
     }
 }
 
 /// The pattern in the table that the router matched.
-fn route_label(service: Service, matched: Option<&str>) -> &'static str {
-    let Some(matched) = matched else { return NO_ROUTE };
-    endpoints(service).find(|endpoint| endpoint.path == matched).map_or(PAGE_ROUTE, |endpoint| endpoint.path)
+fn route(service: Service, matched: Option<&str>) -> &'static str {
+    let Some(matched) = matched else { return NONE };
+    endpoints(service).find(|endpoint| endpoint.path == matched).map_or(PAGE, |endpoint| endpoint.path)
 }
 
-fn method_label(method: &Method) -> &'static str {
+fn of_method(method: &Method) -> &'static str {
     match *method {
         // axum answers HEAD by GET.
         Method::GET | Method::HEAD => "GET",
@@ -179,7 +170,7 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-fn status_class(status: StatusCode) -> &'static str {
+fn class(status: StatusCode) -> &'static str {
     match status.as_u16() {
         100..200 => "1xx",
         200..300 => "2xx",
@@ -190,7 +181,7 @@ fn status_class(status: StatusCode) -> &'static str {
 }
 
 /// Why a request with this answer was refused; `None` where it was not.
-fn refusal_reason(status: StatusCode) -> Option<&'static str> {
+fn refusal(status: StatusCode) -> Option<&'static str> {
     Some(match status {
         StatusCode::UNAUTHORIZED => "unauthenticated",
         StatusCode::FORBIDDEN => "forbidden",
@@ -219,7 +210,7 @@ mod tests {
     use crate::Metrics;
     use crate::server::with_fallbacks;
 
-    async fn send_request(router: &Router, method: &str, path: &str) {
+    async fn asked(router: &Router, method: &str, path: &str) {
         let request = axum::http::Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         router.clone().call(request).await.unwrap();
     }
@@ -228,7 +219,7 @@ mod tests {
         let router = Router::new()
             .route("/videos/{video_id}", get(|| async { StatusCode::NOT_FOUND }))
             .route("/favicon.ico", get(|| async { "" }));
-        with_measuring(with_fallbacks(router), Service::Gateway, metrics.http(), &Tracer::default())
+        measured(with_fallbacks(router), Service::Gateway, metrics.http(), &Tracer::default())
     }
 
     #[tokio::test]
@@ -236,9 +227,9 @@ mod tests {
         let metrics = Metrics::default();
         let router = router(&metrics);
         for id in 0..200 {
-            send_request(&router, "GET", &format!("/videos/{id}")).await;
-            send_request(&router, "GET", &format!("/nothing/{id}")).await;
-            send_request(&router, &format!("M{id}"), "/favicon.ico").await;
+            asked(&router, "GET", &format!("/videos/{id}")).await;
+            asked(&router, "GET", &format!("/nothing/{id}")).await;
+            asked(&router, &format!("M{id}"), "/favicon.ico").await;
         }
         let text = metrics.encode();
         let has = |line: &str| assert!(text.contains(line), "{line}: {text}");
@@ -261,7 +252,7 @@ mod tests {
     async fn a_client_that_leaves_is_counted_too() {
         let metrics = Metrics::default();
         let router = Router::new().route("/videos", get(std::future::pending::<()>));
-        let mut router = with_measuring(router, Service::Gateway, metrics.http(), &Tracer::default());
+        let mut router = measured(router, Service::Gateway, metrics.http(), &Tracer::default());
         let request = axum::http::Request::builder().uri("/videos").body(Body::empty()).unwrap();
         let answer = router.call(request);
         let soon = std::time::Duration::from_millis(10);

@@ -78,7 +78,7 @@ impl Origins {
     }
 
     /// Whether pages may send credentials.
-    pub const fn allows_credentials(&self) -> bool {
+    pub const fn credentials(&self) -> bool {
         self.credentials
     }
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_origins_and_credentials_for_any_origin_are_refused() {
+    fn what_is_no_origin_is_refused_and_so_are_credentials_for_all() {
         for bad in
             ["", "example.org", "https://example.org/path", "ftp://example.org", "https://u:p@example.org"]
         {

@@ -23,7 +23,7 @@ pub struct Problem {
 }
 
 /// What every refusal of our services is sent as.
-pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+pub const PROBLEM: &str = "application/problem+json";
 
 /// How long clients are asked to stay away from a store that is away: long enough not to hammer it, short enough that a
 /// restart is hardly noticed.
@@ -69,7 +69,7 @@ impl Problem {
 
     /// Says which content encodings are taken (`Accept-Encoding`): a 415 about another one does.
     #[must_use]
-    pub const fn with_accept_encoding(mut self, codings: &'static str) -> Self {
+    pub const fn accept_encoding(mut self, codings: &'static str) -> Self {
         self.accept_encoding = Some(codings);
         self
     }
@@ -124,7 +124,7 @@ impl IntoResponse for Problem {
         }
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }

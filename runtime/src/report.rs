@@ -8,7 +8,7 @@ use crate::ServiceContext;
 use crate::peer::Replicas;
 
 /// Often enough to look live, seldom enough to cost nothing.
-pub const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+pub const EVERY: Duration = Duration::from_secs(2);
 
 /// Posts what `report` says to `path` until shutdown. Only waits where no statistics service is configured.
 pub async fn send<T: Serialize + Sync + Send>(
@@ -18,7 +18,7 @@ pub async fn send<T: Serialize + Sync + Send>(
     report: impl Fn() -> T + Send,
 ) {
     let Some(statistics) = statistics else { return shell.shutdown.cancelled().await };
-    let mut ticks = tokio::time::interval(REPORT_INTERVAL);
+    let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {

@@ -8,7 +8,7 @@ use std::hash::Hash;
 
 /// Places by holder; each place carries `T`, by which its holder can be told to leave.
 #[derive(Debug)]
-pub struct FairShares<K, T> {
+pub struct Shares<K, T> {
     places: usize,
     /// Places of one holder.
     most: usize,
@@ -26,7 +26,7 @@ pub struct Given<T> {
     pub instead_of: Option<T>,
 }
 
-impl<K: Clone + Eq + Hash, T> FairShares<K, T> {
+impl<K: Clone + Eq + Hash, T> Shares<K, T> {
     /// `places` in all, at most `most` for one holder.
     pub fn new(places: usize, most: usize) -> Self {
         Self { places, most, taken: 0, next: 0, holders: HashMap::new() }
@@ -73,8 +73,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_holder_may_have_all_places_until_another_comes() {
-        let mut shares = FairShares::new(10, 100);
+    fn one_host_has_all_until_another_comes() {
+        let mut shares = Shares::new(10, 100);
         let all: Vec<u64> = (0..10).map(|n| shares.give("hog", n).unwrap().number).collect();
         assert!(shares.give("hog", 10).is_none(), "it would only take from itself");
         let mut left = 0;
@@ -91,8 +91,8 @@ mod tests {
     }
 
     #[test]
-    fn no_holder_has_more_places_than_allowed() {
-        let mut shares = FairShares::new(10, 3);
+    fn nobody_has_more_than_is_allowed() {
+        let mut shares = Shares::new(10, 3);
         assert_eq!((0..10).filter(|n| shares.give("a", *n).is_some()).count(), 3);
         assert_eq!((0..10).filter(|n| shares.give("b", *n).is_some()).count(), 3);
     }

@@ -12,49 +12,49 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::network::network;
 
 /// Bytes of request bodies that a process holds at once, whole ones and those that are still coming.
-const MAX_BYTES_HELD: usize = 256 * 1024 * 1024;
+const ROOM: usize = 256 * 1024 * 1024;
 
 /// The room. Clones share it.
 #[derive(Debug, Clone)]
-pub struct UploadRoom(Arc<Mutex<HeldBytes>>);
+pub struct Uploads(Arc<Mutex<Held>>);
 
 #[derive(Debug)]
-struct HeldBytes {
+struct Held {
     free: usize,
     /// Bytes of each caller that holds any: there are no more of these than connections.
     by_caller: HashMap<IpAddr, usize>,
 }
 
-impl Default for UploadRoom {
+impl Default for Uploads {
     fn default() -> Self {
-        Self::with_bytes(MAX_BYTES_HELD)
+        Self::of(ROOM)
     }
 }
 
-impl UploadRoom {
-    fn with_bytes(room: usize) -> Self {
-        Self(Arc::new(Mutex::new(HeldBytes { free: room, by_caller: HashMap::new() })))
+impl Uploads {
+    fn of(room: usize) -> Self {
+        Self(Arc::new(Mutex::new(Held { free: room, by_caller: HashMap::new() })))
     }
 
     /// No bytes yet, for a request of this client.
-    pub fn begin(&self, client: IpAddr) -> UploadBytes {
-        UploadBytes { of: self.clone(), caller: network(client), bytes: 0 }
+    pub fn begin(&self, client: IpAddr) -> Upload {
+        Upload { of: self.clone(), caller: network(client), bytes: 0 }
     }
 
-    fn held(&self) -> MutexGuard<'_, HeldBytes> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The bytes of one request. They are free again when it is dropped.
 #[derive(Debug)]
-pub struct UploadBytes {
-    of: UploadRoom,
+pub struct Upload {
+    of: Uploads,
     caller: IpAddr,
     bytes: usize,
 }
 
-impl UploadBytes {
+impl Upload {
     /// Takes room for `bytes` more; `false` where the caller has its part.
     pub fn take(&mut self, bytes: usize) -> bool {
         let mut held = self.of.held();
@@ -69,7 +69,7 @@ impl UploadBytes {
     }
 }
 
-impl Drop for UploadBytes {
+impl Drop for Upload {
     fn drop(&mut self) {
         if self.bytes == 0 {
             return;
@@ -89,13 +89,13 @@ impl Drop for UploadBytes {
 mod tests {
     use super::*;
 
-    fn caller_address(last: u8) -> IpAddr {
+    fn caller(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
     }
 
     #[test]
-    fn one_client_s_uploads_leave_room_for_others() {
-        let room = UploadRoom::with_bytes(1200);
+    fn one_caller_leaves_room_for_others() {
+        let room = Uploads::of(1200);
         let fill = |client: IpAddr| {
             let mut places = Vec::new();
             loop {
@@ -106,21 +106,21 @@ mod tests {
                 places.push(upload);
             }
         };
-        let hog = fill(caller_address(1));
+        let hog = fill(caller(1));
         assert_eq!(hog.len(), 60, "half of the room, in however many requests");
-        let (second, third) = (fill(caller_address(2)), fill(caller_address(3)));
+        let (second, third) = (fill(caller(2)), fill(caller(3)));
         assert_eq!((second.len(), third.len()), (30, 15), "half of what is left, each");
         drop(hog);
-        assert_eq!(fill(caller_address(2)).len(), 22, "one that waited gets its part of what came free");
+        assert_eq!(fill(caller(2)).len(), 22, "one that waited gets its part of what came free");
         drop((second, third));
         let held = room.held();
         assert_eq!((held.free, held.by_caller.len()), (1200, 0), "nothing is kept of those who are gone");
     }
 
     #[test]
-    fn an_upload_that_does_not_fit_takes_no_room() {
-        let room = UploadRoom::with_bytes(100);
-        let mut upload = room.begin(caller_address(1));
+    fn what_does_not_fit_takes_nothing() {
+        let room = Uploads::of(100);
+        let mut upload = room.begin(caller(1));
         assert!(!upload.take(51) && !upload.take(usize::MAX));
         assert!(upload.take(0) && upload.take(50) && !upload.take(1));
         let (v6, same) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());

@@ -7,9 +7,9 @@ use super::log::{Log, Model, comment, video, view};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::Page;
 
-const NO_SEQS: [u64; 0] = [];
+const NONE: [u64; 0] = [];
 
-fn seqs_of(comments: &[Comment]) -> Vec<u64> {
+fn seqs(comments: &[Comment]) -> Vec<u64> {
     comments.iter().map(|comment| comment.seq).collect()
 }
 
@@ -32,14 +32,14 @@ pub async fn comments_are_numbered_without_a_hole(archive: &dyn Archive) {
     model.check(archive).await;
     for id in ["v", "w"] {
         let all = archive.comments(&video(id), Page::After(0), 100).await.unwrap();
-        assert_eq!(seqs_of(&all), (1..=25).collect::<Vec<_>>(), "numbers of {id}");
+        assert_eq!(seqs(&all), (1..=25).collect::<Vec<_>>(), "numbers of {id}");
     }
 }
 
 pub async fn pages_of_comments(archive: &dyn Archive) {
     let mut log = Log::new();
     // Neighbours in any order of keys: a page must not run over into them.
-    let batch = log.next_batch_on_one((1..=20).flat_map(|at| {
+    let batch = log.on_one((1..=20).flat_map(|at| {
         ["u", "v", "v ", "v!", "w"].map(|id| comment(id, &format!("{id}-{at}"), &format!("{id} says {at}")))
     }));
     archive.commit(&batch).await.unwrap();
@@ -52,18 +52,18 @@ pub async fn pages_of_comments(archive: &dyn Archive) {
                 "the right comment of the right video"
             );
         }
-        seqs_of(&comments)
+        seqs(&comments)
     };
     assert_eq!(page(Page::Before(u64::MAX), 3).await, [20, 19, 18], "the newest, newest first");
     assert_eq!(page(Page::Before(18), 3).await, [17, 16, 15]);
     assert_eq!(page(Page::Before(3), 10).await, [2, 1]);
-    assert_eq!(page(Page::Before(1), 10).await, NO_SEQS);
-    assert_eq!(page(Page::Before(0), 10).await, NO_SEQS);
+    assert_eq!(page(Page::Before(1), 10).await, NONE);
+    assert_eq!(page(Page::Before(0), 10).await, NONE);
     assert_eq!(page(Page::After(0), 3).await, [1, 2, 3], "the oldest, oldest first");
     assert_eq!(page(Page::After(17), 10).await, [18, 19, 20]);
-    assert_eq!(page(Page::After(20), 10).await, NO_SEQS);
-    assert_eq!(page(Page::After(u64::MAX), 10).await, NO_SEQS);
-    assert_eq!(page(Page::After(0), 0).await, NO_SEQS);
+    assert_eq!(page(Page::After(20), 10).await, NONE);
+    assert_eq!(page(Page::After(u64::MAX), 10).await, NONE);
+    assert_eq!(page(Page::After(0), 0).await, NONE);
     assert_eq!(page(Page::Before(u64::MAX), 1000).await.len(), 20);
 }
 
@@ -72,7 +72,7 @@ pub async fn a_reply_is_kept_with_what_it_replies_to(archive: &dyn Archive) {
     let replied = CommentId::parse("c 1/ü").unwrap();
     let mut reply = comment("v", "c2", "and so am I");
     reply.comment.as_mut().unwrap().reply_to = Some(replied.clone());
-    let batch = log.next_batch_on_one([comment("v", replied.as_str(), "I am here"), reply]);
+    let batch = log.on_one([comment("v", replied.as_str(), "I am here"), reply]);
     let effects = archive.commit(&batch).await.unwrap().effects;
     let expected = [None, Some(replied)];
     let told: Vec<_> = effects.comments.iter().map(|numbered| numbered.comment.reply_to.clone()).collect();
@@ -114,16 +114,12 @@ pub async fn the_newest_of_an_identity_is_answered(archive: &dyn Archive) {
     let id = CommentId::parse("same").unwrap();
     assert_eq!(archive.comment(&video("v"), &id).await.unwrap(), None);
     model
-        .commit(
-            archive,
-            &log.next_batch_on_one([comment("v", "same", "first"), comment("v", "same", "repeat")]),
-            &rules,
-        )
+        .commit(archive, &log.on_one([comment("v", "same", "first"), comment("v", "same", "repeat")]), &rules)
         .await;
     let held = archive.comment(&video("v"), &id).await.unwrap().expect("an archived comment");
     assert_eq!((held.text.as_str(), held.seq), ("first", 1), "the first body wins");
     log.pass(REPEAT_WINDOW_MS);
-    model.commit(archive, &log.next_batch_on_one([comment("v", "same", "a day later")]), &rules).await;
+    model.commit(archive, &log.on_one([comment("v", "same", "a day later")]), &rules).await;
     let held = archive.comment(&video("v"), &id).await.unwrap().expect("an archived comment");
     assert_eq!((held.text.as_str(), held.seq), ("a day later", 2), "the newest is answered");
     assert_eq!(archive.comment(&video("w"), &id).await.unwrap(), None, "it is another video's");

@@ -6,7 +6,7 @@ use liverank_core::{Interaction, Kind, UserId, VideoId};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::log::{Log, Model, comment, event_of_kind, named, offsets, user, video, view};
+use super::log::{Log, Model, comment, does, named, offsets, user, video, view};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{CommitError, Page};
 
@@ -29,7 +29,7 @@ pub async fn a_batch_takes_effect_and_says_what_it_did(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
     let given = |id: &str, owner: &str| Interaction { owner_id: Some(user(owner)), ..view(id) };
-    let events: Vec<_> = Kind::ALL.into_iter().map(|kind| (3, event_of_kind("v", kind))).collect();
+    let events: Vec<_> = Kind::ALL.into_iter().map(|kind| (3, does("v", kind))).collect();
     model.commit(archive, &log.batch(events), &Rules::default()).await;
     let more =
         [(3, given("v", "owner")), (7, view("w")), (3, given("v", "later")), (7, comment("w", "c", "hi"))];
@@ -49,7 +49,7 @@ pub async fn a_batch_takes_effect_and_says_what_it_did(archive: &dyn Archive) {
 }
 
 /// The fence's words must be the truth, for the consumer goes on from them.
-fn fence_positions(result: Result<liverank_adapters::archive::Committed, CommitError>) -> (u32, u64, u64) {
+fn fenced(result: Result<liverank_adapters::archive::Committed, CommitError>) -> (u32, u64, u64) {
     match result {
         Err(CommitError::Fenced { partition, expected, actual }) => (partition, expected, actual),
         other => panic!("a batch that does not follow on is fenced, not {other:?}"),
@@ -59,20 +59,16 @@ fn fence_positions(result: Result<liverank_adapters::archive::Committed, CommitE
 pub async fn a_batch_is_applied_once(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
-    let batch = log.next_batch_on_one([view("v"), comment("v", "c", "hi"), named("v", "e")]);
+    let batch = log.on_one([view("v"), comment("v", "c", "hi"), named("v", "e")]);
     model.commit(archive, &batch, &Rules::default()).await;
-    assert_eq!(fence_positions(archive.commit(&batch).await), (0, 0, 3), "a repeated batch is fenced");
+    assert_eq!(fenced(archive.commit(&batch).await), (0, 0, 3), "a repeated batch is fenced");
     let ahead = Batch {
         spans: vec![OffsetRange { partition: 0, from: 5, next: 6, last: None }],
         records: Vec::new(),
     };
-    assert_eq!(
-        fence_positions(archive.commit(&ahead).await),
-        (0, 5, 3),
-        "a batch that leaves a hole is fenced"
-    );
+    assert_eq!(fenced(archive.commit(&ahead).await), (0, 5, 3), "a batch that leaves a hole is fenced");
     let back = Batch { spans: vec![OffsetRange { partition: 0, from: 2, next: 9, last: None }], ..batch };
-    assert_eq!(fence_positions(archive.commit(&back).await), (0, 2, 3), "a batch that overlaps is fenced");
+    assert_eq!(fenced(archive.commit(&back).await), (0, 2, 3), "a batch that overlaps is fenced");
     model.check(archive).await;
     assert_eq!(offsets(archive, &[0]).await, [3]);
 }
@@ -86,7 +82,7 @@ pub async fn a_fence_in_any_partition_stops_all_of_it(archive: &dyn Archive) {
         let mut wrong = batch.clone();
         wrong.spans[at].from += 1;
         wrong.spans[at].next += 1;
-        let (partition, expected, actual) = fence_positions(archive.commit(&wrong).await);
+        let (partition, expected, actual) = fenced(archive.commit(&wrong).await);
         assert_eq!((partition, expected), (wrong.spans[at].partition, wrong.spans[at].from));
         assert_eq!(actual, batch.spans[at].from);
         model.check(archive).await;
@@ -103,7 +99,7 @@ pub async fn unreadable_records_are_stepped_over(archive: &dyn Archive) {
     let mut model = Model::default();
     model.commit(archive, &log.unreadable(0, 4), &Rules::default()).await;
     assert_eq!(offsets(archive, &[0]).await, [4]);
-    model.commit(archive, &log.next_batch_on_one([view("v")]), &Rules::default()).await;
+    model.commit(archive, &log.on_one([view("v")]), &Rules::default()).await;
     assert_eq!(offsets(archive, &[0]).await, [5]);
     model.check(archive).await;
 }
@@ -119,14 +115,12 @@ pub async fn the_archive_s_rules_count(archive: &dyn Archive) {
     archive.open(&Rules::default()).await.unwrap();
     let mut log = Log::new();
     let mut model = Model::default();
-    let weightless = [view("light"), view("heavy"), event_of_kind("heavy", Kind::Like)];
-    model.commit(archive, &log.next_batch_on_one(weightless), &rules).await;
+    let weightless = [view("light"), view("heavy"), does("heavy", Kind::Like)];
+    model.commit(archive, &log.on_one(weightless), &rules).await;
     model.check(archive).await;
     let light = archive.video(&video("light")).await.unwrap().unwrap();
     assert_eq!(light.trending.to_bits(), f64::NEG_INFINITY.to_bits(), "a video of no weight");
-    model
-        .commit(archive, &log.next_batch_on_one([event_of_kind("light", Kind::Share), view("heavy")]), &rules)
-        .await;
+    model.commit(archive, &log.on_one([does("light", Kind::Share), view("heavy")]), &rules).await;
     model.check(archive).await;
 }
 
@@ -139,9 +133,7 @@ pub async fn videos_are_walked_in_byte_order(archive: &dyn Archive) {
     names.push("x".repeat(256));
     let mut log = Log::new();
     let mut model = Model::default();
-    model
-        .commit(archive, &log.next_batch_on_one(names.iter().map(|name| view(name))), &Rules::default())
-        .await;
+    model.commit(archive, &log.on_one(names.iter().map(|name| view(name))), &Rules::default()).await;
     model.check(archive).await;
     let mut walked: Vec<VideoId> = Vec::new();
     loop {
@@ -171,7 +163,7 @@ pub async fn a_large_batch_is_one_batch(archive: &dyn Archive) {
                         "a comment of some length, as they are",
                     ),
                     1 => named(&id, &format!("e{}-{}", log.now(), at)),
-                    kind => event_of_kind(&id, Kind::ALL[kind as usize % Kind::ALL.len()]),
+                    kind => does(&id, Kind::ALL[kind as usize % Kind::ALL.len()]),
                 };
                 (at % 300 % 12, event)
             })
@@ -193,7 +185,7 @@ pub async fn any_log_in_any_cut_gives_what_the_core_says(archive: &dyn Archive) 
                 let event = match random.random_range(0..3) {
                     0 => comment(&id, &name, "text"),
                     1 => named(&id, &name),
-                    _ => event_of_kind(&id, Kind::ALL[random.random_range(0..Kind::ALL.len())]),
+                    _ => does(&id, Kind::ALL[random.random_range(0..Kind::ALL.len())]),
                 };
                 (random.random_range(0..12), event)
             })

@@ -44,7 +44,7 @@ pub fn view(id: &str) -> Interaction {
 }
 
 /// Somebody does something else.
-pub fn event_of_kind(id: &str, kind: Kind) -> Interaction {
+pub fn does(id: &str, kind: Kind) -> Interaction {
     Interaction { kind, watch_ms: if kind == Kind::WatchTime { 1500 } else { 0 }, ..view(id) }
 }
 
@@ -100,7 +100,7 @@ impl Log {
     }
 
     /// The next batch, all of it on partition 0.
-    pub fn next_batch_on_one(&mut self, events: impl IntoIterator<Item = Interaction>) -> Batch {
+    pub fn on_one(&mut self, events: impl IntoIterator<Item = Interaction>) -> Batch {
         self.batch(events.into_iter().map(|event| (0, event)))
     }
 

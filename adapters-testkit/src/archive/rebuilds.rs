@@ -7,13 +7,13 @@ use liverank_core::Kind;
 use liverank_core::counting::{Batch, RecordFingerprint, Rules, identity};
 use liverank_core::score::{Weights, points};
 
-use super::log::{BEGIN, Log, Model, comment, event_of_kind, named, offsets, video, view};
+use super::log::{BEGIN, Log, Model, comment, does, named, offsets, video, view};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{CommitError, Finished, Page, Position, RebuildError, Replay};
 
-const NO_PROGRESS: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
+const QUIET: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
 
-fn heavier_rules() -> Rules {
+fn heavier() -> Rules {
     let weights = Weights { view: 5_000, like: 1, comment: 7_000, share: 11, ..Weights::default() };
     Rules { weights, ..Rules::default() }
 }
@@ -21,7 +21,7 @@ fn heavier_rules() -> Rules {
 pub async fn the_last_record_is_known_again(archive: &dyn Archive) {
     let mut log = Log::new();
     let mark = RecordFingerprint { broker_time: BEGIN + 7, digest: u64::MAX - 1 };
-    let mut batch = log.next_batch_on_one([view("v"), view("v")]);
+    let mut batch = log.on_one([view("v"), view("v")]);
     batch.spans[0].last = Some(mark);
     archive.commit(&batch).await.unwrap();
     let stands = Position { next: 2, last: Some(mark) };
@@ -36,7 +36,7 @@ pub async fn a_generation_is_bumped(archive: &dyn Archive) {
     let mut log = Log::new();
     let before = archive.meta().await.unwrap().unwrap();
     assert_eq!(
-        archive.commit(&log.next_batch_on_one([view("v")])).await.unwrap().meta,
+        archive.commit(&log.on_one([view("v")])).await.unwrap().meta,
         before,
         "a commit tells what is in force"
     );
@@ -44,7 +44,7 @@ pub async fn a_generation_is_bumped(archive: &dyn Archive) {
     assert_eq!(after.generation, before.generation + 1);
     assert_eq!((&after.rules, &after.numbering), (&before.rules, &before.numbering));
     assert_eq!(archive.meta().await.unwrap().as_ref(), Some(&after));
-    assert_eq!(archive.commit(&log.next_batch_on_one([view("v")])).await.unwrap().meta, after);
+    assert_eq!(archive.commit(&log.on_one([view("v")])).await.unwrap().meta, after);
     assert_eq!(archive.commit(&Batch::default()).await.unwrap().meta, after, "also one of nothing");
 }
 
@@ -52,31 +52,24 @@ pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| kind.takes_back().is_none()).collect();
-    let events: Vec<_> =
-        (0..2500).map(|at| event_of_kind(&format!("v{at}"), kinds[at % kinds.len()])).collect();
+    let events: Vec<_> = (0..2500).map(|at| does(&format!("v{at}"), kinds[at % kinds.len()])).collect();
     let likes = events.iter().filter(|event| event.kind == Kind::Like).count() as i64;
-    model.commit(archive, &log.next_batch_on_one(events), &Rules::default()).await;
+    model.commit(archive, &log.on_one(events), &Rules::default()).await;
     let other =
         Rules { weights: Weights { watch_threshold_ms: 1, ..Weights::default() }, ..Rules::default() };
-    let refused = archive.rebuilding().rescore(&other, NO_PROGRESS).await;
+    let refused = archive.rebuilding().rescore(&other, QUIET).await;
     assert!(matches!(&refused, Err(RebuildError::Refused(why)) if why.contains("threshold")), "{refused:?}");
     let before = archive.meta().await.unwrap().unwrap();
-    let after = archive.rebuilding().rescore(&heavier_rules(), NO_PROGRESS).await.unwrap();
-    assert_eq!((after.generation, after.rules), (before.generation + 1, heavier_rules()));
+    let after = archive.rebuilding().rescore(&heavier(), QUIET).await.unwrap();
+    assert_eq!((after.generation, after.rules), (before.generation + 1, heavier()));
     model.check(archive).await;
     check_scores(archive).await;
-    model
-        .commit(
-            archive,
-            &log.next_batch_on_one([event_of_kind("v1", Kind::Like), comment("v1", "c", "hi")]),
-            &heavier_rules(),
-        )
-        .await;
+    model.commit(archive, &log.on_one([does("v1", Kind::Like), comment("v1", "c", "hi")]), &heavier()).await;
     model.check(archive).await;
     check_scores(archive).await;
     // Another half-life: what was decayed by the old one says nothing.
-    let slower = Rules { half_life_ms: 1_000, ..heavier_rules() };
-    archive.rebuilding().rescore(&slower, NO_PROGRESS).await.unwrap();
+    let slower = Rules { half_life_ms: 1_000, ..heavier() };
+    archive.rebuilding().rescore(&slower, QUIET).await.unwrap();
     let held = archive.videos_after(None, 5000).await.unwrap();
     assert!(held.len() == 2500 && held.iter().all(|state| state.trending == f64::NEG_INFINITY));
     assert_eq!(held.iter().map(|state| state.counters.likes).sum::<i64>(), likes + 1, "counts stay");
@@ -103,8 +96,7 @@ async fn keep_committing(archive: &dyn Archive, partition: u32, stop: &AtomicBoo
     let mut made = 0;
     while !stop.load(Ordering::Relaxed) {
         let own = format!("own{partition}-{}", made % 50);
-        let events =
-            [event_of_kind("v", Kind::Like), comment("v", &format!("{partition}-{made}"), "hi"), view(&own)];
+        let events = [does("v", Kind::Like), comment("v", &format!("{partition}-{made}"), "hi"), view(&own)];
         let batch = log.batch(events.map(|event| (partition, event)));
         archive.commit(&batch).await.expect("a rebuild costs no commit");
         made += 1;
@@ -119,9 +111,8 @@ pub async fn commits_race_with_rescores(archive: &dyn Archive) {
     let stop = AtomicBool::new(false);
     let rebuilds = async {
         for round in 1..=4u64 {
-            let rules = if round % 2 == 1 { heavier_rules() } else { Rules::default() };
-            let meta =
-                archive.rebuilding().rescore(&rules, NO_PROGRESS).await.expect("a rescore beside commits");
+            let rules = if round % 2 == 1 { heavier() } else { Rules::default() };
+            let meta = archive.rebuilding().rescore(&rules, QUIET).await.expect("a rescore beside commits");
             assert_eq!((meta.generation, meta.rules), (round + 1, rules));
             check_scores(archive).await;
         }
@@ -147,14 +138,14 @@ pub async fn commits_race_with_rescores(archive: &dyn Archive) {
 }
 
 /// Counts the batches into a replay that its archive has not yet, and finishes.
-async fn finish_replay_of(replay: &dyn Replay, batches: &[Batch]) -> Finished {
+async fn replayed(replay: &dyn Replay, batches: &[Batch]) -> Finished {
     for batch in batches {
         match replay.archive().commit(batch).await {
             Ok(_) | Err(CommitError::Fenced { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
-    replay.finish(false, NO_PROGRESS).await.unwrap()
+    replay.finish(false, QUIET).await.unwrap()
 }
 
 pub async fn a_replay_gives_the_same_archive(archive: &dyn Archive) {
@@ -177,17 +168,17 @@ pub async fn a_replay_gives_the_same_archive(archive: &dyn Archive) {
     }
     archive.take_up(&[0, 1, 2]).await.unwrap();
     let before = archive.rebuilding().cut(None).await.unwrap();
-    let replay = archive.rebuilding().replay(&Rules::default(), None, NO_PROGRESS).await.unwrap();
+    let replay = archive.rebuilding().replay(&Rules::default(), None, QUIET).await.unwrap();
     assert_eq!(archive.rebuilding().cut(None).await.unwrap(), before, "the archive goes on serving");
     let stand = offsets(archive, &[0, 1, 2]).await;
-    match finish_replay_of(&*replay, &batches[..3]).await {
+    match replayed(&*replay, &batches[..3]).await {
         Finished::Behind(mut behind) => {
             behind.sort_unstable();
             assert_eq!(behind, [(0, stand[0]), (1, stand[1]), (2, stand[2])], "how far it has to count");
         }
         done @ Finished::Done { .. } => panic!("it was behind: {done:?}"),
     }
-    let Finished::Done { meta, renumbered } = finish_replay_of(&*replay, &batches).await else {
+    let Finished::Done { meta, renumbered } = replayed(&*replay, &batches).await else {
         panic!("it was not behind")
     };
     assert!(!renumbered && meta.generation == before.meta.generation + 1, "{meta:?}");
@@ -215,8 +206,8 @@ pub async fn a_replay_that_numbers_otherwise_says_so(archive: &dyn Archive) {
         half_life_ms: 5,
         ..Rules::default()
     };
-    let replay = archive.rebuilding().replay(&rules, None, NO_PROGRESS).await.unwrap();
-    let Finished::Done { meta, renumbered } = finish_replay_of(&*replay, &[other]).await else {
+    let replay = archive.rebuilding().replay(&rules, None, QUIET).await.unwrap();
+    let Finished::Done { meta, renumbered } = replayed(&*replay, &[other]).await else {
         panic!("it was not behind")
     };
     assert!(renumbered && meta.numbering != before.numbering, "{meta:?}");
@@ -228,22 +219,22 @@ pub async fn a_replay_that_numbers_otherwise_says_so(archive: &dyn Archive) {
 pub async fn a_replay_may_be_given_up(archive: &dyn Archive) {
     let mut log = Log::new();
     let mut model = Model::default();
-    let batch = log.next_batch_on_one([comment("v", "a", "hi"), named("v", "e")]);
+    let batch = log.on_one([comment("v", "a", "hi"), named("v", "e")]);
     model.commit(archive, &batch, &Rules::default()).await;
-    let replay = archive.rebuilding().replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
+    let replay = archive.rebuilding().replay(&heavier(), None, QUIET).await.unwrap();
     replay.archive().commit(&batch).await.unwrap();
     replay.abandon().await.unwrap();
-    let begun_anew = archive.rebuilding().replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
+    let begun_anew = archive.rebuilding().replay(&heavier(), None, QUIET).await.unwrap();
     assert_eq!(offsets(begun_anew.archive(), &[0]).await, [0], "nothing is left of it");
     begun_anew.abandon().await.unwrap();
-    model.commit(archive, &log.next_batch_on_one([named("v", "e"), view("v")]), &Rules::default()).await;
+    model.commit(archive, &log.on_one([named("v", "e"), view("v")]), &Rules::default()).await;
     model.check(archive).await;
     assert_eq!(archive.meta().await.unwrap().unwrap().generation, 1);
 }
 
 pub async fn identities_are_looked_up(archive: &dyn Archive) {
     let mut log = Log::new();
-    archive.commit(&log.next_batch_on_one([named("v", "e"), comment("v", "c", "hi")])).await.unwrap();
+    archive.commit(&log.on_one([named("v", "e"), comment("v", "c", "hi")])).await.unwrap();
     let name = identity(&named("v", "e")).unwrap();
     let asked = [&name, "c:c", "e:c", "e:e"].map(str::to_owned);
     let mut held = archive.rebuilding().sightings(None, &asked).await.unwrap();

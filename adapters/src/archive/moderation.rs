@@ -29,10 +29,10 @@ pub struct AuditPlace {
 impl AuditPlace {
     /// The place of a comment that waits for a moderator.
     pub const fn of_held(held: &HeldComment) -> Self {
-        Self::from_log_order(held.place)
+        Self::of_place(held.place)
     }
 
-    const fn from_log_order((time, partition, offset): LogPlace) -> Self {
+    const fn of_place((time, partition, offset): LogPlace) -> Self {
         Self { time, partition, offset }
     }
 
@@ -95,7 +95,7 @@ pub struct UnknownRecord {
 
 impl AuditLine {
     /// Reads the record at a place. One that cannot be read takes no other one with it.
-    pub(super) fn decode_line(place: AuditPlace, record: &[u8]) -> Self {
+    pub(super) fn read(place: AuditPlace, record: &[u8]) -> Self {
         let record = Interaction::from_log(record, place.time).map_err(|_| {
             let value = serde_json::from_slice::<Value>(record).unwrap_or_default();
             UnknownRecord { version: value["version"].as_u64() }
@@ -129,15 +129,15 @@ impl ReportQueue {
     }
 
     /// Where a comment is in this queue, if it is: text in the order of the queue, read backwards.
-    pub(super) fn place_in_queue(self, comment: &ReportedComment) -> Option<String> {
+    pub(super) fn place(self, comment: &ReportedComment) -> Option<String> {
         if (self == Self::Closed) == comment.is_open() {
             return None;
         }
-        Some(self.encode_place(ReportPlace::of(comment)))
+        Some(self.place_of(ReportPlace::of(comment)))
     }
 
     /// The text of a place in this queue.
-    pub(super) fn encode_place(self, place: ReportPlace) -> String {
+    pub(super) fn place_of(self, place: ReportPlace) -> String {
         match self {
             Self::OpenMost => place.to_string(),
             Self::OpenNewest | Self::Closed => place.last.to_string(),
@@ -156,7 +156,7 @@ impl ReportPlace {
     /// The place of a comment.
     pub fn of(comment: &ReportedComment) -> Self {
         let count = u32::try_from(comment.reports.len()).unwrap_or(u32::MAX);
-        Self { count, last: AuditPlace::from_log_order(comment.place) }
+        Self { count, last: AuditPlace::of_place(comment.place) }
     }
 
     /// Reads what [`fmt::Display`] writes, as the field `after`.
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn report_places_round_trip_and_keep_their_order() {
+    fn places_of_reports_are_read_as_written_and_keep_their_order() {
         let place = |count, time| ReportPlace { count, last: AuditPlace { time, partition: 1, offset: 2 } };
         let places = [place(1, 9), place(2, 3), place(2, 4), place(17, 0)];
         let texts = places.map(|place| place.to_string());
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn audit_places_round_trip_and_keep_their_order() {
+    fn places_are_read_as_written_and_keep_their_order() {
         let places = [(0, 0, 0), (1, 0, 9), (1, 2, 3), (1, 11, 1), (1 << 50, 0, 0)]
             .map(|(time, partition, offset)| AuditPlace { time, partition, offset });
         let texts = places.map(|place| place.to_string());

@@ -11,25 +11,25 @@ use super::{Archive, Progress};
 use crate::StoreError;
 
 /// Comments compared at once.
-const COMMENTS_A_PAGE: usize = 2_000;
+const PAGE_COMMENTS: usize = 2_000;
 
 /// How far the comparison is.
 #[derive(Debug, Default)]
-pub(super) struct NumberingComparison {
+pub(super) struct Checked {
     /// The next offset to compare, by partition.
     next: BTreeMap<u32, u64>,
     done: u64,
     differ: bool,
 }
 
-impl NumberingComparison {
+impl Checked {
     /// Whether a difference was found.
-    pub(super) const fn has_difference(&self) -> bool {
+    pub(super) const fn differ(&self) -> bool {
         self.differ
     }
 
     /// Compares further, up to these offsets (exclusive), to which both archives must have counted.
-    pub(super) async fn compare_up_to(
+    pub(super) async fn go_on(
         &mut self,
         live: &dyn Archive,
         next: &dyn Archive,
@@ -40,10 +40,10 @@ impl NumberingComparison {
         for &(partition, end) in to {
             let mut from = self.next.get(&partition).copied().unwrap_or(0);
             while !self.differ && from < end {
-                let ours = live.comments_from(partition, from, COMMENTS_A_PAGE).await?;
+                let ours = live.comments_from(partition, from, PAGE_COMMENTS).await?;
                 let ours: Vec<_> = ours.into_iter().filter(|comment| comment.offset < end).collect();
                 let Some(last) = ours.last().map(|comment| comment.offset) else { break };
-                let theirs = next.comments_from(partition, from, COMMENTS_A_PAGE).await?;
+                let theirs = next.comments_from(partition, from, PAGE_COMMENTS).await?;
                 self.differ = !starts_alike(&ours, &theirs);
                 self.done += ours.len() as u64;
                 progress(self.done, of.max(self.done));

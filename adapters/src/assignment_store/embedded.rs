@@ -11,35 +11,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use liverank_core::epoch::mint;
-use liverank_core::handover::{Lease, Share, VideoAssignment};
+use liverank_core::handover::{Assigned, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::mpsc;
 
 use super::{
     Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, Orders, ReaderRecord, State, Swapped, Term,
-    TermGrant, check_epoch_is_possible, now_micros,
+    TermGrant, expect_possible, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
-use crate::redb_file::{FileFailure, FilePurpose, RedbFile, begin_durable};
+use crate::redb_file::{Failure, Purpose, RedbFile, begin_durable};
 
 /// What errors name as the part that failed.
-const PART_NAME: &str = "assignments";
+const PART: &str = "assignments";
 
 /// The name of the file.
 const FILE_NAME: &str = "assignments.redb";
 /// The table of assignments by video, as JSON.
-const ASSIGNMENTS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("assigned");
+const ASSIGNED: TableDefinition<&str, &[u8]> = TableDefinition::new("assigned");
 /// Readers by name, as JSON: who they are, without viewers and videos.
-const READERS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("readers");
+const READERS: TableDefinition<&str, &[u8]> = TableDefinition::new("readers");
 
-const FILE_PURPOSE: FilePurpose = FilePurpose {
-    part: PART_NAME,
+const PURPOSE: Purpose = Purpose {
+    part: PART,
     version: 1,
     tables: |transaction| {
-        transaction.open_table(ASSIGNMENTS_TABLE)?;
-        transaction.open_table(READERS_TABLE)?;
+        transaction.open_table(ASSIGNED)?;
+        transaction.open_table(READERS)?;
         Ok(())
     },
 };
@@ -48,13 +48,13 @@ const FILE_PURPOSE: FilePurpose = FilePurpose {
 /// one is given.
 #[derive(Default)]
 pub struct EmbeddedAssignments {
-    inner: Arc<Mutex<EmbeddedState>>,
+    inner: Arc<Mutex<Inner>>,
     /// Whether changes are written to a file, which blocks.
     durable: bool,
 }
 
 #[derive(Default)]
-struct EmbeddedState {
+struct Inner {
     version: u64,
     epoch: u64,
     assignments: HashMap<VideoId, Assignment>,
@@ -65,20 +65,20 @@ struct EmbeddedState {
     file: Option<RedbFile>,
 }
 
-impl EmbeddedState {
+impl Inner {
     /// Reads what the file has. What cannot be read there is left out: it is assigned anew when somebody asks.
     fn from_file(file: RedbFile) -> Result<Self, StoreError> {
         let mut inner = Self::default();
         let (assignments, readers) = file.with(|database, _| {
             let transaction = database.begin_read()?;
             Ok((
-                parse_rows(&transaction.open_table(ASSIGNMENTS_TABLE)?)?,
-                parse_rows(&transaction.open_table(READERS_TABLE)?)?,
+                parse_rows(&transaction.open_table(ASSIGNED)?)?,
+                parse_rows(&transaction.open_table(READERS)?)?,
             ))
         })?;
         for (name, assigned) in assignments {
             let Ok(video_id) = VideoId::parse(&name) else { continue };
-            let Ok(assigned) = serde_json::from_slice::<VideoAssignment>(&assigned) else { continue };
+            let Ok(assigned) = serde_json::from_slice::<Assigned>(&assigned) else { continue };
             inner.epoch = inner.epoch.max(assigned.epoch);
             inner.assignments.insert(video_id.clone(), Assignment { video_id, assigned });
         }
@@ -116,7 +116,7 @@ impl EmbeddedState {
         if self.file.is_some() && !is_known {
             let absent = ReaderRecord { viewers: 0, videos: Vec::new(), draining: false, ..record.clone() };
             let json = serde_json::to_vec(&absent).expect("a record is plain data");
-            self.write_row(READERS_TABLE, record.id.as_str(), Some(&json));
+            self.write_row(READERS, record.id.as_str(), Some(&json));
         }
         self.readers.insert(record.id.clone(), record);
     }
@@ -124,7 +124,7 @@ impl EmbeddedState {
     fn notify_subscribers(&mut self, change: &Change) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
-            subscriber.offer_item(change.clone());
+            subscriber.offer(change.clone());
         }
     }
 
@@ -137,7 +137,7 @@ impl EmbeddedState {
         self.assignments.get(video).map(Assignment::epoch)
     }
 
-    fn conflict_of(&self, video: &VideoId) -> Swapped {
+    fn conflict(&self, video: &VideoId) -> Swapped {
         Swapped::Conflict(self.assignments.get(video).cloned())
     }
 
@@ -159,7 +159,7 @@ fn lasting_fields(record: &ReaderRecord) -> (&str, &str, u64) {
 
 fn parse_rows(
     table: &impl ReadableTable<&'static str, &'static [u8]>,
-) -> Result<Vec<(String, Vec<u8>)>, FileFailure> {
+) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let mut rows = Vec::new();
     for row in table.iter()? {
         let (key, value) = row?;
@@ -179,14 +179,14 @@ impl EmbeddedAssignments {
     /// # Errors
     /// The file is in use by another process, cannot be written, is damaged or of another format; says which.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let inner = EmbeddedState::from_file(RedbFile::open(FILE_PURPOSE, directory, FILE_NAME)?)?;
+        let inner = Inner::from_file(RedbFile::open(PURPOSE, directory, FILE_NAME)?)?;
         Ok(Self { inner: Arc::new(Mutex::new(inner)), durable: true })
     }
 
     /// Does `work`, which may write to the file, where it may block.
     async fn run_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut EmbeddedState) -> T + Send + 'static,
+        work: impl FnOnce(&mut Inner) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         if !self.durable {
             return Ok(work(&mut self.lock_inner()));
@@ -195,10 +195,10 @@ impl EmbeddedAssignments {
         let done = tokio::task::spawn_blocking(move || {
             work(&mut inner.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        done.await.map_err(|error| StoreError::unavailable(PART_NAME, format!("its thread ended: {error}")))
+        done.await.map_err(|error| StoreError::unavailable(PART, format!("its thread ended: {error}")))
     }
 
-    fn lock_inner(&self) -> MutexGuard<'_, EmbeddedState> {
+    fn lock_inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -218,22 +218,22 @@ impl AssignmentStore for EmbeddedAssignments {
         seen: u64,
         term: Option<u64>,
     ) -> Result<Swapped, StoreError> {
-        check_epoch_is_possible(PART_NAME, seen)?;
-        check_epoch_is_possible(PART_NAME, term.unwrap_or(0))?;
+        expect_possible(PART, seen)?;
+        expect_possible(PART, term.unwrap_or(0))?;
         let (video_id, readers) = (video.clone(), readers.to_vec());
         self.run_blocking(move |inner| {
             if let Some(in_force) = term.and_then(|term| inner.refuse_older_term(term)) {
                 return Swapped::Fenced(in_force);
             }
             if inner.epoch_of(&video_id) != expected {
-                return inner.conflict_of(&video_id);
+                return inner.conflict(&video_id);
             }
             inner.epoch = mint(inner.epoch, seen, now_micros(), None);
             inner.version += 1;
             let (epoch, version) = (inner.epoch, inner.version);
-            let assignment = Assignment { video_id, assigned: VideoAssignment { epoch, readers } };
+            let assignment = Assignment { video_id, assigned: Assigned { epoch, readers } };
             let json = serde_json::to_vec(&assignment.assigned).expect("an assignment is plain data");
-            inner.write_row(ASSIGNMENTS_TABLE, assignment.video_id.as_str(), Some(&json));
+            inner.write_row(ASSIGNED, assignment.video_id.as_str(), Some(&json));
             inner.assignments.insert(assignment.video_id.clone(), assignment.clone());
             inner.notify_subscribers(&Change::Assigned { version, assignment: assignment.clone() });
             Swapped::Stored(assignment)
@@ -245,10 +245,10 @@ impl AssignmentStore for EmbeddedAssignments {
         let video_id = video.clone();
         self.run_blocking(move |inner| {
             if inner.epoch_of(&video_id) != Some(expected) {
-                return inner.conflict_of(&video_id);
+                return inner.conflict(&video_id);
             }
             let Some(removed) = inner.assignments.remove(&video_id) else { return Swapped::Conflict(None) };
-            inner.write_row(ASSIGNMENTS_TABLE, video_id.as_str(), None);
+            inner.write_row(ASSIGNED, video_id.as_str(), None);
             inner.version += 1;
             let version = inner.version;
             inner.notify_subscribers(&Change::Removed { version, video_id });
@@ -271,7 +271,7 @@ impl AssignmentStore for EmbeddedAssignments {
         self.run_blocking(move |inner| {
             if inner.readers.get(&reader).is_some_and(|record| record.beat == beat) {
                 inner.readers.remove(&reader);
-                inner.write_row(READERS_TABLE, reader.as_str(), None);
+                inner.write_row(READERS, reader.as_str(), None);
             }
         })
         .await
@@ -289,7 +289,7 @@ impl AssignmentStore for EmbeddedAssignments {
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
-        check_epoch_is_possible(PART_NAME, seen)?;
+        expect_possible(PART, seen)?;
         let mut inner = self.lock_inner();
         let in_force = inner.term.as_ref().map_or(0, |term| term.term);
         if in_force != expected {
@@ -302,7 +302,7 @@ impl AssignmentStore for EmbeddedAssignments {
     }
 
     async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
-        check_epoch_is_possible(PART_NAME, term.term)?;
+        expect_possible(PART, term.term)?;
         let mut inner = self.lock_inner();
         if inner.refuse_older_term(term.term).is_some() {
             return Ok(TermGrant::Lost(inner.term.clone()));
@@ -318,7 +318,7 @@ impl AssignmentStore for EmbeddedAssignments {
         reader: &ReaderId,
         cordon: Option<&Cordon>,
     ) -> Result<Option<u64>, StoreError> {
-        check_epoch_is_possible(PART_NAME, term)?;
+        expect_possible(PART, term)?;
         let mut inner = self.lock_inner();
         if let Some(in_force) = inner.refuse_older_term(term) {
             return Ok(Some(in_force));
@@ -331,9 +331,9 @@ impl AssignmentStore for EmbeddedAssignments {
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open_channel(CHANGE_QUEUE, Change::Reset);
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
         let mut inner = self.lock_inner();
-        outlet.offer_item(Change::Reset);
+        outlet.offer(Change::Reset);
         inner.subscribers.retain(|subscriber| !subscriber.is_closed());
         inner.subscribers.push(outlet);
         Ok(receiver)
@@ -388,7 +388,7 @@ mod tests {
         assert_eq!(store.load().await.unwrap().assignments, before);
         let readers = store.readers().await.unwrap();
         let seen: Vec<_> =
-            readers.iter().map(|it| (it.public_url.as_str(), it.viewers, it.draining)).collect_answers();
+            readers.iter().map(|it| (it.public_url.as_str(), it.viewers, it.draining)).collect();
         assert_eq!(seen, [("http://b", 0, false)], "its viewers are not there any more");
         let Swapped::Stored(next) = store.assign(&gone, None, &[share], 0, None).await.unwrap() else {
             panic!("it was removed")
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_the_assignments_file_have_fixtures() {
+    fn fixtures_of_the_file() {
         let readers = vec![Share { reader: ReaderId::parse("reader-1").unwrap(), weight: 2 }];
         let write = |assigned: &Assigned| serde_json::to_value(assigned).unwrap();
         let read = |json: &serde_json::Value| serde_json::from_str::<Assigned>(&json.to_string());

@@ -11,24 +11,24 @@ use liverank_core::{CommentId, VideoId};
 use tokio::sync::mpsc;
 
 use super::{
-    CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_BYTES, KEEP_COMMENTS, KEPT_SECONDS, Subscription,
+    CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_BYTES, KEEP_COMMENTS, KEEP_SECONDS, Subscription,
     trace_of,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 
 /// How often videos that nobody talks about any more are looked for: the memory they may hold meanwhile is small.
-const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// The way of the comments, in memory.
 #[derive(Default)]
 pub struct EmbeddedBus {
-    state: Arc<Mutex<BusState>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
-struct BusState {
-    kept: HashMap<VideoId, KeptComments>,
+struct State {
+    kept: HashMap<VideoId, Kept>,
     /// Subscriptions by video, and within it by their number.
     subscribers: HashMap<VideoId, HashMap<u64, Arc<LossyChannel<Delivery>>>>,
     subscriptions: u64,
@@ -36,7 +36,7 @@ struct BusState {
 }
 
 /// The last comments of a video, without a hole.
-struct KeptComments {
+struct Kept {
     numbering: CommentEpoch,
     comments: VecDeque<Comment>,
     /// What they take.
@@ -45,97 +45,97 @@ struct KeptComments {
 }
 
 /// What a comment takes, about.
-fn comment_bytes(comment: &Comment) -> usize {
+fn size(comment: &Comment) -> usize {
     /// Ids, times and what holds them.
-    const OTHER_FIELDS_BYTES: usize = 256;
-    comment.text.len() + OTHER_FIELDS_BYTES
+    const REST: usize = 256;
+    comment.text.len() + REST
 }
 
-impl KeptComments {
-    fn first_seq(&self) -> u64 {
+impl Kept {
+    fn first(&self) -> u64 {
         self.comments.front().map_or(0, |comment| comment.seq)
     }
 
-    fn last_seq(&self) -> u64 {
+    fn last(&self) -> u64 {
         self.comments.back().map_or(0, |comment| comment.seq)
     }
 
-    fn comment_at(&mut self, seq: u64) -> Option<&mut Comment> {
-        let at = seq.checked_sub(self.first_seq())?;
+    fn at(&mut self, seq: u64) -> Option<&mut Comment> {
+        let at = seq.checked_sub(self.first())?;
         self.comments.get_mut(at as usize)
     }
 
-    fn remove_all(&mut self) {
+    fn clear(&mut self) {
         self.comments.clear();
         self.bytes = 0;
     }
 
     /// Keeps a comment; whether it has to be told to subscribers.
-    fn keep_comment(&mut self, numbering: &CommentEpoch, comment: &Comment, now: Instant) -> bool {
+    fn keep(&mut self, numbering: &CommentEpoch, comment: &Comment, now: Instant) -> bool {
         if self.numbering != *numbering {
             self.numbering = numbering.clone();
-            self.remove_all();
+            self.clear();
         }
-        if let Some(removed) = comment.entry.removes().and_then(|seq| self.comment_at(seq)) {
-            let before = comment_bytes(removed);
+        if let Some(removed) = comment.entry.removes().and_then(|seq| self.at(seq)) {
+            let before = size(removed);
             *removed = removed.clone().removed();
-            let after = comment_bytes(removed);
+            let after = size(removed);
             self.bytes = self.bytes + after - before;
         }
-        if !self.comments.is_empty() && comment.seq <= self.last_seq() {
+        if !self.comments.is_empty() && comment.seq <= self.last() {
             // What is kept was told when it came; older ones were told long ago, or come late.
-            return comment.seq < self.first_seq();
+            return comment.seq < self.first();
         }
-        if comment.seq != self.last_seq() + 1 {
+        if comment.seq != self.last() + 1 {
             // An earlier one is missing: who asks for that goes to the archive.
-            self.remove_all();
+            self.clear();
         }
-        self.bytes += comment_bytes(comment);
+        self.bytes += size(comment);
         self.comments.push_back(comment.clone());
         while self.comments.len() > KEEP_COMMENTS || (self.bytes > KEEP_BYTES && self.comments.len() > 1) {
             let Some(oldest) = self.comments.pop_front() else { break };
-            self.bytes -= comment_bytes(&oldest);
+            self.bytes -= size(&oldest);
         }
         self.newest = now;
         true
     }
 }
 
-impl BusState {
-    fn publish_one(
+impl State {
+    fn publish(
         &mut self,
         numbering: &CommentEpoch,
         comment: &Comment,
         trace: Option<TraceContext>,
         now: Instant,
     ) {
-        let kept = self.kept.entry(comment.video_id.clone()).or_insert_with(|| KeptComments {
+        let kept = self.kept.entry(comment.video_id.clone()).or_insert_with(|| Kept {
             numbering: numbering.clone(),
             comments: VecDeque::new(),
             bytes: 0,
             newest: now,
         });
-        if kept.keep_comment(numbering, comment, now)
+        if kept.keep(numbering, comment, now)
             && let Some(subscribers) = self.subscribers.get(&comment.video_id)
         {
             for subscriber in subscribers.values() {
                 let (numbering, comment) = (numbering.clone(), comment.clone());
-                subscriber.offer_item(Delivery::Comment { numbering, comment, trace: trace.map(Box::new) });
+                subscriber.offer(Delivery::Comment { numbering, comment, trace: trace.map(Box::new) });
             }
         }
     }
 
     /// Forgets the comments of videos whose newest one is old.
-    fn forget_old_videos(&mut self, now: Instant) {
-        let due = self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP_INTERVAL);
+    fn sweep(&mut self, now: Instant) {
+        let due = self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP);
         if due {
-            let keep = Duration::from_secs(KEPT_SECONDS);
+            let keep = Duration::from_secs(KEEP_SECONDS);
             self.kept.retain(|_, kept| now.duration_since(kept.newest) < keep);
             self.swept = Some(now);
         }
     }
 
-    fn unsubscribe(&mut self, video: &VideoId, number: u64) {
+    fn leave(&mut self, video: &VideoId, number: u64) {
         if let Some(subscribers) = self.subscribers.get_mut(video) {
             subscribers.remove(&number);
             if subscribers.is_empty() {
@@ -145,7 +145,7 @@ impl BusState {
     }
 }
 
-fn lock(state: &Mutex<BusState>) -> MutexGuard<'_, BusState> {
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -166,15 +166,15 @@ impl CommentBus for EmbeddedBus {
     ) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut state = lock(&self.state);
-        state.forget_old_videos(now);
+        state.sweep(now);
         for comment in comments {
-            state.publish_one(numbering, comment, trace_of(traces, comment), now);
+            state.publish(numbering, comment, trace_of(traces, comment), now);
         }
         Ok(())
     }
 
     async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        let (outlet, receiver) = LossyChannel::open_channel(DELIVERY_QUEUE, Delivery::Reset);
+        let (outlet, receiver) = LossyChannel::open(DELIVERY_QUEUE, Delivery::Reset);
         let mut state = lock(&self.state);
         state.subscriptions += 1;
         let number = state.subscriptions;
@@ -192,7 +192,7 @@ impl CommentBus for EmbeddedBus {
         let Some(kept) = state.kept.get(video).filter(|kept| kept.numbering == *numbering) else {
             return Ok(None);
         };
-        let (first, last) = (kept.first_seq(), kept.last_seq());
+        let (first, last) = (kept.first(), kept.last());
         if after.saturating_add(1) < first || after > last {
             return Ok(None);
         }
@@ -202,13 +202,13 @@ impl CommentBus for EmbeddedBus {
 
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
         let state = lock(&self.state);
-        let head = |kept: &KeptComments| Head { numbering: kept.numbering.clone(), seq: kept.last_seq() };
+        let head = |kept: &Kept| Head { numbering: kept.numbering.clone(), seq: kept.last() };
         Ok(videos.iter().map(|video| state.kept.get(video).map(head)).collect())
     }
 }
 
 struct EmbeddedSubscription {
-    state: Arc<Mutex<BusState>>,
+    state: Arc<Mutex<State>>,
     number: u64,
     outlet: Arc<LossyChannel<Delivery>>,
 }
@@ -223,7 +223,7 @@ impl Subscription for EmbeddedSubscription {
     }
 
     async fn unsubscribe(&self, video: &VideoId) -> Result<(), StoreError> {
-        lock(&self.state).unsubscribe(video, self.number);
+        lock(&self.state).leave(video, self.number);
         Ok(())
     }
 }
@@ -243,17 +243,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_of_idle_videos_are_forgotten() {
+    fn videos_nobody_talks_about_any_more_are_forgotten() {
         let comment: Comment = serde_json::from_str(
             r#"{"id":"c","userid":"u","videoid":"v","comment":"hi","timestamp":5,"seq":1}"#,
         )
         .unwrap();
-        let (mut state, start) = (BusState::default(), Instant::now());
-        state.forget_old_videos(start);
+        let (mut state, start) = (State::default(), Instant::now());
+        state.sweep(start);
         state.publish(&CommentEpoch::from_bits(1), &comment, None, start);
-        state.forget_old_videos(start + Duration::from_secs(KEPT_SECONDS - 1));
+        state.sweep(start + Duration::from_secs(KEEP_SECONDS - 1));
         assert_eq!(state.kept.len(), 1);
-        state.forget_old_videos(start + Duration::from_secs(KEPT_SECONDS) + SWEEP_INTERVAL);
+        state.sweep(start + Duration::from_secs(KEEP_SECONDS) + SWEEP);
         assert!(state.kept.is_empty());
     }
 }

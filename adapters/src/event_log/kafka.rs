@@ -48,26 +48,26 @@ mod traceparent;
 
 pub use config::{KafkaConfig, SaslMechanism};
 use consumer::KafkaConsumer;
-use producer::LogProducer;
-use range_reader::{RangeReader, SharedRangeReader};
+use producer::Producer;
+use range_reader::{RangeReader, Walker};
 
 /// How errors and logs name this store.
-const PART_NAME: &str = "kafka";
+const PART: &str = "kafka";
 /// How long one question to the brokers (metadata, watermarks) may take. Beyond it they are as good as away: an
 /// operator who waits for an answer would rather read an error.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The log on Apache Kafka 2.4 or newer. Connects by itself and again by itself.
 pub struct KafkaLog {
     config: KafkaConfig,
-    producer: Arc<LogProducer>,
+    producer: Arc<Producer>,
 }
 
 impl KafkaLog {
     /// A log that connects in the background: brokers that are away are no error here. A configuration that cannot
     /// work (an unreadable CA file, say) is.
     pub fn new(config: KafkaConfig) -> Result<Self, StoreError> {
-        let producer = LogProducer::start_producer(&config)?;
+        let producer = Producer::start(&config)?;
         Ok(Self { config, producer })
     }
 }
@@ -75,9 +75,8 @@ impl KafkaLog {
 #[async_trait]
 impl EventLog for KafkaLog {
     async fn open(&self) -> Result<(), StoreError> {
-        let limit = topics::prepare_topics(&self.config)
-            .await
-            .map_err(|error| self.producer.explain_unreachable(error))?;
+        let limit =
+            topics::prepare_topics(&self.config).await.map_err(|error| self.producer.explain(error))?;
         self.producer.set_batch_limit(limit).await
     }
 
@@ -111,12 +110,7 @@ impl EventLog for KafkaLog {
     async fn read(&self, stretches: &[ReadRange]) -> Result<Box<dyn LogReader>, StoreError> {
         let topic = &self.config.topic;
         let held = self.producer.held(topic).await?;
-        Ok(Box::new(SharedRangeReader::new(RangeReader::begin_reading(
-            &self.config,
-            topic,
-            stretches,
-            &held,
-        )?)))
+        Ok(Box::new(Walker::new(RangeReader::begin_reading(&self.config, topic, stretches, &held)?)))
     }
 
     async fn dead_letters(&self, only: Option<RecordPosition>) -> Result<Box<dyn LetterReader>, StoreError> {
@@ -132,12 +126,7 @@ impl EventLog for KafkaLog {
             })
             .filter(|stretch| only.is_none_or(|only| only.partition == stretch.partition))
             .collect();
-        Ok(Box::new(SharedRangeReader::new(RangeReader::begin_reading(
-            &self.config,
-            &topic,
-            &stretches,
-            &held,
-        )?)))
+        Ok(Box::new(Walker::new(RangeReader::begin_reading(&self.config, &topic, &stretches, &held)?)))
     }
 
     async fn remove_letters(&self, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
@@ -161,11 +150,11 @@ fn store_error(doing: &str, error: &KafkaError) -> StoreError {
     };
     // A configuration error quotes the value, which may be a password.
     if let KafkaError::ClientConfig(_, what, key, _) = error {
-        return StoreError::unusable(PART_NAME, format!("{doing}: setting {key}: {what}"));
+        return StoreError::unusable(PART, format!("{doing}: setting {key}: {what}"));
     }
     let reason = format!("{doing}: {error}");
     match error {
-        KafkaError::ClientCreation(_) => StoreError::unusable(PART_NAME, reason),
+        KafkaError::ClientCreation(_) => StoreError::unusable(PART, reason),
         _ => match error.rdkafka_error_code() {
             Some(
                 Authentication
@@ -175,17 +164,17 @@ fn store_error(doing: &str, error: &KafkaError) -> StoreError {
                 | SaslAuthenticationFailed
                 | TopicAuthorizationFailed
                 | UnsupportedSASLMechanism,
-            ) => StoreError::unusable(PART_NAME, reason),
-            _ => StoreError::unavailable(PART_NAME, reason),
+            ) => StoreError::unusable(PART, reason),
+            _ => StoreError::unavailable(PART, reason),
         },
     }
 }
 
 /// Runs a blocking call of the client library beside the runtime.
-async fn run_blocking<T: Send + 'static>(
+async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(StoreError::unavailable(PART_NAME, format!("the call was given up: {error}")))
-    })
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(StoreError::unavailable(PART, format!("the call was given up: {error}"))))
 }

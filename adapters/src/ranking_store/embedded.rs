@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use liverank_core::ranking::{Ranked, Ranking, begin_around};
@@ -19,6 +20,8 @@ use crate::lossy_channel::LossyChannel;
 #[derive(Default)]
 pub struct EmbeddedRanking {
     boards: Mutex<Boards>,
+    /// Declared boards by key, and when each was wanted last.
+    declared: Mutex<HashMap<String, (Instant, Arc<EmbeddedRanking>)>>,
 }
 
 #[derive(Default)]
@@ -103,7 +106,7 @@ impl Boards {
     fn notify_subscribers(&mut self, change: Option<&Change>) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
         for subscriber in &self.subscribers {
-            subscriber.offer_item(change.unwrap_or(&Change::Reset).clone());
+            subscriber.offer(change.unwrap_or(&Change::Reset).clone());
         }
     }
 }
@@ -246,11 +249,34 @@ impl RankingStore for EmbeddedRanking {
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open_channel(CHANGE_QUEUE, Change::Reset);
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
         let mut boards = self.boards();
-        outlet.offer_item(Change::Reset);
+        outlet.offer(Change::Reset);
         boards.subscribers.retain(|subscriber| !subscriber.is_closed());
         boards.subscribers.push(outlet);
         Ok(receiver)
+    }
+
+    fn declared(&self, key: &str) -> Arc<dyn RankingStore> {
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, store) = declared.entry(key.to_owned()).or_insert_with(|| (Instant::now(), Arc::default()));
+        Arc::clone(store) as Arc<dyn RankingStore>
+    }
+
+    async fn keep_declared(
+        &self,
+        wanted: &[String],
+        unwanted_after: Duration,
+    ) -> Result<Vec<String>, StoreError> {
+        let now = Instant::now();
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, (last, _)) in declared.iter_mut().filter(|(key, _)| wanted.contains(key)) {
+            *last = now;
+        }
+        let unwanted = |last: Instant| now.duration_since(last) >= unwanted_after;
+        let removed = declared.iter().filter(|(key, (last, _))| !wanted.contains(key) && unwanted(*last));
+        let removed: Vec<String> = removed.map(|(key, _)| key.clone()).collect();
+        declared.retain(|key, _| !removed.contains(key));
+        Ok(removed)
     }
 }

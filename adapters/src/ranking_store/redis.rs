@@ -11,6 +11,8 @@
 //! | `ranking:steps:<random>` | string | where a write too large for one script goes, and how far it is; expires |
 //! | `ranking:half-life` | hash | generation → half-life of its decayed scores, in ms; of the one in force and later ones |
 //! | `ranking:changes` | channel | changes, as JSON |
+//! | `board:<key>:…` | as above | a declared board |
+//! | `ranking:declared` | hash | key of a declared board → when it was wanted last, in seconds; there is none where none was ever declared |
 //!
 //! A write larger than [`STEP`] entries takes several scripts, so that none holds up Redis for long. Its offsets come
 //! with the last one, and only where all steps before it are in this very store: entries are absolute, so that a
@@ -21,6 +23,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use liverank_core::VideoId;
@@ -34,7 +37,7 @@ use super::{
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
-use crate::redis_link::{PART_NAME, RedisLink};
+use crate::redis_link::{PART, RedisLink};
 
 mod change_message;
 
@@ -70,6 +73,7 @@ static RESTORED: LazyLock<Script> =
 const PLACE: &str = include_str!("redis/place.lua");
 static PAGE: LazyLock<Script> = LazyLock::new(|| script(&[PLACE, include_str!("redis/page.lua")]));
 static PLACES: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/places.lua")]));
+static KEEP: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/keep.lua")]));
 static READ: LazyLock<Script> = LazyLock::new(|| script(&[PLACE, include_str!("redis/read.lua")]));
 
 fn script(parts: &[&str]) -> Script {
@@ -79,6 +83,8 @@ fn script(parts: &[&str]) -> Script {
 /// The boards on Redis.
 pub struct RedisRanking {
     link: Arc<RedisLink>,
+    /// What its keys begin with: nothing, or the name of a declared board.
+    begin: String,
     /// The repair that this process is at: one at a time.
     repair: Mutex<Repair>,
 }
@@ -113,7 +119,7 @@ impl Outcome {
             "behind" => Ok(Self::Behind),
             "superseded" => Ok(Self::Superseded),
             "lost" => Ok(Self::Lost),
-            other => Err(StoreError::unusable(PART_NAME, format!("unexpected answer of a script: {other}"))),
+            other => Err(StoreError::unusable(PART, format!("unexpected answer of a script: {other}"))),
         }
     }
 
@@ -122,10 +128,9 @@ impl Outcome {
             Self::Applied => Ok(Projected::Applied),
             Self::Behind => Ok(Projected::Behind),
             Self::Superseded => Ok(Projected::Superseded),
-            Self::Lost => Err(StoreError::unavailable(
-                PART_NAME,
-                "it lost a part of what was being written: begin again",
-            )),
+            Self::Lost => {
+                Err(StoreError::unavailable(PART, "it lost a part of what was being written: begin again"))
+            }
         }
     }
 }
@@ -133,11 +138,26 @@ impl Outcome {
 impl RedisRanking {
     /// The boards on the Redis of `link`.
     pub fn new(link: Arc<RedisLink>) -> Self {
-        Self { link, repair: Mutex::new(Repair::new(0)) }
+        Self { link, begin: String::new(), repair: Mutex::new(Repair::new(0)) }
+    }
+
+    fn of_declared(&self, key: &str) -> Self {
+        let (link, begin) = (Arc::clone(&self.link), format!("board:{key}:"));
+        Self { link, begin, repair: Mutex::new(Repair::new(0)) }
+    }
+
+    /// Removes all that it holds.
+    async fn remove(&self) -> Result<(), StoreError> {
+        let mut unlink = cmd("UNLINK");
+        for name in LIVE.into_iter().chain(SHADOW).chain(["ranking:half-life"]) {
+            unlink.arg(self.key(name));
+        }
+        self.link.query::<u64>(&unlink).await?;
+        Ok(())
     }
 
     fn key(&self, name: &str) -> String {
-        self.link.keys().shared_key("boards", name)
+        self.link.keys().shared("boards", &format!("{}{name}", self.begin))
     }
 
     fn channel(&self) -> String {
@@ -168,7 +188,7 @@ impl RedisRanking {
     }
 
     async fn outcome(&self, call: &ScriptInvocation<'_>) -> Result<Outcome, StoreError> {
-        Outcome::read(&self.link.run_script::<String>(call).await?)
+        Outcome::read(&self.link.script::<String>(call).await?)
     }
 
     /// Reads a stretch of the boards, the best or what stands after `last`: generation, version and entries.
@@ -178,9 +198,9 @@ impl RedisRanking {
         if let Some(last) = last {
             call.arg(last.video_id.as_str()).arg(last.score);
         }
-        let answer: Vec<String> = self.link.run_script(&call).await?;
+        let answer: Vec<String> = self.link.script(&call).await?;
         let [generation, version, entries @ ..] = answer.as_slice() else {
-            return Err(StoreError::unusable(PART_NAME, "a script answered less than it should"));
+            return Err(StoreError::unusable(PART, "a script answered less than it should"));
         };
         let entries = entries
             .as_chunks::<5>()
@@ -223,7 +243,7 @@ impl RedisRanking {
             }
             PageStart::Around(video) => call.arg("around").arg(video.as_str()).arg(limit),
         };
-        let answer: Vec<String> = self.link.run_script(&call).await?;
+        let answer: Vec<String> = self.link.script(&call).await?;
         let [skipped, total, lines @ ..] = answer.as_slice() else { return Ok(None) };
         let line = |[video, score, owner]: &[String; 3]| {
             let (user_id, score) = (owner_of(video, owner)?, number(score)?);
@@ -301,10 +321,10 @@ impl RankingStore for RedisRanking {
 
     async fn standing(&self) -> Result<ProjectionCheckpoint, StoreError> {
         let fields: HashMap<String, String> =
-            self.link.send_command(cmd("HGETALL").arg(self.key("ranking:projection"))).await?;
+            self.link.query(cmd("HGETALL").arg(self.key("ranking:projection"))).await?;
         if let Some(format) = fields.get("format").filter(|format| **format != FORMAT.to_string()) {
             let reason = format!("the boards are of format {format}, this release knows {FORMAT}");
-            return Err(StoreError::unusable(PART_NAME, reason));
+            return Err(StoreError::unusable(PART, reason));
         }
         let generation = fields.get("generation").map(|text| whole(text)).transpose()?;
         let mut offsets = Vec::new();
@@ -364,19 +384,19 @@ impl RankingStore for RedisRanking {
         if generation < in_force {
             return Ok(());
         }
-        let noted: Vec<String> = self.link.send_command(cmd("HKEYS").arg(&key)).await?;
+        let noted: Vec<String> = self.link.query(cmd("HKEYS").arg(&key)).await?;
         let old = noted.iter().filter(|noted| noted.parse().is_ok_and(|noted: u64| noted < in_force));
         for old in old {
-            self.link.send_command::<u64>(cmd("HDEL").arg(&key).arg(old)).await?;
+            self.link.query::<u64>(cmd("HDEL").arg(&key).arg(old)).await?;
         }
-        self.link.send_command::<u64>(cmd("HSET").arg(&key).arg(generation).arg(millis)).await?;
+        self.link.query::<u64>(cmd("HSET").arg(&key).arg(generation).arg(millis)).await?;
         Ok(())
     }
 
     async fn half_life(&self) -> Result<Option<u64>, StoreError> {
         let Some(generation) = self.standing().await?.generation else { return Ok(None) };
         let noted: Option<String> =
-            self.link.send_command(cmd("HGET").arg(self.key("ranking:half-life")).arg(generation)).await?;
+            self.link.query(cmd("HGET").arg(self.key("ranking:half-life")).arg(generation)).await?;
         noted.map(|text| whole(&text)).transpose()
     }
 
@@ -404,9 +424,9 @@ impl RankingStore for RedisRanking {
     async fn places(&self, video: &VideoId) -> Result<Places, StoreError> {
         let mut call = PLACES.key(self.key("global_ranking"));
         call.key(self.key("trending")).arg(video.as_str());
-        let answer: Vec<i64> = self.link.run_script(&call).await?;
+        let answer: Vec<i64> = self.link.script(&call).await?;
         let [global, global_total, trending, trending_total] = answer[..] else {
-            return Err(StoreError::unusable(PART_NAME, "a script answered less than it should"));
+            return Err(StoreError::unusable(PART, "a script answered less than it should"));
         };
         let place = |above: i64, total: i64| Place {
             rank: u64::try_from(above).ok().map(|above| above + 1),
@@ -424,12 +444,36 @@ impl RankingStore for RedisRanking {
                 return Ok(snapshot);
             }
         }
-        Err(StoreError::unavailable(PART_NAME, "the boards are being emptied again and again"))
+        Err(StoreError::unavailable(PART, "the boards are being emptied again and again"))
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let (outlet, receiver) = LossyChannel::open_channel(CHANGE_QUEUE, Change::Reset);
-        self.link.listen_to_channel(self.channel(), outlet, decode);
+        let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
+        self.link.listen_to(self.channel(), outlet, decode);
         Ok(receiver)
+    }
+
+    fn declared(&self, key: &str) -> Arc<dyn RankingStore> {
+        Arc::new(self.of_declared(key))
+    }
+
+    async fn keep_declared(
+        &self,
+        wanted: &[String],
+        unwanted_after: Duration,
+    ) -> Result<Vec<String>, StoreError> {
+        let list = self.key("ranking:declared");
+        let mut call = KEEP.key(list.clone());
+        call.arg(unwanted_after.as_secs());
+        for key in wanted {
+            call.arg(key);
+        }
+        let unwanted: Vec<String> = self.link.script(&call).await?;
+        for key in &unwanted {
+            // Off the list last: what ends in between is removed again.
+            self.of_declared(key).remove().await?;
+            self.link.query::<u64>(cmd("HDEL").arg(&list).arg(key)).await?;
+        }
+        Ok(unwanted)
     }
 }

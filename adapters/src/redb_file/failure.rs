@@ -6,7 +6,7 @@ use crate::StoreError;
 
 /// Why something could not be done with a file.
 #[derive(Debug)]
-pub(crate) enum FileFailure {
+pub(crate) enum Failure {
     /// The operating system said no.
     Io(io::Error),
     /// redb returned an error.
@@ -19,7 +19,7 @@ pub(crate) enum FileFailure {
     Format { found: u64, known: u64 },
 }
 
-impl<E: Into<redb::Error>> From<E> for FileFailure {
+impl<E: Into<redb::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         match error.into() {
             redb::Error::Io(error) => Self::Io(error),
@@ -28,7 +28,7 @@ impl<E: Into<redb::Error>> From<E> for FileFailure {
     }
 }
 
-impl FileFailure {
+impl Failure {
     /// Whether the database has to be closed and opened again before it can be of use.
     pub fn breaks_the_file(&self) -> bool {
         match self {
@@ -46,22 +46,22 @@ impl FileFailure {
 }
 
 /// The failure of the file `name` as its users see it.
-pub(super) fn explain_failure(part: &'static str, name: &str, failure: &FileFailure) -> StoreError {
+pub(super) fn explain(part: &'static str, name: &str, failure: &Failure) -> StoreError {
     match failure {
-        FileFailure::Io(error) => io_error(part, name, error),
-        FileFailure::Panicked(text) | FileFailure::Damaged(text) => damaged_file(part, name, text),
-        FileFailure::Format { found, known } => StoreError::unusable(
+        Failure::Io(error) => io_error(part, name, error),
+        Failure::Panicked(text) | Failure::Damaged(text) => damaged(part, name, text),
+        Failure::Format { found, known } => StoreError::unusable(
             part,
             format!(
                 "{name} has format {found}, and this program knows format {known}: run the release that wrote it, or \
                  give this one another data directory"
             ),
         ),
-        FileFailure::Redb(error) => redb_error(part, name, error),
+        Failure::Redb(error) => redb_error(part, name, error),
     }
 }
 
-fn damaged_file(part: &'static str, name: &str, text: &str) -> StoreError {
+fn damaged(part: &'static str, name: &str, text: &str) -> StoreError {
     StoreError::unusable(
         part,
         format!(
@@ -87,7 +87,7 @@ fn redb_error(part: &'static str, name: &str, error: &redb::Error) -> StoreError
         | E::TableTypeMismatch { .. }
         | E::TypeDefinitionChanged { .. }
         | E::TableIsMultimap(_)
-        | E::TableDoesNotExist(_) => damaged_file(part, name, &error.to_string()),
+        | E::TableDoesNotExist(_) => damaged(part, name, &error.to_string()),
         _ => StoreError::unavailable(part, format!("{name}: {error}")),
     }
 }
@@ -100,9 +100,7 @@ fn io_error(part: &'static str, name: &str, error: &io::Error) -> StoreError {
         ErrorKind::IsADirectory => "it is a directory",
         ErrorKind::NotFound => "it is not there (any more)",
         // redb's words for a file that is shorter than it says it is.
-        ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
-            return damaged_file(part, name, &error.to_string());
-        }
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData => return damaged(part, name, &error.to_string()),
         ErrorKind::StorageFull => {
             return StoreError::unavailable(part, format!("{name} cannot be written: the disk is full"));
         }
@@ -122,8 +120,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_failure_names_the_file_and_whether_a_retry_helps() {
-        let io = |kind: ErrorKind| FileFailure::Io(kind.into());
+    fn every_reason_names_the_file_and_says_whether_trying_again_helps() {
+        let io = |kind: ErrorKind| Failure::Io(kind.into());
         let cases = [
             (io(ErrorKind::StorageFull), true, "full"),
             (io(ErrorKind::QuotaExceeded), true, "quota"),
@@ -131,14 +129,14 @@ mod tests {
             (io(ErrorKind::PermissionDenied), false, "permission denied"),
             (io(ErrorKind::ReadOnlyFilesystem), false, "read-only"),
             (io(ErrorKind::UnexpectedEof), false, "damaged"),
-            (FileFailure::Redb(redb::Error::DatabaseAlreadyOpen), false, "in use by another process"),
-            (FileFailure::Redb(redb::Error::PreviousIo), true, "Previous I/O"),
-            (FileFailure::Redb(redb::Error::Corrupted("x".into())), false, "damaged"),
-            (FileFailure::Panicked("x".into()), false, "damaged"),
-            (FileFailure::Format { found: 2, known: 1 }, false, "format 2"),
+            (Failure::Redb(redb::Error::DatabaseAlreadyOpen), false, "in use by another process"),
+            (Failure::Redb(redb::Error::PreviousIo), true, "Previous I/O"),
+            (Failure::Redb(redb::Error::Corrupted("x".into())), false, "damaged"),
+            (Failure::Panicked("x".into()), false, "damaged"),
+            (Failure::Format { found: 2, known: 1 }, false, "format 2"),
         ];
         for (failure, transient, words) in cases {
-            let error = explain_failure("event log", "/data/log.redb", &failure);
+            let error = explain("event log", "/data/log.redb", &failure);
             let text = error.to_string();
             assert_eq!(error.is_transient(), transient, "{text}");
             assert!(text.contains("/data/log.redb") && text.contains(words), "{text} lacks {words}");

@@ -14,9 +14,9 @@ use futures::stream::FuturesUnordered;
 use redis::{ErrorKind, RedisError, cmd};
 use tokio::time::Instant;
 
-use super::PART_NAME;
-use super::node::{CALLER_TIMEOUT, NodeDialer, RedisNode};
-use super::slots::{NodeAddress, SlotTable};
+use super::PART;
+use super::node::{CALLER_TIMEOUT, Dialer, Node};
+use super::slots::{Address, Slots};
 use crate::StoreError;
 
 /// Between two readings of who holds what: nodes need about as long to tell each other.
@@ -26,33 +26,33 @@ const REREAD_SLOTS_AFTER: Duration = Duration::from_millis(200);
 const NODES_ASKED_AT_ONCE: usize = 5;
 
 /// The nodes of a cluster.
-pub(super) struct ClusterNodes {
-    dialer: NodeDialer,
-    seeds: Vec<(NodeAddress, Arc<RedisNode>)>,
+pub(super) struct Cluster {
+    dialer: Dialer,
+    seeds: Vec<(Address, Arc<Node>)>,
     /// The nodes that hold slots, and the nodes that a redirection named since the slots were read last.
-    nodes: Mutex<HashMap<NodeAddress, Arc<RedisNode>>>,
-    slots: RwLock<Arc<SlotTable>>,
+    nodes: Mutex<HashMap<Address, Arc<Node>>>,
+    slots: RwLock<Arc<Slots>>,
     /// Held by the one who reads who holds what; when that was tried last.
     reading: tokio::sync::Mutex<Option<Instant>>,
     doubted: AtomicBool,
 }
 
-impl ClusterNodes {
+impl Cluster {
     /// The cluster that some of the nodes in `dialers` belong to. All are spoken to as the first.
-    pub(super) fn new(dialers: Vec<NodeDialer>) -> Result<Self, StoreError> {
+    pub(super) fn new(dialers: Vec<Dialer>) -> Result<Self, StoreError> {
         let mut seeds = Vec::new();
         for dialer in &dialers {
-            let address = dialer.address().ok_or_else(|| {
-                StoreError::unusable(PART_NAME, "the nodes of a cluster are reached over TCP")
-            })?;
-            if dialer.url_database() != 0 {
-                return Err(StoreError::unusable(PART_NAME, "a cluster has no numbered databases"));
+            let address = dialer
+                .address()
+                .ok_or_else(|| StoreError::unusable(PART, "the nodes of a cluster are reached over TCP"))?;
+            if dialer.database() != 0 {
+                return Err(StoreError::unusable(PART, "a cluster has no numbered databases"));
             }
-            seeds.push((address, Arc::new(dialer.node_of_url()?)));
+            seeds.push((address, Arc::new(dialer.named()?)));
         }
         let dialer = dialers.into_iter().next();
         Ok(Self {
-            dialer: dialer.ok_or_else(|| StoreError::unusable(PART_NAME, "no URL"))?,
+            dialer: dialer.ok_or_else(|| StoreError::unusable(PART, "no URL"))?,
             seeds,
             nodes: Mutex::new(HashMap::new()),
             slots: RwLock::new(Arc::default()),
@@ -62,7 +62,7 @@ impl ClusterNodes {
     }
 
     /// Who holds which slot, as far as we know.
-    pub(super) fn slots(&self) -> Arc<SlotTable> {
+    pub(super) fn slots(&self) -> Arc<Slots> {
         Arc::clone(&self.slots.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -73,20 +73,20 @@ impl ClusterNodes {
 
     /// As [`Self::slots`], after a look where there is reason to. An old answer is better than none: whoever follows it
     /// to the wrong node is told the right one.
-    pub(super) async fn fresh_slots(&self) -> Result<Arc<SlotTable>, RedisError> {
+    pub(super) async fn looked_up(&self) -> Result<Arc<Slots>, RedisError> {
         let slots = self.slots();
         if slots.version == 0 {
-            return self.reread_slots(0).await;
+            return self.reread(0).await;
         }
         if !self.doubted.swap(false, Ordering::Relaxed) {
             return Ok(slots);
         }
-        Ok(self.reread_slots(slots.version).await.unwrap_or(slots))
+        Ok(self.reread(slots.version).await.unwrap_or(slots))
     }
 
     /// Who holds which slot, read after version `seen`.
-    pub(super) async fn reread_slots(&self, seen: u64) -> Result<Arc<SlotTable>, RedisError> {
-        tokio::time::timeout(CALLER_TIMEOUT + REREAD_SLOTS_AFTER, self.read_slots(seen)).await.unwrap_or_else(
+    pub(super) async fn reread(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
+        tokio::time::timeout(CALLER_TIMEOUT + REREAD_SLOTS_AFTER, self.read(seen)).await.unwrap_or_else(
             |_| {
                 let reason = "no node of the cluster says who holds what";
                 Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason).into())
@@ -94,7 +94,7 @@ impl ClusterNodes {
         )
     }
 
-    async fn read_slots(&self, seen: u64) -> Result<Arc<SlotTable>, RedisError> {
+    async fn read(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
         let mut last = self.reading.lock().await;
         let slots = self.slots();
         if slots.version > seen {
@@ -107,15 +107,14 @@ impl ClusterNodes {
         let question = cmd("CLUSTER").arg("SLOTS").clone();
         let version = slots.version + 1;
         let mut asked: FuturesUnordered<_> = self
-            .nodes_to_ask()
+            .whom_to_ask()
             .into_iter()
             .map(|(address, node)| {
                 let question = &question;
                 async move {
-                    let answer = node.send_command(question).await?.extract_error()?;
+                    let answer = node.command(question).await?.extract_error()?;
                     let foreign = (ErrorKind::UnexpectedReturnType, "CLUSTER SLOTS answered something else");
-                    SlotTable::parse_slots(version, &answer, &address)
-                        .ok_or_else(|| RedisError::from(foreign))
+                    Slots::read(version, &answer, &address).ok_or_else(|| RedisError::from(foreign))
                 }
             })
             .collect();
@@ -130,7 +129,7 @@ impl ClusterNodes {
     }
 
     /// The nodes to ask for the slots: first those with a connection, then the others, then those that the configuration names.
-    fn nodes_to_ask(&self) -> Vec<(NodeAddress, Arc<RedisNode>)> {
+    fn whom_to_ask(&self) -> Vec<(Address, Arc<Node>)> {
         let mut all: Vec<_> = {
             let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
             nodes.iter().map(|(address, node)| (address.clone(), Arc::clone(node))).collect()
@@ -152,9 +151,9 @@ impl ClusterNodes {
         all
     }
 
-    fn adopt_slots(&self, read: SlotTable) -> Arc<SlotTable> {
+    fn adopt_slots(&self, read: Slots) -> Arc<Slots> {
         let read = Arc::new(read);
-        let holding = read.all_nodes();
+        let holding = read.nodes();
         self.nodes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -165,12 +164,12 @@ impl ClusterNodes {
     }
 
     /// The node at `address`.
-    pub(super) fn node(&self, address: &NodeAddress) -> Result<Arc<RedisNode>, RedisError> {
+    pub(super) fn node(&self, address: &Address) -> Result<Arc<Node>, RedisError> {
         let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(node) = nodes.get(address) {
             return Ok(Arc::clone(node));
         }
-        let node = Arc::new(self.dialer.node_at(address)?);
+        let node = Arc::new(self.dialer.at(address)?);
         nodes.insert(address.clone(), Arc::clone(&node));
         Ok(node)
     }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::{RedisLink, RedisServers};
+use super::{RedisLink, Servers};
 use crate::StoreError;
-use crate::inspect::{Inspection, SettingRemark};
+use crate::inspect::{Inspection, Remark};
 
 /// The least version that has sharded Pub/Sub.
 const MIN_VERSION: u32 = 7;
@@ -15,14 +15,14 @@ impl RedisLink {
     /// # Errors
     /// It is away, or refuses who asks.
     pub async fn inspect(&self) -> Result<Inspection, StoreError> {
-        if matches!(self.servers, RedisServers::Cluster(_)) {
+        if matches!(self.servers, Servers::Cluster(_)) {
             let found = "a cluster; the settings of its nodes are not looked at".to_owned();
             let mut exists = redis::cmd("EXISTS");
-            let _: u64 = self.send_command(exists.arg(self.keys.shared_key("doctor", "doctor"))).await?;
+            let _: u64 = self.query(exists.arg(self.keys.shared("doctor", "doctor"))).await?;
             return Ok(Inspection { found, ..Inspection::default() });
         }
-        let info: String = self.send_command(&redis::cmd("INFO")).await?;
-        let (seconds, micros): (i64, i64) = self.send_command(&redis::cmd("TIME")).await?;
+        let info: String = self.query(&redis::cmd("INFO")).await?;
+        let (seconds, micros): (i64, i64) = self.query(&redis::cmd("TIME")).await?;
         Ok(Inspection { clock: Some(seconds * 1000 + micros / 1000), ..parse_info(&info) })
     }
 }
@@ -34,17 +34,14 @@ fn parse_info(info: &str) -> Inspection {
     let bounded = known.get("maxmemory").is_some_and(|bytes| *bytes != "0");
     let mut remarks = Vec::new();
     if bounded && policy != "noeviction" {
-        remarks.push(SettingRemark::new(
+        remarks.push(Remark::new(
             format!("it drops keys when memory is short (maxmemory-policy {policy}): videos vanish from the boards"),
             "redis-cli config set maxmemory-policy noeviction",
         ));
     }
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_some_and(|major| major < MIN_VERSION) {
-        remarks.push(SettingRemark::new(
-            format!("version {version} is older than {MIN_VERSION}"),
-            "upgrade Redis",
-        ));
+        remarks.push(Remark::new(format!("version {version} is older than {MIN_VERSION}"), "upgrade Redis"));
     }
     let used = known.get("used_memory_human").copied().unwrap_or("?");
     let found = format!("{used} of memory in use");
@@ -56,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_may_drop_keys_gets_a_remark_with_the_fix() {
+    fn a_server_that_drops_keys_is_told_how_it_is_mended() {
         let info = |policy: &str, most: &str, version: &str| {
             parse_info(&format!(
                 "# Server\r\nredis_version:{version}\r\nused_memory_human:2M\r\nmaxmemory:{most}\r\nmaxmemory_policy:{policy}\r\n"

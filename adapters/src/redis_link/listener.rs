@@ -8,14 +8,14 @@ use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::node::{LiveConnection, RedisNode};
-use super::{PART_NAME, RedisLink, RedisServers, backoff_time};
+use super::node::{Live, Node};
+use super::{PART, RedisLink, Servers, backoff};
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 
 mod shards;
 
-use shards::ShardedSubscription;
+use shards::Shards;
 
 /// Channels named in one command: each waits for this many confirmations, well within the response timeout.
 const CHANNELS_A_COMMAND: usize = 500;
@@ -32,21 +32,21 @@ enum SubscriptionOp {
 }
 
 /// Where a caller waits for the result of its request.
-type SubscriptionAnswer = oneshot::Sender<Result<(), StoreError>>;
+type Answer = oneshot::Sender<Result<(), StoreError>>;
 
-struct SubscriptionRequest {
+struct Request {
     wish: SubscriptionOp,
     channel: String,
-    answer: SubscriptionAnswer,
+    answer: Answer,
 }
 
 /// Changes which channels are heard. Dropping it ends the subscription.
-pub(crate) struct ChannelListener {
-    requests: mpsc::Sender<SubscriptionRequest>,
+pub(crate) struct Listener {
+    requests: mpsc::Sender<Request>,
     _stop: DropGuard,
 }
 
-impl ChannelListener {
+impl Listener {
     /// Hears what is published to `channel` after this has answered.
     pub(crate) async fn subscribe(&self, channel: String) -> Result<(), StoreError> {
         self.request_and_wait(SubscriptionOp::Subscribe, channel).await
@@ -60,13 +60,13 @@ impl ChannelListener {
     async fn request_and_wait(&self, wish: SubscriptionOp, channel: String) -> Result<(), StoreError> {
         let (answer, answered) = oneshot::channel();
         let asked = async {
-            let gone = || StoreError::unavailable(PART_NAME, "the subscription has ended");
-            self.requests.send(SubscriptionRequest { wish, channel, answer }).await.map_err(|_| gone())?;
+            let gone = || StoreError::unavailable(PART, "the subscription has ended");
+            self.requests.send(Request { wish, channel, answer }).await.map_err(|_| gone())?;
             answered.await.unwrap_or_else(|_| Err(gone()))
         };
         tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| {
             let reason = format!("subscription not confirmed within {} ms", ANSWER_TIMEOUT.as_millis());
-            Err(StoreError::unavailable(PART_NAME, reason))
+            Err(StoreError::unavailable(PART, reason))
         })
     }
 }
@@ -74,46 +74,44 @@ impl ChannelListener {
 impl RedisLink {
     /// Hears channels into `outlet` as its owner asks for them, until the listener or the outlet's receiver is dropped.
     /// What `decode` does not understand counts as lost.
-    pub(crate) fn open_listener<T: Clone + Send + 'static>(
+    pub(crate) fn listen<T: Clone + Send + 'static>(
         self: &Arc<Self>,
         outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
-    ) -> ChannelListener {
+    ) -> Listener {
         let (requests, received) = mpsc::channel(MAX_REQUESTS_QUEUED);
         let stop = CancellationToken::new();
-        self.run_subscription(outlet, decode, BTreeSet::new(), received, stop.clone());
-        ChannelListener { requests, _stop: stop.drop_guard() }
+        self.hear(outlet, decode, BTreeSet::new(), received, stop.clone());
+        Listener { requests, _stop: stop.drop_guard() }
     }
 
     /// Hears one channel into `outlet` until its receiver is dropped. The outlet is told of a loss whenever the
     /// subscription begins, the first time included.
-    pub(crate) fn listen_to_channel<T: Clone + Send + 'static>(
+    pub(crate) fn listen_to<T: Clone + Send + 'static>(
         self: &Arc<Self>,
         channel: String,
         outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
     ) {
         let (_, requests) = mpsc::channel(1);
-        self.run_subscription(outlet, decode, BTreeSet::from([channel]), requests, CancellationToken::new());
+        self.hear(outlet, decode, BTreeSet::from([channel]), requests, CancellationToken::new());
     }
 
-    fn run_subscription<T: Clone + Send + 'static>(
+    fn hear<T: Clone + Send + 'static>(
         &self,
         outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
         wanted: BTreeSet<String>,
-        requests: mpsc::Receiver<SubscriptionRequest>,
+        requests: mpsc::Receiver<Request>,
         stop: CancellationToken,
     ) {
         match &self.servers {
-            RedisServers::One(node) => {
+            Servers::One(node) => {
                 let pump = SubscriptionTask { node: Arc::clone(node), outlet, decode, wanted, requests };
                 tokio::spawn(pump.run(stop));
             }
-            RedisServers::Cluster(cluster) => {
-                tokio::spawn(
-                    ShardedSubscription::new(Arc::clone(cluster), outlet, decode, wanted, requests).run(stop),
-                );
+            Servers::Cluster(cluster) => {
+                tokio::spawn(Shards::new(Arc::clone(cluster), outlet, decode, wanted, requests).run(stop));
             }
         }
     }
@@ -121,11 +119,11 @@ impl RedisLink {
 
 /// The subscription on a single Redis.
 struct SubscriptionTask<T> {
-    node: Arc<RedisNode>,
+    node: Arc<Node>,
     outlet: Arc<LossyChannel<T>>,
     decode: fn(&[u8]) -> Option<T>,
     wanted: BTreeSet<String>,
-    requests: mpsc::Receiver<SubscriptionRequest>,
+    requests: mpsc::Receiver<Request>,
 }
 
 impl<T: Clone + Send + 'static> SubscriptionTask<T> {
@@ -136,7 +134,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
             let error = tokio::select! {
                 () = stop.cancelled() => return,
                 () = outlet.wait_until_closed() => return,
-                error = self.serve_connection(&mut failures) => error,
+                error = self.serve(&mut failures) => error,
             };
             failures += 1;
             if failures == 1 {
@@ -145,24 +143,24 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = outlet.wait_until_closed() => return,
-                () = tokio::time::sleep(backoff_time(failures)) => {}
+                () = tokio::time::sleep(backoff(failures)) => {}
             }
         }
     }
 
     /// Serves one connection to its end.
-    async fn serve_connection(&mut self, failures: &mut u32) -> RedisError {
+    async fn serve(&mut self, failures: &mut u32) -> RedisError {
         let (outlet, decode) = (Arc::clone(&self.outlet), self.decode);
         let hear = move |push: &PushInfo| {
             if push.kind == PushKind::Message {
-                offer_published(push, &outlet, decode);
+                take(push, &outlet, decode);
             }
         };
-        let mut live = match self.node.open_connection(hear).await {
+        let mut live = match self.node.open(hear).await {
             Ok(live) => live,
             Err(error) => return error,
         };
-        if let Err(error) = self.resubscribe(&mut live).await {
+        if let Err(error) = self.resume(&mut live).await {
             return error;
         }
         if std::mem::take(failures) > 0 {
@@ -173,7 +171,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
 
     /// Subscribes to all wanted channels, and only then reports the loss: a receiver that then reads the current state
     /// gets every later message.
-    async fn resubscribe(&mut self, live: &mut LiveConnection) -> Result<(), RedisError> {
+    async fn resume(&mut self, live: &mut Live) -> Result<(), RedisError> {
         let wanted: Vec<&String> = self.wanted.iter().collect();
         for chunk in wanted.chunks(CHANNELS_A_COMMAND) {
             live.connection.subscribe(chunk).await?;
@@ -184,7 +182,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
         Ok(())
     }
 
-    async fn serve_requests(&mut self, live: &mut LiveConnection) -> RedisError {
+    async fn serve_requests(&mut self, live: &mut Live) -> RedisError {
         let mut ping = tokio::time::interval(PING_EVERY);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let ended = live.ended.clone();
@@ -204,11 +202,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     }
 
     /// Carries out a request, together with the requests behind it that ask for the same, in one round trip.
-    async fn carry_out(
-        &mut self,
-        first: SubscriptionRequest,
-        live: &mut LiveConnection,
-    ) -> Result<(), RedisError> {
+    async fn carry_out(&mut self, first: Request, live: &mut Live) -> Result<(), RedisError> {
         let mut next = Some(first);
         while let Some(request) = next.take() {
             let wish = request.wish;
@@ -222,16 +216,16 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
                 }
                 same.push((request.channel, request.answer));
             }
-            self.send_requests(&wish, same, live).await?;
+            self.fulfil_same(&wish, same, live).await?;
         }
         Ok(())
     }
 
-    async fn send_requests(
+    async fn fulfil_same(
         &mut self,
         wish: &SubscriptionOp,
-        mut same: Vec<(String, SubscriptionAnswer)>,
-        live: &mut LiveConnection,
+        mut same: Vec<(String, Answer)>,
+        live: &mut Live,
     ) -> Result<(), RedisError> {
         let result = match wish {
             SubscriptionOp::Subscribe => {
@@ -260,7 +254,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
 }
 
 /// Hands on what was published.
-fn offer_published<T: Clone + Send + 'static>(
+fn take<T: Clone + Send + 'static>(
     push: &PushInfo,
     outlet: &LossyChannel<T>,
     decode: fn(&[u8]) -> Option<T>,
@@ -270,7 +264,7 @@ fn offer_published<T: Clone + Send + 'static>(
         _ => None,
     };
     match payload.and_then(|payload| decode(payload)) {
-        Some(item) => outlet.offer_item(item),
+        Some(item) => outlet.offer(item),
         None => outlet.note_loss(),
     }
 }

@@ -13,8 +13,8 @@ use redis::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::slots::NodeAddress;
-use super::{PART_NAME, backoff_time, is_permanent};
+use super::slots::Address;
+use super::{PART, backoff, is_permanent};
 use crate::StoreError;
 
 /// The slowest of our scripts takes about 10 ms, but a busy disk may hold up a Redis that appends every second for 2 s,
@@ -26,42 +26,42 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const CALLER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Unanswered bytes end a connection after this long (Linux), so that a peer that vanished without a word is noticed.
 #[cfg(target_os = "linux")]
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
+const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Commands waiting to be written; more callers wait for their turn.
-const MAX_COMMANDS_WAITING: usize = 256;
+const PIPELINE_BUFFER: usize = 256;
 
 /// Opens connections to servers: with credentials, TLS and protocol version.
-pub(super) struct NodeDialer {
+pub(super) struct Dialer {
     info: ConnectionInfo,
     root_cert: Option<Vec<u8>>,
 }
 
-impl NodeDialer {
+impl Dialer {
     /// Speaks as `url` says, trusting the certificates in `ca_file`.
     pub(super) fn new(url: &str, ca_file: Option<&Path>) -> Result<Self, StoreError> {
-        let info = url.into_connection_info().map_err(unusable_error)?;
+        let info = url.into_connection_info().map_err(unusable)?;
         // RESP3 brings messages and answers over one connection and tells of its end at once.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         // Without NODELAY small commands wait for the acknowledgement of the ones before.
         let tcp = TcpSettings::default().set_nodelay(true);
         #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(TCP_USER_TIMEOUT);
+        let tcp = tcp.set_user_timeout(USER_TIMEOUT);
         let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
         let root_cert = ca_file.map(|path| {
             std::fs::read(path).map_err(|error| {
-                StoreError::unusable(PART_NAME, format!("certificate file {}: {error}", path.display()))
+                StoreError::unusable(PART, format!("certificate file {}: {error}", path.display()))
             })
         });
         Ok(Self { info, root_cert: root_cert.transpose()? })
     }
 
     /// The server that the URL names.
-    pub(super) fn node_of_url(&self) -> Result<RedisNode, StoreError> {
-        self.node(self.info.clone()).map_err(unusable_error)
+    pub(super) fn named(&self) -> Result<Node, StoreError> {
+        self.node(self.info.clone()).map_err(unusable)
     }
 
     /// The server at `address`, spoken to in the same way.
-    pub(super) fn node_at(&self, address: &NodeAddress) -> Result<RedisNode, RedisError> {
+    pub(super) fn at(&self, address: &Address) -> Result<Node, RedisError> {
         let (host, port) = (address.host.to_string(), address.port);
         let addr = match self.info.addr() {
             ConnectionAddr::TcpTls { insecure, .. } => {
@@ -73,21 +73,21 @@ impl NodeDialer {
     }
 
     /// Where the URL leads; `None` for a socket of this machine.
-    pub(super) fn address(&self) -> Option<NodeAddress> {
+    pub(super) fn address(&self) -> Option<Address> {
         match self.info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                Some(NodeAddress::new(host, *port))
+                Some(Address::new(host, *port))
             }
             _ => None,
         }
     }
 
     /// The numbered database that the URL names.
-    pub(super) fn url_database(&self) -> i64 {
+    pub(super) fn database(&self) -> i64 {
         self.info.redis_settings().db()
     }
 
-    fn node(&self, info: ConnectionInfo) -> Result<RedisNode, RedisError> {
+    fn node(&self, info: ConnectionInfo) -> Result<Node, RedisError> {
         let name = info.addr().to_string();
         let client = match &self.root_cert {
             None => Client::open(info)?,
@@ -96,7 +96,7 @@ impl NodeDialer {
                 Client::build_with_tls(info, certificates)?
             }
         };
-        Ok(RedisNode {
+        Ok(Node {
             client,
             name,
             current: RwLock::new(None),
@@ -108,68 +108,64 @@ impl NodeDialer {
 }
 
 #[allow(clippy::needless_pass_by_value)] // For `map_err`.
-fn unusable_error(error: RedisError) -> StoreError {
-    StoreError::unusable(PART_NAME, format!("URL or certificates: {error}"))
+fn unusable(error: RedisError) -> StoreError {
+    StoreError::unusable(PART, format!("URL or certificates: {error}"))
 }
 
 /// A connection, and whether it has ended.
 #[derive(Clone)]
-pub(super) struct LiveConnection {
+pub(super) struct Live {
     pub(super) connection: MultiplexedConnection,
     pub(super) ended: CancellationToken,
 }
 
 /// The reason why commands were not answered.
-pub(super) enum CommandFailure {
+pub(super) enum Failure {
     /// There was no connection: nothing was sent.
     NotSent(RedisError),
     /// They were sent: whether they were carried out is open.
     Sent(RedisError),
 }
 
-impl From<CommandFailure> for RedisError {
-    fn from(failure: CommandFailure) -> Self {
-        let (CommandFailure::NotSent(error) | CommandFailure::Sent(error)) = failure;
+impl From<Failure> for RedisError {
+    fn from(failure: Failure) -> Self {
+        let (Failure::NotSent(error) | Failure::Sent(error)) = failure;
         error
     }
 }
 
 /// A Redis server, with one connection that commands share.
-pub(super) struct RedisNode {
+pub(super) struct Node {
     client: Client,
     name: String,
-    current: RwLock<Option<LiveConnection>>,
+    current: RwLock<Option<Live>>,
     /// Held by the one who connects; counts attempts that failed in a row.
     connecting: tokio::sync::Mutex<u32>,
     last_failure: Mutex<String>,
     away: AtomicBool,
 }
 
-impl RedisNode {
+impl Node {
     /// Sends one command; an error that the server answers is a value.
-    pub(super) async fn send_command(&self, command: &Cmd) -> Result<Value, CommandFailure> {
-        let mut live = self.wait_for_connection().await.map_err(CommandFailure::NotSent)?;
+    pub(super) async fn command(&self, command: &Cmd) -> Result<Value, Failure> {
+        let mut live = self.connection().await.map_err(Failure::NotSent)?;
         let result = live.connection.req_packed_command(command).await;
         self.note_result(result, &live)
     }
 
     /// Sends commands in one round trip; errors that the server answers are values.
-    pub(super) async fn send_commands(
+    pub(super) async fn commands(
         &self,
         pipeline: &Pipeline,
         offset: usize,
         count: usize,
-    ) -> Result<Vec<Value>, CommandFailure> {
-        let mut live = self.wait_for_connection().await.map_err(CommandFailure::NotSent)?;
+    ) -> Result<Vec<Value>, Failure> {
+        let mut live = self.connection().await.map_err(Failure::NotSent)?;
         let result = live.connection.req_packed_commands(pipeline, offset, count).await;
         self.note_result(result, &live)
     }
 
-    fn note_result<T>(
-        &self,
-        result: Result<T, RedisError>,
-        live: &LiveConnection,
-    ) -> Result<T, CommandFailure> {
+    fn note_result<T>(&self, result: Result<T, RedisError>, live: &Live) -> Result<T, Failure> {
         match &result {
             Ok(_) => {
                 if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
@@ -183,7 +179,7 @@ impl RedisNode {
                 self.note_failure(error);
             }
         }
-        result.map_err(CommandFailure::Sent)
+        result.map_err(Failure::Sent)
     }
 
     fn note_failure(&self, error: &RedisError) {
@@ -197,7 +193,7 @@ impl RedisNode {
         self.live_connection().is_some()
     }
 
-    async fn wait_for_connection(&self) -> Result<LiveConnection, RedisError> {
+    async fn connection(&self) -> Result<Live, RedisError> {
         if let Some(live) = self.live_connection() {
             return Ok(live);
         }
@@ -210,23 +206,23 @@ impl RedisNode {
         result.inspect_err(|error| self.note_failure(error))
     }
 
-    fn live_connection(&self) -> Option<LiveConnection> {
+    fn live_connection(&self) -> Option<Live> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.as_ref().filter(|live| !live.ended.is_cancelled()).cloned()
     }
 
     /// Tries until there is a connection, one caller at a time, with growing waits. Gives up where waiting is of no
     /// use (a wrong password); the caller bounds the rest.
-    async fn reconnect(&self) -> Result<LiveConnection, RedisError> {
+    async fn reconnect(&self) -> Result<Live, RedisError> {
         let mut failures = self.connecting.lock().await;
         loop {
             if let Some(live) = self.live_connection() {
                 return Ok(live);
             }
             if *failures > 0 {
-                tokio::time::sleep(backoff_time(*failures)).await;
+                tokio::time::sleep(backoff(*failures)).await;
             }
-            match self.open_connection(|_| {}).await {
+            match self.open(|_| {}).await {
                 Ok(live) => {
                     *failures = 0;
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
@@ -245,10 +241,10 @@ impl RedisNode {
 
     /// Opens a connection of its own; `hear` is called with every message published to it, with every confirmation
     /// that a sharded channel is no longer heard, and with its end. It must not block.
-    pub(super) async fn open_connection(
+    pub(super) async fn open(
         &self,
         hear: impl Fn(&PushInfo) + Send + Sync + 'static,
-    ) -> Result<LiveConnection, RedisError> {
+    ) -> Result<Live, RedisError> {
         let ended = CancellationToken::new();
         let end = ended.clone();
         let pushed = move |push: PushInfo| {
@@ -266,19 +262,19 @@ impl RedisNode {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_pipeline_buffer_size(MAX_COMMANDS_WAITING)
+            .set_pipeline_buffer_size(PIPELINE_BUFFER)
             .set_push_sender(pushed);
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        Ok(LiveConnection { connection, ended })
+        Ok(Live { connection, ended })
     }
 }
 
 /// One server as what a command is sent over.
-pub(super) struct SingleNode<'a>(pub(super) &'a RedisNode);
+pub(super) struct Single<'a>(pub(super) &'a Node);
 
-impl ConnectionLike for SingleNode<'_> {
+impl ConnectionLike for Single<'_> {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(async move { Ok(self.0.send_command(command).await?) })
+        Box::pin(async move { Ok(self.0.command(command).await?) })
     }
 
     fn req_packed_commands<'a>(
@@ -287,7 +283,7 @@ impl ConnectionLike for SingleNode<'_> {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(async move { Ok(self.0.send_commands(pipeline, offset, count).await?) })
+        Box::pin(async move { Ok(self.0.commands(pipeline, offset, count).await?) })
     }
 
     fn get_db(&self) -> i64 {

@@ -8,28 +8,28 @@ use redis::aio::ConnectionLike;
 use redis::cluster_routing::Slot;
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
 
-use super::cluster::ClusterNodes;
-use super::node::CommandFailure;
-use super::slots::{NodeAddress, slot_of};
+use super::cluster::Cluster;
+use super::node::Failure;
+use super::slots::{Address, slot_of};
 
 /// How often a command is sent at most: to who held its slot, who has it now, who gets it, and some for a slot that is
 /// just being moved.
 const MAX_ATTEMPTS: usize = 6;
 /// Before a command whose keys are partly here and partly there is sent again.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// A way to all nodes at once: each command goes where its first key is, and on to where its node sends it. Commands
 /// without keys go along with the others, to every node that gets any. Commands for different nodes go in no order.
-pub(super) struct ClusterRouter<'a> {
-    cluster: &'a ClusterNodes,
+pub(super) struct Router<'a> {
+    cluster: &'a Cluster,
     /// Where the last command went: one without keys, sent alone, follows it.
-    last: Option<NodeAddress>,
+    last: Option<Address>,
 }
 
 /// A node, and whether the slot is only just moving to it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct RouteTarget {
-    address: NodeAddress,
+struct Target {
+    address: Address,
     asking: bool,
 }
 
@@ -37,27 +37,27 @@ struct RouteTarget {
 struct RoutedCommand {
     index: usize,
     slot: Slot,
-    sent_on: Option<RouteTarget>,
+    sent_on: Option<Target>,
 }
 
 /// What to do with a command after its answer: keep the answer, or send the command again.
-enum AnswerVerdict {
+enum Verdict {
     /// It is the command's answer.
     Keep,
     /// Another server has the command's keys.
-    SentOn(RouteTarget),
+    SentOn(Target),
     /// The command is to be tried again.
     Later,
 }
 
-type SentGroup = (RouteTarget, Vec<RoutedCommand>, Result<Vec<Value>, CommandFailure>);
+type Sent = (Target, Vec<RoutedCommand>, Result<Vec<Value>, Failure>);
 
-impl<'a> ClusterRouter<'a> {
-    pub(super) fn new(cluster: &'a ClusterNodes) -> Self {
+impl<'a> Router<'a> {
+    pub(super) fn new(cluster: &'a Cluster) -> Self {
         Self { cluster, last: None }
     }
 
-    async fn send_commands(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
+    async fn send(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
         let errand = |(index, command): (usize, &&Cmd)| {
             slot_of(command).map(|slot| RoutedCommand { index, slot, sent_on: None })
         };
@@ -66,15 +66,15 @@ impl<'a> ClusterRouter<'a> {
             return self.send_anywhere(commands).await;
         }
         let mut answers = vec![Value::Nil; commands.len()];
-        let mut slots = self.cluster.fresh_slots().await?;
+        let mut slots = self.cluster.looked_up().await?;
         for _ in 0..MAX_ATTEMPTS {
-            let mut groups: BTreeMap<RouteTarget, Vec<RoutedCommand>> = BTreeMap::new();
+            let mut groups: BTreeMap<Target, Vec<RoutedCommand>> = BTreeMap::new();
             for mut errand in left.drain(..) {
                 let target = match errand.sent_on.take() {
                     Some(target) => target,
-                    None => match slots.owner_of(errand.slot) {
-                        Some(owner) => RouteTarget { address: owner.clone(), asking: false },
-                        None => return Err(self.unheld_slot_error(errand.slot)),
+                    None => match slots.owner(errand.slot) {
+                        Some(owner) => Target { address: owner.clone(), asking: false },
+                        None => return Err(self.nobody_holds(errand.slot)),
                     },
                 };
                 groups.entry(target).or_default().push(errand);
@@ -86,14 +86,12 @@ impl<'a> ClusterRouter<'a> {
             let (mut away, mut later) = (None, false);
             for (target, errands, result) in sent.await {
                 match result {
-                    Ok(values) => {
-                        later |= self.collect_answers(&target, errands, values, &mut answers, &mut left)
-                    }
-                    Err(CommandFailure::Sent(error)) => {
+                    Ok(values) => later |= self.collect(&target, errands, values, &mut answers, &mut left),
+                    Err(Failure::Sent(error)) => {
                         self.cluster.mark_slots_stale();
                         return Err(error);
                     }
-                    Err(CommandFailure::NotSent(error)) => {
+                    Err(Failure::NotSent(error)) => {
                         away = Some((target.address, error));
                         left.extend(errands);
                     }
@@ -104,46 +102,41 @@ impl<'a> ClusterRouter<'a> {
             }
             if let Some((address, error)) = away {
                 // Perhaps another one has taken its place.
-                let Ok(fresh) = self.cluster.reread_slots(slots.version).await else { return Err(error) };
+                let Ok(fresh) = self.cluster.reread(slots.version).await else { return Err(error) };
                 slots = fresh;
                 if left
                     .iter()
-                    .any(|errand| errand.sent_on.is_none() && slots.owner_of(errand.slot) == Some(&address))
+                    .any(|errand| errand.sent_on.is_none() && slots.owner(errand.slot) == Some(&address))
                 {
                     return Err(error);
                 }
             }
             if later {
-                tokio::time::sleep(RETRY_PAUSE).await;
+                tokio::time::sleep(TRY_AGAIN).await;
             }
         }
         Err((ErrorKind::Server(ServerErrorKind::TryAgain), "a slot is being moved").into())
     }
 
-    fn unheld_slot_error(&self, slot: Slot) -> RedisError {
+    fn nobody_holds(&self, slot: Slot) -> RedisError {
         self.cluster.mark_slots_stale();
         (ErrorKind::ClusterConnectionNotFound, "no node holds a slot", format!("{slot:?}")).into()
     }
 
     async fn send_anywhere(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
-        let slots = self.cluster.fresh_slots().await?;
-        let address = self.last.clone().or_else(|| slots.all_nodes().into_iter().next().cloned());
+        let slots = self.cluster.looked_up().await?;
+        let address = self.last.clone().or_else(|| slots.nodes().into_iter().next().cloned());
         let nobody = || RedisError::from((ErrorKind::ClusterConnectionNotFound, "no node holds any slot"));
         let node = self.cluster.node(&address.ok_or_else(nobody)?)?;
         let mut pipeline = Pipeline::new();
         for &command in commands {
             pipeline.add_command(command.clone());
         }
-        Ok(node.send_commands(&pipeline, 0, commands.len()).await?)
+        Ok(node.commands(&pipeline, 0, commands.len()).await?)
     }
 
     /// Sends the commands of `errands`, and first those without keys; answers with the latter's answers first.
-    async fn send_group(
-        &self,
-        target: RouteTarget,
-        errands: Vec<RoutedCommand>,
-        commands: &[&Cmd],
-    ) -> SentGroup {
+    async fn send_group(&self, target: Target, errands: Vec<RoutedCommand>, commands: &[&Cmd]) -> Sent {
         let mut pipeline = Pipeline::new();
         for command in commands.iter().filter(|command| slot_of(command).is_none()) {
             pipeline.add_command((*command).clone());
@@ -156,8 +149,8 @@ impl<'a> ClusterRouter<'a> {
             pipeline.add_command(commands[errand.index].clone());
         }
         let result = match self.cluster.node(&target.address) {
-            Ok(node) => node.send_commands(&pipeline, 0, pipeline.len()).await,
-            Err(error) => Err(CommandFailure::NotSent(error)),
+            Ok(node) => node.commands(&pipeline, 0, pipeline.len()).await,
+            Err(error) => Err(Failure::NotSent(error)),
         };
         let result = result.map(|mut values| {
             if target.asking {
@@ -175,9 +168,9 @@ impl<'a> ClusterRouter<'a> {
 
     /// Stores the answers, and adds the commands that have to be sent again to those that are left. Returns whether to
     /// wait before sending them.
-    fn collect_answers(
+    fn collect(
         &self,
-        target: &RouteTarget,
+        target: &Target,
         errands: Vec<RoutedCommand>,
         values: Vec<Value>,
         answers: &mut [Value],
@@ -188,12 +181,12 @@ impl<'a> ClusterRouter<'a> {
         let mut later = false;
         for (mut errand, value) in errands.into_iter().zip(values.into_iter().skip(without_keys)) {
             match self.verdict(&value, target) {
-                AnswerVerdict::Keep => answers[errand.index] = value,
-                AnswerVerdict::SentOn(target) => {
+                Verdict::Keep => answers[errand.index] = value,
+                Verdict::SentOn(target) => {
                     errand.sent_on = Some(target);
                     left.push(errand);
                 }
-                AnswerVerdict::Later => {
+                Verdict::Later => {
                     later = true;
                     left.push(errand);
                 }
@@ -202,14 +195,12 @@ impl<'a> ClusterRouter<'a> {
         later
     }
 
-    fn verdict(&self, value: &Value, target: &RouteTarget) -> AnswerVerdict {
-        let Value::ServerError(error) = value else { return AnswerVerdict::Keep };
+    fn verdict(&self, value: &Value, target: &Target) -> Verdict {
+        let Value::ServerError(error) = value else { return Verdict::Keep };
         let error = RedisError::from(error.clone());
         let sent_on = |asking| {
-            let address =
-                error.redirect_node().and_then(|(to, _)| NodeAddress::parse_address(to, &target.address));
-            address
-                .map_or(AnswerVerdict::Keep, |address| AnswerVerdict::SentOn(RouteTarget { address, asking }))
+            let address = error.redirect_node().and_then(|(to, _)| Address::read(to, &target.address));
+            address.map_or(Verdict::Keep, |address| Verdict::SentOn(Target { address, asking }))
         };
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => {
@@ -217,20 +208,20 @@ impl<'a> ClusterRouter<'a> {
                 sent_on(false)
             }
             ErrorKind::Server(ServerErrorKind::Ask) => sent_on(true),
-            ErrorKind::Server(ServerErrorKind::TryAgain) => AnswerVerdict::Later,
+            ErrorKind::Server(ServerErrorKind::TryAgain) => Verdict::Later,
             ErrorKind::Server(ServerErrorKind::ClusterDown) => {
                 self.cluster.mark_slots_stale();
-                AnswerVerdict::Keep
+                Verdict::Keep
             }
-            _ => AnswerVerdict::Keep,
+            _ => Verdict::Keep,
         }
     }
 }
 
-impl ConnectionLike for ClusterRouter<'_> {
+impl ConnectionLike for Router<'_> {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            let mut answers = self.send_commands(&[command]).await?;
+            let mut answers = self.send(&[command]).await?;
             Ok(answers.pop().unwrap_or(Value::Nil))
         })
     }
@@ -247,7 +238,7 @@ impl ConnectionLike for ClusterRouter<'_> {
             if offset != 0 || count != commands.len() {
                 return Err((ErrorKind::InvalidClientConfig, "no transactions on a cluster").into());
             }
-            self.send_commands(&commands).await
+            self.send(&commands).await
         })
     }
 

@@ -9,24 +9,24 @@ use redis::{Arg, Cmd, Value};
 
 /// Where a node listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct NodeAddress {
+pub(super) struct Address {
     pub(super) host: Arc<str>,
     pub(super) port: u16,
 }
 
-impl NodeAddress {
+impl Address {
     pub(super) fn new(host: &str, port: u16) -> Self {
         Self { host: host.into(), port }
     }
 
     /// Reads `host:port` as a node writes it. One that does not know its own name leaves the host out: it is the one
     /// that was `asked`.
-    pub(super) fn parse_address(text: &str, asked: &Self) -> Option<Self> {
+    pub(super) fn read(text: &str, asked: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
-        Some(asked.with_name_or(host, port.parse().ok()?))
+        Some(asked.or_named(host, port.parse().ok()?))
     }
 
-    fn with_name_or(&self, host: &str, port: u16) -> Self {
+    fn or_named(&self, host: &str, port: u16) -> Self {
         match host.trim_matches(['[', ']']) {
             "" | "?" => Self { host: Arc::clone(&self.host), port },
             host => Self::new(host, port),
@@ -34,7 +34,7 @@ impl NodeAddress {
     }
 }
 
-impl fmt::Display for NodeAddress {
+impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }
@@ -42,15 +42,15 @@ impl fmt::Display for NodeAddress {
 
 /// Who holds which slot, as some node knew it.
 #[derive(Default)]
-pub(super) struct SlotTable {
+pub(super) struct Slots {
     /// Grows with every reading; 0 before the first.
     pub(super) version: u64,
-    owners: HashMap<Slot, NodeAddress>,
+    owners: HashMap<Slot, Address>,
 }
 
-impl SlotTable {
+impl Slots {
     /// Reads what a node that is reached at `asked` answers to `CLUSTER SLOTS`; `None` for anything else.
-    pub(super) fn parse_slots(version: u64, answer: &Value, asked: &NodeAddress) -> Option<Self> {
+    pub(super) fn read(version: u64, answer: &Value, asked: &Address) -> Option<Self> {
         let Value::Array(ranges) = answer else { return None };
         let mut owners = HashMap::new();
         for range in ranges {
@@ -65,7 +65,7 @@ impl SlotTable {
                 Value::Nil => "",
                 _ => return None,
             };
-            let owner = asked.with_name_or(host, u16::try_from(*port).ok()?);
+            let owner = asked.or_named(host, u16::try_from(*port).ok()?);
             for slot in u16::try_from(*first).ok()?..=u16::try_from(*last).ok()? {
                 owners.insert(Slot::new(slot)?, owner.clone());
             }
@@ -74,12 +74,12 @@ impl SlotTable {
     }
 
     /// The node that holds `slot`.
-    pub(super) fn owner_of(&self, slot: Slot) -> Option<&NodeAddress> {
+    pub(super) fn owner(&self, slot: Slot) -> Option<&Address> {
         self.owners.get(&slot)
     }
 
     /// The nodes that hold any.
-    pub(super) fn all_nodes(&self) -> std::collections::BTreeSet<&NodeAddress> {
+    pub(super) fn nodes(&self) -> std::collections::BTreeSet<&Address> {
         self.owners.values().collect()
     }
 }
@@ -104,44 +104,41 @@ mod tests {
 
     use super::*;
 
-    fn text_value(text: &str) -> Value {
+    fn text(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
-    fn slot_range_value(first: i64, last: i64, host: Value, port: i64) -> Value {
-        let master = Value::Array(vec![host, Value::Int(port), text_value("id"), Value::Array(vec![])]);
+    fn range(first: i64, last: i64, host: Value, port: i64) -> Value {
+        let master = Value::Array(vec![host, Value::Int(port), text("id"), Value::Array(vec![])]);
         Value::Array(vec![Value::Int(first), Value::Int(last), master.clone(), master])
     }
 
     #[test]
-    fn cluster_slots_answers_are_parsed() {
-        let asked = NodeAddress::new("entry", 1);
+    fn what_a_node_says_is_read() {
+        let asked = Address::new("entry", 1);
         let answer = Value::Array(vec![
-            slot_range_value(0, 99, text_value("10.0.0.1"), 7),
-            slot_range_value(100, 100, Value::Nil, 8),
-            slot_range_value(16383, 16383, text_value("?"), 9),
+            range(0, 99, text("10.0.0.1"), 7),
+            range(100, 100, Value::Nil, 8),
+            range(16383, 16383, text("?"), 9),
         ]);
-        let slots = SlotTable::read(1, &answer, &asked).unwrap();
-        let owner = |slot| slots.owner_of(Slot::new(slot).unwrap()).map(ToString::to_string);
+        let slots = Slots::read(1, &answer, &asked).unwrap();
+        let owner = |slot| slots.owner(Slot::new(slot).unwrap()).map(ToString::to_string);
         assert_eq!(owner(0).as_deref(), Some("10.0.0.1:7"));
         assert_eq!(owner(99).as_deref(), Some("10.0.0.1:7"));
         assert_eq!(owner(100).as_deref(), Some("entry:8"));
         assert_eq!(owner(101), None);
         assert_eq!(owner(16383).as_deref(), Some("entry:9"));
-        assert_eq!(slots.all_nodes().len(), 3);
-        for other in [
-            Value::Nil,
-            Value::Array(vec![Value::Int(1)]),
-            Value::Array(vec![slot_range_value(0, 16384, text_value("h"), 7)]),
-        ] {
-            assert!(SlotTable::read(1, &other, &asked).is_none());
+        assert_eq!(slots.nodes().len(), 3);
+        for other in
+            [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 16384, text("h"), 7)])]
+        {
+            assert!(Slots::read(1, &other, &asked).is_none());
         }
     }
 
     #[test]
-    fn redirection_addresses_are_parsed() {
-        let read =
-            |text| NodeAddress::read(text, &NodeAddress::new("asked", 1)).map(|address| address.to_string());
+    fn where_a_redirection_leads_is_read() {
+        let read = |text| Address::read(text, &Address::new("asked", 1)).map(|address| address.to_string());
         assert_eq!(read("10.0.0.1:7000").as_deref(), Some("10.0.0.1:7000"));
         assert_eq!(read("::1:7000").as_deref(), Some("::1:7000"));
         assert_eq!(read(":7000").as_deref(), Some("asked:7000"));
@@ -149,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_slot_of_a_command_is_that_of_its_first_key() {
+    fn a_command_goes_where_its_first_key_is() {
         let expected = Some(Slot::for_key("k"));
         for command in [
             cmd("HGETALL").arg("k").clone(),

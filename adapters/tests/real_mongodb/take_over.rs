@@ -4,19 +4,19 @@ use mongodb::options::WriteConcern;
 
 use super::*;
 
-fn like_batch(partition: u32, from: u64) -> Batch {
+fn like(partition: u32, from: u64) -> Batch {
     batch(partition, from, &[json!({"video_id": "hot", "user_id": "u", "type": "like"})])
 }
 
 /// A process that is stopped in the middle of a commit: the server has the transaction and what it wrote.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
-    let config = fresh_database();
-    let former = open_archive(&config).await;
+    let config = fresh();
+    let former = opened(&config).await;
     former.take_up(&[0]).await.unwrap();
-    former.commit(&like_batch(0, 0)).await.unwrap();
+    former.commit(&like(0, 0)).await.unwrap();
 
-    let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
+    let client = Client::with_uri_str(uri()).await.unwrap();
     let db = client.database(&config.database);
     let mut paused = client.start_session().await.unwrap();
     let id = paused.id().get("id").unwrap().clone();
@@ -30,11 +30,11 @@ async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
     let one = doc! { "$inc": { "likes": 1_i64 } };
     videos.update_one(doc! { "video_id": "hot" }, one).session(&mut paused).await.unwrap();
 
-    let next = open_archive(&config).await;
+    let next = opened(&config).await;
     let begun = Instant::now();
     let stands = next.take_up(&[0]).await.unwrap();
     assert_eq!(stands[0].next, 1);
-    next.commit(&like_batch(0, 1)).await.unwrap();
+    next.commit(&like(0, 1)).await.unwrap();
     let took = begun.elapsed();
     println!("taken over in {took:?}");
     assert!(took < Duration::from_secs(2), "held up for {took:?}");
@@ -45,34 +45,34 @@ async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zombie_commits_nothing_even_where_the_offset_fits() {
-    let config = fresh_database();
-    let (zombie, next) = (open_archive(&config).await, open_archive(&config).await);
+    let config = fresh();
+    let (zombie, next) = (opened(&config).await, opened(&config).await);
     zombie.take_up(&[0, 1]).await.unwrap();
-    zombie.commit(&like_batch(0, 0)).await.unwrap();
+    zombie.commit(&like(0, 0)).await.unwrap();
     assert_eq!(next.take_up(&[0]).await.unwrap()[0].next, 1);
-    let refused = zombie.commit(&like_batch(0, 1)).await;
+    let refused = zombie.commit(&like(0, 1)).await;
     assert!(matches!(refused, Err(CommitError::TakenOver { partition: 0 })), "{refused:?}");
-    zombie.commit(&like_batch(1, 0)).await.expect("what nobody took over is still its own");
-    next.commit(&like_batch(0, 1)).await.unwrap();
+    zombie.commit(&like(1, 0)).await.expect("what nobody took over is still its own");
+    next.commit(&like(0, 1)).await.unwrap();
     zombie.take_up(&[0]).await.unwrap();
-    let refused = next.commit(&like_batch(0, 2)).await;
+    let refused = next.commit(&like(0, 2)).await;
     assert!(matches!(refused, Err(CommitError::TakenOver { partition: 0 })), "{refused:?}");
-    zombie.commit(&like_batch(0, 2)).await.expect("it was taken back");
+    zombie.commit(&like(0, 2)).await.expect("it was taken back");
 }
 
 /// Whoever kills our session ends one attempt, not our ownership.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_whose_session_is_killed_goes_on() {
-    let config = fresh_database();
-    let archive = open_archive(&config).await;
+    let config = fresh();
+    let archive = opened(&config).await;
     archive.take_up(&[0]).await.unwrap();
-    let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
+    let client = Client::with_uri_str(uri()).await.unwrap();
     for at in 0..30 {
         let noted = documents(&config, "offsets").await[0].get("session").unwrap().clone();
         let kill = doc! { "killSessions": [{ "id": noted }] };
         let admin = client.database("admin");
         let (killed, committed) = futures::join!(async { admin.run_command(kill).await }, async {
-            archive.commit(&like_batch(0, at)).await
+            archive.commit(&like(0, at)).await
         });
         killed.unwrap();
         committed.unwrap();

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 /// What the proxy does with connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyMode {
+pub enum Mode {
     /// Passes everything on.
     Open,
     /// Refuses new connections and has closed the others: the store is dead.
@@ -20,52 +20,52 @@ pub enum ProxyMode {
 }
 
 /// In one direction, what passes is cut into frames of a 32-bit length and their bytes, and each may be changed.
-pub type FrameRewrite = fn(&mut [u8], ProxyPorts);
+pub type Rewrite = fn(&mut [u8], Ports);
 
 /// The store's port and the proxy's.
 #[derive(Debug, Clone, Copy)]
-pub struct ProxyPorts {
+pub struct Ports {
     pub store: u16,
     pub proxy: u16,
 }
 
-pub struct FaultyProxy {
-    pub ports: ProxyPorts,
-    mode: watch::Sender<ProxyMode>,
+pub struct Proxy {
+    pub ports: Ports,
+    mode: watch::Sender<Mode>,
     task: JoinHandle<()>,
 }
 
-impl FaultyProxy {
+impl Proxy {
     /// A proxy on a free port in front of the store on 127.0.0.1. Answers of the store pass through `rewrite`.
-    pub async fn in_front_of(store: u16, rewrite: Option<FrameRewrite>) -> Self {
+    pub async fn before(store: u16, rewrite: Option<Rewrite>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let ports = ProxyPorts { store, proxy: listener.local_addr().unwrap().node_port() };
-        let (mode, watched) = watch::channel(ProxyMode::Open);
-        let task = tokio::spawn(serve_clients(listener, ports, rewrite, watched));
+        let ports = Ports { store, proxy: listener.local_addr().unwrap().port() };
+        let (mode, watched) = watch::channel(Mode::Open);
+        let task = tokio::spawn(serve(listener, ports, rewrite, watched));
         Self { ports, mode, task }
     }
 
-    pub fn set_mode(&self, mode: ProxyMode) {
+    pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 }
 
-impl Drop for FaultyProxy {
+impl Drop for Proxy {
     fn drop(&mut self) {
-        self.set_mode(ProxyMode::Cut);
+        self.set(Mode::Cut);
         self.task.abort();
     }
 }
 
-async fn serve_clients(
+async fn serve(
     listener: TcpListener,
-    ports: ProxyPorts,
-    rewrite: Option<FrameRewrite>,
-    mut mode: watch::Receiver<ProxyMode>,
+    ports: Ports,
+    rewrite: Option<Rewrite>,
+    mut mode: watch::Receiver<Mode>,
 ) {
     let mut listener = Some(listener);
     loop {
-        if *mode.borrow_and_update() == ProxyMode::Cut {
+        if *mode.borrow_and_update() == Mode::Cut {
             listener = None;
             if mode.changed().await.is_err() {
                 return;
@@ -78,43 +78,38 @@ async fn serve_clients(
         tokio::select! {
             accepted = listener.as_ref().unwrap().accept() => {
                 let (client, _) = accepted.unwrap();
-                tokio::spawn(pass_through(client, ports, rewrite, mode.clone()));
+                tokio::spawn(pass(client, ports, rewrite, mode.clone()));
             }
             changed = mode.changed() => if changed.is_err() { return },
         }
     }
 }
 
-async fn pass_through(
-    client: TcpStream,
-    ports: ProxyPorts,
-    rewrite: Option<FrameRewrite>,
-    mode: watch::Receiver<ProxyMode>,
-) {
+async fn pass(client: TcpStream, ports: Ports, rewrite: Option<Rewrite>, mode: watch::Receiver<Mode>) {
     let Ok(store) = TcpStream::connect((Ipv4Addr::LOCALHOST, ports.store)).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_store, to_store) = store.into_split();
     let mut watched = mode.clone();
     tokio::select! {
-        () = copy_bytes(from_client, to_store, mode.clone()) => {}
+        () = copy(from_client, to_store, mode.clone()) => {}
         () = async {
             match rewrite {
                 Some(rewrite) => copy_frames(from_store, to_client, mode, rewrite, ports).await,
-                None => copy_bytes(from_store, to_client, mode).await,
+                None => copy(from_store, to_client, mode).await,
             }
         } => {}
-        _ = watched.wait_for(|mode| *mode == ProxyMode::Cut) => {}
+        _ = watched.wait_for(|mode| *mode == Mode::Cut) => {}
     }
 }
 
-async fn wait_until_flowing(mode: &mut watch::Receiver<ProxyMode>) {
-    let _ = mode.wait_for(|mode| *mode != ProxyMode::Stalled).await;
+async fn flowing(mode: &mut watch::Receiver<Mode>) {
+    let _ = mode.wait_for(|mode| *mode != Mode::Stalled).await;
 }
 
-async fn copy_bytes(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<ProxyMode>) {
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        wait_until_flowing(&mut mode).await;
+        flowing(&mut mode).await;
         if to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
@@ -124,16 +119,16 @@ async fn copy_bytes(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: w
 async fn copy_frames(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut mode: watch::Receiver<ProxyMode>,
-    rewrite: FrameRewrite,
-    ports: ProxyPorts,
+    mut mode: watch::Receiver<Mode>,
+    rewrite: Rewrite,
+    ports: Ports,
 ) {
     while let Ok(length) = from.read_u32().await {
         let mut frame = vec![0; length as usize];
         if from.read_exact(&mut frame).await.is_err() {
             return;
         }
-        wait_until_flowing(&mut mode).await;
+        flowing(&mut mode).await;
         rewrite(&mut frame, ports);
         if to.write_u32(length).await.is_err() || to.write_all(&frame).await.is_err() {
             return;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use liverank_core::handover::{CordonState, Lease, Share};
+use liverank_core::handover::{Closing, Lease, Share};
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::access::Role;
 use liverank_protocol::{
@@ -18,18 +18,18 @@ use liverank_protocol::{
 };
 use serde::Deserialize;
 
-use super::{ManagersArgs, ManagersClient, run_to_end};
+use super::{Managers, ManagersArgs, run};
 use liverank_runtime::duration::between;
 use liverank_runtime::output::table;
 
 /// Between two looks at whether a reader is empty.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What the term is called, for others to see who plans.
-const TERM_HOLDER: &str = "liverank command line";
+const HOLDER: &str = "liverank command line";
 
 /// Why, for others to see.
 #[derive(Debug, Clone, Args)]
-pub struct ReasonArg {
+pub struct Why {
     /// Why, in words: managers show it.
     #[arg(long, default_value = "by hand", value_name = "TEXT")]
     why: String,
@@ -41,10 +41,9 @@ fn lease() -> Lease {
 }
 
 /// Begins a term, and returns its number and the lease, which each order has to name.
-async fn begin_term(managers: &ManagersClient) -> anyhow::Result<(u64, Lease)> {
+async fn begin_term(managers: &Managers) -> anyhow::Result<(u64, Lease)> {
     let lease = lease();
-    let wanted =
-        TermRequest { holder: TERM_HOLDER.into(), expected: None, renew: None, lease: lease.clone() };
+    let wanted = TermRequest { holder: HOLDER.into(), expected: None, renew: None, lease: lease.clone() };
     let term: TermState = managers.post("term", &wanted).await?;
     Ok((term.term, lease))
 }
@@ -56,7 +55,7 @@ pub struct CordonArgs {
     #[arg(required = true, value_name = "READER")]
     readers: Vec<ReaderId>,
     #[command(flatten)]
-    why: ReasonArg,
+    why: Why,
     #[command(flatten)]
     managers: ManagersArgs,
 }
@@ -64,15 +63,15 @@ pub struct CordonArgs {
 impl CordonArgs {
     /// `cordon`: the readers get no new videos; what they have stays.
     pub fn cordon(&self) -> anyhow::Result<ExitCode> {
-        run(async { self.set_closing(Some(CordonState::Closed)).await.map(|()| ExitCode::SUCCESS) })
+        run(async { self.close(Some(Closing::Closed)).await.map(|()| ExitCode::SUCCESS) })
     }
 
     /// `uncordon`: the readers are open again.
     pub fn uncordon(&self) -> anyhow::Result<ExitCode> {
-        run(async { self.set_closing(None).await.map(|()| ExitCode::SUCCESS) })
+        run(async { self.close(None).await.map(|()| ExitCode::SUCCESS) })
     }
 
-    async fn set_closing(&self, closing: Option<CordonState>) -> anyhow::Result<()> {
+    async fn close(&self, closing: Option<Closing>) -> anyhow::Result<()> {
         let managers = self.managers.as_role(Role::Operator)?;
         let load: Load = managers.get("load").await?;
         for reader in &self.readers {
@@ -98,14 +97,14 @@ impl CordonArgs {
     }
 }
 
-fn cordon_row(it: &CordonRequest) -> Vec<String> {
+fn row(it: &CordonRequest) -> Vec<String> {
     let cordon = it.cordon.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
     vec![it.reader.to_string(), cordon, it.why.clone()]
 }
 
 /// `liverank drain`.
 #[derive(Debug, Clone, Args)]
-pub struct DrainCommand {
+pub struct Drain {
     #[command(flatten)]
     cordon: CordonArgs,
     /// Waits until the readers are empty, so long at most; 0 does not wait.
@@ -114,11 +113,11 @@ pub struct DrainCommand {
     wait: Duration,
 }
 
-impl DrainCommand {
+impl Drain {
     /// Has the readers emptied. Exit code 1 where they are not empty when the time is over.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
-            self.cordon.close(Some(CordonState::Draining)).await?;
+            self.cordon.close(Some(Closing::Draining)).await?;
             if self.wait.is_zero() {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -145,9 +144,9 @@ impl DrainCommand {
 
 /// A reader, and how much of the video it is to have beside the others.
 #[derive(Debug, Clone)]
-struct MoveTarget(Share);
+struct Target(Share);
 
-impl FromStr for MoveTarget {
+impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -161,15 +160,15 @@ impl FromStr for MoveTarget {
 
 /// `liverank move`.
 #[derive(Debug, Clone, Args)]
-pub struct MoveCommand {
+pub struct Move {
     /// The video.
     #[arg(value_parser = video)]
     video: VideoId,
     /// Who is to serve it: several readers share it by their weights.
     #[arg(required = true, value_name = "READER[=WEIGHT]")]
-    readers: Vec<MoveTarget>,
+    readers: Vec<Target>,
     #[command(flatten)]
-    why: ReasonArg,
+    why: Why,
     #[command(flatten)]
     managers: ManagersArgs,
 }
@@ -180,11 +179,11 @@ fn video(text: &str) -> Result<VideoId, String> {
 
 /// What managers answer to moves that they take.
 #[derive(Deserialize)]
-struct TakenMoves {
+struct Taken {
     moves: Vec<MoveAnswer>,
 }
 
-impl MoveCommand {
+impl Move {
     /// Orders it; the manager carries it out.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
@@ -200,7 +199,7 @@ impl MoveCommand {
                 readers: self.readers.iter().map(|target| target.0.clone()).collect(),
                 why: self.why.why.clone(),
             };
-            let taken: TakenMoves =
+            let taken: Taken =
                 managers.post("moves", &MovesRequest { term, lease, moves: vec![wanted] }).await?;
             let answer = taken.moves.into_iter().next().context("the manager says nothing of the move")?;
             self.managers.output.print(&serde_json::to_value(&answer)?, || {
@@ -218,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_target_is_a_reader_and_a_weight() {
-        let target = |text: &str| text.parse::<MoveTarget>().map(|it| (it.0.reader.to_string(), it.0.weight));
+        let target = |text: &str| text.parse::<Target>().map(|it| (it.0.reader.to_string(), it.0.weight));
         assert_eq!(target("reader-1"), Ok(("reader-1".to_owned(), 1)));
         assert_eq!(target("reader-1=3"), Ok(("reader-1".to_owned(), 3)));
         assert!(target("reader-1=0").is_err() && target("reader-1=many").is_err() && target("").is_err());

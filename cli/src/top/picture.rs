@@ -7,30 +7,30 @@ use serde_json::Value;
 
 /// How the system is.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct SystemPicture {
+pub(super) struct Picture {
     /// `None` where no manager answers.
-    pub placement: Option<PlacementPicture>,
+    pub placement: Option<Placement>,
     /// `None` where a store does not answer.
-    pub lag: Option<LagPicture>,
+    pub lag: Option<Lag>,
     /// A second; `None` where it is not known.
     pub rates: BTreeMap<String, Option<f64>>,
-    pub parts: Vec<PartPicture>,
+    pub parts: Vec<Part>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct PlacementPicture {
+pub(super) struct Placement {
     pub viewers: u64,
     pub capacity: u64,
     pub in_flight: u64,
     pub hold: Option<String>,
-    pub readers: Vec<ReaderPicture>,
-    pub videos: Vec<VideoPicture>,
-    pub moves: Vec<MovePicture>,
-    pub planner: PlannerPicture,
+    pub readers: Vec<Reader>,
+    pub videos: Vec<Video>,
+    pub moves: Vec<Move>,
+    pub planner: Planner,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct ReaderPicture {
+pub(super) struct Reader {
     pub id: String,
     pub state: String,
     pub cordon: Option<String>,
@@ -40,14 +40,14 @@ pub(super) struct ReaderPicture {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct VideoPicture {
+pub(super) struct Video {
     pub videoid: String,
     pub viewers: u64,
     pub readers: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct MovePicture {
+pub(super) struct Move {
     pub kind: String,
     pub by: String,
     pub videoid: String,
@@ -59,32 +59,32 @@ pub(super) struct MovePicture {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct PlannerPicture {
+pub(super) struct Planner {
     pub holder: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct LagPicture {
+pub(super) struct Lag {
     pub records: u64,
     pub waited_ms: Option<u64>,
     pub projection: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct PartPicture {
+pub(super) struct Part {
     pub name: String,
     pub away: bool,
 }
 
-impl SystemPicture {
+impl Picture {
     /// Reads an answer.
-    pub(super) fn parse_overview(answer: &Value) -> anyhow::Result<Self> {
+    pub(super) fn read(answer: &Value) -> anyhow::Result<Self> {
         Self::deserialize(answer)
             .map_err(|error| anyhow::anyhow!("the answer is none of liverank's: {error}"))
     }
 
     /// Viewers, readers and who plans, in a line.
-    pub(super) fn placement_line(&self) -> String {
+    pub(super) fn placed(&self) -> String {
         let Some(it) = &self.placement else { return "no manager answers".to_owned() };
         let open = it.readers.iter().filter(|reader| reader.takes_viewers()).count();
         let planner = it.planner.holder.as_deref().unwrap_or("nobody");
@@ -98,7 +98,7 @@ impl SystemPicture {
     }
 
     /// Rates and lag, in a line.
-    pub(super) fn rates_line(&self) -> String {
+    pub(super) fn flow(&self) -> String {
         let rate = |name: &str| match self.rates.get(name).copied().flatten() {
             Some(rate) => format!("{rate:.1}/s"),
             None => "-".to_owned(),
@@ -124,7 +124,7 @@ impl SystemPicture {
     }
 
     /// What is not as it should be.
-    pub(super) fn find_troubles(&self) -> Vec<String> {
+    pub(super) fn troubles(&self) -> Vec<String> {
         let away = self.parts.iter().filter(|part| part.away);
         let hold = self.placement.iter().filter_map(|it| it.hold.as_ref());
         let away = away.map(|part| format!("{} does not answer", part.name));
@@ -132,31 +132,31 @@ impl SystemPicture {
     }
 }
 
-impl ReaderPicture {
+impl Reader {
     /// Whether new viewers are sent there.
     pub(super) fn takes_viewers(&self) -> bool {
         self.state == "alive" && self.cordon.is_none()
     }
 
     /// How it is, in a word.
-    pub(super) fn state_word(&self) -> &str {
+    pub(super) fn word(&self) -> &str {
         self.cordon.as_deref().filter(|_| self.state == "alive").unwrap_or(&self.state)
     }
 
     /// The part of its capacity in use.
-    pub(super) fn used_part(&self) -> f64 {
+    pub(super) fn used(&self) -> f64 {
         (self.viewers as f64 / self.capacity.max(1) as f64).min(1.0)
     }
 }
 
-impl MovePicture {
+impl Move {
     /// `split`, `drain`, …
-    pub(super) fn kind_word(&self) -> &str {
+    pub(super) fn word(&self) -> &str {
         if self.by == "drain" { "drain" } else { &self.kind }
     }
 
     /// The viewers it moves, those that are over by now, and how it stands.
-    pub(super) fn progress_text(&self) -> String {
+    pub(super) fn progress(&self) -> String {
         format!("{}/{} {}", self.viewers.saturating_sub(self.left), self.viewers, self.state)
     }
 }

@@ -6,17 +6,17 @@ use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Paragraph, Row, Table};
 
-use super::picture::{MovePicture, PlacementPicture, ReaderPicture, SystemPicture, VideoPicture};
+use super::picture::{Move, Picture, Placement, Reader, Video};
 
 /// Cells of a reader's bar.
-const BAR_CELLS: usize = 20;
+const BAR: usize = 20;
 
 /// Draws it; `trouble` says why it is an old one.
-pub(super) fn draw_screen(frame: &mut Frame, picture: &SystemPicture, trouble: Option<&str>) {
-    let none = PlacementPicture::default();
+pub(super) fn draw(frame: &mut Frame, picture: &Picture, trouble: Option<&str>) {
+    let none = Placement::default();
     let placement = picture.placement.as_ref().unwrap_or(&none);
     let troubles: Vec<String> =
-        trouble.map(ToOwned::to_owned).into_iter().chain(picture.find_troubles()).collect();
+        trouble.map(ToOwned::to_owned).into_iter().chain(picture.troubles()).collect();
     let most = (frame.area().height / 3).max(1);
     let readers = (placement.readers.len() as u16).clamp(1, most) + 3;
     let areas = Layout::vertical([
@@ -27,7 +27,7 @@ pub(super) fn draw_screen(frame: &mut Frame, picture: &SystemPicture, trouble: O
         Constraint::Length(1),
     ]);
     let [head, top, middle, bottom, foot] = areas.areas(frame.area());
-    let mut lines = vec![Line::from(picture.placement_line()).bold(), Line::from(picture.rates_line())];
+    let mut lines = vec![Line::from(picture.placed()).bold(), Line::from(picture.flow())];
     lines.extend(troubles.into_iter().map(|trouble| Line::from(format!("! {trouble}")).fg(Color::Red)));
     frame.render_widget(Paragraph::new(lines), head);
     frame.render_widget(readers_table(&placement.readers), top);
@@ -36,21 +36,16 @@ pub(super) fn draw_screen(frame: &mut Frame, picture: &SystemPicture, trouble: O
     frame.render_widget(Line::from("q ends").dim(), foot);
 }
 
-fn framed_table<'a>(
-    title: &'a str,
-    head: &[&'a str],
-    rows: Vec<Row<'a>>,
-    widths: &[Constraint],
-) -> Table<'a> {
+fn framed<'a>(title: &'a str, head: &[&'a str], rows: Vec<Row<'a>>, widths: &[Constraint]) -> Table<'a> {
     let head = Row::new(head.iter().map(|name| Line::from(*name).dim()).collect::<Vec<_>>());
     Table::new(rows, widths.to_vec()).header(head).block(Block::bordered().title(title))
 }
 
-fn readers_table(readers: &[ReaderPicture]) -> Table<'_> {
-    let row = |reader: &ReaderPicture| {
-        let filled = (reader.used_part() * BAR_CELLS as f64).round() as usize;
-        let bar = format!("{}{}", "█".repeat(filled), "░".repeat(BAR_CELLS - filled));
-        let bar = if reader.used_part() > 0.9 { Line::from(bar).red() } else { Line::from(bar).cyan() };
+fn readers_table(readers: &[Reader]) -> Table<'_> {
+    let row = |reader: &Reader| {
+        let filled = (reader.used() * BAR as f64).round() as usize;
+        let bar = format!("{}{}", "█".repeat(filled), "░".repeat(BAR - filled));
+        let bar = if reader.used() > 0.9 { Line::from(bar).red() } else { Line::from(bar).cyan() };
         let style = if reader.takes_viewers() { Style::new() } else { Style::new().fg(Color::Yellow) };
         Row::new(vec![
             Line::from(reader.id.clone()),
@@ -67,35 +62,30 @@ fn readers_table(readers: &[ReaderPicture]) -> Table<'_> {
         Constraint::Length(9),
         Constraint::Length(9),
         Constraint::Length(9),
-        Constraint::Length(BAR_CELLS as u16),
+        Constraint::Length(BAR as u16),
         Constraint::Length(8),
     ];
     let head = ["reader", "state", "viewers", "capacity", "full", "videos"];
-    framed_table(" Readers ", &head, readers.iter().map(row).collect(), &widths)
+    framed(" Readers ", &head, readers.iter().map(row).collect(), &widths)
 }
 
-fn videos_table(videos: &[VideoPicture]) -> Table<'_> {
-    let row = |video: &VideoPicture| {
+fn videos_table(videos: &[Video]) -> Table<'_> {
+    let row = |video: &Video| {
         Row::new(vec![video.viewers.to_string(), video.videoid.clone(), video.readers.join(", ")])
     };
     let widths = [Constraint::Length(9), Constraint::Fill(1), Constraint::Fill(1)];
-    framed_table(
-        " Videos by heat ",
-        &["viewers", "video", "readers"],
-        videos.iter().map(row).collect(),
-        &widths,
-    )
+    framed(" Videos by heat ", &["viewers", "video", "readers"], videos.iter().map(row).collect(), &widths)
 }
 
-fn moves_table(moves: &[MovePicture]) -> Table<'_> {
-    let row = |it: &MovePicture| {
+fn moves_table(moves: &[Move]) -> Table<'_> {
+    let row = |it: &Move| {
         let style = match it.state.as_str() {
             "failed" => Style::new().fg(Color::Red),
             "done" => Style::new(),
             _ => Style::new().fg(Color::Cyan),
         };
         let age = format!("{} s", it.age_ms / 1000);
-        Row::new(vec![age, it.word().to_owned(), it.videoid.clone(), it.progress_text(), it.why.clone()])
+        Row::new(vec![age, it.word().to_owned(), it.videoid.clone(), it.progress(), it.why.clone()])
             .style(style)
     };
     let widths = [
@@ -106,7 +96,7 @@ fn moves_table(moves: &[MovePicture]) -> Table<'_> {
         Constraint::Fill(3),
     ];
     let head = ["age", "move", "video", "viewers", "why"];
-    framed_table(" Moves, splits and drains ", &head, moves.iter().map(row).collect(), &widths)
+    framed(" Moves, splits and drains ", &head, moves.iter().map(row).collect(), &widths)
 }
 
 #[cfg(test)]
@@ -117,9 +107,9 @@ mod tests {
 
     use super::*;
 
-    fn drawn_text(picture: &SystemPicture, trouble: Option<&str>, width: u16, height: u16) -> String {
+    fn drawn(picture: &Picture, trouble: Option<&str>, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw_screen(frame, picture, trouble)).unwrap();
+        terminal.draw(|frame| draw(frame, picture, trouble)).unwrap();
         terminal.backend().to_string()
     }
 
@@ -139,8 +129,8 @@ mod tests {
             },
             "lag": null, "rates": {}, "parts": [],
         });
-        let picture = SystemPicture::parse_overview(&answer).unwrap();
-        let screen = drawn_text(&picture, Some("the front door is away"), 120, 30);
+        let picture = Picture::read(&answer).unwrap();
+        let screen = drawn(&picture, Some("the front door is away"), 120, 30);
         for text in [
             "150 viewers of 200",
             "! the front door is away",
@@ -155,8 +145,8 @@ mod tests {
             assert!(screen.contains(text), "{text} in\n{screen}");
         }
         for (width, height) in [(1, 1), (20, 5), (80, 24), (300, 100)] {
-            drawn_text(&picture, None, width, height);
-            drawn_text(&SystemPicture::default(), None, width, height);
+            drawn(&picture, None, width, height);
+            drawn(&Picture::default(), None, width, height);
         }
     }
 }

@@ -2,21 +2,21 @@
 
 use std::fmt::Write as _;
 
-use super::picture::SystemPicture;
+use super::picture::Picture;
 use liverank_runtime::output::table;
 
 /// Videos and moves that are listed.
-const MAX_LINES_LISTED: usize = 10;
+const LISTED: usize = 10;
 
 /// All of it.
-pub(super) fn picture_text(picture: &SystemPicture) -> String {
-    let mut text = format!("{}\n{}\n", picture.placement_line(), picture.rates_line());
-    for trouble in picture.find_troubles() {
+pub(super) fn of(picture: &Picture) -> String {
+    let mut text = format!("{}\n{}\n", picture.placed(), picture.flow());
+    for trouble in picture.troubles() {
         let _ = writeln!(text, "! {trouble}");
     }
     let Some(it) = &picture.placement else { return text };
     let readers = it.readers.iter().map(|reader| {
-        let full = format!("{:.1} %", reader.used_part() * 100.0);
+        let full = format!("{:.1} %", reader.used() * 100.0);
         let counts = [reader.viewers, reader.capacity, reader.videos].map(|count| count.to_string());
         let [viewers, capacity, videos] = counts;
         vec![reader.id.clone(), reader.word().to_owned(), viewers, capacity, full, videos]
@@ -27,14 +27,14 @@ pub(super) fn picture_text(picture: &SystemPicture) -> String {
         let videos = it
             .videos
             .iter()
-            .take(MAX_LINES_LISTED)
+            .take(LISTED)
             .map(|video| vec![video.videoid.clone(), video.viewers.to_string(), video.readers.join(",")]);
         let _ = write!(text, "\n{}", table(&["video", "viewers", "readers"], &videos.collect::<Vec<_>>()));
     }
     if !it.moves.is_empty() {
-        let moves = it.moves.iter().take(MAX_LINES_LISTED).map(|it| {
+        let moves = it.moves.iter().take(LISTED).map(|it| {
             let age = format!("{} s", it.age_ms / 1000);
-            vec![age, it.word().to_owned(), it.videoid.clone(), it.progress_text(), it.why.clone()]
+            vec![age, it.word().to_owned(), it.videoid.clone(), it.progress(), it.why.clone()]
         });
         let head = ["age", "move", "video", "viewers", "why"];
         let _ = write!(text, "\n{}", table(&head, &moves.collect::<Vec<_>>()));
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn top_text_has_readers_videos_moves_and_troubles() {
+    fn it_has_readers_videos_moves_and_what_is_wrong() {
         let answer = json!({
             "at": 1, "streams": 3, "later": true,
             "placement": {
@@ -66,7 +66,7 @@ mod tests {
             "rates": {"logged": 12.3, "counted": null, "refused_invalid": 0.5, "refused_token": 1.0},
             "parts": [{"name": "comment", "away": true}, {"name": "log", "away": false}],
         });
-        let text = picture_text(&SystemPicture::parse_overview(&answer).unwrap());
+        let text = of(&Picture::read(&answer).unwrap());
         for line in [
             "30 viewers of 200; 1 of 2 readers take viewers; 4 viewers on their way; manager-a plans",
             "log 12.3/s  counted -  delivered -  refused 1.5/s   7 records not counted, for 1.5 s; 0 not on the boards",
@@ -82,11 +82,8 @@ mod tests {
     #[test]
     fn a_system_without_managers_and_stores_is_shown_as_that() {
         let answer = json!({"placement": null, "lag": null, "rates": {}, "parts": []});
-        let text = picture_text(&SystemPicture::parse_overview(&answer).unwrap());
+        let text = of(&Picture::read(&answer).unwrap());
         assert!(text.starts_with("no manager answers\n"), "{text}");
-        assert!(
-            SystemPicture::parse_overview(&json!({"status": "healthy"})).is_err(),
-            "somebody else's answer"
-        );
+        assert!(Picture::read(&json!({"status": "healthy"})).is_err(), "somebody else's answer");
     }
 }

@@ -89,22 +89,22 @@ impl Batch {
 
     /// The comments that [`super::apply_with`] wants to be given, where they are stored: of several with the same identity the newest.
     pub fn targets(&self) -> HashSet<(&VideoId, &CommentId)> {
-        moderating::target_comments(&self.records).collect()
+        moderating::targets(&self.records).collect()
     }
 
     /// The entries that it wants to be given beside them, by their numbers.
     pub fn numbered_targets(&self) -> HashSet<(&VideoId, u64)> {
-        moderating::target_entries(&self.records).collect()
+        moderating::numbered_targets(&self.records).collect()
     }
 
     /// The comments whose reports it wants to be given, where there are any.
     pub fn reported(&self) -> HashSet<(&VideoId, &CommentId)> {
-        self.records.iter().filter_map(|record| reporting::reported_comment(&record.event)).collect()
+        self.records.iter().filter_map(|record| reporting::reported(&record.event)).collect()
     }
 
     /// Whether [`super::apply_with`] wants to be given the latest revision of the rules.
     pub fn changes_rules(&self) -> bool {
-        self.records.iter().any(|record| RuleChange::from_record(&record.event, 0).is_some())
+        self.records.iter().any(|record| RuleChange::of(&record.event, 0).is_some())
     }
 
     /// The marks that [`super::apply_with`] wants to be given, where they are set.

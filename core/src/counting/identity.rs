@@ -18,22 +18,22 @@ pub fn identity(event: &Interaction) -> Option<String> {
 
 /// The name under which releases up to 0.1 remembered an event: by its id alone. It makes a repeat as it did there, until it
 /// is forgotten with its window; nothing is remembered under it any more.
-fn event_identity_of_0_1(event: &Interaction) -> Option<String> {
+fn former_identity(event: &Interaction) -> Option<String> {
     event.comment.is_none().then_some(event.event_id.as_ref()?).map(|id| format!("e:{id}"))
 }
 
 /// Every name under which an archive may remember an event.
 pub fn identities(event: &Interaction) -> impl Iterator<Item = String> {
-    identity(event).into_iter().chain(event_identity_of_0_1(event))
+    identity(event).into_iter().chain(former_identity(event))
 }
 
 /// Whether an archive keeps something of this event beside the state of its video: its identity, its comment, a mark, or what
 /// a moderator did. `unique` are the types of which each event leaves a mark.
-pub fn leaves_more_than_counters(event: &Interaction, unique: UniqueKinds) -> bool {
+pub fn leaves_more_than_counts(event: &Interaction, unique: UniqueKinds) -> bool {
     event.event_id.is_some()
         || event.comment.is_some()
         || event.moderation.is_some()
-        || unique.marked_kind(event.kind).is_some()
+        || unique.marked(event.kind).is_some()
 }
 
 /// An identity in 16 bytes (the first half of its SHA-256): what an archive may remember in its place. Two of 2^48

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::LogRecord;
-use crate::comment::nobody_user;
+use crate::comment::nobody;
 use crate::moderation::reports::{CommentReport, LogPlace, ReportDecision, ReportedComment};
 use crate::moderation::{Action, ActorRole, Digest, ReportOutcome, ReportReason};
 use crate::{CommentId, Interaction, VideoId};
 
 /// The comments whose reports a record may change.
-pub(super) fn reported_comment(event: &Interaction) -> Option<(&VideoId, &CommentId)> {
+pub(super) fn reported(event: &Interaction) -> Option<(&VideoId, &CommentId)> {
     match &event.moderation.as_ref()?.action {
         Action::Report { comment_id, .. }
         | Action::CloseReports { comment_id, .. }
@@ -32,8 +32,8 @@ pub(super) fn reported_comment(event: &Interaction) -> Option<(&VideoId, &Commen
 
 /// The record of a report as the audit log has it: nobody is named, and nobody's words are there. Who reported is in the
 /// queue, where an erasure reaches it.
-pub(super) fn without_names(record: &Interaction) -> Interaction {
-    let mut record = Interaction { user_id: nobody_user(), ..record.clone() };
+pub(super) fn nameless(record: &Interaction) -> Interaction {
+    let mut record = Interaction { user_id: nobody(), ..record.clone() };
     if let Some(moderation) = &mut record.moderation {
         moderation.reason = None;
     }
@@ -46,19 +46,19 @@ const fn place(record: &LogRecord) -> LogPlace {
 
 /// The reported comments of a batch.
 #[derive(Default)]
-pub(super) struct BatchReports {
+pub(super) struct Reporting {
     /// Each with whether it changed.
     comments: BTreeMap<(VideoId, CommentId), (ReportedComment, bool)>,
 }
 
-impl BatchReports {
+impl Reporting {
     pub(super) fn new(known: Vec<ReportedComment>) -> Self {
         let keyed = known.into_iter().map(|it| ((it.video.clone(), it.id.clone()), (it, false)));
         Self { comments: keyed.collect() }
     }
 
     /// Adds the report that a record is, and answers whether it counts.
-    pub(super) fn add_report(&mut self, record: &LogRecord, id: &CommentId, why: ReportReason) -> bool {
+    pub(super) fn report(&mut self, record: &LogRecord, id: &CommentId, why: ReportReason) -> bool {
         let event = &record.event;
         let text = event.moderation.as_ref().and_then(|moderation| moderation.reason.clone());
         let report = CommentReport { user: event.user_id.clone(), why, text, at: event.timestamp };
@@ -71,22 +71,22 @@ impl BatchReports {
     }
 
     /// Ends the reports of a comment, if there are any.
-    pub(super) fn close_reports(&mut self, record: &LogRecord, id: &CommentId, outcome: ReportOutcome) {
+    pub(super) fn close(&mut self, record: &LogRecord, id: &CommentId, outcome: ReportOutcome) {
         let event = &record.event;
         let Some(moderation) = &event.moderation else { return };
         let is_author = moderation.role == ActorRole::Author;
         let by = (!is_author).then(|| event.user_id.clone());
         let reason = moderation.reason.clone().filter(|_| !is_author);
         let decision = ReportDecision { outcome, by, reason, at: event.timestamp };
-        self.change_reports(record, id, |comment| comment.close(decision, place(record)));
+        self.change(record, id, |comment| comment.close(decision, place(record)));
     }
 
     /// Removes name and text from a user's report of a comment.
-    pub(super) fn erase_report(&mut self, record: &LogRecord, id: &CommentId, user: Digest) {
-        self.change_reports(record, id, |comment| comment.erase(user));
+    pub(super) fn erase(&mut self, record: &LogRecord, id: &CommentId, user: Digest) {
+        self.change(record, id, |comment| comment.erase(user));
     }
 
-    fn change_reports(
+    fn change(
         &mut self,
         record: &LogRecord,
         id: &CommentId,
@@ -99,7 +99,7 @@ impl BatchReports {
     }
 
     /// Those that changed.
-    pub(super) fn into_changed(self) -> Vec<ReportedComment> {
+    pub(super) fn changed(self) -> Vec<ReportedComment> {
         self.comments.into_values().filter_map(|(comment, changed)| changed.then_some(comment)).collect()
     }
 }

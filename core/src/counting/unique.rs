@@ -26,7 +26,7 @@ pub struct UniqueKinds {
 }
 
 /// The types that can count once per user: of comments and watches each is one of its own.
-const POSSIBLE_KINDS: [Kind; 3] = [Kind::View, Kind::Like, Kind::Share];
+const POSSIBLE: [Kind; 3] = [Kind::View, Kind::Like, Kind::Share];
 
 impl UniqueKinds {
     /// All types that can count once per user.
@@ -48,12 +48,12 @@ impl UniqueKinds {
     }
 
     /// Whether all of `others` are among these.
-    pub fn includes_all(self, others: Self) -> bool {
-        POSSIBLE_KINDS.into_iter().all(|kind| self.contains(kind) || !others.contains(kind))
+    pub fn includes(self, others: Self) -> bool {
+        POSSIBLE.into_iter().all(|kind| self.contains(kind) || !others.contains(kind))
     }
 
     /// The type whose mark an event of type `kind` sets or removes, if it does.
-    pub(super) fn marked_kind(self, kind: Kind) -> Option<Kind> {
+    pub(super) fn marked(self, kind: Kind) -> Option<Kind> {
         Some(kind.takes_back().unwrap_or(kind)).filter(|kind| self.contains(*kind))
     }
 }
@@ -65,7 +65,7 @@ impl FromStr for UniqueKinds {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let mut kinds = Self::default();
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            match POSSIBLE_KINDS.into_iter().find(|kind| kind.name() == name) {
+            match POSSIBLE.into_iter().find(|kind| kind.name() == name) {
                 Some(Kind::View) => kinds.view = true,
                 Some(Kind::Like) => kinds.like = true,
                 Some(Kind::Share) => kinds.share = true,
@@ -80,7 +80,7 @@ impl FromStr for UniqueKinds {
 
 impl fmt::Display for UniqueKinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = POSSIBLE_KINDS.into_iter().filter(|kind| self.contains(*kind)).map(Kind::name);
+        let names = POSSIBLE.into_iter().filter(|kind| self.contains(*kind)).map(Kind::name);
         f.write_str(&names.collect::<Vec<_>>().join(","))
     }
 }
@@ -104,19 +104,16 @@ pub type MarkKey = [u8; 16];
 
 /// The key of the mark that this event sets or removes; `None` for a type that counts each time.
 pub fn mark_key(event: &Interaction, unique: UniqueKinds) -> Option<MarkKey> {
-    let kind = unique.marked_kind(event.kind)?;
-    Some(mark_key_of(kind, &event.video_id, &event.user_id))
+    let kind = unique.marked(event.kind)?;
+    Some(key_of(kind, &event.video_id, &event.user_id))
 }
 
 /// The keys of all marks that a user may have on a video.
 pub fn mark_keys(video: &VideoId, user: &UserId, unique: UniqueKinds) -> impl Iterator<Item = MarkKey> {
-    POSSIBLE_KINDS
-        .into_iter()
-        .filter(move |kind| unique.contains(*kind))
-        .map(|kind| mark_key_of(kind, video, user))
+    POSSIBLE.into_iter().filter(move |kind| unique.contains(*kind)).map(|kind| key_of(kind, video, user))
 }
 
-fn mark_key_of(kind: Kind, video: &VideoId, user: &UserId) -> MarkKey {
+fn key_of(kind: Kind, video: &VideoId, user: &UserId) -> MarkKey {
     // No id has a line break in it.
     identity_digest(&format!("{}\n{video}\n{user}", kind.name()))
 }
@@ -139,9 +136,9 @@ struct MarkState {
 }
 
 /// The marks of a batch.
-pub(super) struct BatchMarks(HashMap<MarkKey, MarkState>);
+pub(super) struct Marks(HashMap<MarkKey, MarkState>);
 
-impl BatchMarks {
+impl Marks {
     pub(super) fn of(stored: impl IntoIterator<Item = (MarkKey, f64)>) -> Self {
         let mark = |(key, value)| (key, MarkState { stored: Some(value), now: Some(value) });
         Self(stored.into_iter().map(mark).collect())

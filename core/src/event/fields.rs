@@ -11,14 +11,14 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Error, Visitor};
 
-use super::{CommentBody, FORMAT, Interaction, Kind, check_time_range, parse_rfc_3339, seconds_to_ms};
+use super::{CommentBody, FORMAT, Interaction, Kind, in_range, rfc_3339, watched};
 use crate::comment::check_text;
 use crate::{CommentId, EventId, Millis, UserId, VideoId, canary};
 
 /// What the usual event is made of.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct EventFields<'a> {
+pub(super) struct Fields<'a> {
     #[serde(borrow)]
     video_id: Cow<'a, str>,
     #[serde(borrow)]
@@ -26,9 +26,9 @@ pub(super) struct EventFields<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
     #[serde(default)]
-    watch_time: Option<JsonNumber>,
+    watch_time: Option<Number>,
     #[serde(borrow, default)]
-    timestamp: Option<EventTime<'a>>,
+    timestamp: Option<Time<'a>>,
     #[serde(borrow, default)]
     event_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -44,9 +44,9 @@ pub(super) struct EventFields<'a> {
     format: Option<u64>,
 }
 
-impl<'a> EventFields<'a> {
+impl<'a> Fields<'a> {
     /// `None` for what is not usual, or not JSON.
-    pub(super) fn read_usual_event(json: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(json: &'a [u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
     }
 
@@ -68,14 +68,12 @@ impl<'a> EventFields<'a> {
             None => None,
         };
         let watch_ms = match self.watch_time {
-            Some(JsonNumber(seconds)) => seconds_to_ms(seconds).ok()?,
+            Some(Number(seconds)) => watched(seconds).ok()?,
             None => 0,
         };
         let timestamp = match self.timestamp {
-            Some(EventTime::Seconds(seconds)) => {
-                check_time_range((seconds * 1000.0).round() as Millis).ok()?
-            }
-            Some(EventTime::Text(text)) => parse_rfc_3339(&text).ok()?,
+            Some(Time::Seconds(seconds)) => in_range((seconds * 1000.0).round() as Millis).ok()?,
+            Some(Time::Text(text)) => rfc_3339(&text).ok()?,
             None => now,
         };
         let read = Interaction {
@@ -95,54 +93,54 @@ impl<'a> EventFields<'a> {
 }
 
 /// A number, as [`serde_json::Value::as_f64`] would give it.
-struct JsonNumber(f64);
+struct Number(f64);
 
-impl<'de> Deserialize<'de> for JsonNumber {
+impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match EventTime::deserialize(deserializer)? {
-            EventTime::Seconds(seconds) => Ok(Self(seconds)),
-            EventTime::Text(_) => Err(D::Error::custom("not a number")),
+        match Time::deserialize(deserializer)? {
+            Time::Seconds(seconds) => Ok(Self(seconds)),
+            Time::Text(_) => Err(D::Error::custom("not a number")),
         }
     }
 }
 
 /// A time as senders write it.
-enum EventTime<'a> {
+enum Time<'a> {
     /// Since the Unix epoch.
     Seconds(f64),
     Text(Cow<'a, str>),
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for EventTime<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Time<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NumberOrText;
-        impl<'de> Visitor<'de> for NumberOrText {
-            type Value = EventTime<'de>;
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Time<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a number or a text")
             }
 
-            fn visit_u64<E>(self, number: u64) -> Result<EventTime<'de>, E> {
-                Ok(EventTime::Seconds(number as f64))
+            fn visit_u64<E>(self, number: u64) -> Result<Time<'de>, E> {
+                Ok(Time::Seconds(number as f64))
             }
 
-            fn visit_i64<E>(self, number: i64) -> Result<EventTime<'de>, E> {
-                Ok(EventTime::Seconds(number as f64))
+            fn visit_i64<E>(self, number: i64) -> Result<Time<'de>, E> {
+                Ok(Time::Seconds(number as f64))
             }
 
-            fn visit_f64<E>(self, number: f64) -> Result<EventTime<'de>, E> {
-                Ok(EventTime::Seconds(number))
+            fn visit_f64<E>(self, number: f64) -> Result<Time<'de>, E> {
+                Ok(Time::Seconds(number))
             }
 
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<EventTime<'de>, E> {
-                Ok(EventTime::Text(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Time<'de>, E> {
+                Ok(Time::Text(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<EventTime<'de>, E> {
-                Ok(EventTime::Text(Cow::Owned(text.to_owned())))
+            fn visit_str<E>(self, text: &str) -> Result<Time<'de>, E> {
+                Ok(Time::Text(Cow::Owned(text.to_owned())))
             }
         }
-        deserializer.deserialize_any(NumberOrText)
+        deserializer.deserialize_any(Either)
     }
 }

@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HandOver, HeldVideo, Share, Time, VideoAssignment};
+use super::{Assigned, HandOver, Held, Share, Time};
 use crate::{ReaderId, VideoId};
 
 /// How long new readers may take to hold a video ready: what is missing is fetched in far less.
-pub const WARM_UP_TIMEOUT: Duration = Duration::from_secs(5);
+pub const WARM_WITHIN: Duration = Duration::from_secs(5);
 /// How often they are asked again: a message may be lost.
-pub const WARM_UP_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+pub const WARM_AGAIN: Duration = Duration::from_secs(1);
 /// How long the compare-and-set may take before the order is given up: the store's own time limit is shorter.
-pub const SWAP_TIMEOUT: Duration = Duration::from_secs(5);
+pub const SWAP_WITHIN: Duration = Duration::from_secs(5);
 /// Readers that a video may come to have because those it has are full: more than that is a planner's business.
 const MAX_READERS_WHEN_FULL: usize = 16;
 /// The part of its capacity, in thousandths, from which on a reader refuses viewers.
@@ -68,14 +68,14 @@ impl std::fmt::Display for ReaderStatus {
 /// The cluster as a manager knows it. All methods are look-ups without side effects.
 pub trait ClusterView {
     /// Returns the assignment of a video that is in force.
-    fn assigned(&self, video: &VideoId) -> Option<&VideoAssignment>;
+    fn assigned(&self, video: &VideoId) -> Option<&Assigned>;
     /// Returns the status of a reader. [`ReaderStatus::Gone`] only where the manager may act on it.
     fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus>;
     /// Returns the URL at which viewers reach a reader.
     fn address(&self, reader: &ReaderId) -> Option<String>;
     /// What a reader last said of a video. Not ready where that was said longer ago than makes a reader suspect, by the
     /// clock: time in which the manager could not look counts here, for viewers would be sent to who knows whom.
-    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&HeldVideo>;
+    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held>;
     /// The part of its capacity that a reader uses, in thousandths; see [`FULL`].
     fn usage(&self, reader: &ReaderId) -> u64;
     /// Whether viewers are better sent to a reader than to one that is closed: a closed one keeps what it has, but is
@@ -120,7 +120,7 @@ pub fn decide(
     video: &VideoId,
     known: u64,
     mut choose: impl FnMut(&[Share]) -> Option<ReaderId>,
-    relief: impl FnOnce(&VideoAssignment) -> Option<ReaderId>,
+    relief: impl FnOnce(&Assigned) -> Option<ReaderId>,
 ) -> Decision {
     let Some(current) = sight.assigned(video) else {
         return choose(&[]).map_or(Decision::NoReader, |reader| Decision::Assign {
@@ -130,7 +130,7 @@ pub fn decide(
         });
     };
     let expected = Some(current.epoch);
-    let readers = is_fit_to_be_used(sight, current, &mut choose);
+    let readers = fit_to_be_used(sight, current, &mut choose);
     if readers != current.readers || known > current.epoch {
         return Decision::Assign { expected, readers, seen: known.max(current.epoch) };
     }
@@ -146,9 +146,9 @@ pub fn decide(
 
 /// A video's readers without those that are gone; others in place of those that leave, where none is left that takes
 /// viewers. One that is silent keeps its place: it may still serve.
-fn is_fit_to_be_used(
+fn fit_to_be_used(
     sight: &impl ClusterView,
-    current: &VideoAssignment,
+    current: &Assigned,
     choose: &mut impl FnMut(&[Share]) -> Option<ReaderId>,
 ) -> Vec<Share> {
     let standing = |share: &Share| sight.standing(&share.reader);
@@ -184,7 +184,7 @@ pub fn without(
     mut choose: impl FnMut(&[Share]) -> Option<ReaderId>,
 ) -> Option<Order> {
     let current = sight.assigned(video)?;
-    let shares = shares_by_viewers(sight, video, current);
+    let shares = as_they_lie(sight, video, current);
     let leaves = |share: &Share| sight.standing(&share.reader).is_some_and(ReaderStatus::is_emptied);
     let (leaving, mut readers): (Vec<Share>, Vec<Share>) = shares.into_iter().partition(leaves);
     if leaving.is_empty() {
@@ -201,17 +201,15 @@ pub fn without(
 
 /// A video's shares, with the weights that its viewers lie by where one of its readers has more than its part and the
 /// slack. A reader that lacks viewers keeps its part of them: they may be on their way.
-fn shares_by_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &VideoAssignment) -> Vec<Share> {
+fn as_they_lie(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -> Vec<Share> {
     let total = total_viewers(sight, video, assigned);
-    let even = |share: &&Share| {
-        viewers_at_reader(sight, &share.reader, video) <= viewers_to_keep(assigned, share, total).0
-    };
+    let even =
+        |share: &&Share| viewers_at(sight, &share.reader, video) <= viewers_to_keep(assigned, share, total).0;
     if assigned.readers.iter().all(|share| even(&share)) {
         return assigned.readers.clone();
     }
     let weight = |share: &Share| {
-        let claim =
-            viewers_at_reader(sight, &share.reader, video).max(viewers_of_share(assigned, share, total));
+        let claim = viewers_at(sight, &share.reader, video).max(viewers_of_share(assigned, share, total));
         claim.clamp(1, u64::from(u32::MAX / MAX_READERS_WHEN_FULL as u32)) as u32
     };
     let shares = assigned.readers.iter();
@@ -220,7 +218,7 @@ fn shares_by_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &Video
 
 /// The readers of a video and one more, which is given a tenth: so little that none of the others sheds anybody for it.
 /// Whoever plans sees to the rest.
-fn shares_with_one_more(current: &VideoAssignment, more: ReaderId) -> Vec<Share> {
+fn shares_with_one_more(current: &Assigned, more: ReaderId) -> Vec<Share> {
     /// Fine enough for any weights.
     const SHARE_UNITS: u32 = 1_000_000;
     let all: u64 = current.readers.iter().map(|share| u64::from(share.weight)).sum();
@@ -241,7 +239,7 @@ fn is_full(sight: &impl ClusterView, reader: &ReaderId) -> bool {
 pub fn route(
     sight: &impl ClusterView,
     video: &VideoId,
-    assigned: &VideoAssignment,
+    assigned: &Assigned,
     lots: [u32; 2],
 ) -> Vec<ReaderId> {
     let total = total_viewers(sight, video, assigned);
@@ -254,7 +252,7 @@ pub fn route(
     shares.sort_by_key(|share| (rank(share), room(share) == 0, sight.usage(&share.reader)));
     let best = shares.iter().take_while(|share| rank(share) == rank(shares[0]));
     let rooms: Vec<u64> = best.map(|share| room(share)).collect();
-    let drawn = draw_by_weight(&rooms, lots[0]).unwrap_or_else(|| {
+    let drawn = by_lot(&rooms, lots[0]).unwrap_or_else(|| {
         let lot = |lot: u32| lot as usize % rooms.len().max(1);
         // They stand in the order of their usage.
         lot(lots[0]).min(lot(lots[1]))
@@ -267,7 +265,7 @@ pub fn route(
 }
 
 /// Draws one in proportion to the weights; `None` where all are 0.
-fn draw_by_weight(weights: &[u64], lot: u32) -> Option<usize> {
+fn by_lot(weights: &[u64], lot: u32) -> Option<usize> {
     let all: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
     let mut left = (all * u128::from(lot)) >> u32::BITS;
     weights.iter().position(|weight| {
@@ -301,25 +299,25 @@ pub struct Answer {
 }
 
 /// What a reader's heartbeat leads to. Viewers are only ever sent to a reader that is alive and holds the video ready.
-pub fn answer(sight: &impl ClusterView, reader: &ReaderId, reports: &[HeldVideo], pace: &Pace) -> Answer {
+pub fn answer(sight: &impl ClusterView, reader: &ReaderId, reports: &[Held], pace: &Pace) -> Answer {
     let mut answer = Answer::default();
     for held in reports {
         let Some(assigned) = sight.assigned(&held.video) else { continue };
         if held.epoch > assigned.epoch {
             answer.behind.push((held.video.clone(), held.epoch));
         } else if held.viewers > 0 {
-            answer_for_video(&mut answer, sight, reader, held, assigned, pace);
+            answer_for(&mut answer, sight, reader, held, assigned, pace);
         }
     }
     answer
 }
 
-fn answer_for_video(
+fn answer_for(
     answer: &mut Answer,
     sight: &impl ClusterView,
     reader: &ReaderId,
-    held: &HeldVideo,
-    assigned: &VideoAssignment,
+    held: &Held,
+    assigned: &Assigned,
     pace: &Pace,
 ) {
     let total = total_viewers(sight, &held.video, assigned).max(held.viewers);
@@ -365,17 +363,17 @@ fn answer_for_video(
     });
 }
 
-fn viewers_at_reader(sight: &impl ClusterView, reader: &ReaderId, video: &VideoId) -> u64 {
+fn viewers_at(sight: &impl ClusterView, reader: &ReaderId, video: &VideoId) -> u64 {
     sight.held(reader, video).map_or(0, |held| held.viewers)
 }
 
-fn total_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &VideoAssignment) -> u64 {
-    let here = assigned.readers.iter().map(|share| viewers_at_reader(sight, &share.reader, video)).sum();
+fn total_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -> u64 {
+    let here = assigned.readers.iter().map(|share| viewers_at(sight, &share.reader, video)).sum();
     sight.viewers(video).max(here)
 }
 
 /// Returns the number of a video's viewers that is a reader's share.
-fn viewers_of_share(assigned: &VideoAssignment, share: &Share, total: u64) -> u64 {
+fn viewers_of_share(assigned: &Assigned, share: &Share, total: u64) -> u64 {
     let weights: u64 = assigned.readers.iter().map(|share| u64::from(share.weight)).sum();
     if assigned.readers.len() == 1 {
         return u64::MAX;
@@ -387,17 +385,17 @@ fn viewers_of_share(assigned: &VideoAssignment, share: &Share, total: u64) -> u6
 fn missing_viewers(
     sight: &impl ClusterView,
     video: &VideoId,
-    assigned: &VideoAssignment,
+    assigned: &Assigned,
     share: &Share,
     total: u64,
 ) -> u64 {
-    viewers_of_share(assigned, share, total).saturating_sub(viewers_at_reader(sight, &share.reader, video))
+    viewers_of_share(assigned, share, total).saturating_sub(viewers_at(sight, &share.reader, video))
 }
 
 /// Viewers of a video that a reader keeps, and those above which it sheds: its part and a tenth more, or two, so that those
 /// who come and go, or went where the chance led them, do not move others; 10 and 20 more at least, below which evenness
 /// is worth nobody's reconnect.
-fn viewers_to_keep(assigned: &VideoAssignment, share: &Share, total: u64) -> (u64, u64) {
+fn viewers_to_keep(assigned: &Assigned, share: &Share, total: u64) -> (u64, u64) {
     let part = viewers_of_share(assigned, share, total);
     let slack = (part / 10).max(10);
     (part.saturating_add(slack), part.saturating_add(slack.saturating_mul(2)))
@@ -457,7 +455,7 @@ pub enum Step {
 }
 
 #[derive(Debug)]
-struct OrderProgress {
+struct Progress {
     order: Order,
     /// Readers that do not hold it ready yet, and when each was last asked.
     cold: Vec<(ReaderId, Option<Time>)>,
@@ -469,7 +467,7 @@ struct OrderProgress {
 #[derive(Debug, Default)]
 pub struct Coordinator {
     term: u64,
-    orders: BTreeMap<VideoId, OrderProgress>,
+    orders: BTreeMap<VideoId, Progress>,
 }
 
 impl Coordinator {
@@ -525,7 +523,7 @@ impl Coordinator {
         }
         let cold = order.readers.iter().filter(|share| !serves(share));
         let cold = cold.map(|share| (share.reader.clone(), None)).collect();
-        let progress = OrderProgress { cold, until: now + WARM_UP_TIMEOUT, swapping: false, order };
+        let progress = Progress { cold, until: now + WARM_WITHIN, swapping: false, order };
         self.orders.insert(progress.order.video.clone(), progress);
         Ok(())
     }
@@ -540,7 +538,7 @@ impl Coordinator {
     /// What is to be done now. To be asked after every order and answer, and a few times a second.
     pub fn steps(&mut self, now: Time, sight: &impl ClusterView) -> Vec<Step> {
         let mut steps = Vec::new();
-        self.orders.retain(|_, progress| progress.advance_order(now, sight, &mut steps));
+        self.orders.retain(|_, progress| progress.go_on(now, sight, &mut steps));
         steps
     }
 
@@ -552,9 +550,9 @@ impl Coordinator {
     }
 }
 
-impl OrderProgress {
+impl Progress {
     /// `false`: the order is over.
-    fn advance_order(&mut self, now: Time, sight: &impl ClusterView, steps: &mut Vec<Step>) -> bool {
+    fn go_on(&mut self, now: Time, sight: &impl ClusterView, steps: &mut Vec<Step>) -> bool {
         let in_force = sight.assigned(&self.order.video).map(|current| current.epoch);
         if now >= self.until || (!self.swapping && in_force != Some(self.order.expected)) {
             steps.push(Step::Dropped(self.order.clone()));
@@ -564,12 +562,12 @@ impl OrderProgress {
             return true;
         }
         if self.cold.is_empty() {
-            (self.swapping, self.until) = (true, now + SWAP_TIMEOUT);
+            (self.swapping, self.until) = (true, now + SWAP_WITHIN);
             steps.push(Step::Swap(self.order.clone()));
             return true;
         }
         for (reader, asked) in &mut self.cold {
-            if asked.is_none_or(|asked| now.saturating_sub(asked) >= WARM_UP_RETRY_INTERVAL) {
+            if asked.is_none_or(|asked| now.saturating_sub(asked) >= WARM_AGAIN) {
                 *asked = Some(now);
                 steps.push(Step::Warm { reader: reader.clone(), video: self.order.video.clone() });
             }

@@ -12,17 +12,17 @@ use super::Time;
 use crate::ReaderId;
 
 /// How long a viewer is expected: by then the reader reports it, or it does not come.
-pub const EXPECTED_FOR: Duration = Duration::from_secs(5);
+pub const HOLDS_FOR: Duration = Duration::from_secs(5);
 /// Viewers who are expected within this time of each other are kept as one number, so that what is kept is bounded by
 /// the number of readers: at most 50 numbers each.
 const ARRIVAL_STEP: Duration = Duration::from_millis(100);
 
 /// The viewers who are on their way to each reader.
 #[derive(Debug, Default)]
-pub struct ReservedCapacity(HashMap<ReaderId, ExpectedViewers>);
+pub struct ReservedCapacity(HashMap<ReaderId, Expected>);
 
 #[derive(Debug, Default)]
-struct ExpectedViewers {
+struct Expected {
     /// When, and how many, in the order of the times.
     given: VecDeque<(Time, u64)>,
     count: u64,
@@ -32,7 +32,7 @@ impl ReservedCapacity {
     /// Notes that `viewers` are on their way to `reader`. `now` does not go back.
     pub fn give(&mut self, now: Time, reader: &ReaderId, viewers: u64) {
         let expected = self.0.entry(reader.clone()).or_default();
-        expected.expire_expected(now);
+        expected.expire(now);
         expected.count += viewers;
         match expected.given.back_mut() {
             Some((at, last)) if now.saturating_sub(*at) < ARRIVAL_STEP => *last += viewers,
@@ -43,7 +43,7 @@ impl ReservedCapacity {
     /// Forgets viewers who were expected for too long.
     pub fn expire(&mut self, now: Time) {
         self.0.retain(|_, expected| {
-            expected.expire_expected(now);
+            expected.expire(now);
             expected.count > 0
         });
     }
@@ -71,10 +71,9 @@ impl ReservedCapacity {
     }
 }
 
-impl ExpectedViewers {
-    fn expire_expected(&mut self, now: Time) {
-        while let Some((_, viewers)) =
-            self.given.pop_front_if(|(at, _)| now.saturating_sub(*at) >= EXPECTED_FOR)
+impl Expected {
+    fn expire(&mut self, now: Time) {
+        while let Some((_, viewers)) = self.given.pop_front_if(|(at, _)| now.saturating_sub(*at) >= HOLDS_FOR)
         {
             self.count -= viewers;
         }
@@ -86,15 +85,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reservations_expire_and_are_bounded() {
+    fn viewers_are_expected_for_a_time_and_what_is_kept_is_bounded() {
         let (mut reserved, now) = (ReservedCapacity::default(), Duration::from_secs(100));
         let reader = ReaderId::parse("a").unwrap();
         reserved.give(now, &reader, 1);
-        reserved.give(now + EXPECTED_FOR / 2, &reader, 5);
+        reserved.give(now + HOLDS_FOR / 2, &reader, 5);
         assert_eq!(reserved.to(&reader), 6);
-        reserved.expire(now + EXPECTED_FOR);
+        reserved.expire(now + HOLDS_FOR);
         assert_eq!(reserved.to(&reader), 5);
-        reserved.expire(now + EXPECTED_FOR * 2);
+        reserved.expire(now + HOLDS_FOR * 2);
         assert!(reserved.0.is_empty());
         for nth in 0..100_000 {
             reserved.give(now + Duration::from_millis(nth), &reader, 1);
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arrival_ends_its_reservation() {
+    fn who_has_arrived_is_expected_no_more() {
         let (mut reserved, now) = (ReservedCapacity::default(), Duration::ZERO);
         let [a, b] = ["a", "b"].map(|name| ReaderId::parse(name).unwrap());
         reserved.give(now, &a, 3);
@@ -111,7 +110,7 @@ mod tests {
         reserved.give(now, &b, 2);
         reserved.arrived(&a, 5);
         assert_eq!((reserved.to(&a), reserved.to(&b)), (2, 2));
-        reserved.expire(now + EXPECTED_FOR);
+        reserved.expire(now + HOLDS_FOR);
         assert_eq!(
             (reserved.to(&a), reserved.to(&b)),
             (2, 0),

@@ -31,7 +31,7 @@ pub const MAX_HOSTS: usize = 50;
 /// What happens to a comment in which something is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum RuleAction {
+pub enum Measure {
     /// It is refused.
     Reject,
     /// It is taken; stars are in the place of what was found.
@@ -45,7 +45,7 @@ pub enum RuleAction {
 #[serde(deny_unknown_fields)]
 pub struct LinkRule {
     /// What happens to a comment with a link.
-    pub action: RuleAction,
+    pub action: Measure,
     /// Hosts that may be linked to, with all below them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow: Vec<String>,
@@ -56,7 +56,7 @@ pub struct LinkRule {
 #[serde(deny_unknown_fields)]
 pub struct WordRule {
     /// What happens to a comment with one of them.
-    pub action: RuleAction,
+    pub action: Measure,
     /// Whole words; a `*` at an end stands for more of a word.
     pub words: Vec<String>,
 }
@@ -66,7 +66,7 @@ pub struct WordRule {
 #[serde(deny_unknown_fields)]
 pub struct PatternRule {
     /// What happens to a comment in which it is found.
-    pub action: RuleAction,
+    pub action: Measure,
     /// A regular expression, in the syntax of the Rust crate `regex`, whatever the case of letters.
     pub pattern: String,
 }
@@ -110,7 +110,7 @@ const fn is_false(flag: &bool) -> bool {
 }
 
 /// The members of [`CommentRules`], as they are written.
-const RULE_MEMBERS: [&str; 9] = [
+const MEMBERS: [&str; 9] = [
     "slow_seconds",
     "members_only",
     "max_chars",
@@ -128,20 +128,20 @@ impl CommentRules {
     /// # Errors
     /// Names the member that is wrong; an unknown one is wrong, too.
     pub fn parse(object: &Map<String, Value>) -> Result<Self, Invalid> {
-        if let Some(unknown) = object.keys().find(|name| !RULE_MEMBERS.contains(&name.as_str())) {
-            let known = RULE_MEMBERS.join(", ");
+        if let Some(unknown) = object.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+            let known = MEMBERS.join(", ");
             return Err(Invalid::new("rules", format!("has no member {unknown:?}; it may have {known}")));
         }
         let rules = Self {
-            slow_seconds: parse_member(object, "slow_seconds")?,
-            members_only: parse_member(object, "members_only")?.unwrap_or(false),
-            max_chars: parse_member(object, "max_chars")?,
-            own_repeat_seconds: parse_member(object, "own_repeat_seconds")?,
-            any_repeat_seconds: parse_member(object, "any_repeat_seconds")?,
-            links: parse_member(object, "links")?,
-            hold_all: parse_member(object, "hold_all")?.unwrap_or(false),
-            words: parse_member(object, "words")?.unwrap_or_default(),
-            patterns: parse_member(object, "patterns")?.unwrap_or_default(),
+            slow_seconds: member(object, "slow_seconds")?,
+            members_only: member(object, "members_only")?.unwrap_or(false),
+            max_chars: member(object, "max_chars")?,
+            own_repeat_seconds: member(object, "own_repeat_seconds")?,
+            any_repeat_seconds: member(object, "any_repeat_seconds")?,
+            links: member(object, "links")?,
+            hold_all: member(object, "hold_all")?.unwrap_or(false),
+            words: member(object, "words")?.unwrap_or_default(),
+            patterns: member(object, "patterns")?.unwrap_or_default(),
         };
         rules.check()?;
         Ok(rules)
@@ -150,7 +150,7 @@ impl CommentRules {
     /// Reads the JSON of a file.
     ///
     /// # Errors
-    /// As [`CommentRules::parse_rules`].
+    /// As [`CommentRules::parse`].
     pub fn from_json(json: &[u8]) -> Result<Self, Invalid> {
         match crate::json::parse(json)? {
             Value::Object(object) => Self::parse(&object),
@@ -168,18 +168,18 @@ impl CommentRules {
     /// # Errors
     /// Names the member that is wrong.
     pub fn check(&self) -> Result<(), Invalid> {
-        check_number("slow_seconds", self.slow_seconds, MAX_SLOW_SECONDS)?;
-        check_number("max_chars", self.max_chars, MAX_COMMENT_CHARS as u32)?;
-        check_number("own_repeat_seconds", self.own_repeat_seconds, MAX_REPEAT_SECONDS)?;
-        check_number("any_repeat_seconds", self.any_repeat_seconds, MAX_REPEAT_SECONDS)?;
+        number("slow_seconds", self.slow_seconds, MAX_SLOW_SECONDS)?;
+        number("max_chars", self.max_chars, MAX_COMMENT_CHARS as u32)?;
+        number("own_repeat_seconds", self.own_repeat_seconds, MAX_REPEAT_SECONDS)?;
+        number("any_repeat_seconds", self.any_repeat_seconds, MAX_REPEAT_SECONDS)?;
         let hosts = self.links.as_ref().map_or(0, |links| links.allow.len());
-        check_count("links", hosts, MAX_HOSTS)?;
+        most("links", hosts, MAX_HOSTS)?;
         let words = || self.words.iter().flat_map(|rule| &rule.words);
-        check_count("words", words().count(), MAX_WORDS)?;
+        most("words", words().count(), MAX_WORDS)?;
         if self.words.iter().any(|rule| rule.words.is_empty()) {
             return Err(Invalid::new("words", "each of them must have words"));
         }
-        check_count("patterns", self.patterns.len(), MAX_PATTERNS)?;
+        most("patterns", self.patterns.len(), MAX_PATTERNS)?;
         for (field, text, chars) in words()
             .map(|word| ("words", word, MAX_WORD_CHARS))
             .chain(self.patterns.iter().map(|rule| ("patterns", &rule.pattern, MAX_PATTERN_CHARS)))
@@ -197,7 +197,7 @@ impl CommentRules {
     }
 }
 
-fn parse_member<T: DeserializeOwned>(
+fn member<T: DeserializeOwned>(
     object: &Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<T>, Invalid> {
@@ -210,7 +210,7 @@ fn parse_member<T: DeserializeOwned>(
     }
 }
 
-fn check_number(field: &'static str, value: Option<u32>, most: u32) -> Result<(), Invalid> {
+fn number(field: &'static str, value: Option<u32>, most: u32) -> Result<(), Invalid> {
     match value {
         Some(value) if !(1..=most).contains(&value) => {
             Err(Invalid::new(field, format!("must be a whole number from 1 to {most}")))
@@ -219,7 +219,7 @@ fn check_number(field: &'static str, value: Option<u32>, most: u32) -> Result<()
     }
 }
 
-fn check_count(field: &'static str, count: usize, most: usize) -> Result<(), Invalid> {
+fn most(field: &'static str, count: usize, most: usize) -> Result<(), Invalid> {
     if count > most {
         return Err(Invalid::new(field, format!("must be at most {most}, are {count}")));
     }
@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    fn parse_rules(value: Value) -> Result<CommentRules, Invalid> {
+    fn parse(value: Value) -> Result<CommentRules, Invalid> {
         match value {
             Value::Object(object) => CommentRules::parse(&object),
             other => panic!("not an object: {other}"),
@@ -240,17 +240,17 @@ mod tests {
     }
 
     #[test]
-    fn comment_rules_round_trip() {
+    fn rules_are_read_as_they_are_written() {
         let json = json!({
             "slow_seconds": 5, "members_only": true, "max_chars": 200, "own_repeat_seconds": 60,
             "any_repeat_seconds": 10, "hold_all": true, "links": {"action": "reject", "allow": ["example.org"]},
             "words": [{"action": "mask", "words": ["darn*", "go away"]}],
             "patterns": [{"action": "reject", "pattern": r"(?:\d[ -]?){9,}"}],
         });
-        let rules = parse_rules(json.clone()).unwrap();
+        let rules = parse(json.clone()).unwrap();
         assert_eq!(serde_json::to_value(&rules).unwrap(), json);
         assert_eq!(serde_json::from_value::<CommentRules>(json).unwrap(), rules);
-        assert!(parse_rules(json!({})).unwrap().is_empty() && !rules.is_empty());
+        assert!(parse(json!({})).unwrap().is_empty() && !rules.is_empty());
         assert_eq!(serde_json::to_value(CommentRules::default()).unwrap(), json!({}));
     }
 
@@ -289,17 +289,17 @@ mod tests {
         ] {
             let mut object = json!({});
             object[if field == "rules" { "slow" } else { field }] = value.clone();
-            assert_eq!(parse_rules(object).unwrap_err().field, field, "{value}");
+            assert_eq!(parse(object).unwrap_err().field, field, "{value}");
         }
         let long: Vec<String> = (0..200).map(|at| format!("{at:060}")).collect();
-        assert_eq!(parse_rules(json!({ "words": reject(json!(long)) })).unwrap_err().field, "rules");
+        assert_eq!(parse(json!({ "words": reject(json!(long)) })).unwrap_err().field, "rules");
         assert_eq!(CommentRules::from_json(b"[]").unwrap_err().field, "rules");
     }
 
     #[test]
-    fn usual_patterns_are_within_the_bounds() {
+    fn usual_patterns_fit() {
         for pattern in [r"\w+@\w+\.\w+", r"(?:\d[ -]?){9,16}", r"\b(buy|sell)\s+\w+\s+now\b", r"(.)\1"] {
-            let read = parse_rules(json!({ "patterns": [{ "action": "reject", "pattern": pattern }] }));
+            let read = parse(json!({ "patterns": [{ "action": "reject", "pattern": pattern }] }));
             // The last one looks back, which takes more than one pass.
             assert_eq!(read.is_err(), pattern.contains(r"\1"), "{pattern}: {read:?}");
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumCount, VariantArray};
 
 use super::Digest;
-use crate::comment::nobody_user;
+use crate::comment::nobody;
 use crate::{CommentId, Invalid, Millis, UserId, VideoId};
 
 /// The most reports that one comment keeps: a moderator needs no more to look at it, and its document, which is written anew
@@ -79,7 +79,7 @@ impl ReportReason {
 ///
 /// # Errors
 /// One longer than [`MAX_REPORT_CHARS`].
-pub fn check_report_text(field: &'static str, text: &str) -> Result<(), Invalid> {
+pub fn check_report(field: &'static str, text: &str) -> Result<(), Invalid> {
     let chars = text.chars().count();
     if chars > MAX_REPORT_CHARS {
         return Err(Invalid::new(
@@ -194,7 +194,7 @@ impl ReportedComment {
     /// Removes name and text from a user's report, which counts as before. Returns whether there was one.
     pub fn erase(&mut self, user: Digest) -> bool {
         let own = self.reports.iter_mut().filter(|report| Digest::of_user(&report.user) == user);
-        let erased = own.map(|report| (report.user, report.text) = (nobody_user(), None));
+        let erased = own.map(|report| (report.user, report.text) = (nobody(), None));
         erased.count() > 0
     }
 }
@@ -218,14 +218,14 @@ mod tests {
     }
 
     #[test]
-    fn report_reasons_round_trip() {
+    fn reasons_are_read_as_they_are_written() {
         for reason in ReportReason::ALL {
             assert_eq!(ReportReason::parse(reason.name()), Ok(reason));
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
         }
         assert_eq!(ReportReason::parse("dull").unwrap_err().field, "reason");
-        assert!(check_report_text("text", &"é".repeat(MAX_REPORT_CHARS)).is_ok());
-        assert_eq!(check_report_text("text", &"é".repeat(MAX_REPORT_CHARS + 1)).unwrap_err().field, "text");
+        assert!(check_report("text", &"é".repeat(MAX_REPORT_CHARS)).is_ok());
+        assert_eq!(check_report("text", &"é".repeat(MAX_REPORT_CHARS + 1)).unwrap_err().field, "text");
     }
 
     #[test]
@@ -246,14 +246,14 @@ mod tests {
         comment.add(report("ben"), (2, 0, 2));
         assert!(comment.erase(Digest::of_user(&"ann".parse().unwrap())));
         assert!(!comment.erase(Digest::of_user(&"ann".parse().unwrap())), "there is none any more");
-        assert_eq!((&comment.reports[0].user, &comment.reports[0].text), (&nobody_user(), &None));
+        assert_eq!((&comment.reports[0].user, &comment.reports[0].text), (&nobody(), &None));
         assert_eq!(comment.reports[1], report("ben"));
     }
 
     proptest! {
         /// Whatever comes, a user counts once, and the whole of it stays in its bound.
         #[test]
-        fn reports_are_bounded_and_count_once_per_user(users in proptest::collection::vec(0..60_u8, 0..120)) {
+        fn reports_are_bounded_and_of_users_once(users in proptest::collection::vec(0..60_u8, 0..120)) {
             let mut comment = reported();
             for (user, at) in users.iter().zip(0..) {
                 let before = comment.clone();

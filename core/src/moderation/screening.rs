@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumCount, VariantArray};
 use unicode_normalization::UnicodeNormalization;
 
-use super::comment_rules::{CommentRules, LinkRule, RuleAction};
-use super::folding::{FoldedText, is_invisible};
+use super::comment_rules::{CommentRules, LinkRule, Measure};
+use super::folding::{Folded, is_invisible};
 use crate::Invalid;
 use crate::comment::MAX_COMMENT_CHARS;
 
@@ -43,6 +43,8 @@ pub enum RuleName {
     Patterns,
     /// Every comment waits.
     HoldAll,
+    /// What the hook said.
+    Hook,
 }
 
 impl RuleName {
@@ -60,6 +62,7 @@ impl RuleName {
             Self::Words => "words",
             Self::Patterns => "patterns",
             Self::HoldAll => "hold_all",
+            Self::Hook => "hook",
         }
     }
 }
@@ -84,7 +87,7 @@ pub enum Screened {
 /// One list of words.
 #[derive(Debug, Clone)]
 struct Words {
-    measure: RuleAction,
+    measure: Measure,
     searcher: AhoCorasick,
     /// Of each word: whether it must begin and end where a word does.
     whole: Vec<(bool, bool)>,
@@ -93,7 +96,7 @@ struct Words {
 /// The links of a place.
 #[derive(Debug, Clone)]
 struct Links {
-    measure: RuleAction,
+    measure: Measure,
     finder: Regex,
     allow: Vec<String>,
 }
@@ -105,7 +108,7 @@ pub struct Screen {
     hold_all: bool,
     links: Option<Links>,
     words: Vec<Words>,
-    patterns: Vec<(RuleAction, Regex)>,
+    patterns: Vec<(Measure, Regex)>,
 }
 
 impl Screen {
@@ -134,16 +137,16 @@ impl Screen {
         let mut held = self.hold_all.then_some(RuleName::HoldAll);
         let mut masked = vec![false; text.chars().count()];
         if !self.words.is_empty() {
-            let (folded, seen) = (FoldedText::of(text), FoldedText::seen(text));
+            let (folded, seen) = (Folded::of(text), Folded::seen(text));
             let forms = [Some(&folded), (seen != folded).then_some(&seen)];
             for (words, form) in
                 self.words.iter().flat_map(|words| forms.iter().flatten().map(move |form| (words, form)))
             {
                 for found in words.find(form.as_str()) {
                     match words.measure {
-                        RuleAction::Reject => return Screened::Refused(RuleName::Words),
-                        RuleAction::Hold => held = Some(RuleName::Words),
-                        RuleAction::Mask => masked[form.origins(found)].fill(true),
+                        Measure::Reject => return Screened::Refused(RuleName::Words),
+                        Measure::Hold => held = Some(RuleName::Words),
+                        Measure::Mask => masked[form.origins(found)].fill(true),
                     }
                 }
             }
@@ -162,13 +165,13 @@ impl Screen {
         });
         let found: Vec<_> =
             found.into_iter().chain(patterns).filter(|(.., ranges)| !ranges.is_empty()).collect();
-        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == RuleAction::Reject) {
+        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == Measure::Reject) {
             return Screened::Refused(*rule);
         }
-        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == RuleAction::Hold) {
+        if let Some((rule, ..)) = found.iter().find(|(_, measure, _)| *measure == Measure::Hold) {
             held = Some(*rule);
         }
-        let masks = || found.iter().filter(|(_, measure, _)| *measure == RuleAction::Mask);
+        let masks = || found.iter().filter(|(_, measure, _)| *measure == Measure::Mask);
         if masks().next().is_some() {
             // One character may stand for many (ﷺ for eighteen), and what is longer than any comment is none to the log's reader.
             if plain.chars().count() > MAX_COMMENT_CHARS {
@@ -195,7 +198,7 @@ fn taken(text: String, held: Option<RuleName>) -> Screened {
 }
 
 impl Words {
-    fn of(measure: RuleAction, words: &[String]) -> Result<Self, Invalid> {
+    fn of(measure: Measure, words: &[String]) -> Result<Self, Invalid> {
         let wrong = |word: &str, why: &str| Invalid::new("words", format!("{word:?} {why}"));
         let (mut folded, mut whole) = (Vec::new(), Vec::new());
         for word in words {
@@ -204,7 +207,7 @@ impl Words {
             if rest.contains('*') {
                 return Err(wrong(word, "may have a * at its ends only"));
             }
-            let letters = FoldedText::of(rest);
+            let letters = Folded::of(rest);
             if !letters.as_str().chars().any(|c| !c.is_whitespace()) {
                 return Err(wrong(word, "has no letters"));
             }

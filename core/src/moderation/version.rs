@@ -5,7 +5,7 @@
 //! moderator did would be lost. So each name has a version here. Every match is exhaustive: whoever adds an action, a
 //! restriction, a role, a place or a rule is asked by the compiler which version knows it.
 
-use super::comment_rules::{CommentRules, RuleAction};
+use super::comment_rules::{CommentRules, Measure};
 use super::{
     Action, ActorRole, Moderation, Outcome, ReportOutcome, ReportReason, Restriction, RuleName, Scope,
 };
@@ -84,7 +84,8 @@ impl RuleName {
             | Self::Links
             | Self::Words
             | Self::Patterns
-            | Self::HoldAll => 2,
+            | Self::HoldAll
+            | Self::Hook => 2,
         }
     }
 }
@@ -119,7 +120,7 @@ impl ReportOutcome {
     }
 }
 
-impl RuleAction {
+impl Measure {
     const fn version(self) -> u64 {
         match self {
             Self::Reject | Self::Mask | Self::Hold => 2,
@@ -144,6 +145,6 @@ impl CommentRules {
         let links = links.iter().map(|links| links.action);
         let words = words.iter().map(|words| words.action);
         let patterns = patterns.iter().map(|pattern| pattern.action);
-        links.chain(words).chain(patterns).map(RuleAction::version).fold(2, u64::max)
+        links.chain(words).chain(patterns).map(Measure::version).fold(2, u64::max)
     }
 }

@@ -17,7 +17,8 @@ mod size_index;
 
 use super::plan::{Bound, Plan};
 use super::situation::{Limits, Situation};
-use model::PlanningModel;
+use super::zones::Zones;
+use model::Model;
 
 /// Passes over the situation. Each step of a pass takes something down that never goes up again (see [`balance`]), so
 /// they end by themselves, in nearly all cases after two or three; the bound is there because a plan has to end.
@@ -29,7 +30,14 @@ const MAX_PASSES: usize = 64;
 /// situation that a plan leads to gives a plan without orders. No order adds viewers to a reader that is not open, or
 /// past its capacity. What is moved keeps to the budget as [`Budget`](super::Budget) says.
 pub fn plan(situation: &Situation, limits: &Limits) -> Plan {
-    let mut model = PlanningModel::new(situation, limits);
+    plan_in_zones(situation, limits, &Zones::default())
+}
+
+/// As [`plan`], but that a hot video gets its next reader in the zone in which it has the fewest, among those that are as
+/// empty within half the tolerance and take as many of its viewers.
+pub fn plan_in_zones(situation: &Situation, limits: &Limits, zones: &Zones) -> Plan {
+    let mut model = Model::new(situation, limits);
+    model.zones = zones.numbers(&situation.readers);
     let before = model.balance();
     for _ in 0..MAX_PASSES {
         let changed = model.changes;
@@ -40,7 +48,7 @@ pub fn plan(situation: &Situation, limits: &Limits) -> Plan {
             break;
         }
     }
-    let orders = orders::orders_of_model(&model);
+    let orders = orders::orders_of(&model);
     let mut rejected = std::mem::take(&mut model.rejected);
     rejected.sort_by_key(|rejected| (std::cmp::Reverse(rejected.viewers), rejected.video, rejected.reader));
     rejected.truncate(Plan::MAX_REJECTED);
@@ -48,7 +56,7 @@ pub fn plan(situation: &Situation, limits: &Limits) -> Plan {
     Plan { orders, before, after: model.balance(), moved, bound_by: model.bounds, rejected }
 }
 
-fn plan_once(model: &mut PlanningModel) {
+fn plan_once(model: &mut Model) {
     safety::place_unserved(model);
     let covered = safety::drain_readers(model);
     if !model.limits.rebalance {
@@ -57,7 +65,7 @@ fn plan_once(model: &mut PlanningModel) {
         // Drains come first: what they still wait for is not spent on anything else.
         heat::split_hot_videos(model);
         heat::join_cooled_videos(model);
-        balance::balance_readers(model);
+        balance::balance(model);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Inputs, Policy, Report};
 
 /// The demand by all reports together.
-pub(super) struct ObservedDemand {
+pub(super) struct Seen {
     /// Viewers: the greatest fresh report on each reader, or the latest one where none is fresh.
     pub viewers: u64,
     /// Readers whose fresh reports agree.
@@ -17,13 +17,13 @@ pub(super) struct ObservedDemand {
     readers: u32,
 }
 
-impl ObservedDemand {
+impl Seen {
     pub fn all_fresh(&self) -> bool {
         self.fresh == self.readers
     }
 }
 
-pub(super) fn sum_reports(inputs: &Inputs, policy: &Policy) -> ObservedDemand {
+pub(super) fn sum_reports(inputs: &Inputs, policy: &Policy) -> Seen {
     let mut of: BTreeMap<&str, Vec<&Report>> =
         inputs.readers.iter().map(|id| (id.as_str(), Vec::new())).collect();
     for report in &inputs.reports {
@@ -32,7 +32,7 @@ pub(super) fn sum_reports(inputs: &Inputs, policy: &Policy) -> ObservedDemand {
         }
     }
     let readers = of.len() as u32;
-    let mut seen = ObservedDemand { viewers: 0, fresh: 0, fresh_any: 0, contradicting: 0, readers };
+    let mut seen = Seen { viewers: 0, fresh: 0, fresh_any: 0, contradicting: 0, readers };
     let is_fresh = |report: &&&Report| (0..=policy.report_max_age_ms).contains(&(inputs.now - report.at));
     for reports in of.values() {
         let fresh: Vec<u64> = reports.iter().filter(is_fresh).map(|report| report.viewers).collect();

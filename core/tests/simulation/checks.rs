@@ -2,16 +2,16 @@
 
 use std::collections::HashMap;
 
-use liverank_core::handover::VideoAssignment;
+use liverank_core::handover::Assigned;
 
 use crate::net::Ms;
 
 /// Nobody looks for a stream for longer than this.
-pub const MAX_MS_WITHOUT_ROUTE: Ms = 10_000;
+pub const WITHOUT_ROUTE: Ms = 10_000;
 
 /// How often what happened.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct EventCounts {
+pub struct Counts {
     pub events: u64,
     pub comments_seen: u64,
     pub streams: u64,
@@ -42,11 +42,11 @@ pub struct EventCounts {
 }
 
 #[derive(Default)]
-pub struct InvariantChecks {
+pub struct Checks {
     pub violation: Option<String>,
-    pub counts: EventCounts,
+    pub counts: Counts,
     /// What each epoch was minted for.
-    epochs: HashMap<u64, (usize, VideoAssignment)>,
+    epochs: HashMap<u64, (usize, Assigned)>,
     terms: HashMap<u64, usize>,
     /// Viewers just closed for a move: of which video, and the reader they are sent to.
     pub closing: Vec<(usize, usize)>,
@@ -60,7 +60,7 @@ pub struct InvariantChecks {
     pub reach: u64,
 }
 
-impl InvariantChecks {
+impl Checks {
     pub fn fail(&mut self, what: impl FnOnce() -> String) {
         if self.violation.is_none() {
             self.violation = Some(what());
@@ -74,39 +74,39 @@ impl InvariantChecks {
     }
 
     /// The store minted an epoch.
-    pub fn note_minted(&mut self, video: usize, assigned: &VideoAssignment) {
+    pub fn minted(&mut self, video: usize, assigned: &Assigned) {
         if let Some(before) = self.epochs.insert(assigned.epoch, (video, assigned.clone())) {
             self.fail(|| format!("epoch {} was minted twice: {before:?}, {assigned:?}", assigned.epoch));
         }
     }
 
     /// Somebody takes this for an assignment.
-    pub fn note_believed(&mut self, who: &str, video: usize, assigned: &VideoAssignment) {
+    pub fn believed(&mut self, who: &str, video: usize, assigned: &Assigned) {
         let holds = self.epochs.get(&assigned.epoch).is_some_and(|it| it.0 == video && it.1 == *assigned);
         self.require(holds, || format!("{who} believes {assigned:?} of v{video}, which nobody minted"));
     }
 
     /// Who serves the video under an epoch.
-    pub fn minted_assignment(&self, epoch: u64) -> Option<&VideoAssignment> {
+    pub fn minted_as(&self, epoch: u64) -> Option<&Assigned> {
         self.epochs.get(&epoch).map(|(_, assigned)| assigned)
     }
 
     /// For how long between two times the store was away.
-    pub fn excused_ms(&self, since: Ms, now: Ms) -> Ms {
+    pub fn excused(&self, since: Ms, now: Ms) -> Ms {
         self.away.iter().map(|(from, to)| (*to).min(now).saturating_sub((*from).max(since))).sum()
     }
 
-    pub fn note_term(&mut self, term: u64, planner: usize) {
+    pub fn term(&mut self, term: u64, planner: usize) {
         if let Some(before) = self.terms.insert(term, planner) {
             self.fail(|| format!("term {term} was minted twice, for planners {before} and {planner}"));
         }
     }
 }
 
-impl EventCounts {
-    pub fn add_counts(&mut self, other: &Self) {
-        macro_rules! add_fields { ($($field:ident),*) => { $( self.$field += other.$field; )* } }
-        add_fields!(
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        macro_rules! sum { ($($field:ident),*) => { $( self.$field += other.$field; )* } }
+        sum!(
             events,
             comments_seen,
             streams,

@@ -6,11 +6,11 @@ use std::time::Duration;
 use liverank_core::handover::coordinator::{
     self, ClusterView, Coordinator, Decision, Order, Pace, ReaderStatus, Step,
 };
-use liverank_core::handover::{Share, VideoAssignment};
+use liverank_core::handover::{Assigned, Share};
 use liverank_core::{ReaderId, VideoId};
 
-use crate::net::{HeartbeatRecord, Ms, NodeId, SimMessage, SimNetwork, SimTimer, name_to_index};
-use crate::view::{SUSPECT_AFTER, SimulatedView};
+use crate::net::{Ms, Msg, Net, Node, Record, Timer, index};
+use crate::view::{SUSPECT_AFTER, View};
 
 const PROBE_EVERY: Ms = 1_000;
 const SWEEP_EVERY: Ms = 250;
@@ -21,36 +21,36 @@ const PACE: Pace = Pace { within: Duration::from_secs(2), least: 2, most: 50 };
 
 /// Whoever waits for a video to have readers.
 #[derive(Clone)]
-struct WaitingAsker {
-    asker: Option<((NodeId, u32), u64)>,
+struct Waiting {
+    asker: Option<((Node, u32), u64)>,
     known: u64,
 }
 
-enum PendingRequest {
+enum Pending {
     /// For those who wait, as the manager's own doing.
-    Ensure(Vec<WaitingAsker>),
+    Ensure(Vec<Waiting>),
     Order(Order),
 }
 
-struct PendingSwap {
+struct Cas {
     video: usize,
-    pending: PendingRequest,
+    pending: Pending,
 }
 
-pub struct SimulatedManager {
-    node: NodeId,
-    view: SimulatedView,
+pub struct Manager {
+    node: Node,
+    view: View,
     pub steward: Coordinator,
-    cas: BTreeMap<u64, PendingSwap>,
+    cas: BTreeMap<u64, Cas>,
     last_load: u64,
-    planners: BTreeMap<usize, (NodeId, u32)>,
+    planners: BTreeMap<usize, (Node, u32)>,
 }
 
-impl SimulatedManager {
+impl Manager {
     pub fn new(at: usize, names: Vec<ReaderId>) -> Self {
         Self {
-            node: NodeId::Manager(at),
-            view: SimulatedView { names, ..SimulatedView::default() },
+            node: Node::Manager(at),
+            view: View { names, ..View::default() },
             steward: Coordinator::default(),
             cas: BTreeMap::new(),
             last_load: 0,
@@ -58,41 +58,39 @@ impl SimulatedManager {
         }
     }
 
-    pub fn start_process(&mut self, net: &mut SimNetwork) {
-        for timer in [SimTimer::Poll, SimTimer::Load, SimTimer::Sweep] {
-            let after = net.rng.number_below(50);
-            net.set_timer(self.node, after, timer);
+    pub fn boot(&mut self, net: &mut Net) {
+        for timer in [Timer::Poll, Timer::Load, Timer::Sweep] {
+            let after = net.rng.below(50);
+            net.timer(self.node, after, timer);
         }
     }
 
-    pub fn believed_assignment(&self, video: &VideoId) -> Option<&VideoAssignment> {
+    pub fn believes(&self, video: &VideoId) -> Option<&Assigned> {
         self.view.assigned.get(video)
     }
 
-    pub fn on_timer(&mut self, net: &mut SimNetwork, timer: SimTimer) {
+    pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
         self.view.now = net.now;
         match timer {
-            SimTimer::Poll => {
-                self.view.note_question();
-                net.send_message(self.node, NodeId::Store, SimMessage::Poll { sent: net.now });
-                net.set_timer(self.node, POLL_EVERY, timer);
+            Timer::Poll => {
+                self.view.asks();
+                net.send(self.node, Node::Store, Msg::Poll { sent: net.now });
+                net.timer(self.node, POLL_EVERY, timer);
             }
-            SimTimer::Load => {
-                self.last_load = net.fresh_number();
-                net.send_message(self.node, NodeId::Store, SimMessage::Load { rid: self.last_load });
-                net.set_timer(self.node, if self.view.loaded { LOAD_EVERY } else { 300 }, timer);
+            Timer::Load => {
+                self.last_load = net.fresh();
+                net.send(self.node, Node::Store, Msg::Load { rid: self.last_load });
+                net.timer(self.node, if self.view.loaded { LOAD_EVERY } else { 300 }, timer);
             }
-            SimTimer::Sweep => {
-                self.sweep_readers(net);
-                net.set_timer(self.node, SWEEP_EVERY, timer);
+            Timer::Sweep => {
+                self.sweep(net);
+                net.timer(self.node, SWEEP_EVERY, timer);
             }
             // The store did not answer: what is known stays in force, and whoever asks again is answered from it.
-            SimTimer::Late(rid) => match self.cas.remove(&rid) {
-                Some(PendingSwap { pending: PendingRequest::Order(order), .. }) => {
-                    self.steward.swapped(&order)
-                }
-                Some(PendingSwap { video, pending: PendingRequest::Ensure(waiting) }) => {
-                    self.answer_waiting(net, video, waiting, false);
+            Timer::Late(rid) => match self.cas.remove(&rid) {
+                Some(Cas { pending: Pending::Order(order), .. }) => self.steward.swapped(&order),
+                Some(Cas { video, pending: Pending::Ensure(waiting) }) => {
+                    self.serve(net, video, waiting, false);
                 }
                 None => {}
             },
@@ -101,43 +99,38 @@ impl SimulatedManager {
     }
 
     /// Probes the silent, relocates what the gone and the leaving have, goes on with orders.
-    fn sweep_readers(&mut self, net: &mut SimNetwork) {
+    fn sweep(&mut self, net: &mut Net) {
         let now = net.now;
         for (reader, sighting) in &mut self.view.readers {
             let silent =
                 self.view.polled.is_some_and(|at| at.saturating_sub(sighting.changed) >= SUSPECT_AFTER);
             if silent && sighting.probed.is_none_or(|at| now - at >= PROBE_EVERY) {
                 (sighting.probed, sighting.answered) = (Some(now), false);
-                net.send_message(
-                    self.node,
-                    NodeId::Reader(*reader),
-                    SimMessage::Probe { beat: sighting.record.beat },
-                );
+                net.send(self.node, Node::Reader(*reader), Msg::Probe { beat: sighting.record.beat });
             }
         }
         self.try_reach(net);
-        self.view.judge_readers();
+        self.view.judge();
         for video in 0..net.videos.len() {
             let id = net.videos[video].clone();
             let Some(assigned) = self.view.assigned.get(&id) else { continue };
             let standing = |share: &Share| self.view.standing(&share.reader);
             let is_gone = |share: &&Share| standing(share) == Some(ReaderStatus::Gone);
             if let Some(share) = assigned.readers.iter().find(is_gone) {
-                self.check_gone_is_true(net, name_to_index(share.reader.as_str()));
-                self.ensure_readers(net, video, Vec::new());
+                self.check_gone(net, index(share.reader.as_str()));
+                self.ensure(net, video, Vec::new());
             } else if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Leaving)) {
-                self.drain_video(net, &id);
+                self.drain(net, &id);
             }
         }
-        self.advance_orders(net);
+        self.go_on(net);
     }
 
     /// Nobody is taken for gone who lives and can be reached: what the managers had no time for says nothing about readers.
-    fn check_gone_is_true(&self, net: &mut SimNetwork, reader: usize) {
-        let node = NodeId::Reader(reader);
-        let is_well = net.is_up_for(node, 2 * SUSPECT_AFTER)
-            && net.address_leads_to(node)
-            && net.carries_probes(reader);
+    fn check_gone(&self, net: &mut Net, reader: usize) {
+        let node = Node::Reader(reader);
+        let is_well =
+            net.is_up_for(node, 2 * SUSPECT_AFTER) && net.leads_to(node) && net.carries_probes(reader);
         let is_removed = self.view.removed.contains(&reader);
         let leaves = self.view.readers.get(&reader).is_some_and(|it| it.record.draining);
         net.checks.require(!is_well || is_removed || leaves, || {
@@ -146,7 +139,7 @@ impl SimulatedManager {
     }
 
     /// Looks whether readers can be reached to which viewers are sent.
-    fn try_reach(&mut self, net: &mut SimNetwork) {
+    fn try_reach(&mut self, net: &mut Net) {
         let now = net.now;
         for (reader, sighting) in &self.view.readers {
             let reach = self.view.reach.entry(*reader).or_default();
@@ -155,69 +148,64 @@ impl SimulatedManager {
                 continue;
             }
             reach.tried = Some(now);
-            if net.address_leads_to(NodeId::Reader(*reader)) {
-                net.send_message(
-                    self.node,
-                    NodeId::Reader(*reader),
-                    SimMessage::Probe { beat: sighting.record.beat },
-                );
+            if net.leads_to(Node::Reader(*reader)) {
+                net.send(self.node, Node::Reader(*reader), Msg::Probe { beat: sighting.record.beat });
             } else {
                 reach.failed += 1;
             }
         }
     }
 
-    fn drain_video(&mut self, net: &mut SimNetwork, video: &VideoId) {
+    fn drain(&mut self, net: &mut Net, video: &VideoId) {
         if self.steward.is_moving(video) {
             return;
         }
-        let order =
-            coordinator::without(&self.view, video, |besides| self.view.choose_reader(video, besides));
+        let order = coordinator::without(&self.view, video, |besides| self.view.choose(video, besides));
         let Some(order) = order else { return };
-        let _ = self.steward.order(net.time_since_start(), None, order, &self.view);
+        let _ = self.steward.order(net.time(), None, order, &self.view);
     }
 
-    fn advance_orders(&mut self, net: &mut SimNetwork) {
-        for step in self.steward.steps(net.time_since_start(), &self.view) {
+    fn go_on(&mut self, net: &mut Net) {
+        for step in self.steward.steps(net.time(), &self.view) {
             match step {
                 Step::Warm { reader, video } => {
-                    let msg = SimMessage::Warm { video: name_to_index(video.as_str()) };
-                    net.send_message(self.node, NodeId::Reader(name_to_index(reader.as_str())), msg);
+                    let msg = Msg::Warm { video: index(video.as_str()) };
+                    net.send(self.node, Node::Reader(index(reader.as_str())), msg);
                 }
                 Step::Swap(order) => {
-                    let (video, expected) = (name_to_index(order.video.as_str()), Some(order.expected));
+                    let (video, expected) = (index(order.video.as_str()), Some(order.expected));
                     let current = self.view.assigned.get(&order.video);
                     let has = |share: &Share| current.is_some_and(|it| it.share(&share.reader).is_some());
                     let new = order.readers.iter().filter(|share| !has(share));
-                    net.checks.given.extend(new.map(|share| (video, name_to_index(share.reader.as_str()))));
+                    net.checks.given.extend(new.map(|share| (video, index(share.reader.as_str()))));
                     let readers = order.readers.clone();
-                    self.swap_assignment(net, video, expected, readers, 0, PendingRequest::Order(order));
+                    self.swap(net, video, expected, readers, 0, Pending::Order(order));
                 }
                 Step::Dropped(_) => {}
             }
         }
     }
 
-    fn swap_assignment(
+    fn swap(
         &mut self,
-        net: &mut SimNetwork,
+        net: &mut Net,
         video: usize,
         expected: Option<u64>,
         readers: Vec<Share>,
         seen: u64,
-        pending: PendingRequest,
+        pending: Pending,
     ) {
-        let rid = net.fresh_number();
-        let seen = seen.max(self.view.highest_epoch_seen());
-        net.send_message(self.node, NodeId::Store, SimMessage::Cas { rid, video, expected, readers, seen });
-        net.set_timer(self.node, STORE_WITHIN, SimTimer::Late(rid));
-        self.cas.insert(rid, PendingSwap { video, pending });
+        let rid = net.fresh();
+        let seen = seen.max(self.view.seen());
+        net.send(self.node, Node::Store, Msg::Cas { rid, video, expected, readers, seen });
+        net.timer(self.node, STORE_WITHIN, Timer::Late(rid));
+        self.cas.insert(rid, Cas { video, pending });
     }
 
     /// Makes sure that a video has readers fit to be used, and answers those who wait for it.
-    fn ensure_readers(&mut self, net: &mut SimNetwork, video: usize, mut waiting: Vec<WaitingAsker>) {
+    fn ensure(&mut self, net: &mut Net, video: usize, mut waiting: Vec<Waiting>) {
         let under_way = self.cas.values_mut().find_map(|cas| match &mut cas.pending {
-            PendingRequest::Ensure(others) if cas.video == video => Some(others),
+            Pending::Ensure(others) if cas.video == video => Some(others),
             _ => None,
         });
         if let Some(others) = under_way {
@@ -226,9 +214,9 @@ impl SimulatedManager {
         }
         let id = net.videos[video].clone();
         let known = waiting.iter().map(|it| it.known).max().unwrap_or(0);
-        let choose = |besides: &[Share]| self.view.choose_reader(&id, besides);
+        let choose = |besides: &[Share]| self.view.choose(&id, besides);
         match coordinator::decide(&self.view, &id, known, choose, |_| None) {
-            Decision::Serve => self.answer_waiting(net, video, waiting, true),
+            Decision::Serve => self.serve(net, video, waiting, true),
             Decision::NoReader => {}
             // Before the first load, a video it does not have may have a reader all the same: only the store knows.
             Decision::Assign { expected, readers, seen } => {
@@ -237,43 +225,35 @@ impl SimulatedManager {
                     Some(_) => net.checks.counts.reassigned += 1,
                     None => {}
                 }
-                self.swap_assignment(net, video, expected, readers, seen, PendingRequest::Ensure(waiting));
+                self.swap(net, video, expected, readers, seen, Pending::Ensure(waiting));
             }
         }
     }
 
     /// `decided`: what is in force was found fit to be used, and not merely all that is known.
-    fn answer_waiting(
-        &mut self,
-        net: &mut SimNetwork,
-        video: usize,
-        waiting: Vec<WaitingAsker>,
-        decided: bool,
-    ) {
+    fn serve(&mut self, net: &mut Net, video: usize, waiting: Vec<Waiting>, decided: bool) {
         let id = net.videos[video].clone();
         for it in waiting {
             let Some((asker, rid)) = it.asker else { continue };
-            let lots = [net.rng.next_number() as u32, net.rng.next_number() as u32];
+            let lots = [net.rng.next() as u32, net.rng.next() as u32];
             // While the store is away, what is known here may be older than what they know.
             let epoch = self.view.assigned.get(&id).map(|assigned| assigned.epoch);
             let epoch = epoch.filter(|epoch| *epoch >= it.known);
-            let readers = epoch.map(|_| self.view.route_viewer(&id, lots)).unwrap_or_default();
+            let readers = epoch.map(|_| self.view.route(&id, lots)).unwrap_or_default();
             if let Some(best) = readers.first().filter(|_| decided && self.view.is_fresh()) {
                 self.check_given_out(net, video, *best);
             }
             let answer = match epoch.filter(|_| !readers.is_empty()) {
-                Some(epoch) => {
-                    SimMessage::Routed { rid, video, epoch, readers, stale: !self.view.is_fresh() }
-                }
-                None => SimMessage::NoRoute { rid },
+                Some(epoch) => Msg::Routed { rid, video, epoch, readers, stale: !self.view.is_fresh() },
+                None => Msg::NoRoute { rid },
             };
-            net.answer_process(self.node, asker, answer);
+            net.answer(self.node, asker, answer);
         }
     }
 
     /// Nobody is sent to a reader that leaves, was removed or cannot be reached, as far as the manager was told, while
     /// another one takes viewers.
-    fn check_given_out(&self, net: &mut SimNetwork, video: usize, best: usize) {
+    fn check_given_out(&self, net: &mut Net, video: usize, best: usize) {
         let takes_nobody = self.view.readers.get(&best).is_some_and(|it| it.record.draining)
             || self.view.removed.contains(&best);
         let others = self.view.readers.values().any(|it| {
@@ -290,137 +270,124 @@ impl SimulatedManager {
         });
     }
 
-    pub fn handle_message(&mut self, net: &mut SimNetwork, from: (NodeId, u32), msg: SimMessage) {
+    pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         self.view.now = net.now;
         match msg {
-            SimMessage::CasDone { rid, video, stored, current } => {
-                self.handle_swap_result(net, rid, video, stored, current)
-            }
-            SimMessage::State { rid, assignments } if rid == self.last_load => {
+            Msg::CasDone { rid, video, stored, current } => self.cas_done(net, rid, video, stored, current),
+            Msg::State { rid, assignments } if rid == self.last_load => {
                 self.view.loaded = true;
                 self.view.assigned.clear();
                 for (video, assigned) in assignments {
-                    net.checks.note_believed("a manager", video, &assigned);
-                    self.view.put_assignment(net.videos[video].clone(), assigned);
+                    net.checks.believed("a manager", video, &assigned);
+                    self.view.put(net.videos[video].clone(), assigned);
                 }
             }
-            SimMessage::News { video, assigned } => {
+            Msg::News { video, assigned } => {
                 let id = net.videos[video].clone();
                 if self.view.assigned.get(&id).is_none_or(|known| known.epoch < assigned.epoch) {
-                    self.view.put_assignment(id, assigned);
+                    self.view.put(id, assigned);
                 }
             }
-            SimMessage::Records { sent, records, term, removed } => {
+            Msg::Records { sent, records, term, removed } => {
                 self.steward.heard_of_term(term);
-                self.view.observe_store(sent, records, removed);
+                self.view.observe(sent, records, removed);
             }
-            SimMessage::Beat(record) => self.take_heartbeat(net, from, record),
-            SimMessage::Route { rid, video, known } => {
-                self.ensure_readers(net, video, vec![WaitingAsker { asker: Some((from, rid)), known }]);
+            Msg::Beat(record) => self.heard(net, from, record),
+            Msg::Route { rid, video, known } => {
+                self.ensure(net, video, vec![Waiting { asker: Some((from, rid)), known }]);
             }
-            SimMessage::Warmed { video, reader } => {
+            Msg::Warmed { video, reader } => {
                 let (video, reader) = (net.videos[video].clone(), net.readers[reader].clone());
                 self.steward.warmed(&video, &reader);
-                self.advance_orders(net);
+                self.go_on(net);
             }
-            SimMessage::Probed { beat, reader } => {
+            Msg::Probed { beat, reader } => {
                 self.view.reach.entry(reader).or_default().failed = 0;
                 if let Some(it) = self.view.readers.get_mut(&reader).filter(|it| it.record.beat == beat) {
                     it.answered = true;
                 }
             }
-            _ => self.handle_planner_message(net, from, msg),
+            _ => self.on_planner(net, from, msg),
         }
     }
 
-    fn handle_planner_message(&mut self, net: &mut SimNetwork, from: (NodeId, u32), msg: SimMessage) {
+    fn on_planner(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         match msg {
-            SimMessage::WantTerm => {
-                let NodeId::Planner(planner) = from.0 else { return };
+            Msg::WantTerm => {
+                let Node::Planner(planner) = from.0 else { return };
                 self.planners.insert(planner, from);
                 let seen = self.steward.term();
-                net.send_message(self.node, NodeId::Store, SimMessage::MintTerm { planner, seen });
+                net.send(self.node, Node::Store, Msg::MintTerm { planner, seen });
             }
-            SimMessage::Minted { planner, term } => {
+            Msg::Minted { planner, term } => {
                 self.steward.heard_of_term(term);
                 if let Some(to) = self.planners.get(&planner) {
-                    net.answer_process(self.node, *to, SimMessage::Term(term));
+                    net.answer(self.node, *to, Msg::Term(term));
                 }
             }
-            SimMessage::WhatIs => {
+            Msg::WhatIs => {
                 let known = |video: usize| Some((video, self.view.assigned.get(&net.videos[video])?.clone()));
                 let assignments = (0..net.videos.len()).filter_map(known).collect();
-                let open = self.view.open_readers();
-                net.answer_process(self.node, from, SimMessage::Situation { assignments, open });
+                let open = self.view.open();
+                net.answer(self.node, from, Msg::Situation { assignments, open });
             }
-            SimMessage::Order { term, video, expected, readers } => {
+            Msg::Order { term, video, expected, readers } => {
                 let order = Order { video: net.videos[video].clone(), expected, readers };
-                let taken = self.steward.order(net.time_since_start(), Some(term), order, &self.view);
+                let taken = self.steward.order(net.time(), Some(term), order, &self.view);
                 if let Err(refused) = &taken {
-                    net.trace_line(|| format!("an order for v{video} is refused: {refused}"));
+                    net.trace(|| format!("an order for v{video} is refused: {refused}"));
                 }
-                net.answer_process(self.node, from, SimMessage::Ordered { accepted: taken.is_ok() });
-                self.advance_orders(net);
+                net.answer(self.node, from, Msg::Ordered { accepted: taken.is_ok() });
+                self.go_on(net);
             }
             _ => {}
         }
     }
 
-    fn handle_swap_result(
-        &mut self,
-        net: &mut SimNetwork,
-        rid: u64,
-        video: usize,
-        stored: bool,
-        current: Option<VideoAssignment>,
-    ) {
-        let Some(PendingSwap { pending, .. }) = self.cas.remove(&rid) else { return };
+    fn cas_done(&mut self, net: &mut Net, rid: u64, video: usize, stored: bool, current: Option<Assigned>) {
+        let Some(Cas { pending, .. }) = self.cas.remove(&rid) else { return };
         let id = net.videos[video].clone();
         match current {
-            Some(current) => self.view.put_assignment(id, current),
+            Some(current) => self.view.put(id, current),
             None => drop(self.view.assigned.remove(&id)),
         }
         match pending {
-            PendingRequest::Order(order) => {
+            Pending::Order(order) => {
                 net.checks.counts.swaps += u64::from(stored);
                 net.checks.counts.races_lost += u64::from(!stored);
                 self.steward.swapped(&order);
             }
-            PendingRequest::Ensure(waiting) => self.ensure_readers(net, video, waiting),
+            Pending::Ensure(waiting) => self.ensure(net, video, waiting),
         }
     }
 
-    fn take_heartbeat(&mut self, net: &mut SimNetwork, from: (NodeId, u32), record: HeartbeatRecord) {
+    fn heard(&mut self, net: &mut Net, from: (Node, u32), record: Record) {
         let (reader, beat) = (record.reader, record.beat);
         if self.view.readers.get(&reader).is_some_and(|it| it.record.beat > beat) {
             return;
         }
-        net.send_message(self.node, NodeId::Store, SimMessage::SaveBeat(record.clone()));
+        net.send(self.node, Node::Store, Msg::SaveBeat(record.clone()));
         let held = record.held.clone();
-        self.view.note_heartbeat(net.now, record);
+        self.view.saw(net.now, record);
         let name = net.readers[reader].clone();
         let answer = coordinator::answer(&self.view, &name, &held, &PACE);
         for (reader, video) in answer.warm {
-            let msg = SimMessage::Warm { video: name_to_index(video.as_str()) };
-            net.send_message(self.node, NodeId::Reader(name_to_index(reader.as_str())), msg);
+            let msg = Msg::Warm { video: index(video.as_str()) };
+            net.send(self.node, Node::Reader(index(reader.as_str())), msg);
         }
         for (video, known) in answer.behind {
-            self.ensure_readers(
-                net,
-                name_to_index(video.as_str()),
-                vec![WaitingAsker { asker: None, known }],
-            );
+            self.ensure(net, index(video.as_str()), vec![Waiting { asker: None, known }]);
         }
         for held in held.iter().filter(|held| held.viewers > 0) {
             if self.view.loaded && !self.view.assigned.contains_key(&held.video) {
-                let waiting = WaitingAsker { asker: None, known: held.epoch };
-                self.ensure_readers(net, name_to_index(held.video.as_str()), vec![waiting]);
+                let waiting = Waiting { asker: None, known: held.epoch };
+                self.ensure(net, index(held.video.as_str()), vec![waiting]);
             }
         }
         // What could not be shared is not answered: the reader then tells another manager.
         if !self.view.is_fresh() {
             return;
         }
-        net.answer_process(self.node, from, SimMessage::BeatAnswer { beat, orders: answer.hand_over });
+        net.answer(self.node, from, Msg::BeatAnswer { beat, orders: answer.hand_over });
     }
 }

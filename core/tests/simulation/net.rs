@@ -4,20 +4,20 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use liverank_core::handover::{HandOver, HeldVideo, Share, VideoAssignment};
+use liverank_core::handover::{Assigned, HandOver, Held, Share};
 use liverank_core::{ReaderId, VideoId};
 
-use crate::checks::InvariantChecks;
-use crate::rng::SimRng;
+use crate::checks::Checks;
+use crate::rng::Rng;
 
 /// A message that is longer on its way is slow.
-const SLOW_MS: Ms = 20;
+const SLOW: Ms = 20;
 
 /// Milliseconds since the start.
 pub type Ms = u64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NodeId {
+pub enum Node {
     Store,
     Archive,
     Manager(usize),
@@ -29,17 +29,17 @@ pub enum NodeId {
 
 /// A reader's heartbeat.
 #[derive(Debug, Clone)]
-pub struct HeartbeatRecord {
+pub struct Record {
     pub reader: usize,
     pub beat: u64,
     pub draining: bool,
     pub highest_epoch: u64,
-    pub held: Vec<HeldVideo>,
+    pub held: Vec<Held>,
 }
 
 /// What a stream brings.
 #[derive(Debug, Clone, Copy)]
-pub enum StreamItem {
+pub enum Item {
     Connected(u64),
     Comment(u64),
     Gap(u64, u64),
@@ -48,18 +48,18 @@ pub enum StreamItem {
 }
 
 #[derive(Debug, Clone)]
-pub enum SimMessage {
+pub enum Msg {
     Cas { rid: u64, video: usize, expected: Option<u64>, readers: Vec<Share>, seen: u64 },
-    CasDone { rid: u64, video: usize, stored: bool, current: Option<VideoAssignment> },
+    CasDone { rid: u64, video: usize, stored: bool, current: Option<Assigned> },
     Load { rid: u64 },
-    State { rid: u64, assignments: BTreeMap<usize, VideoAssignment> },
-    News { video: usize, assigned: VideoAssignment },
-    SaveBeat(HeartbeatRecord),
+    State { rid: u64, assignments: BTreeMap<usize, Assigned> },
+    News { video: usize, assigned: Assigned },
+    SaveBeat(Record),
     Poll { sent: Ms },
-    Records { sent: Ms, records: Vec<HeartbeatRecord>, term: u64, removed: BTreeSet<usize> },
+    Records { sent: Ms, records: Vec<Record>, term: u64, removed: BTreeSet<usize> },
     MintTerm { planner: usize, seen: u64 },
     Minted { planner: usize, term: u64 },
-    Beat(HeartbeatRecord),
+    Beat(Record),
     BeatAnswer { beat: u64, orders: Vec<HandOver> },
     Route { rid: u64, video: usize, known: u64 },
     Routed { rid: u64, video: usize, epoch: u64, readers: Vec<usize>, stale: bool },
@@ -71,7 +71,7 @@ pub enum SimMessage {
     WantTerm,
     Term(u64),
     WhatIs,
-    Situation { assignments: Vec<(usize, VideoAssignment)>, open: Vec<usize> },
+    Situation { assignments: Vec<(usize, Assigned)>, open: Vec<usize> },
     Order { term: u64, video: usize, expected: u64, readers: Vec<Share> },
     Ordered { accepted: bool },
     Publish { video: usize, seq: u64 },
@@ -80,13 +80,13 @@ pub enum SimMessage {
     Connect { conn: u64, video: usize, position: Option<u64>, under: Option<u64> },
     Redirect { conn: u64, to: usize },
     Refuse { conn: u64 },
-    Sent { conn: u64, item: StreamItem },
+    Sent { conn: u64, item: Item },
     Reset { conn: u64 },
     Close { conn: u64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SimTimer {
+pub enum Timer {
     /// A node's regular work.
     Beat,
     Sweep,
@@ -104,80 +104,80 @@ pub enum SimTimer {
     Calm,
 }
 
-pub enum SimEvent {
-    Message { from: NodeId, from_inc: u32, to: NodeId, to_inc: Option<u32>, msg: SimMessage },
-    Timer { node: NodeId, inc: u32, timer: SimTimer },
+pub enum Happening {
+    Message { from: Node, from_inc: u32, to: Node, to_inc: Option<u32>, msg: Msg },
+    Timer { node: Node, inc: u32, timer: Timer },
 }
 
-struct QueuedEvent {
+struct Queued {
     at: Ms,
     number: u64,
-    what: SimEvent,
+    what: Happening,
 }
 
-impl PartialEq for QueuedEvent {
+impl PartialEq for Queued {
     fn eq(&self, other: &Self) -> bool {
         self.number == other.number
     }
 }
-impl Eq for QueuedEvent {}
-impl PartialOrd for QueuedEvent {
+impl Eq for Queued {}
+impl PartialOrd for Queued {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for QueuedEvent {
+impl Ord for Queued {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))
     }
 }
 
 /// The number in a name of ours, as `v3` or `r0`.
-pub fn name_to_index(name: &str) -> usize {
+pub fn index(name: &str) -> usize {
     name[1..].parse().expect("a letter and a number")
 }
 
 /// How bad the network is, in thousandths.
 #[derive(Clone, Copy)]
-pub struct NetworkFaults {
+pub struct Weather {
     pub lost: u64,
     pub repeated: u64,
     pub slow: u64,
 }
 
 /// Everything that nodes share: time, the network, and the checks.
-pub struct SimNetwork {
+pub struct Net {
     pub now: Ms,
-    pub rng: SimRng,
-    pub checks: InvariantChecks,
-    pub weather: NetworkFaults,
+    pub rng: Rng,
+    pub checks: Checks,
+    pub weather: Weather,
     /// A manager that cannot reach the store, and until when.
-    pub cut: Option<(NodeId, Ms)>,
+    pub cut: Option<(Node, Ms)>,
     /// Readers whose addresses lead nowhere, whatever their processes do.
     pub unresolved: BTreeSet<usize>,
     pub videos: Vec<VideoId>,
     pub readers: Vec<ReaderId>,
     pub managers: usize,
     /// Processes that do not run for a time, from when to when: what comes for them waits, and then comes all at once.
-    pub pauses: Vec<(NodeId, Ms, Ms)>,
+    pub pauses: Vec<(Node, Ms, Ms)>,
     /// When a probe of each reader, or its answer, was last lost or slow.
     probes_lost: BTreeMap<usize, Ms>,
     /// When each process began.
-    began: BTreeMap<NodeId, Ms>,
+    began: BTreeMap<Node, Ms>,
     /// The process that runs as a node now, and whether it does.
-    up: BTreeMap<NodeId, (u32, bool)>,
-    queue: BinaryHeap<QueuedEvent>,
+    up: BTreeMap<Node, (u32, bool)>,
+    queue: BinaryHeap<Queued>,
     number: u64,
     trace: Option<Vec<String>>,
 }
 
-impl SimNetwork {
+impl Net {
     pub fn new(seed: u64, videos: usize, readers: usize, managers: usize, traced: bool) -> Self {
         Self {
             now: 0,
-            rng: SimRng::new(seed),
-            checks: InvariantChecks::default(),
-            weather: NetworkFaults { lost: 20, repeated: 20, slow: 70 },
+            rng: Rng::new(seed),
+            checks: Checks::default(),
+            weather: Weather { lost: 20, repeated: 20, slow: 70 },
             cut: None,
             unresolved: BTreeSet::new(),
             videos: (0..videos).map(|at| VideoId::parse(&format!("v{at}")).expect("a name")).collect(),
@@ -194,52 +194,52 @@ impl SimNetwork {
     }
 
     /// Time as the machines take it.
-    pub const fn time_since_start(&self) -> Duration {
+    pub const fn time(&self) -> Duration {
         Duration::from_millis(self.now)
     }
 
     /// A number that nothing else has.
-    pub const fn fresh_number(&mut self) -> u64 {
+    pub const fn fresh(&mut self) -> u64 {
         self.number += 1;
         self.number
     }
 
-    pub fn is_up(&self, node: NodeId) -> bool {
+    pub fn is_up(&self, node: Node) -> bool {
         self.up.get(&node).is_none_or(|(_, up)| *up)
     }
 
     /// Whether a node's address leads to it.
-    pub fn address_leads_to(&self, node: NodeId) -> bool {
-        !matches!(node, NodeId::Reader(at) if self.unresolved.contains(&at))
+    pub fn leads_to(&self, node: Node) -> bool {
+        !matches!(node, Node::Reader(at) if self.unresolved.contains(&at))
     }
 
-    pub fn incarnation(&self, node: NodeId) -> u32 {
+    pub fn inc(&self, node: Node) -> u32 {
         self.up.get(&node).map_or(0, |(inc, _)| *inc)
     }
 
-    pub fn stop_node(&mut self, node: NodeId) {
-        let inc = self.incarnation(node);
+    pub fn stop(&mut self, node: Node) {
+        let inc = self.inc(node);
         self.up.insert(node, (inc + 1, false));
     }
 
-    pub fn start_node(&mut self, node: NodeId) {
-        let inc = self.incarnation(node);
+    pub fn start(&mut self, node: Node) {
+        let inc = self.inc(node);
         self.up.insert(node, (inc, true));
         self.began.insert(node, self.now);
     }
 
     /// Whether a node has been up for so long.
-    pub fn is_up_for(&self, node: NodeId, time: Ms) -> bool {
+    pub fn is_up_for(&self, node: Node, time: Ms) -> bool {
         self.is_up(node) && self.began.get(&node).is_none_or(|began| self.now - began >= time)
     }
 
     /// Until when a process that does not run now does not.
-    fn paused_until(&self, node: NodeId) -> Option<Ms> {
-        let now = |it: &&(NodeId, Ms, Ms)| it.0 == node && (it.1..it.2).contains(&self.now);
+    fn paused_until(&self, node: Node) -> Option<Ms> {
+        let now = |it: &&(Node, Ms, Ms)| it.0 == node && (it.1..it.2).contains(&self.now);
         self.pauses.iter().filter(now).map(|(_, _, until)| *until).max()
     }
 
-    pub fn trace_line(&mut self, line: impl FnOnce() -> String) {
+    pub fn trace(&mut self, line: impl FnOnce() -> String) {
         let now = self.now;
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{now:>6} {}", line()));
@@ -250,54 +250,50 @@ impl SimNetwork {
         self.trace.take().unwrap_or_default()
     }
 
-    pub fn random_delay(&mut self) -> Ms {
-        if self.rng.happens_per_mille(self.weather.slow) {
-            self.rng.number_between(20, 900)
-        } else {
-            self.rng.number_between(1, 20)
-        }
+    pub fn delay(&mut self) -> Ms {
+        if self.rng.chance(self.weather.slow) { self.rng.between(20, 900) } else { self.rng.between(1, 20) }
     }
 
     /// Sends to whoever runs there when it arrives.
-    pub fn send_message(&mut self, from: NodeId, to: NodeId, msg: SimMessage) {
+    pub fn send(&mut self, from: Node, to: Node, msg: Msg) {
         self.send_to(from, to, None, msg);
     }
 
     /// Answers the very process that asked.
-    pub fn answer_process(&mut self, from: NodeId, to: (NodeId, u32), msg: SimMessage) {
+    pub fn answer(&mut self, from: Node, to: (Node, u32), msg: Msg) {
         self.send_to(from, to.0, Some(to.1), msg);
     }
 
     /// Answers on a connection that is open.
-    pub fn reply_on_connection(&mut self, from: NodeId, to: (NodeId, u32), msg: SimMessage) {
-        let at = self.now + self.random_delay();
-        self.deliver_at(at, from, to.0, Some(to.1), msg);
+    pub fn reply(&mut self, from: Node, to: (Node, u32), msg: Msg) {
+        let at = self.now + self.delay();
+        self.deliver(at, from, to.0, Some(to.1), msg);
     }
 
-    fn send_to(&mut self, from: NodeId, to: NodeId, to_inc: Option<u32>, msg: SimMessage) {
+    fn send_to(&mut self, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
         let cut = self.cut.filter(|(_, until)| self.now < *until).map(|(node, _)| node);
         let ends = [(from, to), (to, from)];
-        let is_cut = cut.is_some_and(|manager| ends.contains(&(manager, NodeId::Store)));
+        let is_cut = cut.is_some_and(|manager| ends.contains(&(manager, Node::Store)));
         // Who answers does so on the connection that it was asked on.
-        let is_found = to_inc.is_some() || self.address_leads_to(to) || !matches!(from, NodeId::Manager(_));
+        let is_found = to_inc.is_some() || self.leads_to(to) || !matches!(from, Node::Manager(_));
         let probed = match (&msg, to) {
-            (SimMessage::Probe { .. }, NodeId::Reader(reader)) => Some(reader),
-            (SimMessage::Probed { reader, .. }, _) => Some(*reader),
+            (Msg::Probe { .. }, Node::Reader(reader)) => Some(reader),
+            (Msg::Probed { reader, .. }, _) => Some(*reader),
             _ => None,
         };
-        if is_cut || !is_found || self.rng.happens_per_mille(self.weather.lost) {
+        if is_cut || !is_found || self.rng.chance(self.weather.lost) {
             self.probes_lost.extend(probed.map(|reader| (reader, self.now)));
             return;
         }
-        if self.rng.happens_per_mille(self.weather.repeated) {
-            let at = self.now + self.random_delay();
-            self.deliver_at(at, from, to, to_inc, msg.clone());
+        if self.rng.chance(self.weather.repeated) {
+            let at = self.now + self.delay();
+            self.deliver(at, from, to, to_inc, msg.clone());
         }
-        let at = self.now + self.random_delay();
-        if at > self.now + SLOW_MS {
+        let at = self.now + self.delay();
+        if at > self.now + SLOW {
             self.probes_lost.extend(probed.map(|reader| (reader, self.now)));
         }
-        self.deliver_at(at, from, to, to_inc, msg);
+        self.deliver(at, from, to, to_inc, msg);
     }
 
     /// Whether the network carries probes of a reader now: none was lost or slow lately, and no manager is cut off.
@@ -308,41 +304,41 @@ impl SimNetwork {
     }
 
     /// Sends without loss and repeats, at a time: what TCP does for a stream, as long as the connection lives.
-    pub fn deliver_at(&mut self, at: Ms, from: NodeId, to: NodeId, to_inc: Option<u32>, msg: SimMessage) {
-        let from_inc = self.incarnation(from);
-        self.push_event(at, SimEvent::Message { from, from_inc, to, to_inc, msg });
+    pub fn deliver(&mut self, at: Ms, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
+        let from_inc = self.inc(from);
+        self.push(at, Happening::Message { from, from_inc, to, to_inc, msg });
     }
 
-    pub fn set_timer(&mut self, node: NodeId, after: Ms, timer: SimTimer) {
-        let inc = self.incarnation(node);
-        self.push_event(self.now + after, SimEvent::Timer { node, inc, timer });
+    pub fn timer(&mut self, node: Node, after: Ms, timer: Timer) {
+        let inc = self.inc(node);
+        self.push(self.now + after, Happening::Timer { node, inc, timer });
     }
 
-    fn push_event(&mut self, at: Ms, what: SimEvent) {
-        let number = self.fresh_number();
-        self.queue.push(QueuedEvent { at, number, what });
+    fn push(&mut self, at: Ms, what: Happening) {
+        let number = self.fresh();
+        self.queue.push(Queued { at, number, what });
     }
 
     /// The next thing that happens to somebody who is still there.
-    pub fn next_event(&mut self, until: Ms) -> Option<SimEvent> {
+    pub fn next(&mut self, until: Ms) -> Option<Happening> {
         loop {
             if self.queue.peek()?.at > until {
                 return None;
             }
-            let QueuedEvent { at, what, .. } = self.queue.pop()?;
+            let Queued { at, what, .. } = self.queue.pop()?;
             self.now = at;
-            let (SimEvent::Message { to: node, .. } | SimEvent::Timer { node, .. }) = &what;
+            let (Happening::Message { to: node, .. } | Happening::Timer { node, .. }) = &what;
             if let Some(until) = self.paused_until(*node) {
-                self.push_event(until, what);
+                self.push(until, what);
                 continue;
             }
             let is_for_somebody = match &what {
-                SimEvent::Message { to, to_inc, .. } => {
-                    self.is_up(*to) && to_inc.is_none_or(|inc| inc == self.incarnation(*to))
+                Happening::Message { to, to_inc, .. } => {
+                    self.is_up(*to) && to_inc.is_none_or(|inc| inc == self.inc(*to))
                 }
                 // Nodes that are down are restarted by a timer.
-                SimEvent::Timer { timer: SimTimer::Restart, .. } => true,
-                SimEvent::Timer { node, inc, .. } => self.is_up(*node) && *inc == self.incarnation(*node),
+                Happening::Timer { timer: Timer::Restart, .. } => true,
+                Happening::Timer { node, inc, .. } => self.is_up(*node) && *inc == self.inc(*node),
             };
             if is_for_somebody {
                 return Some(what);

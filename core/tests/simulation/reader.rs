@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use liverank_core::ReaderId;
 use liverank_core::handover::reader_agent::{Admission, Bounds, ReaderAgent};
-use liverank_core::handover::{AssignmentNotice, HandOver, HeldVideo};
+use liverank_core::handover::{AssignmentNotice, HandOver, Held};
 
-use crate::net::{HeartbeatRecord, Ms, NodeId, SimMessage, SimNetwork, SimTimer, StreamItem, name_to_index};
-use crate::room::{SimulatedRoom, ViewerSeat, write_item};
+use crate::net::{Item, Ms, Msg, Net, Node, Record, Timer, index};
+use crate::room::{Room, Seat, write};
 
-const HEARTBEAT_INTERVAL: Ms = 1_000;
-const TELL_TIMEOUT: Ms = 800;
-const ASK_TIMEOUT: Ms = 800;
-const HEADS_INTERVAL: Ms = 1_000;
-const TICK_INTERVAL: Ms = 100;
-pub const LEAVE_GRACE: Ms = 10_000;
+const BEAT_EVERY: Ms = 1_000;
+const TELL_WITHIN: Ms = 800;
+const ASK_WITHIN: Ms = 800;
+const HEADS_EVERY: Ms = 1_000;
+const TICK_EVERY: Ms = 100;
+pub const GRACE: Ms = 10_000;
 const BOUNDS: Bounds = Bounds {
     fresh: Duration::from_secs(2),
     stale: Duration::from_secs(30),
@@ -26,29 +26,29 @@ const BOUNDS: Bounds = Bounds {
 };
 
 /// A viewer who comes.
-struct ComingViewer {
+struct Coming {
     conn: u64,
-    from: (NodeId, u32),
+    from: (Node, u32),
     position: Option<u64>,
     under: Option<u64>,
 }
 
-struct PendingQuestion {
+struct Asking {
     video: usize,
     tries: u32,
     /// The epoch that was known when it was asked.
     known: u64,
     /// Connections that wait for the answer.
-    waiting: Vec<ComingViewer>,
+    waiting: Vec<Coming>,
 }
 
-pub struct SimulatedReader {
+pub struct Reader {
     at: usize,
-    node: NodeId,
+    node: Node,
     id: ReaderId,
     holder: ReaderAgent,
-    rooms: BTreeMap<usize, SimulatedRoom>,
-    asking: BTreeMap<u64, PendingQuestion>,
+    rooms: BTreeMap<usize, Room>,
+    asking: BTreeMap<u64, Asking>,
     manager: usize,
     beat: u64,
     answered: u64,
@@ -59,9 +59,9 @@ pub struct SimulatedReader {
     reach: u64,
 }
 
-impl SimulatedReader {
+impl Reader {
     pub fn new(at: usize, id: ReaderId, reach: u64) -> Self {
-        let node = NodeId::Reader(at);
+        let node = Node::Reader(at);
         Self {
             at,
             node,
@@ -79,14 +79,14 @@ impl SimulatedReader {
         }
     }
 
-    pub fn start_process(&mut self, net: &mut SimNetwork) {
-        self.manager = net.rng.random_index(net.managers);
-        let after = net.rng.number_below(300);
-        net.set_timer(self.node, after, SimTimer::Beat);
-        net.set_timer(self.node, HEADS_INTERVAL, SimTimer::Heads);
+    pub fn boot(&mut self, net: &mut Net) {
+        self.manager = net.rng.index(net.managers);
+        let after = net.rng.below(300);
+        net.timer(self.node, after, Timer::Beat);
+        net.timer(self.node, HEADS_EVERY, Timer::Heads);
     }
 
-    pub fn viewer_count(&self) -> u64 {
+    pub fn viewers(&self) -> u64 {
         self.rooms.values().map(|room| room.seats.len() as u64).sum()
     }
 
@@ -95,14 +95,14 @@ impl SimulatedReader {
         self.rooms.get(&video).is_some_and(|room| room.head.is_some())
     }
 
-    pub fn all_seats(&self) -> impl Iterator<Item = (u64, &ViewerSeat)> {
+    pub fn all_seats(&self) -> impl Iterator<Item = (u64, &Seat)> {
         self.rooms.values().flat_map(|room| &room.seats).map(|(conn, seat)| (*conn, seat))
     }
 
     /// SIGTERM.
-    pub fn begin_leaving(&mut self, net: &mut SimNetwork) {
-        self.holder.leave(net.time_since_start(), Duration::from_millis(LEAVE_GRACE), false);
-        self.send_heartbeat(net);
+    pub fn leave(&mut self, net: &mut Net) {
+        self.holder.leave(net.time(), Duration::from_millis(GRACE), false);
+        self.beat(net);
         self.keep_ticking(net);
     }
 
@@ -110,136 +110,123 @@ impl SimulatedReader {
         self.holder.is_leaving()
     }
 
-    pub fn on_timer(&mut self, net: &mut SimNetwork, timer: SimTimer) {
+    pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
         match timer {
-            SimTimer::Beat => {
-                self.send_heartbeat(net);
-                net.set_timer(self.node, HEARTBEAT_INTERVAL, timer);
+            Timer::Beat => {
+                self.beat(net);
+                net.timer(self.node, BEAT_EVERY, timer);
             }
-            SimTimer::Heads => {
-                self.compare_heads(net);
-                net.set_timer(self.node, HEADS_INTERVAL, timer);
+            Timer::Heads => {
+                self.compare(net);
+                net.timer(self.node, HEADS_EVERY, timer);
             }
-            SimTimer::Tick => {
+            Timer::Tick => {
                 self.ticking = false;
-                self.close_due_viewers(net);
+                self.tick(net);
             }
             // No manager answered the heartbeat, or the question.
-            SimTimer::Late(rid) if rid == self.beat && rid == self.answered => {}
-            SimTimer::Late(rid) if rid == self.beat => self.manager = (self.manager + 1) % net.managers,
-            SimTimer::Late(rid) => self.handle_unanswered(net, rid),
+            Timer::Late(rid) if rid == self.beat && rid == self.answered => {}
+            Timer::Late(rid) if rid == self.beat => self.manager = (self.manager + 1) % net.managers,
+            Timer::Late(rid) => self.unanswered(net, rid),
             _ => {}
         }
     }
 
-    fn send_heartbeat(&mut self, net: &mut SimNetwork) {
-        self.beat = net.fresh_number();
-        let held = |(video, room): (&usize, &SimulatedRoom)| HeldVideo {
+    fn beat(&mut self, net: &mut Net) {
+        self.beat = net.fresh();
+        let held = |(video, room): (&usize, &Room)| Held {
             video: net.videos[*video].clone(),
             viewers: room.seats.len() as u64,
             epoch: self.holder.epoch(&net.videos[*video]),
             ready: room.head.is_some(),
-            shedding: self.holder.sheds(net.time_since_start(), &net.videos[*video]),
+            shedding: self.holder.sheds(net.time(), &net.videos[*video]),
         };
-        let record = HeartbeatRecord {
+        let record = Record {
             reader: self.at,
             beat: self.beat,
             draining: self.holder.is_leaving(),
             highest_epoch: self.holder.highest_epoch(),
             held: self.rooms.iter().map(held).collect(),
         };
-        net.send_message(self.node, NodeId::Manager(self.manager), SimMessage::Beat(record));
-        net.set_timer(self.node, TELL_TIMEOUT, SimTimer::Late(self.beat));
+        net.send(self.node, Node::Manager(self.manager), Msg::Beat(record));
+        net.timer(self.node, TELL_WITHIN, Timer::Late(self.beat));
     }
 
     /// Compares heads with the archive, and lets go of what nobody watches.
-    fn compare_heads(&mut self, net: &mut SimNetwork) {
+    fn compare(&mut self, net: &mut Net) {
         let (now, holder) = (net.now, &self.holder);
         self.rooms.retain(|video, room| {
             let empty = Duration::from_millis(now - room.empty_since);
-            let keep = !room.seats.is_empty()
-                || !holder.may_drop(net.time_since_start(), &net.videos[*video], empty);
+            let keep = !room.seats.is_empty() || !holder.may_drop(net.time(), &net.videos[*video], empty);
             if !keep {
-                net.trace_line(|| format!("r{} lets go of v{video}", self.at));
+                net.trace(|| format!("r{} lets go of v{video}", self.at));
             }
             keep
         });
         let wanted: Vec<(usize, Option<u64>)> =
             self.rooms.iter().map(|(it, room)| (*it, room.head)).collect();
         for (video, after) in wanted {
-            net.send_message(self.node, NodeId::Archive, SimMessage::Fetch { video, after });
+            net.send(self.node, Node::Archive, Msg::Fetch { video, after });
         }
         for video in 0..net.videos.len() {
             for seat in self.rooms.get_mut(&video).into_iter().flat_map(|room| room.seats.iter_mut()) {
-                write_item(net, self.node, *seat.0, seat.1, StreamItem::Alive);
+                write(net, self.node, *seat.0, seat.1, Item::Alive);
             }
         }
     }
 
-    fn room(&mut self, net: &mut SimNetwork, video: usize) -> &mut SimulatedRoom {
+    fn room(&mut self, net: &mut Net, video: usize) -> &mut Room {
         self.rooms.entry(video).or_insert_with(|| {
-            net.send_message(
-                NodeId::Reader(self.at),
-                NodeId::Archive,
-                SimMessage::Fetch { video, after: None },
-            );
-            SimulatedRoom::new(net.now)
+            net.send(Node::Reader(self.at), Node::Archive, Msg::Fetch { video, after: None });
+            Room::new(net.now)
         })
     }
 
-    pub fn handle_message(&mut self, net: &mut SimNetwork, from: (NodeId, u32), msg: SimMessage) {
+    pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         match msg {
-            SimMessage::BeatAnswer { beat, orders } if beat == self.beat => {
+            Msg::BeatAnswer { beat, orders } if beat == self.beat => {
                 self.answered = beat;
-                self.take_hand_overs(net, orders);
+                self.ordered(net, orders);
             }
-            SimMessage::Routed { rid, video, epoch, readers, .. } => {
-                self.handle_route(net, rid, video, epoch, &readers)
-            }
-            SimMessage::NoRoute { rid } => self.handle_unanswered(net, rid),
-            SimMessage::Warm { video } => {
-                self.holder.warm(net.time_since_start(), &net.videos[video]);
+            Msg::Routed { rid, video, epoch, readers, .. } => self.routed(net, rid, video, epoch, &readers),
+            Msg::NoRoute { rid } => self.unanswered(net, rid),
+            Msg::Warm { video } => {
+                self.holder.warm(net.time(), &net.videos[video]);
                 let at = self.at;
                 let room = self.room(net, video);
                 if room.head.is_some() {
-                    net.answer_process(NodeId::Reader(at), from, SimMessage::Warmed { video, reader: at });
+                    net.answer(Node::Reader(at), from, Msg::Warmed { video, reader: at });
                 } else {
                     room.warming.push(from);
                 }
             }
-            SimMessage::Probe { beat } => {
-                net.answer_process(self.node, from, SimMessage::Probed { beat, reader: self.at })
-            }
-            SimMessage::Publish { video, seq } => {
+            Msg::Probe { beat } => net.answer(self.node, from, Msg::Probed { beat, reader: self.at }),
+            Msg::Publish { video, seq } => {
                 let Some(room) = self.rooms.get_mut(&video) else { return };
-                room.take_published(seq);
-                if let Some(after) = room.last_before_gap() {
-                    net.send_message(
-                        self.node,
-                        NodeId::Archive,
-                        SimMessage::Fetch { video, after: Some(after) },
-                    );
+                room.published(seq);
+                if let Some(after) = room.hole() {
+                    net.send(self.node, Node::Archive, Msg::Fetch { video, after: Some(after) });
                 }
-                self.tell_viewers(net, video);
+                self.tell(net, video);
             }
-            SimMessage::Fetched { video, after, head } => {
+            Msg::Fetched { video, after, head } => {
                 let Some(room) = self.rooms.get_mut(&video) else { return };
-                room.take_fetched(after, head);
+                room.fetched(after, head);
                 for manager in std::mem::take(&mut room.warming) {
-                    net.answer_process(self.node, manager, SimMessage::Warmed { video, reader: self.at });
+                    net.answer(self.node, manager, Msg::Warmed { video, reader: self.at });
                 }
-                self.tell_viewers(net, video);
+                self.tell(net, video);
             }
-            SimMessage::Connect { conn, video, position, under } => {
-                let admission = self.holder.admit(net.time_since_start(), &net.videos[video], under);
-                self.carry_out_admission(net, admission, video, ComingViewer { conn, from, position, under });
+            Msg::Connect { conn, video, position, under } => {
+                let admission = self.holder.admit(net.time(), &net.videos[video], under);
+                self.admit(net, admission, video, Coming { conn, from, position, under });
             }
-            SimMessage::Close { conn } => self.remove_viewer(net, conn),
+            Msg::Close { conn } => self.take_out(net, conn),
             _ => {}
         }
     }
 
-    fn remove_viewer(&mut self, net: &SimNetwork, conn: u64) {
+    fn take_out(&mut self, net: &Net, conn: u64) {
         for room in self.rooms.values_mut() {
             if room.seats.remove(&conn).is_some() && room.seats.is_empty() {
                 room.empty_since = net.now;
@@ -247,78 +234,71 @@ impl SimulatedReader {
         }
     }
 
-    fn tell_viewers(&mut self, net: &mut SimNetwork, video: usize) {
+    fn tell(&mut self, net: &mut Net, video: usize) {
         let Some(room) = self.rooms.get_mut(&video) else { return };
-        for (conn, item) in room.items_to_tell(self.reach) {
-            if let (StreamItem::Comment(seq), true) = (item, net.checks.violation.is_none()) {
-                let held = room.has_comment(seq);
+        for (conn, item) in room.tell(self.reach) {
+            if let (Item::Comment(seq), true) = (item, net.checks.violation.is_none()) {
+                let held = room.holds(seq);
                 net.checks.require(held, || format!("a reader sends v{video} {seq}, which it does not hold"));
             }
             let Some(seat) = room.seats.get_mut(&conn) else { continue };
-            write_item(net, self.node, conn, seat, item);
+            write(net, self.node, conn, seat, item);
         }
     }
 
-    fn carry_out_admission(
-        &mut self,
-        net: &mut SimNetwork,
-        admission: Admission,
-        video: usize,
-        viewer: ComingViewer,
-    ) {
-        let ComingViewer { conn, from, position, .. } = viewer;
+    fn admit(&mut self, net: &mut Net, admission: Admission, video: usize, viewer: Coming) {
+        let Coming { conn, from, position, .. } = viewer;
         match admission {
             Admission::Accept => {
                 let node = self.node;
                 let arrives = net.now;
-                let seat = ViewerSeat { viewer: from, seen: None, position, arrives };
+                let seat = Seat { viewer: from, seen: None, position, arrives };
                 self.room(net, video).seats.insert(conn, seat);
-                net.trace_line(|| format!("{node:?} takes {from:?} of v{video} at {position:?}"));
-                self.tell_viewers(net, video);
+                net.trace(|| format!("{node:?} takes {from:?} of v{video} at {position:?}"));
+                self.tell(net, video);
             }
             Admission::Redirect(to) => {
-                let to = name_to_index(&to);
-                net.reply_on_connection(self.node, from, SimMessage::Redirect { conn, to });
+                let to = index(&to);
+                net.reply(self.node, from, Msg::Redirect { conn, to });
             }
-            Admission::Refuse => net.reply_on_connection(self.node, from, SimMessage::Refuse { conn }),
+            Admission::Refuse => net.reply(self.node, from, Msg::Refuse { conn }),
             Admission::Ask { known } => {
                 if let Some(asking) = self.asking.values_mut().find(|asking| asking.video == video) {
                     asking.waiting.push(viewer);
                 } else {
-                    self.ask_manager(net, PendingQuestion { video, tries: 0, known, waiting: vec![viewer] });
+                    self.ask(net, Asking { video, tries: 0, known, waiting: vec![viewer] });
                 }
             }
         }
     }
 
-    fn ask_manager(&mut self, net: &mut SimNetwork, asking: PendingQuestion) {
-        let rid = net.fresh_number();
+    fn ask(&mut self, net: &mut Net, asking: Asking) {
+        let rid = net.fresh();
         let (video, known) = (asking.video, asking.known);
-        net.send_message(self.node, NodeId::Manager(self.manager), SimMessage::Route { rid, video, known });
-        net.set_timer(self.node, ASK_TIMEOUT, SimTimer::Late(rid));
+        net.send(self.node, Node::Manager(self.manager), Msg::Route { rid, video, known });
+        net.timer(self.node, ASK_WITHIN, Timer::Late(rid));
         self.asking.insert(rid, asking);
     }
 
-    fn handle_unanswered(&mut self, net: &mut SimNetwork, rid: u64) {
+    fn unanswered(&mut self, net: &mut Net, rid: u64) {
         let Some(mut asking) = self.asking.remove(&rid) else { return };
         self.manager = (self.manager + 1) % net.managers;
         asking.tries += 1;
         if asking.tries < 2 {
             asking.known = asking.known.max(self.holder.epoch(&net.videos[asking.video]));
-            return self.ask_manager(net, asking);
+            return self.ask(net, asking);
         }
-        self.admit_after_asking(net, asking);
+        self.admit_told(net, asking);
     }
 
-    fn admit_after_asking(&mut self, net: &mut SimNetwork, asking: PendingQuestion) {
+    fn admit_told(&mut self, net: &mut Net, asking: Asking) {
         for viewer in asking.waiting {
-            let admission =
-                self.holder.admit_told(net.time_since_start(), &net.videos[asking.video], viewer.under);
-            self.carry_out_admission(net, admission, asking.video, viewer);
+            let admission = self.holder.admit_told(net.time(), &net.videos[asking.video], viewer.under);
+            self.admit(net, admission, asking.video, viewer);
         }
     }
 
-    fn handle_route(&mut self, net: &mut SimNetwork, rid: u64, video: usize, epoch: u64, readers: &[usize]) {
+    fn routed(&mut self, net: &mut Net, rid: u64, video: usize, epoch: u64, readers: &[usize]) {
         let Some(asking) = self.asking.remove(&rid) else { return };
         net.checks.require(epoch >= asking.known, || {
             format!("a manager answers epoch {epoch} of v{video} to one who knows {}", asking.known)
@@ -329,14 +309,14 @@ impl SimulatedReader {
             here: readers.contains(&self.at),
             elsewhere: others.map(|reader| net.readers[*reader].to_string()),
         };
-        let news = self.holder.told(net.time_since_start(), &net.videos[video], told);
+        let news = self.holder.told(net.time(), &net.videos[video], told);
         net.checks.counts.old_words += u64::from(!news);
-        self.check_epoch_heard(net, video, epoch);
-        self.admit_after_asking(net, asking);
+        self.hear(net, video, epoch);
+        self.admit_told(net, asking);
     }
 
     /// Whatever it is told, it must not fall behind what it was told before.
-    fn check_epoch_heard(&mut self, net: &mut SimNetwork, video: usize, epoch: u64) {
+    fn hear(&mut self, net: &mut Net, video: usize, epoch: u64) {
         let heard = self.heard.entry(video).or_default();
         *heard = epoch.max(*heard);
         let (heard, held) = (*heard, self.holder.epoch(&net.videos[video]));
@@ -346,75 +326,74 @@ impl SimulatedReader {
         });
     }
 
-    fn take_hand_overs(&mut self, net: &mut SimNetwork, orders: Vec<HandOver>) {
+    fn ordered(&mut self, net: &mut Net, orders: Vec<HandOver>) {
         let epochs: Vec<(usize, u64)> =
-            orders.iter().map(|it| (name_to_index(it.video.as_str()), it.epoch)).collect();
+            orders.iter().map(|it| (index(it.video.as_str()), it.epoch)).collect();
         for order in &orders {
-            let assigned = net.checks.minted_assignment(order.epoch);
+            let assigned = net.checks.minted_as(order.epoch);
             let fits = assigned.is_some_and(|it| it.readers.iter().any(|it| it.reader.as_str() == order.to));
             net.checks.require(fits, || format!("{order:?} sends viewers to a reader that is none of it"));
         }
-        self.holder.ordered(net.time_since_start(), orders);
+        self.holder.ordered(net.time(), orders);
         for (video, epoch) in epochs {
             let old = self.heard.get(&video).is_some_and(|heard| *heard > epoch);
             net.checks.counts.old_words += u64::from(old);
-            self.check_epoch_heard(net, video, epoch);
+            self.hear(net, video, epoch);
         }
         self.keep_ticking(net);
     }
 
-    fn keep_ticking(&mut self, net: &mut SimNetwork) {
-        let busy =
-            self.holder.is_leaving() || self.holder.handing_over(net.time_since_start()).next().is_some();
+    fn keep_ticking(&mut self, net: &mut Net) {
+        let busy = self.holder.is_leaving() || self.holder.handing_over(net.time()).next().is_some();
         if busy && !self.ticking {
             self.ticking = true;
-            net.set_timer(self.node, TICK_INTERVAL, SimTimer::Tick);
+            net.timer(self.node, TICK_EVERY, Timer::Tick);
         }
     }
 
     /// Lets go of as many viewers as are due.
-    fn close_due_viewers(&mut self, net: &mut SimNetwork) {
-        let mut orders: Vec<HandOver> = self.holder.handing_over(net.time_since_start()).cloned().collect();
+    fn tick(&mut self, net: &mut Net) {
+        let mut orders: Vec<HandOver> = self.holder.handing_over(net.time()).cloned().collect();
         orders.sort_by(|a, b| a.video.cmp(&b.video));
         for order in orders {
-            let video = name_to_index(order.video.as_str());
+            let video = index(order.video.as_str());
             let Some(viewers) = self.rooms.get(&video).map(|room| room.seats.len() as u64) else { continue };
-            for _ in 0..self.holder.close_now(net.time_since_start(), &order.video, viewers) {
-                self.close_for_order(net, video, &order);
+            for _ in 0..self.holder.close_now(net.time(), &order.video, viewers) {
+                self.close_for(net, video, &order);
             }
         }
-        for _ in 0..self.holder.exit_now(net.time_since_start(), self.viewer_count()) {
+        for _ in 0..self.holder.exit_now(net.time(), self.viewers()) {
             let watched: Vec<usize> =
                 self.rooms.iter().filter(|(_, room)| !room.seats.is_empty()).map(|(it, _)| *it).collect();
-            if let Some(video) = net.rng.pick_one(&watched).copied() {
-                self.close_any_viewer(net, video);
+            if let Some(video) = net.rng.pick(&watched).copied() {
+                self.close_any(net, video);
             }
         }
         let id = &self.id;
         if self.holder.is_leaving() && self.rooms.values().all(|room| room.seats.is_empty()) {
-            net.trace_line(|| format!("{id} is empty"));
+            net.trace(|| format!("{id} is empty"));
             self.drained = true;
         }
         self.keep_ticking(net);
     }
 
-    fn close_for_order(&mut self, net: &mut SimNetwork, video: usize, order: &HandOver) {
+    fn close_for(&mut self, net: &mut Net, video: usize, order: &HandOver) {
         let heard = self.heard.get(&video).copied().unwrap_or(0);
         net.checks.require(order.epoch >= heard, || {
             format!("{order:?} is carried out by one who has heard of epoch {heard}")
         });
         net.checks.counts.handed_over += 1;
         net.checks.counts.shed += u64::from(order.here);
-        net.checks.closing.push((video, name_to_index(&order.to)));
-        self.close_any_viewer(net, video);
+        net.checks.closing.push((video, index(&order.to)));
+        self.close_any(net, video);
     }
 
-    fn close_any_viewer(&mut self, net: &mut SimNetwork, video: usize) {
+    fn close_any(&mut self, net: &mut Net, video: usize) {
         let Some(room) = self.rooms.get_mut(&video) else { return };
         let conns: Vec<u64> = room.seats.keys().copied().collect();
-        let Some(conn) = net.rng.pick_one(&conns) else { return };
+        let Some(conn) = net.rng.pick(&conns) else { return };
         if let Some(mut seat) = room.seats.remove(conn) {
-            write_item(net, self.node, *conn, &mut seat, StreamItem::End);
+            write(net, self.node, *conn, &mut seat, Item::End);
         }
         if room.seats.is_empty() {
             room.empty_since = net.now;

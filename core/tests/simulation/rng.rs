@@ -1,13 +1,13 @@
 //! Randomness that is a function of the seed alone: `SplitMix64` (Steele, Lea and Flood, 2014).
 
-pub struct SimRng(u64);
+pub struct Rng(u64);
 
-impl SimRng {
+impl Rng {
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub const fn next_number(&mut self) -> u64 {
+    pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -16,23 +16,23 @@ impl SimRng {
     }
 
     /// Below `n`, which is at least 1.
-    pub const fn number_below(&mut self, n: u64) -> u64 {
-        self.next_number() % n
+    pub const fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
     }
 
-    pub const fn number_between(&mut self, from: u64, to: u64) -> u64 {
-        from + self.number_below(to - from + 1)
+    pub const fn between(&mut self, from: u64, to: u64) -> u64 {
+        from + self.below(to - from + 1)
     }
 
-    pub const fn happens_per_mille(&mut self, per_mille: u64) -> bool {
-        self.number_below(1_000) < per_mille
+    pub const fn chance(&mut self, per_mille: u64) -> bool {
+        self.below(1_000) < per_mille
     }
 
-    pub fn random_index(&mut self, len: usize) -> usize {
-        self.number_below(len as u64) as usize
+    pub fn index(&mut self, len: usize) -> usize {
+        self.below(len as u64) as usize
     }
 
-    pub fn pick_one<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
-        if of.is_empty() { None } else { of.get(self.random_index(of.len())) }
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        if of.is_empty() { None } else { of.get(self.index(of.len())) }
     }
 }

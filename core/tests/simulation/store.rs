@@ -4,29 +4,24 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use liverank_core::epoch;
-use liverank_core::handover::VideoAssignment;
+use liverank_core::handover::Assigned;
 
-use crate::net::{HeartbeatRecord, Ms, NodeId, SimMessage, SimNetwork, SimTimer};
+use crate::net::{Ms, Msg, Net, Node, Record, Timer};
 
 /// Copies kept to fail over to.
-const MAX_COPIES: usize = 30;
+const COPIES: usize = 30;
 
 #[derive(Clone, Default)]
-struct EpochCounter {
+struct Counter {
     last: u64,
     /// On which server it was last moved.
     on: u16,
 }
 
-impl EpochCounter {
-    fn mint_epoch(&mut self, seen: u64, server: u16, now: Ms) -> u64 {
+impl Counter {
+    fn mint(&mut self, seen: u64, server: u16, now: Ms) -> u64 {
         let [identity, _] = server.to_be_bytes();
-        self.last = epoch::mint(
-            self.last,
-            seen,
-            server_clock_micros(server, now),
-            (self.on != server).then_some(identity),
-        );
+        self.last = epoch::mint(self.last, seen, clock(server, now), (self.on != server).then_some(identity));
         self.on = server;
         self.last
     }
@@ -34,22 +29,22 @@ impl EpochCounter {
 
 /// A server's clock, in microseconds. Of four servers one has the time; the others' clocks stand still, for a clock that
 /// all of them have makes it too easy to mint what is new.
-const fn server_clock_micros(server: u16, now: Ms) -> u64 {
+const fn clock(server: u16, now: Ms) -> u64 {
     if server % 4 == 3 { now * 1_000 } else { 0 }
 }
 
 #[derive(Clone, Default)]
-struct StoreCopy {
-    assignments: BTreeMap<usize, VideoAssignment>,
-    epoch: EpochCounter,
-    term: EpochCounter,
-    records: BTreeMap<usize, HeartbeatRecord>,
+struct Kept {
+    assignments: BTreeMap<usize, Assigned>,
+    epoch: Counter,
+    term: Counter,
+    records: BTreeMap<usize, Record>,
 }
 
 #[derive(Default)]
-pub struct SimulatedStore {
-    kept: StoreCopy,
-    copies: VecDeque<StoreCopy>,
+pub struct Store {
+    kept: Kept,
+    copies: VecDeque<Kept>,
     /// Which server process this is.
     server: u16,
     pub away_until: Ms,
@@ -57,7 +52,7 @@ pub struct SimulatedStore {
     pub removed: BTreeSet<usize>,
 }
 
-impl SimulatedStore {
+impl Store {
     pub fn is_away(&self, now: Ms) -> bool {
         now < self.away_until
     }
@@ -70,66 +65,61 @@ impl SimulatedStore {
         self.copies.clear();
     }
 
-    pub fn assignments(&self) -> &BTreeMap<usize, VideoAssignment> {
+    pub fn assignments(&self) -> &BTreeMap<usize, Assigned> {
         &self.kept.assignments
     }
 
-    fn copy_before_change(&mut self) {
+    fn changing(&mut self) {
         self.copies.push_back(self.kept.clone());
-        if self.copies.len() > MAX_COPIES {
+        if self.copies.len() > COPIES {
             self.copies.pop_front();
         }
     }
 
-    pub fn handle_message(&mut self, net: &mut SimNetwork, from: (NodeId, u32), msg: SimMessage) {
+    pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         if self.is_away(net.now) {
             return;
         }
         match msg {
-            SimMessage::Cas { rid, video, expected, readers, seen } => {
+            Msg::Cas { rid, video, expected, readers, seen } => {
                 let current = self.kept.assignments.get(&video);
                 let fits = current.map(|it| it.epoch) == expected;
                 if fits {
-                    self.copy_before_change();
+                    self.changing();
                 }
-                let stored = fits.then(|| self.kept.epoch.mint_epoch(seen, self.server, net.now));
+                let stored = fits.then(|| self.kept.epoch.mint(seen, self.server, net.now));
                 if let Some(epoch) = stored {
-                    let assigned = VideoAssignment { epoch, readers };
-                    net.checks.note_minted(video, &assigned);
-                    net.trace_line(|| format!("store v{video}: {assigned:?}"));
+                    let assigned = Assigned { epoch, readers };
+                    net.checks.minted(video, &assigned);
+                    net.trace(|| format!("store v{video}: {assigned:?}"));
                     for manager in 0..net.managers {
-                        let news = SimMessage::News { video, assigned: assigned.clone() };
-                        net.send_message(NodeId::Store, NodeId::Manager(manager), news);
+                        let news = Msg::News { video, assigned: assigned.clone() };
+                        net.send(Node::Store, Node::Manager(manager), news);
                     }
                     self.kept.assignments.insert(video, assigned);
                 }
                 let current = self.kept.assignments.get(&video).cloned();
-                let done = SimMessage::CasDone { rid, video, stored: stored.is_some(), current };
-                net.answer_process(NodeId::Store, from, done);
+                let done = Msg::CasDone { rid, video, stored: stored.is_some(), current };
+                net.answer(Node::Store, from, done);
             }
-            SimMessage::Load { rid } => {
-                let state = SimMessage::State { rid, assignments: self.kept.assignments.clone() };
-                net.answer_process(NodeId::Store, from, state);
+            Msg::Load { rid } => {
+                let state = Msg::State { rid, assignments: self.kept.assignments.clone() };
+                net.answer(Node::Store, from, state);
             }
-            SimMessage::SaveBeat(record) => drop(self.kept.records.insert(record.reader, record)),
-            SimMessage::Poll { sent } => {
+            Msg::SaveBeat(record) => drop(self.kept.records.insert(record.reader, record)),
+            Msg::Poll { sent } => {
                 let records = self.kept.records.values().cloned().collect();
-                net.answer_process(
-                    NodeId::Store,
+                net.answer(
+                    Node::Store,
                     from,
-                    SimMessage::Records {
-                        sent,
-                        records,
-                        term: self.kept.term.last,
-                        removed: self.removed.clone(),
-                    },
+                    Msg::Records { sent, records, term: self.kept.term.last, removed: self.removed.clone() },
                 );
             }
-            SimMessage::MintTerm { planner, seen } => {
-                self.copy_before_change();
-                let term = self.kept.term.mint_epoch(seen, self.server, net.now);
-                net.checks.note_term(term, planner);
-                net.answer_process(NodeId::Store, from, SimMessage::Minted { planner, term });
+            Msg::MintTerm { planner, seen } => {
+                self.changing();
+                let term = self.kept.term.mint(seen, self.server, net.now);
+                net.checks.term(term, planner);
+                net.answer(Node::Store, from, Msg::Minted { planner, term });
             }
             _ => {}
         }
@@ -137,55 +127,47 @@ impl SimulatedStore {
 }
 
 /// The log of comments, numbered, and those who may have subscribed. The heads stand in the checks.
-pub struct SimulatedArchive {
+pub struct Archive {
     pub subscribers: Vec<Vec<bool>>,
     pub reach: u64,
     /// Comments are written up to then.
     pub until: Ms,
 }
 
-impl SimulatedArchive {
+impl Archive {
     pub fn new(videos: usize, readers: usize, reach: u64, until: Ms) -> Self {
         Self { subscribers: vec![vec![false; readers]; videos], reach, until }
     }
 
     /// Somebody comments.
-    pub fn on_timer(&mut self, net: &mut SimNetwork, timer: SimTimer) {
-        let SimTimer::Comment(video) = timer else { return };
+    pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
+        let Timer::Comment(video) = timer else { return };
         if net.now > self.until {
             return;
         }
         // The last video is quiet for long: its viewers come and go before they have seen anything.
         let quiet = video + 1 == net.checks.heads.len();
-        let burst = if quiet || !net.rng.happens_per_mille(50) {
-            1
-        } else {
-            net.rng.number_between(2, 2 * self.reach)
-        };
+        let burst = if quiet || !net.rng.chance(50) { 1 } else { net.rng.between(2, 2 * self.reach) };
         for _ in 0..burst {
             net.checks.heads[video] += 1;
             let seq = net.checks.heads[video];
             for reader in 0..net.readers.len() {
                 if self.subscribers[video][reader] {
-                    net.send_message(
-                        NodeId::Archive,
-                        NodeId::Reader(reader),
-                        SimMessage::Publish { video, seq },
-                    );
+                    net.send(Node::Archive, Node::Reader(reader), Msg::Publish { video, seq });
                 }
             }
         }
         let (from, to) = if quiet { (4_000, 12_000) } else { (100, 1_500) };
-        let pause = net.rng.number_between(from, to);
-        net.set_timer(NodeId::Archive, pause, timer);
+        let pause = net.rng.between(from, to);
+        net.timer(Node::Archive, pause, timer);
     }
 
-    pub fn handle_message(&mut self, net: &mut SimNetwork, from: (NodeId, u32), msg: SimMessage) {
-        let (SimMessage::Fetch { video, after }, NodeId::Reader(reader)) = (msg, from.0) else { return };
+    pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
+        let (Msg::Fetch { video, after }, Node::Reader(reader)) = (msg, from.0) else { return };
         // It asked because somebody watches there: from now on it is told.
         self.subscribers[video][reader] = true;
         let head = net.checks.heads[video];
         let after = after.unwrap_or_else(|| head.saturating_sub(self.reach)).min(head);
-        net.answer_process(NodeId::Archive, from, SimMessage::Fetched { video, after, head });
+        net.answer(Node::Archive, from, Msg::Fetched { video, after, head });
     }
 }

@@ -6,21 +6,21 @@ use std::time::Duration;
 use liverank_core::handover::coordinator::{self, ClusterView, ReaderStatus};
 use liverank_core::handover::local_health::{LocalHealth, paused};
 use liverank_core::handover::peak::Peak;
-use liverank_core::handover::{HeldVideo, Share, VideoAssignment};
+use liverank_core::handover::{Assigned, Held, Share};
 use liverank_core::{ReaderId, VideoId};
 
-use crate::net::{HeartbeatRecord, Ms, name_to_index};
+use crate::net::{Ms, Record, index};
 
 pub const SUSPECT_AFTER: Ms = 3_000;
 /// How often the store is asked.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MISSING_AFTER: Ms = 2_000;
 const STALE_AFTER: Ms = 1_500;
-const PROBE_TIMEOUT: Ms = 500;
+const PROBE_WITHIN: Ms = 500;
 const SETTLED_AFTER: Ms = 3_000;
 
-pub struct ReaderSighting {
-    pub record: HeartbeatRecord,
+pub struct Sighting {
+    pub record: Record,
     pub changed: Ms,
     /// The same by the clock: time in which nobody looked counts.
     pub said: Ms,
@@ -31,7 +31,7 @@ pub struct ReaderSighting {
 
 /// Whether a reader can be reached, whatever it reports.
 #[derive(Default)]
-pub struct Reachability {
+pub struct Reach {
     /// When viewers were last sent there, and when it was last tried.
     pub sent: Option<Ms>,
     pub tried: Option<Ms>,
@@ -39,7 +39,7 @@ pub struct Reachability {
     pub failed: u32,
 }
 
-impl Reachability {
+impl Reach {
     pub const fn is_lost(&self) -> bool {
         self.failed >= 2
     }
@@ -47,15 +47,15 @@ impl Reachability {
 
 /// What it sees.
 #[derive(Default)]
-pub struct SimulatedView {
+pub struct View {
     pub now: Ms,
     pub loaded: bool,
-    pub assigned: HashMap<VideoId, VideoAssignment>,
+    pub assigned: HashMap<VideoId, Assigned>,
     pub highest_epoch: u64,
-    pub readers: BTreeMap<usize, ReaderSighting>,
-    pub held: HashMap<(usize, VideoId), HeldVideo>,
+    pub readers: BTreeMap<usize, Sighting>,
+    pub held: HashMap<(usize, VideoId), Held>,
     /// The same for readers that said so too long ago.
-    pub old: HashMap<(usize, VideoId), HeldVideo>,
+    pub old: HashMap<(usize, VideoId), Held>,
     /// The most viewers of each video lately.
     pub peaks: HashMap<VideoId, Peak>,
     pub names: Vec<ReaderId>,
@@ -68,24 +68,24 @@ pub struct SimulatedView {
     pub too_many: bool,
     /// Readers that the operator has removed, by the store.
     pub removed: BTreeSet<usize>,
-    pub reach: BTreeMap<usize, Reachability>,
+    pub reach: BTreeMap<usize, Reach>,
 }
 
-impl ClusterView for SimulatedView {
-    fn assigned(&self, video: &VideoId) -> Option<&VideoAssignment> {
+impl ClusterView for View {
+    fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
         self.assigned.get(video)
     }
 
     fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
-        if self.removed.contains(&name_to_index(reader.as_str())) {
+        if self.removed.contains(&index(reader.as_str())) {
             return Some(ReaderStatus::Gone);
         }
-        let Some(sighting) = self.readers.get(&name_to_index(reader.as_str())) else {
-            let settled = self.is_fresh() && self.now - self.looking_since >= self.scaled_wait(SETTLED_AFTER);
+        let Some(sighting) = self.readers.get(&index(reader.as_str())) else {
+            let settled = self.is_fresh() && self.now - self.looking_since >= self.wait(SETTLED_AFTER);
             return settled.then_some(ReaderStatus::Gone);
         };
-        let silent = self.silence_of(sighting) >= self.scaled_wait(SUSPECT_AFTER);
-        let unanswered = sighting.probed.is_some_and(|at| self.now - at >= self.scaled_wait(PROBE_TIMEOUT));
+        let silent = self.silence(sighting) >= self.wait(SUSPECT_AFTER);
+        let unanswered = sighting.probed.is_some_and(|at| self.now - at >= self.wait(PROBE_WITHIN));
         let is_lost = (silent && unanswered && !sighting.answered) || self.is_unreachable(sighting);
         let may_act = self.is_fresh() && (!self.too_many || sighting.record.draining);
         Some(match sighting.record.draining {
@@ -100,14 +100,14 @@ impl ClusterView for SimulatedView {
         Some(reader.as_str().to_owned())
     }
 
-    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&HeldVideo> {
-        let key = (name_to_index(reader.as_str()), video.clone());
+    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
+        let key = (index(reader.as_str()), video.clone());
         let is_old = self.readers.get(&key.0).is_none_or(|it| self.now - it.said >= SUSPECT_AFTER);
         if is_old { self.old.get(&key) } else { self.held.get(&key) }
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {
-        self.viewers_at(name_to_index(reader.as_str()))
+        self.viewers_at(index(reader.as_str()))
     }
 
     fn is_open(&self, reader: &ReaderId) -> bool {
@@ -119,20 +119,20 @@ impl ClusterView for SimulatedView {
     }
 }
 
-impl SimulatedView {
+impl View {
     pub fn is_fresh(&self) -> bool {
         self.polled.is_some_and(|polled| self.now - polled <= STALE_AFTER)
     }
 
-    fn is_unreachable(&self, sighting: &ReaderSighting) -> bool {
-        self.reach.get(&sighting.record.reader).is_some_and(Reachability::is_lost)
+    fn is_unreachable(&self, sighting: &Sighting) -> bool {
+        self.reach.get(&sighting.record.reader).is_some_and(Reach::is_lost)
     }
 
     /// The readers of a video that viewers are sent to, the best first.
-    pub fn route_viewer(&mut self, video: &VideoId, lots: [u32; 2]) -> Vec<usize> {
+    pub fn route(&mut self, video: &VideoId, lots: [u32; 2]) -> Vec<usize> {
         let Some(assigned) = self.assigned.get(video) else { return Vec::new() };
         let readers = coordinator::route(self, video, assigned, lots);
-        let readers: Vec<usize> = readers.iter().map(|reader| name_to_index(reader.as_str())).collect();
+        let readers: Vec<usize> = readers.iter().map(|reader| index(reader.as_str())).collect();
         // One that is not known has no address.
         let readers: Vec<usize> =
             readers.into_iter().filter(|reader| self.readers.contains_key(reader)).collect();
@@ -144,20 +144,20 @@ impl SimulatedView {
 
     /// Asks the store what it holds of the readers. A question that comes late is the manager's own delay; one that is not
     /// answered is not.
-    pub fn note_question(&mut self) {
+    pub fn asks(&mut self) {
         let since_last = self.asked.replace(self.now).map_or(0, |last| self.now - last);
         if since_last <= STALE_AFTER {
-            let pause = paused(Duration::from_millis(since_last), LOOK_INTERVAL);
+            let pause = paused(Duration::from_millis(since_last), LOOK_EVERY);
             self.health.worked(Duration::from_millis(self.now), pause);
         }
     }
 
     /// How long it waits for what one would wait for so long that is never late itself.
-    fn scaled_wait(&self, time: Ms) -> Ms {
+    fn wait(&self, time: Ms) -> Ms {
         self.health.wait(Duration::from_millis(time)).as_millis() as u64
     }
 
-    fn silence_of(&self, sighting: &ReaderSighting) -> Ms {
+    fn silence(&self, sighting: &Sighting) -> Ms {
         self.polled.map_or(0, |polled| polled.saturating_sub(sighting.changed))
     }
 
@@ -166,16 +166,16 @@ impl SimulatedView {
     }
 
     /// Readers that take new videos.
-    pub fn open_readers(&self) -> Vec<usize> {
+    pub fn open(&self) -> Vec<usize> {
         let alive = |reader: &usize| self.standing(&self.names[*reader]) == Some(ReaderStatus::Alive);
         self.readers.keys().copied().filter(alive).collect()
     }
 
     /// The reader for a video: where most of its viewers are, else the least used.
-    pub fn choose_reader(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
+    pub fn choose(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
         let at = |reader: usize| self.held.get(&(reader, video.clone())).map_or(0, |held| held.viewers);
         let is_beside = |at: &usize| besides.iter().all(|share| share.reader != self.names[*at]);
-        let open = self.open_readers();
+        let open = self.open();
         let best = open
             .into_iter()
             .filter(is_beside)
@@ -183,26 +183,26 @@ impl SimulatedView {
         Some(self.names[best].clone())
     }
 
-    pub fn put_assignment(&mut self, video: VideoId, assigned: VideoAssignment) {
+    pub fn put(&mut self, video: VideoId, assigned: Assigned) {
         self.highest_epoch = self.highest_epoch.max(assigned.epoch);
         self.assigned.insert(video, assigned);
     }
 
     /// The highest epoch that anybody has seen.
-    pub fn highest_epoch_seen(&self) -> u64 {
+    pub fn seen(&self) -> u64 {
         let readers = self.readers.values().map(|sighting| sighting.record.highest_epoch).max();
         self.highest_epoch.max(readers.unwrap_or(0))
     }
 
-    pub fn note_heartbeat(&mut self, at: Ms, record: HeartbeatRecord) {
+    pub fn saw(&mut self, at: Ms, record: Record) {
         let reader = record.reader;
         self.held.retain(|(of, _), _| *of != reader);
         self.old.retain(|(of, _), _| *of != reader);
         for held in &record.held {
             self.held.insert((reader, held.video.clone()), held.clone());
-            self.old.insert((reader, held.video.clone()), HeldVideo { ready: false, ..held.clone() });
+            self.old.insert((reader, held.video.clone()), Held { ready: false, ..held.clone() });
         }
-        let sighting = ReaderSighting { record, changed: at, said: at, probed: None, answered: false };
+        let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false };
         self.readers.insert(reader, sighting);
         let mut viewers: HashMap<&VideoId, (u64, bool)> = HashMap::new();
         // What one said that is gone is said of nobody.
@@ -219,11 +219,10 @@ impl SimulatedView {
         }
     }
 
-    pub fn judge_readers(&mut self) {
-        let counts = |it: &&ReaderSighting| !it.record.draining && !self.removed.contains(&it.record.reader);
-        let missing = |it: &&ReaderSighting| {
-            (!it.answered && self.silence_of(it) >= self.scaled_wait(MISSING_AFTER))
-                || self.is_unreachable(it)
+    pub fn judge(&mut self) {
+        let counts = |it: &&Sighting| !it.record.draining && !self.removed.contains(&it.record.reader);
+        let missing = |it: &&Sighting| {
+            (!it.answered && self.silence(it) >= self.wait(MISSING_AFTER)) || self.is_unreachable(it)
         };
         let all = self.readers.values().filter(counts).count();
         let gone = self.readers.values().filter(counts).filter(missing).count();
@@ -231,11 +230,11 @@ impl SimulatedView {
     }
 
     /// Takes over what the store holds of the readers; it was asked at `sent`.
-    pub fn observe_store(&mut self, sent: Ms, records: Vec<HeartbeatRecord>, removed: BTreeSet<usize>) {
+    pub fn observe(&mut self, sent: Ms, records: Vec<Record>, removed: BTreeSet<usize>) {
         self.removed = removed;
         let blind = self.polled.map(|polled| sent.saturating_sub(polled));
         if let Some(gap) = blind.filter(|gap| *gap <= STALE_AFTER) {
-            let pause = paused(Duration::from_millis(gap), LOOK_INTERVAL);
+            let pause = paused(Duration::from_millis(gap), LOOK_EVERY);
             for sighting in self.readers.values_mut() {
                 sighting.changed = (sighting.changed + pause.as_millis() as u64).min(sent);
             }
@@ -250,10 +249,10 @@ impl SimulatedView {
         for record in records {
             let known = self.readers.get(&record.reader).map(|it| it.record.beat);
             if known.is_none_or(|beat| beat < record.beat) {
-                self.note_heartbeat(sent, record);
+                self.saw(sent, record);
             }
         }
         self.polled = self.polled.max(Some(sent));
-        self.judge_readers();
+        self.judge();
     }
 }

@@ -6,28 +6,28 @@ use std::time::Duration;
 use liverank_core::handover::viewer_session::{RetryPolicy, Step, ViewerSession};
 use liverank_core::{CommentEpoch, Position};
 
-use crate::checks::MAX_MS_WITHOUT_ROUTE;
-use crate::net::{Ms, NodeId, SimMessage, SimNetwork, SimTimer, StreamItem};
+use crate::checks::WITHOUT_ROUTE;
+use crate::net::{Item, Ms, Msg, Net, Node, Timer};
 
-const RETRY_POLICY: RetryPolicy = RetryPolicy {
+const PATIENCE: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(1),
     settled: Duration::from_secs(2),
     gives_up: Duration::from_mins(1),
 };
 /// What a gateway's read timeout is, on the simulation's scale.
-const READ_TIMEOUT: Ms = 5_000;
+const SILENCE: Ms = 5_000;
 /// Sent on so often in a row, a direct viewer asks a manager instead: readers that do not agree will have been told by
 /// then.
 const MAX_HOPS: u32 = 2;
-const ROUTE_TIMEOUT: Ms = 800;
+const ROUTE_WITHIN: Ms = 800;
 /// A host that is dead is not waited for as long as a reader that may have to ask and to fetch.
-const CONNECT_TIMEOUT: Ms = 1_000;
-const DIAL_TIMEOUT: Ms = 2_500;
+const CONNECT_WITHIN: Ms = 1_000;
+const DIAL_WITHIN: Ms = 2_500;
 
 /// Why there is no stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LossReason {
+enum Lost {
     /// It ended, broke or fell silent.
     Ended,
     /// Nobody took the viewer, or could say who does.
@@ -37,7 +37,7 @@ enum LossReason {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ViewerPhase {
+enum Phase {
     Pausing {
         rid: u64,
         choice: u32,
@@ -58,8 +58,8 @@ enum ViewerPhase {
     },
 }
 
-pub struct SimulatedViewer {
-    node: NodeId,
+pub struct Viewer {
+    node: Node,
     at: usize,
     pub video: usize,
     direct: bool,
@@ -68,7 +68,7 @@ pub struct SimulatedViewer {
     heard: Ms,
     /// Redirects followed in a row.
     hops: u32,
-    phase: ViewerPhase,
+    phase: Phase,
     manager: usize,
     numbering: CommentEpoch,
     /// The last number it was sent or told that it misses.
@@ -78,17 +78,17 @@ pub struct SimulatedViewer {
     streams: u64,
 }
 
-impl SimulatedViewer {
+impl Viewer {
     pub fn new(at: usize, video: usize, direct: bool) -> Self {
         Self {
-            node: NodeId::Viewer(at),
+            node: Node::Viewer(at),
             at,
             video,
             direct,
-            session: ViewerSession::new(Duration::ZERO, String::new(), RETRY_POLICY),
+            session: ViewerSession::new(Duration::ZERO, String::new(), PATIENCE),
             heard: 0,
             hops: 0,
-            phase: ViewerPhase::Pausing { rid: 0, choice: 0 },
+            phase: Phase::Pausing { rid: 0, choice: 0 },
             manager: at,
             numbering: CommentEpoch::parse("n").expect("a numbering"),
             last: None,
@@ -98,34 +98,30 @@ impl SimulatedViewer {
         }
     }
 
-    pub fn start_process(&mut self, net: &mut SimNetwork) {
-        self.manager = net.rng.random_index(net.managers);
+    pub fn boot(&mut self, net: &mut Net) {
+        self.manager = net.rng.index(net.managers);
         self.without_since = Some(net.now);
-        self.session = ViewerSession::new(net.time_since_start(), String::new(), RETRY_POLICY);
-        self.carry_out_step(net, Step::Ask { at: net.time_since_start(), choice: 0 });
-        net.set_timer(self.node, 1_000, SimTimer::Beat);
-        let after = net.rng.number_between(1_000, 20_000);
-        net.set_timer(self.node, after, SimTimer::Hiccup);
+        self.session = ViewerSession::new(net.time(), String::new(), PATIENCE);
+        self.go(net, Step::Ask { at: net.time(), choice: 0 });
+        net.timer(self.node, 1_000, Timer::Beat);
+        let after = net.rng.between(1_000, 20_000);
+        net.timer(self.node, after, Timer::Hiccup);
     }
 
     /// The reader that it has a stream of.
     pub const fn watches_at(&self) -> Option<usize> {
         match self.phase {
-            ViewerPhase::Watching { reader, .. } if self.without_since.is_none() => Some(reader),
+            Phase::Watching { reader, .. } if self.without_since.is_none() => Some(reader),
             _ => None,
         }
     }
 
-    fn carry_out_step(&mut self, net: &mut SimNetwork, step: Step) {
+    fn go(&mut self, net: &mut Net, step: Step) {
         match step {
             Step::Ask { at, choice } => {
-                let rid = net.fresh_number();
-                self.phase = ViewerPhase::Pausing { rid, choice };
-                net.set_timer(
-                    self.node,
-                    (at.as_millis() as u64).saturating_sub(net.now),
-                    SimTimer::Late(rid),
-                );
+                let rid = net.fresh();
+                self.phase = Phase::Pausing { rid, choice };
+                net.timer(self.node, (at.as_millis() as u64).saturating_sub(net.now), Timer::Late(rid));
             }
             Step::GiveUp => {
                 let at = self.at;
@@ -134,178 +130,173 @@ impl SimulatedViewer {
         }
     }
 
-    fn ask_manager(&mut self, net: &mut SimNetwork, choice: u32, stale: Option<(u64, usize)>) {
-        let rid = net.fresh_number();
-        self.phase = ViewerPhase::Asking { rid, choice, stale };
-        let ask = SimMessage::Route { rid, video: self.video, known: 0 };
-        net.send_message(self.node, NodeId::Manager(self.manager), ask);
-        net.set_timer(self.node, ROUTE_TIMEOUT, SimTimer::Late(rid));
+    fn ask(&mut self, net: &mut Net, choice: u32, stale: Option<(u64, usize)>) {
+        let rid = net.fresh();
+        self.phase = Phase::Asking { rid, choice, stale };
+        let ask = Msg::Route { rid, video: self.video, known: 0 };
+        net.send(self.node, Node::Manager(self.manager), ask);
+        net.timer(self.node, ROUTE_WITHIN, Timer::Late(rid));
     }
 
     /// No manager knows better than the one that does not see the store.
-    fn handle_unanswered(&mut self, net: &mut SimNetwork, stale: Option<(u64, usize)>) {
+    fn unanswered(&mut self, net: &mut Net, stale: Option<(u64, usize)>) {
         match stale {
-            Some((epoch, reader)) => self.dial_reader(net, reader, Some(epoch)),
-            None => self.handle_loss(net, LossReason::Failed),
+            Some((epoch, reader)) => self.dial(net, reader, Some(epoch)),
+            None => self.lost(net, Lost::Failed),
         }
     }
 
-    fn dial_reader(&mut self, net: &mut SimNetwork, reader: usize, under: Option<u64>) {
-        let conn = net.fresh_number();
-        self.phase = ViewerPhase::Dialing { conn, reader };
+    fn dial(&mut self, net: &mut Net, reader: usize, under: Option<u64>) {
+        let conn = net.fresh();
+        self.phase = Phase::Dialing { conn, reader };
         let position = Position::parse(self.session.last_id()).ok().map(|position| position.seq);
-        let connect = SimMessage::Connect { conn, video: self.video, position, under };
+        let connect = Msg::Connect { conn, video: self.video, position, under };
         // TCP repeats nothing, and tries again after a second what was lost. Where the process is dead and its host
         // is not, the kernel refuses.
-        let again = if net.rng.happens_per_mille(net.weather.lost) { 1_000 } else { 0 };
-        let at = net.now + net.random_delay() + again;
-        if !net.address_leads_to(NodeId::Reader(reader)) {
-            net.deliver_at(net.now + 1, NodeId::Reader(reader), self.node, None, SimMessage::Reset { conn });
-        } else if net.is_up(NodeId::Reader(reader)) {
-            net.deliver_at(at, self.node, NodeId::Reader(reader), None, connect);
-        } else if net.rng.happens_per_mille(700) {
-            net.deliver_at(at, NodeId::Reader(reader), self.node, None, SimMessage::Reset { conn });
+        let again = if net.rng.chance(net.weather.lost) { 1_000 } else { 0 };
+        let at = net.now + net.delay() + again;
+        if !net.leads_to(Node::Reader(reader)) {
+            net.deliver(net.now + 1, Node::Reader(reader), self.node, None, Msg::Reset { conn });
+        } else if net.is_up(Node::Reader(reader)) {
+            net.deliver(at, self.node, Node::Reader(reader), None, connect);
+        } else if net.rng.chance(700) {
+            net.deliver(at, Node::Reader(reader), self.node, None, Msg::Reset { conn });
         }
-        let within = if net.is_up(NodeId::Reader(reader)) { DIAL_TIMEOUT } else { CONNECT_TIMEOUT };
-        net.set_timer(self.node, within, SimTimer::Late(conn));
+        let within = if net.is_up(Node::Reader(reader)) { DIAL_WITHIN } else { CONNECT_WITHIN };
+        net.timer(self.node, within, Timer::Late(conn));
     }
 
-    fn handle_loss(&mut self, net: &mut SimNetwork, why: LossReason) {
+    fn lost(&mut self, net: &mut Net, why: Lost) {
         if self.without_since.is_none() {
             self.without_since = Some(net.now);
         }
         // Whoever sent it where there is no stream may be cut off and know of no move.
-        if !matches!(why, LossReason::Ended) || matches!(self.phase, ViewerPhase::Dialing { .. }) {
+        if !matches!(why, Lost::Ended) || matches!(self.phase, Phase::Dialing { .. }) {
             self.manager = (self.manager + 1) % net.managers;
         }
-        let lot = net.rng.next_number() as u32;
+        let lot = net.rng.next() as u32;
         // A gateway does not follow readers' redirects: it asks a manager.
-        if let LossReason::Redirected(reader) = why
+        if let Lost::Redirected(reader) = why
             && self.direct
             && self.hops < MAX_HOPS
         {
             self.hops += 1;
-            return self.dial_reader(net, reader, None);
+            return self.dial(net, reader, None);
         }
         self.hops = 0;
-        let step = self.session.lost(net.time_since_start(), lot);
-        self.carry_out_step(net, step);
+        let step = self.session.lost(net.time(), lot);
+        self.go(net, step);
     }
 
-    pub fn on_timer(&mut self, net: &mut SimNetwork, timer: SimTimer) {
+    pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
         match (timer, self.phase) {
-            (SimTimer::Late(late), ViewerPhase::Pausing { rid, choice }) if late == rid => {
-                self.ask_manager(net, choice, None);
+            (Timer::Late(late), Phase::Pausing { rid, choice }) if late == rid => {
+                self.ask(net, choice, None);
             }
-            (SimTimer::Late(late), ViewerPhase::Asking { rid, stale, .. }) if late == rid => {
-                self.handle_unanswered(net, stale);
+            (Timer::Late(late), Phase::Asking { rid, stale, .. }) if late == rid => {
+                self.unanswered(net, stale);
             }
-            (SimTimer::Late(late), ViewerPhase::Dialing { conn, reader }) if late == conn => {
-                net.send_message(self.node, NodeId::Reader(reader), SimMessage::Close { conn });
-                self.handle_loss(net, LossReason::Failed);
+            (Timer::Late(late), Phase::Dialing { conn, reader }) if late == conn => {
+                net.send(self.node, Node::Reader(reader), Msg::Close { conn });
+                self.lost(net, Lost::Failed);
             }
-            (SimTimer::Beat, _) => {
-                let watches = matches!(self.phase, ViewerPhase::Watching { .. });
-                if watches && net.now.saturating_sub(self.heard) >= READ_TIMEOUT {
-                    self.handle_loss(net, LossReason::Ended);
+            (Timer::Beat, _) => {
+                let watches = matches!(self.phase, Phase::Watching { .. });
+                if watches && net.now.saturating_sub(self.heard) >= SILENCE {
+                    self.lost(net, Lost::Ended);
                 }
                 self.check_route(net);
-                net.set_timer(self.node, 1_000, timer);
+                net.timer(self.node, 1_000, timer);
             }
-            (SimTimer::Hiccup, phase) => {
+            (Timer::Hiccup, phase) => {
                 if net.weather.lost == 0 {
                     return;
                 }
-                if let ViewerPhase::Watching { conn, reader } = phase {
-                    net.send_message(self.node, NodeId::Reader(reader), SimMessage::Close { conn });
-                    self.handle_loss(net, LossReason::Ended);
+                if let Phase::Watching { conn, reader } = phase {
+                    net.send(self.node, Node::Reader(reader), Msg::Close { conn });
+                    self.lost(net, Lost::Ended);
                 }
-                let after = net.rng.number_between(8_000, 30_000);
-                net.set_timer(self.node, after, timer);
+                let after = net.rng.between(8_000, 30_000);
+                net.timer(self.node, after, timer);
             }
             _ => {}
         }
     }
 
-    fn check_route(&self, net: &mut SimNetwork) {
+    fn check_route(&self, net: &mut Net) {
         let Some(since) = self.without_since else { return };
         // Nobody can be given another reader while what the managers share cannot be reached.
-        let waited = (net.now - since).saturating_sub(net.checks.excused_ms(since, net.now));
+        let waited = (net.now - since).saturating_sub(net.checks.excused(since, net.now));
         net.checks.counts.longest_without = net.checks.counts.longest_without.max(waited);
         let (at, video, phase) = (self.at, self.video, self.phase);
-        net.checks.require(waited <= MAX_MS_WITHOUT_ROUTE, || {
+        net.checks.require(waited <= WITHOUT_ROUTE, || {
             format!("viewer {at} of v{video} has been without a stream for {waited} ms: {phase:?}")
         });
     }
 
-    pub fn handle_message(&mut self, net: &mut SimNetwork, from: (NodeId, u32), msg: SimMessage) {
+    pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         let sender = from.0;
         match (msg, self.phase) {
             (
-                SimMessage::Routed { rid, epoch, readers, stale: is_stale, .. },
-                ViewerPhase::Asking { rid: asked, choice, stale },
+                Msg::Routed { rid, epoch, readers, stale: is_stale, .. },
+                Phase::Asking { rid: asked, choice, stale },
             ) if rid == asked => {
                 let reader = readers[choice as usize % readers.len()];
                 match stale {
                     None if is_stale => {
                         self.manager = (self.manager + 1) % net.managers;
-                        self.ask_manager(net, choice, Some((epoch, reader)));
+                        self.ask(net, choice, Some((epoch, reader)));
                     }
-                    Some((epoch, first)) if is_stale => self.dial_reader(net, first, Some(epoch)),
-                    _ => self.dial_reader(net, reader, Some(epoch)),
+                    Some((epoch, first)) if is_stale => self.dial(net, first, Some(epoch)),
+                    _ => self.dial(net, reader, Some(epoch)),
                 }
             }
-            (SimMessage::NoRoute { rid }, ViewerPhase::Asking { rid: asked, stale, .. }) if rid == asked => {
-                self.handle_unanswered(net, stale);
+            (Msg::NoRoute { rid }, Phase::Asking { rid: asked, stale, .. }) if rid == asked => {
+                self.unanswered(net, stale);
             }
-            (SimMessage::Redirect { conn, to }, ViewerPhase::Dialing { conn: dialed, .. })
-                if conn == dialed =>
-            {
-                self.handle_loss(net, LossReason::Redirected(to));
+            (Msg::Redirect { conn, to }, Phase::Dialing { conn: dialed, .. }) if conn == dialed => {
+                self.lost(net, Lost::Redirected(to));
             }
-            (SimMessage::Refuse { conn }, ViewerPhase::Dialing { conn: dialed, .. }) if conn == dialed => {
-                self.handle_loss(net, LossReason::Failed);
+            (Msg::Refuse { conn }, Phase::Dialing { conn: dialed, .. }) if conn == dialed => {
+                self.lost(net, Lost::Failed);
             }
-            (
-                SimMessage::Reset { conn },
-                ViewerPhase::Dialing { conn: mine, .. } | ViewerPhase::Watching { conn: mine, .. },
-            ) if conn == mine => {
-                self.handle_loss(net, LossReason::Ended);
-            }
-            (SimMessage::Sent { conn, item }, ViewerPhase::Dialing { conn: mine, reader })
+            (Msg::Reset { conn }, Phase::Dialing { conn: mine, .. } | Phase::Watching { conn: mine, .. })
                 if conn == mine =>
             {
-                self.phase = ViewerPhase::Watching { conn, reader };
-                self.session.opened(net.time_since_start());
-                self.hops = 0;
-                self.take_item(net, item);
+                self.lost(net, Lost::Ended);
             }
-            (SimMessage::Sent { conn, item }, ViewerPhase::Watching { conn: mine, .. }) if conn == mine => {
-                self.take_item(net, item);
+            (Msg::Sent { conn, item }, Phase::Dialing { conn: mine, reader }) if conn == mine => {
+                self.phase = Phase::Watching { conn, reader };
+                self.session.opened(net.time());
+                self.hops = 0;
+                self.take(net, item);
+            }
+            (Msg::Sent { conn, item }, Phase::Watching { conn: mine, .. }) if conn == mine => {
+                self.take(net, item);
             }
             // Of a stream that is over for this viewer: nobody listens there any more.
-            (SimMessage::Sent { conn, item }, _) if !matches!(item, StreamItem::End) => {
-                net.send_message(self.node, sender, SimMessage::Close { conn });
+            (Msg::Sent { conn, item }, _) if !matches!(item, Item::End) => {
+                net.send(self.node, sender, Msg::Close { conn });
             }
             _ => {}
         }
     }
 
-    fn take_item(&mut self, net: &mut SimNetwork, item: StreamItem) {
+    fn take(&mut self, net: &mut Net, item: Item) {
         self.heard = net.now;
         let id = |seq| Position { numbering: self.numbering.clone(), seq }.to_string();
         // As a gateway does: the first greeting is for the client, and each event that it passes on has an id.
         match item {
-            StreamItem::Alive => return,
-            StreamItem::End => return self.handle_loss(net, LossReason::Ended),
-            StreamItem::Connected(seq) if self.session.greeted() => self.session.stands_at(&id(seq)),
-            StreamItem::Connected(_) => {}
-            StreamItem::Comment(seq) | StreamItem::Gap(_, seq) => self.session.stands_at(&id(seq)),
+            Item::Alive => return,
+            Item::End => return self.lost(net, Lost::Ended),
+            Item::Connected(seq) if self.session.greeted() => self.session.stands_at(&id(seq)),
+            Item::Connected(_) => {}
+            Item::Comment(seq) | Item::Gap(_, seq) => self.session.stands_at(&id(seq)),
         }
         let (at, last) = (self.at, self.last);
-        net.trace_line(|| format!("viewer {at} {item:?}"));
+        net.trace(|| format!("viewer {at} {item:?}"));
         match item {
-            StreamItem::Connected(head) => {
+            Item::Connected(head) => {
                 self.without_since = None;
                 self.streams += 1;
                 net.checks.counts.streams += 1;
@@ -316,7 +307,7 @@ impl SimulatedViewer {
                 });
                 self.last = self.last.or(Some(head));
             }
-            StreamItem::Comment(seq) => {
+            Item::Comment(seq) => {
                 net.checks.counts.comments_seen += 1;
                 self.comments += 1;
                 net.checks.require(last.is_some_and(|last| last + 1 == seq), || {
@@ -324,7 +315,7 @@ impl SimulatedViewer {
                 });
                 self.last = Some(seq);
             }
-            StreamItem::Gap(from, to) => {
+            Item::Gap(from, to) => {
                 net.checks.counts.gaps += 1;
                 let beyond = net.checks.heads[self.video].saturating_sub(net.checks.reach);
                 net.checks.require(last.is_some_and(|last| last + 1 == from) && to <= beyond, || {
@@ -334,12 +325,12 @@ impl SimulatedViewer {
                 });
                 self.last = Some(to);
             }
-            StreamItem::Alive | StreamItem::End => {}
+            Item::Alive | Item::End => {}
         }
     }
 
     /// At the end nothing may be missing.
-    pub fn check_end(&self, net: &mut SimNetwork, head: u64) {
+    pub fn check_end(&self, net: &mut Net, head: u64) {
         let (at, video, last, phase) = (self.at, self.video, self.last, self.phase);
         net.checks.require(self.watches_at().is_some() && last == Some(head), || {
             format!("at the end viewer {at} of v{video} stands at {last:?} of {head}: {phase:?}")

@@ -2,97 +2,93 @@
 
 use std::collections::BTreeMap;
 
-use crate::checks::EventCounts;
-use crate::manager::SimulatedManager;
-use crate::net::{Ms, NodeId, SimEvent, SimMessage, SimNetwork, SimTimer};
-use crate::planner::SimulatedPlanner;
-use crate::reader::{LEAVE_GRACE, SimulatedReader};
-use crate::store::{SimulatedArchive, SimulatedStore};
-use crate::viewer::SimulatedViewer;
+use crate::checks::Counts;
+use crate::manager::Manager;
+use crate::net::{Happening, Ms, Msg, Net, Node, Timer};
+use crate::planner::Planner;
+use crate::reader::{GRACE, Reader};
+use crate::store::{Archive, Store};
+use crate::viewer::Viewer;
 
 /// Faults happen up to then; orders and comments go on a little longer.
-const FAULTS_END: Ms = 22_000;
-const LAST_ORDER_AT: Ms = 24_000;
-const LAST_COMMENT_AT: Ms = 26_000;
-const SIMULATION_END: Ms = 38_000;
+const CALM_AT: Ms = 22_000;
+const LAST_ORDER: Ms = 24_000;
+const LAST_COMMENT: Ms = 26_000;
+const END: Ms = 38_000;
 /// Nobody begins to leave later than this: by the end its viewers have their stream elsewhere.
-const LAST_LEAVE_AT: Ms = SIMULATION_END - 6_000;
+const LAST_LEAVE: Ms = END - 6_000;
 /// Viewers of the first video in every so many-th seed.
-const CROWD_VIEWERS: usize = 60;
-const CROWD_SEED_INTERVAL: u64 = 16;
+const CROWD: usize = 60;
+const CROWD_EVERY: u64 = 16;
 /// How long a process that starves may stand still at once: what is longer is a break.
-const MAX_STARVED_MS: Ms = 1_400;
+const STARVED: Ms = 1_400;
 /// How old what a manager knows of a reader may be: a heartbeat, its way and a reader that is restarted in between.
-const MAX_VIEW_AGE_MS: Ms = 6_000;
+const LAG: Ms = 6_000;
 
-pub struct SimulatedWorld {
-    net: SimNetwork,
-    store: SimulatedStore,
-    archive: SimulatedArchive,
-    managers: Vec<SimulatedManager>,
-    readers: Vec<SimulatedReader>,
-    viewers: Vec<SimulatedViewer>,
-    planners: Vec<SimulatedPlanner>,
+pub struct World {
+    net: Net,
+    store: Store,
+    archive: Archive,
+    managers: Vec<Manager>,
+    readers: Vec<Reader>,
+    viewers: Vec<Viewer>,
+    planners: Vec<Planner>,
     /// When a reader was last seen to hold a video ready, or was last (re)started.
     ready: BTreeMap<(usize, usize), Ms>,
-    down: Vec<NodeId>,
+    down: Vec<Node>,
     /// When each reader last came back.
     back: Vec<Ms>,
 }
 
-impl SimulatedWorld {
+impl World {
     pub fn new(seed: u64, traced: bool) -> Self {
-        let mut net = SimNetwork::new(seed, 3, 4 + (seed % 3) as usize, 2 + (seed % 2) as usize, traced);
-        let reach = net.rng.number_between(5, 30);
+        let mut net = Net::new(seed, 3, 4 + (seed % 3) as usize, 2 + (seed % 2) as usize, traced);
+        let reach = net.rng.between(5, 30);
         (net.checks.heads, net.checks.reach) = (vec![0; net.videos.len()], reach);
         let names = net.readers.clone();
-        let few = net.rng.number_between(8, 20) as usize;
+        let few = net.rng.between(8, 20) as usize;
         // Below so many on one video no reader has so much above its share that it sheds any.
-        let crowd = seed.is_multiple_of(CROWD_SEED_INTERVAL);
-        let viewers = if crowd { CROWD_VIEWERS } else { few };
+        let crowd = seed.is_multiple_of(CROWD_EVERY);
+        let viewers = if crowd { CROWD } else { few };
         let watched = |at: usize| if crowd && at >= few { 0 } else { [0, 0, 1, 1, 2][at % 5] };
         let mut world = Self {
-            store: SimulatedStore::default(),
-            archive: SimulatedArchive::new(net.videos.len(), names.len(), reach, LAST_COMMENT_AT),
-            managers: (0..net.managers).map(|at| SimulatedManager::new(at, names.clone())).collect(),
-            readers: names
-                .iter()
-                .enumerate()
-                .map(|(at, id)| SimulatedReader::new(at, id.clone(), reach))
-                .collect(),
-            viewers: (0..viewers).map(|at| SimulatedViewer::new(at, watched(at), at % 2 == 1)).collect(),
-            planners: (0..2).map(SimulatedPlanner::new).collect(),
+            store: Store::default(),
+            archive: Archive::new(net.videos.len(), names.len(), reach, LAST_COMMENT),
+            managers: (0..net.managers).map(|at| Manager::new(at, names.clone())).collect(),
+            readers: names.iter().enumerate().map(|(at, id)| Reader::new(at, id.clone(), reach)).collect(),
+            viewers: (0..viewers).map(|at| Viewer::new(at, watched(at), at % 2 == 1)).collect(),
+            planners: (0..2).map(Planner::new).collect(),
             ready: BTreeMap::new(),
             down: Vec::new(),
             back: vec![0; names.len()],
             net,
         };
-        world.start_all();
+        world.boot();
         world
     }
 
-    fn start_all(&mut self) {
+    fn boot(&mut self) {
         let net = &mut self.net;
-        self.managers.iter_mut().for_each(|manager| manager.start_process(net));
-        self.readers.iter_mut().for_each(|reader| reader.start_process(net));
-        self.planners.iter_mut().for_each(|planner| planner.start_process(net));
+        self.managers.iter_mut().for_each(|manager| manager.boot(net));
+        self.readers.iter_mut().for_each(|reader| reader.boot(net));
+        self.planners.iter_mut().for_each(|planner| planner.boot(net));
         for video in 0..net.videos.len() {
-            let after = net.rng.number_between(200, 9_000);
-            net.set_timer(NodeId::Archive, after, SimTimer::Comment(video));
+            let after = net.rng.between(200, 9_000);
+            net.timer(Node::Archive, after, Timer::Comment(video));
         }
         for viewer in 0..self.viewers.len() {
-            let after = net.rng.number_between(1_500, 6_000);
-            net.set_timer(NodeId::Viewer(viewer), after, SimTimer::Restart);
+            let after = net.rng.between(1_500, 6_000);
+            net.timer(Node::Viewer(viewer), after, Timer::Restart);
         }
-        net.set_timer(NodeId::Chaos, 3_000, SimTimer::Hiccup);
-        net.set_timer(NodeId::Chaos, FAULTS_END, SimTimer::Calm);
+        net.timer(Node::Chaos, 3_000, Timer::Hiccup);
+        net.timer(Node::Chaos, CALM_AT, Timer::Calm);
     }
 
     /// Runs to the end, or to the first violation.
-    pub fn run_to_end(&mut self) -> Result<EventCounts, String> {
-        while let Some(happening) = self.net.next_event(SIMULATION_END) {
+    pub fn run(&mut self) -> Result<Counts, String> {
+        while let Some(happening) = self.net.next(END) {
             self.net.checks.counts.events += 1;
-            self.handle_event(happening);
+            self.step(happening);
             self.check_closing();
             if let Some(violation) = self.net.checks.violation.take() {
                 return Err(format!("at {} ms: {violation}", self.net.now));
@@ -102,52 +98,52 @@ impl SimulatedWorld {
         self.net.checks.violation.take().map_or(Ok(self.net.checks.counts), Err)
     }
 
-    pub fn trace_lines(&mut self) -> Vec<String> {
+    pub fn trace(&mut self) -> Vec<String> {
         self.net.take_trace()
     }
 
-    fn handle_event(&mut self, happening: SimEvent) {
+    fn step(&mut self, happening: Happening) {
         let net = &mut self.net;
         match happening {
-            SimEvent::Message { from, from_inc, to, msg, .. } => {
-                if !matches!(msg, SimMessage::Sent { .. } | SimMessage::Publish { .. }) {
-                    net.trace_line(|| format!("{from:?} -> {to:?}: {msg:?}"));
+            Happening::Message { from, from_inc, to, msg, .. } => {
+                if !matches!(msg, Msg::Sent { .. } | Msg::Publish { .. }) {
+                    net.trace(|| format!("{from:?} -> {to:?}: {msg:?}"));
                 }
                 let sender = (from, from_inc);
                 match to {
-                    NodeId::Store => self.store.handle_message(net, sender, msg),
-                    NodeId::Archive => self.archive.handle_message(net, sender, msg),
-                    NodeId::Manager(at) => self.managers[at].handle_message(net, sender, msg),
-                    NodeId::Reader(at) => self.readers[at].handle_message(net, sender, msg),
-                    NodeId::Viewer(at) => self.viewers[at].handle_message(net, sender, msg),
-                    NodeId::Planner(at) => self.planners[at].handle_message(net, msg),
-                    NodeId::Chaos => {}
+                    Node::Store => self.store.on(net, sender, msg),
+                    Node::Archive => self.archive.on(net, sender, msg),
+                    Node::Manager(at) => self.managers[at].on(net, sender, msg),
+                    Node::Reader(at) => self.readers[at].on(net, sender, msg),
+                    Node::Viewer(at) => self.viewers[at].on(net, sender, msg),
+                    Node::Planner(at) => self.planners[at].on(net, msg),
+                    Node::Chaos => {}
                 }
-                if let NodeId::Reader(at) = to {
-                    self.note_ready_videos(at);
+                if let Node::Reader(at) = to {
+                    self.note_ready(at);
                 }
             }
-            SimEvent::Timer { node, timer: SimTimer::Restart, .. } => self.restart_node(node),
-            SimEvent::Timer { node, timer, .. } => match node {
-                NodeId::Archive => self.archive.on_timer(net, timer),
-                NodeId::Manager(at) => self.managers[at].on_timer(net, timer),
-                NodeId::Reader(at) => {
-                    if timer == SimTimer::Leave {
-                        net.trace_line(|| format!("r{at} is told to end"));
-                        self.readers[at].begin_leaving(net);
+            Happening::Timer { node, timer: Timer::Restart, .. } => self.restart(node),
+            Happening::Timer { node, timer, .. } => match node {
+                Node::Archive => self.archive.on_timer(net, timer),
+                Node::Manager(at) => self.managers[at].on_timer(net, timer),
+                Node::Reader(at) => {
+                    if timer == Timer::Leave {
+                        net.trace(|| format!("r{at} is told to end"));
+                        self.readers[at].leave(net);
                     }
                     self.readers[at].on_timer(net, timer);
-                    self.note_ready_videos(at);
+                    self.note_ready(at);
                 }
-                NodeId::Viewer(at) => self.viewers[at].on_timer(net, timer),
-                NodeId::Planner(at) => self.planners[at].on_timer(net, LAST_ORDER_AT),
-                NodeId::Chaos => self.cause_fault(timer),
-                NodeId::Store => {}
+                Node::Viewer(at) => self.viewers[at].on_timer(net, timer),
+                Node::Planner(at) => self.planners[at].on_timer(net, LAST_ORDER),
+                Node::Chaos => self.go_wrong(timer),
+                Node::Store => {}
             },
         }
     }
 
-    fn note_ready_videos(&mut self, reader: usize) {
+    fn note_ready(&mut self, reader: usize) {
         for video in 0..self.net.videos.len() {
             if self.readers[reader].is_ready(video) {
                 self.ready.insert((reader, video), self.net.now);
@@ -163,108 +159,105 @@ impl SimulatedWorld {
         for ((video, reader), why) in sent.chain(given.map(|it| (it, "it is given the video"))) {
             let last = self.ready.get(&(reader, video)).copied();
             let (now, up) = (self.net.now, self.readers[reader].is_ready(video));
-            self.net.checks.require(up || last.is_some_and(|last| now - last <= MAX_VIEW_AGE_MS), || {
+            self.net.checks.require(up || last.is_some_and(|last| now - last <= LAG), || {
                 format!("r{reader} does not hold v{video} (last: {last:?}), and {why}")
             });
         }
     }
 
-    fn cause_fault(&mut self, timer: SimTimer) {
-        if timer == SimTimer::Calm {
+    fn go_wrong(&mut self, timer: Timer) {
+        if timer == Timer::Calm {
             self.net.weather.lost = 0;
             return;
         }
-        let next = self.net.rng.number_between(500, 4_000);
-        if self.net.now + next < FAULTS_END {
-            self.net.set_timer(NodeId::Chaos, next, timer);
+        let next = self.net.rng.between(500, 4_000);
+        if self.net.now + next < CALM_AT {
+            self.net.timer(Node::Chaos, next, timer);
         }
-        let readers_down = self.down.iter().filter(|node| matches!(node, NodeId::Reader(_))).count();
+        let readers_down = self.down.iter().filter(|node| matches!(node, Node::Reader(_))).count();
         let managers_down = self.down.len() - readers_down;
         let leaving = self.readers.iter().filter(|reader| reader.is_leaving()).count();
         let away = self.store.is_away(self.net.now);
-        let reader = self.net.rng.random_index(self.readers.len());
+        let reader = self.net.rng.index(self.readers.len());
         let spare = self.readers.len() - readers_down - leaving > 2;
-        match self.net.rng.number_below(20) {
+        match self.net.rng.below(20) {
             0..=3 if readers_down == 0 && spare => self.stop_reader(reader, 20_000),
             4 if readers_down <= 1 && spare => self.stop_reader(reader, 2_500),
-            5 | 6 if leaving == 0 && spare && self.net.is_up(NodeId::Reader(reader)) => {
-                self.drain_reader(reader)
-            }
+            5 | 6 if leaving == 0 && spare && self.net.is_up(Node::Reader(reader)) => self.drain(reader),
             7 if self.net.cut.is_none_or(|(_, until)| until < self.net.now) => self.stop_manager(),
             8 | 9 => {
-                let behind = self.net.rng.happens_per_mille(700).then(|| self.net.rng.random_index(12));
+                let behind = self.net.rng.chance(700).then(|| self.net.rng.index(12));
                 self.store.fail_over(behind);
                 self.net.checks.counts.failovers += 1;
-                self.net.trace_line(|| format!("the store fails over, {behind:?} changes behind"));
+                self.net.trace(|| format!("the store fails over, {behind:?} changes behind"));
             }
             10 if !away => {
-                let (from, to) = (self.net.now, self.net.now + self.net.rng.number_between(500, 4_000));
+                let (from, to) = (self.net.now, self.net.now + self.net.rng.between(500, 4_000));
                 self.store.away_until = to;
                 self.net.checks.away.push((from, to));
-                self.net.trace_line(|| format!("the store is away until {to}"));
+                self.net.trace(|| format!("the store is away until {to}"));
             }
             // A manager that does not hear of what happens.
             11 | 12 if managers_down == 0 => {
-                let manager = self.net.rng.random_index(self.managers.len());
-                let until = self.net.now + self.net.rng.number_between(1_000, 6_000);
-                self.net.cut = Some((NodeId::Manager(manager), until));
-                self.net.trace_line(|| format!("manager {manager} is cut off from the store until {until}"));
+                let manager = self.net.rng.index(self.managers.len());
+                let until = self.net.now + self.net.rng.between(1_000, 6_000);
+                self.net.cut = Some((Node::Manager(manager), until));
+                self.net.trace(|| format!("manager {manager} is cut off from the store until {until}"));
             }
-            14 if leaving == 0 && readers_down == 0 && spare => self.remove_reader(reader, true),
-            15 if leaving == 0 && readers_down == 0 && spare => self.remove_reader(reader, false),
+            14 if leaving == 0 && readers_down == 0 && spare => self.remove(reader, true),
+            15 if leaving == 0 && readers_down == 0 && spare => self.remove(reader, false),
             16 | 17 if leaving > 0 && managers_down == 0 => self.replace_managers(),
-            18 => self.end_empty_leaver(),
-            13 if !away && self.net.pauses.iter().all(|it| it.2 < self.net.now) => self.starve_managers(),
+            18 => self.end_early(),
+            13 if !away && self.net.pauses.iter().all(|it| it.2 < self.net.now) => self.starve(),
             19 if !away && self.net.pauses.iter().all(|it| it.2 < self.net.now) => self.stop_machine(),
             _ => {}
         }
     }
 
     /// A machine with too much to do: one manager stands still for long, or all managers and readers do again and again.
-    fn starve_managers(&mut self) {
+    fn starve(&mut self) {
         let now = self.net.now;
-        if self.net.rng.happens_per_mille(300) {
-            let manager = NodeId::Manager(self.net.rng.random_index(self.managers.len()));
-            let until = (now + self.net.rng.number_between(3_000, 20_000)).min(FAULTS_END + 1_000);
+        if self.net.rng.chance(300) {
+            let manager = Node::Manager(self.net.rng.index(self.managers.len()));
+            let until = (now + self.net.rng.between(3_000, 20_000)).min(CALM_AT + 1_000);
             self.net.pauses.push((manager, now, until));
             self.net.checks.counts.managers_paused += 1;
             return;
         }
-        let until = (now + self.net.rng.number_between(4_000, 10_000)).min(FAULTS_END + 1_000);
-        let managers = (0..self.managers.len()).map(NodeId::Manager);
-        for node in managers.chain((0..self.readers.len()).map(NodeId::Reader)) {
-            let mut at = now + self.net.rng.number_below(500);
+        let until = (now + self.net.rng.between(4_000, 10_000)).min(CALM_AT + 1_000);
+        let managers = (0..self.managers.len()).map(Node::Manager);
+        for node in managers.chain((0..self.readers.len()).map(Node::Reader)) {
+            let mut at = now + self.net.rng.below(500);
             while at < until {
-                let paused = self.net.rng.number_between(300, MAX_STARVED_MS);
+                let paused = self.net.rng.between(300, STARVED);
                 self.net.pauses.push((node, at, at + paused));
-                at += paused + self.net.rng.number_between(5, 100);
+                at += paused + self.net.rng.between(5, 100);
             }
         }
-        self.net.checks.away.push((now, until + MAX_STARVED_MS));
+        self.net.checks.away.push((now, until + STARVED));
         self.net.checks.counts.managers_starved += 1;
-        self.net.trace_line(|| format!("all starve until {until}"));
+        self.net.trace(|| format!("all starve until {until}"));
     }
 
     /// The machine on which everything runs but the viewers stops for a while.
     fn stop_machine(&mut self) {
-        let (from, to) = (self.net.now, (self.net.now + 5_000).min(FAULTS_END + 1_000));
-        let managers = (0..self.managers.len()).map(NodeId::Manager);
-        let all = managers
-            .chain((0..self.readers.len()).map(NodeId::Reader))
-            .chain([NodeId::Store, NodeId::Archive]);
+        let (from, to) = (self.net.now, (self.net.now + 5_000).min(CALM_AT + 1_000));
+        let managers = (0..self.managers.len()).map(Node::Manager);
+        let all =
+            managers.chain((0..self.readers.len()).map(Node::Reader)).chain([Node::Store, Node::Archive]);
         self.net.pauses.extend(all.map(|node| (node, from, to)));
         self.net.checks.away.push((from, to));
         self.net.checks.counts.machine_stops += 1;
-        self.net.trace_line(|| format!("the machine stops until {to}"));
+        self.net.trace(|| format!("the machine stops until {to}"));
     }
 
     /// The operator takes a reader away: first its word to the managers (or somebody else did it, without one), then its
     /// address leads nowhere, some seconds later its process is told to end, and then it does.
-    fn remove_reader(&mut self, reader: usize, said: bool) {
-        if !self.net.is_up(NodeId::Reader(reader)) || self.readers[reader].is_leaving() {
+    fn remove(&mut self, reader: usize, said: bool) {
+        if !self.net.is_up(Node::Reader(reader)) || self.readers[reader].is_leaving() {
             return;
         }
-        self.net.trace_line(|| format!("r{reader} is removed, said: {said}"));
+        self.net.trace(|| format!("r{reader} is removed, said: {said}"));
         if said {
             self.net.checks.counts.removals += 1;
             self.store.removed.insert(reader);
@@ -274,45 +267,45 @@ impl SimulatedWorld {
             self.end_reader(reader);
         }
         self.net.unresolved.insert(reader);
-        self.down.push(NodeId::Reader(reader));
-        let lingers = self.net.rng.number_between(500, if said { 9_000 } else { 16_000 });
-        let lingers = lingers.min(LAST_LEAVE_AT - self.net.now);
-        self.net.set_timer(NodeId::Reader(reader), lingers, SimTimer::Leave);
-        self.net.set_timer(NodeId::Reader(reader), lingers + LEAVE_GRACE, SimTimer::Restart);
+        self.down.push(Node::Reader(reader));
+        let lingers = self.net.rng.between(500, if said { 9_000 } else { 16_000 });
+        let lingers = lingers.min(LAST_LEAVE - self.net.now);
+        self.net.timer(Node::Reader(reader), lingers, Timer::Leave);
+        self.net.timer(Node::Reader(reader), lingers + GRACE, Timer::Restart);
     }
 
     /// All managers are replaced, one soon after the other.
     fn replace_managers(&mut self) {
         self.net.checks.counts.managers_replaced += 1;
         for at in 0..self.managers.len() {
-            self.stop_node_for(NodeId::Manager(at), 600);
+            self.stop(Node::Manager(at), 600);
         }
     }
 
     /// The process of a reader that leaves ends as soon as it is empty; its record says nothing of that.
-    fn end_empty_leaver(&mut self) {
+    fn end_early(&mut self) {
         let empty = (0..self.readers.len()).find(|at| {
             let reader = &self.readers[*at];
-            self.net.is_up(NodeId::Reader(*at)) && reader.is_leaving() && reader.drained
+            self.net.is_up(Node::Reader(*at)) && reader.is_leaving() && reader.drained
         });
         if let Some(at) = empty {
             self.net.checks.counts.early_ends += 1;
-            self.net.trace_line(|| format!("r{at} ends"));
-            self.net.stop_node(NodeId::Reader(at));
+            self.net.trace(|| format!("r{at} ends"));
+            self.net.stop(Node::Reader(at));
         }
     }
 
     fn stop_manager(&mut self) {
-        let down = self.down.iter().filter(|node| matches!(node, NodeId::Manager(_))).count();
-        let node = NodeId::Manager(self.net.rng.random_index(self.managers.len()));
+        let down = self.down.iter().filter(|node| matches!(node, Node::Manager(_))).count();
+        let node = Node::Manager(self.net.rng.index(self.managers.len()));
         if down + 1 < self.managers.len() && self.net.is_up(node) {
             self.net.checks.counts.manager_crashes += 1;
-            self.stop_node_for(node, 5_000);
+            self.stop(node, 5_000);
         }
     }
 
     fn stop_reader(&mut self, reader: usize, for_at_most: Ms) {
-        let node = NodeId::Reader(reader);
+        let node = Node::Reader(reader);
         // Where one dies again and again, no bound can hold for its viewers.
         let just_back = self.back[reader] > 0 && self.net.now - self.back[reader] < 8_000;
         if just_back || !self.net.is_up(node) || self.readers[reader].is_leaving() {
@@ -320,65 +313,65 @@ impl SimulatedWorld {
         }
         self.net.checks.counts.reader_crashes += 1;
         self.end_reader(reader);
-        self.stop_node_for(node, for_at_most);
+        self.stop(node, for_at_most);
     }
 
-    fn stop_node_for(&mut self, node: NodeId, for_at_most: Ms) {
-        self.net.trace_line(|| format!("{node:?} dies"));
-        self.net.stop_node(node);
+    fn stop(&mut self, node: Node, for_at_most: Ms) {
+        self.net.trace(|| format!("{node:?} dies"));
+        self.net.stop(node);
         self.down.push(node);
-        let back = self.net.rng.number_between(300, for_at_most);
-        let back = back.min((FAULTS_END + 1_000).saturating_sub(self.net.now).max(300));
-        self.net.set_timer(node, back, SimTimer::Restart);
+        let back = self.net.rng.between(300, for_at_most);
+        let back = back.min((CALM_AT + 1_000).saturating_sub(self.net.now).max(300));
+        self.net.timer(node, back, Timer::Restart);
     }
 
-    fn drain_reader(&mut self, reader: usize) {
-        self.net.trace_line(|| format!("r{reader} is told to leave"));
+    fn drain(&mut self, reader: usize) {
+        self.net.trace(|| format!("r{reader} is told to leave"));
         self.net.checks.counts.drains += 1;
-        self.readers[reader].begin_leaving(&mut self.net);
+        self.readers[reader].leave(&mut self.net);
         // By then it exits, empty or not, and comes back after a while.
-        self.down.push(NodeId::Reader(reader));
-        self.net.set_timer(NodeId::Reader(reader), LEAVE_GRACE, SimTimer::Restart);
+        self.down.push(Node::Reader(reader));
+        self.net.timer(Node::Reader(reader), GRACE, Timer::Restart);
     }
 
     /// The kernel tells most peers of a dead process; a dead host tells nobody.
     fn end_reader(&mut self, reader: usize) {
-        let told = self.net.rng.happens_per_mille(700);
+        let told = self.net.rng.chance(700);
         let ends: Vec<_> =
             self.readers[reader].all_seats().map(|(conn, seat)| (conn, seat.viewer.0)).collect();
         for (conn, viewer) in ends.into_iter().filter(|_| told) {
-            let at = self.net.now + self.net.random_delay() + 600;
-            self.net.deliver_at(at, NodeId::Reader(reader), viewer, None, SimMessage::Reset { conn });
+            let at = self.net.now + self.net.delay() + 600;
+            self.net.deliver(at, Node::Reader(reader), viewer, None, Msg::Reset { conn });
         }
     }
 
     /// What was down comes back; a reader that was leaving goes, and another takes its name; a viewer arrives.
-    fn restart_node(&mut self, node: NodeId) {
+    fn restart(&mut self, node: Node) {
         self.down.retain(|down| *down != node);
-        self.net.trace_line(|| format!("{node:?} starts"));
+        self.net.trace(|| format!("{node:?} starts"));
         match node {
-            NodeId::Reader(at) => {
+            Node::Reader(at) => {
                 if self.net.is_up(node) {
                     self.end_reader(at);
-                    self.net.stop_node(node);
+                    self.net.stop(node);
                 }
                 self.net.unresolved.remove(&at);
                 self.store.removed.remove(&at);
                 for subscribers in &mut self.archive.subscribers {
                     subscribers[at] = false;
                 }
-                self.net.start_node(node);
+                self.net.start(node);
                 self.back[at] = self.net.now;
                 let id = self.net.readers[at].clone();
-                self.readers[at] = SimulatedReader::new(at, id, self.archive.reach);
-                self.readers[at].start_process(&mut self.net);
+                self.readers[at] = Reader::new(at, id, self.archive.reach);
+                self.readers[at].boot(&mut self.net);
             }
-            NodeId::Manager(at) => {
-                self.net.start_node(node);
-                self.managers[at] = SimulatedManager::new(at, self.net.readers.clone());
-                self.managers[at].start_process(&mut self.net);
+            Node::Manager(at) => {
+                self.net.start(node);
+                self.managers[at] = Manager::new(at, self.net.readers.clone());
+                self.managers[at].boot(&mut self.net);
             }
-            NodeId::Viewer(at) => self.viewers[at].start_process(&mut self.net),
+            Node::Viewer(at) => self.viewers[at].boot(&mut self.net),
             _ => {}
         }
     }
@@ -392,7 +385,7 @@ impl SimulatedWorld {
             };
             let id = self.net.videos[video].clone();
             for manager in &self.managers {
-                let believes = manager.believed_assignment(&id).cloned();
+                let believes = manager.believes(&id).cloned();
                 self.net.checks.require(
                     believes.as_ref() == Some(&stored) && !manager.steward.is_moving(&id),
                     || {

@@ -11,13 +11,13 @@ use rand::{RngExt, SeedableRng};
 /// A minute a round: a full bucket of a minute's budget each time.
 const ROUND_MS: i64 = 60_000;
 /// Readers that are there at least and at most, and at the start.
-const READER_COUNTS: (usize, usize, usize) = (80, 120, 100);
+const READERS: (usize, usize, usize) = (80, 120, 100);
 
 /// Viewers a reader holds.
-const READER_CAPACITY: u64 = 20_000;
+const CAPACITY: u64 = 20_000;
 
 /// What is run.
-pub struct ChaosSettings {
+pub struct Chaos {
     pub seed: u64,
     pub rounds: usize,
     pub videos: usize,
@@ -25,7 +25,7 @@ pub struct ChaosSettings {
 }
 
 /// What one round came to.
-pub struct ChaosRound {
+pub struct Round {
     /// Max over mean, in millionths, with the round's changes and before its plan.
     pub before: u64,
     /// The same after it.
@@ -41,11 +41,11 @@ pub struct ChaosRound {
 }
 
 /// Tolerance 1 % and no budget.
-pub fn tight_limits() -> Limits {
+pub fn tight() -> Limits {
     Limits { tolerance: 10, floor_viewers: 0, budget: Budget::unlimited(), ..Limits::default() }
 }
 
-struct ChaosSystem {
+struct System {
     random: StdRng,
     situation: Situation,
     viral: Option<(usize, usize)>,
@@ -53,18 +53,18 @@ struct ChaosSystem {
 }
 
 /// Runs it, and hands every situation and plan to `check`.
-pub fn run_chaos(chaos: &ChaosSettings, mut check: impl FnMut(&Situation, &Plan)) -> Vec<ChaosRound> {
-    let mut system = ChaosSystem::new(chaos);
+pub fn run(chaos: &Chaos, mut check: impl FnMut(&Situation, &Plan)) -> Vec<Round> {
+    let mut system = System::new(chaos);
     (0..chaos.rounds)
         .map(|round| {
-            let event = system.disturb_system(round);
+            let event = system.disturb(round);
             let situation = &mut system.situation;
             situation.now += ROUND_MS;
             let plan = plan(situation, &chaos.limits);
             check(situation, &plan);
             let now = situation.now;
             situation.carry_out(&plan, now);
-            ChaosRound {
+            Round {
                 before: plan.before.max_over_mean,
                 after: plan.after.max_over_mean,
                 viewers: plan.before.viewers,
@@ -77,46 +77,46 @@ pub fn run_chaos(chaos: &ChaosSettings, mut check: impl FnMut(&Situation, &Plan)
 }
 
 /// A heavy tail: Pareto with exponent 1.1, at most 20,000.
-pub fn heavy_tail_viewers(random: &mut StdRng) -> u64 {
+pub fn heavy_tail(random: &mut StdRng) -> u64 {
     let uniform: f64 = random.random_range(1e-9..1.0);
     (5.0 * uniform.powf(-1.0 / 1.1)).min(20_000.0) as u64
 }
 
-impl ChaosSystem {
-    fn new(chaos: &ChaosSettings) -> Self {
+impl System {
+    fn new(chaos: &Chaos) -> Self {
         let mut random = StdRng::seed_from_u64(chaos.seed);
-        let videos = (0..chaos.videos).map(|at| video(at, heavy_tail_viewers(&mut random))).collect();
-        let readers = (0..READER_COUNTS.2).map(reader).collect();
+        let videos = (0..chaos.videos).map(|at| video(at, heavy_tail(&mut random))).collect();
+        let readers = (0..READERS.2).map(reader).collect();
         let situation = Situation { now: 1_800_000_000_000, readers, videos }.sorted();
-        Self { random, situation, viral: None, next_reader: READER_COUNTS.2 }
+        Self { random, situation, viral: None, next_reader: READERS.2 }
     }
 
-    fn disturb_system(&mut self, round: usize) -> &'static str {
-        self.drift_videos();
+    fn disturb(&mut self, round: usize) -> &'static str {
+        self.drift();
         self.fall_silent();
         match self.random.random_range(0..10) {
             _ if round == 0 => "start",
-            0 => self.add_reader(),
-            1 => self.close_reader(ReaderAvailability::Draining),
-            2 => self.kill_reader(),
+            0 => self.join(),
+            1 => self.leave(ReaderAvailability::Draining),
+            2 => self.die(),
             3 => self.go_viral(),
             _ => "drift",
         }
     }
 
     /// Every video gains or loses up to a tenth; one in a hundred is another video altogether.
-    fn drift_videos(&mut self) {
+    fn drift(&mut self) {
         for at in 0..self.situation.videos.len() {
             if self.viral.is_some_and(|viral| viral.0 == at) {
                 continue;
             }
             let viewers = if self.random.random_ratio(1, 100) {
-                heavy_tail_viewers(&mut self.random)
+                heavy_tail(&mut self.random)
             } else {
                 let factor = self.random.random_range(0.9..1.1);
                 (self.situation.videos[at].viewers() as f64 * factor).round() as u64
             };
-            resize_video(&mut self.situation.videos[at], viewers);
+            resize(&mut self.situation.videos[at], viewers);
         }
         // What is emptied has left.
         let gone: Vec<usize> = (0..self.situation.readers.len())
@@ -125,7 +125,7 @@ impl ChaosSystem {
                 self.situation.videos.iter().all(|video| video.parts.iter().all(|part| part.reader != reader))
             })
             .collect();
-        gone.into_iter().rev().for_each(|reader| self.remove_reader(reader));
+        gone.into_iter().rev().for_each(|reader| self.remove(reader));
     }
 
     /// A viral video ends as suddenly as it began.
@@ -133,8 +133,8 @@ impl ChaosSystem {
         if let Some((video, rounds)) = self.viral {
             self.viral = (rounds > 1).then(|| (video, rounds - 1));
             if rounds == 1 {
-                let viewers = heavy_tail_viewers(&mut self.random);
-                resize_video(&mut self.situation.videos[video], viewers);
+                let viewers = heavy_tail(&mut self.random);
+                resize(&mut self.situation.videos[video], viewers);
             }
         }
     }
@@ -146,19 +146,19 @@ impl ChaosSystem {
         let video = self.random.random_range(0..self.situation.videos.len());
         let others = self.situation.videos.iter().enumerate().filter(|(at, _)| *at != video);
         let others = others.map(|(_, video)| video.viewers()).sum();
-        resize_video(&mut self.situation.videos[video], others);
+        resize(&mut self.situation.videos[video], others);
         self.viral = Some((video, self.random.random_range(1..=5)));
         "viral"
     }
 
-    fn open_readers(&self) -> Vec<usize> {
+    fn open(&self) -> Vec<usize> {
         (0..self.situation.readers.len())
             .filter(|&reader| self.situation.readers[reader].standing == ReaderAvailability::Open)
             .collect()
     }
 
-    fn add_reader(&mut self) -> &'static str {
-        if self.open_readers().len() >= READER_COUNTS.1 {
+    fn join(&mut self) -> &'static str {
+        if self.open().len() >= READERS.1 {
             return "drift";
         }
         self.situation.readers.push(reader(self.next_reader));
@@ -166,9 +166,9 @@ impl ChaosSystem {
         "join"
     }
 
-    fn close_reader(&mut self, standing: ReaderAvailability) -> &'static str {
-        let open = self.open_readers();
-        if open.len() <= READER_COUNTS.0 {
+    fn leave(&mut self, standing: ReaderAvailability) -> &'static str {
+        let open = self.open();
+        if open.len() <= READERS.0 {
             return "drift";
         }
         let reader = open[self.random.random_range(0..open.len())];
@@ -176,17 +176,17 @@ impl ChaosSystem {
         "leave"
     }
 
-    fn kill_reader(&mut self) -> &'static str {
-        let open = self.open_readers();
-        if open.len() <= READER_COUNTS.0 {
+    fn die(&mut self) -> &'static str {
+        let open = self.open();
+        if open.len() <= READERS.0 {
             return "drift";
         }
         let reader = open[self.random.random_range(0..open.len())];
-        self.remove_reader(reader);
+        self.remove(reader);
         "die"
     }
 
-    fn remove_reader(&mut self, reader: usize) {
+    fn remove(&mut self, reader: usize) {
         self.situation.readers.remove(reader);
         for video in &mut self.situation.videos {
             video.parts.retain(|part| {
@@ -205,7 +205,7 @@ impl ChaosSystem {
 
 fn reader(at: usize) -> Reader {
     let id = ReaderId::parse(&format!("reader-{at:06}")).expect("short and plain");
-    Reader { id, capacity: READER_CAPACITY, standing: ReaderAvailability::Open }
+    Reader { id, capacity: CAPACITY, standing: ReaderAvailability::Open }
 }
 
 fn video(at: usize, viewers: u64) -> Video {
@@ -215,7 +215,7 @@ fn video(at: usize, viewers: u64) -> Video {
 
 /// Gives a video another number of viewers, who come to its readers and leave them in proportion. More than a reader
 /// can hold do not get in, and wait.
-fn resize_video(video: &mut Video, viewers: u64) {
+fn resize(video: &mut Video, viewers: u64) {
     let old: u64 = video.parts.iter().map(|part| part.viewers).sum();
     let Some(parts) = video.parts.len().checked_sub(1) else {
         video.waiting = viewers;
@@ -229,7 +229,7 @@ fn resize_video(video: &mut Video, viewers: u64) {
             part.viewers as f64 / old as f64
         };
         let here = if at == parts { left } else { ((viewers as f64 * weight).round() as u64).min(left) };
-        *part = Part { viewers: here.min(READER_CAPACITY), ..*part };
+        *part = Part { viewers: here.min(CAPACITY), ..*part };
         left -= here;
     }
     video.waiting = viewers - video.parts.iter().map(|part| part.viewers).sum::<u64>();

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// What it does with a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordTreatment {
+pub enum Treatment {
     /// It counts it.
     Counts,
     /// It stops before it, until a consumer of a later release goes on.
@@ -15,9 +15,9 @@ pub enum RecordTreatment {
     DeadLetters,
 }
 
-const KNOWN_FORMAT: u64 = 1;
-const KNOWN_VERSION: u64 = 1;
-const KNOWN_KINDS: [&str; 5] = ["view", "like", "comment", "share", "watch_time"];
+const FORMAT: u64 = 1;
+const VERSION: u64 = 1;
+const KINDS: [&str; 5] = ["view", "like", "comment", "share", "watch_time"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,19 +62,19 @@ struct Moderation {
 }
 
 /// What it does with this record, whose members are right otherwise.
-pub fn treatment(record: &Value) -> RecordTreatment {
+pub fn treatment(record: &Value) -> Treatment {
     let later = |member: &str, latest: u64| record[member].as_u64().is_some_and(|number| number > latest);
-    if later("format", KNOWN_FORMAT) {
-        return RecordTreatment::Waits;
+    if later("format", FORMAT) {
+        return Treatment::Waits;
     }
     let is_known = if record["type"] == "moderation" {
-        if later("version", KNOWN_VERSION) {
-            return RecordTreatment::Waits;
+        if later("version", VERSION) {
+            return Treatment::Waits;
         }
-        record["version"] == KNOWN_VERSION
+        record["version"] == VERSION
             && serde_json::from_value::<Moderation>(record["moderation"].clone()).is_ok()
     } else {
-        record["type"].as_str().is_some_and(|kind| KNOWN_KINDS.contains(&kind))
+        record["type"].as_str().is_some_and(|kind| KINDS.contains(&kind))
     };
-    if is_known { RecordTreatment::Counts } else { RecordTreatment::DeadLetters }
+    if is_known { Treatment::Counts } else { Treatment::DeadLetters }
 }

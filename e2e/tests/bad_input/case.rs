@@ -6,11 +6,11 @@ use liverank_e2e::up::{Door, Up};
 use liverank_protocol::access::Service;
 
 /// A byte longer than an identifier may be.
-pub const TOO_LONG_ID_BYTES: usize = 257;
+pub const LONG: usize = 257;
 
 /// One request and its answer.
 #[derive(Clone)]
-pub struct BadInputCase {
+pub struct Case {
     /// Where it goes.
     pub door: Door,
     what: String,
@@ -24,27 +24,21 @@ pub struct BadInputCase {
 }
 
 /// A JSON body in a POST.
-pub fn json_case(
-    door: Door,
-    path: &str,
-    body: &[u8],
-    status: u16,
-    field: Option<&'static str>,
-) -> BadInputCase {
+pub fn json_case(door: Door, path: &str, body: &[u8], status: u16, field: Option<&'static str>) -> Case {
     let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
     let bytes = request("POST", path, &["Content-Type: application/json"], body);
-    BadInputCase::new(door, &format!("POST {path} {shown}"), bytes, status, field)
+    Case::new(door, &format!("POST {path} {shown}"), bytes, status, field)
 }
 
 /// A GET without anything.
-pub fn get_case(door: Door, path: &str, status: u16, field: Option<&'static str>) -> BadInputCase {
+pub fn get_case(door: Door, path: &str, status: u16, field: Option<&'static str>) -> Case {
     let shown: String = path.chars().take(60).collect();
-    BadInputCase::new(door, &format!("GET {shown}"), request("GET", path, &[], b""), status, field)
+    Case::new(door, &format!("GET {shown}"), request("GET", path, &[], b""), status, field)
 }
 
 /// The request as one of our own processes sends it, where only they may: what is wrong with it is something else. One
 /// that shows something already stays as it is.
-pub fn with_own_token(door: Door, request: Vec<u8>) -> Vec<u8> {
+pub fn authorized(door: Door, request: Vec<u8>) -> Vec<u8> {
     let head = String::from_utf8_lossy(&request[..request.len().min(64)]).into_owned();
     let path = head.split([' ', '?']).nth(1).unwrap_or_default();
     let caller = match path {
@@ -61,11 +55,11 @@ pub fn with_own_token(door: Door, request: Vec<u8>) -> Vec<u8> {
     [&request[..line + 2], shown.as_bytes(), &request[line + 2..]].concat()
 }
 
-impl BadInputCase {
+impl Case {
     /// A request with the status and the field that its answer must have.
     pub fn new(door: Door, what: &str, request: Vec<u8>, status: u16, field: Option<&'static str>) -> Self {
         let bare = request.starts_with(b"HEAD ");
-        let request = with_own_token(door, request);
+        let request = authorized(door, request);
         Self { door, what: what.to_owned(), request, status, field, allow: None, bare }
     }
 
@@ -75,12 +69,12 @@ impl BadInputCase {
     }
 
     /// The answer has this `Allow` header.
-    pub fn with_allow_header(self, allow: &'static str) -> Self {
+    pub fn allowing(self, allow: &'static str) -> Self {
         Self { allow: Some(allow), ..self }
     }
 
     /// The answer has no body.
-    pub fn without_body(self) -> Self {
+    pub fn bare(self) -> Self {
         Self { bare: true, ..self }
     }
 
@@ -90,15 +84,15 @@ impl BadInputCase {
     }
 
     /// What is wrong with the answer that it gets, if anything.
-    pub async fn wrong_in_answer(&self, up: &Up) -> Option<String> {
+    pub async fn wrong(&self, up: &Up) -> Option<String> {
         let found = match raw::exchange(up.address(self.door), &self.request).await {
-            Ok(answer) => self.compare_answer(&answer),
+            Ok(answer) => self.compare(&answer),
             Err(error) => Some(error.to_string()),
         };
         found.map(|found| format!("{:?}: {}: {found}", self.door, self.what))
     }
 
-    fn compare_answer(&self, answer: &Answer) -> Option<String> {
+    fn compare(&self, answer: &Answer) -> Option<String> {
         if answer.status != self.status {
             return Some(format!(
                 "{} and not {}: {}",

@@ -4,11 +4,11 @@ use liverank_e2e::raw::{head, request};
 use liverank_e2e::up::Door;
 use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics};
 
-use crate::case::{BadInputCase, TOO_LONG_ID_BYTES, json_case};
+use crate::case::{Case, LONG, json_case};
 
 /// What may be wrong with a member.
 #[derive(Clone, Copy)]
-pub enum BodyMember {
+pub enum Member {
     /// An identifier; where it is absent the request is wrong.
     Id,
     /// An identifier that may be absent.
@@ -29,9 +29,9 @@ pub enum BodyMember {
     Names,
 }
 
-impl BodyMember {
+impl Member {
     /// Values that are wrong, as they are written.
-    fn wrong_values(self) -> Vec<String> {
+    fn wrong(self) -> Vec<String> {
         let long = |unit: &str, count: usize| format!("\"{}\"", unit.repeat(count));
         let mut wrong: Vec<String> = match self {
             Self::Id | Self::OptionalId => {
@@ -47,11 +47,7 @@ impl BodyMember {
                     "{}",
                     "1.5",
                 ];
-                texts
-                    .map(str::to_owned)
-                    .into_iter()
-                    .chain([long("v", TOO_LONG_ID_BYTES), long("ü", 129)])
-                    .collect()
+                texts.map(str::to_owned).into_iter().chain([long("v", LONG), long("ü", 129)]).collect()
             }
             Self::Text => vec![
                 r#""""#.into(),
@@ -93,7 +89,7 @@ impl BodyMember {
 }
 
 /// An endpoint that takes a JSON object.
-pub struct JsonEndpoint {
+pub struct Endpoint {
     /// Who answers it.
     pub doors: &'static [Door],
     /// Where.
@@ -103,109 +99,109 @@ pub struct JsonEndpoint {
     /// What answers a good request.
     pub status: u16,
     /// Its members.
-    pub members: &'static [(&'static str, BodyMember)],
+    pub members: &'static [(&'static str, Member)],
     /// Bytes that are taken.
     pub limit: usize,
     /// What a 405 allows.
     pub allow: &'static str,
 }
 
-const KIB_BYTES: usize = 1024;
+const KIB: usize = 1024;
 
 /// All of them.
-pub const JSON_ENDPOINTS: [JsonEndpoint; 6] = [
-    JsonEndpoint {
+pub const ENDPOINTS: [Endpoint; 6] = [
+    Endpoint {
         doors: &[Gateway],
         path: "/interact",
         good: &[("video_id", r#""v""#), ("user_id", r#""u""#), ("type", r#""view""#)],
         status: 202,
         members: &[
-            ("video_id", BodyMember::Id),
-            ("user_id", BodyMember::Id),
-            ("type", BodyMember::Kind),
-            ("watch_time", BodyMember::WatchTime),
-            ("timestamp", BodyMember::Time),
-            ("event_id", BodyMember::OptionalId),
-            ("owner_id", BodyMember::OptionalId),
+            ("video_id", Member::Id),
+            ("user_id", Member::Id),
+            ("type", Member::Kind),
+            ("watch_time", Member::WatchTime),
+            ("timestamp", Member::Time),
+            ("event_id", Member::OptionalId),
+            ("owner_id", Member::OptionalId),
         ],
-        limit: 64 * KIB_BYTES,
+        limit: 64 * KIB,
         allow: "POST",
     },
-    JsonEndpoint {
+    Endpoint {
         doors: &[Comment, Gateway],
         path: "/comment",
         good: &[("userid", r#""u""#), ("videoid", r#""v""#), ("comment", r#""hello""#)],
         status: 201,
         members: &[
-            ("userid", BodyMember::Id),
-            ("videoid", BodyMember::Id),
-            ("comment", BodyMember::Text),
-            ("idempotency_key", BodyMember::OptionalId),
+            ("userid", Member::Id),
+            ("videoid", Member::Id),
+            ("comment", Member::Text),
+            ("idempotency_key", Member::OptionalId),
         ],
-        limit: 64 * KIB_BYTES,
+        limit: 64 * KIB,
         allow: "POST",
     },
-    JsonEndpoint {
+    Endpoint {
         doors: &[Manager, Gateway],
         path: "/register",
         good: &[("videoid", r#""v""#)],
         status: 200,
-        members: &[("videoid", BodyMember::Id)],
-        limit: 64 * KIB_BYTES,
+        members: &[("videoid", Member::Id)],
+        limit: 64 * KIB,
         allow: "POST",
     },
-    JsonEndpoint {
+    Endpoint {
         doors: &[Manager],
         path: "/route",
         good: &[("videoid", r#""v""#)],
         status: 200,
-        members: &[("videoid", BodyMember::Id)],
-        limit: 64 * KIB_BYTES,
+        members: &[("videoid", Member::Id)],
+        limit: 64 * KIB,
         allow: "POST",
     },
-    JsonEndpoint {
+    Endpoint {
         doors: &[Reader, Gateway],
         path: "/connect",
         good: &[("userid", r#""u""#), ("videoid", r#""v""#)],
         status: 200,
-        members: &[("userid", BodyMember::Id), ("videoid", BodyMember::Id)],
-        limit: 64 * KIB_BYTES,
+        members: &[("userid", Member::Id), ("videoid", Member::Id)],
+        limit: 64 * KIB,
         allow: "GET,HEAD,POST",
     },
-    JsonEndpoint {
+    Endpoint {
         doors: &[Statistics, Gateway],
         path: "/client-statistics",
         good: &[("clientId", r#""c""#)],
         status: 200,
         members: &[
-            ("clientId", BodyMember::Name),
-            ("commentsGenerated", BodyMember::Count),
-            ("commentsConsumed", BodyMember::Count),
-            ("subscribedTopics", BodyMember::Names),
+            ("clientId", Member::Name),
+            ("commentsGenerated", Member::Count),
+            ("commentsConsumed", Member::Count),
+            ("subscribedTopics", Member::Names),
         ],
-        limit: 2 * KIB_BYTES * KIB_BYTES,
+        limit: 2 * KIB * KIB,
         allow: "POST",
     },
 ];
 
 /// Every case of every endpoint.
-pub fn cases() -> Vec<BadInputCase> {
+pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for endpoint in &JSON_ENDPOINTS {
+    for endpoint in &ENDPOINTS {
         for door in endpoint.doors {
-            add_member_cases(endpoint, *door, &mut cases);
-            add_body_cases(endpoint, *door, &mut cases);
-            add_content_type_cases(endpoint, *door, &mut cases);
-            add_size_cases(endpoint, *door, &mut cases);
-            add_method_cases(endpoint, *door, &mut cases);
+            members(endpoint, *door, &mut cases);
+            bodies(endpoint, *door, &mut cases);
+            content_types(endpoint, *door, &mut cases);
+            sizes(endpoint, *door, &mut cases);
+            methods(endpoint, *door, &mut cases);
         }
     }
     cases
 }
 
-impl JsonEndpoint {
+impl Endpoint {
     /// A good body, with one member written otherwise, or left out.
-    fn body_with(&self, other: Option<(&str, Option<&str>)>) -> String {
+    fn body(&self, other: Option<(&str, Option<&str>)>) -> String {
         let kept = self.good.iter().filter(|(name, _)| other.is_none_or(|(changed, _)| changed != *name));
         let mut members: Vec<String> = kept.map(|(name, value)| format!("\"{name}\":{value}")).collect();
         if let Some((name, Some(value))) = other {
@@ -215,7 +211,7 @@ impl JsonEndpoint {
     }
 }
 
-fn add_member_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputCase>) {
+fn members(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     for (name, member) in endpoint.members {
         for value in member.wrong() {
             let body = endpoint.body(Some((name, Some(&value))));
@@ -237,7 +233,7 @@ fn add_member_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInpu
     cases.push(json_case(door, endpoint.path, more.as_bytes(), endpoint.status, None));
 }
 
-fn add_body_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputCase>) {
+fn bodies(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     let deep = format!("{{\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     let good = endpoint.body(None);
     let mut invalid_utf8 = good.clone().into_bytes();
@@ -271,7 +267,7 @@ fn add_body_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputC
     }
 }
 
-fn add_content_type_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputCase>) {
+fn content_types(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     let body = endpoint.body(None);
     let types = [
         ("application/x-www-form-urlencoded", 415),
@@ -286,7 +282,7 @@ fn add_content_type_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<B
     for (content_type, status) in types {
         let header = format!("Content-Type: {content_type}");
         let bytes = request("POST", endpoint.path, &[&header], body.as_bytes());
-        cases.push(BadInputCase::new(
+        cases.push(Case::new(
             door,
             &format!("POST {} as {content_type:?}", endpoint.path),
             bytes,
@@ -295,21 +291,15 @@ fn add_content_type_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<B
         ));
     }
     let bytes = request("POST", endpoint.path, &[], body.as_bytes());
-    cases.push(BadInputCase::new(
-        door,
-        &format!("POST {} as nothing", endpoint.path),
-        bytes,
-        endpoint.status,
-        None,
-    ));
+    cases.push(Case::new(door, &format!("POST {} as nothing", endpoint.path), bytes, endpoint.status, None));
 }
 
-fn add_size_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputCase>) {
+fn sizes(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     let json = "Content-Type: application/json";
     let mut large = endpoint.body(None).into_bytes();
     large.resize(endpoint.limit, b' ');
     let case = |what: &str, bytes, status| {
-        BadInputCase::new(door, &format!("POST {} {what}", endpoint.path), bytes, status, None)
+        Case::new(door, &format!("POST {} {what}", endpoint.path), bytes, status, None)
     };
     cases.push(case(
         "as large as it may be",
@@ -344,13 +334,13 @@ fn chunked_head(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn add_method_cases(endpoint: &JsonEndpoint, door: Door, cases: &mut Vec<BadInputCase>) {
+fn methods(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
         if endpoint.allow.split(',').any(|allowed| allowed == method) {
             continue;
         }
         let bytes = request(method, endpoint.path, &[], b"");
-        let case = BadInputCase::new(door, &format!("{method} {}", endpoint.path), bytes, 405, None);
-        cases.push(case.with_allow_header(endpoint.allow));
+        let case = Case::new(door, &format!("{method} {}", endpoint.path), bytes, 405, None);
+        cases.push(case.allowing(endpoint.allow));
     }
 }

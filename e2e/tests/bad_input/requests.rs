@@ -6,23 +6,23 @@ use liverank_e2e::raw::{handshake, request};
 use liverank_e2e::up::Door;
 use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
 
-use crate::case::{BadInputCase, TOO_LONG_ID_BYTES, get_case, json_case};
+use crate::case::{Case, LONG, get_case, json_case};
 
 /// Every case.
-pub fn cases() -> Vec<BadInputCase> {
+pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    add_path_cases(&mut cases);
-    add_parameter_cases(&mut cases);
-    add_path_id_cases(&mut cases);
-    add_connect_cases(&mut cases);
-    add_websocket_cases(&mut cases);
-    add_list_cases(&mut cases);
-    add_heartbeat_cases(&mut cases);
-    add_not_http_cases(&mut cases);
+    paths(&mut cases);
+    parameters(&mut cases);
+    path_ids(&mut cases);
+    connects(&mut cases);
+    websockets(&mut cases);
+    lists(&mut cases);
+    heartbeats(&mut cases);
+    no_http(&mut cases);
     cases
 }
 
-fn add_path_cases(cases: &mut Vec<BadInputCase>) {
+fn paths(cases: &mut Vec<Case>) {
     let long = format!("/{}", "a".repeat(8000));
     let paths = [
         "/nothing",
@@ -40,13 +40,12 @@ fn add_path_cases(cases: &mut Vec<BadInputCase>) {
             cases.push(get_case(door, path, 404, None));
         }
         cases.push(json_case(door, "/nothing", b"{}", 404, None));
-        let posted =
-            BadInputCase::new(door, "POST /health", request("POST", "/health", &[], b"{}"), 405, None);
-        cases.push(posted.with_allow_header("GET,HEAD"));
+        let posted = Case::new(door, "POST /health", request("POST", "/health", &[], b"{}"), 405, None);
+        cases.push(posted.allowing("GET,HEAD"));
     }
 }
 
-fn add_parameter_cases(cases: &mut Vec<BadInputCase>) {
+fn parameters(cases: &mut Vec<Case>) {
     let numbers = ["0", "-1", "1.5", "ten", "", "1e2", "%31%00", "99999999999999999999", "NaN", "%ff"];
     for value in numbers.into_iter().chain(["1001"]) {
         cases.push(get_case(Gateway, &format!("/videos?limit={value}"), 400, Some("limit")));
@@ -70,7 +69,7 @@ fn add_parameter_cases(cases: &mut Vec<BadInputCase>) {
             cases.push(get_case(door, &format!("/comments/v?after={value}"), 400, Some("after")));
         }
     }
-    for value in ["", "%00", "%ff", &"v".repeat(TOO_LONG_ID_BYTES)] {
+    for value in ["", "%00", "%ff", &"v".repeat(LONG)] {
         cases.push(get_case(Gateway, &format!("/videos?around={value}"), 400, Some("around")));
         for door in [Gateway, Comment] {
             cases.push(get_case(door, &format!("/comments/v?around={value}"), 400, Some("around")));
@@ -94,8 +93,8 @@ fn add_parameter_cases(cases: &mut Vec<BadInputCase>) {
     cases.push(get_case(Gateway, "/videos?limit=0&limit=5", 400, Some("limit")));
 }
 
-fn add_path_id_cases(cases: &mut Vec<BadInputCase>) {
-    let long = "v".repeat(TOO_LONG_ID_BYTES);
+fn path_ids(cases: &mut Vec<Case>) {
+    let long = "v".repeat(LONG);
     for id in ["%00", "a%0ab", "%7f", "%c2%85", "%ff", "%c3%28", &long] {
         cases.push(get_case(Gateway, &format!("/videos/{id}"), 400, Some("video_id")));
         for (door, path) in [
@@ -114,8 +113,8 @@ fn add_path_id_cases(cases: &mut Vec<BadInputCase>) {
     }
 }
 
-fn add_connect_cases(cases: &mut Vec<BadInputCase>) {
-    let long = "u".repeat(TOO_LONG_ID_BYTES);
+fn connects(cases: &mut Vec<Case>) {
+    let long = "u".repeat(LONG);
     for door in [Gateway, Reader] {
         cases.push(get_case(door, "/connect", 400, Some("userid")));
         cases.push(get_case(door, "/connect?userid=u", 400, Some("videoid")));
@@ -131,12 +130,12 @@ fn add_connect_cases(cases: &mut Vec<BadInputCase>) {
         }
         let header = format!("Last-Event-ID: {}", "9".repeat(5000));
         let bytes = request("GET", "/connect?userid=u&videoid=v", &[&header], b"");
-        cases.push(BadInputCase::new(door, "GET /connect with a header of nonsense", bytes, 200, None));
+        cases.push(Case::new(door, "GET /connect with a header of nonsense", bytes, 200, None));
     }
 }
 
-fn add_websocket_cases(cases: &mut Vec<BadInputCase>) {
-    let long = format!("/ws/user/{}", "u".repeat(TOO_LONG_ID_BYTES));
+fn websockets(cases: &mut Vec<Case>) {
+    let long = format!("/ws/user/{}", "u".repeat(LONG));
     let wrong = [
         ("/ws/videos?limit=0", "limit"),
         ("/ws/videos?limit=ALL", "limit"),
@@ -153,7 +152,7 @@ fn add_websocket_cases(cases: &mut Vec<BadInputCase>) {
     ];
     for door in [Gateway, Websocket] {
         for (path, field) in wrong {
-            cases.push(BadInputCase::new(
+            cases.push(Case::new(
                 door,
                 &format!("a WebSocket at {path:.40}"),
                 handshake(path),
@@ -168,18 +167,18 @@ fn add_websocket_cases(cases: &mut Vec<BadInputCase>) {
             text.replace(line, "X: y\r\n").into_bytes()
         };
         let version = without("Sec-WebSocket-Version: 13\r\n");
-        cases.push(BadInputCase::new(door, "a handshake without a version", version, 426, None));
+        cases.push(Case::new(door, "a handshake without a version", version, 426, None));
         let key = without("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
-        cases.push(BadInputCase::new(door, "a handshake without a key", key, 400, Some("Sec-WebSocket-Key")));
+        cases.push(Case::new(door, "a handshake without a key", key, 400, Some("Sec-WebSocket-Key")));
     }
 }
 
-fn add_list_cases(cases: &mut Vec<BadInputCase>) {
+fn lists(cases: &mut Vec<Case>) {
     let json = "Content-Type: application/json";
     let ndjson = "Content-Type: application/x-ndjson";
     let post = |what: &str, header: &str, body: &[u8], status, field| {
         let bytes = request("POST", "/interactions", &[header], body);
-        BadInputCase::new(Gateway, &format!("POST /interactions {what}"), bytes, status, field)
+        Case::new(Gateway, &format!("POST /interactions {what}"), bytes, status, field)
     };
     for text in ["", "{", "{}", "null", "[", "[NaN]", "[{}]x"] {
         cases.push(post(text, json, text.as_bytes(), 400, Some("body")));
@@ -194,7 +193,7 @@ fn add_list_cases(cases: &mut Vec<BadInputCase>) {
     cases.push(post("of bad lines", ndjson, b"nope\n\xff\xfe\n\n{\n", 200, None));
 }
 
-fn add_heartbeat_cases(cases: &mut Vec<BadInputCase>) {
+fn heartbeats(cases: &mut Vec<Case>) {
     let post = |body: &str, field| json_case(Manager, "/heartbeat", body.as_bytes(), 400, Some(field));
     for text in ["", "{", "[]", "{}", "null", r#"{"id":"x"}"#] {
         cases.push(post(text, "body"));
@@ -216,7 +215,7 @@ fn add_heartbeat_cases(cases: &mut Vec<BadInputCase>) {
 }
 
 /// What the HTTP library answers by itself, without a body: there is no request that a problem could be about.
-fn add_not_http_cases(cases: &mut Vec<BadInputCase>) {
+fn no_http(cases: &mut Vec<Case>) {
     let mut headers = String::from("GET /health HTTP/1.1\r\n");
     for number in 0..200 {
         write!(headers, "X-{number}: y\r\n").expect("writing to a string cannot fail");
@@ -239,9 +238,9 @@ fn add_not_http_cases(cases: &mut Vec<BadInputCase>) {
     for door in Door::ALL {
         for (text, status) in texts {
             let what = format!("{:?}", String::from_utf8_lossy(&text[..text.len().min(40)]));
-            cases.push(BadInputCase::new(door, &what, text.to_vec(), status, None).without_body());
+            cases.push(Case::new(door, &what, text.to_vec(), status, None).bare());
         }
         let old = b"GET /health HTTP/1.0\r\n\r\n".to_vec();
-        cases.push(BadInputCase::new(door, "HTTP/1.0", old, 200, None));
+        cases.push(Case::new(door, "HTTP/1.0", old, 200, None));
     }
 }

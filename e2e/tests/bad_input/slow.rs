@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::case::with_own_token;
+use crate::case::authorized;
 use futures::future::join_all;
 use liverank_e2e::raw::{self, Answer};
 use liverank_e2e::up::Door::{Comment, Gateway, Manager, Reader, Statistics};
@@ -11,13 +11,13 @@ use liverank_e2e::up::{Door, Up};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::check_unmoved;
+use crate::unmoved;
 
 /// When heads and bodies that take longer than 10 s are ended; a busy machine may add to it.
-const ENDED_WITHIN: std::ops::Range<Duration> = Duration::from_secs(9)..Duration::from_secs(16);
+const ENDED: std::ops::Range<Duration> = Duration::from_secs(9)..Duration::from_secs(16);
 
 /// Sends `start` and then a byte a second for as long as the server stays; what it answers, and when.
-async fn drip_bytes(address: &str, start: &[u8], byte: Option<u8>) -> io::Result<(Answer, Duration)> {
+async fn drip(address: &str, start: &[u8], byte: Option<u8>) -> io::Result<(Answer, Duration)> {
     let stream = TcpStream::connect(address).await?;
     let started = Instant::now();
     let (mut read, mut write) = stream.into_split();
@@ -37,33 +37,31 @@ async fn drip_bytes(address: &str, start: &[u8], byte: Option<u8>) -> io::Result
 }
 
 /// A connection that never sends a whole head: closed in time, without a word or with a 408.
-async fn check_endless_head(up: &Up, door: Door, start: &[u8], byte: Option<u8>) {
+async fn head_never_ends(up: &Up, door: Door, start: &[u8], byte: Option<u8>) {
     let what = String::from_utf8_lossy(start);
-    let (answer, took) = drip_bytes(up.address(door), start, byte)
-        .await
-        .unwrap_or_else(|error| panic!("{door:?} {what}: {error}"));
+    let (answer, took) =
+        drip(up.address(door), start, byte).await.unwrap_or_else(|error| panic!("{door:?} {what}: {error}"));
     assert!(matches!(answer.status, 0 | 408), "{door:?} {what}: {answer:?}");
-    assert!(ENDED_WITHIN.contains(&took), "{door:?} {what}: after {took:?}");
+    assert!(ENDED.contains(&took), "{door:?} {what}: after {took:?}");
 }
 
 /// A request whose body never comes whole: 408.
-async fn check_endless_body(up: &Up, door: Door, path: &str, byte: Option<u8>) {
+async fn body_never_ends(up: &Up, door: Door, path: &str, byte: Option<u8>) {
     let head = raw::head("POST", path, &["Content-Type: application/json"], 50);
-    let mut start = with_own_token(door, head);
+    let mut start = authorized(door, head);
     start.push(b'{');
-    let (answer, took) = drip_bytes(up.address(door), &start, byte)
-        .await
-        .unwrap_or_else(|error| panic!("{door:?} {path}: {error}"));
+    let (answer, took) =
+        drip(up.address(door), &start, byte).await.unwrap_or_else(|error| panic!("{door:?} {path}: {error}"));
     assert_eq!(answer.status, 408, "{door:?} {path}: {answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{door:?} {path}");
     assert_eq!(answer.json()["status"], 408, "{door:?} {path}");
-    assert!(ENDED_WITHIN.contains(&took), "{door:?} {path}: after {took:?}");
+    assert!(ENDED.contains(&took), "{door:?} {path}: after {took:?}");
 }
 
 #[tokio::test]
 async fn half_open_and_slow_requests_are_ended_in_time() {
     let mut up = Up::start().await;
-    up.time_round_trip().await;
+    up.round_trip().await;
     let lines = up.log_lines();
     let heads = Door::ALL.iter().flat_map(|door| {
         let starts: [(&[u8], Option<u8>); 5] = [
@@ -73,7 +71,7 @@ async fn half_open_and_slow_requests_are_ended_in_time() {
             (b"GET /health HTTP/1.1\r\nX: ", Some(b'y')),
             (b"", Some(b'G')),
         ];
-        starts.map(|(start, byte)| check_endless_head(&up, *door, start, byte))
+        starts.map(|(start, byte)| head_never_ends(&up, *door, start, byte))
     });
     let bodies = [
         (Gateway, "/interact"),
@@ -90,23 +88,23 @@ async fn half_open_and_slow_requests_are_ended_in_time() {
     ];
     let bodies = bodies
         .iter()
-        .flat_map(|(door, path)| [None, Some(b' ')].map(|byte| check_endless_body(&up, *door, path, byte)));
+        .flat_map(|(door, path)| [None, Some(b' ')].map(|byte| body_never_ends(&up, *door, path, byte)));
     let meanwhile = async {
         for _ in 0..5 {
-            let took = up.time_round_trip().await;
-            assert!(took < crate::MAX_LIKE_TIME, "a like took {took:?} among slow requests");
+            let took = up.round_trip().await;
+            assert!(took < crate::QUICK, "a like took {took:?} among slow requests");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
     tokio::join!(join_all(heads), join_all(bodies), meanwhile);
-    check_unmoved(&mut up, lines).await;
+    unmoved(&mut up, lines).await;
 }
 
 /// Who asks and hangs up, whole or half: the server is neither kept waiting nor told a story about it.
 #[tokio::test]
 async fn half_closed_and_reset_connections_cost_nothing() {
     let mut up = Up::start().await;
-    up.time_round_trip().await;
+    up.round_trip().await;
     let lines = up.log_lines();
     let body = br#"{"video_id":"v","user_id":"u","type":"view"}"#;
     for _ in 0..50 {
@@ -136,5 +134,5 @@ async fn half_closed_and_reset_connections_cost_nothing() {
         let answer = raw::send_and_read(&mut stream, &[head.as_bytes(), body].concat()).await.unwrap();
         assert_eq!(answer.status, status, "{answer:?}");
     }
-    check_unmoved(&mut up, lines).await;
+    unmoved(&mut up, lines).await;
 }

@@ -9,36 +9,36 @@ use liverank_e2e::wait;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
-use super::{connect_primary, kafka, port_of_address, redis_command, run_successfully};
+use super::{kafka, port, primary, redis, runs};
 
 /// A name that stands nowhere else.
-const ERASED_USER: &str = "erin.who-goes";
-const EFFECT_TIMEOUT: Duration = Duration::from_secs(30);
-const VIDEO_COUNT: usize = 8;
+const ERIN: &str = "erin.who-goes";
+const SOON: Duration = Duration::from_secs(30);
+const VIDEOS: usize = 8;
 /// Comments of each of two users under each video.
-const COMMENTS_A_USER: usize = 30;
+const COMMENTS: usize = 30;
 
-async fn post_comment(cluster: &Cluster, video: &str, user: &str, text: &str) -> (StatusCode, Value) {
+async fn post(cluster: &Cluster, video: &str, user: &str, text: &str) -> (StatusCode, Value) {
     let body = json!({"userid": user, "videoid": video, "comment": text});
     let answer = Client::new().post(format!("{}/comment", cluster.gateways[0])).json(&body).send().await;
     let answer = answer.expect("an answer");
     (answer.status(), answer.json().await.expect("JSON"))
 }
 
-async fn post_as_moderator(cluster: &Cluster, path: &str, body: Value) {
+async fn moderate(cluster: &Cluster, path: &str, body: Value) {
     let url = format!("{}/moderation/{path}", cluster.gateways[0]);
     let answer = Client::new().post(url).json(&body).send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::ACCEPTED, "{path}");
 }
 
 /// What one stream is told until `last` has come.
-struct TextViewer {
+struct Viewer {
     response: reqwest::Response,
     text: String,
 }
 
-impl TextViewer {
-    async fn open_stream(cluster: &Cluster, query: &str) -> Self {
+impl Viewer {
+    async fn open(cluster: &Cluster, query: &str) -> Self {
         let url = format!("{}/connect?userid=watcher&videoid=v0&events=deleted{query}", cluster.gateways[0]);
         let response = Client::new().get(url).send().await.expect("a stream");
         let mut viewer = Self { response, text: String::new() };
@@ -46,15 +46,15 @@ impl TextViewer {
         viewer
     }
 
-    async fn read_until(&mut self, is_there: impl Fn(&str) -> bool) {
+    async fn until(&mut self, is_there: impl Fn(&str) -> bool) {
         while !is_there(&self.text) {
-            let chunk = tokio::time::timeout(EFFECT_TIMEOUT, self.response.chunk()).await;
+            let chunk = tokio::time::timeout(SOON, self.response.chunk()).await;
             let chunk = chunk.unwrap_or_else(|_| panic!("it does not come after:\n{}", self.text));
             self.text.push_str(&String::from_utf8_lossy(&chunk.expect("it goes on").expect("it goes on")));
         }
     }
 
-    fn deletion_count(&self) -> usize {
+    fn deletions(&self) -> usize {
         self.text.matches("event: deleted").count()
     }
 }
@@ -62,7 +62,7 @@ impl TextViewer {
 /// The documents of each collection that have the name, but for what is to keep it.
 async fn named_in_mongodb(cluster: &Cluster) -> Vec<String> {
     let database = format!("{}video_db", cluster.prefix);
-    let mut member = connect_primary().await;
+    let mut member = primary().await;
     let list = member
         .command(&database, doc! { "listCollections": 1, "nameOnly": true })
         .await
@@ -86,10 +86,7 @@ async fn named_in_mongodb(cluster: &Cluster) -> Vec<String> {
             .filter_map(|it| it.as_document())
             .collect();
         named.extend(
-            found
-                .iter()
-                .filter(|it| it.to_string().contains(ERASED_USER))
-                .map(|it| format!("{collection}: {it}")),
+            found.iter().filter(|it| it.to_string().contains(ERIN)).map(|it| format!("{collection}: {it}")),
         );
     }
     named
@@ -105,38 +102,35 @@ async fn named_in_redis(cluster: &Cluster) -> String {
          if string.find(cjson.encode(all), '{ERIN}', 1, true) then n = n + 1 end end return n",
         cluster.prefix
     );
-    redis_command(&format!("EVAL \"{script}\" 0")).await.trim().to_owned()
+    redis(&format!("EVAL \"{script}\" 0")).await.trim().to_owned()
 }
 
-async fn history_texts(cluster: &Cluster, video: &str) -> Vec<String> {
+async fn texts(cluster: &Cluster, video: &str) -> Vec<String> {
     let url = format!("{}/comments/{video}?limit=1000", cluster.gateways[1]);
-    let page = wait::json(&url, EFFECT_TIMEOUT).await;
+    let page = wait::json(&url, SOON).await;
     let lines = page["comments"].as_array().expect("comments").iter();
     lines.map(|line| line["comment"].as_str().expect("a text").to_owned()).collect()
 }
 
-async fn write_everything(cluster: &Cluster) {
+async fn fill(cluster: &Cluster) {
     for at in 0..COMMENTS {
         for video in (0..VIDEOS).map(|video| format!("v{video}")) {
-            for user in [ERASED_USER, "ben"] {
-                let (status, answer) =
-                    post_comment(cluster, &video, user, &format!("{user} says {at}")).await;
+            for user in [ERIN, "ben"] {
+                let (status, answer) = post(cluster, &video, user, &format!("{user} says {at}")).await;
                 assert_eq!(status, StatusCode::CREATED, "{answer}");
             }
         }
     }
-    report_by_user(cluster).await;
-    post_as_moderator(cluster, "rules", json!({"videoid": "held", "rules": {"hold_all": true}})).await;
-    wait::until("a comment that waits", EFFECT_TIMEOUT, || async {
-        let (status, _) = post_comment(cluster, "held", ERASED_USER, "waits").await;
+    report(cluster).await;
+    moderate(cluster, "rules", json!({"videoid": "held", "rules": {"hold_all": true}})).await;
+    wait::until("a comment that waits", SOON, || async {
+        let (status, _) = post(cluster, "held", ERIN, "waits").await;
         (status == StatusCode::ACCEPTED).then_some(())
     })
     .await;
     let topic = format!("{}video_interactions", cluster.prefix);
-    let log = kafka::Topic::open_topic(port_of_address(&Stores::from_environment().kafka), &topic, 12)
-        .await
-        .expect("the log");
-    for user in [ERASED_USER, "ben"] {
+    let log = kafka::Topic::open(port(&Stores::from_environment().kafka), &topic, 12).await.expect("the log");
+    for user in [ERIN, "ben"] {
         log.append(3, json!({"video_id": "v", "user_id": user}).to_string().into_bytes())
             .await
             .expect("poison");
@@ -144,95 +138,93 @@ async fn write_everything(cluster: &Cluster) {
 }
 
 /// Has the user report another's comment, in words that name it.
-async fn report_by_user(cluster: &Cluster) {
-    let (_, answer) = post_comment(cluster, "v1", "ben", "ben says what is reported").await;
+async fn report(cluster: &Cluster) {
+    let (_, answer) = post(cluster, "v1", "ben", "ben says what is reported").await;
     let id = answer["comment"]["id"].as_str().expect("an id");
     let url = format!("{}/comments/v1/{id}/reports", cluster.gateways[0]);
-    wait::until("the comment is reported", EFFECT_TIMEOUT, || async {
-        let body = json!({"userid": ERASED_USER, "reason": "other", "text": format!("{ERIN} says so")});
+    wait::until("the comment is reported", SOON, || async {
+        let body = json!({"userid": ERIN, "reason": "other", "text": format!("{ERIN} says so")});
         let answer = Client::new().post(&url).json(&body).send().await.ok()?;
         (answer.status() == StatusCode::ACCEPTED).then_some(())
     })
     .await;
-    wait::until("the report is in the queue", EFFECT_TIMEOUT, || async {
-        only_report(cluster).await.is_object().then_some(())
+    wait::until("the report is in the queue", SOON, || async {
+        reported(cluster).await.is_object().then_some(())
     })
     .await;
 }
 
 /// The one report that there is.
-async fn only_report(cluster: &Cluster) -> Value {
+async fn reported(cluster: &Cluster) -> Value {
     let url = format!("{}/moderation/reports", cluster.gateways[0]);
-    wait::json(&url, EFFECT_TIMEOUT).await["comments"][0]["reports"][0].clone()
+    wait::json(&url, SOON).await["comments"][0]["reports"][0].clone()
 }
 
-async fn dead_letters(cluster: &Cluster) -> Vec<Value> {
-    let text = run_successfully(cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
+async fn letters(cluster: &Cluster) -> Vec<Value> {
+    let text = runs(cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 #[tokio::test]
 async fn a_user_is_erased_and_does_not_come_back() {
     let cluster = Cluster::start(&Stores::from_environment()).await;
-    let mut viewer = TextViewer::open_stream(&cluster, "").await;
-    write_everything(&cluster).await;
-    let last = format!("ben says {}", COMMENTS_A_USER - 1);
+    let mut viewer = Viewer::open(&cluster, "").await;
+    fill(&cluster).await;
+    let last = format!("ben says {}", COMMENTS - 1);
     viewer.until(|text| text.contains(&last)).await;
-    wait::until("both dead letters", EFFECT_TIMEOUT, || async {
-        (dead_letters(&cluster).await.len() == 2).then_some(())
-    })
-    .await;
+    wait::until("both dead letters", SOON, || async { (letters(&cluster).await.len() == 2).then_some(()) })
+        .await;
     let first = viewer.text.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id");
     let start = format!("{}-0", first.rsplit_once('-').expect("a numbering").0);
 
     // Killed once a viewer has been told of the first one, and begun anew.
-    let mut killed = cluster.spawn_command(&["erase", "user", ERASED_USER]);
+    let mut killed = cluster.spawn_command(&["erase", "user", ERIN]);
     viewer.until(|text| text.contains("event: deleted")).await;
     killed.start_kill().expect("killing it");
     killed.wait().await.expect("its end");
-    let told = run_successfully(&cluster, &["erase", "user", ERASED_USER, "--reason", "asked for it"]).await;
+    let told = runs(&cluster, &["erase", "user", ERIN, "--reason", "asked for it"]).await;
     println!("{told}");
     assert!(
         told.contains("what stays:") && told.contains("for good, for the log has no retention"),
         "{told}"
     );
 
-    viewer.until(|text| text.matches("event: deleted").count() >= COMMENTS_A_USER).await;
-    assert_eq!(viewer.deletion_count(), COMMENTS_A_USER, "each is told once");
-    check_erased(&cluster, &start).await;
-    let left = dead_letters(&cluster).await;
+    viewer.until(|text| text.matches("event: deleted").count() >= COMMENTS).await;
+    assert_eq!(viewer.deletions(), COMMENTS, "each is told once");
+    check(&cluster, &start).await;
+    let left = letters(&cluster).await;
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(left[0]["begins"].as_str().expect("its beginning").contains("ben"), "{left:?}");
-    let log = wait::json(&format!("{}/moderation/log", cluster.gateways[0]), EFFECT_TIMEOUT).await;
+    let log = wait::json(&format!("{}/moderation/log", cluster.gateways[0]), SOON).await;
     assert_eq!(
         (&log["actions"][0]["action"], &log["actions"][0]["reason"]),
         (&json!("erase_user"), &json!("asked for it"))
     );
-    assert!(!log.to_string().contains(ERASED_USER), "{log:#}");
+    assert!(!log.to_string().contains(ERIN), "{log:#}");
 
-    run_successfully(&cluster, &["rebuild", "mongodb"]).await;
-    check_erased(&cluster, &start).await;
+    runs(&cluster, &["rebuild", "mongodb"]).await;
+    check(&cluster, &start).await;
 }
 
 /// Nothing has the name or the words: archive, Redis, history, and a stream that missed everything.
-async fn check_erased(cluster: &Cluster, start: &str) {
+async fn check(cluster: &Cluster, start: &str) {
     let named = named_in_mongodb(cluster).await;
     assert!(named.is_empty(), "{named:#?}");
-    wait::until("no key with the name in Redis", EFFECT_TIMEOUT, || async {
+    wait::until("no key with the name in Redis", SOON, || async {
         (named_in_redis(cluster).await == ":0").then_some(())
     })
     .await;
     for video in (0..VIDEOS).map(|video| format!("v{video}")) {
-        let texts = history_texts(cluster, &video).await;
-        let count = if video == "v1" { COMMENTS_A_USER + 1 } else { COMMENTS_A_USER };
+        let texts = texts(cluster, &video).await;
+        let count = if video == "v1" { COMMENTS + 1 } else { COMMENTS };
         assert_eq!(texts.len(), count, "{video}: {texts:?}");
         assert!(texts.iter().all(|text| text.starts_with("ben")), "{texts:?}");
     }
-    let held = wait::json(&format!("{}/moderation/held", cluster.gateways[0]), EFFECT_TIMEOUT).await;
+    let held = wait::json(&format!("{}/moderation/held", cluster.gateways[0]), SOON).await;
     assert_eq!(held["comments"], json!([]), "{held:#}");
-    let report = only_report(cluster).await;
+    let report = reported(cluster).await;
     assert_eq!((&report["userid"], &report["text"]), (&json!(NOBODY), &Value::Null), "{report}");
-    let mut back = TextViewer::open_stream(cluster, &format!("&last_event_id={start}")).await;
-    back.until(|text| text.matches("event: deleted").count() == COMMENTS_A_USER).await;
-    assert!(!back.text.contains(ERASED_USER), "it came back:\n{}", back.text);
+    let mut back = Viewer::open(cluster, &format!("&last_event_id={start}")).await;
+    back.until(|text| text.matches("event: deleted").count() == COMMENTS).await;
+    assert!(!back.text.contains(ERIN), "it came back:\n{}", back.text);
 }

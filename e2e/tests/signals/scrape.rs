@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use liverank_runtime::metrics_reference::{INTRODUCTION, OPERATOR, sample, tables};
 
 /// The reference of all metrics.
-pub const DOCUMENT_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+pub const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
 
 /// The reference as it is: what a system tells, and what the operator does.
-pub fn read_document() -> (String, String) {
-    let text = std::fs::read_to_string(DOCUMENT_PATH).unwrap_or_default();
+pub fn document() -> (String, String) {
+    let text = std::fs::read_to_string(DOCUMENT).unwrap_or_default();
     let (system, operator) = text.split_once(OPERATOR).unwrap_or((&text, ""));
     (system.to_owned(), operator.to_owned())
 }
 
 /// See the module.
-pub struct MetricsScrape {
+pub struct Scrape {
     text: String,
     /// Kind and meaning of each family, by its name in the text.
     families: BTreeMap<String, (String, String)>,
@@ -23,14 +23,14 @@ pub struct MetricsScrape {
     samples: BTreeMap<String, f64>,
 }
 
-impl MetricsScrape {
+impl Scrape {
     /// Of the process with this admin port.
-    pub async fn scrape_of(admin: &str) -> Self {
+    pub async fn of(admin: &str) -> Self {
         let answer = reqwest::get(format!("http://{admin}/metrics")).await.expect("the metrics");
-        Self::parse_text(&answer.text().await.expect("the metrics as text"))
+        Self::read(&answer.text().await.expect("the metrics as text"))
     }
 
-    fn parse_text(text: &str) -> Self {
+    fn read(text: &str) -> Self {
         let (mut families, mut samples) = (BTreeMap::<String, (String, String)>::new(), BTreeMap::new());
         for line in text.lines().filter(|line| *line != "# EOF") {
             if let Some((name, help)) =
@@ -51,24 +51,24 @@ impl MetricsScrape {
     }
 
     /// What the reference says of a system.
-    pub fn to_document(&self) -> String {
+    pub fn document(&self) -> String {
         format!("{INTRODUCTION}{}", tables(&self.text))
     }
 
     /// Writes the reference anew, but for what the operator tells.
-    pub fn write_document(&self) {
+    pub fn write(&self) {
         let (_, operator) = document();
-        let text = format!("{}{OPERATOR}{operator}", self.to_document());
-        std::fs::write(DOCUMENT_PATH, text).expect("writing docs/metrics.md");
+        let text = format!("{}{OPERATOR}{operator}", self.document());
+        std::fs::write(DOCUMENT, text).expect("writing docs/metrics.md");
     }
 
     /// Whether there is a metric of this name.
-    pub fn has_metric(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.families.iter().any(|(family, (kind, _))| sample(family, kind) == name)
     }
 
     /// Metrics that have no sample yet, and those that only grow and have not since `before`.
-    pub fn metrics_still_since(&self, before: &Self) -> Vec<String> {
+    pub fn still_since(&self, before: &Self) -> Vec<String> {
         let sum = |scrape: &Self, name: &str| {
             let own = scrape.samples.iter().filter(|(series, _)| series.split('{').next() == Some(name));
             own.map(|(_, value)| *value).reduce(|sum, value| sum + value)
@@ -87,12 +87,12 @@ impl MetricsScrape {
     }
 
     /// The value of this series, written as it is in the text.
-    pub fn series_value(&self, series: &str) -> Option<f64> {
+    pub fn value(&self, series: &str) -> Option<f64> {
         self.samples.get(series).copied()
     }
 
     /// How many series there are.
-    pub fn series_count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.samples.len()
     }
 

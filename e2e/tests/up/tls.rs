@@ -12,10 +12,10 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::{Duration, START_TIMEOUT, up_arguments};
+use super::{Duration, START, arguments};
 
 /// An authority, and a certificate of it for this machine.
-fn make_certificates(directory: &Path) {
+fn certificates(directory: &Path) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
@@ -29,18 +29,18 @@ fn make_certificates(directory: &Path) {
     }
 }
 
-struct TlsUp {
+struct Tls {
     process: Process,
     args: Vec<String>,
     client: Client,
     directory: tempfile::TempDir,
 }
 
-impl TlsUp {
+impl Tls {
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        make_certificates(directory.path());
-        let (mut args, _) = up_arguments(&directory.path().join("data"));
+        certificates(directory.path());
+        let (mut args, _) = arguments(&directory.path().join("data"));
         let file = |name: &str| directory.path().join(name).display().to_string();
         for (flag, name) in [
             ("--tls-cert-file", "tls.crt"),
@@ -58,7 +58,7 @@ impl TlsUp {
         let client = Client::new(&known.open().expect("the same files"), Connections::default());
         let process = Process::start("up", &args, directory.path());
         let up = Self { process, args, client, directory };
-        wait::until("an answer", START_TIMEOUT, || up.get("gateway", "/videos")).await;
+        wait::until("an answer", START, || up.get("gateway", "/videos")).await;
         up
     }
 
@@ -68,24 +68,24 @@ impl TlsUp {
         format!("https://{address}{path}").parse().expect("a URL")
     }
 
-    async fn get_json(&self, service: &str, path: &str) -> Option<Value> {
+    async fn get(&self, service: &str, path: &str) -> Option<Value> {
         let answer = self.client.get(self.url(service, path)).send().await.ok()?;
         if answer.status().is_success() { answer.json().await.ok() } else { None }
     }
 
-    async fn post_json(&self, service: &str, path: &str, body: Value) -> Option<Value> {
+    async fn post(&self, service: &str, path: &str, body: Value) -> Option<Value> {
         let answer = self.client.post(self.url(service, path)).json(&body).send().await.ok()?;
         if answer.status().is_success() { answer.json().await.ok() } else { None }
     }
 
     /// Opens a stream of a video at this address and reads until a comment has come.
-    async fn watch_until_comment(&self, base: &str, text: &str) {
+    async fn watch(&self, base: &str, text: &str) {
         let url = format!("{base}/connect?userid=ann&videoid=cats").parse().expect("a URL");
-        let answer = self.client.get(url).timeout(START_TIMEOUT).send().await.expect("a stream");
+        let answer = self.client.get(url).timeout(START).send().await.expect("a stream");
         let (mut seen, mut parts) = (String::new(), answer.bytes_stream());
         while !seen.contains(text) {
             if seen.contains("connected") {
-                self.post_json(
+                self.post(
                     "comment",
                     "/comment",
                     json!({"userid": "ben", "videoid": "cats", "comment": text}),
@@ -100,18 +100,16 @@ impl TlsUp {
 
 #[tokio::test]
 async fn all_ports_talk_tls_to_who_has_a_certificate() {
-    let mut up = TlsUp::start().await;
-    let registered = wait::until("a reader", START_TIMEOUT, || {
-        up.post("manager", "/register", json!({"videoid": "cats"}))
-    })
-    .await;
+    let mut up = Tls::start().await;
+    let registered =
+        wait::until("a reader", START, || up.post("manager", "/register", json!({"videoid": "cats"}))).await;
     // Others send viewers on.
     let reader = registered["readerUrl"].as_str().expect("an address").to_owned();
     assert!(reader.starts_with("https://"), "{reader}");
     up.post("gateway", "/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"}))
         .await
         .expect("it is acknowledged");
-    wait::until("the like on the board", START_TIMEOUT, || async {
+    wait::until("the like on the board", START, || async {
         (up.get("gateway", "/videos").await?["videos"][0]["video_id"] == "cats").then_some(())
     })
     .await;
@@ -124,7 +122,7 @@ async fn all_ports_talk_tls_to_who_has_a_certificate() {
         PeerTlsArgs { peer_ca_file: Some(up.directory.path().join("ca.crt")), ..PeerTlsArgs::default() };
     let stranger = Client::new(&stranger.open().expect("an authority"), Connections::default());
     for service in ["gateway", "websocket", "comment", "reader", "manager", "statistics"] {
-        let answer = stranger.get(up.url(service, "/health")).timeout(START_TIMEOUT).send().await;
+        let answer = stranger.get(up.url(service, "/health")).timeout(START).send().await;
         assert!(answer.is_err(), "{service} answers who has no certificate");
     }
     // The admin port asks for none, and the probe of the binary needs to know the authority only.

@@ -20,7 +20,7 @@ enum Command {
     /// Look after the `RankingCluster` resources of a Kubernetes cluster.
     Run(Box<run::Args>),
     /// Try whether the operator of this Kubernetes does its work.
-    Check(check::Args),
+    Check(check::CheckArgs),
     /// Print the definition of `RankingCluster`, as YAML.
     Crd,
 }

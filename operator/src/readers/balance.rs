@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use liverank_core::handover::CordonState;
+use liverank_core::handover::Closing;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::placement::{Kind, Order, Part, Plan, Reader, ReaderAvailability, Situation, Video, plan};
 use liverank_core::{Millis, ReaderId, VideoId};
@@ -265,7 +265,7 @@ fn reader(state: &ReaderState) -> Option<Reader> {
     let cordon = state.cordon.as_ref().map(MaybeUnknown::known);
     let standing = match (state.state.known(), cordon) {
         (Some(ReaderStatus::Gone), _) => return None,
-        (Some(ReaderStatus::Draining), _) | (_, Some(Some(CordonState::Draining))) => {
+        (Some(ReaderStatus::Draining), _) | (_, Some(Some(Closing::Draining))) => {
             ReaderAvailability::Draining
         }
         (Some(ReaderStatus::Alive), None) if state.fresh => ReaderAvailability::Open,

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use liverank_core::handover::CordonState;
+use liverank_core::handover::Closing;
 
 use super::fleet::{FleetReader, ReaderFleet, reader_name_prefix};
 use super::phase::UpgradePhase;
@@ -32,10 +32,10 @@ pub(super) fn cordon_changes(
     let wanted = |member: &FleetReader| match member.seen_drain {
         // What is about to be deleted stays removed.
         Some(drain) if view.is_removed(&member.name) => {
-            Some((CordonState::Removed, format!("it goes: {}", drain.why.as_str())))
+            Some((Closing::Removed, format!("it goes: {}", drain.why.as_str())))
         }
-        Some(drain) => Some((CordonState::Draining, format!("it is to go: {}", drain.why.as_str()))),
-        None if closes && !member.new => Some((CordonState::Closed, "it is being replaced".to_owned())),
+        Some(drain) => Some((Closing::Draining, format!("it is to go: {}", drain.why.as_str()))),
+        None if closes && !member.new => Some((Closing::Closed, "it is being replaced".to_owned())),
         None => None,
     };
     let mut steps = Vec::new();
@@ -56,9 +56,9 @@ pub(super) fn cordon_changes(
         let (cordon, why) = match seen.orphans.get(name) {
             // Somebody edited the labels of its Deployment: it is brought back, and nothing is known until then.
             Some(true) => continue,
-            Some(false) => (Some(CordonState::Removed), "its Deployment is gone, its pod is ending"),
+            Some(false) => (Some(Closing::Removed), "its Deployment is gone, its pod is ending"),
             None if view.known_reader(name).is_some() => {
-                (Some(CordonState::Removed), "its Deployment is gone, a manager remembers it")
+                (Some(Closing::Removed), "its Deployment is gone, a manager remembers it")
             }
             None => (None, "there is no such reader any more"),
         };

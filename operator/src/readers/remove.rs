@@ -6,7 +6,7 @@
 //! the Deployment, and its process goes on for a while.
 
 use liverank_core::Millis;
-use liverank_core::handover::CordonState;
+use liverank_core::handover::Closing;
 
 use super::change::drained_millis;
 use super::decision::{Action, DecisionEvent};
@@ -70,13 +70,13 @@ pub(super) fn remove_drained_readers(
         if memory.writes.delete.insert(reader.uid.clone()) {
             tales.push(removal_event(seen, member, reader, drain, forced));
         }
-        if !view.has_cordon(&reader.name, Some(CordonState::Removed)) {
+        if !view.has_cordon(&reader.name, Some(Closing::Removed)) {
             // Where one knows, the others are told with the other cordons.
             if !view.is_removed(&reader.name) {
                 let why = format!("it goes: {}", drain.why.as_str());
                 steps.push(ReaderStep::Cordon {
                     reader: reader_id(&reader.name),
-                    cordon: Some(CordonState::Removed),
+                    cordon: Some(Closing::Removed),
                     why,
                 });
             }

@@ -32,12 +32,13 @@ pub(super) fn wanted(
     memory: &mut ReaderMemory,
 ) -> WantedReaders {
     let settings = &seen.settings;
-    let current = match settings.scaling {
+    let set = match settings.scaling {
         ScalingSetting::Auto | ScalingSetting::Proposal => {
             memory.wanted.unwrap_or_else(|| readers_found(seen, fleet, memory))
         }
         ScalingSetting::DryRun | ScalingSetting::Manual => settings.replicas,
     };
+    let current = set.max(kept(seen, fleet, memory));
     memory.wanted = Some(current);
     if settings.scaling == ScalingSetting::Manual {
         // Who switches to Auto later begins with what there is.
@@ -61,6 +62,19 @@ pub(super) fn wanted(
     memory.wanted = Some(readers);
     let fallback = settings.scaling == ScalingSetting::Auto && least.is_some();
     WantedReaders { readers, decision: Some(decision), tale, fallback }
+}
+
+/// The readers that stay at least because taking readers away is paused: all that are there. One that came in the place of an
+/// evicted reader, or that was being emptied when that was paused, is one of them. While readers are replaced, or one leaves by
+/// itself, there may be more for a moment: then as many as were wanted before.
+fn kept(seen: &RoundInput, fleet: &ReaderFleet, memory: &ReaderMemory) -> u32 {
+    match () {
+        () if seen.settings.scale_in => 0,
+        () if fleet.has_old_template() || fleet.reader_leaving_by_itself().is_some() => {
+            memory.wanted.unwrap_or(0)
+        }
+        () => fleet.active_readers().filter(|member| member.uid.is_some()).count() as u32,
+    }
 }
 
 /// The readers that there are to be at least, because the load has been unknown for long enough. None is taken away by

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use liverank_core::handover::CordonState;
+use liverank_core::handover::Closing;
 use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::scaling::{Policy, Report};
 use liverank_core::{Millis, ReaderId};
@@ -131,19 +131,19 @@ impl<'a> LoadView<'a> {
     }
 
     /// Whether every manager has this cordon on the reader.
-    pub fn has_cordon(&self, name: &str, cordon: Option<CordonState>) -> bool {
+    pub fn has_cordon(&self, name: &str, cordon: Option<Closing>) -> bool {
         self.usable.iter().all(|heard| cordon_at(heard, name) == cordon)
     }
 
     /// Whether every manager moves away what the reader has.
     pub fn is_emptied(&self, name: &str) -> bool {
-        let emptied = [Some(CordonState::Draining), Some(CordonState::Removed)];
+        let emptied = [Some(Closing::Draining), Some(Closing::Removed)];
         self.usable.iter().all(|heard| emptied.contains(&cordon_at(heard, name)))
     }
 
     /// Whether some manager takes the reader for removed.
     pub fn is_removed(&self, name: &str) -> bool {
-        self.usable.iter().any(|heard| cordon_at(heard, name) == Some(CordonState::Removed))
+        self.usable.iter().any(|heard| cordon_at(heard, name) == Some(Closing::Removed))
     }
 
     /// Every reader that is closed at some manager.
@@ -250,7 +250,7 @@ fn merge_reports<'a>(usable: &[&'a ManagerReport]) -> BTreeMap<&'a str, KnownRea
     readers.into_iter().map(everywhere).collect()
 }
 
-fn cordon_at(heard: &ManagerReport, name: &str) -> Option<CordonState> {
+fn cordon_at(heard: &ManagerReport, name: &str) -> Option<Closing> {
     let listed = heard.load.cordons.iter().find(|cordon| cordon.reader.as_str() == name);
     let listed = listed.and_then(|cordon| cordon.cordon.as_ref());
     let reader = || heard.load.readers.iter().find(|reader| reader.id.as_str() == name);

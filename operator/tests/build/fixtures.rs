@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use liverank_operator::build::{
-    self, CURRENT, Component, Drain, Input, Kind, Object, OperatorFacts, Reader, names,
+    self, CURRENT_REVISION, Component, Drain, Input, Kind, Object, OperatorFacts, Reader, names,
 };
 use liverank_operator::crd::RankingCluster;
 use serde_json::Value;
@@ -35,7 +35,7 @@ pub fn cluster(name: &str) -> RankingCluster {
 pub fn operator() -> OperatorFacts {
     OperatorFacts {
         namespace: "liverank-system".to_owned(),
-        labels: BTreeMap::from([(names::NAME.to_owned(), "liverank-operator".to_owned())]),
+        labels: BTreeMap::from([(names::APP_NAME_LABEL.to_owned(), "liverank-operator".to_owned())]),
         service_account: "liverank-operator".to_owned(),
         platform_user: false,
         keys: r#"{"issuer":"https://kubernetes.default.svc","keys":[]}"#.to_owned(),
@@ -46,15 +46,20 @@ pub fn operator() -> OperatorFacts {
 pub fn readers(cluster: &RankingCluster) -> Vec<Reader> {
     let drain = Drain { reason: "scale-down".to_owned(), since: "2026-03-01T12:30:00Z".to_owned() };
     vec![
-        Reader { name: names::reader(cluster.name(), 0), drain: None },
-        Reader { name: names::reader(cluster.name(), 3), drain: Some(drain) },
+        Reader { name: names::reader_name(cluster.name(), 0), drain: None },
+        Reader { name: names::reader_name(cluster.name(), 3), drain: Some(drain) },
     ]
 }
 
 /// All objects of a cluster with those readers.
 pub fn build_objects(cluster: &RankingCluster) -> Vec<Object> {
     let (readers, operator) = (readers(cluster), operator());
-    build::desired(&Input { cluster, revision: CURRENT, readers: &readers, operator: &operator })
+    build::desired_objects(&Input {
+        cluster,
+        revision: CURRENT_REVISION,
+        readers: &readers,
+        operator: &operator,
+    })
 }
 
 /// Each of the clusters, with its objects.

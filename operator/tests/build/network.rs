@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use liverank_operator::build::{Component, Kind, names, object::annotation_of};
+use liverank_operator::build::{Component, Kind, names, object::annotation_value};
 use liverank_operator::crd::RankingCluster;
 use serde_json::json;
 
@@ -20,7 +20,7 @@ fn network_policies_allow_exactly_the_known_callers() {
                     let labels = &peer["podSelector"]["matchLabels"];
                     if peer.get("namespaceSelector").is_none() {
                         assert_eq!(rule["ports"][0]["port"], json!(component.http_port()));
-                        allowed.extend(Component::parse(labels[names::COMPONENT].as_str().unwrap()));
+                        allowed.extend(Component::parse(labels[names::COMPONENT_LABEL].as_str().unwrap()));
                     }
                 }
             }
@@ -44,7 +44,9 @@ fn network_policies_allow_exactly_the_known_callers() {
             (Component::Statistics, "statistics-url"),
         ] {
             let port = peer.http_port().filter(|_| component.talks_to().contains(&peer));
-            let url = port.map(|port| names::url(&names::of("live", peer), "tv", port, false));
+            let url = port.map(|port| {
+                names::service_url(&names::component_object_name("live", peer), "tv", port, false)
+            });
             assert_eq!(settings.get(setting), url.map(|url| json!(url)).as_ref(), "{}", component.name());
         }
     }
@@ -115,7 +117,7 @@ fn routes_and_monitors_have_only_fields_of_their_definitions() {
 fn an_ingress_takes_the_users_annotations_over_ours() {
     let full = build_objects(&cluster("full"));
     let ingress = find_object(&full, Kind::Ingress, Component::Gateway);
-    let annotation = |key| annotation_of(&ingress.body, key);
+    let annotation = |key| annotation_value(&ingress.body, key);
     assert_eq!(annotation("nginx.ingress.kubernetes.io/proxy-read-timeout"), Some("7200"));
     assert_eq!(annotation("nginx.ingress.kubernetes.io/proxy-buffering"), Some("off"));
     assert_eq!(annotation("cert-manager.io/issuer"), Some("main"));

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::PodSpec;
-use liverank_operator::build::{self, CURRENT, Component, Input, Kind, Object, OperatorFacts};
+use liverank_operator::build::{self, CURRENT_REVISION, Component, Input, Kind, Object, OperatorFacts};
 use liverank_operator::crd::{PodUser, RankingCluster};
 use serde_json::{Value, json};
 
@@ -79,8 +79,8 @@ fn no_user_id_is_set_where_the_platform_assigns_one() {
     let users = |cluster: &RankingCluster, platform_user| {
         let operator = OperatorFacts { platform_user, ..operator() };
         let readers = readers(cluster);
-        let input = Input { cluster, revision: CURRENT, readers: &readers, operator: &operator };
-        let objects = build::desired(&input);
+        let input = Input { cluster, revision: CURRENT_REVISION, readers: &readers, operator: &operator };
+        let objects = build::desired_objects(&input);
         let mut found = Vec::new();
         for object in objects.iter().filter(|object| object.kind == Kind::Deployment) {
             let text = object.body.to_string();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use liverank_operator::build::{self, CURRENT, Component, Input, Kind, Object, Reader, names};
+use liverank_operator::build::{self, CURRENT_REVISION, Component, Input, Kind, Object, Reader, names};
 use liverank_operator::crd::RankingCluster;
 use serde_json::{Value, json};
 
@@ -68,13 +68,13 @@ fn every_object_has_an_owner_and_no_server_fields() {
                     "uid": cluster.uid(), "controller": true, "blockOwnerDeletion": false,
                 }])
             );
-            let component = object.component.map_or(names::SHARED, Component::name);
+            let component = object.component.map_or(names::SHARED_COMPONENT, Component::name);
             let mut labels = json!({
-                names::NAME: "liverank", names::INSTANCE: "live", names::MANAGED_BY: "liverank-operator",
-                names::COMPONENT: component,
+                names::APP_NAME_LABEL: "liverank", names::INSTANCE_LABEL: "live", names::MANAGED_BY_LABEL: "liverank-operator",
+                names::COMPONENT_LABEL: component,
             });
             if let Some(reader) = &object.reader {
-                labels[names::READER] = json!(reader);
+                labels[names::READER_LABEL] = json!(reader);
             }
             assert_eq!(metadata["labels"], labels, "{}", object.name);
         }
@@ -181,14 +181,14 @@ fn names_fit_for_the_longest_cluster() {
     let mut cluster = cluster("full");
     cluster.metadata.name = Some("l".repeat(names::MAX_CLUSTER_NAME));
     // The most readers that there can be, and those of an upgrade beside them.
-    let reader = Reader { name: names::reader(cluster.name(), 520), drain: None };
+    let reader = Reader { name: names::reader_name(cluster.name(), 520), drain: None };
     let input = Input {
         cluster: &cluster,
-        revision: CURRENT,
+        revision: CURRENT_REVISION,
         readers: std::slice::from_ref(&reader),
         operator: &operator(),
     };
-    for object in build::desired(&input) {
+    for object in build::desired_objects(&input) {
         assert!(object.name.len() <= 63, "{}", object.name);
         let labels = object.body["metadata"]["labels"].as_object().unwrap();
         assert!(labels.values().all(|value| value.as_str().unwrap().len() <= 63));
@@ -315,13 +315,13 @@ fn overrides_cannot_replace_our_labels_and_annotations() {
     for object in objects_of_kind(&objects, Kind::Deployment) {
         let metadata = deployment(object).spec.unwrap().template.metadata.unwrap();
         let (labels, annotations) = (metadata.labels.unwrap(), metadata.annotations.unwrap());
-        assert_eq!(labels[names::COMPONENT], object.component.unwrap().name());
-        assert_eq!(labels.get(names::READER), object.reader.as_ref());
+        assert_eq!(labels[names::COMPONENT_LABEL], object.component.unwrap().name());
+        assert_eq!(labels.get(names::READER_LABEL), object.reader.as_ref());
         assert_eq!(labels["example.org/team"], "video");
         assert_eq!(annotations["example.org/note"], "kept");
         assert_eq!(annotations.get("liverank.dev/config-hash"), None, "what is called like ours is left out");
-        assert_eq!(annotations[names::REVISION], CURRENT.to_string());
-        assert_eq!(annotations[names::RESTARTED_AT], "2026-03-01T12:00:00Z");
+        assert_eq!(annotations[names::REVISION_ANNOTATION], CURRENT_REVISION.to_string());
+        assert_eq!(annotations[names::RESTARTED_AT_ANNOTATION], "2026-03-01T12:00:00Z");
         let spread = &pod(object).topology_spread_constraints.unwrap()[0];
         assert_eq!(spread.topology_key, "topology.kubernetes.io/zone");
         assert!(spread.label_selector.is_some(), "filled in: without one it spreads nothing");

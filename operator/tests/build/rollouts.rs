@@ -26,7 +26,7 @@ fn the_table_of_what_restarts_is_what_the_builder_does() {
     let (before, rest) = text.split_once(TABLE_BEGIN).unwrap();
     let (stored, after) = rest.split_once(TABLE_END).unwrap();
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        std::fs::write(&file, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        std::fs::write(&file, format!("{before}{TABLE_BEGIN}{table}{TABLE_END}{after}")).unwrap();
     } else {
         assert_eq!(
             stored, table,
@@ -87,8 +87,8 @@ fn effect_of_field(base: &Value, field: &str, schema: &Value) -> RestartedCompon
             Err(error) => panic!("{field}: {other}: {error}"),
         };
         assert!(at > 0 || new != old, "{field} reaches the types");
-        let once = build::restarts(&old, &new);
-        assert_eq!(build::restarts(&new, &old), once, "{field}, back again");
+        let once = build::restarted_components(&old, &new);
+        assert_eq!(build::restarted_components(&new, &old), once, "{field}, back again");
         restarted.extend(once);
     }
     restarted
@@ -133,7 +133,7 @@ fn other_values(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
         ("initContainers" | "sidecars", _) => json!([{"name": "another", "image": "another"}]),
         ("ipFamilies", _) => json!(["IPv4"]),
         ("loadBalancerSourceRanges", _) => json!(["198.51.100.0/24"]),
-        ("imagePullSecrets" | "parentRefs", _) => json!([{"name": "another"}]),
+        ("imagePullSecrets" | "parentRefs" | "boards", _) => json!([{"name": "another"}]),
         ("tolerations", _) => json!([{"operator": "Exists"}]),
         ("topologySpread", _) => json!([]),
         ("ingressFrom", _) => json!([{"ipBlock": {"cidr": "192.0.2.0/24"}}]),

@@ -89,7 +89,7 @@ fn another_tls_secret_restarts_its_users_and_another_ca_nobody() {
     let with = |change: &dyn Fn(&mut RankingClusterSpec)| {
         let mut changed = spec.clone();
         change(&mut changed);
-        build::restarts(&spec, &changed)
+        build::restarted_components(&spec, &changed)
     };
     let tls = |spec: &mut RankingClusterSpec| spec.tls.clone().unwrap();
     let authority = with(&|spec| {

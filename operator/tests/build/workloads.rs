@@ -1,7 +1,7 @@
 //! Deployments: how many pods, which are replaced, and what their readers are told.
 
 use liverank_operator::build::{
-    self, CURRENT, Component, Input, Kind, Object, Reader, names, object::annotation_of,
+    self, CURRENT_REVISION, Component, Input, Kind, Object, Reader, names, object::annotation_value,
 };
 use liverank_operator::crd::{Autoscaling, RankingCluster, ScaledBy};
 use serde_json::{Value, json};
@@ -19,10 +19,11 @@ fn a_tenth_of_the_readers_may_be_evicted_at_a_time() {
         cluster.spec.readers.termination_grace_period_seconds = grace;
         let name = cluster.name().to_owned();
         let readers: Vec<Reader> =
-            (0..readers).map(|n| Reader { name: names::reader(&name, n), drain: None }).collect();
+            (0..readers).map(|n| Reader { name: names::reader_name(&name, n), drain: None }).collect();
         let operator = operator();
-        let input = Input { cluster: &cluster, revision: CURRENT, readers: &readers, operator: &operator };
-        find_object(&build::desired(&input), Kind::PodDisruptionBudget, Component::Reader).body["spec"]["maxUnavailable"].clone()
+        let input =
+            Input { cluster: &cluster, revision: CURRENT_REVISION, readers: &readers, operator: &operator };
+        find_object(&build::desired_objects(&input), Kind::PodDisruptionBudget, Component::Reader).body["spec"]["maxUnavailable"].clone()
     };
     // 20,000 viewers a reader, 20,000 moved in a minute: in 150 s two readers, and half of a third.
     assert_eq!(budget(500, 20_000, 180), json!(2));
@@ -79,7 +80,8 @@ fn replicas_are_left_to_others_where_the_resource_says_so() {
 fn all_readers_have_one_template_hash_and_names_of_their_own() {
     for (cluster, objects) in all_clusters() {
         let (readers, operator) = (readers(&cluster), operator());
-        let input = Input { cluster: &cluster, revision: CURRENT, readers: &readers, operator: &operator };
+        let input =
+            Input { cluster: &cluster, revision: CURRENT_REVISION, readers: &readers, operator: &operator };
         let wanted = build::reader_template_hash(&input);
         for object in objects_of_kind(&objects, Kind::Deployment).filter(|object| object.reader.is_some()) {
             assert_eq!(object.template_hash(), Some(wanted.as_str()));
@@ -122,7 +124,7 @@ fn a_held_deployment_keeps_its_template_and_nothing_else() {
     cluster.spec.gateway.replicas = Some(7);
     let objects = build_objects(&cluster);
     let wanted = find_object(&objects, Kind::Deployment, Component::Gateway);
-    let live_hash = annotation_of(&live, names::TEMPLATE_HASH);
+    let live_hash = annotation_value(&live, names::TEMPLATE_HASH_ANNOTATION);
     assert_ne!(wanted.template_hash(), live_hash);
     let kept = wanted.with_template_of(&live);
     assert_eq!(kept.template_hash(), live_hash, "still known to be the old one");
@@ -142,9 +144,9 @@ fn a_draining_reader_says_so_and_its_pod_does_not_restart_for_it() {
     let of =
         |name: &str| objects_of_kind(&objects, Kind::Deployment).find(|object| object.name == name).unwrap();
     let leaving = of("live-reader-3");
-    assert_eq!(annotation_of(&leaving.body, names::DRAIN), Some("scale-down"));
-    assert_eq!(annotation_of(&leaving.body, names::DRAIN_SINCE), Some("2026-03-01T12:30:00Z"));
-    assert_eq!(annotation_of(&of("live-reader-0").body, names::DRAIN), None);
+    assert_eq!(annotation_value(&leaving.body, names::DRAIN_ANNOTATION), Some("scale-down"));
+    assert_eq!(annotation_value(&leaving.body, names::DRAIN_SINCE_ANNOTATION), Some("2026-03-01T12:30:00Z"));
+    assert_eq!(annotation_value(&of("live-reader-0").body, names::DRAIN_ANNOTATION), None);
     assert!(!json!(deployment(leaving).spec).to_string().contains("scale-down"));
 }
 
@@ -155,7 +157,7 @@ fn pods_of_the_first_revision_stay_as_they_are_and_later_ones_spread_over_zones(
         let operator = operator();
         let readers = readers(&cluster);
         let input = Input { cluster: &cluster, revision, readers: &readers, operator: &operator };
-        let objects = build::desired(&input);
+        let objects = build::desired_objects(&input);
         let of = |object: &Object| {
             let spread = pod(object).topology_spread_constraints.unwrap();
             spread.into_iter().map(|it| it.topology_key).collect::<Vec<_>>()
@@ -170,8 +172,9 @@ fn pods_of_the_first_revision_stay_as_they_are_and_later_ones_spread_over_zones(
 #[test]
 fn another_revision_of_the_builder_restarts_everything_that_there_is() {
     for (cluster, _) in all_clusters() {
-        let pending = |newest| build::pending(&cluster, CURRENT, newest, &operator());
-        assert!(pending(CURRENT).is_empty());
-        assert_eq!(pending(CURRENT + 1), Component::enabled_components(&cluster.spec).collect());
+        let pending =
+            |newest| build::components_restarted_by_revision(&cluster, CURRENT_REVISION, newest, &operator());
+        assert!(pending(CURRENT_REVISION).is_empty());
+        assert_eq!(pending(CURRENT_REVISION + 1), Component::enabled_components(&cluster.spec).collect());
     }
 }

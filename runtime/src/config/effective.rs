@@ -6,11 +6,11 @@ use std::ffi::OsString;
 use clap::parser::ValueSource;
 use clap::{Arg, Command};
 
-use super::{ConfigError, chosen_subcommands, with_file_layer};
+use super::{ConfigError, chosen, layered};
 
 /// Where a setting's value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SettingLayer {
+pub enum Layer {
     /// The command line.
     Flag,
     /// A variable.
@@ -21,7 +21,7 @@ pub enum SettingLayer {
     Default,
 }
 
-impl std::fmt::Display for SettingLayer {
+impl std::fmt::Display for Layer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Flag => "flag",
@@ -40,7 +40,7 @@ pub struct Effective {
     /// Its value; empty where it has none. Of a secret only that there is one.
     pub value: String,
     /// Where that comes from.
-    pub from: SettingLayer,
+    pub from: Layer,
 }
 
 /// Every setting of the subcommand that `args` name, as [`parse`] would have it, by name.
@@ -49,8 +49,8 @@ pub fn effective(
     args: &[OsString],
     environment: &BTreeMap<String, String>,
 ) -> Result<Vec<Effective>, ConfigError> {
-    let (mut command, read) = with_file_layer(command, args, environment)?;
-    let path = chosen_subcommands(&command, args);
+    let (mut command, read) = layered(command, args, environment)?;
+    let path = chosen(&command, args);
     let matches = command.try_get_matches_from_mut(args)?;
     let (mut below, mut chosen) = (&command, &matches);
     for name in &path {
@@ -65,10 +65,10 @@ pub fn effective(
         .filter_map(|arg| {
             let (id, name) = (arg.get_id().as_str(), arg.get_long()?.to_owned());
             let from = match chosen.value_source(id) {
-                Some(ValueSource::CommandLine) => SettingLayer::Flag,
-                Some(ValueSource::EnvVariable) => SettingLayer::Variable,
-                _ if set.contains(&name) => SettingLayer::File,
-                _ => SettingLayer::Default,
+                Some(ValueSource::CommandLine) => Layer::Flag,
+                Some(ValueSource::EnvVariable) => Layer::Variable,
+                _ if set.contains(&name) => Layer::File,
+                _ => Layer::Default,
             };
             let values = chosen.get_raw(id).into_iter().flatten();
             let values: Vec<String> = values.map(|value| value.to_string_lossy().into_owned()).collect();

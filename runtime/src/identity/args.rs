@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{bail, ensure};
 
 use super::Identity;
-use super::kubernetes::{Audience, KubernetesVerifier, ServiceAccountName, TokenFile};
+use super::kubernetes::{Account, Audience, KubernetesVerifier, TokenFile};
 use super::local::KeyRing;
 
 /// Who this process is to our other processes, and how it knows them.
@@ -30,7 +30,7 @@ pub struct IdentityArgs {
     pub identity_audience: Option<Audience>,
     /// On Kubernetes: the operator's `ServiceAccount`, <namespace>/<name>.
     #[arg(long, env = "LIVERANK_IDENTITY_OPERATOR", value_name = "ACCOUNT")]
-    pub identity_operator: Option<ServiceAccountName>,
+    pub identity_operator: Option<Account>,
     /// Take viewers that a gateway sends, and no others: of readers, comment and websocket services, where gateways ask viewers
     /// for tokens.
     #[arg(long, env = "LIVERANK_VIEWERS_BY_GATEWAY")]

@@ -15,15 +15,15 @@ use liverank_core::ReaderId;
 use liverank_protocol::access::{Caller, Role, Service};
 use serde::Deserialize;
 
-use super::{Rejected, TokenSource, TokenVerifier, VerifiedToken};
+use super::{Rejected, TokenSource, TokenVerifier, Verified};
 use crate::jwt::{self, Key};
 
 /// How long a file is taken to be as it was: the kubelet renews tokens when a fifth of their life is left.
-const REREAD_INTERVAL: Duration = Duration::from_secs(10);
+const READ_EACH: Duration = Duration::from_secs(10);
 /// The same where a token names a key that is not known: anybody can write one.
-const REREAD_FOR_UNKNOWN_KEY: Duration = Duration::from_secs(1);
+const READ_AGAIN: Duration = Duration::from_secs(1);
 /// How far the API server's clock and ours may be apart, in seconds.
-const LEEWAY_SECONDS: u64 = 30;
+const LEEWAY: u64 = 30;
 
 /// For whom tokens of one cluster's processes are: `liverank.dev/<namespace>/<cluster>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +35,11 @@ pub struct Audience {
 }
 
 /// In front of every audience.
-const AUDIENCE_PREFIX: &str = "liverank.dev/";
+const PREFIX: &str = "liverank.dev/";
 
 impl std::fmt::Display for Audience {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{AUDIENCE_PREFIX}{}/{}", self.namespace, self.cluster)
+        write!(f, "{PREFIX}{}/{}", self.namespace, self.cluster)
     }
 }
 
@@ -47,7 +47,7 @@ impl FromStr for Audience {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text.strip_prefix(AUDIENCE_PREFIX).and_then(|rest| rest.split_once('/'));
+        let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/'));
         let is_name = |name: &str| !name.is_empty() && !name.contains('/');
         let parts = parts.filter(|(namespace, cluster)| is_name(namespace) && is_name(cluster));
         let (namespace, cluster) = parts.ok_or("must be liverank.dev/<namespace>/<cluster>")?;
@@ -57,14 +57,14 @@ impl FromStr for Audience {
 
 /// A `ServiceAccount`: `<namespace>/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceAccountName {
+pub struct Account {
     /// The namespace of the `ServiceAccount`.
     pub namespace: String,
     /// Its name.
     pub name: String,
 }
 
-impl FromStr for ServiceAccountName {
+impl FromStr for Account {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -75,7 +75,7 @@ impl FromStr for ServiceAccountName {
     }
 }
 
-impl std::fmt::Display for ServiceAccountName {
+impl std::fmt::Display for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -98,7 +98,7 @@ impl TokenSource for TokenFile {
     fn token(&self, _: Service) -> anyhow::Result<String> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, at)) = &*read
-            && at.elapsed() < REREAD_INTERVAL
+            && at.elapsed() < READ_EACH
         {
             return Ok(token.clone());
         }
@@ -112,7 +112,7 @@ impl TokenSource for TokenFile {
 }
 
 /// The keys of a Kubernetes cluster, and who issues tokens there.
-struct IssuerKeys {
+struct Keys {
     issuer: String,
     keys: Vec<Arc<Key>>,
 }
@@ -122,29 +122,29 @@ pub struct KubernetesVerifier {
     /// A JSON Web Key Set with a member `issuer` beside its keys.
     file: PathBuf,
     audience: Audience,
-    operator: Option<ServiceAccountName>,
-    known: Mutex<KnownKeys>,
+    operator: Option<Account>,
+    known: Mutex<Known>,
 }
 
 #[derive(Default)]
-struct KnownKeys {
-    keys: Option<Arc<IssuerKeys>>,
+struct Known {
+    keys: Option<Arc<Keys>>,
     read: Option<Instant>,
     failure: String,
 }
 
 impl KubernetesVerifier {
     /// By the keys in `file`, which may come later.
-    pub fn new(file: PathBuf, audience: Audience, operator: Option<ServiceAccountName>) -> Self {
+    pub fn new(file: PathBuf, audience: Audience, operator: Option<Account>) -> Self {
         Self { file, audience, operator, known: Mutex::default() }
     }
 
     /// The keys, read again where that is due.
-    fn keys(&self, within: Duration) -> Result<Arc<IssuerKeys>, Rejected> {
+    fn keys(&self, within: Duration) -> Result<Arc<Keys>, Rejected> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.read.is_none_or(|read| read.elapsed() >= within) {
             known.read = Some(Instant::now());
-            match self.read_keys() {
+            match self.read() {
                 Ok(keys) => known.keys = Some(Arc::new(keys)),
                 // What was known stays good: a file that is being replaced is back in a moment.
                 Err(error) => known.failure = format!("{error:#}"),
@@ -153,34 +153,34 @@ impl KubernetesVerifier {
         known.keys.clone().ok_or_else(|| Rejected::NotReady(known.failure.clone()))
     }
 
-    fn read_keys(&self) -> anyhow::Result<IssuerKeys> {
+    fn read(&self) -> anyhow::Result<Keys> {
         #[derive(Deserialize)]
-        struct KeysFile {
+        struct Issued {
             issuer: String,
         }
         let read = || {
             let json = std::fs::read(&self.file)?;
-            let KeysFile { issuer } = serde_json::from_slice(&json).context("says no issuer")?;
+            let Issued { issuer } = serde_json::from_slice(&json).context("says no issuer")?;
             ensure!(!issuer.is_empty(), "says no issuer");
-            anyhow::Ok(IssuerKeys { issuer, keys: jwt::parse_key_set(&json)? })
+            anyhow::Ok(Keys { issuer, keys: jwt::key_set(&json)? })
         };
         read().with_context(|| format!("the file of keys {}", self.file.display()))
     }
 
-    fn keys_for_header(&self, header: &Header) -> Result<(Arc<IssuerKeys>, Vec<Arc<Key>>), Rejected> {
-        let keys = self.keys(REREAD_INTERVAL)?;
+    fn fitting(&self, header: &Header) -> Result<(Arc<Keys>, Vec<Arc<Key>>), Rejected> {
+        let keys = self.keys(READ_EACH)?;
         let fitting = jwt::fitting(&keys.keys, header);
         if !fitting.is_empty() {
             return Ok((keys, fitting));
         }
-        let keys = self.keys(REREAD_FOR_UNKNOWN_KEY)?;
+        let keys = self.keys(READ_AGAIN)?;
         let fitting = jwt::fitting(&keys.keys, header);
         Ok((keys, fitting))
     }
 
     /// Whose `ServiceAccount` it is.
     fn caller(&self, namespace: &str, account: &str) -> Option<Caller> {
-        let is_operator = |it: &ServiceAccountName| it.namespace == namespace && it.name == account;
+        let is_operator = |it: &Account| it.namespace == namespace && it.name == account;
         if self.operator.as_ref().is_some_and(is_operator) {
             return Caller::of(Role::Operator);
         }
@@ -199,40 +199,40 @@ impl KubernetesVerifier {
 }
 
 #[derive(Clone, Deserialize)]
-struct TokenClaims {
+struct Claims {
     exp: u64,
     #[serde(rename = "kubernetes.io")]
-    kubernetes: KubernetesClaim,
+    kubernetes: Bound,
 }
 
 #[derive(Clone, Deserialize)]
-struct KubernetesClaim {
+struct Bound {
     namespace: String,
-    serviceaccount: NamedObject,
+    serviceaccount: Named,
 }
 
 #[derive(Clone, Deserialize)]
-struct NamedObject {
+struct Named {
     name: String,
 }
 
 impl TokenVerifier for KubernetesVerifier {
-    fn verify(&self, token: &str, _: Service, _now: u64) -> Result<VerifiedToken, Rejected> {
+    fn verify(&self, token: &str, _: Service, _now: u64) -> Result<Verified, Rejected> {
         let header = jwt::header(token).map_err(Rejected::Invalid)?;
-        let (keys, fitting) = self.keys_for_header(&header)?;
+        let (keys, fitting) = self.fitting(&header)?;
         let mut validation = Validation::new(header.alg);
-        validation.leeway = LEEWAY_SECONDS;
+        validation.leeway = LEEWAY;
         validation.validate_nbf = true;
         validation.set_issuer(&[&keys.issuer]);
         validation.set_audience(&[self.audience.to_string()]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        let claims: TokenClaims = jwt::claims(token, &fitting, &validation).map_err(Rejected::Invalid)?;
-        let KubernetesClaim { namespace, serviceaccount } = claims.kubernetes;
+        let claims: Claims = jwt::claims(token, &fitting, &validation).map_err(Rejected::Invalid)?;
+        let Bound { namespace, serviceaccount } = claims.kubernetes;
         let caller = self.caller(&namespace, &serviceaccount.name).ok_or_else(|| {
             let name = &serviceaccount.name;
             Rejected::Invalid(format!("the ServiceAccount {namespace}/{name} is none of {}", self.audience))
         })?;
-        Ok(VerifiedToken { caller, until: claims.exp })
+        Ok(Verified { caller, until: claims.exp })
     }
 }
 

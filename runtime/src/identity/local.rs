@@ -19,43 +19,43 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Rejected, TokenSource, TokenVerifier, VerifiedToken, seconds};
+use super::{Rejected, TokenSource, TokenVerifier, Verified, seconds};
 use crate::jwt::{self, Key};
 
 /// The issuer (`iss`) of these tokens.
 const ISSUER: &str = "liverank";
 /// How long a token is good, in seconds: it is made anew when half of that is over.
-pub const TOKEN_LIFE_SECONDS: u64 = 300;
+pub const LIFE: u64 = 300;
 /// The longest life that a token may have, in seconds: those that a person asks for.
 const MAX_LIFE: u64 = 24 * 3_600;
 /// How far two clocks of ours may be apart, in seconds.
-const LEEWAY_SECONDS: u64 = 30;
+const LEEWAY: u64 = 30;
 /// The shortest secret.
 const MIN_SECRET_BYTES: usize = 32;
 /// The largest key file.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// In front of what keys are derived for; another number when the derivation changes.
-const KEY_PURPOSE: &[u8] = b"liverank identity 1";
+const PURPOSE: &[u8] = b"liverank identity 1";
 /// The format of a derived file.
-const FILE_FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 
 /// The seed of a signing key.
-type KeySeed = [u8; 32];
+type Seed = [u8; 32];
 
 /// Keys, or what they are derived from.
 #[derive(Clone)]
-pub struct KeyRing(Arc<RingKeys>);
+pub struct KeyRing(Arc<Ring>);
 
-enum RingKeys {
+enum Ring {
     /// All keys follow from it.
     Secret(Vec<u8>),
     /// One key, and who else is known.
-    One { subject: Caller, seed: KeySeed, known: BTreeMap<String, Vec<u8>> },
+    One { subject: Caller, seed: Seed, known: BTreeMap<String, Vec<u8>> },
 }
 
 /// A key file of one process.
 #[derive(Serialize, Deserialize)]
-struct DerivedKeyFile {
+struct Derived {
     format: u32,
     subject: String,
     seed: String,
@@ -81,7 +81,7 @@ impl KeyRing {
     pub fn of_secret(bytes: &[u8]) -> anyhow::Result<Self> {
         let secret = if bytes.is_ascii() { bytes.trim_ascii() } else { bytes };
         ensure!(secret.len() >= MIN_SECRET_BYTES, "must have at least {MIN_SECRET_BYTES} bytes");
-        Ok(Self(Arc::new(RingKeys::Secret(secret.to_vec()))))
+        Ok(Self(Arc::new(Ring::Secret(secret.to_vec()))))
     }
 
     /// What a file holds: a secret, or the key of one process.
@@ -94,7 +94,7 @@ impl KeyRing {
             ensure!(size <= MAX_FILE_BYTES, "is longer than {MAX_FILE_BYTES} bytes");
             let bytes = std::fs::read(file)?;
             if bytes.trim_ascii_start().starts_with(b"{") {
-                Self::from_derived_file(&bytes)
+                Self::of_one(&bytes)
             } else {
                 Self::of_secret(&bytes)
             }
@@ -102,15 +102,15 @@ impl KeyRing {
         read().with_context(|| format!("the key file {}", file.display()))
     }
 
-    fn from_derived_file(json: &[u8]) -> anyhow::Result<Self> {
-        let DerivedKeyFile { format, subject, seed, keys } =
+    fn of_one(json: &[u8]) -> anyhow::Result<Self> {
+        let Derived { format, subject, seed, keys } =
             serde_json::from_slice(json).map_err(|_| anyhow::anyhow!("is no key file"))?;
-        ensure!(format == FILE_FORMAT, "is of format {format}, and this release reads {FILE_FORMAT}");
+        ensure!(format == FORMAT, "is of format {format}, and this release reads {FORMAT}");
         let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).context("holds a key that is none");
         let seed = bytes(&seed)?.try_into().map_err(|_| anyhow::anyhow!("holds a key that is none"))?;
         let known =
             keys.iter().map(|(name, key)| Ok((name.clone(), bytes(key)?))).collect::<anyhow::Result<_>>()?;
-        Ok(Self(Arc::new(RingKeys::One { subject: subject.parse()?, seed, known })))
+        Ok(Self(Arc::new(Ring::One { subject: subject.parse()?, seed, known })))
     }
 
     /// The file of one process: its own key, and whom it has to know. Not for managers, who have to know every reader.
@@ -118,16 +118,14 @@ impl KeyRing {
     /// # Errors
     /// This is a file of one process itself.
     pub fn derived(&self, caller: &Caller) -> anyhow::Result<String> {
-        let RingKeys::Secret(secret) = &*self.0 else { bail!("keys are derived from the secret only") };
+        let Ring::Secret(secret) = &*self.0 else { bail!("keys are derived from the secret only") };
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let roles = Role::ALL.into_iter().filter_map(Caller::of);
-        let file = DerivedKeyFile {
-            format: FILE_FORMAT,
+        let file = Derived {
+            format: FORMAT,
             subject: caller.to_string(),
-            seed: text(&derive_seed(secret, caller)),
-            keys: roles
-                .map(|role| (role.to_string(), text(&public_key(&derive_seed(secret, &role)))))
-                .collect(),
+            seed: text(&derive(secret, caller)),
+            keys: roles.map(|role| (role.to_string(), text(&public(&derive(secret, &role))))).collect(),
         };
         Ok(serde_json::to_string_pretty(&file)?)
     }
@@ -138,8 +136,8 @@ impl KeyRing {
     /// The key is somebody else's.
     pub fn source(&self, caller: &Caller) -> anyhow::Result<LocalTokens> {
         let seed = match &*self.0 {
-            RingKeys::Secret(secret) => derive_seed(secret, caller),
-            RingKeys::One { subject, seed, .. } => {
+            Ring::Secret(secret) => derive(secret, caller),
+            Ring::One { subject, seed, .. } => {
                 ensure!(subject == caller, "the key file is that of {subject}, and this process is {caller}");
                 *seed
             }
@@ -152,10 +150,10 @@ impl KeyRing {
         LocalVerifier(self.clone())
     }
 
-    fn public_key_of(&self, caller: &Caller) -> Option<Vec<u8>> {
+    fn public(&self, caller: &Caller) -> Option<Vec<u8>> {
         match &*self.0 {
-            RingKeys::Secret(secret) => Some(public_key(&derive_seed(secret, caller))),
-            RingKeys::One { known, .. } => known.get(&caller.to_string()).cloned(),
+            Ring::Secret(secret) => Some(public(&derive(secret, caller))),
+            Ring::One { known, .. } => known.get(&caller.to_string()).cloned(),
         }
     }
 }
@@ -165,14 +163,14 @@ struct SeedLength;
 
 impl KeyType for SeedLength {
     fn len(&self) -> usize {
-        size_of::<KeySeed>()
+        size_of::<Seed>()
     }
 }
 
 /// The key of `caller`: HKDF-SHA256 (RFC 5869).
-fn derive_seed(secret: &[u8], caller: &Caller) -> KeySeed {
-    let mut seed = KeySeed::default();
-    Salt::new(HKDF_SHA256, KEY_PURPOSE)
+fn derive(secret: &[u8], caller: &Caller) -> Seed {
+    let mut seed = Seed::default();
+    Salt::new(HKDF_SHA256, PURPOSE)
         .extract(secret)
         .expand(&[caller.to_string().as_bytes()], SeedLength)
         .and_then(|key| key.fill(&mut seed))
@@ -180,11 +178,11 @@ fn derive_seed(secret: &[u8], caller: &Caller) -> KeySeed {
     seed
 }
 
-fn pair(seed: &KeySeed) -> Ed25519KeyPair {
+fn pair(seed: &Seed) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a seed")
 }
 
-fn public_key(seed: &KeySeed) -> Vec<u8> {
+fn public(seed: &Seed) -> Vec<u8> {
     pair(seed).public_key().as_ref().to_vec()
 }
 
@@ -218,12 +216,12 @@ impl TokenSource for LocalTokens {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, renew_at)) = made.get(&service)
             // A clock that went back makes a token that is not good yet.
-            && (renew_at.saturating_sub(TOKEN_LIFE_SECONDS)..*renew_at).contains(&now)
+            && (renew_at.saturating_sub(LIFE)..*renew_at).contains(&now)
         {
             return Ok(token.clone());
         }
-        let token = self.sign(service, now, TOKEN_LIFE_SECONDS);
-        made.insert(service, (token.clone(), now + TOKEN_LIFE_SECONDS / 2));
+        let token = self.sign(service, now, LIFE);
+        made.insert(service, (token.clone(), now + LIFE / 2));
         Ok(token)
     }
 }
@@ -232,35 +230,35 @@ impl TokenSource for LocalTokens {
 pub struct LocalVerifier(KeyRing);
 
 #[derive(Clone, Deserialize)]
-struct LocalClaims {
+struct Claims {
     sub: String,
     iat: u64,
     exp: u64,
 }
 
 impl TokenVerifier for LocalVerifier {
-    fn verify(&self, token: &str, service: Service, _now: u64) -> Result<VerifiedToken, Rejected> {
+    fn verify(&self, token: &str, service: Service, _now: u64) -> Result<Verified, Rejected> {
         let header = jwt::header(token).map_err(Rejected::Invalid)?;
         let named = header.kid.as_deref().and_then(|kid| kid.parse::<Caller>().ok());
         let caller = named.ok_or_else(|| Rejected::Invalid("its kid names none of our processes".into()))?;
-        let public = self.0.public_key_of(&caller).ok_or_else(|| {
+        let public = self.0.public(&caller).ok_or_else(|| {
             Rejected::Invalid(format!("{caller} is not known by the key file of this process"))
         })?;
         let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.leeway = LEEWAY_SECONDS;
+        validation.leeway = LEEWAY;
         validation.validate_nbf = true;
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[service.name()]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         let keys = [Arc::new(Key::ed25519(caller.to_string(), &public))];
-        let claims: LocalClaims = jwt::claims(token, &keys, &validation).map_err(Rejected::Invalid)?;
+        let claims: Claims = jwt::claims(token, &keys, &validation).map_err(Rejected::Invalid)?;
         if claims.sub != caller.to_string() {
             return Err(Rejected::Invalid("its sub is not whose key signed it".into()));
         }
         if claims.exp.saturating_sub(claims.iat) > MAX_LIFE {
             return Err(Rejected::Invalid(format!("it would be good for more than {MAX_LIFE} s")));
         }
-        Ok(VerifiedToken { caller, until: claims.exp })
+        Ok(Verified { caller, until: claims.exp })
     }
 }
 

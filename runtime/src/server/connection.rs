@@ -26,25 +26,25 @@ use tower_service::Service;
 
 use super::clock::HEAD_TIMEOUT;
 use super::exchange::Exchange;
-use super::hijack::SharedSocket;
+use super::hijack::Socket;
 use super::proxy_protocol::{self, Source};
-use super::stream::ConnectionStream;
+use super::stream::Stream;
 use crate::http_args::HttpSettings;
 
 /// How long what a client still sends is thrown away after an answer that did not wait for it. To close with unread bytes
 /// would reset the connection, and the client would never read the answer.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
+const LINGER: Duration = Duration::from_secs(10);
 /// How long it may pause meanwhile.
-const LINGER_READ_TIMEOUT: Duration = Duration::from_secs(3);
+const LINGER_PAUSE: Duration = Duration::from_secs(3);
 
 /// The handler has the socket now.
 #[derive(Debug, thiserror::Error)]
 #[error("the handler goes on with the socket")]
-struct SocketHandedOver;
+struct HandedOver;
 
 /// Serves one connection until it ends, or until its answer in flight is out after `shutdown`, or a handler goes on with
 /// its socket.
-pub(super) async fn serve_connection(
+pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     place: OwnedSemaphorePermit,
@@ -54,34 +54,34 @@ pub(super) async fn serve_connection(
 ) {
     let keep_alive = settings.keep_alive;
     let opened = tokio::select! {
-        opened = open_stream(stream, peer, &settings) => opened,
+        opened = open(stream, peer, &settings) => opened,
         () = shutdown.cancelled() => None,
     };
     let Some((stream, peer)) = opened else { return };
-    let socket = SharedSocket::new(stream, place, Instant::now(), keep_alive);
+    let socket = Socket::new(stream, place, Instant::now(), keep_alive);
     let unread = Arc::new(AtomicBool::new(false));
     let (own, half_read) = (socket.clone(), Arc::clone(&unread));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let exchange = Exchange::new(peer, request.headers(), &settings, own.clone());
         let bodiless = request.method() == Method::HEAD;
         let (mut parts, body) = request.into_parts();
-        own.with_clock(super::clock::Clock::asked);
+        own.clock(super::clock::Clock::asked);
         half_read.store(!hyper::body::Body::is_end_stream(&body), Ordering::Relaxed);
-        let upload = CountedBody { body, exchange: exchange.clone(), unread: Arc::clone(&half_read) };
+        let upload = Upload { body, exchange: exchange.clone(), unread: Arc::clone(&half_read) };
         parts.extensions.insert(ConnectInfo(peer));
         parts.extensions.insert(exchange.clone());
         let (answer, socket) =
             (router.clone().call(hyper::Request::from_parts(parts, Body::new(upload))), own.clone());
         async move {
             let mut answer: Response = answer.await.unwrap_or_else(|never| match never {});
-            if !bodiless && socket.try_hand_over(&mut answer) {
-                return Err(SocketHandedOver);
+            if !bodiless && socket.handed_over(&mut answer) {
+                return Err(HandedOver);
             }
             close_after_unread_body(&mut answer);
             let sized = answer.headers().contains_key(header::CONTENT_LENGTH)
                 || hyper::body::Body::size_hint(answer.body()).exact().is_some();
-            socket.with_clock(|clock| clock.answering(sized));
-            Ok(answer.map(|body| AnswerBody { body, socket, _exchange: exchange }))
+            socket.clock(|clock| clock.answering(sized));
+            Ok(answer.map(|body| Answer { body, socket, _exchange: exchange }))
         }
     });
     let connection = http1::Builder::new()
@@ -110,25 +110,25 @@ pub(super) async fn serve_connection(
             }
             // The library waits for the first request of a connection that has not asked yet: one that a browser or a
             // pool has opened in advance would keep this process for as long as a head may take.
-            if leaving && socket.with_clock(|clock| clock.is_idle()) {
+            if leaving && socket.clock(|clock| clock.asks_nothing()) {
                 return Poll::Ready(None);
             }
-            return poll_overdue(&socket, clock.as_mut(), context).map(|()| None);
+            return poll_over(&socket, clock.as_mut(), context).map(|()| None);
         }
     })
     .await;
     // What ends a connection early is the peer's doing; a line for each would be a line a request.
     if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
-        discard_until_closed(&socket).await;
+        linger(&socket).await;
     }
 }
 
 /// The connection's bytes as HTTP is to have them, and whose they are; `None` where it does not come to that.
-async fn open_stream(
+async fn open(
     mut stream: TcpStream,
     peer: SocketAddr,
     settings: &HttpSettings,
-) -> Option<(ConnectionStream, SocketAddr)> {
+) -> Option<(Stream, SocketAddr)> {
     let mut client = peer;
     let address = peer.ip().to_canonical();
     if settings.proxy_protocol_from.iter().any(|balancers| balancers.contains(&address)) {
@@ -138,21 +138,21 @@ async fn open_stream(
         }
     }
     match &settings.tls {
-        None => Some((ConnectionStream::Plain(stream), client)),
-        Some(tls) => Some((ConnectionStream::from_tls(tls.accept_handshake(stream).await?), client)),
+        None => Some((Stream::Plain(stream), client)),
+        Some(tls) => Some((Stream::tls(tls.accept(stream).await?), client)),
     }
 }
 
 /// Ready when the connection has taken too long. All that moves its clock happens within the connection's own poll, so
 /// this need not be woken by it.
-fn poll_overdue(socket: &SharedSocket, mut timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
+fn poll_over(socket: &Socket, mut timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
     loop {
-        let Some(at) = socket.with_clock(|clock| clock.look_at()) else { return Poll::Pending };
+        let Some(at) = socket.clock(|clock| clock.look_at()) else { return Poll::Pending };
         if timer.deadline().into_std() != at {
             timer.as_mut().reset(at.into());
         }
         ready!(timer.as_mut().poll(context));
-        if socket.with_clock(|clock| clock.is_over(Instant::now())) {
+        if socket.clock(|clock| clock.is_over(Instant::now())) {
             return Poll::Ready(());
         }
     }
@@ -166,29 +166,27 @@ fn close_after_unread_body(answer: &mut Response) {
 }
 
 /// Reads and throws away until the client has closed, too.
-async fn discard_until_closed(socket: &SharedSocket) {
+async fn linger(socket: &Socket) {
     let rest = async {
         let mut bytes = vec![0; 16 * 1024];
-        while let Ok(Ok(1..)) = tokio::time::timeout(LINGER_READ_TIMEOUT, socket.read_some(&mut bytes)).await
-        {
-        }
+        while let Ok(Ok(1..)) = tokio::time::timeout(LINGER_PAUSE, socket.read(&mut bytes)).await {}
     };
-    let _ = tokio::time::timeout(LINGER_TIMEOUT, rest).await;
+    let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
 /// There is no room for more bytes of request bodies.
 #[derive(Debug, thiserror::Error)]
 #[error("too many bytes of requests are held here")]
-pub(crate) struct NoUploadRoom;
+pub(crate) struct NoRoom;
 
 /// A request's body, counted as it comes.
-struct CountedBody {
+struct Upload {
     body: Incoming,
     exchange: Exchange,
     unread: Arc<AtomicBool>,
 }
 
-impl hyper::body::Body for CountedBody {
+impl hyper::body::Body for Upload {
     type Data = Bytes;
     type Error = axum::BoxError;
 
@@ -203,7 +201,7 @@ impl hyper::body::Body for CountedBody {
         Poll::Ready(frame.map(|frame| {
             let frame = frame?;
             let bytes = frame.data_ref().map_or(0, Bytes::len);
-            if self.exchange.take_upload(bytes) { Ok(frame) } else { Err(NoUploadRoom.into()) }
+            if self.exchange.take_upload(bytes) { Ok(frame) } else { Err(NoRoom.into()) }
         }))
     }
 
@@ -217,13 +215,13 @@ impl hyper::body::Body for CountedBody {
 }
 
 /// An answer's body. When it goes, the connection is free for the next request, and what was held for this one is let go.
-struct AnswerBody {
+struct Answer {
     body: Body,
-    socket: SharedSocket,
+    socket: Socket,
     _exchange: Exchange,
 }
 
-impl hyper::body::Body for AnswerBody {
+impl hyper::body::Body for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -243,8 +241,8 @@ impl hyper::body::Body for AnswerBody {
     }
 }
 
-impl Drop for AnswerBody {
+impl Drop for Answer {
     fn drop(&mut self) {
-        self.socket.with_clock(|clock| clock.answered(Instant::now()));
+        self.socket.clock(|clock| clock.answered(Instant::now()));
     }
 }

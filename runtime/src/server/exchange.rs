@@ -13,25 +13,25 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 
-use super::hijack::SharedSocket;
+use super::hijack::Socket;
 use crate::http_args::HttpSettings;
-use crate::uploads::{UploadBytes, UploadRoom};
+use crate::uploads::{Upload, Uploads};
 
 /// The header in which proxies tell whom they speak for.
-const FORWARDED_HEADER: &str = "x-forwarded-for";
+const FORWARDED: &str = "x-forwarded-for";
 
 /// One request and its answer. Clones are the same one.
 #[derive(Clone)]
-pub struct Exchange(Arc<ExchangeInner>);
+pub struct Exchange(Arc<Inner>);
 
-struct ExchangeInner {
+struct Inner {
     client: IpAddr,
-    held: Mutex<HeldPlaces>,
-    socket: Option<SharedSocket>,
+    held: Mutex<Held>,
+    socket: Option<Socket>,
 }
 
-struct HeldPlaces {
-    upload: UploadBytes,
+struct Held {
+    upload: Upload,
     places: Vec<Box<dyn Any + Send>>,
 }
 
@@ -40,15 +40,15 @@ impl Exchange {
         peer: SocketAddr,
         headers: &HeaderMap,
         settings: &HttpSettings,
-        socket: SharedSocket,
+        socket: Socket,
     ) -> Self {
-        let client = client_behind_proxies(peer.ip(), headers, settings.trusted_proxies);
+        let client = client(peer.ip(), headers, settings.trusted_proxies);
         Self::of(client, &settings.uploads, Some(socket))
     }
 
-    fn of(client: IpAddr, uploads: &UploadRoom, socket: Option<SharedSocket>) -> Self {
-        let held = HeldPlaces { upload: uploads.begin(client), places: Vec::new() };
-        Self(Arc::new(ExchangeInner { client, held: Mutex::new(held), socket }))
+    fn of(client: IpAddr, uploads: &Uploads, socket: Option<Socket>) -> Self {
+        let held = Held { upload: uploads.begin(client), places: Vec::new() };
+        Self(Arc::new(Inner { client, held: Mutex::new(held), socket }))
     }
 
     /// The address of the one who asks, as far as it can be known: see `--trusted-proxies`.
@@ -70,12 +70,12 @@ impl Exchange {
     /// still read: only what is written tells.
     pub async fn said_all(&self) {
         match &self.0.socket {
-            Some(socket) => socket.peer_finished().await,
+            Some(socket) => socket.said_all().await,
             None => std::future::pending().await,
         }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HeldPlaces> {
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,7 +84,7 @@ impl Exchange {
 /// handler runs.
 impl Default for Exchange {
     fn default() -> Self {
-        Self::of(Ipv4Addr::LOCALHOST.into(), &UploadRoom::default(), None)
+        Self::of(Ipv4Addr::LOCALHOST.into(), &Uploads::default(), None)
     }
 }
 
@@ -98,14 +98,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Exchange {
 
 /// The address behind `proxies` of ours: each has added whom it saw to the end of the list. Entries before that anybody
 /// may have written.
-fn client_behind_proxies(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
+fn client(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
     let mut addresses = headers
-        .get_all(FORWARDED_HEADER)
+        .get_all(FORWARDED)
         .iter()
         .rev()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|list| list.rsplit(','))
-        .map(parse_address);
+        .map(address);
     let mut client = peer.to_canonical();
     for _ in 0..proxies {
         // Where a proxy wrote nothing that can be read, it is the last one that is known.
@@ -118,7 +118,7 @@ fn client_behind_proxies(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAd
 }
 
 /// An address as proxies write it, with or without a port.
-fn parse_address(text: &str) -> Option<IpAddr> {
+fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -129,33 +129,33 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn client_seen(lists: &[&'static str], proxies: u8) -> String {
+    fn seen(lists: &[&'static str], proxies: u8) -> String {
         let mut headers = HeaderMap::new();
         for list in lists {
-            headers.append(FORWARDED_HEADER, list.parse().unwrap());
+            headers.append(FORWARDED, list.parse().unwrap());
         }
-        client_behind_proxies("10.0.0.9".parse().unwrap(), &headers, proxies).to_string()
+        client("10.0.0.9".parse().unwrap(), &headers, proxies).to_string()
     }
 
     #[test]
-    fn only_forwarded_addresses_of_our_proxies_are_trusted() {
-        assert_eq!(client_seen(&["6.6.6.6, 1.2.3.4"], 0), "10.0.0.9");
-        assert_eq!(client_seen(&["6.6.6.6, 1.2.3.4"], 1), "1.2.3.4");
-        assert_eq!(client_seen(&["6.6.6.6", "1.2.3.4,10.0.0.7"], 2), "1.2.3.4");
-        assert_eq!(client_seen(&["1.2.3.4"], 3), "1.2.3.4");
-        assert_eq!(client_seen(&[], 1), "10.0.0.9");
-        assert_eq!(client_seen(&["1.2.3.4, nonsense"], 2), "10.0.0.9");
+    fn only_what_our_own_proxies_wrote_is_believed() {
+        assert_eq!(seen(&["6.6.6.6, 1.2.3.4"], 0), "10.0.0.9");
+        assert_eq!(seen(&["6.6.6.6, 1.2.3.4"], 1), "1.2.3.4");
+        assert_eq!(seen(&["6.6.6.6", "1.2.3.4,10.0.0.7"], 2), "1.2.3.4");
+        assert_eq!(seen(&["1.2.3.4"], 3), "1.2.3.4");
+        assert_eq!(seen(&[], 1), "10.0.0.9");
+        assert_eq!(seen(&["1.2.3.4, nonsense"], 2), "10.0.0.9");
     }
 
     #[test]
-    fn forwarded_addresses_may_have_ports_and_brackets() {
+    fn addresses_may_have_ports_and_brackets() {
         for (written, read) in [
             ("1.2.3.4:5", "1.2.3.4"),
             ("[2001:db8::1]:5", "2001:db8::1"),
             ("[2001:db8::1]", "2001:db8::1"),
             ("::ffff:1.2.3.4", "1.2.3.4"),
         ] {
-            assert_eq!(client_seen(&[written], 1), read);
+            assert_eq!(seen(&[written], 1), read);
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::clock::Clock;
-use super::stream::ConnectionStream;
+use super::stream::Stream;
 
 /// A socket that HTTP has let go of.
 #[derive(Debug)]
@@ -38,11 +38,11 @@ pub struct RawConnection {
 /// A connection's place among those that a port takes.
 pub type ConnectionSlot = OwnedSemaphorePermit;
 
-type HijackHandler = Box<dyn FnOnce(RawConnection) + Send>;
+type Then = Box<dyn FnOnce(RawConnection) + Send>;
 
 /// Lets a handler take over the socket of its connection.
 #[derive(Clone)]
-pub struct Hijack(Arc<Mutex<Option<HijackHandler>>>);
+pub struct Hijack(Arc<Mutex<Option<Then>>>);
 
 impl Hijack {
     /// Calls `then` with the socket once the answer has gone through all layers; drops it where the connection ends
@@ -51,7 +51,7 @@ impl Hijack {
         Self(Arc::new(Mutex::new(Some(Box::new(then)))))
     }
 
-    fn hand_over(&self, bare: RawConnection) {
+    fn call(&self, bare: RawConnection) {
         if let Some(then) = lock(&self.0).take() {
             then(bare);
         }
@@ -64,33 +64,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A connection's socket, as long as HTTP has it, and the clock that it is watched by. Clones share the socket and the clock.
 #[derive(Clone)]
-pub(super) struct SharedSocket(Arc<Mutex<SocketState>>);
+pub(super) struct Socket(Arc<Mutex<Shared>>);
 
-struct SocketState {
+struct Shared {
     /// `None` once a handler has it.
-    stream: Option<(ConnectionStream, ConnectionSlot)>,
+    stream: Option<(Stream, ConnectionSlot)>,
     clock: Clock,
 }
 
-impl SharedSocket {
-    pub(super) fn new(
-        stream: ConnectionStream,
-        place: ConnectionSlot,
-        now: Instant,
-        keep_alive: Duration,
-    ) -> Self {
+impl Socket {
+    pub(super) fn new(stream: Stream, place: ConnectionSlot, now: Instant, keep_alive: Duration) -> Self {
         let clock = Clock::new(now, keep_alive);
-        Self(Arc::new(Mutex::new(SocketState { stream: Some((stream, place)), clock })))
+        Self(Arc::new(Mutex::new(Shared { stream: Some((stream, place)), clock })))
     }
 
     /// Looks at the clock, or moves it.
-    pub(super) fn with_clock<T>(&self, act: impl FnOnce(&mut Clock) -> T) -> T {
+    pub(super) fn clock<T>(&self, act: impl FnOnce(&mut Clock) -> T) -> T {
         act(&mut lock(&self.0).clock)
     }
 
     /// Completes when the peer has shut down its sending side. Only for when nothing else reads.
-    pub(super) async fn peer_finished(&self) {
-        let end = poll_fn(|context| self.with_stream(|stream| stream.get_mut().poll_peek(context)));
+    pub(super) async fn said_all(&self) {
+        let end = poll_fn(|context| self.with(|stream| stream.get_mut().poll_peek(context)));
         // The next request's bytes hide the end; an error is found by whoever writes.
         if !matches!(end.await, Ok(0)) {
             std::future::pending::<()>().await;
@@ -98,35 +93,32 @@ impl SharedSocket {
     }
 
     /// Reads what comes.
-    pub(super) async fn read_some(&self, bytes: &mut [u8]) -> io::Result<usize> {
+    pub(super) async fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         poll_fn(|context| {
             let mut buffer = ReadBuf::new(bytes);
-            let read = self.with_stream(|stream| stream.poll_read(context, &mut buffer));
+            let read = self.with(|stream| stream.poll_read(context, &mut buffer));
             read.map_ok(|()| buffer.filled().len())
         })
         .await
     }
 
     /// Hands the socket to the answer's takeover, if it has one. `true`: HTTP has nothing to do here any more.
-    pub(super) fn try_hand_over<B>(&self, answer: &mut Response<B>) -> bool {
+    pub(super) fn handed_over<B>(&self, answer: &mut Response<B>) -> bool {
         let Some(takeover) = answer.extensions_mut().remove::<Hijack>() else { return false };
         let Some((stream, place)) = lock(&self.0).stream.take() else { return true };
         // Fails only where the socket is broken, and then there is nobody to answer.
         if let Ok((socket, tls)) = stream.into_raw() {
-            takeover.hand_over(RawConnection {
+            takeover.call(RawConnection {
                 socket,
                 tls,
-                head: answer_head(answer.status(), answer.headers()),
+                head: head(answer.status(), answer.headers()),
                 place,
             });
         }
         true
     }
 
-    fn with_stream<T>(
-        &self,
-        act: impl FnOnce(Pin<&mut ConnectionStream>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
+    fn with<T>(&self, act: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match lock(&self.0).stream.as_mut() {
             Some((stream, _)) => act(Pin::new(stream)),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
@@ -134,19 +126,19 @@ impl SharedSocket {
     }
 }
 
-impl SharedSocket {
+impl Socket {
     /// Keeps account of what the peer takes.
-    fn note_write(&self, wrote: &Poll<io::Result<usize>>) {
+    fn note(&self, wrote: &Poll<io::Result<usize>>) {
         match wrote {
-            Poll::Pending => self.with_clock(|clock| clock.full(Instant::now())),
-            Poll::Ready(Ok(bytes)) => self.with_clock(|clock| clock.took(*bytes as u64)),
+            Poll::Pending => self.clock(|clock| clock.full(Instant::now())),
+            Poll::Ready(Ok(bytes)) => self.clock(|clock| clock.took(*bytes as u64)),
             Poll::Ready(Err(_)) => {}
         }
     }
 }
 
 /// A body without a length ends with its connection.
-fn answer_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+fn head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status}\r\n").into_bytes();
     for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONTENT_LENGTH) {
         head.extend_from_slice(name.as_str().as_bytes());
@@ -161,25 +153,25 @@ fn answer_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     head
 }
 
-impl AsyncRead for SharedSocket {
+impl AsyncRead for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = self.with_stream(|stream| stream.poll_read(context, buffer));
+        let read = self.with(|stream| stream.poll_read(context, buffer));
         if buffer.filled().len() > before {
-            self.with_clock(|clock| clock.heard(Instant::now()));
+            self.clock(|clock| clock.heard(Instant::now()));
         }
         read
     }
 }
 
-impl AsyncWrite for SharedSocket {
+impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = self.with_stream(|stream| stream.poll_write(context, bytes));
-        self.note_write(&wrote);
+        let wrote = self.with(|stream| stream.poll_write(context, bytes));
+        self.note(&wrote);
         wrote
     }
 
@@ -188,8 +180,8 @@ impl AsyncWrite for SharedSocket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = self.with_stream(|stream| stream.poll_write_vectored(context, slices));
-        self.note_write(&wrote);
+        let wrote = self.with(|stream| stream.poll_write_vectored(context, slices));
+        self.note(&wrote);
         wrote
     }
 
@@ -199,16 +191,16 @@ impl AsyncWrite for SharedSocket {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // HTTP flushes when it has nothing left to write. TLS may have.
-        let flushed = self.with_stream(|stream| stream.poll_flush(context));
+        let flushed = self.with(|stream| stream.poll_flush(context));
         match flushed {
-            Poll::Pending => self.with_clock(|clock| clock.full(Instant::now())),
-            Poll::Ready(_) => self.with_clock(Clock::note_flushed),
+            Poll::Pending => self.clock(|clock| clock.full(Instant::now())),
+            Poll::Ready(_) => self.clock(Clock::flushed),
         }
         flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with_stream(|stream| stream.poll_shutdown(context))
+        self.with(|stream| stream.poll_shutdown(context))
     }
 }
 
@@ -226,7 +218,7 @@ mod tests {
     use super::*;
     use crate::{ServiceContext, server};
 
-    async fn hijacked_answer() -> Response {
+    async fn taken() -> Response {
         tokio::task::yield_now().await;
         let mut answer = ([(header::CONTENT_TYPE, "text/plain")], "dropped").into_response();
         answer.extensions_mut().insert(Hijack::new(|bare| {
@@ -240,16 +232,16 @@ mod tests {
         answer
     }
 
-    async fn mark_answer(mut answer: Response) -> Response {
+    async fn marked(mut answer: Response) -> Response {
         answer.headers_mut().insert("x-layer", HeaderValue::from_static("yes"));
         answer
     }
 
-    async fn answers_to(requests: &str) -> String {
+    async fn asked(requests: &str) -> String {
         let router = Router::new()
-            .route("/bare", get(hijacked_answer))
+            .route("/bare", get(taken))
             .route("/plain", get("plain"))
-            .layer(map_response(mark_answer));
+            .layer(map_response(marked));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let shell = ServiceContext::new(Duration::from_secs(5));
@@ -265,9 +257,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hijacked_answer_passes_the_layers_and_then_takes_the_socket() {
-        let text =
-            answers_to("GET /plain HTTP/1.1\r\nHost: t\r\n\r\nGET /bare HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    async fn an_answer_passes_the_layers_and_then_goes_on_with_the_bare_socket() {
+        let text = asked("GET /plain HTTP/1.1\r\nHost: t\r\n\r\nGET /bare HTTP/1.1\r\nHost: t\r\n\r\n").await;
         let (head, body) = text.rsplit_once("\r\n\r\n").unwrap();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\n\r\nplain"), "{text}");
         assert_eq!(body, "bare");
@@ -279,8 +270,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_without_a_body_is_not_hijacked() {
-        let text = answers_to("HEAD /bare HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").await;
+    async fn an_answer_without_a_body_stays_with_http() {
+        let text = asked("HEAD /bare HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").await;
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     }
 }

@@ -10,20 +10,20 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// A connection, from when TLS has shaken hands.
-pub(super) enum ConnectionStream {
+pub(super) enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsConnection>),
+    Tls(Box<Tls>),
 }
 
-pub(super) struct TlsConnection {
+pub(super) struct Tls {
     stream: TlsStream<TcpStream>,
     /// A byte that was looked at before its time.
     peeked: Option<u8>,
 }
 
-impl ConnectionStream {
-    pub(super) fn from_tls(stream: TlsStream<TcpStream>) -> Self {
-        Self::Tls(Box::new(TlsConnection { stream, peeked: None }))
+impl Stream {
+    pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
+        Self::Tls(Box::new(Tls { stream, peeked: None }))
     }
 
     /// Whether there is something to read, which stays there: 0 where the peer has shut down its sending side.
@@ -53,7 +53,7 @@ impl ConnectionStream {
     }
 }
 
-impl AsyncRead for ConnectionStream {
+impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -74,7 +74,7 @@ impl AsyncRead for ConnectionStream {
     }
 }
 
-impl AsyncWrite for ConnectionStream {
+impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::material::{KeyFiles, NamedFile, provider};
-use super::reload::{FileLoader, ShownTo, Watched, watched};
+use super::reload::{Loader, ShownTo, Watched, watched};
 use crate::server::HEAD_TIMEOUT;
 
 /// How long a handshake may take: as long as a request's head.
@@ -24,7 +24,7 @@ const HANDSHAKE_TIMEOUT: Duration = HEAD_TIMEOUT;
 /// TLS of a port. Clones share the certificate, and get the new one when it is renewed.
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
-    current: Arc<RwLock<CurrentConfig>>,
+    current: Arc<RwLock<Current>>,
     failures: Counter,
     /// Whether clients are asked for certificates, where that is set at all.
     asks: bool,
@@ -32,7 +32,7 @@ pub struct ListenerTls {
 
 /// What new connections are taken with.
 #[derive(Debug)]
-struct CurrentConfig {
+struct Current {
     asking: Arc<ServerConfig>,
     not_asking: Arc<ServerConfig>,
 }
@@ -41,18 +41,17 @@ impl ListenerTls {
     pub(super) fn read(own: KeyFiles, clients: Option<NamedFile>) -> anyhow::Result<(Self, Option<Watched>)> {
         let mut files = vec![own.cert.clone(), own.key.clone()];
         files.extend(clients.clone());
-        let load = move |contents: &[Vec<u8>], now| load_config(&own, clients.as_ref(), contents, now);
-        let (current, watched) =
-            watched(ShownTo::Clients, files, Box::new(load) as FileLoader<CurrentConfig>)?;
+        let load = move |contents: &[Vec<u8>], now| load(&own, clients.as_ref(), contents, now);
+        let (current, watched) = watched(ShownTo::Clients, files, Box::new(load) as Loader<Current>)?;
         Ok((Self { current, failures: Counter::default(), asks: true }, Some(watched)))
     }
 
     /// TLS with the certificate that is shown to our other processes, which asks for none. Failures are counted together.
-    pub(super) fn with_other_certificate(&self, shown: KeyFiles) -> anyhow::Result<(Self, Option<Watched>)> {
+    pub(super) fn of_another(&self, shown: KeyFiles) -> anyhow::Result<(Self, Option<Watched>)> {
         let files = vec![shown.cert.clone(), shown.key.clone()];
-        let load = move |contents: &[Vec<u8>], now| load_config(&shown, None, contents, now);
-        let (current, watched) = watched(ShownTo::Peers, files, Box::new(load) as FileLoader<CurrentConfig>)?;
-        Ok((Self { current, failures: self.failed_handshakes(), asks: false }, Some(watched)))
+        let load = move |contents: &[Vec<u8>], now| load(&shown, None, contents, now);
+        let (current, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<Current>)?;
+        Ok((Self { current, failures: self.failures(), asks: false }, Some(watched)))
     }
 
     /// The same for a port whose clients have no certificates.
@@ -62,12 +61,12 @@ impl ListenerTls {
     }
 
     /// Handshakes that failed.
-    pub(super) fn failed_handshakes(&self) -> Counter {
+    pub(super) fn failures(&self) -> Counter {
         self.failures.clone()
     }
 
     /// Shakes hands. `None` where that fails: the peer has been told why, as far as TLS tells.
-    pub(crate) async fn accept_handshake(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
+    pub(crate) async fn accept(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         let config = {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(if self.asks { &current.asking } else { &current.not_asking })
@@ -82,17 +81,17 @@ impl ListenerTls {
     }
 }
 
-fn load_config(
+fn load(
     own: &KeyFiles,
     clients: Option<&NamedFile>,
     contents: &[Vec<u8>],
     now: Timestamp,
-) -> anyhow::Result<(CurrentConfig, Option<i64>)> {
+) -> anyhow::Result<(Current, Option<i64>)> {
     let [cert, key, rest @ ..] = contents else { return Err(anyhow!("two files are read")) };
     let certified = own.certified(cert, key, now)?;
     let verifier = match clients.zip(rest.first()) {
         Some((file, pem)) => {
-            let authorities = Arc::new(file.parse_authorities(pem)?);
+            let authorities = Arc::new(file.authorities(pem)?);
             let builder = WebPkiClientVerifier::builder_with_provider(authorities, provider());
             Some(builder.build().map_err(|error| anyhow!("{file}: {error}"))?)
         }
@@ -103,7 +102,7 @@ fn load_config(
         Some(verifier) => config(verifier, &certified.key)?,
         None => Arc::clone(&not_asking),
     };
-    Ok((CurrentConfig { asking, not_asking }, Some(certified.ends_at)))
+    Ok((Current { asking, not_asking }, Some(certified.ends_at)))
 }
 
 fn config(

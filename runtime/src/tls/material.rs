@@ -38,7 +38,7 @@ impl NamedFile {
     }
 
     /// Reads the files anew.
-    pub(super) fn read_file(&self) -> anyhow::Result<Vec<u8>> {
+    pub(super) fn read(&self) -> anyhow::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let read = File::open(&self.path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
         read.with_context(|| self.to_string())?;
@@ -51,8 +51,8 @@ impl NamedFile {
     }
 
     /// The authorities in it.
-    pub(super) fn parse_authorities(&self, pem: &[u8]) -> anyhow::Result<RootCertStore> {
-        parse_authorities(pem).map_err(|error| anyhow!("{self}: {error}"))
+    pub(super) fn authorities(&self, pem: &[u8]) -> anyhow::Result<RootCertStore> {
+        authorities(pem).map_err(|error| anyhow!("{self}: {error}"))
     }
 }
 
@@ -64,7 +64,7 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 }
 
 /// The authorities in a text.
-pub(super) fn parse_authorities(pem: &[u8]) -> anyhow::Result<RootCertStore> {
+pub(super) fn authorities(pem: &[u8]) -> anyhow::Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     for certificate in certificates(pem)? {
         store.add(certificate).map_err(|error| anyhow!("an authority that cannot be used: {error}"))?;
@@ -87,7 +87,7 @@ pub(super) struct KeyFiles {
 
 /// A certificate with its key, and when it ends, in seconds since the Unix epoch.
 #[derive(Debug)]
-pub(super) struct CertifiedKeyFile {
+pub(super) struct Certified {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) ends_at: i64,
 }
@@ -102,7 +102,7 @@ impl KeyFiles {
         cert_pem: &[u8],
         key_pem: &[u8],
         now: Timestamp,
-    ) -> anyhow::Result<CertifiedKeyFile> {
+    ) -> anyhow::Result<Certified> {
         let Self { cert, key } = self;
         let chain = cert.certificates(cert_pem)?;
         let Some(ends_at) = chain.first().and_then(|first| not_after(first)) else {
@@ -118,6 +118,6 @@ impl KeyFiles {
             }
             error => anyhow!("{key} and {cert}: {error}"),
         })?;
-        Ok(CertifiedKeyFile { key: Arc::new(certified), ends_at })
+        Ok(Certified { key: Arc::new(certified), ends_at })
     }
 }

@@ -13,8 +13,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::material::{KeyFiles, NamedFile, parse_authorities, provider};
-use super::reload::{FileLoader, ShownTo, Watched, watched};
+use super::material::{KeyFiles, NamedFile, authorities, provider};
+use super::reload::{Loader, ShownTo, Watched, watched};
 
 /// How our other processes are known over TLS, and what is shown to them. The default trusts the authorities that browsers
 /// trust, and shows nothing. Cheap to clone.
@@ -29,12 +29,12 @@ impl fmt::Debug for PeerTls {
 
 impl Default for PeerTls {
     fn default() -> Self {
-        static PUBLIC_PEER_TLS: OnceLock<PeerTls> = OnceLock::new();
+        static PUBLIC: OnceLock<PeerTls> = OnceLock::new();
         let public = || {
-            let known = KnownMaterial { servers: public_servers(), shown: None };
-            Self::from_known(&Arc::new(RwLock::new(known)), None)
+            let known = Known { servers: public_servers(), shown: None };
+            Self::of(&Arc::new(RwLock::new(known)), None)
         };
-        PUBLIC_PEER_TLS.get_or_init(public).clone()
+        PUBLIC.get_or_init(public).clone()
     }
 }
 
@@ -57,7 +57,7 @@ impl PeerTls {
             let (first, pair) = contents.split_at(usize::from(authorities.is_some()));
             let servers = match authorities.as_ref().zip(first.first()) {
                 Some((file, pem)) => {
-                    servers(file.parse_authorities(pem)?).map_err(|error| anyhow!("{file}: {error}"))?
+                    servers(file.authorities(pem)?).map_err(|error| anyhow!("{file}: {error}"))?
                 }
                 None => public_servers(),
             };
@@ -66,10 +66,10 @@ impl PeerTls {
                 _ => None,
             };
             let ends_at = certified.as_ref().map(|certified| certified.ends_at);
-            Ok((KnownMaterial { servers, shown: certified.map(|certified| certified.key) }, ends_at))
+            Ok((Known { servers, shown: certified.map(|certified| certified.key) }, ends_at))
         };
-        let (known, watched) = watched(ShownTo::Peers, files, Box::new(load) as FileLoader<KnownMaterial>)?;
-        Ok((Self::from_known(&known, None), Some(watched)))
+        let (known, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<Known>)?;
+        Ok((Self::of(&known, None), Some(watched)))
     }
 
     /// Knows servers by these authorities (PEM), and shows nothing. A server that is reached by its address has to be called
@@ -78,17 +78,14 @@ impl PeerTls {
     /// # Errors
     /// There is no authority in the text, or the name is none.
     pub fn trusting(authorities_pem: &str, at_addresses: Option<&str>) -> anyhow::Result<Self> {
-        let servers = servers(parse_authorities(authorities_pem.as_bytes())?)?;
+        let servers = servers(authorities(authorities_pem.as_bytes())?)?;
         let name =
             at_addresses.map(|name| ServerName::try_from(name.to_owned()).context("the name of a server"));
-        Ok(Self::from_known(
-            &Arc::new(RwLock::new(KnownMaterial { servers, shown: None })),
-            name.transpose()?,
-        ))
+        Ok(Self::of(&Arc::new(RwLock::new(Known { servers, shown: None })), name.transpose()?))
     }
 
-    fn from_known(known: &Arc<RwLock<KnownMaterial>>, at_addresses: Option<ServerName<'static>>) -> Self {
-        let current = Arc::new(CurrentMaterial { known: Arc::clone(known), at_addresses });
+    fn of(known: &Arc<RwLock<Known>>, at_addresses: Option<ServerName<'static>>) -> Self {
+        let current = Arc::new(Asked { known: Arc::clone(known), at_addresses });
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has cipher suites for every version")
@@ -115,30 +112,30 @@ fn public_servers() -> Arc<WebPkiServerVerifier> {
 
 /// The certificate authorities and the own certificate that are in force.
 #[derive(Debug)]
-struct KnownMaterial {
+struct Known {
     servers: Arc<WebPkiServerVerifier>,
     shown: Option<Arc<CertifiedKey>>,
 }
 
 /// Asks what is in force.
 #[derive(Debug)]
-struct CurrentMaterial {
-    known: Arc<RwLock<KnownMaterial>>,
+struct Asked {
+    known: Arc<RwLock<Known>>,
     /// What a server that is reached by its address has to be called.
     at_addresses: Option<ServerName<'static>>,
 }
 
-impl CurrentMaterial {
+impl Asked {
     fn servers(&self) -> Arc<WebPkiServerVerifier> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).servers)
     }
 
-    fn current_certificate(&self) -> Option<Arc<CertifiedKey>> {
+    fn shown(&self) -> Option<Arc<CertifiedKey>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
     }
 }
 
-impl ServerCertVerifier for CurrentMaterial {
+impl ServerCertVerifier for Asked {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -177,12 +174,12 @@ impl ServerCertVerifier for CurrentMaterial {
     }
 }
 
-impl ResolvesClientCert for CurrentMaterial {
+impl ResolvesClientCert for Asked {
     fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.current_certificate()
+        self.shown()
     }
 
     fn has_certs(&self) -> bool {
-        self.current_certificate().is_some()
+        self.shown().is_some()
     }
 }

@@ -16,7 +16,7 @@ use super::material::NamedFile;
 use crate::Metrics;
 
 /// Between two looks. A certificate is renewed days before its end, but whoever tries it does not like to wait.
-const LOOK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+const EVERY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 
 crate::label_values! {
     /// To whom a certificate is shown.
@@ -29,25 +29,25 @@ crate::label_values! {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ShownToLabel {
+struct Labels {
     shown_to: ShownTo,
 }
 
 /// Makes something of files' contents, in their order; and when its certificate ends, if there is one.
-pub(super) type FileLoader<T> =
+pub(super) type Loader<T> =
     Box<dyn Fn(&[Vec<u8>], Timestamp) -> anyhow::Result<(T, Option<i64>)> + Send + Sync>;
 /// A look: something new came into force, nothing changed, or why what is there cannot be used.
-type ReloadLook = Box<dyn FnMut(Timestamp) -> LookOutcome + Send>;
+type Look = Box<dyn FnMut(Timestamp) -> Seen + Send>;
 
 /// Files that are looked at again.
 pub struct Watched {
     shown_to: ShownTo,
-    look: ReloadLook,
+    look: Look,
     ends_at: Option<i64>,
 }
 
 /// What one look found.
-enum LookOutcome {
+enum Seen {
     Unchanged,
     Renewed(Option<i64>),
     /// For the second time in a row: what is being written just now is no mistake yet.
@@ -55,7 +55,7 @@ enum LookOutcome {
 }
 
 /// What was seen of files: a digest of them (keys are not kept), or why they could not be read.
-type ContentsDigest = Result<[u8; 32], String>;
+type Contents = Result<[u8; 32], String>;
 
 /// Reads `files`, and returns what `load` makes of them, now and whenever they change.
 ///
@@ -64,38 +64,37 @@ type ContentsDigest = Result<[u8; 32], String>;
 pub(super) fn watched<T: Send + Sync + 'static>(
     shown_to: ShownTo,
     files: Vec<NamedFile>,
-    load: FileLoader<T>,
+    load: Loader<T>,
 ) -> anyhow::Result<(Arc<RwLock<T>>, Watched)> {
-    let contents = read_files(&files)?;
+    let contents = read(&files)?;
     let (first, ends_at) = load(&contents, Timestamp::now())?;
     let current = Arc::new(RwLock::new(first));
     let shared = Arc::clone(&current);
-    let mut history = ContentsHistory::new(Ok(digest_of(&contents)));
+    let mut history = History::new(Ok(digest(&contents)));
     let look = move |now| {
-        let contents = read_files(&files);
-        let seen =
-            contents.as_ref().map(|contents| digest_of(contents)).map_err(|error| format!("{error:#}"));
-        if !history.is_worth_trying(&seen) {
-            return LookOutcome::Unchanged;
+        let contents = read(&files);
+        let seen = contents.as_ref().map(|contents| digest(contents)).map_err(|error| format!("{error:#}"));
+        if !history.is_news(&seen) {
+            return Seen::Unchanged;
         }
         match contents.and_then(|contents| load(&contents, now)) {
             Ok((new, ends_at)) => {
                 *shared.write().unwrap_or_else(PoisonError::into_inner) = new;
-                history.note_in_force(seen);
-                LookOutcome::Renewed(ends_at)
+                history.in_force(seen);
+                Seen::Renewed(ends_at)
             }
-            Err(error) if history.is_broken_again(seen) => LookOutcome::Broken(error),
-            Err(_) => LookOutcome::Unchanged,
+            Err(error) if history.is_broken_again(seen) => Seen::Broken(error),
+            Err(_) => Seen::Unchanged,
         }
     };
     Ok((current, Watched { shown_to, look: Box::new(look), ends_at }))
 }
 
-fn read_files(files: &[NamedFile]) -> anyhow::Result<Vec<Vec<u8>>> {
-    files.iter().map(NamedFile::read_file).collect()
+fn read(files: &[NamedFile]) -> anyhow::Result<Vec<Vec<u8>>> {
+    files.iter().map(NamedFile::read).collect()
 }
 
-fn digest_of(contents: &[Vec<u8>]) -> [u8; 32] {
+fn digest(contents: &[Vec<u8>]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for content in contents {
         digest.update((content.len() as u64).to_be_bytes());
@@ -105,18 +104,18 @@ fn digest_of(contents: &[Vec<u8>]) -> [u8; 32] {
 }
 
 /// What was seen before: what is in force, and what was broken last and how often.
-struct ContentsHistory {
-    in_force: ContentsDigest,
-    broken: Option<(ContentsDigest, u32)>,
+struct History {
+    in_force: Contents,
+    broken: Option<(Contents, u32)>,
 }
 
-impl ContentsHistory {
-    const fn new(in_force: ContentsDigest) -> Self {
+impl History {
+    const fn new(in_force: Contents) -> Self {
         Self { in_force, broken: None }
     }
 
     /// Whether there is something to try. What is in force is not; nor what has been told to be broken.
-    fn is_worth_trying(&mut self, seen: &ContentsDigest) -> bool {
+    fn is_news(&mut self, seen: &Contents) -> bool {
         if *seen == self.in_force {
             self.broken = None;
             return false;
@@ -124,12 +123,12 @@ impl ContentsHistory {
         !matches!(&self.broken, Some((broken, 2..)) if broken == seen)
     }
 
-    fn note_in_force(&mut self, seen: ContentsDigest) {
+    fn in_force(&mut self, seen: Contents) {
         *self = Self::new(seen);
     }
 
     /// Notes what is broken; `true` where it was so at the last look already.
-    fn is_broken_again(&mut self, seen: ContentsDigest) -> bool {
+    fn is_broken_again(&mut self, seen: Contents) -> bool {
         let times = match &self.broken {
             Some((broken, times)) if *broken == seen => times + 1,
             _ => 1,
@@ -141,19 +140,19 @@ impl ContentsHistory {
 
 /// Keeps what was made of files up to date.
 #[derive(Default)]
-pub struct CertificateReloader {
+pub struct Reloading {
     watched: Vec<Watched>,
     handshakes: Counter,
 }
 
-impl std::fmt::Debug for CertificateReloader {
+impl std::fmt::Debug for Reloading {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Reloading")
     }
 }
 
-impl CertificateReloader {
-    pub(super) fn add_watched(&mut self, watched: Option<Watched>) {
+impl Reloading {
+    pub(super) fn watch(&mut self, watched: Option<Watched>) {
         self.watched.extend(watched);
     }
 
@@ -166,7 +165,7 @@ impl CertificateReloader {
         if self.watched.is_empty() {
             return std::future::pending().await;
         }
-        let (ends, failed) = (Family::<ShownToLabel, Gauge>::default(), Counter::<u64>::default());
+        let (ends, failed) = (Family::<Labels, Gauge>::default(), Counter::<u64>::default());
         metrics.register("tls", |registry| {
             let help = "When the certificate in force ends, in seconds since the Unix epoch";
             registry.register("certificate_expiry_timestamp_seconds", help, ends.clone());
@@ -179,10 +178,10 @@ impl CertificateReloader {
             );
         });
         for watched in &self.watched {
-            set_end_metric(&ends, watched.shown_to, watched.ends_at);
+            tell_end(&ends, watched.shown_to, watched.ends_at);
         }
         loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(EVERY).await;
             let watched = std::mem::take(&mut self.watched);
             // A file may be on a network.
             let looked = spawn_blocking(move || look_at_all(watched)).await;
@@ -190,12 +189,12 @@ impl CertificateReloader {
             self.watched = watched;
             for (shown_to, seen) in seen {
                 match seen {
-                    LookOutcome::Unchanged => {}
-                    LookOutcome::Renewed(ends_at) => {
-                        set_end_metric(&ends, shown_to, ends_at);
+                    Seen::Unchanged => {}
+                    Seen::Renewed(ends_at) => {
+                        tell_end(&ends, shown_to, ends_at);
                         tracing::info!(?shown_to, ends_at, "certificates were renewed");
                     }
-                    LookOutcome::Broken(error) => {
+                    Seen::Broken(error) => {
                         failed.inc();
                         let error = format!("{error:#}");
                         tracing::warn!(
@@ -209,14 +208,14 @@ impl CertificateReloader {
     }
 }
 
-fn look_at_all(mut watched: Vec<Watched>) -> (Vec<Watched>, Vec<(ShownTo, LookOutcome)>) {
+fn look_at_all(mut watched: Vec<Watched>) -> (Vec<Watched>, Vec<(ShownTo, Seen)>) {
     let now = Timestamp::now();
     let seen = watched.iter_mut().map(|watched| (watched.shown_to, (watched.look)(now))).collect();
     (watched, seen)
 }
 
-fn set_end_metric(ends: &Family<ShownToLabel, Gauge>, shown_to: ShownTo, ends_at: Option<i64>) {
+fn tell_end(ends: &Family<Labels, Gauge>, shown_to: ShownTo, ends_at: Option<i64>) {
     if let Some(ends_at) = ends_at {
-        ends.get_or_create(&ShownToLabel { shown_to }).set(ends_at);
+        ends.get_or_create(&Labels { shown_to }).set(ends_at);
     }
 }

@@ -13,25 +13,25 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::metrics::{SpanOutcome, TraceMetrics};
-use super::{FinishedSpan, otlp};
+use super::{Finished, otlp};
 use crate::client::{Client, Connections};
 use crate::peer::{join, root_cause};
 use crate::tls::PeerTls;
 
 /// Spans of one request to the collector: some 200 KB.
-const MAX_SPANS_A_BATCH: usize = 512;
+const BATCH: usize = 512;
 /// How long a span waits for others to be sent with it.
-const BATCH_DELAY: Duration = Duration::from_millis(500);
+const LINGER: Duration = Duration::from_millis(500);
 /// How long the collector may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a process that ends goes on sending what is left.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// See the module.
-pub struct SpanExporter {
-    finished: mpsc::Receiver<FinishedSpan>,
+pub struct Export {
+    finished: mpsc::Receiver<Finished>,
     /// What is being gathered or sent.
-    batch: Vec<FinishedSpan>,
+    batch: Vec<Finished>,
     client: Client,
     url: Url,
     metrics: TraceMetrics,
@@ -40,9 +40,9 @@ pub struct SpanExporter {
     is_away: bool,
 }
 
-impl SpanExporter {
+impl Export {
     pub(super) fn new(
-        finished: mpsc::Receiver<FinishedSpan>,
+        finished: mpsc::Receiver<Finished>,
         endpoint: &Url,
         tls: &PeerTls,
         metrics: TraceMetrics,
@@ -54,31 +54,31 @@ impl SpanExporter {
     }
 
     /// Sends for ever.
-    async fn export_forever(&mut self) -> Infallible {
+    async fn run(&mut self) -> Infallible {
         loop {
-            if self.finished.recv_many(&mut self.batch, MAX_SPANS_A_BATCH).await == 0 {
+            if self.finished.recv_many(&mut self.batch, BATCH).await == 0 {
                 // Nobody can record any more.
                 return std::future::pending().await;
             }
             let more = async {
-                while self.batch.len() < MAX_SPANS_A_BATCH {
-                    let room = MAX_SPANS_A_BATCH - self.batch.len();
+                while self.batch.len() < BATCH {
+                    let room = BATCH - self.batch.len();
                     if self.finished.recv_many(&mut self.batch, room).await == 0 {
                         return;
                     }
                 }
             };
-            let _ = timeout(BATCH_DELAY, more).await;
-            self.send_batch().await;
+            let _ = timeout(LINGER, more).await;
+            self.send().await;
         }
     }
 
     /// Sends what is left, for as long as the end of a process may take.
-    async fn flush_queue(&mut self) {
+    async fn flush(&mut self) {
         self.finished.close();
         let all = async {
             loop {
-                while self.batch.len() < MAX_SPANS_A_BATCH
+                while self.batch.len() < BATCH
                     && let Ok(next) = self.finished.try_recv()
                 {
                     self.batch.push(next);
@@ -86,7 +86,7 @@ impl SpanExporter {
                 if self.batch.is_empty() {
                     return;
                 }
-                self.send_batch().await;
+                self.send().await;
             }
         };
         if timeout(FLUSH_TIMEOUT, all).await.is_err() {
@@ -95,7 +95,7 @@ impl SpanExporter {
         }
     }
 
-    async fn send_batch(&mut self) {
+    async fn send(&mut self) {
         let request = otlp::request(&self.batch, self.instance.as_deref());
         let kind = HeaderValue::from_static("application/x-protobuf");
         let post = self.client.post(self.url.clone()).body(kind, request.encode_to_vec().into());
@@ -107,8 +107,7 @@ impl SpanExporter {
         let (spans, was_away) = (self.batch.len(), self.is_away);
         self.batch.clear();
         self.is_away = outcome.is_err();
-        self.metrics
-            .count_spans(if self.is_away { SpanOutcome::Failed } else { SpanOutcome::Exported }, spans);
+        self.metrics.spans(if self.is_away { SpanOutcome::Failed } else { SpanOutcome::Exported }, spans);
         match outcome {
             Ok(()) if was_away => tracing::info!(collector = %self.url, "traces are taken again"),
             Err(error) if !was_away => tracing::warn!(
@@ -121,12 +120,12 @@ impl SpanExporter {
 }
 
 /// Runs a process, and sends its traces meanwhile and at its end.
-pub async fn alongside<T>(export: Option<SpanExporter>, process: impl Future<Output = T>) -> T {
+pub async fn alongside<T>(export: Option<Export>, process: impl Future<Output = T>) -> T {
     let Some(mut export) = export else { return process.await };
     let ended = tokio::select! {
         ended = process => ended,
-        never = export.export_forever() => match never {},
+        never = export.run() => match never {},
     };
-    export.flush_queue().await;
+    export.flush().await;
     ended
 }

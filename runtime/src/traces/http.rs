@@ -11,61 +11,52 @@ use liverank_core::trace::TraceContext;
 use liverank_protocol::access::Service;
 use tracing::Instrument as _;
 
-use super::{CURRENT_SPAN, Span, Tracer};
+use super::{CURRENT, Span, Tracer};
 use crate::{http_metrics, request_id};
 
 /// The header (W3C Trace Context).
 pub const TRACEPARENT: &str = "traceparent";
 
 /// A port whose requests are spans.
-pub(crate) struct TracedPort {
+pub(crate) struct Port {
     pub(crate) tracer: Tracer,
     pub(crate) service: Service,
 }
 
 /// Answers a request within a span of its own, where its trace is recorded. Whoever is asked in its turn gets this span as its
 /// parent, and whoever asked learns of it, too.
-pub(crate) async fn trace_request(
-    State(port): State<Arc<TracedPort>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn follow(State(port): State<Arc<Port>>, mut request: Request, next: Next) -> Response {
     let parent = request.headers().get(TRACEPARENT).and_then(|value| TraceContext::parse(value.as_bytes()));
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let (method, route) = http_metrics::request_name(port.service, request.method(), path);
+    let (method, route) = http_metrics::named(port.service, request.method(), path);
     let service = port.service.name();
     let id = request_id::current().unwrap_or_default();
     let name = || format!("{service} {method} {route}");
     // The trace of a request that has none is its id, where that was made here: one finds the other.
-    match port.tracer.request_span(
-        service,
-        name,
-        parent,
-        request_id::random_bytes_of_id().unwrap_or_else(rand::random),
-    ) {
+    match port.tracer.request(service, name, parent, request_id::made_here().unwrap_or_else(rand::random)) {
         None => next.run(request).await,
         Some(Err(context)) => {
-            let header = set_traceparent(request.headers_mut(), &context);
+            let header = set(request.headers_mut(), &context);
             let mut response = next.run(request).await;
             response.headers_mut().insert(TRACEPARENT, header);
             response
         }
         Some(Ok(mut span)) => {
             let context = span.context();
-            let header = set_traceparent(request.headers_mut(), &context);
+            let header = set(request.headers_mut(), &context);
             span.set("http.request.method", method);
             span.set("http.route", route);
             span.set("liverank.request_id", id.as_str());
             let trace = tracing::info_span!("trace", trace_id = %hex(&context.trace));
-            let mut response = CURRENT_SPAN.scope(context, next.run(request).instrument(trace)).await;
-            note_answer(&mut span, &response);
+            let mut response = CURRENT.scope(context, next.run(request).instrument(trace)).await;
+            answered(&mut span, &response);
             response.headers_mut().insert(TRACEPARENT, header);
             response
         }
     }
 }
 
-fn note_answer(span: &mut Span, response: &Response) {
+fn answered(span: &mut Span, response: &Response) {
     let status = response.status();
     span.set("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
@@ -73,7 +64,7 @@ fn note_answer(span: &mut Span, response: &Response) {
     }
 }
 
-fn set_traceparent(headers: &mut HeaderMap, context: &TraceContext) -> HeaderValue {
+fn set(headers: &mut HeaderMap, context: &TraceContext) -> HeaderValue {
     let header = HeaderValue::try_from(context.to_string()).expect("digits and dashes make a header");
     headers.insert(TRACEPARENT, header.clone());
     header

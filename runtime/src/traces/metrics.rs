@@ -50,7 +50,7 @@ pub(super) struct TraceMetrics {
 }
 
 impl TraceMetrics {
-    pub(super) fn register(metrics: &Metrics) -> Self {
+    pub(super) fn registered(metrics: &Metrics) -> Self {
         let all = Self::default();
         metrics.register("traces", |registry| {
             let recorded = "Traces that this process records a part of, by why";
@@ -64,12 +64,12 @@ impl TraceMetrics {
             drop(all.over_limit.get_or_create(&ReasonLabel { reason }));
         }
         for outcome in [SpanOutcome::Exported, SpanOutcome::Failed, SpanOutcome::Dropped] {
-            all.count_spans(outcome, 0);
+            all.spans(outcome, 0);
         }
         all
     }
 
-    pub(super) fn count_judged(&self, reason: Reason, admitted: bool) {
+    pub(super) fn judged(&self, reason: Reason, admitted: bool) {
         let reason = match reason {
             Reason::Share => RecordedBecause::Share,
             Reason::Asked => RecordedBecause::Asked,
@@ -79,7 +79,7 @@ impl TraceMetrics {
         counter.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    pub(super) fn count_spans(&self, outcome: SpanOutcome, count: usize) {
+    pub(super) fn spans(&self, outcome: SpanOutcome, count: usize) {
         self.spans.get_or_create(&OutcomeLabel { outcome }).inc_by(count as u64);
     }
 }

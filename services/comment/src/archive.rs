@@ -9,8 +9,8 @@ use liverank_runtime::Health;
 use tokio::time::timeout;
 
 /// How long it is left alone after it did not answer: posts are not slowed down by it more than once in that time.
-const OPEN_TIME: Duration = Duration::from_secs(1);
-const PART_NAME: &str = "archive";
+const LEFT_ALONE: Duration = Duration::from_secs(1);
+const PART: &str = "archive";
 
 /// An archive that does not hold anybody up.
 pub(crate) struct CircuitBreaker {
@@ -27,7 +27,7 @@ impl CircuitBreaker {
     }
 
     /// What `question` finds out within `patience`; nothing is asked while the archive is left alone.
-    pub(crate) async fn ask_archive<T, F>(
+    pub(crate) async fn ask<T, F>(
         &self,
         patience: Duration,
         question: impl FnOnce(Arc<dyn Archive>) -> F,
@@ -35,35 +35,35 @@ impl CircuitBreaker {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        if self.now_millis() < self.away_until.load(Relaxed) {
-            return Err(StoreError::unavailable(PART_NAME, "did not answer a moment ago"));
+        if self.now() < self.away_until.load(Relaxed) {
+            return Err(StoreError::unavailable(PART, "did not answer a moment ago"));
         }
-        let slow = || StoreError::unavailable(PART_NAME, format!("did not answer within {patience:?}"));
+        let slow = || StoreError::unavailable(PART, format!("did not answer within {patience:?}"));
         let answer = timeout(patience, question(Arc::clone(&self.archive))).await;
         let answer = answer.unwrap_or_else(|_| Err(slow()));
         match &answer {
             Ok(_) => {
                 if self.away_until.load(Relaxed) != 0 && self.away_until.swap(0, Relaxed) != 0 {
-                    self.health.dependency(PART_NAME, Ok(()));
+                    self.health.dependency(PART, Ok(()));
                 }
             }
             Err(error) => {
-                let until = self.now_millis() + OPEN_TIME.as_millis() as u64;
+                let until = self.now() + LEFT_ALONE.as_millis() as u64;
                 self.away_until.store(until, Relaxed);
-                self.health.dependency(PART_NAME, Err(error.to_string()));
+                self.health.dependency(PART, Err(error.to_string()));
             }
         }
         answer
     }
 
     /// Finds out whether an archive that was away is back.
-    pub(crate) async fn probe_archive(&self, patience: Duration) {
+    pub(crate) async fn look(&self, patience: Duration) {
         if self.away_until.load(Relaxed) != 0 {
-            let _ = self.ask_archive(patience, |archive| async move { archive.meta().await }).await;
+            let _ = self.ask(patience, |archive| async move { archive.meta().await }).await;
         }
     }
 
-    fn now_millis(&self) -> u64 {
+    fn now(&self) -> u64 {
         self.born.elapsed().as_millis() as u64
     }
 }

@@ -6,6 +6,7 @@
 //! | `history` | answers the comments of a video |
 //! | `restrictions` | whose comments are refused, as moderators say |
 //! | `rules` | what comments must be like, as moderators and the settings say |
+//! | [`hook`] | asks a service of the user's own before a comment is taken |
 //! | `statistics` | passes `GET /statistics` on |
 //! | `registrar` | has the manager register videos that were commented on |
 //! | `tally` | counts, for the statistics service |
@@ -37,6 +38,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 mod archive;
 mod history;
+pub mod hook;
 mod metrics;
 mod post;
 mod recent;
@@ -47,10 +49,11 @@ mod statistics;
 mod tally;
 
 use archive::CircuitBreaker;
+use hook::{Hook, HookArgs};
 use metrics::CommentMetrics;
-use recent::RecentMap;
-use registrar::VideoRegistrar;
-use restrictions::FollowedRestrictions;
+use recent::Recent;
+use registrar::Registrar;
+use restrictions::Restrictions;
 use rules::Rules;
 use tally::Tally;
 
@@ -88,6 +91,9 @@ pub struct Config {
     /// It has the members of `rules` in `POST /moderation/rules` (docs/moderation.md), and is read at the start.
     #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
     pub comment_rules_file: Option<PathBuf>,
+    /// Who is asked before a comment is taken.
+    #[command(flatten)]
+    pub hook: HookArgs,
 }
 
 /// Shared by all requests.
@@ -97,16 +103,18 @@ struct CommentService {
     /// Pages of history being answered.
     pages: Arc<Semaphore>,
     statistics: Option<Replicas>,
-    registrar: VideoRegistrar,
-    restrictions: FollowedRestrictions,
+    registrar: Registrar,
+    restrictions: Restrictions,
     rules: Rules,
-    acknowledged: Mutex<RecentMap<CommentId, Comment>>,
+    /// Who is asked before a comment is taken, where somebody is.
+    hook: Option<Hook>,
+    acknowledged: Mutex<Recent<CommentId, Comment>>,
     tally: Mutex<Tally>,
     metrics: CommentMetrics,
 }
 
 impl CommentService {
-    fn acknowledged(&self) -> MutexGuard<'_, RecentMap<CommentId, Comment>> {
+    fn acknowledged(&self) -> MutexGuard<'_, Recent<CommentId, Comment>> {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -137,19 +145,21 @@ pub async fn serve(
     let metrics = CommentMetrics::new(&shell.metrics);
     let managers = Replicas::new(peers.clone(), config.managers.manager_url);
     let mut tasks = Tasks::new(&shell);
+    let hook = Hook::start(&config.hook, metrics.hook.clone(), &mut tasks)?;
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),
         archive: CircuitBreaker::new(archive, shell.health.clone()),
         pages: Arc::new(Semaphore::new(history::MAX_PAGES_AT_ONCE)),
         statistics: Replicas::new(peers, config.statistics_url),
-        registrar: VideoRegistrar::start(managers, &mut tasks, &shell, metrics.clone()),
-        restrictions: FollowedRestrictions::default(),
+        registrar: Registrar::start(managers, &mut tasks, &shell, metrics.clone()),
+        restrictions: Restrictions::default(),
         rules: Rules::new(config.comment_rules_file.as_deref())?,
-        acknowledged: Mutex::new(RecentMap::new(REMEMBERED, REMEMBER)),
+        hook,
+        acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),
         tally: Mutex::default(),
         metrics,
     });
-    shell.health.starting(restrictions::PART_NAME);
+    shell.health.starting(restrictions::PART);
     tasks
         .spawn("follow_restrictions", restrictions::follow_restrictions(Arc::clone(&service), shell.clone()));
     tasks.spawn("report", report_counts(Arc::clone(&service), shell.clone()));
@@ -189,14 +199,14 @@ async fn look_after_stores(service: Arc<CommentService>, shell: ServiceContext) 
     loop {
         ticks.tick().await;
         shell.health.dependency("log", service.log.health().map_err(|error| error.to_string()));
-        service.archive.probe_archive(LOOK_EVERY).await;
+        service.archive.look(LOOK_EVERY).await;
     }
 }
 
 fn router(service: Arc<CommentService>, origins: Arc<Origins>, identity: &Identity) -> Router {
     let (router, _) = Routes::of(Service::Comment)
         .post("/comment", post(post::comment))
-        .get("/comments/{videoid}", get(history::get_history))
+        .get("/comments/{videoid}", get(history::comments))
         .get("/statistics", get(statistics::statistics))
         .get("/health", get(health))
         .guarded(identity, None);

@@ -38,6 +38,11 @@ const INVISIBLE: [char; 9] = [
     '\u{2800}',
 ];
 
+/// Whether anything of a text is seen.
+pub(crate) fn is_visible(text: &str) -> bool {
+    !text.chars().all(|c| c.is_whitespace() || c.is_control() || INVISIBLE.contains(&c))
+}
+
 /// What a client wants to say.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Draft {
@@ -60,7 +65,7 @@ impl Draft {
         let text = required_text(body, "comment")?;
         check_text("comment", text)?;
         // Only here: such comments are in logs already, and are read as they are.
-        if text.chars().all(|c| c.is_whitespace() || c.is_control() || INVISIBLE.contains(&c)) {
+        if !is_visible(text) {
             return Err(Invalid::new("comment", "must have a visible character"));
         }
         let key = optional_text(body, "idempotency_key")?;
@@ -120,9 +125,11 @@ pub(crate) async fn comment(
     }
     let kept = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
     let keyed = draft.key.is_some();
-    let comment = draft.into_comment(id, now_ms(), entry);
+    let mut comment = draft.into_comment(id, now_ms(), entry);
     // Nobody but its author is shown a shadowed one: there is nothing to wait for.
-    let held = kept.held.filter(|_| comment.entry.is_comment());
+    let mut held = kept.held.filter(|_| comment.entry.is_comment());
+    let judged = service.expect_judged(&sent_by, &mut comment, &mut held).await;
+    judged.inspect_err(|_| service.give_back(&kept))?;
     let written = service.write(&comment, held).await;
     written.inspect_err(|_| service.give_back(&kept))?;
     if held.is_some() {
@@ -151,15 +158,14 @@ impl CommentService {
         if let Some(comment) = self.acknowledged().get(now, id) {
             return Some(comment.clone());
         }
-        let archived = self
-            .archive
-            .ask_archive(LOOK_UP_TIMEOUT, |archive| async move { archive.comment(video, id).await });
+        let archived =
+            self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move { archive.comment(video, id).await });
         archived.await.ok().flatten().filter(|comment| now_ms() - comment.timestamp < KEY_HOLDS_MS)
     }
 
     /// The comment that an earlier post with the same key made, and that waits for a moderator.
     async fn known_to_wait(&self, video: &VideoId, id: &CommentId) -> Option<Comment> {
-        let asked = self.archive.ask_archive(LOOK_UP_TIMEOUT, |archive| async move {
+        let asked = self.archive.ask(LOOK_UP_TIMEOUT, |archive| async move {
             archive.moderation().held_comment(video, id).await
         });
         let held = asked.await.ok().flatten()?;
@@ -196,9 +202,8 @@ impl CommentService {
         if here {
             return Ok(());
         }
-        let archived = self
-            .archive
-            .ask_archive(REPLY_TIMEOUT, |archive| async move { archive.comment(video, id).await });
+        let archived =
+            self.archive.ask(REPLY_TIMEOUT, |archive| async move { archive.comment(video, id).await });
         match archived.await {
             Ok(Some(found)) if found.is_shown_to(Some(user)) => Ok(()),
             Ok(_) => Err(Invalid::new("reply_to", "must be the id of a comment under the same video").into()),
@@ -238,7 +243,7 @@ impl CommentService {
         if keyed {
             self.acknowledged().insert(Instant::now(), comment.id.clone(), comment.clone());
         }
-        self.registrar.register_soon(&comment.video_id);
+        self.registrar.offer(&comment.video_id);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Keeps at most a number of entries, each for at most a time; the oldest go first.
 #[derive(Debug)]
-pub struct RecentMap<K, V> {
+pub struct Recent<K, V> {
     most: usize,
     keep: Duration,
     entries: HashMap<K, (u64, Instant, V)>,
@@ -15,7 +15,7 @@ pub struct RecentMap<K, V> {
     turn: u64,
 }
 
-impl<K: Eq + Hash + Clone, V> RecentMap<K, V> {
+impl<K: Eq + Hash + Clone, V> Recent<K, V> {
     /// An empty one.
     pub fn new(most: usize, keep: Duration) -> Self {
         Self { most, keep, entries: HashMap::new(), order: VecDeque::new(), turn: 0 }
@@ -50,23 +50,23 @@ impl<K: Eq + Hash + Clone, V> RecentMap<K, V> {
 mod tests {
     use super::*;
 
-    const KEPT_FOR: Duration = Duration::from_mins(1);
+    const KEEP: Duration = Duration::from_mins(1);
 
     #[test]
-    fn old_entries_are_forgotten() {
-        let (mut recent, now) = (RecentMap::new(10, KEPT_FOR), Instant::now());
+    fn what_is_old_is_forgotten() {
+        let (mut recent, now) = (Recent::new(10, KEEP), Instant::now());
         recent.insert(now, "a", 1);
-        assert_eq!(recent.get(now + KEPT_FOR / 2, &"a"), Some(&1));
-        assert_eq!(recent.get(now + KEPT_FOR, &"a"), None);
-        recent.insert(now + KEPT_FOR, "a", 2);
-        assert_eq!(recent.get(now + KEPT_FOR, &"a"), Some(&2));
+        assert_eq!(recent.get(now + KEEP / 2, &"a"), Some(&1));
+        assert_eq!(recent.get(now + KEEP, &"a"), None);
+        recent.insert(now + KEEP, "a", 2);
+        assert_eq!(recent.get(now + KEEP, &"a"), Some(&2));
         recent.remove(&"a");
-        assert_eq!(recent.get(now + KEPT_FOR, &"a"), None);
+        assert_eq!(recent.get(now + KEEP, &"a"), None);
     }
 
     #[test]
-    fn the_map_never_grows_past_its_bound() {
-        let (mut recent, now) = (RecentMap::new(3, KEPT_FOR), Instant::now());
+    fn it_never_grows_past_its_bound() {
+        let (mut recent, now) = (Recent::new(3, KEEP), Instant::now());
         for key in 0..100 {
             recent.insert(now, key % 7, key);
             assert!(recent.entries.len() <= 3 && recent.order.len() <= 3);
@@ -76,8 +76,8 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_key_is_kept_for_its_new_time() {
-        let (mut recent, now) = (RecentMap::new(2, KEPT_FOR), Instant::now());
+    fn a_key_that_was_replaced_outlives_its_first_turn() {
+        let (mut recent, now) = (Recent::new(2, KEEP), Instant::now());
         for key in ["a", "a", "b"] {
             recent.insert(now, key, key);
         }

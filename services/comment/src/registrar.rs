@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::metrics::CommentMetrics;
-use crate::recent::RecentMap;
+use crate::recent::Recent;
 
 /// The greatest number of videos that wait to be registered: what a manager takes in a second or two.
 const MAX_WAITING: usize = 1_024;
@@ -25,13 +25,13 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// The way to the manager. Cheap to clone.
 #[derive(Clone)]
-pub struct VideoRegistrar {
+pub struct Registrar {
     queue: mpsc::Sender<VideoId>,
-    recent: Arc<Mutex<RecentMap<VideoId, ()>>>,
+    recent: Arc<Mutex<Recent<VideoId, ()>>>,
     metrics: CommentMetrics,
 }
 
-impl VideoRegistrar {
+impl Registrar {
     /// A registrar that asks `managers` until shutdown. Where there are none it does nothing.
     pub fn start(
         managers: Option<Replicas>,
@@ -40,7 +40,7 @@ impl VideoRegistrar {
         metrics: CommentMetrics,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        let recent = Arc::new(Mutex::new(RecentMap::new(MAX_REMEMBERED, REMEMBER_FOR)));
+        let recent = Arc::new(Mutex::new(Recent::new(MAX_REMEMBERED, REMEMBER_FOR)));
         let registrar = Self { queue, recent, metrics };
         if let Some(managers) = managers {
             tasks.spawn("register", register_videos(waiting, managers, registrar.clone(), shell.clone()));
@@ -49,7 +49,7 @@ impl VideoRegistrar {
     }
 
     /// Has `video` registered soon, unless it was lately. Never waits.
-    pub fn register_soon(&self, video: &VideoId) {
+    pub fn offer(&self, video: &VideoId) {
         let now = Instant::now();
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.get(now, video).is_some() {
@@ -65,7 +65,7 @@ impl VideoRegistrar {
         }
     }
 
-    fn forget_video(&self, video: &VideoId) {
+    fn forget(&self, video: &VideoId) {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).remove(video);
     }
 }
@@ -73,7 +73,7 @@ impl VideoRegistrar {
 async fn register_videos(
     mut waiting: mpsc::Receiver<VideoId>,
     managers: Replicas,
-    registrar: VideoRegistrar,
+    registrar: Registrar,
     shell: ServiceContext,
 ) {
     loop {
@@ -85,7 +85,7 @@ async fn register_videos(
         let registered = managers.post::<serde_json::Value>(&["register"], &json!({"videoid": video})).await;
         let manager = match registered {
             Err(PeerError::Unavailable(reason)) => {
-                registrar.forget_video(&video);
+                registrar.forget(&video);
                 Err(reason)
             }
             // Also where it understood and refused: asking again would not help.

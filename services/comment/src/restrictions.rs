@@ -22,17 +22,17 @@ use tokio::time::sleep;
 use crate::CommentService;
 
 /// What readiness calls it.
-pub(crate) const PART_NAME: &str = "restrictions";
+pub(crate) const PART: &str = "restrictions";
 /// How often changes are asked for while moderators are at work.
-const ACTIVE_INTERVAL: Duration = Duration::from_millis(250);
+const AT_WORK: Duration = Duration::from_millis(250);
 /// How often they are at rest. The rest of a second is for the consumer, which has to have the ban first.
-const QUIET_INTERVAL: Duration = Duration::from_millis(700);
+const AT_REST: Duration = Duration::from_millis(700);
 /// How long moderators are taken to be at work after a change.
-const ACTIVE_FOR: Duration = Duration::from_mins(1);
+const WORK_LASTS: Duration = Duration::from_mins(1);
 /// How long the archive may take to answer.
 const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Changes read at once: some hundred kilobytes.
-const CHANGES_A_PAGE: usize = 1000;
+const PAGE_CHANGES: usize = 1000;
 /// Between two looks whether the archive was rebuilt; ended restrictions are forgotten then, too.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the archive may take to say whose a video is. Where it does not say, a restriction is taken to hold.
@@ -40,9 +40,9 @@ const OWNER_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The restrictions as far as they were read.
 #[derive(Default)]
-pub(crate) struct FollowedRestrictions(RwLock<RuleBook>);
+pub(crate) struct Restrictions(RwLock<RuleBook>);
 
-impl FollowedRestrictions {
+impl Restrictions {
     fn read(&self) -> RwLockReadGuard<'_, RuleBook> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -64,7 +64,7 @@ impl FollowedRestrictions {
 
 /// How long to wait before the next look; the last change was so long ago, if there was one since the start.
 fn pause_before_next_look(last_change: Option<Duration>) -> Duration {
-    if last_change.is_some_and(|ago| ago < ACTIVE_FOR) { ACTIVE_INTERVAL } else { QUIET_INTERVAL }
+    if last_change.is_some_and(|ago| ago < WORK_LASTS) { AT_WORK } else { AT_REST }
 }
 
 /// Follows the restrictions until shutdown.
@@ -75,10 +75,8 @@ pub(crate) async fn follow_restrictions(service: Arc<CommentService>, shell: Ser
         if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             looked = Some(Instant::now());
             service.restrictions.write().expire(now_ms());
-            if let Ok(Some(meta)) = service
-                .archive
-                .ask_archive(ARCHIVE_TIMEOUT, |archive| async move { archive.meta().await })
-                .await
+            if let Ok(Some(meta)) =
+                service.archive.ask(ARCHIVE_TIMEOUT, |archive| async move { archive.meta().await }).await
                 && generation.replace(meta.generation).is_some_and(|before| before != meta.generation)
             {
                 // Counted anew, from a log that may not have all of them any more: what it says is in force.
@@ -94,11 +92,11 @@ pub(crate) async fn follow_restrictions(service: Arc<CommentService>, shell: Ser
                 changed = Some(Instant::now());
             }
             ready = true;
-            shell.health.started(PART_NAME);
-            service.update_restriction_count();
+            shell.health.started(PART);
+            service.tell_restrictions();
             pause_before_next_look(changed.map(|changed| changed.elapsed()))
         } else {
-            ACTIVE_INTERVAL
+            AT_WORK
         };
         tokio::select! {
             () = shell.shutdown.cancelled() => return,
@@ -113,11 +111,11 @@ impl CommentService {
             let since = self.restrictions.read().revision();
             let changes = self
                 .archive
-                .ask_archive(ARCHIVE_TIMEOUT, |archive| async move {
-                    archive.moderation().rules_since(since, CHANGES_A_PAGE).await
+                .ask(ARCHIVE_TIMEOUT, |archive| async move {
+                    archive.moderation().rules_since(since, PAGE_CHANGES).await
                 })
                 .await?;
-            let whole = changes.len() < CHANGES_A_PAGE;
+            let whole = changes.len() < PAGE_CHANGES;
             if !changes.is_empty() {
                 let mut book = self.restrictions.write();
                 for change in changes {
@@ -130,17 +128,16 @@ impl CommentService {
         }
     }
 
-    fn update_restriction_count(&self) {
+    fn tell_restrictions(&self) {
         let book = self.restrictions.read();
         self.metrics.restrictions.set(book.len() as i64);
         self.metrics.ruled_scopes.set(book.ruled_scopes() as i64);
     }
 
     /// Whose a video is.
-    pub(crate) async fn find_owner(&self, video: &VideoId) -> Result<Option<UserId>, StoreError> {
+    pub(crate) async fn owner(&self, video: &VideoId) -> Result<Option<UserId>, StoreError> {
         let videos = std::slice::from_ref(video);
-        let owners =
-            self.archive.ask_archive(OWNER_TIMEOUT, |archive| async move { archive.owners(videos).await });
+        let owners = self.archive.ask(OWNER_TIMEOUT, |archive| async move { archive.owners(videos).await });
         Ok(owners.await?.into_iter().next().flatten())
     }
 
@@ -152,7 +149,7 @@ impl CommentService {
         let now = now_ms();
         let owner = if self.restrictions.read().needs_owner(user, now) {
             // Nothing has happened to one without: this comment makes its user the owner.
-            self.find_owner(video).await.ok().map(|owner| owner.unwrap_or_else(|| user.clone()))
+            self.owner(video).await.ok().map(|owner| owner.unwrap_or_else(|| user.clone()))
         } else {
             None
         };
@@ -200,13 +197,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_polled_more_often_while_moderators_are_active() {
-        assert_eq!(pause_before_next_look(None), QUIET_INTERVAL);
-        assert_eq!(pause_before_next_look(Some(Duration::ZERO)), ACTIVE_INTERVAL);
-        assert_eq!(pause_before_next_look(Some(ACTIVE_FOR)), QUIET_INTERVAL);
+    fn it_looks_often_while_moderators_are_at_work_and_often_enough_at_rest() {
+        assert_eq!(pause_before_next_look(None), AT_REST);
+        assert_eq!(pause_before_next_look(Some(Duration::ZERO)), AT_WORK);
+        assert_eq!(pause_before_next_look(Some(WORK_LASTS)), AT_REST);
         let second = Duration::from_secs(1);
         assert!(
-            ACTIVE_INTERVAL < QUIET_INTERVAL && QUIET_INTERVAL + Duration::from_millis(250) < second,
+            AT_WORK < AT_REST && AT_REST + Duration::from_millis(250) < second,
             "in force within a second"
         );
     }

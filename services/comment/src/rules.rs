@@ -14,12 +14,13 @@ use liverank_core::moderation::screening::{RuleName, Screen, Screened};
 use liverank_core::moderation::spacing::{Claim, Spacing};
 use liverank_core::moderation::{CommentRules, RulesInForce, Scope, ScopeRules};
 use liverank_core::viewer_role::ViewerRole;
-use liverank_core::{Millis, UserId, VideoId};
+use liverank_core::{Comment, Millis, UserId, VideoId};
 use liverank_runtime::identity::sent::SentBy;
 use liverank_runtime::{Problem, comment_json, now_ms};
 
 use crate::CommentService;
-use crate::recent::RecentMap;
+use crate::hook::Judged;
+use crate::recent::Recent;
 
 /// Claims remembered: some 20 MB. Those that end first make room, so only a flood of more users than this in one slow
 /// mode's time passes it.
@@ -42,9 +43,9 @@ const HELD_RETRY: Duration = Duration::from_mins(1);
 /// The rules of comments at this service, beside those that moderators set.
 pub(crate) struct Rules {
     system: Option<RulesInForce>,
-    screens: Mutex<RecentMap<u64, Arc<Screen>>>,
+    screens: Mutex<Recent<u64, Arc<Screen>>>,
     spacing: Mutex<Spacing>,
-    owners: Mutex<RecentMap<VideoId, UserId>>,
+    owners: Mutex<Recent<VideoId, UserId>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -56,15 +57,15 @@ impl Rules {
     pub(crate) fn new(file: Option<&Path>) -> anyhow::Result<Self> {
         Ok(Self {
             system: file.map(read).transpose()?,
-            screens: Mutex::new(RecentMap::new(SCREENS, SCREENS_KEEP)),
+            screens: Mutex::new(Recent::new(SCREENS, SCREENS_KEEP)),
             spacing: Mutex::new(Spacing::new(CLAIMS)),
-            owners: Mutex::new(RecentMap::new(OWNERS, OWNERS_KEEP)),
+            owners: Mutex::new(Recent::new(OWNERS, OWNERS_KEEP)),
         })
     }
 
     /// Other rules may have the revisions of those that it has: the archive was counted anew.
     pub(crate) fn forget_screens(&self) {
-        *lock(&self.screens) = RecentMap::new(SCREENS, SCREENS_KEEP);
+        *lock(&self.screens) = Recent::new(SCREENS, SCREENS_KEEP);
     }
 
     /// The text rules of a place, made ready.
@@ -150,6 +151,33 @@ impl CommentService {
         taken.map(|()| Kept { claims, held })
     }
 
+    /// Has the hook judge a comment, where there is one: its text may be another then, and it may have to wait. Nobody judges
+    /// what a moderator says, and what its author alone is shown.
+    ///
+    /// # Errors
+    /// 403, 429 or 503, which name the rule `hook`.
+    pub(crate) async fn expect_judged(
+        &self,
+        sent_by: &SentBy,
+        comment: &mut Comment,
+        held: &mut Option<RuleName>,
+    ) -> Result<(), Problem> {
+        let Some(hook) = self.hook.as_ref().filter(|_| comment.entry.is_comment()) else { return Ok(()) };
+        if sent_by.has(ViewerRole::Moderator) {
+            return Ok(());
+        }
+        let judged = hook.judge(comment).await;
+        match judged.inspect_err(|_| self.metrics.ruled(RuleName::Hook))? {
+            Judged::Taken(text) if text == comment.text => {}
+            Judged::Taken(text) => {
+                comment.text = text;
+                self.metrics.masked.inc();
+            }
+            Judged::Held => *held = held.or(Some(RuleName::Hook)),
+        }
+        Ok(())
+    }
+
     /// Gives back what a comment claimed that was not acknowledged: it may be sent again at once.
     pub(crate) fn give_back(&self, kept: &Kept) {
         lock(&self.rules.spacing).give_back(&kept.claims);
@@ -157,9 +185,8 @@ impl CommentService {
 
     /// Refuses a comment that is to wait where too many do, and where nobody knows.
     pub(crate) async fn expect_room_to_wait(&self) -> Result<(), Problem> {
-        let count = self
-            .archive
-            .ask_archive(HELD_TIMEOUT, |archive| async move { archive.moderation().held_count().await });
+        let count =
+            self.archive.ask(HELD_TIMEOUT, |archive| async move { archive.moderation().held_count().await });
         match count.await {
             Ok(count) if count < MAX_HELD => Ok(()),
             Ok(_) => {
@@ -185,7 +212,7 @@ impl CommentService {
         if let Some(owner) = lock(&self.rules.owners).get(Instant::now(), video) {
             return Some(owner.clone());
         }
-        match self.find_owner(video).await {
+        match self.owner(video).await {
             Ok(Some(owner)) => {
                 lock(&self.rules.owners).insert(Instant::now(), video.clone(), owner.clone());
                 Some(owner)
@@ -203,7 +230,7 @@ fn forbidden(rule: RuleName, scope: &Scope) -> Problem {
         RuleName::Length => "the comment is longer than is allowed",
         RuleName::Links => "the comment has a link that is not allowed",
         RuleName::Words => "the comment has a word that is not allowed",
-        RuleName::Patterns | RuleName::SlowMode | RuleName::Repeat | RuleName::HoldAll => {
+        RuleName::Patterns | RuleName::SlowMode | RuleName::Repeat | RuleName::HoldAll | RuleName::Hook => {
             "the comment is of a kind that is not allowed"
         }
     };

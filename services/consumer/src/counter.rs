@@ -15,23 +15,23 @@ use liverank_core::event::FORMAT;
 use liverank_runtime::ServiceContext;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::batches::{GatheredRecords, Waiting, sort_records};
+use crate::batches::{Gathered, Waiting, batch_of};
 use crate::metrics::ConsumerMetrics;
-use crate::pace::retry_until_done;
+use crate::pace::until_done;
 use crate::projector::{CommittedBatch, ProjectionQueue};
-use crate::traces::{TracedRecord, TracesFound};
-use crate::{Config, RETRY_PACE, traces};
+use crate::traces::{Found, TracedRecord};
+use crate::{Config, RETRY, traces};
 
 /// How long to wait for records before looking at the shutdown again; a record ends the wait at once.
-const POLL_TIMEOUT: Duration = Duration::from_millis(250);
+const IDLE: Duration = Duration::from_millis(250);
 /// Who finds that a partition was taken up by another waits this long before taking it up again. By then the log has
 /// told one of the two that it is not theirs: a member of the group that was away learns so with its next heartbeat.
 const CONTESTED_PAUSE: Duration = Duration::from_secs(1);
 /// Records parsed at a time: a few milliseconds, in which nothing else is looked at.
-const MAX_RECORDS_A_POLL: usize = 5_000;
+const AT_ONCE: usize = 5_000;
 /// How long a commit may take before the next one is made smaller: what comes behind it waits as long, comments, too. It is a
 /// fifth of what the archive gives a batch, so that a store that becomes slower does not refuse what it took before.
-const SLOW_COMMIT_TIME: Duration = Duration::from_secs(2);
+const LONG: Duration = Duration::from_secs(2);
 
 /// Counts until shutdown, feeding the projector. A commit that is under way then is waited for; what was read after it
 /// is the next consumer's.
@@ -42,10 +42,10 @@ pub async fn run(
     feed: ProjectionQueue,
     metrics: &ConsumerMetrics,
 ) -> anyhow::Result<()> {
-    let Some(log) = retry_until_done(shell, "joining the consumers", || backends.log.consume()).await? else {
+    let Some(log) = until_done(shell, "joining the consumers", || backends.log.consume()).await? else {
         return Ok(());
     };
-    let mut counter = LogCounter {
+    let mut counter = Counter {
         log,
         backends,
         shell,
@@ -56,7 +56,7 @@ pub async fn run(
         unique: UniqueKinds::ALL,
         owned: BTreeMap::new(),
         read: BTreeMap::new(),
-        gathered: GatheredRecords::default(),
+        gathered: Gathered::default(),
         traced: Vec::new(),
         under_way: None,
         due: BTreeMap::new(),
@@ -66,16 +66,16 @@ pub async fn run(
         away: None,
     };
     while !shell.shutdown.is_cancelled() {
-        counter.poll_or_settle().await?;
+        counter.step().await?;
     }
     if let Some(commit) = counter.under_way.take() {
-        counter.handle_commit_end(ended(commit).await?).await?;
+        counter.settle(ended(commit).await?).await?;
     }
     Ok(())
 }
 
 /// A commit that has ended.
-struct EndedCommit {
+struct Ended {
     batch: Batch,
     traced: Vec<TracedRecord>,
     /// `None` where shutdown came first: nothing of the batch has counted.
@@ -84,7 +84,7 @@ struct EndedCommit {
     took: Duration,
 }
 
-struct LogCounter<'a> {
+struct Counter<'a> {
     log: Box<dyn LogConsumer>,
     backends: &'a Backends,
     shell: &'a ServiceContext,
@@ -93,7 +93,7 @@ struct LogCounter<'a> {
     /// Events of a batch at most, as configured.
     most: usize,
     /// Events of the next batch at most: halved when the archive fails, for it may be the batch's size that it cannot
-    /// take; by [`next_batch_size`] when it works.
+    /// take; by [`next_size`] when it works.
     batch: usize,
     /// The types of which each event leaves a mark in the archive: any, until a commit has told.
     unique: UniqueKinds,
@@ -101,10 +101,10 @@ struct LogCounter<'a> {
     owned: BTreeMap<u32, Position>,
     /// Where each will stand when all that was read is committed.
     read: BTreeMap<u32, Position>,
-    gathered: GatheredRecords,
+    gathered: Gathered,
     /// Of what was gathered, the records of which spans are recorded.
     traced: Vec<TracedRecord>,
-    under_way: Option<AbortOnDropHandle<anyhow::Result<EndedCommit>>>,
+    under_way: Option<AbortOnDropHandle<anyhow::Result<Ended>>>,
     /// Partitions that the log gave us and that are not taken up yet, and when to do it.
     due: BTreeMap<u32, Instant>,
     /// Partitions that are not read any further, and the record at which each waits for another release of this program.
@@ -118,24 +118,24 @@ struct LogCounter<'a> {
     away: Option<&'static str>,
 }
 
-impl LogCounter<'_> {
-    async fn poll_or_settle(&mut self) -> anyhow::Result<()> {
+impl Counter<'_> {
+    async fn step(&mut self) -> anyhow::Result<()> {
         if self.under_way.is_none() {
-            self.claim_due_partitions().await?;
+            self.take_up().await?;
             self.begin_commit();
         }
-        let room = self.batch.saturating_sub(self.gathered.batch.records.len()).min(MAX_RECORDS_A_POLL);
+        let room = self.batch.saturating_sub(self.gathered.batch.records.len()).min(AT_ONCE);
         let room = if self.gathered.has_room() { room } else { 0 };
         tokio::select! {
-            ended = commit_end(&mut self.under_way) => {
+            ended = finished(&mut self.under_way) => {
                 self.under_way = None;
-                self.handle_commit_end(ended?).await
+                self.settle(ended?).await
             }
-            polled = self.log.poll(room, POLL_TIMEOUT), if room > 0 => self.handle_poll_result(polled).await,
+            polled = self.log.poll(room, IDLE), if room > 0 => self.polled(polled).await,
         }
     }
 
-    async fn handle_poll_result(&mut self, polled: Result<ConsumerEvent, StoreError>) -> anyhow::Result<()> {
+    async fn polled(&mut self, polled: Result<ConsumerEvent, StoreError>) -> anyhow::Result<()> {
         match polled {
             Ok(ConsumerEvent::Idle) => {}
             Ok(ConsumerEvent::Assigned(partitions)) => {
@@ -145,20 +145,20 @@ impl LogCounter<'_> {
                 self.drop_read(&partitions);
                 self.owned.retain(|partition, _| !partitions.contains(partition));
                 self.due.retain(|partition, _| !partitions.contains(partition));
-                self.tell_owned_changed();
+                self.owned_changed();
             }
-            Ok(ConsumerEvent::Records(records)) => self.gather_records(records),
-            Err(error) => self.handle_store_error(error).await?,
+            Ok(ConsumerEvent::Records(records)) => self.gather(records),
+            Err(error) => self.failed(error).await?,
         }
         Ok(())
     }
 
-    fn gather_records(&mut self, mut records: Vec<RawRecord>) {
+    fn gather(&mut self, mut records: Vec<RawRecord>) {
         records.retain(|record| !self.waiting.contains_key(&record.partition));
         let waits = !self.dead_letter_newer;
         let tracer = &self.shell.tracer;
-        let found = TracesFound::find_among(&records, self.traced.len(), tracer);
-        let sorted = sort_records(records, &self.read, |_| waits);
+        let found = Found::among(&records, self.traced.len(), tracer);
+        let sorted = batch_of(records, &self.read, |_| waits);
         self.read.extend(sorted.batch.spans.iter().map(after));
         self.traced.extend(found.begin(&sorted.batch.spans, tracer));
         for waiting in &sorted.waiting {
@@ -180,7 +180,7 @@ impl LogCounter<'_> {
     fn drop_read(&mut self, partitions: &[u32]) {
         self.read.retain(|partition, _| !partitions.contains(partition));
         self.gathered.forget(partitions);
-        traces::forget_partitions(&mut self.traced, partitions);
+        traces::forget(&mut self.traced, partitions);
         self.waiting.retain(|partition, _| !partitions.contains(partition));
         self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
@@ -195,31 +195,23 @@ impl LogCounter<'_> {
         let (backends, shell) = (self.backends.clone(), self.shell.clone());
         let commit = tokio::spawn(async move {
             for letter in &poison {
-                if retry_until_done(&shell, "writing a dead letter", || {
-                    backends.log.append_dead_letter(letter)
-                })
-                .await?
-                .is_none()
+                if until_done(&shell, "writing a dead letter", || backends.log.append_dead_letter(letter))
+                    .await?
+                    .is_none()
                 {
-                    return Ok(EndedCommit {
-                        batch,
-                        traced,
-                        outcome: None,
-                        dead_letters: 0,
-                        took: Duration::ZERO,
-                    });
+                    return Ok(Ended { batch, traced, outcome: None, dead_letters: 0, took: Duration::ZERO });
                 }
             }
             let started = Instant::now();
             let outcome = Some(backends.archive.commit(&batch).await);
-            Ok(EndedCommit { batch, traced, outcome, dead_letters: poison.len(), took: started.elapsed() })
+            Ok(Ended { batch, traced, outcome, dead_letters: poison.len(), took: started.elapsed() })
         });
         self.under_way = Some(AbortOnDropHandle::new(commit));
     }
 
     /// Makes the partitions that are due ours in the archive, too, and goes on where it stands, whatever the log thinks
     /// of this group's progress.
-    async fn claim_due_partitions(&mut self) -> anyhow::Result<()> {
+    async fn take_up(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         let due: Vec<u32> =
             self.due.iter().filter(|(_, when)| **when <= now).map(|(partition, _)| *partition).collect();
@@ -227,15 +219,13 @@ impl LogCounter<'_> {
             return Ok(());
         }
         let archive = &self.backends.archive;
-        let taken =
-            retry_until_done(self.shell, "taking partitions up", || archive.claim_due_partitions(&due))
-                .await?;
+        let taken = until_done(self.shell, "taking partitions up", || archive.take_up(&due)).await?;
         let Some(positions) = taken else { return Ok(()) };
-        self.begin_partitions(due.into_iter().zip(positions).collect()).await
+        self.begin(due.into_iter().zip(positions).collect()).await
     }
 
     /// Reads these partitions from these positions on.
-    async fn begin_partitions(&mut self, positions: Vec<(u32, Position)>) -> anyhow::Result<()> {
+    async fn begin(&mut self, positions: Vec<(u32, Position)>) -> anyhow::Result<()> {
         let partitions: Vec<u32> = positions.iter().map(|(partition, _)| *partition).collect();
         self.drop_read(&partitions);
         let starts: Vec<Start> = positions
@@ -258,14 +248,14 @@ impl LogCounter<'_> {
                     self.owned.remove(&partition);
                     self.due.insert(partition, Instant::now());
                 }
-                self.handle_store_error(error).await?;
+                self.failed(error).await?;
             }
         }
-        self.tell_owned_changed();
+        self.owned_changed();
         Ok(())
     }
 
-    fn tell_owned_changed(&self) {
+    fn owned_changed(&self) {
         let owned: Vec<u32> = self.owned.keys().copied().collect();
         self.metrics.partitions.set(owned.len() as i64);
         if self.feed.owned(owned.clone()) {
@@ -273,18 +263,18 @@ impl LogCounter<'_> {
         }
     }
 
-    async fn handle_commit_end(&mut self, ended: EndedCommit) -> anyhow::Result<()> {
-        let EndedCommit { batch, mut traced, outcome, dead_letters, took } = ended;
+    async fn settle(&mut self, ended: Ended) -> anyhow::Result<()> {
+        let Ended { batch, mut traced, outcome, dead_letters, took } = ended;
         if !matches!(outcome, Some(Ok(_))) {
-            traces::mark_failed(&mut traced);
+            traces::failed(&mut traced);
         }
         self.metrics.poison.inc_by(dead_letters as u64);
         match outcome {
             None => Ok(()),
             Some(Ok(committed)) => {
                 self.metrics.commit_seconds.observe(took.as_secs_f64());
-                self.batch = next_batch_size(self.batch, self.most, batch.records.len(), took);
-                self.pass_to_projector(batch, traced, committed).await;
+                self.batch = next_size(self.batch, self.most, batch.records.len(), took);
+                self.counted(batch, traced, committed).await;
                 Ok(())
             }
             Some(Err(CommitError::Fenced { partition, expected, actual })) => {
@@ -293,25 +283,25 @@ impl LogCounter<'_> {
                     partition,
                     "offset fence mismatch: expected {expected}, found {actual}; going on from there"
                 );
-                self.return_to_archive_position(&batch).await
+                self.look_again(&batch).await
             }
             Some(Err(CommitError::TakenOver { partition })) => {
                 self.metrics.fenced.inc();
                 tracing::warn!(partition, "another consumer took this partition up");
-                self.release_contested(&batch, partition).await
+                self.contested(&batch, partition).await
             }
             Some(Err(CommitError::Store(error))) => {
-                self.handle_store_error(error).await?;
+                self.failed(error).await?;
                 self.batch = (self.batch / 2).max(1);
                 // The batch may be in: the archive's offsets tell, and the boards' offsets tell the projector.
                 self.feed.missed();
-                self.return_to_archive_position(&batch).await
+                self.look_again(&batch).await
             }
         }
     }
 
-    async fn pass_to_projector(&mut self, batch: Batch, traced: Vec<TracedRecord>, committed: Committed) {
-        self.note_success();
+    async fn counted(&mut self, batch: Batch, traced: Vec<TracedRecord>, committed: Committed) {
+        self.worked();
         let Committed { effects, meta } = committed;
         self.unique = meta.rules.unique;
         self.metrics.batch_events.observe(batch.records.len() as f64);
@@ -332,28 +322,27 @@ impl LogCounter<'_> {
 
     /// Goes on where the archive stands in the partitions of the batch and of what was read after it: nobody knows
     /// whether the batch is in.
-    async fn return_to_archive_position(&mut self, batch: &Batch) -> anyhow::Result<()> {
-        let partitions = self.partitions_in_doubt(batch);
+    async fn look_again(&mut self, batch: &Batch) -> anyhow::Result<()> {
+        let partitions = self.in_doubt(batch);
         let archive = &self.backends.archive;
-        let positions =
-            retry_until_done(self.shell, "reading offsets", || archive.offsets(&partitions)).await?;
+        let positions = until_done(self.shell, "reading offsets", || archive.offsets(&partitions)).await?;
         let Some(positions) = positions else { return Ok(()) };
-        self.begin_partitions(partitions.into_iter().zip(positions).collect()).await
+        self.begin(partitions.into_iter().zip(positions).collect()).await
     }
 
     /// Lets go of a partition until the log has said whose it is, and goes back to where the others stood.
-    async fn release_contested(&mut self, batch: &Batch, partition: u32) -> anyhow::Result<()> {
-        let others = self.partitions_in_doubt(batch).into_iter().filter(|other| *other != partition);
+    async fn contested(&mut self, batch: &Batch, partition: u32) -> anyhow::Result<()> {
+        let others = self.in_doubt(batch).into_iter().filter(|other| *other != partition);
         let others: Vec<_> = others.filter_map(|other| Some((other, *self.owned.get(&other)?))).collect();
         self.drop_read(&[partition]);
         if self.owned.remove(&partition).is_some() {
             self.due.insert(partition, Instant::now() + CONTESTED_PAUSE);
         }
-        self.begin_partitions(others).await
+        self.begin(others).await
     }
 
     /// The partitions that a batch covers, or what was read after it, and that are still ours.
-    fn partitions_in_doubt(&self, batch: &Batch) -> Vec<u32> {
+    fn in_doubt(&self, batch: &Batch) -> Vec<u32> {
         let spans = batch.spans.iter().chain(&self.gathered.batch.spans);
         let mut partitions: Vec<u32> = spans.map(|span| span.partition).collect();
         partitions.sort_unstable();
@@ -362,18 +351,18 @@ impl LogCounter<'_> {
         partitions
     }
 
-    async fn handle_store_error(&mut self, error: StoreError) -> anyhow::Result<()> {
+    async fn failed(&mut self, error: StoreError) -> anyhow::Result<()> {
         if !error.is_transient() {
             return Err(error.into());
         }
         self.away = Some(error.part());
         self.shell.health.dependency(error.part(), Err(error.to_string()));
-        RETRY_PACE.pause_after(self.failures, self.shell).await;
+        RETRY.pause(self.failures, self.shell).await;
         self.failures = self.failures.saturating_add(1);
         Ok(())
     }
 
-    fn note_success(&mut self) {
+    fn worked(&mut self) {
         self.failures = 0;
         if let Some(part) = self.away.take() {
             self.shell.health.dependency(part, Ok(()));
@@ -382,24 +371,22 @@ impl LogCounter<'_> {
 }
 
 /// How many events the next batch may have, after one of `events`, of `size` at most, took so long to commit.
-fn next_batch_size(size: usize, most: usize, events: usize, took: Duration) -> usize {
-    if took > SLOW_COMMIT_TIME {
+fn next_size(size: usize, most: usize, events: usize, took: Duration) -> usize {
+    if took > LONG {
         // It is not the size that makes a small one slow.
-        let fitting = events as f64 * SLOW_COMMIT_TIME.as_secs_f64() / took.as_secs_f64();
-        return (fitting as usize).max(MAX_RECORDS_A_POLL).min(size);
+        let fitting = events as f64 * LONG.as_secs_f64() / took.as_secs_f64();
+        return (fitting as usize).max(AT_ONCE).min(size);
     }
-    if took > SLOW_COMMIT_TIME / 2 { size } else { (size * 2).min(most) }
+    if took > LONG / 2 { size } else { (size * 2).min(most) }
 }
 
 /// Where a partition stands after this.
-fn position_after(span: &OffsetRange) -> (u32, Position) {
+fn after(span: &OffsetRange) -> (u32, Position) {
     (span.partition, Position { next: span.next, last: span.last })
 }
 
 /// The end of a commit that is under way; for ever away where none is.
-async fn commit_end(
-    under_way: &mut Option<AbortOnDropHandle<anyhow::Result<EndedCommit>>>,
-) -> anyhow::Result<EndedCommit> {
+async fn finished(under_way: &mut Option<AbortOnDropHandle<anyhow::Result<Ended>>>) -> anyhow::Result<Ended> {
     match under_way {
         Some(commit) => ended(commit).await,
         None => std::future::pending().await,
@@ -408,8 +395,8 @@ async fn commit_end(
 
 /// A panic of the commit is one of its owner.
 async fn ended(
-    commit: impl Future<Output = Result<anyhow::Result<EndedCommit>, tokio::task::JoinError>>,
-) -> anyhow::Result<EndedCommit> {
+    commit: impl Future<Output = Result<anyhow::Result<Ended>, tokio::task::JoinError>>,
+) -> anyhow::Result<Ended> {
     match commit.await {
         Ok(ended) => ended,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -423,12 +410,12 @@ mod tests {
 
     #[test]
     fn a_commit_that_takes_long_makes_the_next_one_smaller() {
-        let next = |size, events, ms| next_batch_size(size, 200_000, events, Duration::from_millis(ms));
+        let next = |size, events, ms| next_size(size, 200_000, events, Duration::from_millis(ms));
         assert_eq!(next(200_000, 200_000, 4_000), 100_000);
         assert_eq!(next(100_000, 100_000, 1_999), 100_000, "as long as it may");
         assert_eq!(next(100_000, 100_000, 900), 200_000);
         assert_eq!(next(200_000, 200_000, 900), 200_000, "as configured");
-        assert_eq!(next(200_000, 3, 9_000), MAX_RECORDS_A_POLL, "something else was slow");
+        assert_eq!(next(200_000, 3, 9_000), AT_ONCE, "something else was slow");
         assert_eq!(next(1, 1, 9_000), 1, "one that was made small is not made larger by slowness");
     }
 }

@@ -24,16 +24,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A label whose values are bounded by the topic's partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartitionLabel {
+struct OfPartition {
     partition: u32,
 }
 
 /// What is measured. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct LagMetrics {
-    records: Family<PartitionLabel, Gauge>,
-    seconds: Family<PartitionLabel, Gauge<f64, AtomicU64>>,
-    projection: Family<PartitionLabel, Gauge>,
+    records: Family<OfPartition, Gauge>,
+    seconds: Family<OfPartition, Gauge<f64, AtomicU64>>,
+    projection: Family<OfPartition, Gauge>,
     looked: Gauge<f64, AtomicU64>,
     freshness: Histogram,
 }
@@ -64,23 +64,23 @@ impl LagMetrics {
     }
 
     /// Notes that everything before the end of these stretches is on the boards now.
-    pub fn note_projected(&self, spans: &[OffsetRange], now: Millis) {
+    pub fn projected(&self, spans: &[OffsetRange], now: Millis) {
         for last in spans.iter().filter_map(|span| span.last) {
             // The log's clock may be ahead of ours: nothing is shown before it is there.
             self.freshness.observe(millis_to_seconds(now.saturating_sub(last.broker_time)));
         }
     }
 
-    fn set_lag(&self, partition: u32, lag: Lag) {
-        let label = PartitionLabel { partition };
+    fn tell(&self, partition: u32, lag: Lag) {
+        let label = OfPartition { partition };
         self.records.get_or_create(&label).set(lag.records as i64);
         self.seconds.get_or_create(&label).set(millis_to_seconds(lag.waited));
         self.projection.get_or_create(&label).set(lag.projection as i64);
     }
 
     /// Forgets the lag of a partition that another consumer owns now.
-    fn forget_partition(&self, partition: u32) {
-        let label = PartitionLabel { partition };
+    fn forget(&self, partition: u32) {
+        let label = OfPartition { partition };
         self.records.remove(&label);
         self.seconds.remove(&label);
         self.projection.remove(&label);
@@ -115,7 +115,7 @@ pub async fn run(
             metrics.forget(partition);
         }
         for (partition, at) in offsets.0 {
-            metrics.set_lag(partition, backlogs.entry(partition).or_default().compare_boards(&at, now));
+            metrics.tell(partition, backlogs.entry(partition).or_default().look(&at, now));
         }
         metrics.looked.set(millis_to_seconds(now));
     }

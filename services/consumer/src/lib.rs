@@ -26,22 +26,23 @@ use clap::Args;
 use liverank_adapters::Backends;
 use liverank_core::counting::{Rules, UniqueKinds};
 use liverank_core::score::{Weights, parse_weight};
+use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::{ServiceContext, Tasks};
 
 use crate::metrics::ConsumerMetrics;
-use crate::pace::RetryPace;
+use crate::pace::Pace;
 
 /// Events of a batch at most, unless configured otherwise. What makes a transaction large are the videos, comments and
 /// identities in it, which have a bound of their own ([`batches`]); of events that are only counted it takes any number. This is
 /// as many as a consumer can hold twice.
-const DEFAULT_MAX_BATCH_EVENTS: u32 = 200_000;
+const BATCH: u32 = 200_000;
 
 /// How a consumer counts.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
     /// Most events in one transaction. A batch is what came while the one before it was committed: only a consumer that
     /// is behind fills it.
-    #[arg(long, env = "LIVERANK_BATCH", default_value_t = DEFAULT_MAX_BATCH_EVENTS, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    #[arg(long, env = "LIVERANK_BATCH", default_value_t = BATCH, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub batch: u32,
     /// Make records of a format that only a later release knows dead letters, instead of waiting for it. What they say does not count
     /// until their dead letters are replayed. For records of which you know that no release will read them.
@@ -50,6 +51,9 @@ pub struct Config {
     /// What an event is worth.
     #[command(flatten)]
     pub rules: RuleArgs,
+    /// The boards that are declared.
+    #[command(flatten)]
+    pub boards: BoardsArgs,
 }
 
 /// How events count. These are the rules of a new archive: one that is there keeps its own until `rebuild scores`.
@@ -90,14 +94,15 @@ fn unique(text: &str) -> Result<UniqueKinds, String> {
     text.parse().map_err(|invalid: liverank_core::Invalid| invalid.reason)
 }
 
-fn parse_weight_flag(text: &str) -> Result<i64, String> {
+fn weight(text: &str) -> Result<i64, String> {
     let points = text.parse::<f64>().map_err(|_| "must be a number from 0 to 1000".to_owned())?;
     parse_weight("weight", points).map_err(|invalid| invalid.reason)
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch: DEFAULT_MAX_BATCH_EVENTS, dead_letter_newer_formats: false, rules: RuleArgs::default() }
+        let (rules, boards) = (RuleArgs::default(), BoardsArgs::default());
+        Self { batch: BATCH, dead_letter_newer_formats: false, rules, boards }
     }
 }
 
@@ -141,15 +146,19 @@ impl RuleArgs {
 ///
 /// An error that trying again cannot mend (an offset that the log no longer has, a store of another version) ends it.
 pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> anyhow::Result<()> {
+    let boards = config.boards.read()?;
     shell.health.starting("archive");
     shell.health.starting("log");
     let metrics = ConsumerMetrics::new(&shell.metrics);
-    let Some(partitions) = open_stores(&config, &backends, &shell).await? else { return Ok(()) };
-    let (projector, feed) = projector::start(&backends, partitions, &shell, metrics.clone());
+    let Some(partitions) = open(&config, &backends, &shell).await? else { return Ok(()) };
+    let (projectors, feed) = projector::start(&backends, &boards, partitions, &shell, &metrics);
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("forget", forget::run(backends.clone(), feed.watch_owned(), shell.clone()));
     tasks.spawn("lag", lag::run(backends.clone(), feed.watch_owned(), metrics.lag.clone(), shell.clone()));
-    tasks.spawn("projector", projector);
+    for projector in projectors {
+        tasks.spawn("projector", projector);
+    }
+    tasks.spawn("keep_boards", projector::keep_declared(backends.clone(), boards));
     let counting = tasks.inside("counter", counter::run(&config, &backends, &shell, feed, &metrics));
     let counted = Box::pin(tasks.alongside(counting)).await;
     // The feed is dropped by now: the projector finishes what it was given, within the drain.
@@ -161,14 +170,10 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
 
 /// Opens the archive and the log, however long they are away, and returns how many partitions there are; `None` where
 /// shutdown came first.
-async fn open_stores(
-    config: &Config,
-    backends: &Backends,
-    shell: &ServiceContext,
-) -> anyhow::Result<Option<u32>> {
+async fn open(config: &Config, backends: &Backends, shell: &ServiceContext) -> anyhow::Result<Option<u32>> {
     let wanted = config.rules.rules();
     let Some(meta) =
-        pace::retry_until_done(shell, "opening the archive", || backends.archive.open(&wanted)).await?
+        pace::until_done(shell, "opening the archive", || backends.archive.open(&wanted)).await?
     else {
         return Ok(None);
     };
@@ -179,18 +184,16 @@ async fn open_stores(
             "the archive counts by other weights than configured; they come into force when its scores are rebuilt"
         );
     }
-    if pace::retry_until_done(shell, "opening the log", || backends.log.open()).await?.is_none() {
+    if pace::until_done(shell, "opening the log", || backends.log.open()).await?.is_none() {
         return Ok(None);
     }
     shell.health.started("log");
-    let ends =
-        pace::retry_until_done(shell, "asking for the partitions", || backends.log.end_offsets()).await?;
+    let ends = pace::until_done(shell, "asking for the partitions", || backends.log.end_offsets()).await?;
     Ok(ends.map(|ends| ends.len() as u32))
 }
 
 /// Waits between tries of a store that is away: at once is a storm, a minute is an outage of its own.
-pub const RETRY_PACE: RetryPace =
-    RetryPace { first: Duration::from_millis(50), most: Duration::from_secs(2) };
+pub const RETRY: Pace = Pace { first: Duration::from_millis(50), most: Duration::from_secs(2) };
 
 #[cfg(test)]
 mod tests {
@@ -199,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn default_weights_are_those_of_core() {
+    fn what_no_flag_says_is_what_the_core_says() {
         let flags = RuleArgs::augment_args(Command::new("consumer")).get_matches_from(["consumer"]);
         assert_eq!(RuleArgs::from_arg_matches(&flags).unwrap().rules(), Rules::default());
         assert_eq!(RuleArgs::default().rules(), Rules::default());

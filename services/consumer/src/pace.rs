@@ -6,18 +6,18 @@ use liverank_adapters::StoreError;
 use liverank_core::backoff;
 use liverank_runtime::ServiceContext;
 
-use crate::RETRY_PACE;
+use crate::RETRY;
 
 /// Waits that double from `first` to `most`.
 #[derive(Debug, Clone, Copy)]
-pub struct RetryPace {
+pub struct Pace {
     /// Before the second try.
     pub first: Duration,
     /// Between tries at most.
     pub most: Duration,
 }
 
-impl RetryPace {
+impl Pace {
     /// The wait after `failures` failures in a row, without jitter.
     pub fn wait(&self, failures: u32) -> Duration {
         backoff::wait(failures, self.first, self.most)
@@ -25,7 +25,7 @@ impl RetryPace {
 
     /// Waits after `failures` failures in a row, half of it by chance, or less where shutdown comes. Returns whether
     /// to go on.
-    pub async fn pause_after(&self, failures: u32, shell: &ServiceContext) -> bool {
+    pub async fn pause(&self, failures: u32, shell: &ServiceContext) -> bool {
         let wait = self.wait(failures).mul_f64(rand::random_range(0.5..=1.0));
         tokio::select! {
             () = shell.shutdown.cancelled() => false,
@@ -36,7 +36,7 @@ impl RetryPace {
 
 /// Does `attempt` until it is done. `None` where shutdown came first; an error where it does not pass. How the
 /// store is shows in the process's health.
-pub async fn retry_until_done<T, F: Future<Output = Result<T, StoreError>>>(
+pub async fn until_done<T, F: Future<Output = Result<T, StoreError>>>(
     shell: &ServiceContext,
     what: &'static str,
     mut attempt: impl FnMut() -> F,
@@ -61,7 +61,7 @@ pub async fn retry_until_done<T, F: Future<Output = Result<T, StoreError>>>(
             }
             Err(error) => return Err(anyhow::Error::new(error).context(what)),
         }
-        if !RETRY_PACE.pause_after(failures, shell).await {
+        if !RETRY.pause(failures, shell).await {
             return Ok(None);
         }
     }

@@ -6,15 +6,38 @@ use std::collections::BTreeMap;
 
 use liverank_adapters::archive::Meta;
 use liverank_adapters::ranking_store::{BoardEntry, Projected, ProjectionCheckpoint};
-use liverank_adapters::{Backends, StoreError};
-use liverank_core::Comment;
+use liverank_adapters::{Backends, RankingStore, StoreError};
+use liverank_core::boards::DeclaredBoard;
 use liverank_core::counting::{Rules, VideoState};
 use liverank_core::score::points;
+use liverank_core::{Comment, canary};
 
 /// Videos or comments of one step: large enough to be fast, small enough not to hold a store up.
 const PAGE_ITEMS: usize = 1000;
 /// How often a repair begins anew when a new generation begins under it; they are made by hand.
 const MAX_ATTEMPTS: usize = 3;
+
+/// What is projected to, and repaired.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// Where it is kept.
+    pub ranking: &'a dyn RankingStore,
+    /// The declared board that it is; `None` for the boards that there always are.
+    pub board: Option<&'a DeclaredBoard>,
+}
+
+impl Target<'_> {
+    /// These videos as they are there.
+    pub fn entries(&self, videos: &[VideoState], rules: &Rules) -> Vec<BoardEntry> {
+        let Some(board) = self.board else {
+            return videos.iter().map(|video| board_entry(video, rules)).collect();
+        };
+        // What the system measures itself by is told to subscribers of the boards that there always are.
+        let videos = videos.iter().filter(|video| !canary::is(&video.video_id));
+        let own = board.rules(rules);
+        videos.map(|video| board_entry(&board.shown(video.clone(), rules), &own)).collect()
+    }
+}
 
 /// What a repair did.
 #[derive(Debug, Clone)]
@@ -56,11 +79,23 @@ pub async fn repair_boards(
     partitions: u32,
     progress: &(dyn Fn(usize) + Send + Sync),
 ) -> Result<Repaired, RepairError> {
+    let target = Target { ranking: &*backends.ranking, board: None };
+    repair(backends, target, owned, partitions, progress).await
+}
+
+/// [`repair_boards`], of these boards. For a declared one no comments are published: its offsets say nothing of them.
+pub async fn repair(
+    backends: &Backends,
+    target: Target<'_>,
+    owned: &[u32],
+    partitions: u32,
+    progress: &(dyn Fn(usize) + Send + Sync),
+) -> Result<Repaired, RepairError> {
     for _ in 0..MAX_ATTEMPTS {
         // What is in force is read before all else, so that what is written for it is not older than it.
         let meta = backends.archive.meta().await?.ok_or_else(no_archive)?;
-        let repair = BoardRepair { backends, meta: &meta, owned, partitions, progress };
-        if let Some((videos, comments)) = repair.try_repair().await? {
+        let repair = Repair { backends, target, meta: &meta, owned, partitions, progress };
+        if let Some((videos, comments)) = repair.attempt().await? {
             return Ok(Repaired { meta, videos, comments });
         }
     }
@@ -73,45 +108,48 @@ pub fn no_archive() -> StoreError {
     StoreError::unusable("archive", "there is none in this database: no consumer has opened it yet")
 }
 
-struct BoardRepair<'a> {
+struct Repair<'a> {
     backends: &'a Backends,
+    target: Target<'a>,
     meta: &'a Meta,
     owned: &'a [u32],
     partitions: u32,
     progress: &'a (dyn Fn(usize) + Send + Sync),
 }
 
-impl BoardRepair<'_> {
+impl Repair<'_> {
     /// Videos and comments done, or `None` where a later generation has begun.
-    async fn try_repair(&self) -> Result<Option<(usize, usize)>, RepairError> {
-        let standing = self.backends.ranking.standing().await?;
+    async fn attempt(&self) -> Result<Option<(usize, usize)>, RepairError> {
+        let ranking = self.target.ranking;
+        let standing = ranking.standing().await?;
         if let Some(boards) = standing.generation.filter(|boards| *boards > self.meta.generation) {
             // It may have begun just now; then the archive says so.
             let archive = self.backends.archive.meta().await?.ok_or_else(no_archive)?.generation;
             return if archive >= boards { Ok(None) } else { Err(RepairError::Ahead { boards, archive }) };
         }
         // Before the videos: everything up to here is in what is read below, so this is what may be noted at the end.
-        let positions = self.positions_to_publish_from(&standing).await?;
+        let positions = self.positions(&standing).await?;
         let mut comments = 0;
         for (partition, stands) in &standing.offsets {
-            if self.owned.contains(partition) {
-                comments += self.publish_comments_from(*partition, *stands).await?;
+            if self.target.board.is_none() && self.owned.contains(partition) {
+                comments += self.publish_from(*partition, *stands).await?;
             }
         }
         // Where the store came back empty nobody knows what was published: readers find out by comparing heads.
-        let Some(videos) = self.fill_boards().await? else { return Ok(None) };
-        let offsets = noted_offsets(self.meta.generation, self.owned, &positions, &standing);
+        let Some(videos) = self.fill().await? else { return Ok(None) };
+        let offsets = match self.target.board {
+            None => noted_offsets(self.meta.generation, self.owned, &positions, &standing),
+            // They say one thing alone, which is true of every partition now.
+            Some(_) => positions.into_iter().collect(),
+        };
         // Before the generation is in force: who shows its scores needs it.
         let half_life = self.meta.rules.half_life_ms;
-        self.backends.ranking.note_half_life(self.meta.generation, half_life).await?;
-        let restored = self.backends.ranking.restored(self.meta.generation, &offsets).await?;
+        ranking.note_half_life(self.meta.generation, half_life).await?;
+        let restored = ranking.restored(self.meta.generation, &offsets).await?;
         Ok((restored != Projected::Superseded).then_some((videos, comments)))
     }
 
-    async fn positions_to_publish_from(
-        &self,
-        standing: &ProjectionCheckpoint,
-    ) -> Result<BTreeMap<u32, u64>, StoreError> {
+    async fn positions(&self, standing: &ProjectionCheckpoint) -> Result<BTreeMap<u32, u64>, StoreError> {
         let known = standing.offsets.iter().map(|(partition, _)| *partition);
         let mut all: Vec<u32> = (0..self.partitions).chain(known).chain(self.owned.iter().copied()).collect();
         all.sort_unstable();
@@ -120,7 +158,7 @@ impl BoardRepair<'_> {
         Ok(all.into_iter().zip(positions.into_iter().map(|position| position.next)).collect())
     }
 
-    async fn publish_comments_from(&self, partition: u32, mut offset: u64) -> Result<usize, StoreError> {
+    async fn publish_from(&self, partition: u32, mut offset: u64) -> Result<usize, StoreError> {
         let mut published = 0;
         loop {
             let page = self.backends.archive.comments_from(partition, offset, PAGE_ITEMS).await?;
@@ -133,22 +171,21 @@ impl BoardRepair<'_> {
     }
 
     /// Walks through the archive; `None` where a later generation has begun.
-    async fn fill_boards(&self) -> Result<Option<usize>, StoreError> {
+    async fn fill(&self) -> Result<Option<usize>, StoreError> {
         let mut after = None;
         let mut filled = 0;
         loop {
             let page = self.backends.archive.videos_after(after.as_ref(), PAGE_ITEMS).await?;
-            let entries: Vec<BoardEntry> =
-                page.iter().map(|video| board_entry(video, &self.meta.rules)).collect();
+            let entries = self.target.entries(&page, &self.meta.rules);
             // Also nothing at all begins the generation.
-            if entries.is_empty() && filled > 0 {
+            if page.is_empty() && filled > 0 {
                 return Ok(Some(filled));
             }
-            let restored = self.backends.ranking.restore(self.meta.generation, &entries).await?;
+            let restored = self.target.ranking.restore(self.meta.generation, &entries).await?;
             if restored == Projected::Superseded {
                 return Ok(None);
             }
-            filled += entries.len();
+            filled += page.len();
             (self.progress)(filled);
             match page.into_iter().last() {
                 Some(last) => after = Some(last.video_id),
@@ -202,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offsets_of_foreign_partitions_are_kept_as_noted() {
+    fn of_partitions_of_others_only_what_was_noted_is_noted_again() {
         let positions = BTreeMap::from([(0, 10), (1, 20), (2, 30)]);
         let noted = |generation, stood: &[(u32, u64)]| {
             let standing = ProjectionCheckpoint { generation, offsets: stood.to_vec() };

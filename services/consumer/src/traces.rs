@@ -17,11 +17,11 @@ pub struct TracedRecord {
 }
 
 /// What was read and has a trace, before it is known what of it is taken.
-pub struct TracesFound(Vec<(u32, u64, TraceContext)>);
+pub struct Found(Vec<(u32, u64, TraceContext)>);
 
-impl TracesFound {
+impl Found {
     /// Of these records, as far as a batch that has `so_far` has room.
-    pub fn find_among(records: &[RawRecord], so_far: usize, tracer: &Tracer) -> Self {
+    pub fn among(records: &[RawRecord], so_far: usize, tracer: &Tracer) -> Self {
         if !tracer.is_on() {
             return Self(Vec::new());
         }
@@ -48,9 +48,9 @@ impl TracesFound {
 }
 
 /// Says that a batch was not committed; what is read of it again has spans of its own.
-pub fn mark_failed(traced: &mut [TracedRecord]) {
+pub fn failed(traced: &mut [TracedRecord]) {
     for record in traced {
-        record.span.handle_store_error("the batch was not committed");
+        record.span.failed("the batch was not committed");
     }
 }
 
@@ -65,20 +65,17 @@ pub fn counted(traced: Vec<TracedRecord>, events: usize) -> Vec<TracedRecord> {
 }
 
 /// Leaves out those of these partitions.
-pub fn forget_partitions(traced: &mut Vec<TracedRecord>, partitions: &[u32]) {
+pub fn forget(traced: &mut Vec<TracedRecord>, partitions: &[u32]) {
     traced.retain(|record| !partitions.contains(&record.partition));
 }
 
 /// What those who show the boards go on with.
-pub fn board_traces(traced: &[TracedRecord]) -> Vec<TraceContext> {
+pub fn of_boards(traced: &[TracedRecord]) -> Vec<TraceContext> {
     traced.iter().map(|record| record.span.context()).take(MOST_TOGETHER).collect()
 }
 
 /// What those who show these comments go on with.
-pub fn comment_traces(
-    traced: &[TracedRecord],
-    comments: &[NumberedComment],
-) -> Vec<(CommentId, TraceContext)> {
+pub fn of_comments(traced: &[TracedRecord], comments: &[NumberedComment]) -> Vec<(CommentId, TraceContext)> {
     if traced.is_empty() {
         return Vec::new();
     }

@@ -38,18 +38,18 @@ mod revocations;
 mod revoked;
 pub(crate) mod session;
 
-use keys::{IssuerKeys, KeySource};
-use revoked::RevokedTokensWatch;
+use keys::{Keys, Source};
+use revoked::Revoked;
 pub use revoked::check as read_revoked;
 
 /// The query parameter for those who cannot send headers: a browser's `EventSource` and `WebSocket`.
-const TOKEN_PARAMETER: &str = "access_token";
+const PARAMETER: &str = "access_token";
 /// How far the issuer's clock and ours may be apart, in seconds.
-const LEEWAY_SECONDS: u64 = 30;
+const LEEWAY: u64 = 30;
 /// What is said to one who showed nothing, and to one who showed what is no good (RFC 6750).
 const CHALLENGE: &str = "Bearer";
 const CHALLENGE_INVALID: &str = "Bearer error=\"invalid_token\"";
-const CHALLENGE_INSUFFICIENT_SCOPE: &str = "Bearer error=\"insufficient_scope\"";
+const CHALLENGE_OTHER: &str = "Bearer error=\"insufficient_scope\"";
 
 /// By which keys viewers are known.
 #[derive(Debug, Clone, clap::Args)]
@@ -75,7 +75,7 @@ pub struct AuthArgs {
     #[arg(long, env = "LIVERANK_AUTH_REVOKED_FILE", value_name = "FILE")]
     pub auth_revoked_file: Option<PathBuf>,
     /// Keys are asked for again at most this often.
-    #[arg(skip = keys::UNKNOWN_KEY_REFETCH_INTERVAL)]
+    #[arg(skip = keys::ASK_AGAIN)]
     pub ask_again: Duration,
 }
 
@@ -88,7 +88,7 @@ impl AuthArgs {
             auth_issuer: Some(issuer.to_owned()),
             auth_audience: Some(audience.to_owned()),
             auth_revoked_file: None,
-            ask_again: keys::UNKNOWN_KEY_REFETCH_INTERVAL,
+            ask_again: keys::ASK_AGAIN,
         }
     }
 
@@ -101,12 +101,12 @@ impl AuthArgs {
     }
 
     /// Where the keys come from, whose tokens are taken and for whom they must be; `None` where no keys are configured.
-    fn key_source_and_issuer(self) -> anyhow::Result<Option<(KeySource, String, String)>> {
+    fn issuer(self) -> anyhow::Result<Option<(Source, String, String)>> {
         let source = match (self.auth_jwks_file, self.auth_jwks_url) {
             // A file of settings is below the command line's own check.
             (Some(_), Some(_)) => anyhow::bail!("set --auth-jwks-file or --auth-jwks-url, not both"),
-            (Some(file), None) => KeySource::File(file),
-            (None, Some(url)) => KeySource::from_url(url)?,
+            (Some(file), None) => Source::File(file),
+            (None, Some(url)) => Source::url(url)?,
             (None, None) => {
                 let others = [&self.auth_issuer, &self.auth_audience];
                 let alone = others.iter().all(|it| it.is_none()) && self.auth_revoked_file.is_none();
@@ -129,16 +129,16 @@ impl AuthArgs {
 }
 
 /// What tokens are judged by.
-pub(crate) struct TokenAuth {
-    pub(crate) keys: IssuerKeys,
-    pub(crate) revoked: RevokedTokensWatch,
+pub(crate) struct Auth {
+    pub(crate) keys: Keys,
+    pub(crate) revoked: Revoked,
     issuer: String,
     audience: String,
 }
 
 /// What is read of a token.
 #[derive(Clone, Deserialize)]
-struct ViewerClaims {
+struct Claims {
     sub: String,
     exp: f64,
     #[serde(default)]
@@ -149,7 +149,7 @@ struct ViewerClaims {
     roles: Option<Value>,
 }
 
-impl TokenAuth {
+impl Auth {
     /// `None` where no keys are configured.
     ///
     /// # Errors
@@ -157,18 +157,18 @@ impl TokenAuth {
     pub(crate) fn new(args: AuthArgs, health: Health) -> anyhow::Result<Option<Self>> {
         let (ask_again, revoked) = (args.ask_again, args.auth_revoked_file.clone());
         let Some((source, issuer, audience)) = args.issuer()? else { return Ok(None) };
-        let revoked = RevokedTokensWatch::new(revoked, health.clone())?;
-        let keys = IssuerKeys::new(source, ask_again, health);
+        let revoked = Revoked::new(revoked, health.clone())?;
+        let keys = Keys::new(source, ask_again, health);
         Ok(Some(Self { keys, revoked, issuer, audience }))
     }
 
     /// Whose `token` is, and what for.
-    async fn viewer(&self, token: &str) -> Result<VerifiedViewer, Problem> {
-        let header = jwt::header(token).map_err(|reason| invalid_token_problem(&reason))?;
-        let fitting = self.keys.keys_for_header(&header).await?;
-        let claims = jwt::claims::<ViewerClaims>(token, &fitting, &self.validation(&header));
-        let claims = claims.map_err(|reason| invalid_token_problem(&reason))?;
-        let viewer = VerifiedViewer {
+    async fn viewer(&self, token: &str) -> Result<Viewer, Problem> {
+        let header = jwt::header(token).map_err(|reason| invalid(&reason))?;
+        let fitting = self.keys.fitting(&header).await?;
+        let claims = jwt::claims::<Claims>(token, &fitting, &self.validation(&header));
+        let claims = claims.map_err(|reason| invalid(&reason))?;
+        let viewer = Viewer {
             subject: claims.sub,
             roles: ViewerRoles::of_claim(claims.roles.as_ref()),
             until: claims.exp as u64,
@@ -176,14 +176,14 @@ impl TokenAuth {
             issued: claims.iat.map(|seconds| seconds as u64),
         };
         if self.revoked.has(&viewer) {
-            return Err(invalid_token_problem("it was revoked"));
+            return Err(invalid("it was revoked"));
         }
         Ok(viewer)
     }
 
     fn validation(&self, header: &Header) -> Validation {
         let mut validation = Validation::new(header.alg);
-        validation.leeway = LEEWAY_SECONDS;
+        validation.leeway = LEEWAY;
         validation.validate_nbf = true;
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
@@ -192,14 +192,14 @@ impl TokenAuth {
     }
 }
 
-fn invalid_token_problem(reason: &str) -> Problem {
+fn invalid(reason: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, format!("the token is not valid: {reason}"))
         .challenge(CHALLENGE_INVALID)
 }
 
 /// What a good token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct VerifiedViewer {
+pub(crate) struct Viewer {
     /// Its user (`sub`).
     pub(crate) subject: String,
     /// What that one may do.
@@ -213,25 +213,25 @@ pub(crate) struct VerifiedViewer {
 }
 
 /// 403: who asks is known, and may not.
-pub(crate) fn not_allowed_problem(detail: String) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_INSUFFICIENT_SCOPE)
+pub(crate) fn not_allowed(detail: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_OTHER)
 }
 
 /// Who sent a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RequestCaller {
+pub(crate) enum Caller {
     /// Tokens are not asked for.
     Anyone,
     /// The one that the token is for.
-    User(VerifiedViewer),
+    User(Viewer),
 }
 
-impl FromRequestParts<Arc<Gateway>> for RequestCaller {
+impl FromRequestParts<Arc<Gateway>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let Some(auth) = &gateway.auth else { return Ok(Self::Anyone) };
-        let caller = if let Some(token) = shown_token(parts) {
+        let caller = if let Some(token) = shown(parts) {
             auth.viewer(&token).await.map(Self::User)
         } else {
             let detail = "this takes a token: Authorization: Bearer <token>";
@@ -244,29 +244,29 @@ impl FromRequestParts<Arc<Gateway>> for RequestCaller {
 }
 
 /// The token of a request.
-fn shown_token(parts: &Parts) -> Option<String> {
+fn shown(parts: &Parts) -> Option<String> {
     if let Some(header) = parts.headers.get(header::AUTHORIZATION) {
         let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
-        return scheme.eq_ignore_ascii_case("bearer").act_next(|| token.trim().to_owned());
+        return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned());
     }
     // Addresses are written down in many places: only where there is no other way.
-    let params = (parts.method == Method::GET).act_next(|| Params::of(&parts.uri))?;
-    params.get(TOKEN_PARAMETER).map(ToOwned::to_owned)
+    let params = (parts.method == Method::GET).then(|| Params::of(&parts.uri))?;
+    params.get(PARAMETER).map(ToOwned::to_owned)
 }
 
-impl RequestCaller {
+impl Caller {
     /// Who asks for what anybody may ask for: the user of a good token, if one is shown.
-    pub(crate) async fn caller_or_anybody(parts: &Parts, gateway: &Gateway) -> Self {
-        let (Some(auth), Some(token)) = (&gateway.auth, shown_token(parts)) else { return Self::Anyone };
+    pub(crate) async fn of_anybody(parts: &Parts, gateway: &Gateway) -> Self {
+        let (Some(auth), Some(token)) = (&gateway.auth, shown(parts)) else { return Self::Anyone };
         auth.viewer(&token).await.map_or(Self::Anyone, Self::User)
     }
 
     /// 403 where it speaks for somebody else than `user`, who stands in `field`. A service speaks for anybody.
-    pub(crate) fn expect_user(&self, field: &'static str, user: &str) -> Result<(), Problem> {
+    pub(crate) fn expect(&self, field: &'static str, user: &str) -> Result<(), Problem> {
         match self {
             Self::User(viewer) if viewer.subject != user && !viewer.roles.has(ViewerRole::Service) => {
                 let detail = format!("{field} must be the user that the token is for, its `sub`");
-                Err(not_allowed_problem(detail).with("field", field))
+                Err(not_allowed(detail).with("field", field))
             }
             Self::Anyone | Self::User(_) => Ok(()),
         }
@@ -276,7 +276,7 @@ impl RequestCaller {
     pub(crate) fn expect_poster(&self) -> Result<(), Problem> {
         match self {
             Self::User(viewer) if !viewer.roles.has(ViewerRole::Poster) => {
-                Err(not_allowed_problem("the token's roles let its user watch, not post".to_owned()))
+                Err(not_allowed("the token's roles let its user watch, not post".to_owned()))
             }
             Self::Anyone | Self::User(_) => Ok(()),
         }
@@ -284,9 +284,9 @@ impl RequestCaller {
 
     /// 403 where it may not send this event as it is. Whose a video is, a service says: what a viewer says of that does not
     /// count.
-    pub(crate) fn expect_event_allowed(&self, event: &mut Interaction) -> Result<(), Problem> {
+    pub(crate) fn judge(&self, event: &mut Interaction) -> Result<(), Problem> {
         self.expect_poster()?;
-        self.expect_user("user_id", event.user_id.as_str())?;
+        self.expect("user_id", event.user_id.as_str())?;
         if let Self::User(viewer) = self
             && !viewer.roles.has(ViewerRole::Service)
         {
@@ -295,7 +295,7 @@ impl RequestCaller {
         Ok(())
     }
 
-    /// As [`Caller::expect_user`], for a comment on its way to the comment service. What is no comment is that service's to
+    /// As [`Caller::expect`], for a comment on its way to the comment service. What is no comment is that service's to
     /// refuse; it reads JSON as we do here.
     pub(crate) fn expect_author(&self, body: &[u8]) -> Result<(), Problem> {
         self.expect_poster()?;
@@ -304,7 +304,7 @@ impl RequestCaller {
         }
         match serde_json::from_slice::<Value>(body) {
             Ok(Value::Object(members)) => match members.get("userid").and_then(Value::as_str) {
-                Some(user) => self.expect_user("userid", user),
+                Some(user) => self.expect("userid", user),
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -312,7 +312,7 @@ impl RequestCaller {
     }
 
     /// Takes the token out of what goes on to another service: it ends here.
-    pub(crate) fn strip_token(&self, headers: &mut HeaderMap, uri: &mut Uri) {
+    pub(crate) fn strip(&self, headers: &mut HeaderMap, uri: &mut Uri) {
         if *self == Self::Anyone {
             return;
         }
@@ -325,7 +325,7 @@ impl RequestCaller {
 
 /// The path and query of an address without the token in them; `None` where it has no query.
 pub fn without_token(uri: &Uri) -> Option<Uri> {
-    let rest: Vec<&str> = uri.query()?.split('&').filter(|pair| !is_token_pair(pair)).collect();
+    let rest: Vec<&str> = uri.query()?.split('&').filter(|pair| !is_token(pair)).collect();
     let path =
         if rest.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), rest.join("&")) };
     // A part of what was an address is one, too.
@@ -333,21 +333,15 @@ pub fn without_token(uri: &Uri) -> Option<Uri> {
 }
 
 /// Whether a pair of a query is the token, as the query is read: `access%5Ftoken` is the same parameter.
-fn is_token_pair(pair: &str) -> bool {
-    format!("/?{pair}").parse::<Uri>().is_ok_and(|uri| Params::of(&uri).get(TOKEN_PARAMETER).is_some())
+fn is_token(pair: &str) -> bool {
+    format!("/?{pair}").parse::<Uri>().is_ok_and(|uri| Params::of(&uri).get(PARAMETER).is_some())
 }
 
 /// A viewer with these roles.
 #[cfg(test)]
-pub(crate) fn viewer_with_roles(subject: &str, roles: &str) -> RequestCaller {
+pub(crate) fn user(subject: &str, roles: &str) -> Caller {
     let roles = ViewerRoles::of_names(roles);
-    RequestCaller::User(VerifiedViewer {
-        subject: subject.to_owned(),
-        roles,
-        until: 0,
-        token: None,
-        issued: None,
-    })
+    Caller::User(Viewer { subject: subject.to_owned(), roles, until: 0, token: None, issued: None })
 }
 
 #[cfg(test)]
@@ -355,14 +349,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_removed_from_forwarded_requests() {
-        let strip = |caller: &RequestCaller, uri: &'static str| {
+    fn a_token_ends_at_the_front_door() {
+        let strip = |caller: &Caller, uri: &'static str| {
             let mut headers = HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer t".parse().unwrap())]);
             let mut uri = Uri::from_static(uri);
-            caller.strip_token(&mut headers, &mut uri);
+            caller.strip(&mut headers, &mut uri);
             (uri.to_string(), headers.len())
         };
-        let user = viewer_with_roles("ana", "");
+        let user = user("ana", "");
         for (sent, expected) in [
             ("/ws/videos?access_token=t", "/ws/videos"),
             ("/ws/videos?limit=3&access_token=t&x=%20", "/ws/videos?limit=3&x=%20"),
@@ -372,24 +366,20 @@ mod tests {
             ("/ws/user/a%2Fb", "/ws/user/a%2Fb"),
         ] {
             assert_eq!(strip(&user, sent), (expected.to_owned(), 0));
-            assert_eq!(strip(&RequestCaller::Anyone, sent), (sent.to_owned(), 1));
+            assert_eq!(strip(&Caller::Anyone, sent), (sent.to_owned(), 1));
         }
     }
 
     #[test]
-    fn a_viewer_may_not_comment_as_another_user() {
-        let (service, watcher, user) = (
-            viewer_with_roles("app", "service"),
-            viewer_with_roles("ana", "viewer"),
-            viewer_with_roles("ana", ""),
-        );
-        let status = |caller: &RequestCaller, body: &str| {
+    fn nobody_comments_for_another() {
+        let (service, watcher, user) = (user("app", "service"), user("ana", "viewer"), user("ana", ""));
+        let status = |caller: &Caller, body: &str| {
             caller.expect_author(body.as_bytes()).map_or_else(|problem| problem.status().as_u16(), |()| 0)
         };
         assert_eq!(status(&user, r#"{"userid":"ana"}"#), 0);
         assert_eq!(status(&user, r#"{"userid":"ben"}"#), 403);
         assert_eq!(status(&user, r#"{"userid":"ana","userid":"ben"}"#), 403, "the last one is meant");
-        assert_eq!(status(&RequestCaller::Anyone, r#"{"userid":"ben"}"#), 0);
+        assert_eq!(status(&Caller::Anyone, r#"{"userid":"ben"}"#), 0);
         assert_eq!(status(&service, r#"{"userid":"ben"}"#), 0);
         assert_eq!(status(&watcher, r#"{"userid":"ana"}"#), 403);
         for refused_later in ["", "[]", "{", r#"{"userid":7}"#] {
@@ -398,24 +388,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_service_may_set_the_owner() {
+    fn whose_a_video_is_a_service_says() {
         let event = serde_json::json!({"video_id": "v", "user_id": "ana", "type": "view", "owner_id": "eve"});
-        let judged = |caller: &RequestCaller| {
+        let judged = |caller: &Caller| {
             let mut event = Interaction::parse(&event, 0).unwrap();
-            caller
-                .expect_event_allowed(&mut event)
-                .map(|()| event.owner_id.map(|owner| owner.to_string()))
-                .ok()
+            caller.judge(&mut event).map(|()| event.owner_id.map(|owner| owner.to_string())).ok()
         };
         let eve = Some(Some("eve".to_owned()));
-        assert_eq!(
-            [judged(&RequestCaller::Anyone), judged(&viewer_with_roles("app", "service"))],
-            [eve.clone(), eve]
-        );
-        assert_eq!(judged(&viewer_with_roles("ana", "poster")), Some(None));
-        assert_eq!(
-            [judged(&viewer_with_roles("ana", "viewer")), judged(&viewer_with_roles("ben", ""))],
-            [None, None]
-        );
+        assert_eq!([judged(&Caller::Anyone), judged(&user("app", "service"))], [eve.clone(), eve]);
+        assert_eq!(judged(&user("ana", "poster")), Some(None));
+        assert_eq!([judged(&user("ana", "viewer")), judged(&user("ben", ""))], [None, None]);
     }
 }

@@ -3,22 +3,20 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use liverank_core::{Invalid, json};
 use liverank_runtime::server::Exchange;
 use liverank_runtime::{Problem, body, one_line};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::Gateway;
-use crate::auth::RequestCaller;
-use crate::interact::{
-    append_interaction, check_taking_back, is_beacon, parse_client_interaction, too_many_in_flight,
-};
+use crate::auth::Caller;
+use crate::interact::{append, check_taking_back, is_beacon, read, too_many};
 use crate::metrics::AppendOutcome;
 
 /// The most interactions of one request: all of them are in flight in the log at once.
@@ -26,11 +24,14 @@ const MAX_ITEMS: usize = 1000;
 /// The largest request: a thousand interactions of a usual size, several times over.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 /// What the smallest batch counts as: its answer and its buffers take up something, too.
-const MIN_COUNTED_BYTES: usize = 4 * 1024;
+const LEAST_BYTES: usize = 4 * 1024;
+/// Interactions that are begun in one turn of a thread of the runtime: half a millisecond of work. A thousand at once took
+/// tens of milliseconds, in which nobody else was answered.
+const ITEMS_A_TURN: usize = 32;
 
 /// How the items are written, in the request and in the answer.
 #[derive(Clone, Copy)]
-enum BatchFormat {
+enum Format {
     /// A JSON array.
     Array,
     /// A JSON object a line.
@@ -39,7 +40,7 @@ enum BatchFormat {
 
 /// The outcome of one item of a batch.
 #[derive(Debug, Serialize)]
-struct ItemOutcome {
+struct Outcome {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<String>,
@@ -52,34 +53,44 @@ struct ItemOutcome {
 /// `POST /interactions`.
 pub(crate) async fn post_batch(
     State(gateway): State<Arc<Gateway>>,
-    caller: RequestCaller,
+    caller: Caller,
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let format =
-        if is_beacon(&gateway, &parts.headers) { BatchFormat::Array } else { parse_format(&parts.headers)? };
+        if is_beacon(&gateway, &parts.headers) { Format::Array } else { parse_format(&parts.headers)? };
     let body = body::read(&parts.headers, body, MAX_BYTES).await?;
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
-    let bytes = body.len().max(MIN_COUNTED_BYTES) as u32;
+    let bytes = body.len().max(LEAST_BYTES) as u32;
     let Ok(place) = Arc::clone(&gateway.batches).try_acquire_many_owned(bytes) else {
-        return Err(too_many_in_flight());
+        return Err(too_many());
     };
-    exchange.hold_appends(place);
-    let items = parse_items(format, &body)?;
-    gateway.limits.take_events(&caller, &exchange, items.len())?;
-    let outcomes: Vec<ItemOutcome> = stream::iter(items)
-        .map(|item| take_item(&gateway, &caller, &exchange, item))
+    exchange.hold(place);
+    let items = split_items(format, &body)?;
+    gateway.limits.events(&caller, &exchange, items.len())?;
+    let outcomes: Vec<Outcome> = in_turns(items)
+        .map(|item| take(&gateway, &caller, &exchange, item))
         .buffered(MAX_ITEMS)
         .collect()
         .await;
     Ok(batch_response(format, &outcomes))
 }
 
-fn parse_format(headers: &HeaderMap) -> Result<BatchFormat, Problem> {
+/// The items in order; after every [`ITEMS_A_TURN`] of them whoever waits for the thread comes first.
+fn in_turns<T>(items: Vec<T>) -> impl Stream<Item = T> {
+    stream::iter(items).enumerate().then(|(at, item)| async move {
+        if at > 0 && at.is_multiple_of(ITEMS_A_TURN) {
+            tokio::task::yield_now().await;
+        }
+        item
+    })
+}
+
+fn parse_format(headers: &HeaderMap) -> Result<Format, Problem> {
     match body::media_type(headers).as_deref() {
-        None | Some("application/json") => Ok(BatchFormat::Array),
-        Some("application/x-ndjson") => Ok(BatchFormat::Lines),
+        None | Some("application/json") => Ok(Format::Array),
+        Some("application/x-ndjson") => Ok(Format::Lines),
         Some(other) => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!(
@@ -89,67 +100,59 @@ fn parse_format(headers: &HeaderMap) -> Result<BatchFormat, Problem> {
     }
 }
 
-/// The items, each of them JSON or not.
-fn parse_items(format: BatchFormat, text: &[u8]) -> Result<Vec<Result<Value, Invalid>>, Problem> {
-    let items: Vec<Result<Value, Invalid>> = match format {
-        BatchFormat::Array => match body::parse(text) {
-            Ok(Value::Array(items)) => items.into_iter().map(Ok).collect(),
-            Ok(_) => return Err(Invalid::new("body", "must be a JSON array").into()),
-            // What only one of them is to blame for, as a number that is too large, is said of that one.
-            Err(refused) => match serde_json::from_slice::<Vec<&RawValue>>(text) {
-                Ok(items) => items.into_iter().map(|item| json::parse(item.get().as_bytes())).collect(),
-                Err(_) => return Err(refused),
-            },
-        },
-        BatchFormat::Lines => text
+/// The text of each item. What is in them is not looked at yet: that is most of the work, and is not done for who sends too
+/// much, nor for all of them at once.
+fn split_items(format: Format, text: &Bytes) -> Result<Vec<Bytes>, Problem> {
+    let items: Vec<&[u8]> = match format {
+        Format::Array => {
+            let Ok(items) = serde_json::from_slice::<Vec<&RawValue>>(text) else {
+                // It is no JSON, which says where; or no array.
+                body::parse(text)?;
+                return Err(Invalid::new("body", "must be a JSON array").into());
+            };
+            items.into_iter().map(|item| item.get().as_bytes()).collect()
+        }
+        Format::Lines => text
             .split(|byte| *byte == b'\n')
             .map(<[u8]>::trim_ascii)
             .filter(|line| !line.is_empty())
             .take(MAX_ITEMS + 1)
-            .map(json::parse)
             .collect(),
     };
     if items.len() > MAX_ITEMS {
         let detail = format!("more than {MAX_ITEMS} interactions: send them in several requests");
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
     }
-    Ok(items)
+    Ok(items.into_iter().map(|item| text.slice_ref(item)).collect())
 }
 
-async fn take_item(
-    gateway: &Gateway,
-    caller: &RequestCaller,
-    exchange: &Exchange,
-    item: Result<Value, Invalid>,
-) -> ItemOutcome {
-    let failed = |status: StatusCode, field, error: String| ItemOutcome {
+async fn take(gateway: &Gateway, caller: &Caller, exchange: &Exchange, item: Bytes) -> Outcome {
+    let failed = |status: StatusCode, field, error: String| Outcome {
         status: status.as_u16(),
         event_id: None,
         field,
         error: Some(error),
     };
-    match item.and_then(read) {
+    match json::parse(&item).and_then(read) {
         Err(invalid) => {
-            gateway.metrics.count_interaction(AppendOutcome::Invalid);
+            gateway.metrics.interaction(AppendOutcome::Invalid);
             failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string())
         }
         Ok(mut event) => {
-            if let Err(problem) = caller.expect_event_allowed(&mut event) {
+            if let Err(problem) = caller.judge(&mut event) {
                 return failed(problem.status(), Some("user_id"), problem.detail().to_owned());
             }
             if let Err(invalid) = check_taking_back(gateway, &event).await {
-                gateway.metrics.count_interaction(AppendOutcome::Invalid);
+                gateway.metrics.interaction(AppendOutcome::Invalid);
                 return failed(StatusCode::BAD_REQUEST, Some(invalid.field), invalid.to_string());
             }
-            if let Err(problem) =
-                gateway.new_videos.admit_video(gateway, caller, exchange, &event.video_id).await
-            {
+            if let Err(problem) = gateway.new_videos.admit(gateway, caller, exchange, &event.video_id).await {
                 return failed(problem.status(), Some("video_id"), problem.detail().to_owned());
             }
-            match append_interaction(gateway, &event).await {
+            match append(gateway, &event).await {
                 Ok(event_id) => {
                     let status = StatusCode::ACCEPTED.as_u16();
-                    ItemOutcome { status, event_id: Some(event_id), field: None, error: None }
+                    Outcome { status, event_id: Some(event_id), field: None, error: None }
                 }
                 Err(problem) => {
                     let field = (problem.status() == StatusCode::CONFLICT).then_some("event_id");
@@ -160,10 +163,10 @@ async fn take_item(
     }
 }
 
-fn batch_response(format: BatchFormat, outcomes: &[ItemOutcome]) -> Response {
+fn batch_response(format: Format, outcomes: &[Outcome]) -> Response {
     match format {
-        BatchFormat::Array => Json(outcomes).into_response(),
-        BatchFormat::Lines => {
+        Format::Array => Json(outcomes).into_response(),
+        Format::Lines => {
             let mut text = String::with_capacity(outcomes.len() * 64);
             for outcome in outcomes {
                 text.push_str(&one_line::to_string(outcome));
@@ -176,42 +179,71 @@ fn batch_response(format: BatchFormat, outcomes: &[ItemOutcome]) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     #[test]
-    fn empty_lines_are_skipped_and_an_invalid_line_is_one_bad_item() {
-        let found = parse_items(BatchFormat::Lines, b"{\"a\":1}\r\n\n nope\n[]").unwrap();
+    fn lines_may_be_empty_and_one_that_is_not_json_is_one_bad_item() {
+        let found = split_items(Format::Lines, &Bytes::from_static(b"{\"a\":1}\r\n\n nope\n[]")).unwrap();
         assert_eq!(found.len(), 3);
-        assert_eq!(found[1].as_ref().unwrap_err().field, "body");
-        assert!(parse_items(BatchFormat::Lines, b"").unwrap().is_empty());
+        assert_eq!(json::parse(&found[1]).unwrap_err().field, "body");
+        assert!(split_items(Format::Lines, &Bytes::new()).unwrap().is_empty());
     }
 
     #[test]
-    fn a_batch_may_have_a_thousand_items() {
+    fn a_thousand_are_taken_and_one_more_is_not() {
         let lines = |count: usize| "{}\n".repeat(count);
-        assert_eq!(parse_items(BatchFormat::Lines, lines(MAX_ITEMS).as_bytes()).unwrap().len(), MAX_ITEMS);
-        let refused = parse_items(BatchFormat::Lines, lines(MAX_ITEMS + 1).as_bytes()).unwrap_err();
+        assert_eq!(split_items(Format::Lines, &lines(MAX_ITEMS).into()).unwrap().len(), MAX_ITEMS);
+        let refused = split_items(Format::Lines, &lines(MAX_ITEMS + 1).into()).unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
         let array = format!("[{}]", vec!["{}"; MAX_ITEMS + 1].join(","));
-        let refused = parse_items(BatchFormat::Array, array.as_bytes()).unwrap_err();
+        let refused = split_items(Format::Array, &array.into()).unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
     #[test]
-    fn a_number_beyond_f64_fails_one_item() {
-        for (format, text) in [
-            (BatchFormat::Array, r#"[{"watch_time":1e400},{}]"#),
-            (BatchFormat::Lines, "{\"watch_time\":1e400}\n{}"),
-        ] {
-            let found = parse_items(format, text.as_bytes()).unwrap();
-            assert_eq!(found[0].as_ref().unwrap_err().field, "watch_time");
-            assert!(found[1].is_ok());
+    fn a_number_past_all_numbers_is_one_item_s_fault() {
+        for (format, text) in
+            [(Format::Array, r#"[{"watch_time":1e400},{}]"#), (Format::Lines, "{\"watch_time\":1e400}\n{}")]
+        {
+            let found = split_items(format, &text.into()).unwrap();
+            assert_eq!(json::parse(&found[0]).unwrap_err().field, "watch_time");
+            assert!(json::parse(&found[1]).is_ok());
         }
     }
 
+    #[tokio::test]
+    async fn others_have_a_turn_between_the_items_of_a_batch() {
+        let mut items = std::pin::pin!(in_turns((0..1000).collect::<Vec<_>>()));
+        let (mut taken, mut longest, mut in_a_row) = (Vec::new(), 0, 0);
+        loop {
+            match futures::poll!(items.next()) {
+                Poll::Ready(Some(item)) => {
+                    taken.push(item);
+                    in_a_row += 1;
+                    longest = in_a_row.max(longest);
+                }
+                Poll::Ready(None) => break,
+                Poll::Pending => {
+                    in_a_row = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        assert_eq!(taken, (0..1000).collect::<Vec<_>>());
+        assert_eq!(longest, ITEMS_A_TURN);
+    }
+
     #[test]
-    fn a_json_batch_must_be_an_array() {
-        assert_eq!(parse_items(BatchFormat::Array, b"{}").unwrap_err().status(), StatusCode::BAD_REQUEST);
-        assert_eq!(parse_items(BatchFormat::Array, b"[").unwrap_err().status(), StatusCode::BAD_REQUEST);
+    fn an_array_it_has_to_be() {
+        assert_eq!(
+            split_items(Format::Array, &Bytes::from_static(b"{}")).unwrap_err().status(),
+            StatusCode::BAD_REQUEST
+        );
+        assert_eq!(
+            split_items(Format::Array, &Bytes::from_static(b"[")).unwrap_err().status(),
+            StatusCode::BAD_REQUEST
+        );
     }
 }

@@ -31,11 +31,11 @@ use tokio::time::{sleep, timeout};
 
 use crate::Gateway;
 use crate::freshness::wait_for_boards;
-use crate::front_door::is_canary_stream;
+use crate::front_door::of_the_canary;
 
 mod socket;
 
-use socket::CanarySocket;
+use socket::Socket;
 
 /// When a round ends, whatever has not arrived.
 const ROUND_TIMEOUT: Duration = Duration::from_mins(1);
@@ -65,7 +65,7 @@ pub struct CanaryArgs {
 
 label_values! {
     /// From where to where.
-    pub(crate) enum CanaryPath {
+    pub(crate) enum Way {
         /// An interaction, to the boards.
         Board = "interaction_to_board",
         /// An interaction, to a client of a websocket service.
@@ -89,7 +89,7 @@ label_values! {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WayLabels {
-    way: CanaryPath,
+    way: Way,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -124,10 +124,10 @@ impl CanaryMetrics {
     }
 
     /// Has every series there from the start, so that one that stands still can be told from one that is not there.
-    fn begin_series(&self, gateway: &Gateway) {
-        let lists = gateway.websocket.replicas.is_some().then_some(CanaryPath::Socket);
-        let comments = gateway.manager.replicas.is_some().then_some(CanaryPath::Stream);
-        for way in [Some(CanaryPath::Board), lists, comments].into_iter().flatten() {
+    fn begin(&self, gateway: &Gateway) {
+        let lists = gateway.websocket.replicas.is_some().then_some(Way::Socket);
+        let comments = gateway.manager.replicas.is_some().then_some(Way::Stream);
+        for way in [Some(Way::Board), lists, comments].into_iter().flatten() {
             drop(self.seconds.get_or_create(&WayLabels { way }));
         }
         for reason in [CanaryFailure::Stream, CanaryFailure::Socket, CanaryFailure::Log] {
@@ -135,18 +135,18 @@ impl CanaryMetrics {
         }
     }
 
-    fn note_arrival(&self, way: CanaryPath, asked: Instant, at: Option<Instant>) {
+    fn arrived(&self, way: Way, asked: Instant, at: Option<Instant>) {
         let age = at.map_or(ROUND_TIMEOUT, |at| at.saturating_duration_since(asked));
         self.seconds.get_or_create(&WayLabels { way }).observe(age.as_secs_f64());
     }
 
-    fn note_failure(&self, reason: CanaryFailure) {
+    fn failed(&self, reason: CanaryFailure) {
         self.failures.get_or_create(&FailureLabels { reason }).inc();
     }
 }
 
 /// Measures for as long as the gateway lives.
-pub(crate) async fn measure_forever(gateway: Arc<Gateway>, every: Duration) {
+pub(crate) async fn run(gateway: Arc<Gateway>, every: Duration) {
     gateway.metrics.canary.begin(&gateway);
     loop {
         // Gateways that start together do not measure together.
@@ -163,7 +163,7 @@ pub(crate) async fn measure_forever(gateway: Arc<Gateway>, every: Duration) {
 async fn try_interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     let metrics = &gateway.metrics.canary;
     let socket = match gateway.websocket.replicas {
-        Some(_) => timeout(STREAM_START_TIMEOUT, CanarySocket::open_socket(gateway))
+        Some(_) => timeout(STREAM_START_TIMEOUT, Socket::open(gateway))
             .await
             .ok()
             .flatten()
@@ -173,14 +173,13 @@ async fn try_interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     let asked = Instant::now();
     let position = append_event(gateway, &canary_view()).await?;
     let shown = timeout(ROUND_TIMEOUT, wait_for_boards(&*gateway.backends.ranking, position, asked)).await;
-    metrics.note_arrival(CanaryPath::Board, asked, shown.is_ok().act_next(Instant::now));
+    metrics.arrived(Way::Board, asked, shown.is_ok().then(Instant::now));
     if gateway.websocket.replicas.is_none() {
         return Ok(());
     }
     let mut socket = socket?;
-    let seen =
-        timeout(ROUND_TIMEOUT.saturating_sub(asked.elapsed()), wait_until_shown(gateway, &mut socket)).await;
-    metrics.note_arrival(CanaryPath::Socket, asked, seen.ok().flatten());
+    let seen = timeout(ROUND_TIMEOUT.saturating_sub(asked.elapsed()), shown_at(gateway, &mut socket)).await;
+    metrics.arrived(Way::Socket, asked, seen.ok().flatten());
     socket.close().await;
     Ok(())
 }
@@ -190,16 +189,16 @@ fn canary_view() -> Value {
 }
 
 /// When the list showed what the boards have now; `None` where the socket ends before.
-async fn wait_until_shown(gateway: &Gateway, socket: &mut CanarySocket) -> Option<Instant> {
+async fn shown_at(gateway: &Gateway, socket: &mut Socket) -> Option<Instant> {
     let revision = board_revision(gateway).await?;
     for pause in RETRY_PAUSES {
-        if let Ok(seen) = timeout(pause, socket.wait_for_revision(revision)).await {
+        if let Ok(seen) = timeout(pause, socket.shows(revision)).await {
             return seen;
         }
         // That the log is away now is for the next round to say.
         let _ = append_event(gateway, &canary_view()).await;
     }
-    socket.wait_for_revision(revision).await
+    socket.shows(revision).await
 }
 
 /// A comment, to a stream.
@@ -207,7 +206,7 @@ async fn try_comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     if gateway.manager.replicas.is_none() {
         return Ok(());
     }
-    let mut stream = Box::pin(is_canary_stream(gateway).ok_or(CanaryFailure::Stream)?);
+    let mut stream = Box::pin(of_the_canary(gateway).ok_or(CanaryFailure::Stream)?);
     let begun = timeout(STREAM_START_TIMEOUT, wait_for_text(&mut stream, b"\"connected\"")).await;
     begun.ok().flatten().ok_or(CanaryFailure::Stream)?;
     let (asked, text) = (Instant::now(), hex(&rand::random::<u128>().to_be_bytes()));
@@ -215,7 +214,7 @@ async fn try_comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
         "comment_id": format!("canary-{text}"), "comment": text});
     append_event(gateway, &event).await?;
     let seen = timeout(ROUND_TIMEOUT, wait_for_text(&mut stream, text.as_bytes())).await;
-    gateway.metrics.canary.note_arrival(CanaryPath::Stream, asked, seen.ok().flatten());
+    gateway.metrics.canary.arrived(Way::Stream, asked, seen.ok().flatten());
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use crate::Gateway;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long until the log is opened again: each try waits for the brokers itself, and asks them for a few answers.
-const REOPEN_INTERVAL: Duration = Duration::from_secs(2);
+const OPEN_EVERY: Duration = Duration::from_secs(2);
 
 /// A store or a service that requests need.
 pub(crate) struct Dependency {
@@ -33,7 +33,7 @@ impl Dependency {
     }
 
     /// Notes that it answered.
-    pub(crate) fn note_answered(&self) {
+    pub(crate) fn answered(&self) {
         if self.away.load(Relaxed)
             && self.away.swap(false, Relaxed)
             && let Some(name) = self.name.get()
@@ -43,7 +43,7 @@ impl Dependency {
     }
 
     /// Notes that it is away.
-    pub(crate) fn note_failed(&self, name: &'static str, reason: impl Into<String>) {
+    pub(crate) fn failed(&self, name: &'static str, reason: impl Into<String>) {
         let name = self.name.get_or_init(|| name);
         if !self.away.swap(true, Relaxed) {
             self.health.dependency(name, Err(reason.into()));
@@ -51,21 +51,21 @@ impl Dependency {
     }
 
     /// Notes what a store answered, and makes its failure a 503.
-    pub(crate) fn note_result<T>(&self, result: Result<T, StoreError>) -> Result<T, Problem> {
-        result.inspect(|_| self.note_answered()).map_err(|error| {
-            self.note_failed(error.part(), error.to_string());
+    pub(crate) fn noted<T>(&self, result: Result<T, StoreError>) -> Result<T, Problem> {
+        result.inspect(|_| self.answered()).map_err(|error| {
+            self.failed(error.part(), error.to_string());
             Problem::unavailable(format!("{} is away: try again", error.part()))
         })
     }
 
     /// Whether it was when it was last needed.
-    pub(crate) fn was_away(&self) -> bool {
+    pub(crate) fn is_away(&self) -> bool {
         self.away.load(Relaxed)
     }
 }
 
 /// One of our services, in any number of replicas.
-pub(crate) struct PeerService {
+pub(crate) struct Peer {
     pub(crate) name: &'static str,
     /// The service that gets a token of the gateway's own with each request, where viewers need tokens.
     pub(crate) takes_viewers: Option<Service>,
@@ -73,7 +73,7 @@ pub(crate) struct PeerService {
     pub(crate) dependency: Dependency,
 }
 
-impl PeerService {
+impl Peer {
     pub(crate) fn new(name: &'static str, peers: &Peers, urls: Vec<Url>, health: Health) -> Self {
         let replicas = Replicas::new(peers.clone(), urls);
         let takes_viewers =
@@ -82,7 +82,7 @@ impl PeerService {
     }
 
     /// Its replicas, the one that answered last first.
-    pub(crate) fn urls_in_order(&self) -> impl Iterator<Item = &Url> {
+    pub(crate) fn in_order(&self) -> impl Iterator<Item = &Url> {
         let urls = self.replicas.as_ref().map_or(&[][..], Replicas::urls);
         let preferred = self.replicas.as_ref().map(Replicas::preferred);
         let start = urls.iter().position(|url| Some(url) == preferred).unwrap_or(0);
@@ -90,27 +90,27 @@ impl PeerService {
     }
 
     /// Notes that a replica did not answer: the next request asks another one first.
-    pub(crate) fn avoid_url(&self, url: &Url) {
+    pub(crate) fn avoid(&self, url: &Url) {
         if let Some(replicas) = &self.replicas {
-            replicas.avoid_url(url);
+            replicas.avoid(url);
         }
     }
 
     /// The 404 for what a system without this service does not have.
-    pub(crate) fn absent_problem(&self) -> Problem {
+    pub(crate) fn absent(&self) -> Problem {
         Problem::not_found(format!("this system has no {} service", self.name))
     }
 
     /// The 503 for the time while no replica answers.
-    pub(crate) fn away_problem(&self, reason: impl Into<String>) -> Problem {
+    pub(crate) fn away(&self, reason: impl Into<String>) -> Problem {
         self.dependency.failed(self.name, reason);
         Problem::unavailable(format!("the {} service is away: try again", self.name))
     }
 
-    async fn probe_peer(&self) {
-        let Some(replicas) = self.replicas.as_ref().filter(|_| self.dependency.was_away()) else { return };
+    async fn look(&self) {
+        let Some(replicas) = self.replicas.as_ref().filter(|_| self.dependency.is_away()) else { return };
         match replicas.get::<serde_json::Value>(&["health"]).await {
-            Ok(_) | Err(PeerError::Refused { .. }) => self.dependency.note_answered(),
+            Ok(_) | Err(PeerError::Refused { .. }) => self.dependency.answered(),
             Err(PeerError::Unavailable(_)) => {}
         }
     }
@@ -127,24 +127,24 @@ pub(crate) async fn open_log(gateway: Arc<Gateway>) {
             tracing::warn!(part = error.part(), reason, "the log cannot be opened: trying again");
             told = reason;
         }
-        tokio::time::sleep(REOPEN_INTERVAL).await;
+        tokio::time::sleep(OPEN_EVERY).await;
     }
     std::future::pending::<()>().await;
 }
 
 /// Looks after what is away until it is back, and after the log's own opinion of itself. Never returns.
-pub(crate) async fn watch_dependencies(gateway: Arc<Gateway>) {
+pub(crate) async fn watch(gateway: Arc<Gateway>) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let backends = &gateway.backends;
     loop {
         ticks.tick().await;
-        let _ = gateway.log.note_result(backends.log.health());
-        if gateway.ranking.was_away() {
-            let _ = gateway.ranking.note_result(backends.ranking.standing().await);
+        let _ = gateway.log.noted(backends.log.health());
+        if gateway.ranking.is_away() {
+            let _ = gateway.ranking.noted(backends.ranking.standing().await);
         }
-        if gateway.archive.was_away() {
-            let _ = gateway.archive.note_result(backends.archive.meta().await);
+        if gateway.archive.is_away() {
+            let _ = gateway.archive.noted(backends.archive.meta().await);
         }
         for peer in [&gateway.manager, &gateway.comment, &gateway.websocket, &gateway.statistics] {
             peer.look().await;

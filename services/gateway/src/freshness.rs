@@ -23,12 +23,12 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(2);
 const MAX_AGE: Duration = Duration::from_mins(1);
 /// Between two looks: a twentieth of the time that has passed, so that what is measured is right to that part of it.
 const LOOKS_PER_AGE: u32 = 20;
-const MIN_PAUSE: Duration = Duration::from_millis(5);
+const LEAST_PAUSE: Duration = Duration::from_millis(5);
 /// Samples that are remembered, for people to look at.
 const MAX_SAMPLES: usize = 30;
 
 /// Measures how long an interaction takes until the boards have it.
-pub(crate) struct BoardFreshness {
+pub(crate) struct Freshness {
     wanted: AtomicBool,
     taken: Mutex<Option<(RecordPosition, Instant)>>,
     found: Notify,
@@ -36,7 +36,7 @@ pub(crate) struct BoardFreshness {
     pub(crate) histogram: Histogram,
 }
 
-impl Default for BoardFreshness {
+impl Default for Freshness {
     fn default() -> Self {
         Self {
             wanted: AtomicBool::new(false),
@@ -48,16 +48,16 @@ impl Default for BoardFreshness {
     }
 }
 
-impl BoardFreshness {
+impl Freshness {
     /// The log has taken, at `position`, what was asked for at `asked`. Costs one atomic where no sample is wanted.
-    pub(crate) fn note_append(&self, position: RecordPosition, asked: Instant) {
+    pub(crate) fn note(&self, position: RecordPosition, asked: Instant) {
         if self.wanted.load(Relaxed) && self.wanted.swap(false, Relaxed) {
             *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some((position, asked));
             self.found.notify_one();
         }
     }
 
-    async fn latest_append(&self) -> (RecordPosition, Instant) {
+    async fn sample(&self) -> (RecordPosition, Instant) {
         self.wanted.store(true, Relaxed);
         loop {
             self.found.notified().await;
@@ -67,7 +67,7 @@ impl BoardFreshness {
         }
     }
 
-    fn note_age(&self, age: Duration) {
+    fn measured(&self, age: Duration) {
         self.histogram.observe(age.as_secs_f64());
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.push_back(age);
@@ -77,7 +77,7 @@ impl BoardFreshness {
     }
 
     /// The last samples in milliseconds: the middle one and the worst one; null where there is none yet.
-    pub(crate) fn samples_json(&self) -> Value {
+    pub(crate) fn shown(&self) -> Value {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ages: Vec<u64> = last.iter().map(|age| age.as_millis() as u64).collect();
         ages.sort_unstable();
@@ -92,9 +92,9 @@ impl BoardFreshness {
 pub(crate) async fn measure_forever(gateway: Arc<Gateway>) {
     let freshness = &gateway.metrics.freshness;
     loop {
-        let (position, asked) = freshness.latest_append().await;
+        let (position, asked) = freshness.sample().await;
         let shown = timeout(MAX_AGE, wait_for_boards(&*gateway.backends.ranking, position, asked)).await;
-        freshness.note_age(if shown.is_ok() { asked.elapsed() } else { MAX_AGE });
+        freshness.measured(if shown.is_ok() { asked.elapsed() } else { MAX_AGE });
         sleep(SAMPLE_EVERY).await;
     }
 }
@@ -111,7 +111,7 @@ pub(crate) async fn wait_for_boards(boards: &dyn RankingStore, position: RecordP
         {
             return;
         }
-        sleep((asked.elapsed() / LOOKS_PER_AGE).max(MIN_PAUSE)).await;
+        sleep((asked.elapsed() / LOOKS_PER_AGE).max(LEAST_PAUSE)).await;
     }
 }
 
@@ -120,29 +120,26 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_the_latest_append_is_sampled() {
-        let freshness = BoardFreshness::default();
+    async fn one_is_sampled_when_it_is_wanted_and_no_other() {
+        let freshness = Freshness::default();
         let at = |offset| RecordPosition { partition: 0, offset };
-        freshness.note_append(at(1), Instant::now());
+        freshness.note(at(1), Instant::now());
         assert!(freshness.taken.lock().unwrap().is_none(), "none is wanted");
         let asked = Instant::now();
-        let sampled = tokio::join!(freshness.latest_append(), async {
-            freshness.note_append(at(2), asked);
-            freshness.note_append(at(3), Instant::now());
+        let sampled = tokio::join!(freshness.sample(), async {
+            freshness.note(at(2), asked);
+            freshness.note(at(3), Instant::now());
         });
         assert_eq!(sampled.0, (at(2), asked));
     }
 
     #[test]
-    fn median_and_worst_of_the_last_samples_are_shown() {
-        let freshness = BoardFreshness::default();
-        assert_eq!(freshness.samples_json(), Value::Null);
+    fn the_middle_and_the_worst_of_the_last_ones_are_shown() {
+        let freshness = Freshness::default();
+        assert_eq!(freshness.shown(), Value::Null);
         for ms in [9_000, 9_000].into_iter().chain(1..=MAX_SAMPLES as u64) {
-            freshness.note_age(Duration::from_millis(ms));
+            freshness.measured(Duration::from_millis(ms));
         }
-        assert_eq!(
-            freshness.samples_json(),
-            json!({ "samples": MAX_SAMPLES, "median_ms": 16, "worst_ms": 30 })
-        );
+        assert_eq!(freshness.shown(), json!({ "samples": MAX_SAMPLES, "median_ms": 16, "worst_ms": 30 }));
     }
 }

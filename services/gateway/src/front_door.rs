@@ -24,8 +24,8 @@ use liverank_runtime::server::Exchange;
 use liverank_runtime::streams::EVENT_STREAM;
 
 use crate::Gateway;
-use crate::auth::RequestCaller;
-use crate::auth::session::{SessionEnd, session};
+use crate::auth::Caller;
+use crate::auth::session::{Session, session};
 
 mod reader;
 mod routes;
@@ -33,10 +33,10 @@ pub(crate) mod scan;
 mod viewer;
 
 pub(crate) use routes::RouteCache;
-use viewer::StreamViewer;
+use viewer::Viewer;
 
 /// Who watches what, from where, and how they asked.
-pub(crate) struct StreamRequest {
+pub(crate) struct Watch {
     user_id: UserId,
     video_id: VideoId,
     /// Clients that post cannot resume: the reader tells them of gaps in another way.
@@ -46,7 +46,7 @@ pub(crate) struct StreamRequest {
     /// The last event that the client has; empty for one that has none.
     last_id: String,
     /// How long it may watch.
-    session: SessionEnd,
+    session: Session,
 }
 
 /// What `GET /connect` takes. The last two are what stand-ins for a browser's `EventSource` call the one before.
@@ -54,65 +54,65 @@ const CONNECT_PARAMETERS: [&str; 6] =
     ["userid", "videoid", EVENTS_PARAMETER, "last_event_id", "lastEventId", "lastEventID"];
 
 /// `GET /connect?userid=&videoid=&events=&last_event_id=`.
-pub(crate) async fn connect_by_get(
+pub(crate) async fn by_get(
     State(gateway): State<Arc<Gateway>>,
-    caller: RequestCaller,
+    caller: Caller,
     exchange: Exchange,
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     params.only(&CONNECT_PARAMETERS)?;
-    let watch = StreamRequest {
+    let watch = Watch {
         user_id: UserId::parse_field("userid", params.required("userid")?)?,
         video_id: canary::named_outside("videoid", params.required("videoid")?)?,
         posted: false,
         events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
-        last_id: last_event_id(&headers, &params),
+        last_id: last_id(&headers, &params),
         session: session(&gateway, &caller),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
-        return Err(gateway.manager.absent_problem());
+        return Err(gateway.manager.absent());
     }
-    Ok(open_stream(gateway, watch, &caller, exchange).await)
+    Ok(stream(gateway, watch, &caller, exchange).await)
 }
 
 /// `POST /connect {"userid","videoid"}`.
-pub(crate) async fn connect_by_post(
+pub(crate) async fn by_post(
     State(gateway): State<Arc<Gateway>>,
-    caller: RequestCaller,
+    caller: Caller,
     exchange: Exchange,
     params: Params,
     headers: HeaderMap,
     body: JsonObject,
 ) -> Result<Response, Problem> {
     let JsonObject(body) = body;
-    let watch = StreamRequest {
+    let watch = Watch {
         user_id: UserId::parse_field("userid", required_text(&body, "userid")?)?,
         video_id: canary::named_outside("videoid", required_text(&body, "videoid")?)?,
         posted: true,
         events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
-        last_id: last_event_id(&headers, &params),
+        last_id: last_id(&headers, &params),
         session: session(&gateway, &caller),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
-        return Err(gateway.manager.absent_problem());
+        return Err(gateway.manager.absent());
     }
-    Ok(open_stream(gateway, watch, &caller, exchange).await)
+    Ok(stream(gateway, watch, &caller, exchange).await)
 }
 
 /// Stands for every id that cannot be read: the reader answers it with a `gap`, as it does any other bad id.
-const UNREADABLE_ID: &str = "unreadable";
+const UNREADABLE: &str = "unreadable";
 
-fn last_event_id(headers: &HeaderMap, params: &Params) -> String {
+fn last_id(headers: &HeaderMap, params: &Params) -> String {
     let id = last_event_id(headers, params).unwrap_or_default();
-    if id.is_empty() || Position::parse(&id).is_ok() { id } else { UNREADABLE_ID.to_owned() }
+    if id.is_empty() || Position::parse(&id).is_ok() { id } else { UNREADABLE.to_owned() }
 }
 
 /// The stream of a viewer of the canary, who is this gateway itself; `None` where there is no room for one.
-pub(crate) fn is_canary_stream(gateway: &Arc<Gateway>) -> Option<impl Stream<Item = Bytes> + Send + use<>> {
-    let watch = StreamRequest {
+pub(crate) fn of_the_canary(gateway: &Arc<Gateway>) -> Option<impl Stream<Item = Bytes> + Send + use<>> {
+    let watch = Watch {
         user_id: canary::user(),
         video_id: canary::video(),
         posted: false,
@@ -121,36 +121,31 @@ pub(crate) fn is_canary_stream(gateway: &Arc<Gateway>) -> Option<impl Stream<Ite
         session: Box::pin(std::future::pending()),
     };
     let stay = gateway.streams.enter(Ipv4Addr::UNSPECIFIED.into())?;
-    let viewer = StreamViewer::new(Arc::clone(gateway), watch, stay, Exchange::default());
-    Some(futures::stream::unfold(viewer, StreamViewer::next_for_client).map(|Ok(bytes)| bytes))
+    let viewer = Viewer::new(Arc::clone(gateway), watch, stay, Exchange::default());
+    Some(futures::stream::unfold(viewer, Viewer::next).map(|Ok(bytes)| bytes))
 }
 
-async fn open_stream(
-    gateway: Arc<Gateway>,
-    watch: StreamRequest,
-    caller: &RequestCaller,
-    exchange: Exchange,
-) -> Response {
-    if gateway.new_videos.admit_video(&gateway, caller, &exchange, &watch.video_id).await.is_err() {
-        return full_stream_response(&gateway);
+async fn stream(gateway: Arc<Gateway>, watch: Watch, caller: &Caller, exchange: Exchange) -> Response {
+    if gateway.new_videos.admit(&gateway, caller, &exchange, &watch.video_id).await.is_err() {
+        return turned_away(&gateway);
     }
     match gateway.limits.stream(caller) {
-        Ok(place) => exchange.hold_appends(place),
-        Err(_) => return full_stream_response(&gateway),
+        Ok(place) => exchange.hold(place),
+        Err(_) => return turned_away(&gateway),
     }
     let body = if let Some(stay) = gateway.streams.enter(exchange.client()) {
-        let viewer = StreamViewer::new(gateway, watch, stay, exchange);
-        Body::from_stream(futures::stream::unfold(viewer, StreamViewer::next_for_client))
+        let viewer = Viewer::new(gateway, watch, stay, exchange);
+        Body::from_stream(futures::stream::unfold(viewer, Viewer::next))
     } else {
-        return full_stream_response(&gateway);
+        return turned_away(&gateway);
     };
     event_stream(body)
 }
 
 /// The stream of a viewer for whom there is no room now: it may come back.
-pub(crate) fn full_stream_response(gateway: &Gateway) -> Response {
+pub(crate) fn turned_away(gateway: &Gateway) -> Response {
     gateway.metrics.turned_away.inc();
-    event_stream(Body::from(reconnect_event()))
+    event_stream(Body::from(come_back()))
 }
 
 fn event_stream(body: Body) -> Response {
@@ -164,11 +159,11 @@ fn event_stream(body: Body) -> Response {
 }
 
 /// When a client that is sent away may come back: soon enough to miss little, spread enough not to come all at once.
-const RECONNECT_RANGE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+const COME_BACK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 
 /// The last words of a stream that ends early.
-fn reconnect_event() -> Bytes {
-    let millis = rand::random_range(RECONNECT_RANGE.0.as_millis()..=RECONNECT_RANGE.1.as_millis());
+fn come_back() -> Bytes {
+    let millis = rand::random_range(COME_BACK.0.as_millis()..=COME_BACK.1.as_millis());
     Bytes::from(format!("retry: {millis}\n\n"))
 }
 
@@ -179,19 +174,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_undecodable_last_event_id_is_passed_on_as_unreadable() {
-        let of = |query: &str| {
-            last_event_id(&HeaderMap::new(), &Params::of(&format!("/c?{query}").parse().unwrap()))
-        };
-        assert_eq!(of("last_event_id=x%0d%0ahost:%20y"), UNREADABLE_ID);
-        assert_eq!(of(&format!("lastEventId={}", "9".repeat(5000))), UNREADABLE_ID);
-        assert_eq!(of("lastEventID=%ff"), UNREADABLE_ID);
+    fn what_is_no_id_is_passed_on_as_one_that_is_none() {
+        let of =
+            |query: &str| last_id(&HeaderMap::new(), &Params::of(&format!("/c?{query}").parse().unwrap()));
+        assert_eq!(of("last_event_id=x%0d%0ahost:%20y"), UNREADABLE);
+        assert_eq!(of(&format!("lastEventId={}", "9".repeat(5000))), UNREADABLE);
+        assert_eq!(of("lastEventID=%ff"), UNREADABLE);
         assert_eq!(of("lastEventId=n-1"), "n-1");
         assert_eq!(of(""), "");
         let raw = HeaderMap::from_iter([(
             "last-event-id".parse().unwrap(),
             HeaderValue::from_bytes(&[0xff]).unwrap(),
         )]);
-        assert_eq!(last_event_id(&raw, &Params::default()), UNREADABLE_ID);
+        assert_eq!(last_id(&raw, &Params::default()), UNREADABLE);
     }
 }

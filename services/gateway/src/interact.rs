@@ -15,42 +15,41 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Gateway;
-use crate::auth::RequestCaller;
+use crate::auth::Caller;
 use crate::metrics::AppendOutcome;
 use crate::videos;
 
 /// The answer to an acknowledged interaction.
 #[derive(Serialize)]
-pub(crate) struct AcknowledgedJson {
+pub(crate) struct Acknowledged {
     /// The one that the client gave, else one of ours, by which nothing can be sent again.
     event_id: String,
 }
 
 /// `POST /interact`.
-pub(crate) async fn post_interaction(
+pub(crate) async fn one(
     State(gateway): State<Arc<Gateway>>,
-    caller: RequestCaller,
+    caller: Caller,
     exchange: Exchange,
     request: Request,
-) -> Result<(StatusCode, Json<AcknowledgedJson>), Problem> {
-    let event = read_json_object(&gateway, request)
-        .await
-        .and_then(|JsonObject(object)| Ok(parse_client_interaction(Value::Object(object))?));
-    let mut event = event.inspect_err(|_| gateway.metrics.count_interaction(AppendOutcome::Invalid))?;
-    caller.expect_event_allowed(&mut event)?;
+) -> Result<(StatusCode, Json<Acknowledged>), Problem> {
+    let event =
+        json_object(&gateway, request).await.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
+    let mut event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
+    caller.judge(&mut event)?;
     check_taking_back(&gateway, &event).await?;
-    gateway.limits.take_events(&caller, &exchange, 1)?;
-    gateway.new_videos.admit_video(&gateway, &caller, &exchange, &event.video_id).await?;
+    gateway.limits.events(&caller, &exchange, 1)?;
+    gateway.new_videos.admit(&gateway, &caller, &exchange, &event.video_id).await?;
     let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
-        gateway.metrics.count_interaction(AppendOutcome::Shed);
-        return Err(too_many_in_flight());
+        gateway.metrics.interaction(AppendOutcome::Shed);
+        return Err(too_many());
     };
-    exchange.hold_appends(place);
-    let event_id = append_interaction(&gateway, &event).await?;
-    Ok((StatusCode::ACCEPTED, Json(AcknowledgedJson { event_id })))
+    exchange.hold(place);
+    let event_id = append(&gateway, &event).await?;
+    Ok((StatusCode::ACCEPTED, Json(Acknowledged { event_id })))
 }
 
-async fn read_json_object(gateway: &Gateway, request: Request) -> Result<JsonObject, Problem> {
+async fn json_object(gateway: &Gateway, request: Request) -> Result<JsonObject, Problem> {
     let (parts, body) = request.into_parts();
     if !is_beacon(gateway, &parts.headers) {
         expect_json(&parts.headers)?;
@@ -65,14 +64,14 @@ pub(crate) fn is_beacon(gateway: &Gateway, headers: &HeaderMap) -> bool {
 }
 
 /// 429 for what the bounds of this process turn away.
-pub(crate) fn too_many_in_flight() -> Problem {
+pub(crate) fn too_many() -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "too many requests in flight: try again")
         .retry_after(liverank_runtime::problem::RETRY_AFTER)
 }
 
 /// Reads what a client sent. The text and identity of a comment come through the comment service only: here they would
 /// let anyone write under a comment's identity.
-pub(crate) fn parse_client_interaction(mut value: Value) -> Result<Interaction, Invalid> {
+pub(crate) fn read(mut value: Value) -> Result<Interaction, Invalid> {
     if let Value::Object(object) = &mut value {
         object.remove("comment_id");
         // In the log it counts as none: who writes there has always been free to leave it out.
@@ -108,28 +107,28 @@ pub(crate) async fn check_taking_back(gateway: &Gateway, event: &Interaction) ->
 }
 
 /// Appends an interaction to the log and answers its `event_id`.
-pub(crate) async fn append_interaction(gateway: &Gateway, event: &Interaction) -> Result<String, Problem> {
+pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<String, Problem> {
     let claimed = gateway.acknowledged.claim_event_id(event);
-    claimed.inspect_err(|_| gateway.metrics.count_interaction(AppendOutcome::Invalid))?;
+    claimed.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     let (key, asked) = (event.video_id.as_str().as_bytes(), Instant::now());
     let appended = gateway.backends.log.append_traced(key, event.to_json(), traces::current()).await;
     if matches!(appended, Err(AppendError::TooLarge { .. })) {
         gateway.acknowledged.release_event_id(event);
     }
     match appended {
-        Ok(position) => gateway.metrics.freshness.note_append(position, asked),
+        Ok(position) => gateway.metrics.freshness.note(position, asked),
         Err(refused) => {
-            gateway.metrics.count_interaction(AppendOutcome::Unavailable);
-            return Err(append_problem(gateway, &refused));
+            gateway.metrics.interaction(AppendOutcome::Unavailable);
+            return Err(refusal(gateway, &refused));
         }
     }
-    gateway.log.note_answered();
-    gateway.metrics.count_interaction(AppendOutcome::Acknowledged);
+    gateway.log.answered();
+    gateway.metrics.interaction(AppendOutcome::Acknowledged);
     let id = event.event_id.clone().unwrap_or_else(|| event::random_id(rand::random()));
     Ok(id.as_str().to_owned())
 }
 
-fn append_problem(gateway: &Gateway, refused: &AppendError) -> Problem {
+fn refusal(gateway: &Gateway, refused: &AppendError) -> Problem {
     match refused {
         AppendError::Unavailable(error) => {
             gateway.log.failed(error.part(), error.to_string());

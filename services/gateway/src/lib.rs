@@ -26,6 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use liverank_adapters::Backends;
 use liverank_protocol::access::Service;
+use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::origins::Origins;
 use liverank_runtime::peer::ManagerUrls;
 use liverank_runtime::streams::Streams;
@@ -56,14 +57,14 @@ mod upstream;
 mod videos;
 
 use acknowledged::ClaimedEventIds;
-use auth::{AuthArgs, TokenAuth};
+use auth::{Auth, AuthArgs};
 pub use canary::CanaryArgs;
-use dependency::{Dependency, PeerService};
+use dependency::{Dependency, Peer};
 use front_door::RouteCache;
-use limits::{CallerLimits, LimitArgs};
+use limits::{LimitArgs, Limits};
 use metrics::GatewayMetrics;
 use moderation::reports::ReportLimits;
-use new_videos::NewVideoLimits;
+use new_videos::NewVideos;
 pub use operate::demo;
 
 /// What reads bytes from outside here: for the harness in `fuzz/`.
@@ -132,6 +133,9 @@ pub struct Config {
     /// By which keys viewers are known.
     #[command(flatten)]
     pub auth: AuthArgs,
+    /// The boards that are declared.
+    #[command(flatten)]
+    pub boards: BoardsArgs,
     /// Whoever reaches this gateway may delete comments and ban users.
     ///
     /// For trying: only where no tokens are asked for, and on a loopback address only. With viewers' keys, moderators are
@@ -149,14 +153,14 @@ pub struct Config {
 /// Requests to the statistics service passed on at once, up to 2 MiB each: they are few, and none is missed.
 const MAX_REPORTS: usize = 16;
 
-fn parse_bound(text: &str) -> Result<u32, String> {
+fn bound(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(bound @ 1..=1_000_000) => Ok(bound),
         _ => Err("must be a whole number from 1 to 1000000".into()),
     }
 }
 
-fn max_streams(limits: &LimitArgs) -> usize {
+fn most_streams(limits: &LimitArgs) -> usize {
     match limits.streams_per_address {
         0 => usize::MAX,
         most => most as usize,
@@ -170,11 +174,11 @@ pub(crate) struct Gateway {
     pub(crate) log: Dependency,
     pub(crate) ranking: Dependency,
     pub(crate) archive: Dependency,
-    pub(crate) manager: PeerService,
-    pub(crate) comment: PeerService,
-    pub(crate) websocket: PeerService,
-    pub(crate) statistics: PeerService,
-    pub(crate) client: upstream::UpstreamClient,
+    pub(crate) manager: Peer,
+    pub(crate) comment: Peer,
+    pub(crate) websocket: Peer,
+    pub(crate) statistics: Peer,
+    pub(crate) client: upstream::Client,
     /// Requests being answered.
     pub(crate) in_flight: Arc<Semaphore>,
     /// Bytes of batches being taken, each from when it is whole until its answer is.
@@ -185,26 +189,28 @@ pub(crate) struct Gateway {
     /// What was sent under which `event_id`.
     pub(crate) acknowledged: ClaimedEventIds,
     /// What one caller may do.
-    pub(crate) limits: CallerLimits,
+    pub(crate) limits: Limits,
     /// How many new videos one caller may bring.
-    pub(crate) new_videos: NewVideoLimits,
+    pub(crate) new_videos: NewVideos,
     /// How many comments one caller may report.
     pub(crate) report_limits: ReportLimits,
     /// How many restrictions moderators may give.
-    pub(crate) restrictions: moderation::restrictions::RestrictionsBound,
+    pub(crate) restrictions: moderation::restrictions::Restrictions,
     /// Whose pages may use it.
     pub(crate) origins: Arc<Origins>,
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
+    /// The boards that are declared.
+    pub(crate) boards: videos::Boards,
     pub(crate) patience: Duration,
     /// What is shown to those who look after the system.
-    pub(crate) operate: operate::OperateState,
+    pub(crate) operate: operate::Operate,
     /// Who runs the demo.
     pub(crate) demo: Option<demo::Demo>,
     /// Who this process is to the others.
     pub(crate) identity: Identity,
     /// What viewers' tokens are judged by; absent where none are asked for.
-    pub(crate) auth: Option<TokenAuth>,
+    pub(crate) auth: Option<Auth>,
     /// Whether whoever reaches it may moderate.
     pub(crate) moderation_open: bool,
     pub(crate) metrics: GatewayMetrics,
@@ -213,21 +219,17 @@ pub(crate) struct Gateway {
 impl Gateway {
     fn new(config: Config, backends: Backends, shell: &ServiceContext) -> anyhow::Result<Arc<Self>> {
         let peers = shell.peers();
-        let peer = |name, urls| PeerService::new(name, &peers, urls, shell.health.clone());
+        let peer = |name, urls| Peer::new(name, &peers, urls, shell.health.clone());
         let to_managers = peers.showing(&shell.identity, Service::Manager);
         let store = || Dependency::new(shell.health.clone());
-        let metrics = shell.metrics.register("gateway", GatewayMetrics::register);
+        let metrics = shell.metrics.register("gateway", GatewayMetrics::registered);
+        let boards = videos::Boards::new(config.boards.read()?, &*backends.ranking);
         Ok(Arc::new(Self {
             backends,
             log: store(),
             ranking: store(),
             archive: store(),
-            manager: PeerService::new(
-                "manager",
-                &to_managers,
-                config.managers.manager_url,
-                shell.health.clone(),
-            ),
+            manager: Peer::new("manager", &to_managers, config.managers.manager_url, shell.health.clone()),
             comment: peer("comment", config.comment_url),
             websocket: peer("websocket", config.websocket_url),
             statistics: peer("statistics", config.statistics_url),
@@ -237,23 +239,24 @@ impl Gateway {
             reports: Arc::new(Semaphore::new(MAX_REPORTS)),
             streams: Streams::shared(
                 config.gateway_max_streams as usize,
-                max_streams(&config.limits),
+                most_streams(&config.limits),
                 shell,
                 metrics.streams.clone(),
             ),
             acknowledged: ClaimedEventIds::default(),
-            limits: CallerLimits::new(&config.limits),
-            new_videos: NewVideoLimits::new(config.limits.new_videos_per_caller),
+            limits: Limits::new(&config.limits),
+            new_videos: NewVideos::new(config.limits.new_videos_per_caller),
             report_limits: ReportLimits::default(),
-            restrictions: moderation::restrictions::RestrictionsBound::new(config.max_restrictions),
+            restrictions: moderation::restrictions::Restrictions::new(config.max_restrictions),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
+            boards,
             rules: videos::RulesCache::default(),
-            operate: operate::OperateState::default(),
+            operate: operate::Operate::default(),
             demo: config.demo,
             patience: Duration::from_secs(config.reader_wait_seconds.into()),
             identity: shell.identity.clone(),
-            auth: TokenAuth::new(config.auth, shell.health.clone())?,
+            auth: Auth::new(config.auth, shell.health.clone())?,
             moderation_open: config.moderation_open,
             metrics,
         }))
@@ -282,29 +285,29 @@ pub async fn run(
     let gateway = Gateway::new(config, backends, &shell)?;
     let mut tasks = Tasks::new(&shell);
     if gateway.auth.is_some() {
-        tasks.spawn("keep_keys", keep_issuer_keys(Arc::clone(&gateway)));
-        tasks.spawn("keep_revoked", keep_revoked_tokens(Arc::clone(&gateway)));
+        tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
+        tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
     }
     tasks.spawn("measure_freshness", freshness::measure_forever(Arc::clone(&gateway)));
     tasks.spawn("open_log", dependency::open_log(Arc::clone(&gateway)));
     gateway.metrics.canary.interval.set(every.as_secs() as i64);
     if !every.is_zero() {
-        tasks.spawn("run_canary", canary::measure_forever(Arc::clone(&gateway), every));
+        tasks.spawn("run_canary", canary::run(Arc::clone(&gateway), every));
     }
-    tasks.spawn("watch_dependencies", dependency::watch_dependencies(Arc::clone(&gateway)));
+    tasks.spawn("watch_dependencies", dependency::watch(Arc::clone(&gateway)));
     let serving = server::serve(Service::Gateway, listener, router::router(&gateway), &shell);
     let serving = async { tokio::join!(serving, gateway.streams.drained()).0 };
     tasks.alongside(serving).await
 }
 
-async fn keep_issuer_keys(gateway: Arc<Gateway>) {
+async fn keep_keys(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
-        auth.keys.keep_up_to_date().await;
+        auth.keys.keep().await;
     }
 }
 
-async fn keep_revoked_tokens(gateway: Arc<Gateway>) {
+async fn keep_revoked(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
-        auth.revoked.keep_up_to_date(&gateway).await;
+        auth.revoked.keep(&gateway).await;
     }
 }

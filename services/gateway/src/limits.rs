@@ -19,7 +19,7 @@ use liverank_runtime::problem::RETRY_AFTER;
 use liverank_runtime::server::Exchange;
 
 use crate::Gateway;
-use crate::auth::RequestCaller;
+use crate::auth::Caller;
 use crate::front_door;
 
 /// Callers whose buckets are kept: some 50 bytes each. Those beyond share one.
@@ -53,28 +53,28 @@ pub struct LimitArgs {
 }
 
 /// The buckets of all callers.
-pub(crate) struct CallerLimits {
+pub(crate) struct Limits {
     requests: Option<Mutex<Buckets<IpAddr>>>,
-    events: Option<Mutex<Buckets<EventSender>>>,
+    events: Option<Mutex<Buckets<Sender>>>,
     streams: Arc<UserStreams>,
     start: Instant,
 }
 
 /// The sender whose events are counted: a user or an address.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(crate) enum EventSender {
+pub(crate) enum Sender {
     /// The user that a token is for.
     User(String),
     /// Where it comes from, where no tokens are asked for.
     Address(IpAddr),
 }
 
-impl EventSender {
+impl Sender {
     /// The sender of a request.
-    pub(crate) fn of(caller: &RequestCaller, exchange: &Exchange) -> Self {
+    pub(crate) fn of(caller: &Caller, exchange: &Exchange) -> Self {
         match caller {
-            RequestCaller::User(viewer) => Self::User(viewer.subject.clone()),
-            RequestCaller::Anyone => Self::Address(network(exchange.client())),
+            Caller::User(viewer) => Self::User(viewer.subject.clone()),
+            Caller::Anyone => Self::Address(network(exchange.client())),
         }
     }
 }
@@ -103,7 +103,7 @@ impl Drop for UserStream {
     }
 }
 
-impl CallerLimits {
+impl Limits {
     pub(crate) fn new(args: &LimitArgs) -> Self {
         Self {
             requests: buckets(args.requests_per_address),
@@ -117,14 +117,9 @@ impl CallerLimits {
     ///
     /// # Errors
     /// 429 where that is more than it may send.
-    pub(crate) fn take_events(
-        &self,
-        caller: &RequestCaller,
-        exchange: &Exchange,
-        count: usize,
-    ) -> Result<(), Problem> {
-        let who = EventSender::of(caller, exchange);
-        take_from_buckets(self.events.as_ref(), "events-per-user", who, count as u64, self.start.elapsed())
+    pub(crate) fn events(&self, caller: &Caller, exchange: &Exchange, count: usize) -> Result<(), Problem> {
+        let who = Sender::of(caller, exchange);
+        take(self.events.as_ref(), "events-per-user", who, count as u64, self.start.elapsed())
     }
 
     /// Counts a stream for as long as what is answered is kept: of a user, for those of an address are counted with their
@@ -132,36 +127,30 @@ impl CallerLimits {
     ///
     /// # Errors
     /// 429 where the user has as many as it may.
-    pub(crate) fn stream(&self, caller: &RequestCaller) -> Result<Option<UserStream>, Problem> {
-        let (RequestCaller::User(viewer), 1..) = (caller, self.streams.most) else { return Ok(None) };
+    pub(crate) fn stream(&self, caller: &Caller) -> Result<Option<UserStream>, Problem> {
+        let (Caller::User(viewer), 1..) = (caller, self.streams.most) else { return Ok(None) };
         let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.get(&viewer.subject).copied().unwrap_or(0);
         if count >= self.streams.most {
             let detail = "this user has as many streams open as one may have: close some";
-            return Err(over_limit_problem("streams-per-user", detail, RETRY_AFTER));
+            return Err(too_much("streams-per-user", detail, RETRY_AFTER));
         }
         open.insert(viewer.subject.clone(), count + 1);
         Ok(Some(UserStream { user: viewer.subject.clone(), of: Arc::clone(&self.streams) }))
     }
 
-    fn take_request(&self, client: IpAddr) -> Result<(), Problem> {
-        take_from_buckets(
-            self.requests.as_ref(),
-            "requests-per-address",
-            network(client),
-            1,
-            self.start.elapsed(),
-        )
+    fn request(&self, client: IpAddr) -> Result<(), Problem> {
+        take(self.requests.as_ref(), "requests-per-address", network(client), 1, self.start.elapsed())
     }
 }
 
 fn buckets<K: Eq + std::hash::Hash>(per_second: u32) -> Option<Mutex<Buckets<K>>> {
     let per_second = u64::from(per_second);
     let quota = Quota::new(per_second, per_second * BURST_SECONDS);
-    (per_second > 0).act_next(|| Mutex::new(Buckets::new(quota, MAX_CALLERS)))
+    (per_second > 0).then(|| Mutex::new(Buckets::new(quota, MAX_CALLERS)))
 }
 
-fn take_from_buckets<K: Eq + std::hash::Hash>(
+fn take<K: Eq + std::hash::Hash>(
     buckets: Option<&Mutex<Buckets<K>>>,
     limit: &'static str,
     caller: K,
@@ -172,23 +161,19 @@ fn take_from_buckets<K: Eq + std::hash::Hash>(
     let taken = buckets.lock().unwrap_or_else(PoisonError::into_inner).take(caller, count, now);
     taken.map_err(|wait| {
         let detail = "one caller sends too much here: slow down, or see the limits of the gateway";
-        over_limit_problem(limit, detail, wait)
+        too_much(limit, detail, wait)
     })
 }
 
 /// 429 for a caller that has come to a limit, with the setting's name.
-pub(crate) fn over_limit_problem(limit: &'static str, detail: &str, wait: Duration) -> Problem {
+pub(crate) fn too_much(limit: &'static str, detail: &str, wait: Duration) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
         .with("limit", limit)
         .retry_after(wait + Duration::from_millis(999))
 }
 
 /// Lets a request through, or answers it at once.
-pub(crate) async fn admit_request(
-    State(gateway): State<Arc<Gateway>>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<Exchange>().map(Exchange::client);
     let Some(Err(problem)) = client.map(|client| gateway.limits.request(client)) else {
         return next.run(request).await;
@@ -196,7 +181,7 @@ pub(crate) async fn admit_request(
     gateway.metrics.limited.inc();
     // A browser's stream would give up for good on an error.
     if request.uri().path() == "/connect" && matches!(*request.method(), Method::GET | Method::POST) {
-        return front_door::full_stream_response(&gateway);
+        return front_door::turned_away(&gateway);
     }
     problem.into_response()
 }
@@ -206,9 +191,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_have_separate_limits_and_zero_means_no_limit() {
+    fn users_have_their_own_and_nothing_is_no_limit() {
         let limits = |requests, events| {
-            CallerLimits::new(&LimitArgs {
+            Limits::new(&LimitArgs {
                 requests_per_address: requests,
                 events_per_user: events,
                 streams_per_address: 0,
@@ -217,22 +202,22 @@ mod tests {
             })
         };
         let (one, exchange) = (limits(1, 1), Exchange::default());
-        let user = crate::auth::viewer_with_roles;
-        assert!(one.take_events(&user("ana", ""), &exchange, 10).is_ok());
-        let refused = one.take_events(&user("ana", ""), &exchange, 1).unwrap_err();
+        let user = crate::auth::user;
+        assert!(one.events(&user("ana", ""), &exchange, 10).is_ok());
+        let refused = one.events(&user("ana", ""), &exchange, 1).unwrap_err();
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(refused.body()["limit"], "events-per-user");
-        assert!(one.take_events(&user("ben", ""), &exchange, 10).is_ok());
-        assert!(one.take_events(&RequestCaller::Anyone, &exchange, 10).is_ok());
+        assert!(one.events(&user("ben", ""), &exchange, 10).is_ok());
+        assert!(one.events(&Caller::Anyone, &exchange, 10).is_ok());
         let none = limits(0, 0);
-        assert!((0..10_000).all(|_| none.take_events(&RequestCaller::Anyone, &exchange, 1000).is_ok()));
+        assert!((0..10_000).all(|_| none.events(&Caller::Anyone, &exchange, 1000).is_ok()));
         assert!((0..10_000).all(|_| none.request([1, 2, 3, 4].into()).is_ok()));
         let streams: Vec<_> = (0..100).map(|_| none.stream(&user("ana", "")).map(drop)).collect();
         assert!(streams.iter().all(Result::is_ok));
     }
 
     #[test]
-    fn streams_are_limited_per_user_and_not_for_anonymous_callers() {
+    fn a_user_has_so_many_streams_and_nobody_in_particular_is_none() {
         let args = LimitArgs {
             requests_per_address: 0,
             events_per_user: 0,
@@ -240,15 +225,12 @@ mod tests {
             streams_per_user: 2,
             new_videos_per_caller: 0,
         };
-        let (limits, ana, ben) = (
-            CallerLimits::new(&args),
-            crate::auth::viewer_with_roles("ana", ""),
-            crate::auth::viewer_with_roles("ben", ""),
-        );
+        let (limits, ana, ben) =
+            (Limits::new(&args), crate::auth::user("ana", ""), crate::auth::user("ben", ""));
         let held = [limits.stream(&ana).unwrap(), limits.stream(&ana).unwrap()];
         assert_eq!(limits.stream(&ana).map(drop).unwrap_err().body()["limit"], "streams-per-user");
         assert!(limits.stream(&ben).is_ok());
-        assert!((0..10).all(|_| limits.stream(&RequestCaller::Anyone).is_ok_and(|stream| stream.is_none())));
+        assert!((0..10).all(|_| limits.stream(&Caller::Anyone).is_ok_and(|stream| stream.is_none())));
         drop(held);
         assert!(limits.stream(&ana).is_ok());
         assert!(limits.streams.open.lock().unwrap().is_empty(), "nothing is kept of those who are gone");

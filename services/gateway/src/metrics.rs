@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 
 use crate::auth::session::{TokenEnd, TokenEndLabels};
 use crate::canary::CanaryMetrics;
-use crate::freshness::BoardFreshness;
+use crate::freshness::Freshness;
 
 label_values! {
     /// The outcome of a posted interaction.
@@ -51,17 +51,17 @@ struct RerouteLabels {
 
 /// How long viewers are without a stream.
 #[derive(Debug)]
-pub(crate) struct StreamInterruptions(Histogram);
+pub(crate) struct Interruptions(Histogram);
 
-impl Default for StreamInterruptions {
+impl Default for Interruptions {
     fn default() -> Self {
         Self(Histogram::new(exponential_buckets(0.01, 2.0, 13)))
     }
 }
 
-impl StreamInterruptions {
+impl Interruptions {
     /// One is over that began at `since`.
-    pub(crate) fn note_over(&self, since: Instant) {
+    pub(crate) fn over(&self, since: Instant) {
         self.0.observe(since.elapsed().as_secs_f64());
     }
 }
@@ -72,14 +72,14 @@ pub(crate) struct GatewayMetrics {
     interactions: Family<InteractionLabels, Counter>,
     reroutes: Family<RerouteLabels, Counter>,
     /// Seconds that viewers were without a stream while they were taken from one reader to another.
-    pub(crate) interruptions: StreamInterruptions,
+    pub(crate) interruptions: Interruptions,
     /// Viewers who were asked to come back because no reader was found in time, or there was no room.
     pub(crate) turned_away: Counter,
     /// Requests without a valid token.
     pub(crate) auth_failures: Counter,
     sessions_ended: Family<TokenEndLabels, Counter>,
     /// How long interactions take to the boards.
-    pub(crate) freshness: BoardFreshness,
+    pub(crate) freshness: Freshness,
     /// What the canary measures.
     pub(crate) canary: CanaryMetrics,
     /// Requests of callers that send too many.
@@ -91,7 +91,7 @@ pub(crate) struct GatewayMetrics {
 }
 
 impl GatewayMetrics {
-    pub(crate) fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn registered(registry: &mut Registry) -> Self {
         let new = Self::default();
         registry.register("interactions", "Interactions by what became of them", new.interactions.clone());
         registry.register("reroutes", "Viewers taken to a reader again, by why", new.reroutes.clone());
@@ -121,12 +121,12 @@ impl GatewayMetrics {
         new
     }
 
-    pub(crate) fn count_interaction(&self, reason: AppendOutcome) {
+    pub(crate) fn interaction(&self, reason: AppendOutcome) {
         self.interactions.get_or_create(&InteractionLabels { reason }).inc();
     }
 
     /// What is shown to those who look after the system: interactions taken, and every kind of refusal.
-    pub(crate) fn shown_counts(&self) -> BTreeMap<&'static str, u64> {
+    pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
         let interactions = |reason| self.interactions.get_or_create(&InteractionLabels { reason }).get();
         BTreeMap::from([
             ("acknowledged", interactions(AppendOutcome::Acknowledged)),
@@ -139,11 +139,11 @@ impl GatewayMetrics {
         ])
     }
 
-    pub(crate) fn count_session_end(&self, reason: TokenEnd) {
+    pub(crate) fn session_ended(&self, reason: TokenEnd) {
         self.sessions_ended.get_or_create(&TokenEndLabels { reason }).inc();
     }
 
-    pub(crate) fn count_reroute(&self, reason: RerouteReason) {
+    pub(crate) fn reroute(&self, reason: RerouteReason) {
         self.reroutes.get_or_create(&RerouteLabels { reason }).inc();
     }
 }

@@ -25,8 +25,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Gateway;
-use crate::auth::moderator::ModerationActor;
-use crate::interact::too_many_in_flight;
+use crate::auth::moderator::Actor;
+use crate::interact::too_many;
 
 pub(crate) mod bans;
 pub(crate) mod deletion;
@@ -42,14 +42,14 @@ const MAX_LIMIT: u64 = 1000;
 const DEFAULT_LIMIT: u64 = 100;
 
 /// What is in the log, and takes effect a moment later.
-pub(crate) type AcceptedAnswer = (StatusCode, Json<Value>);
+pub(crate) type Accepted = (StatusCode, Json<Value>);
 
-pub(crate) fn accepted(answer: Value) -> AcceptedAnswer {
+pub(crate) fn accepted(answer: Value) -> Accepted {
     (StatusCode::ACCEPTED, Json(answer))
 }
 
 /// An action on its way.
-pub(crate) struct ModeratorAction {
+pub(crate) struct Deed {
     pub(crate) user: UserId,
     pub(crate) role: ActorRole,
     pub(crate) reason: Option<String>,
@@ -58,23 +58,19 @@ pub(crate) struct ModeratorAction {
     pub(crate) action: Action,
 }
 
-impl ModeratorAction {
+impl Deed {
     /// Writes it into the log. Answers 202, with its id as one more member of `answer`.
-    pub(crate) async fn append_to_log(
-        self,
-        gateway: &Gateway,
-        mut answer: Value,
-    ) -> Result<AcceptedAnswer, Problem> {
-        let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
+    pub(crate) async fn record(self, gateway: &Gateway, mut answer: Value) -> Result<Accepted, Problem> {
+        let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
         let id = event::random_id(rand::random());
         let moderation = Moderation { action: self.action, role: self.role, reason: self.reason };
         let record = moderation.into_record(self.user, self.video, id, now_ms());
-        answer["action_id"] = crate::interact::append_interaction(gateway, &record).await?.into();
+        answer["action_id"] = crate::interact::append(gateway, &record).await?.into();
         Ok(accepted(answer))
     }
 }
 
-pub(crate) fn parse_reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
+pub(crate) fn reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
     let text = text.filter(|text| !text.is_empty());
     text.map(check_reason).transpose()?;
     Ok(text.map(str::to_owned))
@@ -112,25 +108,25 @@ impl ActionJson {
 }
 
 /// `GET /moderation/log?before=&limit=`.
-pub(crate) async fn get_audit_log(
+pub(crate) async fn log(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
-    actor.expect_moderator()?;
+    actor.moderator()?;
     params.only(&["before", "limit"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let before = params.text("before")?.map(AuditPlace::parse).transpose()?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let entries = gateway.backends.archive.moderation().audit(before, limit).await;
-    let entries = gateway.archive.note_result(entries)?;
+    let entries = gateway.archive.noted(entries)?;
     let full = entries.len() == limit;
     let next = entries.last().filter(|_| full).map(|last| last.place.to_string());
-    Ok(Json(audit_page(entries, next.as_deref())))
+    Ok(Json(page(entries, next.as_deref())))
 }
 
 /// What another release wrote and this one cannot read is told by its version, and hides nothing else.
-fn audit_page(lines: Vec<AuditLine>, next: Option<&str>) -> Value {
+fn page(lines: Vec<AuditLine>, next: Option<&str>) -> Value {
     let (mut actions, mut unknown) = (Vec::new(), Vec::new());
     for AuditLine { place, record } in lines {
         match record {
@@ -152,17 +148,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_action_is_listed_by_its_version_beside_the_others() {
+    fn an_action_that_this_release_does_not_know_is_told_by_its_version_and_hides_no_other() {
         let action = Action::RemoveVideo;
         let known = Moderation { action, role: ActorRole::Service, reason: None };
         let (user, video) = ("ops".parse().unwrap(), "cats".parse().unwrap());
         let known = known.into_record(user, Some(video), "m".parse().unwrap(), 0);
         let lines = [Ok(known), Err(UnknownRecord { version: Some(9) })]
             .map(|record| AuditLine { place: AuditPlace { time: 0, partition: 0, offset: 0 }, record });
-        let page = audit_page(lines.into(), None);
+        let page = page(lines.into(), None);
         assert_eq!(page["actions"][0]["action"], "remove_video");
         assert_eq!(page["actions"].as_array().map(Vec::len), Some(1));
         assert_eq!(page["unknown"], json!([{ "timestamp": comment_json::time(0), "version": 9 }]));
-        assert!(super::audit_page(Vec::new(), None).get("unknown").is_none());
+        assert!(super::page(Vec::new(), None).get("unknown").is_none());
     }
 }

@@ -19,8 +19,8 @@ use liverank_runtime::server::Exchange;
 use tokio::sync::Semaphore;
 
 use crate::Gateway;
-use crate::auth::RequestCaller;
-use crate::limits::{EventSender, MAX_CALLERS, over_limit_problem};
+use crate::auth::Caller;
+use crate::limits::{MAX_CALLERS, Sender, too_much};
 
 /// What one video takes out of a bucket that is filled by as much a second as videos are allowed an hour.
 const UNITS_A_VIDEO: u64 = 3600;
@@ -32,28 +32,28 @@ const MAX_QUESTIONS_AT_ONCE: usize = 16;
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The budgets of all callers.
-pub(crate) struct NewVideoLimits {
-    budgets: Option<Mutex<Buckets<EventSender>>>,
-    named: Mutex<NamedVideos>,
+pub(crate) struct NewVideos {
+    budgets: Option<Mutex<Buckets<Sender>>>,
+    named: Mutex<Named>,
     questions: Semaphore,
     start: Instant,
 }
 
-impl NewVideoLimits {
+impl NewVideos {
     /// `per_hour` for each caller, all of them at once if need be; 0: no limit.
     pub(crate) fn new(per_hour: u32) -> Self {
         let per_hour = u64::from(per_hour);
         let quota = Quota::new(per_hour, per_hour * UNITS_A_VIDEO);
         Self {
-            budgets: (per_hour > 0).act_next(|| Mutex::new(Buckets::new(quota, MAX_CALLERS))),
-            named: Mutex::new(NamedVideos::new(MAX_REMEMBERED)),
+            budgets: (per_hour > 0).then(|| Mutex::new(Buckets::new(quota, MAX_CALLERS))),
+            named: Mutex::new(Named::new(MAX_REMEMBERED)),
             questions: Semaphore::new(MAX_QUESTIONS_AT_ONCE),
             start: Instant::now(),
         }
     }
 
     /// Whether there is any limit.
-    pub(crate) const fn is_limited(&self) -> bool {
+    pub(crate) const fn are_limited(&self) -> bool {
         self.budgets.is_some()
     }
 
@@ -61,15 +61,14 @@ impl NewVideoLimits {
     ///
     /// # Errors
     /// 429 where nobody knows the video, and the caller has brought as many as it may.
-    pub(crate) async fn admit_video(
+    pub(crate) async fn admit(
         &self,
         gateway: &Gateway,
-        caller: &RequestCaller,
+        caller: &Caller,
         exchange: &Exchange,
         video: &VideoId,
     ) -> Result<(), Problem> {
-        let Err(wait) = self.take_video(EventSender::of(caller, exchange), video, self.start.elapsed())
-        else {
+        let Err(wait) = self.take(Sender::of(caller, exchange), video, self.start.elapsed()) else {
             return Ok(());
         };
         if self.is_on_a_board(gateway, video).await {
@@ -78,11 +77,11 @@ impl NewVideoLimits {
         }
         gateway.metrics.new_videos_refused.inc();
         let detail = "one caller names too many videos that nobody has named before: name known ones, or come back later";
-        Err(over_limit_problem("new-videos-per-caller", detail, wait))
+        Err(too_much("new-videos-per-caller", detail, wait))
     }
 
     /// Takes a video out of a caller's budget, unless it has been named here lately.
-    fn take_video(&self, sender: EventSender, video: &VideoId, now: Duration) -> Result<(), Duration> {
+    fn take(&self, sender: Sender, video: &VideoId, now: Duration) -> Result<(), Duration> {
         let Some(budgets) = &self.budgets else { return Ok(()) };
         // One after the other, so that of two requests that name the same new video one is charged.
         let mut named = self.named();
@@ -101,14 +100,14 @@ impl NewVideoLimits {
         asked.is_ok_and(|places| places.is_ok_and(|places| places.global.rank.is_some()))
     }
 
-    fn named(&self) -> MutexGuard<'_, NamedVideos> {
+    fn named(&self) -> MutexGuard<'_, Named> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Videos named lately, by keyed hashes. Of two videos with the same hash one is taken for the other, which nobody can
 /// bring about.
-struct NamedVideos {
+struct Named {
     hasher: RandomState,
     /// How many each of the two sets may have.
     most: usize,
@@ -116,30 +115,30 @@ struct NamedVideos {
     before: HashSet<u64>,
 }
 
-impl NamedVideos {
+impl Named {
     fn new(remembered: usize) -> Self {
         let (lately, before) = (HashSet::new(), HashSet::new());
         Self { hasher: RandomState::new(), most: remembered / 2, lately, before }
     }
 
     /// Whether a video is among them; it is then one of the latest.
-    fn has_video(&mut self, video: &VideoId) -> bool {
+    fn has(&mut self, video: &VideoId) -> bool {
         let hash = self.hasher.hash_one(video.as_str());
         if self.lately.contains(&hash) {
             return true;
         }
         let known = self.before.contains(&hash);
         if known {
-            self.insert_hash(hash);
+            self.insert(hash);
         }
         known
     }
 
-    fn add_video(&mut self, video: &VideoId) {
-        self.insert_hash(self.hasher.hash_one(video.as_str()));
+    fn add(&mut self, video: &VideoId) {
+        self.insert(self.hasher.hash_one(video.as_str()));
     }
 
-    fn insert_hash(&mut self, hash: u64) {
+    fn insert(&mut self, hash: u64) {
         if self.lately.len() >= self.most {
             self.before = std::mem::take(&mut self.lately);
         }
@@ -155,33 +154,31 @@ mod tests {
         VideoId::parse(&format!("v{number}")).unwrap()
     }
 
-    fn host_sender(last: u8) -> EventSender {
-        EventSender::Address([192, 0, 2, last].into())
+    fn host(last: u8) -> Sender {
+        Sender::Address([192, 0, 2, last].into())
     }
 
     #[test]
-    fn the_budget_of_new_videos_refills_within_an_hour() {
-        let budgets = NewVideoLimits::new(60);
+    fn a_budget_is_of_new_videos_and_comes_back_within_the_hour() {
+        let budgets = NewVideos::new(60);
         let now = Duration::from_secs(1);
-        assert!((0..60).all(|number| budgets.take(host_sender(1), &video(number), now).is_ok()));
-        assert_eq!(budgets.take(host_sender(1), &video(60), now), Err(Duration::from_mins(1)));
+        assert!((0..60).all(|number| budgets.take(host(1), &video(number), now).is_ok()));
+        assert_eq!(budgets.take(host(1), &video(60), now), Err(Duration::from_mins(1)));
         assert!(
-            (0..60).all(|number| budgets.take(host_sender(1), &video(number), now).is_ok()),
+            (0..60).all(|number| budgets.take(host(1), &video(number), now).is_ok()),
             "known ones are free"
         );
-        assert!(budgets.take(host_sender(2), &video(60), now).is_ok(), "each caller has its own");
-        assert!(budgets.take(host_sender(1), &video(60), now).is_ok(), "what another has brought is known");
+        assert!(budgets.take(host(2), &video(60), now).is_ok(), "each caller has its own");
+        assert!(budgets.take(host(1), &video(60), now).is_ok(), "what another has brought is known");
         let later = now + Duration::from_mins(1);
-        assert!(budgets.take(host_sender(1), &video(61), later).is_ok());
-        assert!(budgets.take(host_sender(1), &video(62), later).is_err());
-        assert!(
-            (0..1000).all(|number| NewVideoLimits::new(0).take(host_sender(1), &video(number), now).is_ok())
-        );
+        assert!(budgets.take(host(1), &video(61), later).is_ok());
+        assert!(budgets.take(host(1), &video(62), later).is_err());
+        assert!((0..1000).all(|number| NewVideos::new(0).take(host(1), &video(number), now).is_ok()));
     }
 
     #[test]
-    fn known_videos_are_remembered_within_a_bound() {
-        let mut named = NamedVideos::new(100);
+    fn what_is_named_again_and_again_is_remembered_and_all_of_it_is_bounded() {
+        let mut named = Named::new(100);
         let often = video(0);
         named.add(&often);
         for number in 1..10_000 {

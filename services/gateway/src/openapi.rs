@@ -10,26 +10,26 @@ use axum::http::{HeaderName, header};
 use serde_json::{Map, Value};
 
 /// The documents' sources.
-const OPENAPI_SOURCE: &str = include_str!("../openapi/openapi.yaml");
-const ASYNCAPI_SOURCE: &str = include_str!("../openapi/asyncapi.yaml");
+const OPENAPI: &str = include_str!("../openapi/openapi.yaml");
+const ASYNCAPI: &str = include_str!("../openapi/asyncapi.yaml");
 /// Tags of operations that are not for clients.
-const INTERNAL_TAGS: [&str; 2] = ["internal", "orders"];
+const INTERNAL: [&str; 2] = ["internal", "orders"];
 
-static WHOLE_JSON: LazyLock<String> = LazyLock::new(|| whole_document().to_string());
-static PUBLIC_JSON: LazyLock<String> = LazyLock::new(|| public_document().to_string());
+static WHOLE: LazyLock<String> = LazyLock::new(|| whole_document().to_string());
+static PUBLIC: LazyLock<String> = LazyLock::new(|| public_document().to_string());
 static STREAMS_JSON: LazyLock<String> = LazyLock::new(|| streams_document().to_string());
-static STREAMS_YAML: LazyLock<String> =
+static STREAMS: LazyLock<String> =
     LazyLock::new(|| serde_yaml::to_string(&streams_document()).expect("JSON can be written as YAML"));
 
 /// The whole document.
 pub fn whole_document() -> Value {
-    parse_yaml(OPENAPI_SOURCE)
+    parse_yaml(OPENAPI)
 }
 
 /// The part that is for clients, with the components that it refers to.
 pub fn public_document() -> Value {
     let mut document = whole_document();
-    let is_internal = |tag: &Value| tag.as_str().is_some_and(|tag| INTERNAL_TAGS.contains(&tag));
+    let is_internal = |tag: &Value| tag.as_str().is_some_and(|tag| INTERNAL.contains(&tag));
     if let Some(paths) = document["paths"].as_object_mut() {
         for item in paths.values_mut().filter_map(Value::as_object_mut) {
             item.retain(|_, member| {
@@ -50,7 +50,7 @@ pub fn public_document() -> Value {
 
 /// What the streams carry.
 pub fn streams_document() -> Value {
-    let mut streams = parse_yaml(ASYNCAPI_SOURCE);
+    let mut streams = parse_yaml(ASYNCAPI);
     let messages = streams["components"]["messages"].clone();
     let schemes = streams["components"]["securitySchemes"].take();
     streams["components"]["schemas"] = whole_document()["components"]["schemas"].take();
@@ -110,29 +110,29 @@ fn collect_references(value: &Value, found: &mut BTreeSet<(String, String)>) {
     }
 }
 
-type ServedText = ([(HeaderName, &'static str); 2], &'static str);
+type Served = ([(HeaderName, &'static str); 2], &'static str);
 
-fn serve_text(kind: &'static str, text: &'static str) -> ServedText {
+fn serve_text(kind: &'static str, text: &'static str) -> Served {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
 /// `GET /openapi.json`.
-pub(crate) async fn serve_public() -> ServedText {
-    serve_text("application/json", &PUBLIC_JSON)
+pub(crate) async fn serve() -> Served {
+    serve_text("application/json", &PUBLIC)
 }
 
 /// `GET /openapi-internal.json`.
-pub(crate) async fn serve_whole() -> ServedText {
-    serve_text("application/json", &WHOLE_JSON)
+pub(crate) async fn serve_whole() -> Served {
+    serve_text("application/json", &WHOLE)
 }
 
 /// `GET /asyncapi.yaml`.
-pub(crate) async fn serve_streams() -> ServedText {
-    serve_text("application/yaml", &STREAMS_YAML)
+pub(crate) async fn serve_streams() -> Served {
+    serve_text("application/yaml", &STREAMS)
 }
 
 /// `GET /asyncapi.json`, for the page at `/docs`.
-pub(crate) async fn serve_streams_as_json() -> ServedText {
+pub(crate) async fn serve_streams_as_json() -> Served {
     serve_text("application/json", &STREAMS_JSON)
 }
 
@@ -141,19 +141,19 @@ mod tests {
     use super::*;
 
     /// Every `$ref` in the document, and where it stands.
-    fn all_references<'a>(value: &'a Value, at: &str, found: &mut Vec<(String, &'a str)>) {
+    fn references<'a>(value: &'a Value, at: &str, found: &mut Vec<(String, &'a str)>) {
         match value {
             Value::Object(members) => {
                 for (name, member) in members {
                     if let ("$ref", Some(target)) = (name.as_str(), member.as_str()) {
                         found.push((at.to_owned(), target));
                     }
-                    all_references(member, &format!("{at}/{name}"), found);
+                    references(member, &format!("{at}/{name}"), found);
                 }
             }
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    all_references(item, &format!("{at}/{index}"), found);
+                    references(item, &format!("{at}/{index}"), found);
                 }
             }
             _ => {}
@@ -164,7 +164,7 @@ mod tests {
     fn every_reference_leads_somewhere() {
         for (document, least) in [(whole_document(), 50), (public_document(), 50), (streams_document(), 15)] {
             let mut found = Vec::new();
-            all_references(&document, "", &mut found);
+            references(&document, "", &mut found);
             assert!(found.len() > least, "{}", found.len());
             for (at, target) in found {
                 let pointer = target.strip_prefix('#').expect("references stay in the document");
@@ -207,11 +207,11 @@ mod tests {
     }
 
     /// Properties without a word about what they mean, and where they stand.
-    fn properties_without_description(value: &Value, at: &str, found: &mut Vec<String>) {
+    fn silent(value: &Value, at: &str, found: &mut Vec<String>) {
         let Value::Object(members) = value else {
             if let Value::Array(items) = value {
                 for item in items {
-                    properties_without_description(item, at, found);
+                    silent(item, at, found);
                 }
             }
             return;
@@ -226,7 +226,7 @@ mod tests {
                 let silent = properties.iter().filter(|(_, property)| !property["description"].is_string());
                 found.extend(silent.map(|(name, _)| format!("{here}/{name}")));
             }
-            properties_without_description(member, &here, found);
+            silent(member, &here, found);
         }
     }
 
@@ -234,7 +234,7 @@ mod tests {
     fn every_property_says_what_it_means() {
         for document in [public_document(), streams_document()] {
             let mut found = Vec::new();
-            properties_without_description(&document, "", &mut found);
+            silent(&document, "", &mut found);
             assert_eq!(found, Vec::<String>::new());
         }
     }

@@ -31,14 +31,14 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
 use crate::Gateway;
-use crate::auth::{RequestCaller, not_allowed_problem};
-use crate::interact::too_many_in_flight;
+use crate::auth::{Caller, not_allowed};
+use crate::interact::too_many;
 
 pub mod demo;
 mod gather;
 mod rates;
 
-use gather::OverviewMemory;
+use gather::Memory;
 
 /// How old an answer may be that another one gets, too.
 const ANSWER_FRESH_FOR: Duration = Duration::from_secs(1);
@@ -46,13 +46,13 @@ const ANSWER_FRESH_FOR: Duration = Duration::from_secs(1);
 const PLANNER_QUOTA: Quota = Quota::new(4, 8);
 
 /// The state of `GET /operate` that is kept between two answers.
-pub(crate) struct OperateState {
-    last: Mutex<(Option<(Instant, Bytes)>, OverviewMemory)>,
+pub(crate) struct Operate {
+    last: Mutex<(Option<(Instant, Bytes)>, Memory)>,
     questions: std::sync::Mutex<Buckets<()>>,
     begun: Instant,
 }
 
-impl Default for OperateState {
+impl Default for Operate {
     fn default() -> Self {
         // All share one: it is the managers' processors that are kept, whoever asks.
         Self {
@@ -63,9 +63,9 @@ impl Default for OperateState {
     }
 }
 
-impl OperateState {
+impl Operate {
     /// Takes a question to the planner, or says when to come back.
-    fn take_planner_question(&self) -> Result<(), Problem> {
+    fn question(&self) -> Result<(), Problem> {
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         questions.take((), 1, self.begun.elapsed()).map_err(|wait| {
             let detail = "the planner is asked a few times a second at most: try again";
@@ -76,34 +76,34 @@ impl OperateState {
 }
 
 /// Somebody who may see how the system is.
-pub(crate) struct OperatorCaller;
+pub(crate) struct Operator;
 
-impl FromRequestParts<Arc<Gateway>> for OperatorCaller {
+impl FromRequestParts<Arc<Gateway>> for Operator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
-        match RequestCaller::from_request_parts(parts, gateway).await? {
-            RequestCaller::Anyone => Ok(Self),
-            RequestCaller::User(viewer) => {
+        match Caller::from_request_parts(parts, gateway).await? {
+            Caller::Anyone => Ok(Self),
+            Caller::User(viewer) => {
                 let may = [ViewerRole::Operator, ViewerRole::Service];
                 if may.into_iter().any(|role| viewer.roles.has(role)) {
                     return Ok(Self);
                 }
                 let detail = "this takes a token whose roles have operator or service";
-                Err(not_allowed_problem(detail.to_owned()).with("rule", "role"))
+                Err(not_allowed(detail.to_owned()).with("rule", "role"))
             }
         }
     }
 }
 
 /// `GET /operate`.
-pub(crate) async fn get_operate(
+pub(crate) async fn show(
     State(gateway): State<Arc<Gateway>>,
-    _: OperatorCaller,
+    _: Operator,
     params: Params,
 ) -> Result<Response, Problem> {
     params.only(&["access_token"])?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     // Whoever comes while it is gathered waits for it.
     let mut last = gateway.operate.last.lock().await;
     let fresh =
@@ -121,20 +121,18 @@ pub(crate) async fn get_operate(
 }
 
 /// `POST /operate/what-if`: the manager's `POST /what-if`.
-pub(crate) async fn post_what_if(
+pub(crate) async fn what_if(
     State(gateway): State<Arc<Gateway>>,
-    _: OperatorCaller,
+    _: Operator,
     params: Params,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
     params.only(&[])?;
-    let Some(managers) = gateway.manager.replicas.as_ref() else {
-        return Err(gateway.manager.absent_problem());
-    };
-    gateway.operate.take_planner_question()?;
+    let Some(managers) = gateway.manager.replicas.as_ref() else { return Err(gateway.manager.absent()) };
+    gateway.operate.question()?;
     match managers.post::<Value>(&["what-if"], &body).await {
         Ok(answer) => {
-            gateway.manager.dependency.note_answered();
+            gateway.manager.dependency.answered();
             Ok(Json(answer))
         }
         Err(PeerError::Refused { status, detail }) => Err(manager_refusal(status, &detail)),

@@ -24,49 +24,49 @@ use liverank_runtime::server::Exchange;
 use serde_json::Value;
 
 use crate::Gateway;
-use crate::auth::RequestCaller;
-use crate::dependency::PeerService;
-use crate::interact::too_many_in_flight;
-use crate::upstream::{join_target, strip_hop_headers};
+use crate::auth::Caller;
+use crate::dependency::Peer;
+use crate::interact::too_many;
+use crate::upstream::{join_target, strip_hop};
 
 /// How long a service may take to begin its answer: longer than its own wait for the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest report, as the statistics service takes it.
 const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
 /// How long it may pause within an answer.
-const ANSWER_PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
+const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A comment, to the comment service.
-pub(crate) async fn proxy_posted_comment(
+pub(crate) async fn comment(
     State(gateway): State<Arc<Gateway>>,
-    caller: RequestCaller,
+    caller: Caller,
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
     caller.expect_author(&body)?;
-    gateway.limits.take_events(&caller, &exchange, 1)?;
+    gateway.limits.events(&caller, &exchange, 1)?;
     admit_video(&gateway, &caller, &exchange, &body).await?;
     add_identity(&gateway, &gateway.comment, &caller, &mut parts);
-    forward_to_peer(&gateway, &gateway.comment, &exchange, parts, &body).await
+    pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
 /// A question to the comment service. Anybody may ask; who shows a token is shown what is for its user alone, too.
-pub(crate) async fn proxy_to_comment_service(
+pub(crate) async fn to_comment(
     State(gateway): State<Arc<Gateway>>,
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
-    let caller = RequestCaller::caller_or_anybody(&parts, &gateway).await;
+    let caller = Caller::of_anybody(&parts, &gateway).await;
     add_identity(&gateway, &gateway.comment, &caller, &mut parts);
-    forward_to_peer(&gateway, &gateway.comment, &exchange, parts, &body).await
+    pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
 /// To a manager.
-pub(crate) async fn proxy_to_manager(
+pub(crate) async fn to_manager(
     State(gateway): State<Arc<Gateway>>,
     exchange: Exchange,
     request: Request,
@@ -75,38 +75,38 @@ pub(crate) async fn proxy_to_manager(
 }
 
 /// A registration, to a manager.
-pub(crate) async fn proxy_registration(
+pub(crate) async fn register(
     State(gateway): State<Arc<Gateway>>,
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
-    admit_video(&gateway, &RequestCaller::Anyone, &exchange, &body).await?;
-    add_identity(&gateway, &gateway.manager, &RequestCaller::Anyone, &mut parts);
-    forward_to_peer(&gateway, &gateway.manager, &exchange, parts, &body).await
+    admit_video(&gateway, &Caller::Anyone, &exchange, &body).await?;
+    add_identity(&gateway, &gateway.manager, &Caller::Anyone, &mut parts);
+    pass_on(&gateway, &gateway.manager, &exchange, parts, &body).await
 }
 
 /// Lets a caller name the video that a body is about. A body that names none is the service's to refuse.
 async fn admit_video(
     gateway: &Gateway,
-    caller: &RequestCaller,
+    caller: &Caller,
     exchange: &Exchange,
     body: &[u8],
 ) -> Result<(), Problem> {
-    if !gateway.new_videos.is_limited() {
+    if !gateway.new_videos.are_limited() {
         return Ok(());
     }
     // As the services read it: of a member that stands there twice, the last.
     let named = serde_json::from_slice::<Value>(body).ok();
     match named.and_then(|named| VideoId::parse(named.get("videoid")?.as_str()?).ok()) {
-        Some(video) => gateway.new_videos.admit_video(gateway, caller, exchange, &video).await,
+        Some(video) => gateway.new_videos.admit(gateway, caller, exchange, &video).await,
         None => Ok(()),
     }
 }
 
 /// To the statistics service.
-pub(crate) async fn proxy_to_statistics(
+pub(crate) async fn to_statistics(
     State(gateway): State<Arc<Gateway>>,
     exchange: Exchange,
     request: Request,
@@ -115,29 +115,27 @@ pub(crate) async fn proxy_to_statistics(
     let body = read_whole_body(&parts, body, MAX_REPORT_BYTES).await?;
     sent::strip(&mut parts.headers);
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
-    let Ok(place) = Arc::clone(&gateway.reports).try_acquire_owned() else {
-        return Err(too_many_in_flight());
-    };
-    exchange.hold_appends(place);
-    forward_to_peer(&gateway, &gateway.statistics, &exchange, parts, &body).await
+    let Ok(place) = Arc::clone(&gateway.reports).try_acquire_owned() else { return Err(too_many()) };
+    exchange.hold(place);
+    pass_on(&gateway, &gateway.statistics, &exchange, parts, &body).await
 }
 
 async fn forward_request(
     gateway: &Gateway,
-    peer: &PeerService,
+    peer: &Peer,
     exchange: &Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
-    add_identity(gateway, peer, &RequestCaller::Anyone, &mut parts);
-    forward_to_peer(gateway, peer, exchange, parts, &body).await
+    add_identity(gateway, peer, &Caller::Anyone, &mut parts);
+    pass_on(gateway, peer, exchange, parts, &body).await
 }
 
 /// Says to a service behind this one who asks: the viewer's own token ends here. Where tokens are asked for, services take
 /// viewers of gateways only, which show theirs.
-pub(crate) fn add_identity(gateway: &Gateway, peer: &PeerService, caller: &RequestCaller, parts: &mut Parts) {
-    caller.strip_token(&mut parts.headers, &mut parts.uri);
+pub(crate) fn add_identity(gateway: &Gateway, peer: &Peer, caller: &Caller, parts: &mut Parts) {
+    caller.strip(&mut parts.headers, &mut parts.uri);
     sent::strip(&mut parts.headers);
     let Some(service) = peer.takes_viewers.filter(|_| gateway.auth.is_some()) else { return };
     parts.headers.remove(BEHIND_A_PROXY);
@@ -154,43 +152,41 @@ async fn read_whole_body(parts: &Parts, body: Body, max_bytes: usize) -> Result<
     if body.is_end_stream() { Ok(Bytes::new()) } else { read(&parts.headers, body, max_bytes).await }
 }
 
-async fn forward_to_peer(
+async fn pass_on(
     gateway: &Gateway,
-    peer: &PeerService,
+    peer: &Peer,
     exchange: &Exchange,
     mut parts: Parts,
     body: &Bytes,
 ) -> Result<Response, Problem> {
-    strip_hop_headers(&mut parts.headers);
+    strip_hop(&mut parts.headers);
     // Set anew for the connection that the request goes on by.
     parts.headers.remove(header::HOST);
     parts.headers.remove(header::CONTENT_LENGTH);
     // It was decompressed here.
     parts.headers.remove(header::CONTENT_ENCODING);
     parts.headers.remove(header::EXPECT);
-    let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else {
-        return Err(too_many_in_flight());
-    };
+    let Ok(place) = Arc::clone(&gateway.in_flight).try_acquire_owned() else { return Err(too_many()) };
     // The answer may be long, and its reader slow.
-    exchange.hold_appends(place);
-    send_to_replicas(gateway, peer, &parts, body).await.map(relay_response)
+    exchange.hold(place);
+    send(gateway, peer, &parts, body).await.map(relay_response)
 }
 
 /// Sends to the replicas in turn until one answers, a second time only what may be sent twice: what did not get through,
 /// or does nothing.
-pub(crate) async fn send_to_replicas(
+pub(crate) async fn send(
     gateway: &Gateway,
-    peer: &PeerService,
+    peer: &Peer,
     parts: &Parts,
     body: &Bytes,
 ) -> Result<http::Response<Incoming>, Problem> {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     if peer.replicas.is_none() {
-        return Err(peer.absent_problem());
+        return Err(peer.absent());
     }
     let harmless = matches!(parts.method, Method::GET | Method::HEAD);
     let mut reason = String::from("no replica is configured");
-    for url in peer.urls_in_order() {
+    for url in peer.in_order() {
         let Ok(uri) = join_target(url, path) else { continue };
         let mut request = http::Request::new(Full::new(body.clone()));
         *request.method_mut() = parts.method.clone();
@@ -199,7 +195,7 @@ pub(crate) async fn send_to_replicas(
         let sent = tokio::time::timeout(ANSWER_TIMEOUT, gateway.client.request(request)).await;
         let unsent = match sent {
             Ok(Ok(response)) => {
-                peer.dependency.note_answered();
+                peer.dependency.answered();
                 return Ok(response);
             }
             Ok(Err(error)) => {
@@ -211,20 +207,20 @@ pub(crate) async fn send_to_replicas(
                 false
             }
         };
-        peer.avoid_url(url);
+        peer.avoid(url);
         if !unsent && !harmless {
             break;
         }
     }
-    Err(peer.away_problem(reason))
+    Err(peer.away(reason))
 }
 
 /// A service's answer as ours.
 pub(crate) fn relay_response(response: http::Response<Incoming>) -> Response {
     let (mut parts, body) = response.into_parts();
-    strip_hop_headers(&mut parts.headers);
+    strip_hop(&mut parts.headers);
     let stream = futures::stream::try_unfold(BodyDataStream::new(body), |mut body| async move {
-        let next = tokio::time::timeout(ANSWER_PAUSE_TIMEOUT, body.try_next()).await;
+        let next = tokio::time::timeout(PAUSE_TIMEOUT, body.try_next()).await;
         let next = next.map_err(std::io::Error::from)?.map_err(std::io::Error::other)?;
         Ok::<_, std::io::Error>(next.map(|bytes| (bytes, body)))
     });

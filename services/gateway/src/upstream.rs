@@ -14,15 +14,14 @@ use liverank_runtime::peer::CONNECT_TIMEOUT;
 use reqwest::Url;
 
 /// The client: connections are kept and shared.
-pub(crate) type UpstreamClient =
-    hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub(crate) type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Kept a little less long than our servers keep an idle connection, so that none dies in our hands.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 /// A peer that vanished without a word is noticed on silent streams, too.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 
-pub(crate) fn upstream_client(tls: &PeerTls) -> UpstreamClient {
+pub(crate) fn upstream_client(tls: &PeerTls) -> Client {
     let connections = Connections {
         connect_timeout: Some(CONNECT_TIMEOUT),
         idle: Some(IDLE_TIMEOUT),
@@ -47,7 +46,7 @@ pub(crate) fn join_target(base: &Url, path_and_query: &str) -> Result<Uri, http:
 }
 
 /// Headers that belong to one hop only, besides those that `Connection` names.
-const HOP_BY_HOP_HEADERS: [&str; 8] = [
+const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -59,7 +58,7 @@ const HOP_BY_HOP_HEADERS: [&str; 8] = [
 ];
 
 /// Takes away what belongs to the hop that the message came by.
-pub(crate) fn strip_hop_headers(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -67,7 +66,7 @@ pub(crate) fn strip_hop_headers(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in HOP_BY_HOP_HEADERS.into_iter().chain(named.iter().map(HeaderName::as_str)) {
+    for name in HOP_BY_HOP.into_iter().chain(named.iter().map(HeaderName::as_str)) {
         headers.remove(name);
     }
 }
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn request_paths_are_forwarded_unchanged() {
+    fn paths_go_on_as_they_came() {
         let to = |base: &str, path: &str| join_target(&base.parse().unwrap(), path).unwrap().to_string();
         assert_eq!(to("http://m:6000", "/resolve/%2e%2e"), "http://m:6000/resolve/%2e%2e");
         assert_eq!(to("http://m:6000/", "/a?b=c%20d"), "http://m:6000/a?b=c%20d");
@@ -86,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn hop_by_hop_headers_are_removed() {
+    fn what_belongs_to_one_hop_stays_there() {
         let mut headers = HeaderMap::new();
         for (name, value) in
             [("connection", "close, X-Hop"), ("x-hop", "1"), ("keep-alive", "5"), ("content-type", "a/b")]
         {
             headers.insert(HeaderName::from_static(name), value.parse().unwrap());
         }
-        strip_hop_headers(&mut headers);
+        strip_hop(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["content-type"]);
     }
 }

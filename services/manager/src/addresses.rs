@@ -12,7 +12,7 @@ const READER_PLACEHOLDER: &str = "{reader}";
 
 /// One rule of `--reader-urls`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReaderAddressRule {
+pub struct AddressRule {
     /// The only reader it is for.
     reader: Option<String>,
     /// Scheme, host and port; or without a port, where any will do.
@@ -20,7 +20,7 @@ pub struct ReaderAddressRule {
     any_port: bool,
 }
 
-impl FromStr for ReaderAddressRule {
+impl FromStr for AddressRule {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -43,9 +43,9 @@ impl FromStr for ReaderAddressRule {
     }
 }
 
-impl ReaderAddressRule {
+impl AddressRule {
     /// Any port of this machine.
-    pub fn rules_for_this_machine() -> Vec<Self> {
+    pub fn this_machine() -> Vec<Self> {
         let plain = ["http://127.0.0.1", "http://localhost", "http://[::1]"];
         let encrypted = ["https://127.0.0.1", "https://localhost", "https://[::1]"];
         [plain, encrypted]
@@ -55,7 +55,7 @@ impl ReaderAddressRule {
             .collect()
     }
 
-    fn allows(&self, reader: &ReaderId, address: &AddressParts) -> bool {
+    fn allows(&self, reader: &ReaderId, address: &Parts) -> bool {
         if self.reader.as_ref().is_some_and(|only| only != reader.as_str()) {
             return false;
         }
@@ -71,12 +71,12 @@ impl ReaderAddressRule {
     }
 }
 
-const fn is_plain_byte(byte: u8) -> bool {
+const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_'
 }
 
 /// What an address is compared by.
-struct AddressParts {
+struct Parts {
     scheme: String,
     host: String,
     port: Option<u16>,
@@ -84,14 +84,14 @@ struct AddressParts {
 }
 
 /// The parts of an http address that names nobody, asks nothing and ends with a host or a path.
-fn split_address(text: &str) -> Option<AddressParts> {
+fn split_address(text: &str) -> Option<Parts> {
     let url: Url = text.parse().ok()?;
     let is_plain = matches!(url.scheme(), "http" | "https")
         && url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none();
-    is_plain.then(|| AddressParts {
+    is_plain.then(|| Parts {
         scheme: url.scheme().to_owned(),
         host: url.host_str().unwrap_or_default().to_owned(),
         port: url.port_or_known_default(),
@@ -101,16 +101,16 @@ fn split_address(text: &str) -> Option<AddressParts> {
 
 /// All rules.
 #[derive(Debug, Clone)]
-pub struct ReaderAddresses(Vec<ReaderAddressRule>);
+pub struct ReaderAddresses(Vec<AddressRule>);
 
 impl ReaderAddresses {
     /// These rules.
-    pub const fn new(rules: Vec<ReaderAddressRule>) -> Self {
+    pub const fn new(rules: Vec<AddressRule>) -> Self {
         Self(rules)
     }
 
     /// Whether `reader` may be at `url`.
-    pub fn is_allowed_at(&self, reader: &ReaderId, url: &str) -> bool {
+    pub fn may_be_at(&self, reader: &ReaderId, url: &str) -> bool {
         split_address(url).is_some_and(|address| {
             address.path.is_empty() && self.0.iter().any(|rule| rule.allows(reader, &address))
         })
@@ -121,17 +121,17 @@ impl ReaderAddresses {
 mod tests {
     use super::*;
 
-    fn is_allowed_by(rules: &[&str], reader: &str, url: &str) -> bool {
+    fn may(rules: &[&str], reader: &str, url: &str) -> bool {
         let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
-        ReaderAddresses::new(rules).is_allowed_at(&ReaderId::parse(reader).unwrap(), url)
+        ReaderAddresses::new(rules).may_be_at(&ReaderId::parse(reader).unwrap(), url)
     }
 
     #[test]
-    fn a_reader_may_be_only_at_the_address_of_its_name() {
+    fn an_address_follows_from_the_reader_s_name() {
         let rules = ["http://{reader}.tv.svc:4001", "https://{reader}.live.example"];
-        assert!(is_allowed_by(&rules, "live-reader-0", "http://live-reader-0.tv.svc:4001"));
-        assert!(is_allowed_by(&rules, "live-reader-0", "https://live-reader-0.live.example/"));
-        assert!(is_allowed_by(&rules, "live-reader-0", "https://live-reader-0.live.example:443"));
+        assert!(may(&rules, "live-reader-0", "http://live-reader-0.tv.svc:4001"));
+        assert!(may(&rules, "live-reader-0", "https://live-reader-0.live.example/"));
+        assert!(may(&rules, "live-reader-0", "https://live-reader-0.live.example:443"));
         for other in [
             "http://live-reader-1.tv.svc:4001",
             "http://live-reader-0.tv.svc:4002",
@@ -146,29 +146,25 @@ mod tests {
             "http://10.0.0.1:4001",
             "",
         ] {
-            assert!(!is_allowed_by(&rules, "live-reader-0", other), "{other}");
+            assert!(!may(&rules, "live-reader-0", other), "{other}");
         }
         // A name that is more than a name.
-        assert!(!is_allowed_by(
-            &["http://{reader}.tv.svc:4001"],
-            "evil.example/",
-            "http://evil.example/.tv.svc:4001"
-        ));
-        assert!(!is_allowed_by(&["http://{reader}:*"], "a@evil.example", "http://a@evil.example:1"));
+        assert!(!may(&["http://{reader}.tv.svc:4001"], "evil.example/", "http://evil.example/.tv.svc:4001"));
+        assert!(!may(&["http://{reader}:*"], "a@evil.example", "http://a@evil.example:1"));
     }
 
     #[test]
     fn a_rule_may_be_for_one_reader_and_for_any_port() {
         let rules = ["reader-1=http://localhost:4001", "http://127.0.0.1:*"];
-        assert!(is_allowed_by(&rules, "reader-1", "http://localhost:4001"));
-        assert!(!is_allowed_by(&rules, "reader-2", "http://localhost:4001"));
-        assert!(is_allowed_by(&rules, "reader-2", "http://127.0.0.1:39999"));
-        assert!(!is_allowed_by(&rules, "reader-2", "http://127.0.0.2:39999"));
-        assert!(!is_allowed_by(&[], "reader-1", "http://localhost:4001"));
+        assert!(may(&rules, "reader-1", "http://localhost:4001"));
+        assert!(!may(&rules, "reader-2", "http://localhost:4001"));
+        assert!(may(&rules, "reader-2", "http://127.0.0.1:39999"));
+        assert!(!may(&rules, "reader-2", "http://127.0.0.2:39999"));
+        assert!(!may(&[], "reader-1", "http://localhost:4001"));
     }
 
     #[test]
-    fn an_address_rule_must_be_an_origin() {
+    fn rules_are_origins() {
         for wrong in [
             "",
             "localhost:4001",
@@ -179,8 +175,8 @@ mod tests {
             "http://a?b",
             "http://u@a",
         ] {
-            assert!(wrong.parse::<ReaderAddressRule>().is_err(), "{wrong}");
+            assert!(wrong.parse::<AddressRule>().is_err(), "{wrong}");
         }
-        assert_eq!(ReaderAddressRule::rules_for_this_machine()[2], "http://[::1]:*".parse().unwrap());
+        assert_eq!(AddressRule::this_machine()[2], "http://[::1]:*".parse().unwrap());
     }
 }

@@ -22,7 +22,7 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cluster::{Cluster, Seen};
-use crate::moves::{MoveExecutor, WantedMove};
+use crate::moves::{MoveExecutor, Wanted};
 use crate::{Config, Manager};
 
 /// How often it plans: several times within the rest that an assignment is given after a change.
@@ -31,18 +31,18 @@ pub const PLAN_EVERY: Duration = Duration::from_secs(5);
 pub const PLANNER_GONE_AFTER: Duration = Duration::from_secs(15);
 /// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
 /// under way is known by itself.
-const ASSIGNMENT_REST_MS: i64 = 10_000;
+const REST_MS: i64 = 10_000;
 /// Decisions that are remembered.
 const MAX_REMEMBERED: usize = 20;
 /// Orders and rejections shown of each decision.
 const MAX_LINES_A_DECISION: usize = 100;
 
 /// The last decisions, the latest first.
-pub type LatestDecisions = VecDeque<AutopilotDecision>;
+pub type Decisions = VecDeque<Decision>;
 
 /// One look at the situation, and what came of it.
 #[derive(Debug, Clone, Serialize)]
-pub struct AutopilotDecision {
+pub struct Decision {
     /// When, in milliseconds since 1970.
     pub at: i64,
     /// The planner's term.
@@ -62,7 +62,7 @@ pub struct AutopilotDecision {
     /// How many orders.
     pub chosen_total: usize,
     /// The orders, at first those that matter most; bounded.
-    pub chosen: Vec<ChosenOrder>,
+    pub chosen: Vec<Chosen>,
     /// What kept it from doing more.
     pub bound_by: Vec<placement::Bound>,
     /// What it would have done, and why it did not; bounded.
@@ -71,7 +71,7 @@ pub struct AutopilotDecision {
 
 /// One order of a plan.
 #[derive(Debug, Clone, Serialize)]
-pub struct ChosenOrder {
+pub struct Chosen {
     /// The video.
     pub videoid: String,
     /// `move`, `split`, `join`, …
@@ -89,18 +89,18 @@ pub struct ChosenOrder {
 }
 
 /// The planner that this manager last saw, and since when its beat has stood still.
-struct WatchedPlanner {
+struct Watched {
     /// The term in force, and since when its beat stands still.
     term: Option<(Term, Instant)>,
 }
 
 /// The bucket that plans draw from.
-struct MoveBudget {
+struct Bucket {
     left: i64,
     filled: Instant,
 }
 
-impl MoveBudget {
+impl Bucket {
     fn refill(&mut self, now: Instant, per_minute: u64) -> u64 {
         let passed = now.saturating_duration_since(self.filled).as_millis().min(60_000) as u64;
         let more = per_minute.saturating_mul(passed) / 60_000;
@@ -117,9 +117,9 @@ impl MoveBudget {
 pub async fn run(manager: Arc<Manager>) {
     let holder = format!("manager-{}", hex(&rand::random::<[u8; 6]>()));
     let mut own: Option<u64> = None;
-    let mut watched = WatchedPlanner { term: None };
+    let mut watched = Watched { term: None };
     let full = i64::try_from(manager.config.max_viewers_moved_per_minute).unwrap_or(i64::MAX);
-    let mut bucket = MoveBudget { left: full, filled: Instant::now() };
+    let mut bucket = Bucket { left: full, filled: Instant::now() };
     let mut ticks = interval(PLAN_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -144,7 +144,7 @@ async fn keep_or_take_term(
     manager: &Manager,
     holder: &str,
     own: Option<u64>,
-    watched: &mut WatchedPlanner,
+    watched: &mut Watched,
 ) -> Option<u64> {
     if let Some(term) = own {
         // The beat only has to differ from the one before.
@@ -170,24 +170,24 @@ async fn keep_or_take_term(
     if !is_free {
         return None;
     }
-    let seen = manager.lock_moves().term();
+    let seen = manager.carrying().term();
     match manager.ask(manager.store.mint_term(holder, None, expected, seen)).await {
         Ok(TermGrant::Held(term)) => {
-            manager.note_term(term.clone());
+            manager.heard_term(term.clone());
             Some(term.term)
         }
         _ => None,
     }
 }
 
-fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget) {
+fn plan_once(manager: &Manager, term: u64, bucket: &mut Bucket) {
     let now = Instant::now();
     let cluster = manager.cluster();
     // A stale or cut-off view is no ground to move anybody on.
     if !cluster.view.is_loaded() || !cluster.watch.is_settled(now) || cluster.hold(now).is_some() {
         return;
     }
-    let mut carrying = manager.lock_moves();
+    let mut carrying = manager.carrying();
     let available = bucket.refill(now, manager.config.max_viewers_moved_per_minute);
     let limits = planner_limits(&manager.config, available);
     let situation = planner_situation(&cluster, &carrying, now);
@@ -198,7 +198,7 @@ fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget) {
     bucket.left = bucket.left.saturating_sub_unsigned(taken);
     drop(carrying);
     drop(cluster);
-    let decision = AutopilotDecision {
+    let decision = Decision {
         at: situation.now,
         term,
         readers: situation.readers.len(),
@@ -215,7 +215,7 @@ fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget) {
     note_decision(manager, decision);
 }
 
-fn note_decision(manager: &Manager, decision: AutopilotDecision) {
+fn note_decision(manager: &Manager, decision: Decision) {
     if decision.chosen_total > 0 {
         let (before, after) = (decision.before.max_over_mean, decision.after.max_over_mean);
         tracing::info!(
@@ -230,7 +230,7 @@ fn note_decision(manager: &Manager, decision: AutopilotDecision) {
     }
     let mut decisions = manager.decisions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     // Rounds in which nothing changed would push out those in which something did.
-    let same = |known: &AutopilotDecision| known.chosen_total == 0 && decision.chosen_total == 0;
+    let same = |known: &Decision| known.chosen_total == 0 && decision.chosen_total == 0;
     if decisions.front().is_some_and(same) {
         decisions.pop_front();
     }
@@ -242,14 +242,14 @@ fn note_decision(manager: &Manager, decision: AutopilotDecision) {
 pub fn situation_and_limits(manager: &Manager) -> (Situation, Limits) {
     let cluster = manager.cluster();
     let limits = planner_limits(&manager.config, manager.config.max_viewers_moved_per_minute);
-    (planner_situation(&cluster, &manager.lock_moves(), Instant::now()), limits)
+    (planner_situation(&cluster, &manager.carrying(), Instant::now()), limits)
 }
 
 fn planner_limits(config: &Config, available: u64) -> Limits {
     Limits {
         hot_video_viewers: config.hot_video_viewers,
         tolerance: config.tolerance_percent * 10,
-        rest_ms: ASSIGNMENT_REST_MS,
+        rest_ms: REST_MS,
         budget: Budget { available, full: config.max_viewers_moved_per_minute },
         ..Limits::default()
     }
@@ -273,7 +273,7 @@ fn planner_situation(cluster: &Cluster, carrying: &MoveExecutor, now: Instant) -
         readers.push(placement::Reader { id: id.clone(), capacity: sighting.record.capacity, standing });
     }
     let mut watched: HashMap<&VideoId, Vec<Part>> = HashMap::new();
-    for sighting in cluster.watch.all().filter(|sighting| sighting.is_recent(now)) {
+    for sighting in cluster.watch.all().filter(|sighting| sighting.is_young(now)) {
         let Some(&reader) = at.get(&sighting.record.id) else { continue };
         for held in sighting.record.videos.iter().filter(|held| held.viewers > 0) {
             let part = Part { reader, viewers: held.viewers, share: 0 };
@@ -293,7 +293,7 @@ fn planner_situation(cluster: &Cluster, carrying: &MoveExecutor, now: Instant) -
             parts,
         };
         // Orders that are not in force yet count as if they were: others would be given to the same end meanwhile.
-        let shares = carrying.shares_to_be(id).or(assigned.map(|assigned| assigned.readers.as_slice()));
+        let shares = carrying.to_be(id).or(assigned.map(|assigned| assigned.readers.as_slice()));
         video.assign(shares.unwrap_or_default(), |reader| at.get(reader).copied());
         video
     });
@@ -309,13 +309,13 @@ fn give_orders(
     term: u64,
     situation: &Situation,
     plan: &Plan,
-) -> Vec<(ChosenOrder, u64)> {
+) -> Vec<(Chosen, u64)> {
     let orders = plan.orders.iter().filter(|order| !matches!(order.kind, Kind::Place | Kind::Drain));
     orders
         .map(|order| {
             let video = &situation.videos[order.video].id;
             let why = order.explain(situation);
-            let wanted = WantedMove {
+            let wanted = Wanted {
                 order: Order {
                     video: video.clone(),
                     expected: order.epoch,
@@ -326,9 +326,9 @@ fn give_orders(
                 why: format!("{}: {why}", order.kind.as_str()),
                 viewers: order.moved,
             };
-            let taken = carrying.want_move(seen.now, seen, wanted);
+            let taken = carrying.want(seen.now, seen, wanted);
             let moved = if taken.is_ok() { order.moved } else { 0 };
-            let chosen = ChosenOrder {
+            let chosen = Chosen {
                 videoid: video.to_string(),
                 kind: order.kind.as_str(),
                 from: situation.shares(&order.from),

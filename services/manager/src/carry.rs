@@ -16,20 +16,20 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Manager;
 use crate::cluster::drains::{Drain, HAND_OVER_SECONDS};
-use crate::moves::{Outcome, WantedMove};
+use crate::moves::{Outcome, Wanted};
 
 /// How often it looks without being woken.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a reader may take to hold a video ready before it is asked again.
 const WARM_TIMEOUT: Duration = Duration::from_secs(4);
 /// Readers asked and compare-and-sets at once.
-const MAX_WARM_UPS_AT_ONCE: usize = 64;
+const AT_ONCE: usize = 64;
 /// Compare-and-sets at once of videos that nobody watches.
 const MAX_SWAPS_AT_ONCE: usize = 16;
 
 /// Carries out. Never returns.
 pub async fn run(manager: Arc<Manager>) {
-    let slots = Arc::new(Semaphore::new(MAX_WARM_UPS_AT_ONCE));
+    let slots = Arc::new(Semaphore::new(AT_ONCE));
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -38,7 +38,7 @@ pub async fn run(manager: Arc<Manager>) {
             () = manager.carry_now.notified() => Vec::new(),
         };
         if !unwatched.is_empty() {
-            reassign_unwatched(&manager, unwatched).await;
+            give_unwatched(&manager, unwatched).await;
         }
         for step in due_steps(&manager) {
             let (manager, slots) = (Arc::clone(&manager), Arc::clone(&slots));
@@ -61,13 +61,13 @@ fn due_steps(manager: &Manager) -> Vec<Step> {
     let time = manager.time(now);
     let cluster = manager.cluster();
     let seen = cluster.seen(now);
-    let mut carrying = manager.lock_moves();
+    let mut carrying = manager.carrying();
     carrying.look(now, &seen);
     if cluster.watch.is_fresh(now) {
         let window =
             manager.config.max_viewers_moved_per_minute.saturating_mul(HAND_OVER_SECONDS).div_ceil(60);
-        let under_way = cluster.owed.viewers + carrying.uncounted_viewers(cluster.owed.at);
-        carrying.begin_waiting_moves(now, time, &seen, window.saturating_sub(under_way), under_way == 0);
+        let under_way = cluster.owed.viewers + carrying.uncounted(cluster.owed.at);
+        carrying.admit(now, time, &seen, window.saturating_sub(under_way), under_way == 0);
     }
     carrying.steps(time, &seen)
 }
@@ -82,9 +82,9 @@ fn begin_drains(manager: &Manager) -> Vec<Order> {
     if !cluster.watch.is_fresh(now) {
         return Vec::new();
     }
-    let mut carrying = manager.lock_moves();
+    let mut carrying = manager.carrying();
     let per_minute = manager.config.max_viewers_moved_per_minute;
-    let uncounted = carrying.uncounted_viewers(cluster.owed.at);
+    let uncounted = carrying.uncounted(cluster.owed.at);
     let drains = cluster.drains(now, per_minute, uncounted, |video| carrying.is_moving(video));
     let seen = cluster.seen(now);
     let (watched, unwatched): (Vec<Drain>, Vec<Drain>) =
@@ -92,9 +92,9 @@ fn begin_drains(manager: &Manager) -> Vec<Order> {
     for drain in watched {
         let why = format!("reader {} is to be emptied", drain.reader);
         let wanted =
-            WantedMove { order: drain.order, by: OrderedBy::Drain, term: None, why, viewers: drain.viewers };
+            Wanted { order: drain.order, by: OrderedBy::Drain, term: None, why, viewers: drain.viewers };
         // Refused: somebody else moves it, or as many moves as may be are under way. Looked at again soon.
-        if let Ok(id) = carrying.want_move(now, &seen, wanted) {
+        if let Ok(id) = carrying.want(now, &seen, wanted) {
             carrying.begin(id, time, &seen);
         }
     }
@@ -102,13 +102,13 @@ fn begin_drains(manager: &Manager) -> Vec<Order> {
 }
 
 /// Gives videos that nobody watches to other readers, at once.
-async fn reassign_unwatched(manager: &Manager, orders: Vec<Order>) {
+async fn give_unwatched(manager: &Manager, orders: Vec<Order>) {
     let swap = |order: Order| async move {
         let (seen, expected) = (manager.cluster().highest_epoch(), Some(order.expected));
         let swapped = manager.store.assign(&order.video, expected, &order.readers, seen, None);
         match manager.ask(swapped).await {
-            Ok(Swapped::Stored(assignment)) => manager.note_own_swap(&assignment, expected),
-            Ok(Swapped::Conflict(current)) => manager.learn_from_store(&order.video, current),
+            Ok(Swapped::Stored(assignment)) => manager.stored(&assignment, expected),
+            Ok(Swapped::Conflict(current)) => manager.learn(&order.video, current),
             // Found again at the next look.
             Ok(Swapped::Fenced(_)) | Err(_) => {}
         }
@@ -135,7 +135,7 @@ pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) 
         Ok(answer) if answer.status().is_success() => {
             manager.metrics.warmed.inc();
             manager.cluster().watch.ready(reader, video);
-            manager.lock_moves().note_warmed(video, reader);
+            manager.carrying().warmed(video, reader);
             manager.carry_now.notify_one();
             return;
         }
@@ -150,24 +150,24 @@ pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) 
 }
 
 async fn compare_and_set(manager: &Manager, order: &Order) {
-    let (seen, term) = (manager.cluster().highest_epoch(), manager.lock_moves().term_of(order));
+    let (seen, term) = (manager.cluster().highest_epoch(), manager.carrying().term_of(order));
     let expected = Some(order.expected);
     let swapped = manager.ask(manager.store.assign(&order.video, expected, &order.readers, seen, term)).await;
     let outcome = match swapped {
         Ok(Swapped::Stored(assignment)) => {
-            manager.note_own_swap(&assignment, expected);
-            Outcome::InForce(assignment.epoch_of())
+            manager.stored(&assignment, expected);
+            Outcome::InForce(assignment.epoch())
         }
         Ok(Swapped::Conflict(current)) => {
             let epoch = current.as_ref().map(liverank_adapters::assignment_store::Assignment::epoch);
-            manager.learn_from_store(&order.video, current);
+            manager.learn(&order.video, current);
             Outcome::Failed(format!("the video's epoch is {epoch:?}: somebody else was first"))
         }
         Ok(Swapped::Fenced(term)) => {
-            manager.lock_moves().note_term(term);
+            manager.carrying().heard_of_term(term);
             Outcome::Failed(format!("term {term} has begun"))
         }
         Err(error) => Outcome::Failed(error.to_string()),
     };
-    manager.lock_moves().note_swapped(Instant::now(), order, outcome);
+    manager.carrying().swapped(Instant::now(), order, outcome);
 }

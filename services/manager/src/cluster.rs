@@ -8,13 +8,13 @@ use liverank_adapters::assignment_store::{Assignment, Closing, Cordon, MAX_EPOCH
 use liverank_core::handover::coordinator::{self, Answer, ClusterView, Pace};
 use liverank_core::handover::peak::Peak;
 use liverank_core::handover::reserved::ReservedCapacity;
-use liverank_core::handover::{HeldVideo, Share, Time, VideoAssignment};
+use liverank_core::handover::{Assigned, Held, Share, Time};
 use liverank_core::placement::{ReaderLoad, place};
 use liverank_core::{ReaderId, VideoId};
 use liverank_protocol::RouteReader;
 use liverank_runtime::identity::sent::pass_key;
 
-use crate::liveness::{HoldReason, ReaderStatus, ReaderWatch, Sighting, Verdict};
+use crate::liveness::{Hold, ReaderStatus, Sighting, Verdict, Watch};
 use crate::view::View;
 use unserved::UnservedViewers;
 
@@ -30,14 +30,14 @@ pub const MAX_ASSIGNMENTS: usize = 1_000_000;
 const MAX_VIDEOS_AN_ANSWER: usize = 1_000;
 /// Seconds in which a reader sheds what it has above its share of a video, at the fastest: twice what a viewer takes to be
 /// counted where it went. Faster, the reader that has most room would be sent more than it has before it could say so.
-const SHED_SECONDS: u64 = 4;
+const SHEDS_WITHIN: u64 = 4;
 /// And not slower than this part of what it keeps, a second: those who are on the way, for two seconds, are then fewer
 /// than the tenth that a reader keeps above its share, and the last ones do not take as long as all others.
-const MIN_VIEWERS_SHED: u64 = 20;
+const SHEDS_AT_LEAST: u64 = 20;
 
 /// What is to be done for a video to have a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AssignmentDecision {
+pub enum Decision {
     /// Nothing: this is in force, and fit to be used.
     Serve(Assignment),
     /// It is to be given to these readers, if its epoch still is `expected` (`None`: it has none).
@@ -57,7 +57,7 @@ pub enum AssignmentDecision {
 
 /// Where a video is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct VideoAudience {
+struct Audience {
     viewers: u64,
     /// The reader with the most of them, and how many it has.
     most: (u64, ReaderId),
@@ -84,11 +84,11 @@ pub struct Cluster {
     /// The assignments.
     pub view: View,
     /// The readers.
-    pub watch: ReaderWatch,
+    pub watch: Watch,
     /// The planner's term and the cordons.
     pub orders: Orders,
     /// Where each video that is watched is watched.
-    audiences: HashMap<VideoId, VideoAudience>,
+    audiences: HashMap<VideoId, Audience>,
     /// When the readers were first looked at.
     origin: Option<Instant>,
     /// The last decision about which readers are gone.
@@ -110,7 +110,7 @@ pub struct Seen<'a> {
 }
 
 impl ClusterView for Seen<'_> {
-    fn assigned(&self, video: &VideoId) -> Option<&VideoAssignment> {
+    fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
         self.cluster.view.assigned(video)
     }
 
@@ -122,8 +122,8 @@ impl ClusterView for Seen<'_> {
         self.cluster.watch.get(reader).map(|sighting| sighting.record.public_url.clone())
     }
 
-    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&HeldVideo> {
-        self.cluster.watch.get(reader).filter(|sighting| sighting.is_recent(self.now))?.held(video)
+    fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
+        self.cluster.watch.get(reader).filter(|sighting| sighting.is_young(self.now))?.held(video)
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {
@@ -153,13 +153,13 @@ impl Cluster {
         self.promises.expire(since);
         self.audiences = audiences(&self.watch, &self.view, since, &self.audiences);
         self.judge(asked);
-        self.owed = self.count_pending_handovers(asked);
+        self.owed = self.count_owed(asked);
     }
 
     /// Notes a heartbeat that came to this manager itself.
-    pub fn note_heartbeat(&mut self, now: Instant, record: ReaderRecord) {
+    pub fn heard(&mut self, now: Instant, record: ReaderRecord) {
         self.note_arrivals(std::slice::from_ref(&record));
-        self.watch.note_heartbeat(now, record);
+        self.watch.heard(now, record);
         self.judge(now);
     }
 
@@ -187,14 +187,14 @@ impl Cluster {
     }
 
     /// Decides about readers anew, and answers why nothing is moved where something should be.
-    pub fn judge(&mut self, now: Instant) -> Option<HoldReason> {
+    pub fn judge(&mut self, now: Instant) -> Option<Hold> {
         self.verdict = self.verdict_at(now);
         self.verdict.hold
     }
 
     fn verdict_at(&self, now: Instant) -> Verdict {
         let removed = |reader: &ReaderId| self.closing(reader) == Some(Closing::Removed);
-        self.watch.verdict(now, |reader| self.view.video_count(reader) > 0, removed)
+        self.watch.verdict(now, |reader| self.view.videos_of(reader) > 0, removed)
     }
 
     /// How a reader stands. One that its operator removed is gone, whatever it reports. Any other is gone only where this
@@ -208,9 +208,8 @@ impl Cluster {
             return self.watch.is_settled(now).then_some(ReaderStatus::Gone);
         };
         let may_act = || self.watch.is_fresh(now) && self.verdict.leaving.contains(reader);
-        let is_lost =
-            || self.watch.status_of_sighting(sighting) == ReaderStatus::Gone || sighting.is_unreachable();
-        Some(match self.watch.status_of_sighting(sighting) {
+        let is_lost = || self.watch.standing_of(sighting) == ReaderStatus::Gone || sighting.is_unreachable();
+        Some(match self.watch.standing_of(sighting) {
             _ if is_lost() && may_act() => ReaderStatus::Gone,
             // Silent or not: it said that it leaves, and its end is expected.
             _ if sighting.record.draining => ReaderStatus::Leaving,
@@ -228,7 +227,7 @@ impl Cluster {
     }
 
     /// Notes a cordon that took effect, ahead of the next poll.
-    pub fn note_cordon(&mut self, reader: &ReaderId, cordon: Option<Cordon>) {
+    pub fn cordoned(&mut self, reader: &ReaderId, cordon: Option<Cordon>) {
         let cordons = &mut self.orders.cordons;
         cordons.retain(|known| known.reader != *reader);
         cordons.extend(cordon);
@@ -246,58 +245,58 @@ impl Cluster {
     }
 
     /// The part of its capacity that a reader uses, viewers on their way included, in thousandths.
-    pub fn usage_thousandths(&self, reader: &ReaderId) -> u64 {
+    pub fn usage(&self, reader: &ReaderId) -> u64 {
         let Some(sighting) = self.watch.get(reader) else { return u64::MAX };
         let viewers = sighting.record.viewers.saturating_add(self.promises.to(reader));
         viewers.saturating_mul(1_000) / sighting.record.capacity.max(1)
     }
 
     /// Readers to be forgotten, with their last beat in the store.
-    pub fn readers_to_forget(&self, now: Instant) -> Vec<(ReaderId, u64)> {
-        self.watch.readers_to_forget(now, |reader| self.closing(reader) == Some(Closing::Removed))
+    pub fn to_forget(&self, now: Instant) -> Vec<(ReaderId, u64)> {
+        self.watch.to_forget(now, |reader| self.closing(reader) == Some(Closing::Removed))
     }
 
     /// Why nothing is moved where something should be.
-    pub fn hold(&self, now: Instant) -> Option<HoldReason> {
+    pub fn hold(&self, now: Instant) -> Option<Hold> {
         self.verdict_at(now).hold
     }
 
     /// What is to be done for `video` to have a reader, asked by somebody who has heard of epoch `known` for it.
-    pub fn decide_assignment(&self, now: Instant, video: &VideoId, known: u64) -> AssignmentDecision {
+    pub fn decide(&self, now: Instant, video: &VideoId, known: u64) -> Decision {
         let current = self.view.get(video);
         if current.is_none() && self.view.len() >= MAX_ASSIGNMENTS {
-            return AssignmentDecision::Full;
+            return Decision::Full;
         }
         let decision = coordinator::decide(
             &self.seen(now),
             video,
             known,
-            |besides| self.choose_reader(video, besides),
-            |assigned| self.roomiest_other_reader(assigned),
+            |besides| self.choose(video, besides),
+            |assigned| self.relief(assigned),
         );
         match (decision, current) {
-            (coordinator::Decision::Serve, Some(current)) => AssignmentDecision::Serve(current.clone()),
+            (coordinator::Decision::Serve, Some(current)) => Decision::Serve(current.clone()),
             (coordinator::Decision::Assign { expected, readers, seen }, _) => {
-                AssignmentDecision::Assign { expected, readers, seen: seen.max(self.highest_epoch()) }
+                Decision::Assign { expected, readers, seen: seen.max(self.highest_epoch()) }
             }
-            _ => AssignmentDecision::NoReader,
+            _ => Decision::NoReader,
         }
     }
 
     /// The same, and counts the viewers that come with it from now on: many videos are decided before the first of them is
     /// stored, and a dead reader's whole crowd would go to the one reader that has the least to do. Where it is not stored
     /// after all, that is forgotten soon.
-    pub fn claim(&mut self, now: Instant, video: &VideoId, known: u64) -> AssignmentDecision {
-        let decision = self.decide_assignment(now, video, known);
-        if let AssignmentDecision::Assign { readers, .. } = &decision {
-            self.reserve_capacity(now, video, readers);
+    pub fn claim(&mut self, now: Instant, video: &VideoId, known: u64) -> Decision {
+        let decision = self.decide(now, video, known);
+        if let Decision::Assign { readers, .. } = &decision {
+            self.promise(now, video, readers);
         }
         decision
     }
 
     /// Counts the viewers who come to a video's new readers.
-    pub fn reserve_capacity(&mut self, now: Instant, video: &VideoId, readers: &[Share]) {
-        let coming = self.viewers_of_gone_readers(video) / readers.len().max(1) as u64;
+    pub fn promise(&mut self, now: Instant, video: &VideoId, readers: &[Share]) {
+        let coming = self.lost(video) / readers.len().max(1) as u64;
         let time = self.time(now);
         for share in readers {
             self.promises.give(time, &share.reader, coming.max(1));
@@ -306,18 +305,18 @@ impl Cluster {
 
     /// The reader for a video beside some: the one where most of its viewers are already, else the least loaded. Where no
     /// reader takes new videos, one that is closed does: it is alive, and nobody else is there.
-    fn choose_reader(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
+    fn choose(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
         let is_beside = |reader: &ReaderId| besides.iter().all(|share| share.reader != *reader);
         let watched_at = self.audiences.get(video).map(|audience| &audience.most.1);
         watched_at
             .filter(|reader| self.is_open(reader) && is_beside(reader))
             .cloned()
-            .or_else(|| self.least_loaded_of(&HashMap::new(), is_beside))
+            .or_else(|| self.least_loaded(&HashMap::new(), is_beside))
     }
 
     /// The least loaded of the readers that take new videos and that `fits` allows. `coming`: viewers who come to each
     /// beside what is known.
-    fn least_loaded_of(
+    fn least_loaded(
         &self,
         coming: &HashMap<ReaderId, u64>,
         fits: impl Fn(&ReaderId) -> bool,
@@ -336,7 +335,7 @@ impl Cluster {
     }
 
     /// The reader with the most room beside those that serve a video.
-    fn roomiest_other_reader(&self, assigned: &VideoAssignment) -> Option<ReaderId> {
+    fn relief(&self, assigned: &Assigned) -> Option<ReaderId> {
         let beside = |sighting: &&Sighting| {
             let reader = &sighting.record.id;
             assigned.share(reader).is_none() && self.usage(reader) < coordinator::FULL
@@ -351,7 +350,7 @@ impl Cluster {
         ReaderLoad {
             id: record.id.clone(),
             viewers: record.viewers.saturating_add(self.promises.to(&record.id)).saturating_add(coming),
-            videos: self.view.video_count(&record.id),
+            videos: self.view.videos_of(&record.id),
             capacity: record.capacity,
             open: true,
         }
@@ -366,10 +365,10 @@ impl Cluster {
     }
 
     /// Videos of which a reader is gone, the most watched first, at most `most` of them.
-    pub fn videos_to_move(&self, now: Instant, most: usize) -> Vec<VideoId> {
+    pub fn to_move(&self, now: Instant, most: usize) -> Vec<VideoId> {
         let gone = |reader: &ReaderId| self.standing(now, reader) == Some(ReaderStatus::Gone);
         let leaving: HashSet<&ReaderId> = self.view.readers().filter(|reader| gone(reader)).collect();
-        if leaving.is_empty() || self.least_loaded_of(&HashMap::new(), |_| true).is_none() {
+        if leaving.is_empty() || self.least_loaded(&HashMap::new(), |_| true).is_none() {
             return Vec::new();
         }
         let mut videos: Vec<(u64, &VideoId)> = self
@@ -383,7 +382,7 @@ impl Cluster {
     }
 
     /// Videos that are watched and that nobody was given: the store has lost them. At most `most` of them.
-    pub fn videos_to_adopt(&self, now: Instant, most: usize) -> Vec<VideoId> {
+    pub fn to_adopt(&self, now: Instant, most: usize) -> Vec<VideoId> {
         if !self.view.is_loaded() || !self.watch.is_fresh(now) {
             return Vec::new();
         }
@@ -391,14 +390,14 @@ impl Cluster {
     }
 
     /// Notes which videos are watched, and answers those that are not in use any more, at most `most` of them.
-    pub fn videos_to_remove(&mut self, now: Instant, idle: Duration, most: usize) -> Vec<(VideoId, u64)> {
+    pub fn to_remove(&mut self, now: Instant, idle: Duration, most: usize) -> Vec<(VideoId, u64)> {
         if !self.view.is_loaded() || !self.watch.is_settled(now) {
             return Vec::new();
         }
         for video in self.audiences.keys() {
-            self.view.note_use(now, video);
+            self.view.touch(now, video);
         }
-        self.view.unused_videos(now, idle, most)
+        self.view.unused(now, idle, most)
     }
 
     /// Viewers of a video, as live readers last reported them.
@@ -409,12 +408,12 @@ impl Cluster {
     /// Viewers that other live readers have of the videos that this one has viewers of, where there are any. No more of them
     /// than the heartbeat has.
     pub fn viewers_elsewhere(&self, record: &ReaderRecord) -> Vec<(VideoId, u64)> {
-        let all_here = |audience: &VideoAudience| audience.most == (audience.viewers, record.id.clone());
+        let all_here = |audience: &Audience| audience.most == (audience.viewers, record.id.clone());
         let watched = record.videos.iter().filter(|held| held.viewers > 0).map(|held| &held.video);
         // Looking through all readers is for the few videos that have several.
         let split = watched.filter(|video| self.audiences.get(*video).is_some_and(|it| !all_here(it)));
         let others = |sighting: &&Sighting| {
-            sighting.record.id != record.id && self.watch.status_of_sighting(sighting) != ReaderStatus::Gone
+            sighting.record.id != record.id && self.watch.standing_of(sighting) != ReaderStatus::Gone
         };
         let elsewhere = |video: &VideoId| -> u64 {
             let held = self.watch.all().filter(others).filter_map(|sighting| sighting.held(video));
@@ -424,12 +423,7 @@ impl Cluster {
     }
 
     /// An assignment's readers as others reach them, the best first; `lots` are random.
-    pub fn reachable_readers(
-        &self,
-        now: Instant,
-        assignment: &Assignment,
-        lots: [u32; 2],
-    ) -> Vec<RouteReader> {
+    pub fn reach(&self, now: Instant, assignment: &Assignment, lots: [u32; 2]) -> Vec<RouteReader> {
         let (seen, video) = (self.seen(now), &assignment.video_id);
         let readers = coordinator::route(&seen, video, &assignment.assigned, lots);
         let known = readers.iter().filter_map(|reader| self.watch.get(reader));
@@ -452,16 +446,15 @@ impl Cluster {
     }
 
     /// Viewers of a video that readers had that are gone: they are on their way to wherever it is served.
-    pub fn viewers_of_gone_readers(&self, video: &VideoId) -> u64 {
-        let gone =
-            self.watch.all().filter(|sighting| self.watch.status_of_sighting(sighting) == ReaderStatus::Gone);
+    pub fn lost(&self, video: &VideoId) -> u64 {
+        let gone = self.watch.all().filter(|sighting| self.watch.standing_of(sighting) == ReaderStatus::Gone);
         gone.filter_map(|sighting| sighting.held(video)).map(|held| held.viewers).sum()
     }
 
-    fn count_pending_handovers(&self, now: Instant) -> PendingHandovers {
+    fn count_owed(&self, now: Instant) -> PendingHandovers {
         let seen = self.seen(now);
         let mut all = PendingHandovers { at: Some(now), ..PendingHandovers::default() };
-        let there = |sighting: &&Sighting| self.watch.status_of_sighting(sighting) != ReaderStatus::Gone;
+        let there = |sighting: &&Sighting| self.watch.standing_of(sighting) != ReaderStatus::Gone;
         for sighting in self.watch.all().filter(there) {
             let record = &sighting.record;
             let answer = coordinator::answer(&seen, &record.id, &record.videos, &UNLIMITED_PACE);
@@ -494,9 +487,9 @@ impl Cluster {
             let pace = (u128::from(rate) * u128::from(part)).div_ceil(u128::from(own.max(1))) as u64;
             // Who is on the way is in nobody's report for a while: a reader that only sheds some does so slowly, or whoever
             // takes them would be given too many.
-            let least = (order.keep / MIN_VIEWERS_SHED).min(part);
+            let least = (order.keep / SHEDS_AT_LEAST).min(part);
             let slowly =
-                if order.here && order.keep > 0 { part.div_ceil(SHED_SECONDS).max(least) } else { part };
+                if order.here && order.keep > 0 { part.div_ceil(SHEDS_WITHIN).max(least) } else { part };
             let pace = pace.min(slowly).clamp(1, u64::from(u32::MAX)).min(left);
             left -= pace;
             order.pace = pace as u32;
@@ -510,7 +503,7 @@ impl Cluster {
 const UNLIMITED_PACE: Pace = Pace { within: Duration::from_secs(1), least: 1, most: u32::MAX };
 
 /// Viewers of a video that a reader is to send elsewhere and still has.
-fn viewers_to_send_away(seen: &Seen<'_>, reader: &ReaderId, held: &HeldVideo) -> u64 {
+fn viewers_to_send_away(seen: &Seen<'_>, reader: &ReaderId, held: &Held) -> u64 {
     let held = std::slice::from_ref(held);
     videos_of_answer(&coordinator::answer(seen, reader, held, &UNLIMITED_PACE), held)
         .map(|(_, viewers)| viewers)
@@ -518,33 +511,30 @@ fn viewers_to_send_away(seen: &Seen<'_>, reader: &ReaderId, held: &HeldVideo) ->
 }
 
 /// `held` in the order of the videos' names.
-fn viewers_in(held: &[HeldVideo], video: &VideoId) -> u64 {
+fn viewers_in(held: &[Held], video: &VideoId) -> u64 {
     held.binary_search_by(|held| held.video.cmp(video)).map_or(0, |at| held[at].viewers)
 }
 
 /// Videos that an answer is about, and viewers that are to go; `held` in the order of the videos' names.
-fn videos_of_answer<'a>(
-    answer: &'a Answer,
-    held: &'a [HeldVideo],
-) -> impl Iterator<Item = (&'a VideoId, u64)> {
+fn videos_of_answer<'a>(answer: &'a Answer, held: &'a [Held]) -> impl Iterator<Item = (&'a VideoId, u64)> {
     let going = answer.hand_over.iter().map(|order| (&order.video, order.keep));
     let waiting = answer.warm.iter().map(|(_, video)| (video, 0));
     going.chain(waiting).map(|(video, keep)| (video, viewers_in(held, video).saturating_sub(keep)))
 }
 
 fn audiences(
-    watch: &ReaderWatch,
+    watch: &Watch,
     view: &View,
     now: Time,
-    before: &HashMap<VideoId, VideoAudience>,
-) -> HashMap<VideoId, VideoAudience> {
-    let mut audiences: HashMap<VideoId, VideoAudience> = HashMap::new();
-    for sighting in watch.all().filter(|sighting| watch.status_of_sighting(sighting) != ReaderStatus::Gone) {
+    before: &HashMap<VideoId, Audience>,
+) -> HashMap<VideoId, Audience> {
+    let mut audiences: HashMap<VideoId, Audience> = HashMap::new();
+    for sighting in watch.all().filter(|sighting| watch.standing_of(sighting) != ReaderStatus::Gone) {
         let reader = &sighting.record.id;
         for held in sighting.record.videos.iter().filter(|held| held.viewers > 0) {
             let first = || {
                 let peak = before.get(&held.video).map_or_else(Peak::default, |audience| audience.peak);
-                VideoAudience { viewers: 0, most: (0, reader.clone()), handed_over: false, peak }
+                Audience { viewers: 0, most: (0, reader.clone()), handed_over: false, peak }
             };
             let audience = audiences.entry(held.video.clone()).or_insert_with(first);
             audience.viewers += held.viewers;

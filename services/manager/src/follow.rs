@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::Manager;
 use crate::liveness::LOOK_EVERY;
-use crate::view::ApplyOutcome;
+use crate::view::Applied;
 
 /// How often all assignments are compared by their version, should a change ever have been missed without a sign.
 const RELOAD_EVERY: Duration = Duration::from_secs(30);
@@ -36,9 +36,9 @@ async fn follow_changes(manager: &Manager, mut changes: mpsc::Receiver<Change>) 
                 Some(change) => manager.cluster().view.apply(Instant::now(), change),
                 None => return,
             },
-            _ = reload.tick() => ApplyOutcome::Reload,
+            _ = reload.tick() => Applied::Reload,
         };
-        if applied == ApplyOutcome::Reload && !load_assignments(manager).await {
+        if applied == Applied::Reload && !load_assignments(manager).await {
             // Asked again soon, and not at the next change only.
             reload.reset_after(RETRY_AFTER);
         }
@@ -59,7 +59,7 @@ pub async fn follow_readers(manager: Arc<Manager>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        manager.cluster().watch.note_question(Instant::now());
+        manager.cluster().watch.asks(Instant::now());
         // First what planners ordered: a manager that has just begun must not take a reader for one that takes viewers
         // before it knows that it was taken away.
         if !follow_orders(&manager).await {
@@ -78,7 +78,7 @@ pub async fn follow_readers(manager: Arc<Manager>) {
 /// Returns whether the store said anything.
 async fn follow_orders(manager: &Manager) -> bool {
     let Ok(orders) = manager.ask(manager.store.orders()).await else { return false };
-    let Some(lost) = manager.take_orders(orders) else { return true };
+    let Some(lost) = manager.heard_orders(orders) else { return true };
     let Some(term) = lost.term else { return true };
     tracing::warn!(
         term = term.term,

@@ -39,7 +39,7 @@ const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
 const MAX_VIEWERS_BYTES: usize = 1024 * 1024;
 
 /// A whole number of JSON, which may also be written with a fraction of nothing: `7.0`.
-fn parse_whole_number(value: &Value) -> Option<u64> {
+fn whole(value: &Value) -> Option<u64> {
     let fits = |number: &f64| number.fract() == 0.0 && (0.0..MAX_EPOCH as f64).contains(number);
     value.as_u64().or_else(|| value.as_f64().filter(fits).map(|number| number as u64))
 }
@@ -48,7 +48,7 @@ fn parse_whole_number(value: &Value) -> Option<u64> {
 const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
 /// Videos that other readers are asked to hold ready, or that are decided anew, after one heartbeat. The next one brings
 /// the rest.
-const MAX_BYTES_AFTER_HEARTBEAT: usize = 16;
+const AFTER_A_HEARTBEAT: usize = 16;
 /// The longest ticket of a reader.
 const MAX_TICKET_BYTES: usize = 256;
 /// The longest address of a reader.
@@ -65,32 +65,32 @@ pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
         .post("/heartbeat", post(heartbeat))
         .post("/viewers", post(viewers_of_many))
         .get("/load", get(load))
-        .get("/moves", get(orders::get_moves))
-        .get("/cordons", get(orders::get_cordons))
-        .get("/plan", get(orders::get_plan))
+        .get("/moves", get(orders::moves_shown))
+        .get("/cordons", get(orders::cordons_shown))
+        .get("/plan", get(orders::plan))
         .get("/overview", get(overview::overview))
         .post("/what-if", post(overview::answer_what_if))
         .post("/term", post(orders::term))
-        .post("/moves", post(orders::post_moves))
+        .post("/moves", post(orders::moves))
         .post("/cordons", post(orders::cordons))
         .guarded(&manager.identity, None);
     let public = server::with_fallbacks(public).layer(from_fn_with_state(origins, cors::share));
     public.merge(server::with_method_fallback(internal)).with_state(manager)
 }
 
-async fn post_register(
+async fn register(
     State(manager): State<Arc<Manager>>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
     let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
-    let ensured = note_if_unserved(&manager, &video, manager.ensure(&video, 0).await)?;
+    let ensured = served(&manager, &video, manager.ensure(&video, 0).await)?;
     manager.metrics.registrations.inc();
     let action = if ensured.is_new { "registered" } else { "existing" };
-    let reader = best_reader(&manager, &ensured.assignment)?;
+    let reader = best(&manager, &ensured.assignment)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url, "action": action})))
 }
 
-async fn get_resolve(
+async fn resolve(
     State(manager): State<Arc<Manager>>,
     PathVideo(video): PathVideo,
     query: Params,
@@ -99,7 +99,7 @@ async fn get_resolve(
     let known = manager.cluster().view.get(&video).cloned();
     let known = match known {
         // Another manager may have registered it just now.
-        None => timeout(LOOK_UP_WITHIN, manager.look_up_in_store(&video)).await.unwrap_or_default(),
+        None => timeout(LOOK_UP_WITHIN, manager.look_up(&video)).await.unwrap_or_default(),
         known => known,
     };
     let Some(assignment) = known else {
@@ -110,28 +110,28 @@ async fn get_resolve(
             Problem::not_found("no reader serves this video: register it").with("videoid", video.as_str())
         );
     };
-    let reader = best_reader(&manager, &assignment)?;
+    let reader = best(&manager, &assignment)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url})))
 }
 
 /// Notes a request that no reader could be named for.
-fn note_if_unserved<T, E>(manager: &Manager, video: &VideoId, answer: Result<T, E>) -> Result<T, E> {
+fn served<T, E>(manager: &Manager, video: &VideoId, answer: Result<T, E>) -> Result<T, E> {
     if answer.is_err() {
         manager.unserved(video);
     }
     answer
 }
 
-fn best_reader(manager: &Manager, assignment: &Assignment) -> Result<RouteReader, Problem> {
-    readers_for_viewer(manager, assignment).map(|mut readers| readers.swap_remove(0))
+fn best(manager: &Manager, assignment: &Assignment) -> Result<RouteReader, Problem> {
+    reach(manager, assignment).map(|mut readers| readers.swap_remove(0))
 }
 
 /// An assignment's readers, the best first, for a viewer who is to come; at least one.
-fn readers_for_viewer(manager: &Manager, assignment: &Assignment) -> Result<Vec<RouteReader>, Problem> {
+fn reach(manager: &Manager, assignment: &Assignment) -> Result<Vec<RouteReader>, Problem> {
     let now = Instant::now();
     let mut cluster = manager.cluster();
-    cluster.view.note_use(now, &assignment.video_id);
-    let readers = cluster.reachable_readers(now, assignment, rand::random());
+    cluster.view.touch(now, &assignment.video_id);
+    let readers = cluster.reach(now, assignment, rand::random());
     let Some(first) = readers.first() else {
         drop(cluster);
         manager.unserved(&assignment.video_id);
@@ -154,10 +154,10 @@ async fn route(
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
     let known = match body.get("epoch") {
         None | Some(Value::Null) => 0,
-        Some(epoch) => plausible("epoch", parse_whole_number(epoch).unwrap_or(u64::MAX), now_micros())?,
+        Some(epoch) => plausible("epoch", whole(epoch).unwrap_or(u64::MAX), now_micros())?,
     };
-    let assignment = note_if_unserved(&manager, &video, manager.ensure(&video, known).await)?.assignment;
-    let mut readers = readers_for_viewer(&manager, &assignment)?;
+    let assignment = served(&manager, &video, manager.ensure(&video, known).await)?.assignment;
+    let mut readers = reach(&manager, &assignment)?;
     if !asking.is(&[Role::Gateway]) {
         // Of no use to a reader, which sends viewers to each other by redirects; one that was stolen must not watch as anybody.
         for reader in &mut readers {
@@ -165,7 +165,7 @@ async fn route(
         }
     }
     let stale = !manager.cluster().watch.is_fresh(Instant::now());
-    Ok(Json(Route { videoid: video, epoch: assignment.epoch_of(), readers, stale }))
+    Ok(Json(Route { videoid: video, epoch: assignment.epoch(), readers, stale }))
 }
 
 async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVideo) -> Json<Viewers> {
@@ -173,7 +173,7 @@ async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVide
     Json(Viewers { videoid: video, viewers })
 }
 
-async fn post_viewers(
+async fn viewers_of_many(
     State(manager): State<Arc<Manager>>,
     headers: HeaderMap,
     sent: Body,
@@ -203,32 +203,32 @@ async fn heartbeat(
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
     body::expect_json(&headers)?;
     let record = read_record(&body::read(&headers, sent, MAX_HEARTBEAT_BYTES).await?)?;
-    expect_own_record(&manager, caller.as_ref(), &record)?;
+    expect_own(&manager, caller.as_ref(), &record)?;
     manager.metrics.heartbeats.inc();
     {
         let mut cluster = manager.cluster();
         if let Some(taken) = cluster.watch.name_taken(&record) {
             return Err(Problem::new(StatusCode::CONFLICT, taken.to_string()));
         }
-        cluster.note_heartbeat(Instant::now(), record.clone());
+        cluster.heard(Instant::now(), record.clone());
     }
     // Refused where it could not be shared: the reader then asks another manager, which may reach the store.
     let began = Instant::now();
     let shared = manager.ask(manager.store.heartbeat(&record)).await;
     shared.map_err(|error| Problem::unavailable(format!("{error}: try again")))?;
     let now = Instant::now();
-    manager.cluster().watch.note_work(now, now.saturating_duration_since(began));
+    manager.cluster().watch.worked(now, now.saturating_duration_since(began));
     let per_minute = manager.config.max_viewers_moved_per_minute;
     let (answer, viewers_elsewhere) = {
         let cluster = manager.cluster();
         (cluster.answer(Instant::now(), &record, per_minute), cluster.viewers_elsewhere(&record))
     };
     let hand_over = answer.hand_over;
-    for (reader, video) in answer.warm.into_iter().take(MAX_BYTES_AFTER_HEARTBEAT) {
+    for (reader, video) in answer.warm.into_iter().take(AFTER_A_HEARTBEAT) {
         let manager = Arc::clone(&manager);
         tokio::spawn(async move { carry::ask_to_warm(&manager, &reader, &video).await });
     }
-    for (video, known) in answer.behind.into_iter().take(MAX_BYTES_AFTER_HEARTBEAT) {
+    for (video, known) in answer.behind.into_iter().take(AFTER_A_HEARTBEAT) {
         let manager = Arc::clone(&manager);
         tokio::spawn(async move { manager.ensure(&video, known).await });
     }
@@ -236,11 +236,7 @@ async fn heartbeat(
 }
 
 /// 403 for a reader that speaks for another one, or says that it is where it is not.
-fn expect_own_record(
-    manager: &Manager,
-    caller: Option<&Caller>,
-    record: &ReaderRecord,
-) -> Result<(), Problem> {
+fn expect_own(manager: &Manager, caller: Option<&Caller>, record: &ReaderRecord) -> Result<(), Problem> {
     let forbidden = |field: &str, detail: String| {
         manager.metrics.heartbeats_refused.inc();
         Problem::new(StatusCode::FORBIDDEN, detail).with("field", field)
@@ -250,7 +246,7 @@ fn expect_own_record(
         return Err(forbidden("id", detail));
     }
     for (field, url) in [("public_url", &record.public_url), ("internal_url", &record.internal_url)] {
-        if !manager.addresses.is_allowed_at(&record.id, url) {
+        if !manager.addresses.may_be_at(&record.id, url) {
             let detail = format!("{field}: reader {} may not be there, says --reader-urls", record.id);
             return Err(forbidden(field, detail));
         }
@@ -295,13 +291,13 @@ pub fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
     Ok(record)
 }
 
-async fn get_health(State(manager): State<Arc<Manager>>) -> Json<Value> {
+async fn health(State(manager): State<Arc<Manager>>) -> Json<Value> {
     let cluster = manager.cluster();
     let readers: Vec<&str> = cluster.open().map(|sighting| sighting.record.public_url.as_str()).collect();
     Json(json!({
         "status": "healthy",
         "service": "manager",
-        "registeredVideos": cluster.registered_count(),
+        "registeredVideos": cluster.registered(),
         "availableReaderApis": readers,
         "registrationCount": manager.metrics.registrations.get(),
     }))

@@ -45,7 +45,7 @@ pub mod moves;
 pub mod sweep;
 pub mod view;
 
-use addresses::ReaderAddressRule;
+use addresses::AddressRule;
 pub use manager::Manager;
 
 /// Videos and readers in a report.
@@ -102,7 +102,7 @@ pub struct Config {
         value_name = "[NAME=]URL",
         default_value = "http://127.0.0.1:*,http://localhost:*,http://[::1]:*,https://127.0.0.1:*,https://localhost:*,https://[::1]:*"
     )]
-    pub reader_urls: Vec<ReaderAddressRule>,
+    pub reader_urls: Vec<AddressRule>,
 }
 
 impl Default for Config {
@@ -113,7 +113,7 @@ impl Default for Config {
             max_viewers_moved_per_minute: 20_000,
             hot_video_viewers: 15_000,
             tolerance_percent: 10,
-            reader_urls: ReaderAddressRule::rules_for_this_machine(),
+            reader_urls: AddressRule::this_machine(),
         }
     }
 }
@@ -186,7 +186,7 @@ fn count_report(manager: &Manager, instance: &str) -> ManagerReport {
     ManagerReport {
         instance_id: Some(instance.to_owned()),
         service: "ReaderApiManager".to_owned(),
-        registered_videos: cluster.registered_count() as u64,
+        registered_videos: cluster.registered() as u64,
         available_reader_apis: open.collect(),
         registration_count: manager.metrics.registrations.get(),
         video_mappings: mappings,

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::ReaderRecord;
-use liverank_core::handover::HeldVideo;
+use liverank_core::handover::Held;
 pub use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_core::handover::local_health::{LocalHealth, paused};
 use liverank_core::{ReaderId, VideoId};
@@ -49,7 +49,7 @@ pub const FORGET_REMOVED_AFTER: Duration = Duration::from_secs(5);
 
 /// What a probe came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProbeOutcome {
+pub enum Probed {
     /// The reader answered.
     Answered,
     /// Nothing can be reached at its address, or somebody else.
@@ -71,7 +71,7 @@ pub enum NameTaken {
 
 /// Why nothing is moved although readers seem gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldReason {
+pub enum Hold {
     /// The view is too old to act on.
     Stale,
     /// So many readers seem gone that it is more likely this manager that is cut off.
@@ -89,7 +89,7 @@ pub struct Verdict {
     /// Readers whose videos others are to take over.
     pub leaving: BTreeSet<ReaderId>,
     /// Why some are not among them.
-    pub hold: Option<HoldReason>,
+    pub hold: Option<Hold>,
 }
 
 /// One reader as its heartbeats and probes show it.
@@ -121,7 +121,7 @@ pub struct Sighting {
 
 /// All readers as their heartbeats and probes show them.
 #[derive(Debug, Default)]
-pub struct ReaderWatch {
+pub struct Watch {
     readers: BTreeMap<ReaderId, Sighting>,
     /// When the store was last asked with success.
     polled: Option<Instant>,
@@ -135,7 +135,7 @@ pub struct ReaderWatch {
     health: LocalHealth,
 }
 
-impl ReaderWatch {
+impl Watch {
     /// Notes what the store holds. `asked` is when it was asked: what it answered is at least as new.
     pub fn observe(&mut self, asked: Instant, records: Vec<ReaderRecord>) {
         let first = self.polled.is_none();
@@ -162,11 +162,11 @@ impl ReaderWatch {
     /// Notes that the store is about to be asked for the readers. Where that comes late, this manager is late itself, and what
     /// follows may be late, too. A question that is not answered says nothing of the kind: it only is no look. Nor does a
     /// break: what was before it counts no more.
-    pub fn note_question(&mut self, now: Instant) {
+    pub fn asks(&mut self, now: Instant) {
         let last = self.asked.replace(now).unwrap_or(now);
         let since_last = now.saturating_duration_since(last);
         if since_last <= STALE_AFTER {
-            self.note_work(now, paused(since_last, LOOK_EVERY));
+            self.worked(now, paused(since_last, LOOK_EVERY));
         }
     }
 
@@ -182,9 +182,9 @@ impl ReaderWatch {
     }
 
     /// Notes that some work of this manager was done `late`: a question for the readers, or the answer to a heartbeat.
-    pub fn note_work(&mut self, now: Instant, late: Duration) {
+    pub fn worked(&mut self, now: Instant, late: Duration) {
         let origin = *self.origin.get_or_insert(now);
-        self.health.note_work(now.saturating_duration_since(origin), late);
+        self.health.worked(now.saturating_duration_since(origin), late);
     }
 
     /// How long this manager waits for what one would wait for so long that is never late itself.
@@ -195,7 +195,7 @@ impl ReaderWatch {
     fn observe_one(&mut self, asked: Instant, mut record: ReaderRecord, first: bool) {
         let beat = record.beat;
         let Some(known) = self.readers.get_mut(&record.id) else {
-            sort_held(&mut record);
+            sort(&mut record);
             let polled_beat = Some(beat);
             let sighting = Sighting { polled_beat, proven: !first, ..Sighting::new(asked, record) };
             self.readers.insert(sighting.record.id.clone(), sighting);
@@ -205,25 +205,25 @@ impl ReaderWatch {
         // may be what the store holds now: neither is news.
         let changed = known.polled_beat.replace(beat) != Some(beat);
         if changed && known.record.beat != beat {
-            known.note_record(asked, record);
+            known.saw(asked, record);
         }
     }
 
     /// Notes a heartbeat that came to this manager itself.
-    pub fn note_heartbeat(&mut self, now: Instant, mut record: ReaderRecord) {
+    pub fn heard(&mut self, now: Instant, mut record: ReaderRecord) {
         let heard = Some(now);
         if let Some(known) = self.readers.get_mut(&record.id) {
-            known.note_record(now, record);
+            known.saw(now, record);
             known.heard = heard;
         } else {
-            sort_held(&mut record);
+            sort(&mut record);
             let sighting = Sighting { heard, ..Sighting::new(now, record) };
             self.readers.insert(sighting.record.id.clone(), sighting);
         }
     }
 
     /// Whether a reader reports to this manager itself: then it is this one that carries out what the reader asks for.
-    pub fn reports_to_this_manager(&self, now: Instant, reader: &ReaderId) -> bool {
+    pub fn reports_here(&self, now: Instant, reader: &ReaderId) -> bool {
         let heard = self.get(reader).and_then(|sighting| sighting.heard);
         heard.is_some_and(|heard| now.saturating_duration_since(heard) < SUSPECT_AFTER)
     }
@@ -236,7 +236,7 @@ impl ReaderWatch {
             Ok(at) => videos[at].ready = true,
             Err(at) => videos.insert(
                 at,
-                HeldVideo { video: video.clone(), viewers: 0, epoch: 0, ready: true, shedding: false },
+                Held { video: video.clone(), viewers: 0, epoch: 0, ready: true, shedding: false },
             ),
         }
     }
@@ -248,11 +248,11 @@ impl ReaderWatch {
         }
     }
 
-    /// Readers to probe now, with the beat to hand back to [`Watch::note_probe`]: the silent, those found at the start, and
+    /// Readers to probe now, with the beat to hand back to [`Watch::probed`]: the silent, those found at the start, and
     /// those to which viewers are sent or that could not be reached.
-    pub fn readers_to_probe(&self, now: Instant) -> Vec<&Sighting> {
+    pub fn to_probe(&self, now: Instant) -> Vec<&Sighting> {
         let due = |sighting: &&Sighting| {
-            let is_silent = self.silence_of(sighting) >= SUSPECT_AFTER;
+            let is_silent = self.silence(sighting) >= SUSPECT_AFTER;
             let is_refused = sighting.unreached > 0 || sighting.refused.is_some();
             let in_doubt = !sighting.proven || is_refused || sighting.sent > sighting.tried;
             let last = if is_silent { sighting.probe.map(|(at, _)| at) } else { sighting.tried };
@@ -263,16 +263,16 @@ impl ReaderWatch {
     }
 
     /// Notes what a probe came to that was sent when the reader's beat was `beat`.
-    pub fn note_probe(&mut self, sent: Instant, reader: &ReaderId, beat: u64, outcome: ProbeOutcome) {
+    pub fn probed(&mut self, sent: Instant, reader: &ReaderId, beat: u64, outcome: Probed) {
         let Some(sighting) = self.readers.get_mut(reader) else { return };
         sighting.tried = Some(sent);
         match outcome {
-            ProbeOutcome::Answered => (sighting.unreached, sighting.refused) = (0, None),
-            ProbeOutcome::Unreachable => sighting.refused = Some(sent),
-            ProbeOutcome::Late => {}
+            Probed::Answered => (sighting.unreached, sighting.refused) = (0, None),
+            Probed::Unreachable => sighting.refused = Some(sent),
+            Probed::Late => {}
         }
         if sighting.record.beat == beat {
-            sighting.probe = Some((sent, outcome == ProbeOutcome::Answered));
+            sighting.probe = Some((sent, outcome == Probed::Answered));
         }
     }
 
@@ -281,7 +281,7 @@ impl ReaderWatch {
     pub fn name_taken(&self, record: &ReaderRecord) -> Option<NameTaken> {
         let known = self.readers.get(&record.id)?;
         let (before, now) = (known.record.incarnation, record.incarnation);
-        if before == now || before == 0 || now == 0 || self.silence_of(known) >= SUSPECT_AFTER {
+        if before == now || before == 0 || now == 0 || self.silence(known) >= SUSPECT_AFTER {
             return None;
         }
         let has_viewers = known.record.draining && known.record.viewers > 0;
@@ -311,10 +311,10 @@ impl ReaderWatch {
         removed: impl Fn(&ReaderId) -> bool,
     ) -> Verdict {
         if !self.is_fresh(now) {
-            return Verdict { leaving: BTreeSet::new(), hold: Some(HoldReason::Stale) };
+            return Verdict { leaving: BTreeSet::new(), hold: Some(Hold::Stale) };
         }
         let is_lost = |sighting: &Sighting| {
-            self.status_of_sighting(sighting) == ReaderStatus::Gone || sighting.is_unreachable()
+            self.standing_of(sighting) == ReaderStatus::Gone || sighting.is_unreachable()
         };
         // One that said it was leaving or was taken away is expected to fall silent, and one that was dealt with is
         // history: neither says anything about how well this manager sees.
@@ -332,7 +332,7 @@ impl ReaderWatch {
             .filter(|sighting| sighting.record.draining || (is_lost(sighting) && !too_many));
         Verdict {
             leaving: leaving.map(|sighting| sighting.record.id.clone()).collect(),
-            hold: too_many.then_some(HoldReason::TooMany { missing, readers: counted.len() }),
+            hold: too_many.then_some(Hold::TooMany { missing, readers: counted.len() }),
         }
     }
 
@@ -345,7 +345,7 @@ impl ReaderWatch {
     /// The open readers among those that `fits` allows.
     pub fn open_among(&self, fits: impl Fn(&ReaderId) -> bool) -> impl Iterator<Item = &Sighting> {
         let alive = |sighting: &&Sighting| {
-            self.status_of_sighting(sighting) == ReaderStatus::Alive && fits(&sighting.record.id)
+            self.standing_of(sighting) == ReaderStatus::Alive && fits(&sighting.record.id)
         };
         let found: Vec<&Sighting> = self.readers.values().filter(alive).collect();
         let any_proven = found.iter().any(|sighting| sighting.proven);
@@ -364,12 +364,12 @@ impl ReaderWatch {
 
     /// How a reader stands; `None` for one that is not known.
     pub fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus> {
-        self.readers.get(reader).map(|sighting| self.status_of_sighting(sighting))
+        self.readers.get(reader).map(|sighting| self.standing_of(sighting))
     }
 
     /// How a reader stands.
-    pub fn status_of_sighting(&self, sighting: &Sighting) -> ReaderStatus {
-        let is_silent = self.silence_of(sighting) >= self.wait(SUSPECT_AFTER);
+    pub fn standing_of(&self, sighting: &Sighting) -> ReaderStatus {
+        let is_silent = self.silence(sighting) >= self.wait(SUSPECT_AFTER);
         match sighting.probe {
             Some((_, false)) if is_silent => ReaderStatus::Gone,
             _ if is_silent => ReaderStatus::Suspect,
@@ -382,7 +382,7 @@ impl ReaderWatch {
     }
 
     /// For how long a reader has been silent while this manager looked.
-    pub fn silence_of(&self, sighting: &Sighting) -> Duration {
+    pub fn silence(&self, sighting: &Sighting) -> Duration {
         self.polled.map(|polled| polled.saturating_duration_since(sighting.changed)).unwrap_or_default()
     }
 
@@ -390,7 +390,7 @@ impl ReaderWatch {
     pub fn longest_silence(&self) -> Duration {
         let has_left = |sighting: &Sighting| sighting.record.draining && sighting.record.viewers == 0;
         let here = self.all().filter(|sighting| !has_left(sighting));
-        here.map(|sighting| self.silence_of(sighting)).max().unwrap_or_default()
+        here.map(|sighting| self.silence(sighting)).max().unwrap_or_default()
     }
 
     /// The highest epoch that any reader has seen.
@@ -400,18 +400,13 @@ impl ReaderWatch {
 
     /// Readers that have been gone for long enough to be forgotten, with their last beat in the store. `removed` tells
     /// which were taken away: of these nobody wants to see anything.
-    pub fn readers_to_forget(
-        &self,
-        now: Instant,
-        removed: impl Fn(&ReaderId) -> bool,
-    ) -> Vec<(ReaderId, u64)> {
+    pub fn to_forget(&self, now: Instant, removed: impl Fn(&ReaderId) -> bool) -> Vec<(ReaderId, u64)> {
         if !self.is_fresh(now) {
             return Vec::new();
         }
         let is_over = |sighting: &&Sighting| {
-            let silence = self.silence_of(sighting);
-            let long_gone =
-                self.status_of_sighting(sighting) == ReaderStatus::Gone && silence >= FORGET_AFTER;
+            let silence = self.silence(sighting);
+            let long_gone = self.standing_of(sighting) == ReaderStatus::Gone && silence >= FORGET_AFTER;
             long_gone || (removed(&sighting.record.id) && silence >= FORGET_REMOVED_AFTER)
         };
         let beat = |sighting: &Sighting| sighting.polled_beat.unwrap_or(sighting.record.beat);
@@ -422,21 +417,21 @@ impl ReaderWatch {
             .collect()
     }
 
-    /// Forgets a reader that was found in [`Watch::readers_to_forget`], unless it has reported itself since.
-    pub fn forget_reader(&mut self, reader: &ReaderId) {
-        if self.get(reader).is_some_and(|sighting| self.silence_of(sighting) >= SUSPECT_AFTER) {
+    /// Forgets a reader that was found in [`Watch::to_forget`], unless it has reported itself since.
+    pub fn forget(&mut self, reader: &ReaderId) {
+        if self.get(reader).is_some_and(|sighting| self.silence(sighting) >= SUSPECT_AFTER) {
             self.readers.remove(reader);
         }
     }
 
     fn seems_gone(&self, sighting: &Sighting) -> bool {
         let answered = matches!(sighting.probe, Some((_, true)));
-        let is_silent = !answered && self.silence_of(sighting) >= self.wait(MISSING_AFTER);
+        let is_silent = !answered && self.silence(sighting) >= self.wait(MISSING_AFTER);
         !sighting.record.draining && (is_silent || sighting.is_unreachable())
     }
 }
 
-fn sort_held(record: &mut ReaderRecord) {
+fn sort(record: &mut ReaderRecord) {
     record.videos.sort_unstable_by(|a, b| a.video.cmp(&b.video));
 }
 
@@ -465,18 +460,18 @@ impl Sighting {
 
     /// Whether what it said is young enough to send viewers there. By the clock: time in which this manager did not look
     /// counts, for nobody knows what has become of the reader meanwhile.
-    pub fn is_recent(&self, now: Instant) -> bool {
+    pub fn is_young(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < SUSPECT_AFTER
     }
 
     /// Returns the reader's last report on a video.
-    pub fn held(&self, video: &VideoId) -> Option<&HeldVideo> {
+    pub fn held(&self, video: &VideoId) -> Option<&Held> {
         let videos = &self.record.videos;
         videos.binary_search_by(|held| held.video.cmp(video)).ok().map(|at| &videos[at])
     }
 
-    fn note_record(&mut self, now: Instant, mut record: ReaderRecord) {
-        sort_held(&mut record);
+    fn saw(&mut self, now: Instant, mut record: ReaderRecord) {
+        sort(&mut record);
         (self.record, self.changed, self.proven, self.probe) = (record, now, true, None);
         self.since = now;
     }

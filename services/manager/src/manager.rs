@@ -13,14 +13,14 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use crate::addresses::ReaderAddresses;
-use crate::cluster::{AssignmentDecision, Cluster};
+use crate::cluster::{Cluster, Decision};
 use crate::history::History;
 use crate::metrics::ManagerMetrics;
 use crate::moves::MoveExecutor;
 use crate::{Config, autopilot, sweep};
 
 /// What the store is called among the dependencies.
-const PART_NAME: &str = "assignments";
+const PART: &str = "assignments";
 /// How long the store may take: a request waits for it, and its client for the request.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tries of a compare-and-set: every one that fails means that another manager has just succeeded.
@@ -33,7 +33,7 @@ pub struct Manager {
     cluster: Mutex<Cluster>,
     carrying: Mutex<MoveExecutor>,
     /// What the planner in this manager decided last.
-    pub decisions: Mutex<autopilot::LatestDecisions>,
+    pub decisions: Mutex<autopilot::Decisions>,
     /// What the readers had over the last minutes.
     pub history: Mutex<History>,
     /// Questions of what the planner would do that are answered at once.
@@ -59,7 +59,7 @@ pub struct Manager {
 
 /// What became of a video that was to have a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EnsuredVideo {
+pub struct Ensured {
     /// The assignment that is in force.
     pub assignment: Assignment,
     /// Whether it was given a reader just now.
@@ -68,7 +68,7 @@ pub struct EnsuredVideo {
 
 /// Why a video has no reader.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum UnplacedReason {
+pub enum Unplaced {
     /// None takes videos now.
     #[error("no reader takes viewers now: try again")]
     NoReader,
@@ -83,8 +83,8 @@ pub enum UnplacedReason {
     Contended,
 }
 
-impl From<UnplacedReason> for Problem {
-    fn from(unplaced: UnplacedReason) -> Self {
+impl From<Unplaced> for Problem {
+    fn from(unplaced: Unplaced) -> Self {
         Self::unavailable(unplaced.to_string())
     }
 }
@@ -112,7 +112,7 @@ impl Manager {
     }
 
     /// What it carries out. Where both are needed, [`Manager::cluster`] is locked first. Never held across an await.
-    pub fn lock_moves(&self) -> MutexGuard<'_, MoveExecutor> {
+    pub fn carrying(&self) -> MutexGuard<'_, MoveExecutor> {
         self.carrying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -123,14 +123,14 @@ impl Manager {
 
     /// Takes over what the store says of planners and closed readers. Returns what the store has lost of it and is to be
     /// told again: orders of the highest term known.
-    pub fn take_orders(&self, orders: Orders) -> Option<Orders> {
+    pub fn heard_orders(&self, orders: Orders) -> Option<Orders> {
         let mut cluster = self.cluster();
         let told = orders.term.as_ref().map_or(0, |term| term.term);
         let known = cluster.orders.term.as_ref().map_or(0, |term| term.term);
         if told < known {
             return Some(cluster.orders.clone());
         }
-        self.lock_moves().note_term(told);
+        self.carrying().heard_of_term(told);
         cluster.orders = orders;
         None
     }
@@ -152,17 +152,17 @@ impl Manager {
         question: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let slow =
-            || StoreError::unavailable(PART_NAME, format!("no answer within {} s", STORE_TIMEOUT.as_secs()));
+            || StoreError::unavailable(PART, format!("no answer within {} s", STORE_TIMEOUT.as_secs()));
         let answer = timeout(STORE_TIMEOUT, question).await.unwrap_or_else(|_| Err(slow()));
         let state = answer.as_ref().map(drop).map_err(ToString::to_string);
-        self.shell.health.dependency(PART_NAME, state);
+        self.shell.health.dependency(PART, state);
         answer
     }
 
     /// Takes over a term that this manager has just minted, ahead of the next poll.
-    pub fn note_term(&self, term: Term) {
+    pub fn heard_term(&self, term: Term) {
         let mut cluster = self.cluster();
-        self.lock_moves().note_term(term.term);
+        self.carrying().heard_of_term(term.term);
         if cluster.orders.term.as_ref().is_none_or(|known| known.term <= term.term) {
             cluster.orders.term = Some(term);
         }
@@ -171,66 +171,64 @@ impl Manager {
     /// Makes sure that `video` has a reader fit to be used, by compare-and-set against the other managers. While the
     /// store is away, what is known stays in force. `known`: the highest epoch that the one who asks has heard of for the
     /// video; it is never answered with an older one.
-    pub async fn ensure(&self, video: &VideoId, known: u64) -> Result<EnsuredVideo, UnplacedReason> {
+    pub async fn ensure(&self, video: &VideoId, known: u64) -> Result<Ensured, Unplaced> {
         for _ in 0..MAX_TRIES {
             let decision = self.cluster().claim(Instant::now(), video, known);
             let (expected, readers, seen) = match decision {
-                AssignmentDecision::Serve(assignment) => {
-                    return Ok(EnsuredVideo { assignment, is_new: false });
-                }
-                AssignmentDecision::NoReader => return Err(UnplacedReason::NoReader),
-                AssignmentDecision::Full => return Err(UnplacedReason::Full),
-                AssignmentDecision::Assign { expected, readers, seen } => (expected, readers, seen),
+                Decision::Serve(assignment) => return Ok(Ensured { assignment, is_new: false }),
+                Decision::NoReader => return Err(Unplaced::NoReader),
+                Decision::Full => return Err(Unplaced::Full),
+                Decision::Assign { expected, readers, seen } => (expected, readers, seen),
             };
             match self.ask(self.store.assign(video, expected, &readers, seen, None)).await {
                 Ok(Swapped::Stored(assignment)) => {
                     if expected.is_some() {
-                        self.metrics.count_replaced();
+                        self.metrics.replaced();
                     }
-                    self.note_assignment(&assignment, expected);
-                    return Ok(EnsuredVideo { assignment, is_new: expected.is_none() });
+                    self.note(&assignment, expected);
+                    return Ok(Ensured { assignment, is_new: expected.is_none() });
                 }
-                Ok(Swapped::Conflict(current)) => self.learn_from_store(video, current),
+                Ok(Swapped::Conflict(current)) => self.learn(video, current),
                 // Nobody is fenced who says no term.
-                Ok(Swapped::Fenced(_)) => return Err(UnplacedReason::Contended),
+                Ok(Swapped::Fenced(_)) => return Err(Unplaced::Contended),
                 Err(error) => {
                     let in_force = self.cluster().view.get(video).cloned();
                     return in_force
-                        .filter(|assignment| assignment.epoch_of() >= known)
-                        .map(|assignment| EnsuredVideo { assignment, is_new: false })
-                        .ok_or(UnplacedReason::Away(error));
+                        .filter(|assignment| assignment.epoch() >= known)
+                        .map(|assignment| Ensured { assignment, is_new: false })
+                        .ok_or(Unplaced::Away(error));
                 }
             }
         }
-        Err(UnplacedReason::Contended)
+        Err(Unplaced::Contended)
     }
 
     /// Takes over what this manager's own compare-and-set brought into force, by an order.
-    pub fn note_own_swap(&self, assignment: &Assignment, expected: Option<u64>) {
-        self.note_assignment(assignment, expected);
-        self.cluster().reserve_capacity(Instant::now(), &assignment.video_id, assignment.readers());
+    pub fn stored(&self, assignment: &Assignment, expected: Option<u64>) {
+        self.note(assignment, expected);
+        self.cluster().promise(Instant::now(), &assignment.video_id, assignment.readers());
     }
 
     /// The same without counting who comes: who claimed it has.
-    fn note_assignment(&self, assignment: &Assignment, expected: Option<u64>) {
+    fn note(&self, assignment: &Assignment, expected: Option<u64>) {
         let counter = if expected.is_some() { &self.metrics.moved } else { &self.metrics.placed };
         counter.inc();
         self.cluster().view.put(Instant::now(), assignment.clone());
     }
 
     /// What the store says of a video, for one whose news have not come yet.
-    pub async fn look_up_in_store(&self, video: &VideoId) -> Option<Assignment> {
+    pub async fn look_up(&self, video: &VideoId) -> Option<Assignment> {
         // No assignment has this epoch: a removal that expects it changes nothing and answers what is in force.
-        const NO_EPOCH_SEEN: u64 = 0;
+        const NO_EPOCH: u64 = 0;
         let Ok(Swapped::Conflict(current)) = self.ask(self.store.remove(video, NO_EPOCH)).await else {
             return None;
         };
-        self.learn_from_store(video, current.clone());
+        self.learn(video, current.clone());
         current
     }
 
     /// Takes over what the store says is in force.
-    pub fn learn_from_store(&self, video: &VideoId, current: Option<Assignment>) {
+    pub fn learn(&self, video: &VideoId, current: Option<Assignment>) {
         let mut cluster = self.cluster();
         match current {
             Some(assignment) => cluster.view.put(Instant::now(), assignment),
@@ -239,13 +237,13 @@ impl Manager {
     }
 
     /// Lets go of an assignment that is not in use, if it is still the same.
-    pub async fn remove_unused(&self, video: &VideoId, epoch: u64) {
+    pub async fn let_go(&self, video: &VideoId, epoch: u64) {
         match self.ask(self.store.remove(video, epoch)).await {
             Ok(Swapped::Stored(_)) => {
                 self.metrics.removed.inc();
-                self.learn_from_store(video, None);
+                self.learn(video, None);
             }
-            Ok(Swapped::Conflict(current)) => self.learn_from_store(video, current),
+            Ok(Swapped::Conflict(current)) => self.learn(video, current),
             // The next sweep finds it again.
             Ok(Swapped::Fenced(_)) | Err(_) => {}
         }

@@ -142,7 +142,7 @@ pub struct ManagerMetrics {
 
 impl ManagerMetrics {
     /// Counts a video that was given to another reader because its own cannot be used.
-    pub fn count_replaced(&self) {
+    pub fn replaced(&self) {
         let (reason, kind, outcome) = (MoveReason::Replaced, MoveKind::Move, MoveOutcome::InForce);
         self.moves.get_or_create(&MoveLabels { reason, kind, outcome }).inc();
     }
@@ -150,42 +150,38 @@ impl ManagerMetrics {
     /// Registers them.
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self::default();
-        metrics.register_video("manager", |registry| {
+        metrics.register("manager", |registry| {
             let m = all.clone();
-            registry.register_video("registrations", "Registrations answered", m.registrations);
-            registry.register_video("videos_placed", "Videos given to a reader", m.placed);
-            registry.register_video("videos_moved", "Videos given to another reader", m.moved);
-            registry.register_video("videos_removed", "Unwatched videos let go", m.removed);
-            registry.register_video("heartbeats", "Heartbeats heard", m.heartbeats);
-            registry.register_video("heartbeats_refused", "Heartbeats refused", m.heartbeats_refused);
-            registry.register_video("warmed", "Videos that a reader holds ready, as asked", m.warmed);
-            registry.register_video(
-                "warm_failures",
-                "Videos that a reader did not make ready",
-                m.warm_failures,
-            );
-            registry.register_video(
+            registry.register("registrations", "Registrations answered", m.registrations);
+            registry.register("videos_placed", "Videos given to a reader", m.placed);
+            registry.register("videos_moved", "Videos given to another reader", m.moved);
+            registry.register("videos_removed", "Unwatched videos let go", m.removed);
+            registry.register("heartbeats", "Heartbeats heard", m.heartbeats);
+            registry.register("heartbeats_refused", "Heartbeats refused", m.heartbeats_refused);
+            registry.register("warmed", "Videos that a reader holds ready, as asked", m.warmed);
+            registry.register("warm_failures", "Videos that a reader did not make ready", m.warm_failures);
+            registry.register(
                 "unserved",
                 "Requests that no reader that takes viewers could be named for",
                 m.unserved,
             );
-            registry.register_video(
+            registry.register(
                 "readers_unreachable",
                 "Readers that report themselves and cannot be reached",
                 m.readers_unreachable,
             );
-            registry.register_video("orders_refused", "Orders refused", m.orders_refused);
-            registry.register_video("plans", "Plans made", m.plans);
-            registry.register_video("moves", "Moves of videos by why, kind and outcome", m.moves);
+            registry.register("orders_refused", "Orders refused", m.orders_refused);
+            registry.register("plans", "Plans made", m.plans);
+            registry.register("moves", "Moves of videos by why, kind and outcome", m.moves);
             let age = "Time since the heartbeat that is the longest ago";
-            registry.register_video("heartbeat_age_seconds", age, m.heartbeat_age);
-            registry.register_video("viewers_in_flight", "Viewers to be handed over", m.in_flight);
-            registry.register_video("leading", "1 while its planner is in office", m.leading);
-            registry.register_video("loads", "Loads of all assignments", m.loads);
-            registry.register_video("videos", "Videos assigned", m.videos);
-            registry.register_video("readers_open", "Readers that take viewers", m.readers_open);
-            registry.register_video("readers_silent", "Readers that are suspect or gone", m.readers_silent);
-            registry.register_video("moves_suspended", "1 while no video is moved", m.moves_suspended);
+            registry.register("heartbeat_age_seconds", age, m.heartbeat_age);
+            registry.register("viewers_in_flight", "Viewers to be handed over", m.in_flight);
+            registry.register("leading", "1 while its planner is in office", m.leading);
+            registry.register("loads", "Loads of all assignments", m.loads);
+            registry.register("videos", "Videos assigned", m.videos);
+            registry.register("readers_open", "Readers that take viewers", m.readers_open);
+            registry.register("readers_silent", "Readers that are suspect or gone", m.readers_silent);
+            registry.register("moves_suspended", "1 while no video is moved", m.moves_suspended);
         });
         all
     }

@@ -17,13 +17,13 @@ const MAX_WAITING: usize = 10_000;
 /// Ended moves that are remembered, for people and planners to see.
 const MAX_ENDED: usize = 1_000;
 /// How long a move may wait for the budget: a planner has long seen other loads by then.
-const MAX_WAIT_FOR_BUDGET: Duration = Duration::from_mins(2);
+const WAITS_FOR: Duration = Duration::from_mins(2);
 /// How long viewers may take to be handed over before it is no more watched here; the heartbeats go on with it.
-const MAX_HAND_OVER_WATCH: Duration = Duration::from_mins(30);
+const WATCHED_FOR: Duration = Duration::from_mins(30);
 
 /// A move that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedMove {
+pub struct Wanted {
     /// The order that the move carries out.
     pub order: Order,
     /// By whom.
@@ -37,8 +37,8 @@ pub struct WantedMove {
 }
 
 #[derive(Debug)]
-struct MoveEntry {
-    wanted: WantedMove,
+struct Entry {
+    wanted: Wanted,
     from: Vec<Share>,
     epoch: u64,
     phase: MovePhase,
@@ -49,7 +49,7 @@ struct MoveEntry {
     in_force: Option<Instant>,
 }
 
-impl MoveEntry {
+impl Entry {
     fn labels(&self, outcome: MoveOutcome) -> MoveLabels {
         let kind = MoveKind::of(&self.from, &self.wanted.order.readers);
         MoveLabels { reason: self.wanted.by.into(), kind, outcome }
@@ -73,7 +73,7 @@ pub struct MoveExecutor {
     /// Moves that came to an end of any kind, until they are counted: a quarter of a second's, and each had its place
     /// among those that wait.
     ended: Vec<MoveLabels>,
-    entries: BTreeMap<u64, MoveEntry>,
+    entries: BTreeMap<u64, Entry>,
     /// Those that wait or are before their compare-and-set.
     begun: HashMap<VideoId, u64>,
 }
@@ -85,8 +85,8 @@ impl MoveExecutor {
     }
 
     /// Hears of a term.
-    pub fn note_term(&mut self, term: u64) {
-        self.steward.note_term(term);
+    pub fn heard_of_term(&mut self, term: u64) {
+        self.steward.heard_of_term(term);
     }
 
     /// Whether a move of the video waits or is before its compare-and-set.
@@ -95,12 +95,12 @@ impl MoveExecutor {
     }
 
     /// What the video's readers are to be, where a move of it waits or is before its compare-and-set.
-    pub fn shares_to_be(&self, video: &VideoId) -> Option<&[Share]> {
+    pub fn to_be(&self, video: &VideoId) -> Option<&[Share]> {
         self.entries.get(self.begun.get(video)?).map(|entry| entry.wanted.order.readers.as_slice())
     }
 
-    /// Takes a move, to begin when [`MoveExecutor::begin_waiting_moves`] finds room; answers its number.
-    pub fn want_move(&mut self, now: Instant, seen: &Seen<'_>, wanted: WantedMove) -> Result<u64, Refused> {
+    /// Takes a move, to begin when [`MoveExecutor::admit`] finds room; answers its number.
+    pub fn want(&mut self, now: Instant, seen: &Seen<'_>, wanted: Wanted) -> Result<u64, Refused> {
         if wanted.term.is_some_and(|term| term < self.term()) {
             return Err(Refused::OldTerm { highest: self.term() });
         }
@@ -129,7 +129,7 @@ impl MoveExecutor {
         }
         self.next += 1;
         self.begun.insert(wanted.order.video.clone(), self.next);
-        let entry = MoveEntry {
+        let entry = Entry {
             from: current.readers.clone(),
             epoch: current.epoch,
             phase: MovePhase::Waiting,
@@ -140,13 +140,13 @@ impl MoveExecutor {
             wanted,
         };
         self.entries.insert(self.next, entry);
-        self.forget_oldest_ended();
+        self.forget();
         Ok(self.next)
     }
 
     /// Viewers of moves that are under way and in no count made at `counted`.
-    pub fn uncounted_viewers(&self, counted: Option<Instant>) -> u64 {
-        let is_uncounted = |entry: &&MoveEntry| match entry.phase {
+    pub fn uncounted(&self, counted: Option<Instant>) -> u64 {
+        let is_uncounted = |entry: &&Entry| match entry.phase {
             MovePhase::Warming => true,
             MovePhase::HandingOver => entry.in_force >= counted,
             _ => false,
@@ -156,14 +156,7 @@ impl MoveExecutor {
 
     /// Begins moves that wait, oldest first, as long as they move no more than `room` viewers. One that is larger than
     /// any room begins when nothing is under way (`idle`). `time` is the steward's.
-    pub fn begin_waiting_moves(
-        &mut self,
-        now: Instant,
-        time: Duration,
-        seen: &Seen<'_>,
-        room: u64,
-        idle: bool,
-    ) {
+    pub fn admit(&mut self, now: Instant, time: Duration, seen: &Seen<'_>, room: u64, idle: bool) {
         let mut room = room;
         let mut idle = idle;
         let is_waiting = |id: &u64| self.entries[id].phase == MovePhase::Waiting;
@@ -171,8 +164,8 @@ impl MoveExecutor {
         waiting.sort_unstable();
         for id in waiting {
             let entry = &self.entries[&id];
-            if now.saturating_duration_since(entry.since) > MAX_WAIT_FOR_BUDGET {
-                self.fail_move(id, "the budget had no room for it in time".to_owned());
+            if now.saturating_duration_since(entry.since) > WAITS_FOR {
+                self.fail(id, "the budget had no room for it in time".to_owned());
                 continue;
             }
             let viewers = entry.wanted.viewers;
@@ -190,15 +183,15 @@ impl MoveExecutor {
     pub fn begin(&mut self, id: u64, time: Duration, seen: &Seen<'_>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let (order, term) = (entry.wanted.order.clone(), entry.wanted.term);
-        match self.steward.post_order(time, term, order, seen) {
+        match self.steward.order(time, term, order, seen) {
             Ok(()) => entry.phase = MovePhase::Warming,
-            Err(refused) => self.fail_move(id, refused.to_string()),
+            Err(refused) => self.fail(id, refused.to_string()),
         }
     }
 
     /// A reader says that it holds a video ready.
-    pub fn note_warmed(&mut self, video: &VideoId, reader: &ReaderId) {
-        self.steward.note_warmed(video, reader);
+    pub fn warmed(&mut self, video: &VideoId, reader: &ReaderId) {
+        self.steward.warmed(video, reader);
     }
 
     /// What is to be done now; moves that were given up are noted.
@@ -209,7 +202,7 @@ impl MoveExecutor {
             let moved = seen.assigned(&order.video).map(|it| it.epoch) != Some(order.expected);
             let why = if moved { "another move of the video was first" } else { "not ready in time" };
             if let Some(id) = self.begun.get(&order.video).copied() {
-                self.fail_move(id, why.to_owned());
+                self.fail(id, why.to_owned());
             }
             false
         });
@@ -222,8 +215,8 @@ impl MoveExecutor {
     }
 
     /// The compare-and-set of a move is done, lost or failed, and the view knows.
-    pub fn note_swapped(&mut self, now: Instant, order: &Order, outcome: Outcome) {
-        self.steward.note_swapped(order);
+    pub fn swapped(&mut self, now: Instant, order: &Order, outcome: Outcome) {
+        self.steward.swapped(order);
         let Some(id) = self.begun.get(&order.video).copied() else { return };
         match outcome {
             Outcome::InForce(epoch) => {
@@ -234,11 +227,11 @@ impl MoveExecutor {
                     self.ended.push(entry.labels(MoveOutcome::InForce));
                 }
             }
-            Outcome::Failed(why) => self.fail_move(id, why),
+            Outcome::Failed(why) => self.fail(id, why),
         }
     }
 
-    fn fail_move(&mut self, id: u64, why: String) {
+    fn fail(&mut self, id: u64, why: String) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         tracing::info!(video = ?entry.wanted.order.video, by = %entry.wanted.by, why, "a move was given up");
         self.begun.remove(&entry.wanted.order.video);
@@ -254,13 +247,13 @@ impl MoveExecutor {
     /// Notes who is still to be handed over, by the last count.
     pub fn look(&mut self, now: Instant, seen: &Seen<'_>) {
         let owed = &seen.cluster.owed;
-        let counted = |entry: &MoveEntry| owed.at > entry.in_force;
+        let counted = |entry: &Entry| owed.at > entry.in_force;
         let entries = self.entries.values_mut();
         for entry in entries.filter(|entry| entry.phase == MovePhase::HandingOver && counted(entry)) {
             let video = &entry.wanted.order.video;
             entry.left = owed.videos.get(video).copied().unwrap_or(0);
             let superseded = seen.assigned(video).map(|it| it.epoch) != Some(entry.epoch);
-            let overdue = now.saturating_duration_since(entry.since) > MAX_HAND_OVER_WATCH;
+            let overdue = now.saturating_duration_since(entry.since) > WATCHED_FOR;
             if superseded || overdue || entry.left == 0 {
                 entry.phase = MovePhase::Done;
                 entry.detail = superseded.then(|| "another assignment came after it".to_owned());
@@ -268,8 +261,8 @@ impl MoveExecutor {
         }
     }
 
-    fn forget_oldest_ended(&mut self) {
-        let has_ended = |entry: &MoveEntry| matches!(entry.phase, MovePhase::Done | MovePhase::Failed);
+    fn forget(&mut self) {
+        let has_ended = |entry: &Entry| matches!(entry.phase, MovePhase::Done | MovePhase::Failed);
         while self.entries.len() > MAX_ENDED + self.begun.len() {
             let oldest = self.entries.iter().find(|(_, entry)| has_ended(entry)).map(|(id, _)| *id);
             let Some(oldest) = oldest.or_else(|| self.handing_over_longest()) else { return };
@@ -283,7 +276,7 @@ impl MoveExecutor {
 
     /// All moves, the latest first, at most `most`.
     pub fn states(&self, now: Instant, most: usize) -> Vec<MoveState> {
-        let state = |(id, entry): (&u64, &MoveEntry)| MoveState {
+        let state = |(id, entry): (&u64, &Entry)| MoveState {
             id: *id,
             videoid: entry.wanted.order.video.clone(),
             state: entry.phase.into(),

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Manager;
-use crate::liveness::{HoldReason, ProbeOutcome, ReaderStatus};
+use crate::liveness::{Hold, Probed, ReaderStatus};
 use crate::metrics::ManagerMetrics;
 
 /// The interval of sweeps: a fraction of the time in which a reader is to be replaced.
@@ -32,13 +32,13 @@ const MAX_PROBES_AT_ONCE: usize = 64;
 /// Videos moved in one sweep: with the pause between sweeps, 30,000 are moved within 8 s, and the store is left room.
 const MAX_MOVES_A_SWEEP: usize = 1_000;
 /// Compare-and-sets at once.
-const MAX_SWAPS_AT_ONCE: usize = 16;
+const AT_ONCE: usize = 16;
 /// Sweeps between two looks for videos that the store has lost: 2 s.
-const SWEEPS_BETWEEN_ADOPTIONS: u64 = 8;
+const ADOPT_EACH: u64 = 8;
 /// Sweeps between two looks for videos that nobody watches: 10 s.
-const SWEEPS_BETWEEN_REMOVALS: u64 = 40;
+const LET_GO_EACH: u64 = 40;
 /// Sweeps between two samples of the readers' viewers: 5 s.
-const SWEEPS_BETWEEN_SAMPLES: u64 = 20;
+const REMEMBER_EACH: u64 = 20;
 /// How long a video may be unwatched and not registered again before its assignment is let go.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
 /// The same time limit when there are so many assignments that most must be of no use.
@@ -46,9 +46,9 @@ const IDLE_WHEN_CROWDED: Duration = Duration::from_mins(1);
 /// The number of assignments from which on the shorter limit holds.
 const CROWDED_FROM: usize = crate::cluster::MAX_ASSIGNMENTS / 2;
 /// Assignments let go at one look: 2,000 in 10 s keeps up with 200 new videos a second.
-const MAX_REMOVED_AT_ONCE: usize = 2_000;
+const LET_GO: usize = 2_000;
 /// Assignments let go in one sweep when there are more than [`CROWDED_FROM`].
-const MAX_REMOVED_WHEN_CROWDED: usize = 10 * MAX_REMOVED_AT_ONCE;
+const LET_GO_WHEN_CROWDED: usize = 10 * LET_GO;
 
 /// Sweeps. Never returns.
 pub async fn run(manager: Arc<Manager>) {
@@ -60,13 +60,13 @@ pub async fn run(manager: Arc<Manager>) {
         probe_readers(&manager).await;
         note_unreachable(&manager, &mut unreachable);
         note_hold(&manager, &mut held);
-        relocate_videos(&manager, sweep.is_multiple_of(SWEEPS_BETWEEN_ADOPTIONS)).await;
-        if sweep.is_multiple_of(SWEEPS_BETWEEN_REMOVALS) {
-            remove_unwatched(&manager).await;
+        relocate_videos(&manager, sweep.is_multiple_of(ADOPT_EACH)).await;
+        if sweep.is_multiple_of(LET_GO_EACH) {
+            let_go(&manager).await;
         }
-        forget_gone_readers(&manager).await;
+        forget_unused(&manager).await;
         update_metrics(&manager.metrics, &manager);
-        if sweep.is_multiple_of(SWEEPS_BETWEEN_SAMPLES) {
+        if sweep.is_multiple_of(REMEMBER_EACH) {
             take_sample(&manager);
         }
     }
@@ -80,7 +80,7 @@ async fn probe_readers(manager: &Manager) {
     let due: Vec<(ReaderId, u64, bool, String)> = manager
         .cluster()
         .watch
-        .readers_to_probe(sent)
+        .to_probe(sent)
         .into_iter()
         .map(|sighting| &sighting.record)
         .map(|record| {
@@ -97,7 +97,7 @@ async fn probe_readers(manager: &Manager) {
     while let Some((reader, beat, done, outcome)) = probes.next().await {
         let mut cluster = manager.cluster();
         let before = cluster.watch.standing(&reader);
-        cluster.watch.note_probe(sent, &reader, beat, outcome);
+        cluster.watch.probed(sent, &reader, beat, outcome);
         let after = cluster.watch.standing(&reader);
         drop(cluster);
         if before == after || after != Some(ReaderStatus::Gone) {
@@ -112,23 +112,23 @@ async fn probe_readers(manager: &Manager) {
 }
 
 /// Whether the reader itself answers at its address; another one that took the address over does not count.
-async fn probe_reader(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> ProbeOutcome {
-    let Ok(base) = url.parse::<Url>() else { return ProbeOutcome::Unreachable };
+async fn probe_reader(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> Probed {
+    let Ok(base) = url.parse::<Url>() else { return Probed::Unreachable };
     let answer = match client.get(join(&base, &["health"])).timeout(within).send().await {
         Ok(answer) => answer,
-        Err(error) if error.is_refused() => return ProbeOutcome::Unreachable,
-        Err(_) => return ProbeOutcome::Late,
+        Err(error) if error.is_refused() => return Probed::Unreachable,
+        Err(_) => return Probed::Late,
     };
     let health = match answer.json::<Value>().await {
         Ok(health) => health,
-        Err(error) if error.is_decode() => return ProbeOutcome::Unreachable,
-        Err(_) => return ProbeOutcome::Late,
+        Err(error) if error.is_decode() => return Probed::Unreachable,
+        Err(_) => return Probed::Late,
     };
     let instance = health.get("instanceId").and_then(Value::as_str);
     if instance.is_none_or(|instance| instance == reader.as_str()) {
-        ProbeOutcome::Answered
+        Probed::Answered
     } else {
-        ProbeOutcome::Unreachable
+        Probed::Unreachable
     }
 }
 
@@ -159,7 +159,7 @@ fn note_unreachable(manager: &Manager, known: &mut BTreeSet<ReaderId>) {
 }
 
 /// Tells of a hold when it begins and when it ends.
-fn note_hold(manager: &Manager, held: &mut Option<HoldReason>) {
+fn note_hold(manager: &Manager, held: &mut Option<Hold>) {
     let reason = manager.cluster().judge(Instant::now());
     manager.metrics.moves_suspended.set(i64::from(reason.is_some()));
     match (held.is_some(), reason) {
@@ -175,47 +175,44 @@ fn note_hold(manager: &Manager, held: &mut Option<HoldReason>) {
 async fn relocate_videos(manager: &Manager, adopt: bool) {
     let (moving, lost) = {
         let (cluster, now) = (manager.cluster(), Instant::now());
-        let moving = cluster.videos_to_move(now, MAX_MOVES_A_SWEEP);
-        let lost =
-            if adopt { cluster.videos_to_adopt(now, MAX_MOVES_A_SWEEP - moving.len()) } else { Vec::new() };
+        let moving = cluster.to_move(now, MAX_MOVES_A_SWEEP);
+        let lost = if adopt { cluster.to_adopt(now, MAX_MOVES_A_SWEEP - moving.len()) } else { Vec::new() };
         (moving, lost)
     };
     if moving.is_empty() && lost.is_empty() {
         return;
     }
     let (moves, adoptions) = (moving.len(), lost.len());
-    ensure_readers(manager, moving.into_iter().chain(lost).collect()).await;
+    ensure_all(manager, moving.into_iter().chain(lost).collect()).await;
     tracing::info!(moves, adoptions, "gave videos to other readers");
 }
 
-async fn ensure_readers(manager: &Manager, videos: Vec<VideoId>) {
+async fn ensure_all(manager: &Manager, videos: Vec<VideoId>) {
     stream::iter(videos)
-        .for_each_concurrent(MAX_SWAPS_AT_ONCE, |video| async move {
+        .for_each_concurrent(AT_ONCE, |video| async move {
             // What did not work is found again by the next sweep.
             let _ = manager.ensure(&video, 0).await;
         })
         .await;
 }
 
-async fn remove_unwatched(manager: &Manager) {
+async fn let_go(manager: &Manager) {
     let unused = {
         let mut cluster = manager.cluster();
         let (idle, most) = if cluster.view.len() >= CROWDED_FROM {
-            (IDLE_WHEN_CROWDED, MAX_REMOVED_WHEN_CROWDED)
+            (IDLE_WHEN_CROWDED, LET_GO_WHEN_CROWDED)
         } else {
-            (FORGET_AFTER, MAX_REMOVED_AT_ONCE)
+            (FORGET_AFTER, LET_GO)
         };
-        cluster.videos_to_remove(Instant::now(), idle, most)
+        cluster.to_remove(Instant::now(), idle, most)
     };
     stream::iter(unused)
-        .for_each_concurrent(MAX_SWAPS_AT_ONCE, |(video, epoch)| async move {
-            manager.remove_unused(&video, epoch).await
-        })
+        .for_each_concurrent(AT_ONCE, |(video, epoch)| async move { manager.let_go(&video, epoch).await })
         .await;
 }
 
-async fn forget_gone_readers(manager: &Manager) {
-    let long_gone = manager.cluster().readers_to_forget(Instant::now());
+async fn forget_unused(manager: &Manager) {
+    let long_gone = manager.cluster().to_forget(Instant::now());
     for (reader, beat) in long_gone {
         if manager.ask(manager.store.forget_reader(&reader, beat)).await.is_ok() {
             manager.cluster().watch.forget(&reader);
@@ -228,8 +225,7 @@ async fn forget_gone_readers(manager: &Manager) {
 fn take_sample(manager: &Manager) {
     let viewers: Vec<(ReaderId, u64)> = {
         let cluster = manager.cluster();
-        let alive =
-            cluster.watch.all().filter(|it| cluster.watch.status_of_sighting(it) != ReaderStatus::Gone);
+        let alive = cluster.watch.all().filter(|it| cluster.watch.standing_of(it) != ReaderStatus::Gone);
         alive.map(|sighting| (sighting.record.id.clone(), sighting.record.viewers)).collect()
     };
     manager.history.lock().unwrap_or_else(std::sync::PoisonError::into_inner).note(now_ms(), viewers);
@@ -238,7 +234,7 @@ fn take_sample(manager: &Manager) {
 fn update_metrics(metrics: &ManagerMetrics, manager: &Manager) {
     let cluster = manager.cluster();
     let silent = cluster.watch.all().filter(|sighting| {
-        matches!(cluster.watch.status_of_sighting(sighting), ReaderStatus::Suspect | ReaderStatus::Gone)
+        matches!(cluster.watch.standing_of(sighting), ReaderStatus::Suspect | ReaderStatus::Gone)
     });
     let unreachable = cluster.watch.all().filter(|sighting| sighting.is_unreachable());
     metrics.readers_unreachable.set(unreachable.count() as i64);
@@ -248,7 +244,7 @@ fn update_metrics(metrics: &ManagerMetrics, manager: &Manager) {
     metrics.in_flight.set(cluster.owed.viewers as i64);
     metrics.heartbeat_age.set(cluster.watch.longest_silence().as_secs_f64());
     drop(cluster);
-    for ended in manager.lock_moves().take_ended() {
+    for ended in manager.carrying().take_ended() {
         metrics.moves.get_or_create(&ended).inc();
     }
 }

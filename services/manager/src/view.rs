@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::assignment_store::{Assignment, Change, State};
-use liverank_core::handover::VideoAssignment;
+use liverank_core::handover::Assigned;
 use liverank_core::{ReaderId, VideoId};
 
 /// The outcome of applying a change of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApplyOutcome {
+pub enum Applied {
     /// The change was applied.
     Done,
     /// Changes are missing in between, or may be: everything has to be loaded again.
@@ -21,14 +21,14 @@ pub enum ApplyOutcome {
 pub struct View {
     /// What it stands at; `None` before the first load.
     version: Option<u64>,
-    assignments: HashMap<VideoId, AssignmentEntry>,
+    assignments: HashMap<VideoId, Entry>,
     /// How many videos each reader has.
     videos: HashMap<ReaderId, u64>,
     highest_epoch: u64,
 }
 
 #[derive(Debug)]
-struct AssignmentEntry {
+struct Entry {
     assignment: Assignment,
     /// When it was last registered or watched, as far as this manager knows.
     used: Instant,
@@ -53,48 +53,47 @@ impl View {
         for assignment in state.assignments {
             let known = old.remove(&assignment.video_id);
             let used = known.as_ref().map_or(now, |entry| entry.used);
-            let same = known.filter(|entry| entry.assignment.epoch_of() == assignment.epoch_of());
+            let same = known.filter(|entry| entry.assignment.epoch() == assignment.epoch());
             let changed = same.map_or(now, |entry| entry.changed);
-            self.insert_entry(AssignmentEntry { assignment, used, changed });
+            self.insert(Entry { assignment, used, changed });
         }
     }
 
     /// Takes over a change.
-    pub fn apply(&mut self, now: Instant, change: Change) -> ApplyOutcome {
-        let (Change::VideoAssignment { version, .. } | Change::Removed { version, .. }) = &change else {
-            return ApplyOutcome::Reload;
+    pub fn apply(&mut self, now: Instant, change: Change) -> Applied {
+        let (Change::Assigned { version, .. } | Change::Removed { version, .. }) = &change else {
+            return Applied::Reload;
         };
         match self.version {
             // The load was later than the change.
-            Some(current) if *version <= current => return ApplyOutcome::Done,
+            Some(current) if *version <= current => return Applied::Done,
             Some(current) if *version == current + 1 => self.version = Some(*version),
-            _ => return ApplyOutcome::Reload,
+            _ => return Applied::Reload,
         }
         match change {
-            Change::VideoAssignment { assignment, .. } => {
+            Change::Assigned { assignment, .. } => {
                 // This manager's own writes are here before the news of them.
-                if self.get(&assignment.video_id).is_none_or(|known| known.epoch_of() < assignment.epoch_of())
-                {
+                if self.get(&assignment.video_id).is_none_or(|known| known.epoch() < assignment.epoch()) {
                     self.put(now, assignment);
                 }
             }
             Change::Removed { video_id, .. } => self.remove(&video_id),
             Change::Reset => {}
         }
-        ApplyOutcome::Done
+        Applied::Done
     }
 
     /// Takes over an assignment that the store answered.
     pub fn put(&mut self, now: Instant, assignment: Assignment) {
-        self.insert_entry(AssignmentEntry { assignment, used: now, changed: now });
+        self.insert(Entry { assignment, used: now, changed: now });
     }
 
-    fn insert_entry(&mut self, entry: AssignmentEntry) {
+    fn insert(&mut self, entry: Entry) {
         self.remove(&entry.assignment.video_id);
         for share in entry.assignment.readers() {
             *self.videos.entry(share.reader.clone()).or_default() += 1;
         }
-        self.highest_epoch = self.highest_epoch.max(entry.assignment.epoch_of());
+        self.highest_epoch = self.highest_epoch.max(entry.assignment.epoch());
         self.assignments.insert(entry.assignment.video_id.clone(), entry);
     }
 
@@ -117,32 +116,32 @@ impl View {
     }
 
     /// Returns the assignment that is in force for a video.
-    pub fn assigned(&self, video: &VideoId) -> Option<&VideoAssignment> {
+    pub fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
         self.get(video).map(|assignment| &assignment.assigned)
     }
 
     /// When this manager saw a video's assignment come into force.
-    pub fn changed_at(&self, video: &VideoId) -> Option<Instant> {
+    pub fn changed(&self, video: &VideoId) -> Option<Instant> {
         self.assignments.get(video).map(|entry| entry.changed)
     }
 
     /// Notes that a video is in use.
-    pub fn note_use(&mut self, now: Instant, video: &VideoId) {
+    pub fn touch(&mut self, now: Instant, video: &VideoId) {
         if let Some(entry) = self.assignments.get_mut(video) {
             entry.used = now;
         }
     }
 
     /// Videos not in use for `idle`, the longest unused first, at most `most` of them.
-    pub fn unused_videos(&self, now: Instant, idle: Duration, most: usize) -> Vec<(VideoId, u64)> {
-        let mut unused: Vec<&AssignmentEntry> = self
+    pub fn unused(&self, now: Instant, idle: Duration, most: usize) -> Vec<(VideoId, u64)> {
+        let mut unused: Vec<&Entry> = self
             .assignments
             .values()
             .filter(|entry| now.saturating_duration_since(entry.used) >= idle)
             .collect();
         unused.sort_by_key(|entry| entry.used);
         unused.truncate(most);
-        unused.iter().map(|entry| (entry.assignment.video_id.clone(), entry.assignment.epoch_of())).collect()
+        unused.iter().map(|entry| (entry.assignment.video_id.clone(), entry.assignment.epoch())).collect()
     }
 
     /// Every assignment.
@@ -161,7 +160,7 @@ impl View {
     }
 
     /// How many videos a reader has.
-    pub fn video_count(&self, reader: &ReaderId) -> u64 {
+    pub fn videos_of(&self, reader: &ReaderId) -> u64 {
         self.videos.get(reader).copied().unwrap_or(0)
     }
 
@@ -188,78 +187,75 @@ mod tests {
 
     fn assignment(name: &str, reader: &str, epoch: u64) -> Assignment {
         let readers = vec![Share { reader: ReaderId::parse(reader).unwrap(), weight: 1 }];
-        Assignment { video_id: video(name), assigned: VideoAssignment { epoch, readers } }
+        Assignment { video_id: video(name), assigned: Assigned { epoch, readers } }
     }
 
-    fn assigned_change(version: u64, name: &str, reader: &str, epoch: u64) -> Change {
-        Change::VideoAssignment { version, assignment: assignment(name, reader, epoch) }
+    fn assigned(version: u64, name: &str, reader: &str, epoch: u64) -> Change {
+        Change::Assigned { version, assignment: assignment(name, reader, epoch) }
     }
 
-    fn loaded_view(version: u64, assignments: Vec<Assignment>) -> View {
+    fn loaded(version: u64, assignments: Vec<Assignment>) -> View {
         let mut view = View::default();
         view.load(Instant::now(), State { version, assignments });
         view
     }
 
-    fn video_count(view: &View, reader: &str) -> u64 {
-        view.video_count(&ReaderId::parse(reader).unwrap())
+    fn videos_of(view: &View, reader: &str) -> u64 {
+        view.videos_of(&ReaderId::parse(reader).unwrap())
     }
 
     #[test]
-    fn changes_apply_after_the_snapshot() {
-        let (mut view, now) = (loaded_view(5, vec![assignment("v", "a", 3)]), Instant::now());
-        assert_eq!(view.apply(now, assigned(4, "v", "old", 2)), ApplyOutcome::Done);
-        assert_eq!(view.get(&video("v")).unwrap().epoch_of(), 3);
-        assert_eq!(view.apply(now, assigned(6, "v", "b", 4)), ApplyOutcome::Done);
+    fn changes_follow_the_load() {
+        let (mut view, now) = (loaded(5, vec![assignment("v", "a", 3)]), Instant::now());
+        assert_eq!(view.apply(now, assigned(4, "v", "old", 2)), Applied::Done);
+        assert_eq!(view.get(&video("v")).unwrap().epoch(), 3);
+        assert_eq!(view.apply(now, assigned(6, "v", "b", 4)), Applied::Done);
         assert_eq!((videos_of(&view, "a"), videos_of(&view, "b")), (0, 1));
         let removed = Change::Removed { version: 7, video_id: video("v") };
-        assert_eq!(view.apply(now, removed), ApplyOutcome::Done);
+        assert_eq!(view.apply(now, removed), Applied::Done);
         assert!(view.is_empty());
         assert_eq!(view.readers().count(), 0);
     }
 
     #[test]
-    fn version_gaps_and_resets_need_a_reload() {
-        let (mut view, now) = (loaded_view(5, vec![]), Instant::now());
-        assert_eq!(view.apply(now, assigned(7, "v", "a", 1)), ApplyOutcome::Reload);
+    fn holes_and_resets_ask_for_a_load() {
+        let (mut view, now) = (loaded(5, vec![]), Instant::now());
+        assert_eq!(view.apply(now, assigned(7, "v", "a", 1)), Applied::Reload);
         assert!(view.is_empty());
-        assert_eq!(view.apply(now, Change::Reset), ApplyOutcome::Reload);
-        assert_eq!(View::default().apply(now, assigned(1, "v", "a", 1)), ApplyOutcome::Reload);
+        assert_eq!(view.apply(now, Change::Reset), Applied::Reload);
+        assert_eq!(View::default().apply(now, assigned(1, "v", "a", 1)), Applied::Reload);
     }
 
     #[test]
-    fn an_older_change_does_not_undo_an_own_write() {
-        let (mut view, now) = (loaded_view(5, vec![]), Instant::now());
+    fn old_news_of_others_does_not_undo_an_own_write() {
+        let (mut view, now) = (loaded(5, vec![]), Instant::now());
         view.put(now, assignment("v", "mine", 9));
-        assert_eq!(view.apply(now, assigned(6, "v", "before", 8)), ApplyOutcome::Done);
-        assert_eq!(view.get(&video("v")).unwrap().epoch_of(), 9);
+        assert_eq!(view.apply(now, assigned(6, "v", "before", 8)), Applied::Done);
+        assert_eq!(view.get(&video("v")).unwrap().epoch(), 9);
     }
 
     #[test]
     fn a_store_that_came_back_empty_is_believed() {
-        let mut view = loaded_view(5, vec![assignment("v", "a", 3)]);
+        let mut view = loaded(5, vec![assignment("v", "a", 3)]);
         view.load(Instant::now(), State::default());
         assert!(view.is_loaded() && view.is_empty());
         assert_eq!(view.highest_epoch(), 3);
     }
 
     #[test]
-    fn unused_videos_are_listed_longest_first_also_after_a_reload() {
+    fn the_longest_unused_come_first_and_a_load_does_not_make_them_new() {
         let hour = Duration::from_hours(1);
         let mut view = View::default();
         let start = Instant::now();
         let all = || ["a", "b", "c"].map(|name| assignment(name, "r", 1)).to_vec();
         view.load(start, State { version: 1, assignments: all() });
-        view.note_use(start + Duration::from_secs(2), &video("a"));
-        view.note_use(start + Duration::from_secs(1), &video("b"));
-        view.note_use(start + hour, &video("c"));
+        view.touch(start + Duration::from_secs(2), &video("a"));
+        view.touch(start + Duration::from_secs(1), &video("b"));
+        view.touch(start + hour, &video("c"));
         let now = start + hour + Duration::from_mins(1);
         view.load(now, State { version: 2, assignments: all() });
         let unused = |most| {
-            view.unused_videos(now, hour, most)
-                .into_iter()
-                .map(|(video, _)| video.to_string())
-                .collect::<Vec<_>>()
+            view.unused(now, hour, most).into_iter().map(|(video, _)| video.to_string()).collect::<Vec<_>>()
         };
         assert_eq!(unused(10), ["b", "a"]);
         assert_eq!(unused(1), ["b"]);

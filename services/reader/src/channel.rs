@@ -9,12 +9,12 @@ use liverank_core::comment::{Comment, CommentEpoch, Position};
 
 use crate::entry::{EncodedEntry, StreamFilter};
 use crate::metrics::Metrics;
-use crate::pace::WindowCount;
-use crate::ring::{Cursor, Pushed, Ring, SeqHole, Taken};
-use crate::viewer_counts::ChannelCount;
+use crate::pace::Counted;
+use crate::ring::{Cursor, Hole, Pushed, Ring, Taken};
+use crate::viewer_counts::RoomCount;
 
 /// The room of one video: its ring and its viewers.
-pub struct VideoChannel {
+pub struct Channel {
     /// The video.
     pub video: VideoId,
     /// Which writing threads have been told that there is something new here, a bit each, and have yet to look.
@@ -30,19 +30,19 @@ pub struct VideoChannel {
     /// Grows with every heartbeat that idle viewers are due.
     pub heartbeats: AtomicU32,
     /// What viewers who ask are told of how many they are.
-    pub count: ChannelCount,
+    pub count: RoomCount,
     viewers: AtomicU64,
-    state: Mutex<ChannelState>,
+    state: Mutex<State>,
 }
 
-struct ChannelState {
+struct State {
     ring: Ring,
     /// Whether the archive was found empty before the ring stood anywhere: then every comment that comes is new.
     blank: bool,
     shown_at: Instant,
     /// Whether somebody will show what is new when its time comes.
     showing: bool,
-    counted: WindowCount,
+    counted: Counted,
     emptied_at: Instant,
     /// Viewers whose streams are to end.
     going: u64,
@@ -50,7 +50,7 @@ struct ChannelState {
 
 /// What a viewer does next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum NextForViewer {
+pub enum Next {
     /// Sends this.
     Send(Taken),
     /// Ends.
@@ -70,7 +70,7 @@ pub enum Show {
     At(Instant),
 }
 
-impl VideoChannel {
+impl Channel {
     /// A room that nobody is in and that stands nowhere yet.
     pub fn new(video: VideoId, (ring_length, ring_bytes): (usize, usize), now: Instant) -> Self {
         Self {
@@ -81,21 +81,21 @@ impl VideoChannel {
             subscribed_on: AtomicU64::new(0),
             repairing: AtomicBool::new(false),
             heartbeats: AtomicU32::new(0),
-            count: ChannelCount::default(),
+            count: RoomCount::default(),
             viewers: AtomicU64::new(0),
-            state: Mutex::new(ChannelState {
+            state: Mutex::new(State {
                 ring: Ring::new(ring_length, ring_bytes),
                 blank: false,
                 shown_at: now,
                 showing: false,
-                counted: WindowCount::default(),
+                counted: Counted::default(),
                 emptied_at: now,
                 going: 0,
             }),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, ChannelState> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,7 +105,7 @@ impl VideoChannel {
     }
 
     /// Lets a viewer in. Callers hold the lock of the rooms, so that a room is not closed under it.
-    pub fn add_viewer(&self) {
+    pub fn enter(&self) {
         self.viewers.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -129,7 +129,7 @@ impl VideoChannel {
     }
 
     /// Which count the ring holds, and the highest number known to exist.
-    pub fn known_head(&self) -> Option<Position> {
+    pub fn known(&self) -> Option<Position> {
         let state = self.state();
         let numbering = state.ring.numbering()?.clone();
         Some(Position { numbering, seq: state.ring.known() })
@@ -174,7 +174,7 @@ impl VideoChannel {
     }
 
     /// Shows viewers what is new, or says when that may be: `gap` after the last time, as `pace` says for what came.
-    pub fn show(&self, now: Instant, pace: impl FnOnce(&mut WindowCount) -> Duration) -> Show {
+    pub fn show(&self, now: Instant, pace: impl FnOnce(&mut Counted) -> Duration) -> Show {
         let mut state = self.state();
         let gap = pace(&mut state.counted);
         if state.showing {
@@ -196,15 +196,15 @@ impl VideoChannel {
     }
 
     /// What a viewer is to be sent next who is and asked for this.
-    pub fn next(&self, cursor: &mut Cursor, asked: StreamFilter) -> NextForViewer {
+    pub fn next(&self, cursor: &mut Cursor, asked: StreamFilter) -> Next {
         let mut state = self.state();
-        match state.ring.take_events(cursor, asked) {
+        match state.ring.take_for(cursor, asked) {
             Taken::Nothing if state.going > 0 => {
                 state.going -= 1;
-                NextForViewer::End
+                Next::End
             }
-            Taken::Nothing => NextForViewer::Wait,
-            taken => NextForViewer::Send(taken),
+            Taken::Nothing => Next::Wait,
+            taken => Next::Send(taken),
         }
     }
 
@@ -214,8 +214,8 @@ impl VideoChannel {
     }
 
     /// Where a viewer begins that comes back.
-    pub fn cursor_at(&self, position: Position) -> Cursor {
-        self.state().ring.cursor_at(position)
+    pub fn resume(&self, position: Position) -> Cursor {
+        self.state().ring.resume(position)
     }
 
     /// The position of a viewer at `cursor`, if that is known yet.
@@ -224,7 +224,7 @@ impl VideoChannel {
     }
 
     /// What is missing of what is known to exist.
-    pub fn hole(&self) -> Option<(CommentEpoch, SeqHole)> {
+    pub fn hole(&self) -> Option<(CommentEpoch, Hole)> {
         let state = self.state();
         Some((state.ring.numbering()?.clone(), state.ring.hole()?))
     }
@@ -235,7 +235,7 @@ impl VideoChannel {
     }
 
     /// What the ring lacks for a viewer that comes back to `position`; `None` also where that is of another count.
-    pub fn missing_for(&self, position: &Position) -> Option<SeqHole> {
+    pub fn lacks(&self, position: &Position) -> Option<Hole> {
         let state = self.state();
         (state.ring.numbering() == Some(&position.numbering))
             .then(|| state.ring.lacks(position.seq))
@@ -253,7 +253,7 @@ impl VideoChannel {
     }
 
     /// What its ring takes, in bytes, and how many comments went for want of room since this was asked last.
-    pub fn ring_usage(&self) -> (usize, u64) {
+    pub fn weigh(&self) -> (usize, u64) {
         self.state().ring.used_bytes_and_evicted()
     }
 
@@ -274,13 +274,13 @@ impl VideoChannel {
 
     /// Ends the streams of this many viewers, whoever is next to have all there is for it. The caller tells the writing
     /// threads. What was asked for before and has not happened yet is no longer asked for.
-    pub fn send_viewers_away(&self, viewers: u64) {
+    pub fn send_away(&self, viewers: u64) {
         self.state().going = viewers;
     }
 }
 
-impl ChannelState {
-    fn show_now(&mut self, now: Instant) -> Show {
+impl State {
+    fn shown(&mut self, now: Instant) -> Show {
         if !self.ring.reveal() {
             return Show::Nothing;
         }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Reader;
-use crate::metrics::DrainWait;
+use crate::metrics::Wait;
 
 /// How long requests may take that are being answered when the last viewer has left: longer than a viewer waits for a
 /// manager's word. Who asks more slowly than that asks another reader.
@@ -36,20 +36,20 @@ pub async fn run(reader: Arc<Reader>, shell: ServiceContext, served: Cancellatio
     tracing::info!(viewers, "draining");
     reader.leave(shell.drain);
     let part = shell.drain / 4;
-    wait_until_empty(&reader, start, 3 * part).await;
+    until_empty(&reader, start, 3 * part).await;
     if reader.has_managers {
-        reader.hub.metrics.set_drain_wait(Some(DrainWait::Managers));
+        reader.hub.metrics.waits_for(Some(Wait::Managers));
         reader.told(Duration::from_secs(1).min(part)).await;
     }
     let (left, seconds) = (reader.hub.viewers(), start.elapsed().as_secs_f64());
     tracing::info!(left, seconds, "drained: waiting for requests that are being answered");
-    reader.hub.metrics.set_drain_wait(Some(DrainWait::Requests));
+    reader.hub.metrics.waits_for(Some(Wait::Requests));
     served.cancel();
 }
 
 /// Waits until the last viewer has left, for at most `limit` from `start` on.
-async fn wait_until_empty(reader: &Reader, start: Instant, limit: Duration) {
-    reader.hub.metrics.set_drain_wait(Some(DrainWait::Viewers));
+async fn until_empty(reader: &Reader, start: Instant, limit: Duration) {
+    reader.hub.metrics.waits_for(Some(Wait::Viewers));
     let mut told = start;
     while reader.hub.viewers() > 0 && start.elapsed() < limit {
         if told.elapsed() >= LOG_EVERY {

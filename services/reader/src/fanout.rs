@@ -1,7 +1,7 @@
 //! Writing to viewers: a few threads, each with the sockets of its share of them.
 //!
 //! A viewer is a record in its thread's table: a socket, a cursor into its room's ring, a few flags. It has no task, no
-//! timer and no queue. A room with something new is named to the threads ([`Fanout::notify_threads`]); each goes over those of
+//! timer and no queue. A room with something new is named to the threads ([`Fanout::news`]); each goes over those of
 //! its viewers who are in that room and writes to their sockets, as far as these take it, what the room has for them.
 //! The kernel tells a thread of sockets that take something again, and of peers who have left.
 //!
@@ -17,32 +17,32 @@ use liverank_runtime::server::RawConnection;
 use mio::{Poll, Token, Waker};
 use tokio_util::sync::CancellationToken;
 
-use crate::channel::VideoChannel;
+use crate::channel::Channel;
 
 mod shard;
 mod socket;
 mod viewer;
 
-use shard::WriterShard;
+use shard::Shard;
 pub use viewer::Viewer;
 
 /// The kernel writes from one core to a few hundred thousand sockets a second; four cores of it fill any network card.
 pub const MAX_THREADS: usize = 4;
 /// What is waiting longer than this to be written is late: people do not notice this much.
-const LATE_WRITE_THRESHOLD: Duration = Duration::from_millis(100);
+const LATE_AFTER: Duration = Duration::from_millis(100);
 /// Means that nothing waits to be written.
-const NOTHING_WAITING_MS: u64 = u64::MAX;
+const NOTHING_WAITS: u64 = u64::MAX;
 
 /// The viewers that are handed to a thread, and the rooms that have something new for its viewers.
 #[derive(Default)]
-struct WorkerInbox {
-    joining: Vec<JoiningViewer>,
-    news: Vec<Arc<VideoChannel>>,
+struct Inbox {
+    joining: Vec<Joining>,
+    news: Vec<Arc<Channel>>,
     stopped: bool,
 }
 
 /// A viewer on its way to a thread.
-pub struct JoiningViewer {
+pub struct Joining {
     /// The viewer that joins.
     pub viewer: Viewer<()>,
     /// Its socket.
@@ -53,21 +53,21 @@ pub struct JoiningViewer {
 struct WorkerHandle {
     /// Its bit in [`Channel::called`].
     bit: u32,
-    inbox: Mutex<WorkerInbox>,
+    inbox: Mutex<Inbox>,
     waker: Waker,
-    /// Since when something waits to be written, in ms since the start; [`NOTHING_WAITING_MS`]: nothing does.
+    /// Since when something waits to be written, in ms since the start; [`NOTHING_WAITS`]: nothing does.
     busy_since: AtomicU64,
     start: Instant,
     ended: CancellationToken,
 }
 
 impl WorkerHandle {
-    fn inbox(&self) -> MutexGuard<'_, WorkerInbox> {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts something into the inbox, unless the thread has ended.
-    fn post_to_inbox(&self, put: impl FnOnce(&mut WorkerInbox)) {
+    fn post(&self, put: impl FnOnce(&mut Inbox)) {
         let mut inbox = self.inbox();
         if inbox.stopped {
             return;
@@ -76,36 +76,35 @@ impl WorkerHandle {
         put(&mut inbox);
         drop(inbox);
         if asleep {
-            self.wake_thread();
+            self.wake();
         }
     }
 
-    fn wake_thread(&self) {
+    fn wake(&self) {
         // Fails where the kernel has no memory for eight bytes; then the next post tries again.
-        if let Err(error) = self.waker.wake_thread() {
+        if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a writing thread could not be woken");
         }
     }
 
-    fn millis_since_start(&self) -> u64 {
+    fn now_ms(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
     }
 
-    fn is_writing_late(&self) -> bool {
+    fn is_late(&self) -> bool {
         let since = self.busy_since.load(Ordering::Relaxed);
-        since != NOTHING_WAITING_MS
-            && self.millis_since_start().saturating_sub(since) > LATE_WRITE_THRESHOLD.as_millis() as u64
+        since != NOTHING_WAITS && self.now_ms().saturating_sub(since) > LATE_AFTER.as_millis() as u64
     }
 }
 
 /// The threads that write to viewers' sockets.
-pub struct WriterThreads {
+pub struct Fanout {
     desks: Vec<Arc<WorkerHandle>>,
     next: AtomicUsize,
     ended: CancellationToken,
 }
 
-impl WriterThreads {
+impl Fanout {
     /// Starts one thread a core that this process may use, up to [`MAX_THREADS`].
     pub fn start() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -116,18 +115,18 @@ impl WriterThreads {
     }
 
     /// How many threads write.
-    pub const fn thread_count(&self) -> usize {
+    pub const fn threads(&self) -> usize {
         self.desks.len()
     }
 
     /// Takes a viewer in: from now on its thread writes to it what its room has for it, until it leaves.
-    pub fn join(&self, joining: JoiningViewer) {
+    pub fn join(&self, joining: Joining) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.desks.len();
         self.desks[at].post(|inbox| inbox.joining.push(joining));
     }
 
     /// Tells the threads that a room has something for its viewers: comments that were shown, a heartbeat, the end.
-    pub fn notify_threads(&self, room: &Arc<VideoChannel>) {
+    pub fn news(&self, room: &Arc<Channel>) {
         for desk in &self.desks {
             if room.called.fetch_or(desk.bit, Ordering::AcqRel) & desk.bit == 0 {
                 desk.post(|inbox| inbox.news.push(Arc::clone(room)));
@@ -136,12 +135,12 @@ impl WriterThreads {
     }
 
     /// Whether viewers wait noticeably for what is there for them already.
-    pub fn is_writing_late(&self) -> bool {
-        self.desks.iter().any(|desk| desk.is_writing_late())
+    pub fn is_late(&self) -> bool {
+        self.desks.iter().any(|desk| desk.is_late())
     }
 
     /// Completes when a thread has ended, which it only does when it was stopped, or by a bug.
-    pub async fn wait_until_ended(&self) {
+    pub async fn ended(&self) {
         self.ended.cancelled().await;
     }
 
@@ -149,24 +148,24 @@ impl WriterThreads {
     pub fn stop(&self) {
         for desk in &self.desks {
             desk.inbox().stopped = true;
-            desk.wake_thread();
+            desk.wake();
         }
     }
 }
 
 const WAKE_TOKEN: Token = Token(usize::MAX);
 
-fn start_worker(number: usize, ended: &CancellationToken) -> io::Result<Arc<WorkerHandle>> {
+fn start(number: usize, ended: &CancellationToken) -> io::Result<Arc<WorkerHandle>> {
     let poll = Poll::new()?;
     let desk = Arc::new(WorkerHandle {
         bit: 1 << number,
         inbox: Mutex::default(),
         waker: Waker::new(poll.registry(), WAKE_TOKEN)?,
-        busy_since: AtomicU64::new(NOTHING_WAITING_MS),
+        busy_since: AtomicU64::new(NOTHING_WAITS),
         start: Instant::now(),
         ended: ended.clone(),
     });
-    let shard = WriterShard::new(poll, Arc::clone(&desk));
+    let shard = Shard::new(poll, Arc::clone(&desk));
     std::thread::Builder::new().name(format!("fan-out-{number}")).spawn(move || shard.run())?;
     Ok(desk)
 }

@@ -11,26 +11,26 @@ use std::time::{Duration, Instant};
 use liverank_core::VideoId;
 
 use crate::Reader;
-use crate::channel::VideoChannel;
+use crate::channel::Channel;
 
 /// The least time between two groups; the most is twice that.
 const MIN_STEP: Duration = Duration::from_millis(40);
 /// Who has not gone by then (its socket is full, or the writing threads have more to do than they can) is counted again.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const ASKED_FOR: Duration = Duration::from_secs(1);
 
 /// Rooms some of whose viewers were asked to go, and when last.
-type AskedChannels = HashMap<VideoId, (Arc<VideoChannel>, Instant)>;
+type Asked = HashMap<VideoId, (Arc<Channel>, Instant)>;
 
 /// Hands viewers over for ever.
 pub async fn run(reader: Arc<Reader>) {
-    let mut asked = AskedChannels::new();
+    let mut asked = Asked::new();
     loop {
         tokio::time::sleep(MIN_STEP + MIN_STEP.mul_f64(rand::random())).await;
-        for order in reader.placement.hand_overs_under_way() {
+        for order in reader.placement.handing_over() {
             if let Some(room) = reader.hub.room(&order.video) {
                 let viewers = room.viewers();
                 let due = reader.placement.with(|holder, now| holder.close_now(now, &order.video, viewers));
-                ask_to_leave(&reader, &room, due, &mut asked);
+                send_away(&reader, &room, due, &mut asked);
             }
         }
         if reader.is_draining() {
@@ -38,31 +38,31 @@ pub async fn run(reader: Arc<Reader>) {
         }
         // What an order did not come to must not hit others later.
         asked.retain(|_, (room, at)| {
-            let recent = at.elapsed() < ASK_AGAIN_AFTER;
+            let recent = at.elapsed() < ASKED_FOR;
             if !recent {
-                room.send_viewers_away(0);
+                room.send_away(0);
             }
             recent
         });
     }
 }
 
-fn ask_to_leave(reader: &Reader, room: &Arc<VideoChannel>, viewers: u64, asked: &mut AskedChannels) {
+fn send_away(reader: &Reader, room: &Arc<Channel>, viewers: u64, asked: &mut Asked) {
     if viewers > 0 {
         reader.hub.metrics.handed_over.inc_by(viewers);
-        room.send_viewers_away(viewers);
+        room.send_away(viewers);
         asked.insert(room.video.clone(), (Arc::clone(room), Instant::now()));
         reader.hub.fanout.news(room);
     }
 }
 
 /// The reader's own part in leaving: whom the managers have not moved.
-fn hand_over_all(reader: &Reader, asked: &mut AskedChannels) {
+fn hand_over_all(reader: &Reader, asked: &mut Asked) {
     let viewers = reader.hub.viewers();
     let mut due = reader.placement.with(|holder, now| holder.exit_now(now, viewers));
-    for room in reader.hub.all_channels() {
+    for room in reader.hub.rooms() {
         let here = room.viewers().min(due);
-        ask_to_leave(reader, &room, here, asked);
+        send_away(reader, &room, here, asked);
         due -= here;
     }
 }

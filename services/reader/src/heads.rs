@@ -11,11 +11,11 @@ use std::time::Duration;
 use liverank_adapters::StoreError;
 use liverank_core::VideoId;
 
-use crate::channel::VideoChannel;
-use crate::hub::{ChannelHub, STORE_TIMEOUT};
+use crate::channel::Channel;
+use crate::hub::{Hub, STORE_TIMEOUT};
 
 /// The least time between two comparisons, however often somebody asks for one.
-const MIN_COMPARISON_INTERVAL: Duration = Duration::from_millis(100);
+const AT_LEAST: Duration = Duration::from_millis(100);
 /// How much longer it is where nobody asks: together a second.
 const MAX_EXTRA_PAUSE: Duration = Duration::from_millis(900);
 /// Videos asked for at once: an answer stays in the tens of kilobytes.
@@ -23,41 +23,34 @@ const VIDEOS_A_QUESTION: usize = 500;
 /// Each video's head is asked of the archive at least once in this many comparisons.
 const ARCHIVE_ROUNDS: usize = 10;
 /// The archive's comment epoch is looked at once in this many comparisons.
-const META_CHECK_ROUNDS: usize = 5;
+const META_EVERY: usize = 5;
 
 /// Compares heads for ever.
-pub async fn run(hub: Arc<ChannelHub>) {
+pub async fn run(hub: Arc<Hub>) {
     for round in 0_usize.. {
         compare_heads(&hub, round).await;
-        tokio::time::sleep(MIN_COMPARISON_INTERVAL).await;
+        tokio::time::sleep(AT_LEAST).await;
         let _ = tokio::time::timeout(MAX_EXTRA_PAUSE, hub.compare.notified()).await;
     }
 }
 
-async fn compare_heads(hub: &Arc<ChannelHub>, round: usize) {
-    if round.is_multiple_of(META_CHECK_ROUNDS)
-        || hub.numbering().is_none()
-        || hub.doubt.load(Ordering::Relaxed)
-    {
+async fn compare_heads(hub: &Arc<Hub>, round: usize) {
+    if round.is_multiple_of(META_EVERY) || hub.numbering().is_none() || hub.doubt.load(Ordering::Relaxed) {
         hub.read_numbering().await;
     }
-    let rooms = hub.all_channels();
+    let rooms = hub.rooms();
     for chunk in rooms.chunks(VIDEOS_A_QUESTION) {
-        let unsure = compare_with_bus(hub, chunk, round).await;
+        let unsure = ask_bus(hub, chunk, round).await;
         if !unsure.is_empty() {
-            hub.compare_with_archive(&unsure).await;
+            hub.ask_archive(&unsure).await;
         }
     }
 }
 
 /// Compares the rooms with the bus's heads. Returns the rooms that the archive must be asked about.
-async fn compare_with_bus(
-    hub: &Arc<ChannelHub>,
-    rooms: &[Arc<VideoChannel>],
-    round: usize,
-) -> Vec<Arc<VideoChannel>> {
+async fn ask_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) -> Vec<Arc<Channel>> {
     let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
-    let Some(heads) = hub.read_bus_heads(&videos).await else { return rooms.to_vec() };
+    let Some(heads) = hub.bus_heads(&videos).await else { return rooms.to_vec() };
     let numbering = hub.numbering();
     let due = round % ARCHIVE_ROUNDS;
     let mut unsure = Vec::new();
@@ -78,7 +71,7 @@ async fn compare_with_bus(
     unsure
 }
 
-impl ChannelHub {
+impl Hub {
     /// Asks the archive which numbering is in force.
     pub(crate) async fn read_numbering(&self) {
         match within_timeout(self.archive.meta()).await {
@@ -88,7 +81,7 @@ impl ChannelHub {
             }
             // No consumer has opened it yet; then there is no comment either.
             Ok(None) => {
-                for room in self.all_channels().iter().filter(|room| room.head().is_none()) {
+                for room in self.rooms().iter().filter(|room| room.head().is_none()) {
                     room.note_blank();
                 }
             }
@@ -97,7 +90,7 @@ impl ChannelHub {
     }
 
     /// The heads that the bus keeps; `None` where it is away.
-    async fn read_bus_heads(
+    async fn bus_heads(
         &self,
         videos: &[VideoId],
     ) -> Option<Vec<Option<liverank_adapters::comment_bus::Head>>> {
@@ -111,7 +104,7 @@ impl ChannelHub {
     }
 
     /// Compares with the archive's heads.
-    async fn compare_with_archive(self: &Arc<Self>, rooms: &[Arc<VideoChannel>]) {
+    async fn ask_archive(self: &Arc<Self>, rooms: &[Arc<Channel>]) {
         // Without a numbering there is no archive yet, or it was away a moment ago.
         let Some(numbering) = self.numbering() else { return };
         let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
@@ -123,19 +116,19 @@ impl ChannelHub {
     }
 
     /// Learns where a room's comments stand, from whoever answers.
-    pub(crate) async fn read_head(self: &Arc<Self>, room: &Arc<VideoChannel>) {
+    pub(crate) async fn read_head(self: &Arc<Self>, room: &Arc<Channel>) {
         if self.numbering().is_none() {
             self.read_numbering().await;
         }
-        let unsure = compare_with_bus(self, std::slice::from_ref(room), 0).await;
+        let unsure = ask_bus(self, std::slice::from_ref(room), 0).await;
         // An outdated head of the bus's does no harm here, and the archive may be away.
         if room.head().is_none() {
-            self.compare_with_archive(&unsure).await;
+            self.ask_archive(&unsure).await;
         }
     }
 
     /// The archive's head of a room, where a viewer claims to have seen more than this reader knows of.
-    pub(crate) async fn confirm_head(self: &Arc<Self>, room: &Arc<VideoChannel>) -> bool {
+    pub(crate) async fn confirm_head(self: &Arc<Self>, room: &Arc<Channel>) -> bool {
         let heads = within_timeout(self.archive.heads(std::slice::from_ref(&room.video))).await;
         self.note_archive(&heads);
         let (Ok(heads), Some(numbering)) = (heads, self.numbering()) else { return false };
@@ -145,19 +138,14 @@ impl ChannelHub {
         true
     }
 
-    fn note_head(
-        self: &Arc<Self>,
-        room: &Arc<VideoChannel>,
-        numbering: &liverank_core::CommentEpoch,
-        seq: u64,
-    ) {
+    fn note_head(self: &Arc<Self>, room: &Arc<Channel>, numbering: &liverank_core::CommentEpoch, seq: u64) {
         let before = room.head();
         room.note_head(numbering, seq);
         if before.is_some_and(|before| before.numbering != *numbering) {
             self.fanout.news(room);
         }
         if room.hole().is_some() {
-            self.repair_holes(room);
+            self.repair(room);
         }
     }
 

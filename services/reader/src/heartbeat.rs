@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use liverank_adapters::assignment_store::ReaderRecord;
 use liverank_core::epoch::is_plausible;
-use liverank_core::handover::HeldVideo;
+use liverank_core::handover::Held;
 use liverank_protocol::HeartbeatAnswer;
 use liverank_runtime::now_micros;
 use liverank_runtime::peer::{PeerError, Replicas};
 
 use crate::Reader;
-use crate::channel::VideoChannel;
+use crate::channel::Channel;
 
 /// A reader silent for three of these is suspect.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
@@ -73,14 +73,14 @@ fn build_record(reader: &Reader, beat: u64) -> ReaderRecord {
 }
 
 /// Every room: those with viewers, those held ready for viewers who are to come, and those that linger.
-fn held_videos(reader: &Reader) -> Vec<HeldVideo> {
-    let rooms = reader.hub.all_channels();
+fn held_videos(reader: &Reader) -> Vec<Held> {
+    let rooms = reader.hub.rooms();
     reader.placement.with(|holder, now| {
-        let held = |room: &Arc<VideoChannel>| HeldVideo {
+        let held = |room: &Arc<Channel>| Held {
             video: room.video.clone(),
             viewers: room.viewers(),
             epoch: holder.epoch(&room.video),
-            ready: reader.hub.is_channel_ready(room),
+            ready: reader.hub.is_ready(room),
             shedding: holder.sheds(now, &room.video),
         };
         rooms.iter().map(held).collect()

@@ -27,12 +27,12 @@ use serde_json::{Value, json};
 
 use crate::Reader;
 use crate::entry::{StreamFilter, UserKey};
-use crate::fanout::{JoiningViewer, Viewer};
+use crate::fanout::{Joining, Viewer};
 use crate::hub::ViewerGuard;
 use crate::metrics::{CommentSource, Outcome};
 use crate::placement::Verdict;
 use crate::ring::Cursor;
-use crate::sse::{self, ClientForm};
+use crate::sse::{self, Form};
 use crate::warm;
 
 /// Viewers come back after this long, in ms, each after its own time: a crowd that was sent away does not come back as
@@ -41,7 +41,7 @@ const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=3000;
 /// How long a full or leaving reader asks to be left alone.
 const FULL_RETRY: Duration = Duration::from_secs(2);
 /// Channels named in `/health`.
-const MAX_TOPICS_SHOWN: usize = 100;
+const TOPICS_SHOWN: usize = 100;
 
 /// The public endpoints.
 pub fn router(reader: Arc<Reader>, origins: Arc<Origins>) -> Router {
@@ -57,7 +57,7 @@ pub fn router(reader: Arc<Reader>, origins: Arc<Origins>) -> Router {
 }
 
 /// Who wants to watch what, and where it stands.
-struct ConnectRequest {
+struct Request {
     user: UserId,
     video: VideoId,
     last_event_id: Option<String>,
@@ -65,13 +65,13 @@ struct ConnectRequest {
     sent_under: Option<u64>,
     /// What it asks for beside comments.
     events: StreamEvents,
-    form: ClientForm,
+    form: Form,
 }
 
-impl ConnectRequest {
+impl Request {
     /// Where viewers come by gateways only: whether a gateway sent this one. The system's own video is for gateways alone,
     /// which always show a pass.
-    fn check_gateway_pass(self, reader: &Reader, headers: &HeaderMap) -> Result<Self, Problem> {
+    fn admitted(self, reader: &Reader, headers: &HeaderMap) -> Result<Self, Problem> {
         let by_gateway =
             || sent::check_pass(&reader.pass_key, headers, &self.user, &self.video, identity::seconds());
         if reader.identity.viewers_by_gateway() {
@@ -90,15 +90,15 @@ async fn connect_get(
     query: Params,
 ) -> Result<Response, Problem> {
     query.only(&["userid", "videoid", "last_event_id", "lastEventId", "lastEventID", EVENTS_PARAMETER])?;
-    let request = ConnectRequest {
+    let request = Request {
         user: UserId::parse_field("userid", query.required("userid")?)?,
         video: VideoId::parse_field("videoid", query.required("videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
-        sent_under: assignment_epoch_header(&headers),
+        sent_under: sent_under(&headers),
         events: events(&headers, &query)?,
-        form: ClientForm::Resuming,
+        form: Form::Resuming,
     };
-    connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
+    connect(&reader, request.admitted(&reader, &headers)?, &uri).await
 }
 
 async fn connect_post(
@@ -108,15 +108,15 @@ async fn connect_post(
     headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
-    let request = ConnectRequest {
+    let request = Request {
         user: UserId::parse_field("userid", required_text(&body, "userid")?)?,
         video: VideoId::parse_field("videoid", required_text(&body, "videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
-        sent_under: assignment_epoch_header(&headers),
+        sent_under: sent_under(&headers),
         events: events(&headers, &query)?,
-        form: ClientForm::Plain,
+        form: Form::Plain,
     };
-    connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
+    connect(&reader, request.admitted(&reader, &headers)?, &uri).await
 }
 
 /// What a viewer asks for: by the address, or by the header of the gateway that it comes through.
@@ -128,17 +128,13 @@ fn events(headers: &HeaderMap, query: &Params) -> Result<StreamEvents, Invalid> 
     }
 }
 
-fn assignment_epoch_header(headers: &HeaderMap) -> Option<u64> {
+fn sent_under(headers: &HeaderMap) -> Option<u64> {
     let epoch = headers.get(ASSIGNMENT_EPOCH_HEADER)?.to_str().ok()?.parse().ok()?;
     // Anybody can write the header: one that was never minted is none.
     is_plausible(epoch, now_micros()).then_some(epoch)
 }
 
-async fn connect_viewer(
-    reader: &Arc<Reader>,
-    request: ConnectRequest,
-    uri: &Uri,
-) -> Result<Response, Problem> {
+async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Response, Problem> {
     reader.hub.turn().await;
     let (video, back) = (&request.video, request.last_event_id.as_deref());
     let came_back = |in_vain| {
@@ -148,22 +144,20 @@ async fn connect_viewer(
     };
     let mut seat = match reader.placement.verdict(video, request.sent_under).await {
         // Too little room is no sign that moves go wrong: moves are what makes room, and planners halt them on such signs.
-        Verdict::Here => {
-            reader.hub.enter(video).ok_or_else(|| full_problem(reader, "this reader is full"))?
-        }
+        Verdict::Here => reader.hub.enter(video).ok_or_else(|| refused(reader, "this reader is full"))?,
         Verdict::Elsewhere(url) => {
-            reader.hub.metrics.count_answer(Outcome::Redirected);
-            return Ok(redirect_to(&url, uri));
+            reader.hub.metrics.answered(Outcome::Redirected);
+            return Ok(redirect(&url, uri));
         }
         Verdict::Nowhere => {
             came_back(true);
-            return Err(full_problem(reader, "this reader is leaving; resolve the video again"));
+            return Err(refused(reader, "this reader is leaving; resolve the video again"));
         }
     };
     seat.ask(request.events);
-    let (cursor, whole) = starting_cursor(&seat, back).await;
+    let (cursor, whole) = stand(&seat, back).await;
     came_back(!whole);
-    reader.hub.metrics.count_answer(Outcome::Stream);
+    reader.hub.metrics.answered(Outcome::Stream);
     let greeting = sse::connected_event(
         &request.user,
         video,
@@ -171,29 +165,29 @@ async fn connect_viewer(
         rand::random_range(RETRY_MS),
         seat.room.position(&cursor).as_ref(),
     );
-    Ok(stream_response(seat, cursor, &request, &greeting))
+    Ok(stream(seat, cursor, &request, &greeting))
 }
 
 /// Where a viewer begins, and whether it will miss nothing. Fetches what it missed into the room's ring.
-async fn starting_cursor(seat: &ViewerGuard, last_event_id: Option<&str>) -> (Cursor, bool) {
+async fn stand(seat: &ViewerGuard, last_event_id: Option<&str>) -> (Cursor, bool) {
     let (hub, room) = (seat.hub(), &seat.room);
     hub.open(room).await;
     match last_event_id.map(Position::parse) {
         None => (room.now(), true),
         Some(Ok(position)) => match hub.backfill_for_resume(room, &position).await {
-            Some(found) => (room.cursor_at(position), found != CommentSource::Gap),
+            Some(found) => (room.resume(position), found != CommentSource::Gap),
             None => (Cursor::Lost, false),
         },
         Some(Err(_)) => (Cursor::Lost, false),
     }
 }
 
-fn full_problem(reader: &Reader, why: &str) -> Problem {
-    reader.hub.metrics.count_answer(Outcome::Refused);
+fn refused(reader: &Reader, why: &str) -> Problem {
+    reader.hub.metrics.answered(Outcome::Refused);
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(FULL_RETRY)
 }
 
-fn redirect_to(url: &str, uri: &Uri) -> Response {
+fn redirect(url: &str, uri: &Uri) -> Response {
     let path = uri.path_and_query().map_or("/connect", |path| path.as_str());
     let Ok(location) = HeaderValue::try_from(format!("{}{path}", url.trim_end_matches('/'))) else {
         return Problem::unavailable("the video's reader has an address that cannot be named")
@@ -207,7 +201,7 @@ fn redirect_to(url: &str, uri: &Uri) -> Response {
 }
 
 /// An answer after which the viewer's socket goes to the thread that writes to it.
-fn stream_response(seat: ViewerGuard, cursor: Cursor, request: &ConnectRequest, greeting: &[u8]) -> Response {
+fn stream(seat: ViewerGuard, cursor: Cursor, request: &Request, greeting: &[u8]) -> Response {
     let form = request.form;
     let asked = StreamFilter { events: request.events, user: UserKey::of(&request.user) };
     let headers = [
@@ -223,18 +217,18 @@ fn stream_response(seat: ViewerGuard, cursor: Cursor, request: &ConnectRequest, 
         let mut first = std::mem::take(&mut bare.head);
         first.extend_from_slice(&greeting);
         let viewer = Viewer::new(seat, cursor, form, first.into()).asking(asked);
-        hub.fanout.join(JoiningViewer { viewer, bare });
+        hub.fanout.join(Joining { viewer, bare });
     }));
     response
 }
 
-async fn get_health(State(reader): State<Arc<Reader>>) -> axum::Json<Value> {
+async fn health(State(reader): State<Arc<Reader>>) -> axum::Json<Value> {
     axum::Json(json!({
         "status": if reader.is_draining() { "draining" } else { "healthy" },
         "service": "reader",
         "instanceId": reader.hub.settings.id,
         "activeConnections": reader.hub.viewers_from_outside(),
-        "subscribedTopics": reader.channel_names(MAX_TOPICS_SHOWN),
+        "subscribedTopics": reader.topics(TOPICS_SHOWN),
         "messagesSent": reader.hub.metrics.messages.get(),
     }))
 }

@@ -15,16 +15,16 @@ use liverank_runtime::{Health, now_ms};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::admission_throttle::AdmissionThrottle;
-use crate::channel::{self, Show, VideoChannel};
-use crate::fanout::WriterThreads;
+use crate::channel::{self, Channel, Show};
+use crate::fanout::Fanout;
 use crate::metrics::Metrics;
-use crate::pace::{ShowPace, WRITES_PER_SECOND};
+use crate::pace::{Pace, WRITES_PER_SECOND};
 use crate::ring::Pushed;
-use crate::viewer_counts::ViewersElsewhere;
+use crate::viewer_counts::Elsewhere;
 
 /// How long a viewer may be kept waiting for its video's channel and head: then it is served with what is known, and
 /// the comparing of heads makes up for the rest.
-const CHANNEL_OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+const OPEN_WITHIN: Duration = Duration::from_secs(2);
 /// How long a store may take to answer: what takes longer is as good as away, for viewers wait for it.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Fetches from the stores at once: enough to repair thousands of rooms a second, few enough to leave the stores to
@@ -49,7 +49,7 @@ pub struct Settings {
 }
 
 /// All rooms of a reader, with the stores that fill them.
-pub struct ChannelHub {
+pub struct Hub {
     /// The settings of the hub.
     pub settings: Settings,
     /// The reader's metrics.
@@ -57,9 +57,9 @@ pub struct ChannelHub {
     /// Where dependencies are noted.
     pub health: Health,
     /// Writes to viewers.
-    pub fanout: WriterThreads,
+    pub fanout: Fanout,
     /// Viewers at other readers.
-    pub elsewhere: ViewersElsewhere,
+    pub elsewhere: Elsewhere,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) bus: Arc<dyn CommentBus>,
     /// Wakes the comparing of heads.
@@ -71,16 +71,16 @@ pub struct ChannelHub {
     door: AdmissionThrottle,
     /// Whether something contradicts what is known of the numbering.
     pub(crate) doubt: AtomicBool,
-    connection: Mutex<BusConnection>,
-    rooms: Mutex<HashMap<VideoId, Arc<VideoChannel>>>,
+    connection: Mutex<Connection>,
+    rooms: Mutex<HashMap<VideoId, Arc<Channel>>>,
     numbering: Mutex<Option<CommentEpoch>>,
-    pace: Mutex<ShowPace>,
+    pace: Mutex<Pace>,
     viewers: AtomicU64,
 }
 
 /// The bus connection in force: rooms know by its number whether they are subscribed on it.
 #[derive(Default)]
-struct BusConnection {
+struct Connection {
     number: u64,
     subscription: Option<Arc<dyn Subscription>>,
 }
@@ -91,16 +91,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A viewer in its room; leaves when dropped.
 pub struct ViewerGuard {
-    hub: Arc<ChannelHub>,
+    hub: Arc<Hub>,
     /// The room.
-    pub room: Arc<VideoChannel>,
+    pub room: Arc<Channel>,
     /// Where it asks how many viewers there are: which version of that it has had.
     pub count_had: Option<u32>,
 }
 
 impl ViewerGuard {
     /// The hub.
-    pub const fn hub(&self) -> &Arc<ChannelHub> {
+    pub const fn hub(&self) -> &Arc<Hub> {
         &self.hub
     }
 
@@ -123,7 +123,7 @@ impl Drop for ViewerGuard {
     }
 }
 
-impl ChannelHub {
+impl Hub {
     /// A hub without rooms; fails where its writing threads cannot be started.
     pub fn new(
         settings: Settings,
@@ -132,14 +132,14 @@ impl ChannelHub {
         metrics: Metrics,
         health: Health,
     ) -> io::Result<Arc<Self>> {
-        let fanout = WriterThreads::start()?;
-        let budget = settings.writes_per_second.unwrap_or(WRITES_PER_SECOND * fanout.thread_count() as u64);
+        let fanout = Fanout::start()?;
+        let budget = settings.writes_per_second.unwrap_or(WRITES_PER_SECOND * fanout.threads() as u64);
         Ok(Arc::new(Self {
             settings,
             metrics,
             health,
             fanout,
-            elsewhere: ViewersElsewhere::default(),
+            elsewhere: Elsewhere::default(),
             archive,
             bus,
             compare: Notify::new(),
@@ -150,7 +150,7 @@ impl ChannelHub {
             connection: Mutex::default(),
             rooms: Mutex::default(),
             numbering: Mutex::default(),
-            pace: Mutex::new(ShowPace::new(Instant::now(), budget)),
+            pace: Mutex::new(Pace::new(Instant::now(), budget)),
             viewers: AtomicU64::new(0),
         }))
     }
@@ -167,12 +167,12 @@ impl ChannelHub {
     }
 
     /// Every room.
-    pub fn all_channels(&self) -> Vec<Arc<VideoChannel>> {
+    pub fn rooms(&self) -> Vec<Arc<Channel>> {
         lock(&self.rooms).values().map(Arc::clone).collect()
     }
 
     /// The room of a video, if it has one.
-    pub fn room(&self, video: &VideoId) -> Option<Arc<VideoChannel>> {
+    pub fn room(&self, video: &VideoId) -> Option<Arc<Channel>> {
         lock(&self.rooms).get(video).map(Arc::clone)
     }
 
@@ -202,12 +202,12 @@ impl ChannelHub {
     }
 
     /// Waits for a newcomer's turn to be let in.
-    pub(crate) async fn wait_for_turn(&self) {
-        self.door.turn(|| self.fanout.is_writing_late()).await;
+    pub(crate) async fn turn(&self) {
+        self.door.turn(|| self.fanout.is_late()).await;
     }
 
     /// Lets a viewer into a video's room; `None` where the reader is full.
-    pub fn enter_channel(self: &Arc<Self>, video: &VideoId) -> Option<ViewerGuard> {
+    pub fn enter(self: &Arc<Self>, video: &VideoId) -> Option<ViewerGuard> {
         let before = self.viewers.fetch_add(1, Ordering::Relaxed);
         if before >= self.settings.capacity {
             self.viewers.fetch_sub(1, Ordering::Relaxed);
@@ -215,7 +215,7 @@ impl ChannelHub {
         }
         self.metrics.viewers.inc();
         let mut rooms = lock(&self.rooms);
-        let room = self.channel_in(&mut rooms, video);
+        let room = self.room_in(&mut rooms, video);
         // Under the lock, so that the room is not closed in between.
         room.enter();
         drop(rooms);
@@ -223,35 +223,31 @@ impl ChannelHub {
     }
 
     /// The room of a video whose viewers are yet to come; `None` where there are `most` such rooms already.
-    pub(crate) fn open_for_warm_up(&self, video: &VideoId, most: usize) -> Option<Arc<VideoChannel>> {
+    pub(crate) fn room_to_be(&self, video: &VideoId, most: usize) -> Option<Arc<Channel>> {
         let mut rooms = lock(&self.rooms);
         let there = rooms.get(video).map(Arc::clone);
         if there.is_none() && rooms.values().filter(|room| room.viewers() == 0).count() >= most {
             return None;
         }
-        Some(there.unwrap_or_else(|| self.channel_in(&mut rooms, video)))
+        Some(there.unwrap_or_else(|| self.room_in(&mut rooms, video)))
     }
 
-    fn channel_in(
-        &self,
-        rooms: &mut HashMap<VideoId, Arc<VideoChannel>>,
-        video: &VideoId,
-    ) -> Arc<VideoChannel> {
+    fn room_in(&self, rooms: &mut HashMap<VideoId, Arc<Channel>>, video: &VideoId) -> Arc<Channel> {
         let ring = (self.settings.ring_length, self.settings.ring_bytes);
-        let fresh = || Arc::new(VideoChannel::new(video.clone(), ring, Instant::now()));
+        let fresh = || Arc::new(Channel::new(video.clone(), ring, Instant::now()));
         let room = Arc::clone(rooms.entry(video.clone()).or_insert_with(fresh));
         self.metrics.active_channels.set(rooms.len() as i64);
         room
     }
 
     /// Whether viewers who come to this room find it subscribed, and its ring where the comments stand.
-    pub(crate) fn is_channel_ready(&self, room: &VideoChannel) -> bool {
+    pub(crate) fn is_ready(&self, room: &Channel) -> bool {
         self.is_subscribed(room) && room.is_anchored()
     }
 
     /// Sees to it that the room hears of comments and knows where they stand, as far as the stores allow in a short
     /// time. The order matters: what comes after the head was read is then sure to be heard.
-    pub async fn open(self: &Arc<Self>, room: &Arc<VideoChannel>) {
+    pub async fn open(self: &Arc<Self>, room: &Arc<Channel>) {
         if room.head().is_some() {
             if !self.is_subscribed(room) {
                 // The bus is away, or the room was about to be closed: comparing heads brings what is missed meanwhile.
@@ -260,23 +256,23 @@ impl ChannelHub {
             return;
         }
         let opened = async {
-            self.subscribe_channel(room).await;
+            self.subscribe(room).await;
             // Another one may have read it meanwhile.
             if room.head().is_none() {
                 self.read_head(room).await;
             }
         };
         // What is not done by then is done by the next comparing of heads.
-        let _ = tokio::time::timeout(CHANNEL_OPEN_TIMEOUT, opened).await;
+        let _ = tokio::time::timeout(OPEN_WITHIN, opened).await;
     }
 
     /// Whether the room is subscribed on the bus connection in force.
-    pub(crate) fn is_subscribed(&self, room: &VideoChannel) -> bool {
+    pub(crate) fn is_subscribed(&self, room: &Channel) -> bool {
         let number = lock(&self.connection).number;
         number != 0 && room.subscribed_on.load(Ordering::Acquire) == number
     }
 
-    fn current_connection(&self) -> (u64, Option<Arc<dyn Subscription>>) {
+    fn connected(&self) -> (u64, Option<Arc<dyn Subscription>>) {
         let connection = lock(&self.connection);
         (connection.number, connection.subscription.clone())
     }
@@ -289,12 +285,12 @@ impl ChannelHub {
     }
 
     /// Subscribes the room's channel if it is not.
-    pub(crate) async fn subscribe_channel(self: &Arc<Self>, room: &Arc<VideoChannel>) {
+    pub(crate) async fn subscribe(self: &Arc<Self>, room: &Arc<Channel>) {
         let _one_at_a_time = room.opening.lock().await;
         if self.is_subscribed(room) {
             return;
         }
-        let (number, Some(subscription)) = self.current_connection() else { return };
+        let (number, Some(subscription)) = self.connected() else { return };
         match tokio::time::timeout(STORE_TIMEOUT, subscription.subscribe(&room.video)).await {
             Ok(Ok(())) => {
                 room.subscribed_on.store(number, Ordering::Release);
@@ -306,9 +302,9 @@ impl ChannelHub {
     }
 
     /// Takes a comment that the bus brought. The caller shows the room afterwards.
-    pub(crate) fn push_comment(
+    pub(crate) fn push(
         self: &Arc<Self>,
-        room: &Arc<VideoChannel>,
+        room: &Arc<Channel>,
         numbering: &CommentEpoch,
         comment: &Comment,
     ) -> u64 {
@@ -326,17 +322,17 @@ impl ChannelHub {
                 self.metrics.comment_delay.note(comment.timestamp, now_ms());
                 return count;
             }
-            Pushed::Early | Pushed::Refused => self.repair_holes(room),
+            Pushed::Early | Pushed::Refused => self.repair(room),
             Pushed::Repeat => {}
         }
         0
     }
 
     /// Shows viewers what is new in a room, now or when the pace allows. `events` is how much came.
-    pub(crate) fn show_channel(self: &Arc<Self>, room: &Arc<VideoChannel>, events: u64) {
+    pub(crate) fn show(self: &Arc<Self>, room: &Arc<Channel>, events: u64) {
         let now = Instant::now();
         let viewers = room.viewers();
-        let show = room.show(now, |counted| lock(&self.pace).note_events(now, events, viewers, counted));
+        let show = room.show(now, |counted| lock(&self.pace).offer(now, events, viewers, counted));
         match show {
             Show::Nothing => {}
             Show::Now => self.fanout.news(room),
@@ -354,7 +350,7 @@ impl ChannelHub {
     }
 
     /// Sends idle viewers their heartbeats, for ever.
-    pub async fn send_heartbeats_forever(self: Arc<Self>) {
+    pub async fn keep_alive(self: Arc<Self>) {
         /// Coarse: heartbeats are tens of seconds apart.
         const CLOCK_STEP: Duration = Duration::from_secs(1);
         let mut ticks = tokio::time::interval(CLOCK_STEP);
@@ -362,11 +358,11 @@ impl ChannelHub {
         loop {
             ticks.tick().await;
             let (now, mut held) = (Instant::now(), 0);
-            for room in self.all_channels() {
+            for room in self.rooms() {
                 if room.rest(now, self.settings.idle) {
                     self.fanout.news(&room);
                 }
-                let (bytes, crowded_out) = room.ring_usage();
+                let (bytes, crowded_out) = room.weigh();
                 held += bytes;
                 self.metrics.crowded_out.inc_by(crowded_out);
             }
@@ -375,7 +371,7 @@ impl ChannelHub {
     }
 
     /// Unsubscribes an empty room and forgets it, unless somebody enters meanwhile.
-    pub(crate) async fn close_channel(&self, room: &Arc<VideoChannel>) {
+    pub(crate) async fn close(&self, room: &Arc<Channel>) {
         let _one_at_a_time = room.opening.lock().await;
         if room.viewers() > 0 {
             return;
@@ -383,7 +379,7 @@ impl ChannelHub {
         if self.is_subscribed(room) {
             // First, so that who enters from here on subscribes again, after us.
             room.subscribed_on.store(0, Ordering::Release);
-            if let (_, Some(subscription)) = self.current_connection() {
+            if let (_, Some(subscription)) = self.connected() {
                 // Where it fails, its comments are dropped for want of a room until the connection is replaced.
                 let _ = tokio::time::timeout(STORE_TIMEOUT, subscription.unsubscribe(&room.video)).await;
             }

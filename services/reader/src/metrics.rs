@@ -26,7 +26,7 @@ label_values! {
 
 label_values! {
     /// What a reader that leaves waits for.
-    pub enum DrainWait {
+    pub enum Wait {
         /// Viewers who have not left.
         Viewers = "viewers",
         /// A heartbeat that tells the managers how it is now.
@@ -36,16 +36,16 @@ label_values! {
     }
 }
 
-/// A label of [`DrainWait`].
+/// A label of [`Wait`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DrainWaitLabel {
+pub struct WaitsFor {
     /// What for.
-    pub what: DrainWait,
+    pub what: Wait,
 }
 
 /// A label of [`CommentSource`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CommentSourceLabel {
+pub struct Source {
     /// Where from.
     pub source: CommentSource,
 }
@@ -114,36 +114,36 @@ pub struct Metrics {
     /// Viewers sent to another reader, or away because this one leaves.
     pub handed_over: Counter<u64, AtomicU64>,
     /// 1 for what a reader that leaves waits for.
-    pub drain_waits_for: Family<DrainWaitLabel, Gauge>,
+    pub drain_waits_for: Family<WaitsFor, Gauge>,
     /// Comments that came again and were dropped.
     pub repeats: Counter,
     /// Comments that came before one with a lower sequence number.
     pub out_of_order: Counter,
     /// Comments fetched because the bus did not bring them, by where they were found.
-    pub backfilled: Family<CommentSourceLabel, Counter>,
+    pub backfilled: Family<Source, Counter>,
     /// Comments that neither the bus nor the archive had in time: viewers were told of a gap.
     pub lost: Counter,
     /// Viewers that came back, by where what they missed was found.
-    pub resumes: Family<CommentSourceLabel, Counter>,
+    pub resumes: Family<Source, Counter>,
 }
 
 impl Metrics {
     /// Shows what the reader waits for before it ends; `None` while it does not leave.
-    pub fn set_drain_wait(&self, wait: Option<DrainWait>) {
-        for what in [DrainWait::Viewers, DrainWait::Managers, DrainWait::Requests] {
+    pub fn waits_for(&self, wait: Option<Wait>) {
+        for what in [Wait::Viewers, Wait::Managers, Wait::Requests] {
             let is_it = i64::from(wait == Some(what));
-            self.drain_waits_for.get_or_create(&DrainWaitLabel { what }).set(is_it);
+            self.drain_waits_for.get_or_create(&WaitsFor { what }).set(is_it);
         }
     }
 
     /// Registered with the shell, under `liverank_reader_…`.
-    pub fn register(shell: &ServiceContext) -> Self {
+    pub fn registered(shell: &ServiceContext) -> Self {
         let metrics = Self::default();
         // A series that is there from the start on can be compared with the time before its first event.
         for source in [CommentSource::Bus, CommentSource::Archive] {
-            metrics.backfilled.get_or_create(&CommentSourceLabel { source }).inc_by(0);
+            metrics.backfilled.get_or_create(&Source { source }).inc_by(0);
         }
-        metrics.set_drain_wait(None);
+        metrics.waits_for(None);
         shell.metrics.register("reader", |registry| {
             let m = metrics.clone();
             registry.register("viewers", "Viewers connected", m.viewers);
@@ -187,12 +187,12 @@ impl Metrics {
     }
 
     /// Counts a viewer that came back.
-    pub fn count_resumed(&self, source: CommentSource) {
-        self.resumes.get_or_create(&CommentSourceLabel { source }).inc();
+    pub fn resumed(&self, source: CommentSource) {
+        self.resumes.get_or_create(&Source { source }).inc();
     }
 
     /// Counts an answer to a connect.
-    pub fn count_answer(&self, reason: Outcome) {
+    pub fn answered(&self, reason: Outcome) {
         self.connects.get_or_create(&Answer { reason }).inc();
     }
 }

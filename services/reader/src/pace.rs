@@ -20,11 +20,11 @@ const WINDOWS_PER_SECOND: u64 = 4;
 
 /// What a room remembers of the last window it was counted in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WindowCount(u64);
+pub struct Counted(u64);
 
 /// Measures a reader's load.
 #[derive(Debug)]
-pub struct ShowPace {
+pub struct Pace {
     /// Writes a second that are to be kept within.
     budget: u64,
     window: u64,
@@ -37,20 +37,14 @@ pub struct ShowPace {
     gap: Duration,
 }
 
-impl ShowPace {
+impl Pace {
     /// Calm, from `now` on, for a reader that makes `budget` writes a second without strain.
     pub const fn new(now: Instant, budget: u64) -> Self {
         Self { budget, window: 1, began: now, offered: 0, reached: 0, gap: Duration::ZERO }
     }
 
     /// Notes `events` for a room of `viewers`, and returns how long after the room's last write the next may be.
-    pub fn note_events(
-        &mut self,
-        now: Instant,
-        events: u64,
-        viewers: u64,
-        counted: &mut WindowCount,
-    ) -> Duration {
+    pub fn offer(&mut self, now: Instant, events: u64, viewers: u64, counted: &mut Counted) -> Duration {
         let age = now.saturating_duration_since(self.began);
         if age >= LOOK_BACK {
             self.gap = if age < 2 * LOOK_BACK { self.gap_for_now() } else { Duration::ZERO };
@@ -78,42 +72,42 @@ impl ShowPace {
 mod tests {
     use super::*;
 
-    const WRITES_BUDGET: u64 = 50_000;
+    const BUDGET: u64 = 50_000;
 
     /// The gap after `seconds` of `per_second` events to one room of `viewers`.
     fn gap_at(per_second: u64, viewers: u64, seconds: u64) -> Duration {
         let start = Instant::now();
-        let (mut pace, mut counted) = (ShowPace::new(start, WRITES_BUDGET), WindowCount::default());
+        let (mut pace, mut counted) = (Pace::new(start, BUDGET), Counted::default());
         let mut gap = Duration::ZERO;
         for event in 0..per_second * seconds {
             let now = start + Duration::from_micros(event * 1_000_000 / per_second);
-            gap = pace.note_events(now, 1, viewers, &mut counted);
+            gap = pace.offer(now, 1, viewers, &mut counted);
         }
         gap
     }
 
     #[test]
-    fn a_calm_channel_is_shown_at_once() {
+    fn calm_is_at_once() {
         assert_eq!(gap_at(10, 2_000, 3), Duration::ZERO);
         assert_eq!(gap_at(200, 100, 3), Duration::ZERO);
     }
 
     #[test]
-    fn a_hot_channel_waits_to_keep_within_the_write_budget() {
+    fn hot_waits_so_that_writes_stay_within_the_budget() {
         assert_eq!(gap_at(50, 2_000, 3), Duration::from_millis(40));
         assert_eq!(gap_at(50, 100_000, 3), LONGEST_GAP);
         assert_eq!(gap_at(10_000, 10, 3), SHORTEST_GAP);
     }
 
     #[test]
-    fn many_small_channels_share_the_write_budget() {
+    fn many_small_rooms_are_hot_together() {
         let start = Instant::now();
-        let mut pace = ShowPace::new(start, WRITES_BUDGET);
-        let mut rooms = vec![WindowCount::default(); 100];
+        let mut pace = Pace::new(start, BUDGET);
+        let mut rooms = vec![Counted::default(); 100];
         let mut last = Duration::ZERO;
         for tick in 0..100 {
             for room in &mut rooms {
-                last = pace.note_events(start + Duration::from_millis(tick * 10), 1, 20, room);
+                last = pace.offer(start + Duration::from_millis(tick * 10), 1, 20, room);
             }
         }
         assert_eq!(last, Duration::from_millis(40));
@@ -122,12 +116,12 @@ mod tests {
     #[test]
     fn a_burst_is_noticed_within_its_window_and_forgotten_after_a_calm() {
         let start = Instant::now();
-        let (mut pace, mut counted) = (ShowPace::new(start, WRITES_BUDGET), WindowCount::default());
+        let (mut pace, mut counted) = (Pace::new(start, BUDGET), Counted::default());
         for _ in 0..20 {
-            pace.note_events(start, 1, 5_000, &mut counted);
+            pace.offer(start, 1, 5_000, &mut counted);
         }
-        assert_eq!(pace.note_events(start, 1, 5_000, &mut counted), Duration::from_millis(100));
+        assert_eq!(pace.offer(start, 1, 5_000, &mut counted), Duration::from_millis(100));
         let later = start + Duration::from_secs(1);
-        assert_eq!(pace.note_events(later, 1, 5_000, &mut counted), Duration::ZERO);
+        assert_eq!(pace.offer(later, 1, 5_000, &mut counted), Duration::ZERO);
     }
 }

@@ -9,11 +9,11 @@ use liverank_adapters::archive::Page;
 use liverank_core::comment::{Comment, CommentEpoch, Position};
 use liverank_core::{VideoId, canary};
 
-use crate::channel::{self, VideoChannel};
+use crate::channel::{self, Channel};
 use crate::heads::within_timeout;
-use crate::hub::ChannelHub;
-use crate::metrics::{CommentSource, CommentSourceLabel};
-use crate::ring::{Pushed, SeqHole};
+use crate::hub::Hub;
+use crate::metrics::{CommentSource, Source};
+use crate::ring::{Hole, Pushed};
 
 /// How long a hole is left to close by itself: comments on their way arrive in a few milliseconds.
 const WAIT_FOR_HOLE: Duration = Duration::from_millis(50);
@@ -22,22 +22,22 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 const MAX_RETRY_STEPS: u32 = 4;
 /// How long those who are here wait for a hole to be filled: then they are told of a gap, for what waits behind it has
 /// waited long enough.
-const HOLE_FILL_TIMEOUT: Duration = Duration::from_secs(5);
+const HOLE_WITHIN: Duration = Duration::from_secs(5);
 /// How long one who comes back waits for what it missed: then it is told of a gap.
-const RESUME_FILL_TIMEOUT: Duration = Duration::from_secs(3);
+const REACH_WITHIN: Duration = Duration::from_secs(3);
 /// Comments fetched at once: some hundred kilobytes.
 const MAX_PAGE_COMMENTS: u64 = 500;
 /// What is fetched for one who comes back begins at a multiple of this, so that the next ones find it.
 const PAGE_STARTS_EVERY: u64 = 50;
 
-impl ChannelHub {
+impl Hub {
     /// Up to `limit` comments of a video after a number, in order and without a hole, and who had them. The bus is
     /// asked first, for the archive is shared with those who write.
     async fn fetch_comments(
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,
-        hole: SeqHole,
+        hole: Hole,
     ) -> Result<(Vec<Comment>, CommentSource), StoreError> {
         let limit = (hole.upto - hole.after).min(MAX_PAGE_COMMENTS) as usize;
         let _permit = self.fetches.acquire().await;
@@ -48,14 +48,13 @@ impl ChannelHub {
             Ok(_) => {}
             Err(error) => self.health.dependency("comment bus", Err(error.to_string())),
         }
-        let comments =
-            within_timeout(self.archive.next_comments(video, Page::After(hole.after), limit)).await;
+        let comments = within_timeout(self.archive.comments(video, Page::After(hole.after), limit)).await;
         self.note_archive(&comments);
         Ok((without_holes(comments?, hole.after), CommentSource::Archive))
     }
 
     /// Sees to it that the room's holes are filled, soon. One task a room at most.
-    pub(crate) fn repair_holes(self: &Arc<Self>, room: &Arc<VideoChannel>) {
+    pub(crate) fn repair(self: &Arc<Self>, room: &Arc<Channel>) {
         if room.repairing.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -72,9 +71,9 @@ impl ChannelHub {
         });
     }
 
-    async fn fill_holes(self: &Arc<Self>, room: &Arc<VideoChannel>) {
+    async fn fill_holes(self: &Arc<Self>, room: &Arc<Channel>) {
         tokio::time::sleep(WAIT_FOR_HOLE).await;
-        let mut deadline = Instant::now() + HOLE_FILL_TIMEOUT;
+        let mut deadline = Instant::now() + HOLE_WITHIN;
         let mut tries = 0;
         while let Some((numbering, hole)) = room.hole() {
             let filled = match self.fetch_comments(&numbering, &room.video, hole).await {
@@ -83,7 +82,7 @@ impl ChannelHub {
             };
             if filled > 0 {
                 self.show(room, filled);
-                (deadline, tries) = (Instant::now() + HOLE_FILL_TIMEOUT, 0);
+                (deadline, tries) = (Instant::now() + HOLE_WITHIN, 0);
                 continue;
             }
             if Instant::now() >= deadline {
@@ -102,7 +101,7 @@ impl ChannelHub {
 
     fn insert_fetched(
         &self,
-        room: &VideoChannel,
+        room: &Channel,
         numbering: &CommentEpoch,
         comments: &[Comment],
         from: CommentSource,
@@ -112,7 +111,7 @@ impl ChannelHub {
             match room.push(numbering, comment) {
                 Some(Pushed::Appended(count)) => {
                     filled += count;
-                    self.metrics.backfilled.get_or_create(&CommentSourceLabel { source: from }).inc();
+                    self.metrics.backfilled.get_or_create(&Source { source: from }).inc();
                 }
                 // What came by itself meanwhile is no repeat of the bus's.
                 Some(Pushed::Repeat) | None => {}
@@ -126,27 +125,27 @@ impl ChannelHub {
     /// counts where that was found. `None`: the position is not one of this video's.
     pub(crate) async fn backfill_for_resume(
         self: &Arc<Self>,
-        room: &Arc<VideoChannel>,
+        room: &Arc<Channel>,
         position: &Position,
     ) -> Option<CommentSource> {
         if self.is_ahead(room, position).await {
             return None;
         }
         if room.head().is_some_and(|head| head.numbering != position.numbering) {
-            self.metrics.count_resumed(CommentSource::Gap);
+            self.metrics.resumed(CommentSource::Gap);
             return Some(CommentSource::Gap);
         }
-        let found = tokio::time::timeout(RESUME_FILL_TIMEOUT, self.fill_back_to(room, position))
+        let found = tokio::time::timeout(REACH_WITHIN, self.fill_back_to(room, position))
             .await
             .unwrap_or(CommentSource::Gap);
-        self.metrics.count_resumed(found);
+        self.metrics.resumed(found);
         Some(found)
     }
 
     /// Whether somebody claims to have seen what does not exist. Where that cannot be told it is believed: the ids of
     /// all readers are the same, and another may have been ahead of this one.
-    async fn is_ahead(self: &Arc<Self>, room: &Arc<VideoChannel>, position: &Position) -> bool {
-        let knows = |room: &VideoChannel| {
+    async fn is_ahead(self: &Arc<Self>, room: &Arc<Channel>, position: &Position) -> bool {
+        let knows = |room: &Channel| {
             room.known()
                 .is_none_or(|known| known.numbering != position.numbering || known.seq >= position.seq)
         };
@@ -156,7 +155,7 @@ impl ChannelHub {
     /// Fills the ring back to `position`, as far as the ring reaches. Returns the source that had the comments.
     pub(crate) async fn fill_back_to(
         self: &Arc<Self>,
-        room: &Arc<VideoChannel>,
+        room: &Arc<Channel>,
         position: &Position,
     ) -> CommentSource {
         let mut source = CommentSource::Ring;
@@ -168,11 +167,11 @@ impl ChannelHub {
         while let Some(lack) = room.lacks(position) {
             let reach =
                 room.head().map_or(0, |head| head.seq).saturating_sub(self.settings.ring_length as u64);
-            let hole = SeqHole {
+            let hole = Hole {
                 after: (lack.after - lack.after % PAGE_STARTS_EVERY).max(reach).min(lack.after),
                 ..lack
             };
-            match self.fetch_hole(&position.numbering, &room.video, hole).await {
+            match self.fetch_all(&position.numbering, &room.video, hole).await {
                 Ok((comments, from)) => {
                     room.restore(&position.numbering, &comments);
                     source = from;
@@ -187,11 +186,11 @@ impl ChannelHub {
     }
 
     /// All of a hole, which is at most as long as a ring.
-    async fn fetch_hole(
+    async fn fetch_all(
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,
-        hole: SeqHole,
+        hole: Hole,
     ) -> Result<(Vec<Comment>, CommentSource), StoreError> {
         let (mut all, mut source) = (Vec::new(), CommentSource::Bus);
         let mut rest = hole;

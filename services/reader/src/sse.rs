@@ -14,7 +14,7 @@ pub const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
 /// What a client can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClientForm {
+pub enum Form {
     /// Resumes by the last id (`GET`).
     Resuming,
     /// Counts every data line as a comment and cannot resume, as the comments seed's client (`POST`).
@@ -27,7 +27,7 @@ pub fn comment_event(numbering: &CommentEpoch, comment: &Comment) -> Bytes {
 }
 
 /// A number of the channel that there is nothing to show of: the viewer is to know that it has had it.
-pub fn id_only_event(numbering: &CommentEpoch, seq: u64) -> Bytes {
+pub fn id_only(numbering: &CommentEpoch, seq: u64) -> Bytes {
     format!("id: {numbering}-{seq}\n\n").into()
 }
 
@@ -84,12 +84,12 @@ pub fn connected_event(
 }
 
 /// Tells a viewer that it misses the numbers `from` to `to`.
-pub fn gap_event(form: ClientForm, numbering: &CommentEpoch, from: u64, to: u64) -> Bytes {
+pub fn gap_event(form: Form, numbering: &CommentEpoch, from: u64, to: u64) -> Bytes {
     match form {
-        ClientForm::Resuming => {
+        Form::Resuming => {
             format!("event: gap\nid: {numbering}-{to}\ndata: {{\"from\":{from},\"to\":{to}}}\n\n").into()
         }
-        ClientForm::Plain => format!(": gap from={from} to={to}\n\n").into(),
+        Form::Plain => format!(": gap from={from} to={to}\n\n").into(),
     }
 }
 
@@ -97,14 +97,14 @@ pub fn gap_event(form: ClientForm, numbering: &CommentEpoch, from: u64, to: u64)
 mod tests {
     use super::*;
 
-    fn comment_epoch() -> CommentEpoch {
+    fn numbering() -> CommentEpoch {
         CommentEpoch::parse("n1").unwrap()
     }
 
     #[test]
     fn a_greeting_is_one_event_with_retry_and_id() {
         let (user, video) = (UserId::parse("a\"b").unwrap(), VideoId::parse("v").unwrap());
-        let at = Position { numbering: comment_epoch(), seq: 4 };
+        let at = Position { numbering: numbering(), seq: 4 };
         let text = String::from_utf8(connected_event(&user, &video, "r1", 1500, Some(&at)).to_vec()).unwrap();
         let lines: Vec<&str> = text.split('\n').collect();
         assert_eq!(lines[..2], ["retry: 1500", "id: n1-4"]);
@@ -115,9 +115,9 @@ mod tests {
 
     #[test]
     fn a_gap_is_an_event_or_for_who_counts_data_lines_a_comment_line() {
-        let resuming = gap_event(ClientForm::Resuming, &comment_epoch(), 3, 9);
+        let resuming = gap_event(Form::Resuming, &numbering(), 3, 9);
         assert_eq!(resuming, "event: gap\nid: n1-9\ndata: {\"from\":3,\"to\":9}\n\n");
-        let plain = gap_event(ClientForm::Plain, &comment_epoch(), 3, 9);
+        let plain = gap_event(Form::Plain, &numbering(), 3, 9);
         assert_eq!(plain, ": gap from=3 to=9\n\n");
     }
 }

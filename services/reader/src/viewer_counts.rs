@@ -12,30 +12,30 @@ use std::time::Duration;
 use bytes::Bytes;
 use liverank_core::VideoId;
 
-use crate::hub::ChannelHub;
+use crate::hub::Hub;
 
 /// Between two events at least.
 const MIN_EVENT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What one room's viewers are told.
 #[derive(Default)]
-pub struct ChannelCount {
+pub struct RoomCount {
     /// Viewers who ask.
     askers: AtomicU64,
     /// Grows with every event.
     version: AtomicU32,
-    told: Mutex<ToldCount>,
+    told: Mutex<Told>,
 }
 
 #[derive(Default)]
-struct ToldCount {
+struct Told {
     /// `None` where nobody asked when there last was something to tell.
     viewers: Option<u64>,
     event: Bytes,
 }
 
-impl ChannelCount {
-    fn told(&self) -> MutexGuard<'_, ToldCount> {
+impl RoomCount {
+    fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -68,7 +68,7 @@ impl ChannelCount {
     }
 
     /// The event for one who has had the version `had`, if there is a later one. Only the last counts.
-    pub fn count_event_since(&self, had: &mut u32) -> Option<Bytes> {
+    pub fn news(&self, had: &mut u32) -> Option<Bytes> {
         if self.version.load(Ordering::Acquire) == *had {
             return None;
         }
@@ -80,26 +80,26 @@ impl ChannelCount {
 
 /// Viewers that other readers have of the videos that are watched here, as a manager last said.
 #[derive(Default)]
-pub struct ViewersElsewhere(Mutex<HashMap<VideoId, u64>>);
+pub struct Elsewhere(Mutex<HashMap<VideoId, u64>>);
 
-impl ViewersElsewhere {
+impl Elsewhere {
     /// Notes what a manager says: all of it.
     pub fn note(&self, viewers: Vec<(VideoId, u64)>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = viewers.into_iter().collect();
     }
 
-    fn viewers_of(&self, video: &VideoId) -> u64 {
+    fn of(&self, video: &VideoId) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(video).copied().unwrap_or(0)
     }
 }
 
 /// Tells viewers who ask, for ever.
-pub async fn run(hub: Arc<ChannelHub>) {
+pub async fn run(hub: Arc<Hub>) {
     let mut ticks = tokio::time::interval(MIN_EVENT_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        for room in hub.all_channels() {
+        for room in hub.rooms() {
             if room.count.note(room.viewers().saturating_add(hub.elsewhere.of(&room.video))) {
                 hub.fanout.news(&room);
             }
@@ -111,29 +111,29 @@ pub async fn run(hub: Arc<ChannelHub>) {
 mod tests {
     use super::*;
 
-    fn event_text(event: Option<Bytes>) -> Option<String> {
+    fn text(event: Option<Bytes>) -> Option<String> {
         event.map(|event| String::from_utf8(event.to_vec()).unwrap())
     }
 
     #[test]
-    fn an_asker_is_told_only_the_latest_count_and_once() {
-        let count = ChannelCount::default();
+    fn who_asks_hears_of_a_number_once_and_of_the_last_one_only() {
+        let count = RoomCount::default();
         assert!(!count.note(3), "nobody asks");
         let mut had = count.join();
         assert_eq!(count.news(&mut had), None);
         assert!(count.note(3) && !count.note(3));
         assert!(count.note(4));
         let event = "event: viewers\ndata: {\"viewers\":4}\n\n";
-        assert_eq!(event_text(count.news(&mut had)).as_deref(), Some(event));
+        assert_eq!(text(count.news(&mut had)).as_deref(), Some(event));
         assert_eq!(count.news(&mut had), None);
         let mut late = count.join();
-        assert_eq!(event_text(count.news(&mut late)).as_deref(), Some(event), "it is news to this one");
+        assert_eq!(text(count.news(&mut late)).as_deref(), Some(event), "it is news to this one");
         assert_eq!(count.news(&mut late), None);
     }
 
     #[test]
-    fn a_count_from_before_anybody_asked_is_not_told() {
-        let count = ChannelCount::default();
+    fn a_number_from_a_time_when_nobody_asked_is_not_told() {
+        let count = RoomCount::default();
         let mut had = count.join();
         assert!(count.note(3));
         assert!(count.news(&mut had).is_some());

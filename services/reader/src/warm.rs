@@ -14,8 +14,8 @@ use liverank_runtime::{Problem, now_micros};
 use serde_json::Value;
 
 use crate::Reader;
-use crate::channel::VideoChannel;
-use crate::hub::ChannelHub;
+use crate::channel::Channel;
+use crate::hub::Hub;
 
 /// How long a manager may be kept waiting: it takes another target a second later.
 const WARM_TIMEOUT: Duration = Duration::from_secs(3);
@@ -36,23 +36,23 @@ pub async fn warm_video(
     if reader.hub.viewers() >= reader.hub.settings.capacity {
         return Err(Problem::unavailable("this reader is full"));
     }
-    let Some(room) = reader.hub.open_for_warm_up(&videoid, MAX_EMPTY) else {
+    let Some(room) = reader.hub.room_to_be(&videoid, MAX_EMPTY) else {
         return Err(Problem::unavailable("this reader holds too many videos ready already"));
     };
     reader.placement.with(|holder, now| holder.warm(now, &videoid));
-    match tokio::time::timeout(WARM_TIMEOUT, wait_until_ready(&reader.hub, &room)).await {
+    match tokio::time::timeout(WARM_TIMEOUT, is_ready(&reader.hub, &room)).await {
         Ok(true) => Ok(Json(Warmed { head: room.head().map(|head| head.to_string()), videoid })),
         _ => Err(Problem::unavailable("the comment bus or the archive does not answer")),
     }
 }
 
 /// Whether the room is subscribed, knows where its comments stand, and holds as many as a viewer may ask for.
-async fn wait_until_ready(hub: &Arc<ChannelHub>, room: &Arc<VideoChannel>) -> bool {
+async fn is_ready(hub: &Arc<Hub>, room: &Arc<Channel>) -> bool {
     hub.open(room).await;
     hub.subscribe(room).await;
     if let Some(Position { numbering, seq }) = room.head() {
         let oldest = Position { numbering, seq: seq.saturating_sub(hub.settings.ring_length as u64) };
         hub.fill_back_to(room, &oldest).await;
     }
-    hub.is_channel_ready(room)
+    hub.is_ready(room)
 }

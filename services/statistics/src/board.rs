@@ -6,50 +6,46 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::reports::{Client, Comments, Manager, Reader};
-use crate::roster::{ReportRoster, RosterBounds};
+use crate::roster::{Bounds, Roster};
 
 /// Items of each list in the answer, unless all are asked for: a page's worth.
 pub const MAX_LISTED: usize = 100;
 
 /// Bytes of reports of one kind: several times what a large system's honest ones take.
-const MAX_REPORT_BYTES_KEPT: usize = 32 * 1024 * 1024;
+const KEPT_BYTES: usize = 32 * 1024 * 1024;
 /// Ours report every 2 s: seven lost in a row, or it is gone.
 const SERVICE_SILENCE: Duration = Duration::from_secs(15);
 /// The seed's clients report every 5 to 10 s.
 const CLIENT_SILENCE: Duration = Duration::from_mins(1);
 
-const fn service_bounds(reporters: usize) -> RosterBounds {
-    RosterBounds { reporters, bytes: MAX_REPORT_BYTES_KEPT, silence: SERVICE_SILENCE }
+const fn services(reporters: usize) -> Bounds {
+    Bounds { reporters, bytes: KEPT_BYTES, silence: SERVICE_SILENCE }
 }
 
 /// The last reports of everyone.
 #[derive(Debug)]
-pub struct ReportBoard {
-    comments: ReportRoster<Comments>,
-    readers: ReportRoster<Reader>,
-    managers: ReportRoster<Manager>,
-    clients: ReportRoster<Client>,
+pub struct Board {
+    comments: Roster<Comments>,
+    readers: Roster<Reader>,
+    managers: Roster<Manager>,
+    clients: Roster<Client>,
     /// How many readers listen to each topic, kept up with the reports so that an answer need not count.
     topics: BTreeMap<String, usize>,
 }
 
-impl Default for ReportBoard {
+impl Default for Board {
     fn default() -> Self {
         Self {
-            comments: ReportRoster::new(service_bounds(100)),
-            readers: ReportRoster::new(service_bounds(1_000)),
-            managers: ReportRoster::new(service_bounds(100)),
-            clients: ReportRoster::new(RosterBounds {
-                reporters: 10_000,
-                bytes: MAX_REPORT_BYTES_KEPT,
-                silence: CLIENT_SILENCE,
-            }),
+            comments: Roster::new(services(100)),
+            readers: Roster::new(services(1_000)),
+            managers: Roster::new(services(100)),
+            clients: Roster::new(Bounds { reporters: 10_000, bytes: KEPT_BYTES, silence: CLIENT_SILENCE }),
             topics: BTreeMap::new(),
         }
     }
 }
 
-impl ReportBoard {
+impl Board {
     /// Keeps what a comment service reported in `bytes`.
     pub fn comments(&mut self, now: Instant, report: Comments, bytes: usize) {
         self.comments.put(now, report.instance.clone(), report, bytes);
@@ -75,7 +71,7 @@ impl ReportBoard {
     }
 
     /// Leaves out those not heard of for too long.
-    pub fn expire_reports(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Instant) {
         self.comments.expire(now);
         self.managers.expire(now);
         self.clients.expire(now);
@@ -95,15 +91,13 @@ impl ReportBoard {
     }
 
     /// The answer, with at most `listed` items in each of its lists.
-    pub fn summary(&self, listed: usize, stored: StoredComments, timestamp: String) -> StatisticsSummary<'_> {
-        StatisticsSummary {
-            comment_api: self.comment_summary(listed),
+    pub fn summary(&self, listed: usize, stored: StoredComments, timestamp: String) -> Summary<'_> {
+        Summary {
+            comment_api: self.comment_api(listed),
             reader_apis: ReaderApis {
                 total_readers: self.readers.len(),
-                total_active_connections: saturating_sum(
-                    self.readers.iter().map(|reader| reader.active_connections),
-                ),
-                total_messages_sent: saturating_sum(self.readers.iter().map(|reader| reader.messages_sent)),
+                total_active_connections: sum(self.readers.iter().map(|reader| reader.active_connections)),
+                total_messages_sent: sum(self.readers.iter().map(|reader| reader.messages_sent)),
                 all_subscribed_topics: self.topics.keys().take(listed).map(String::as_str).collect(),
                 readers: self
                     .readers
@@ -115,12 +109,8 @@ impl ReportBoard {
             reader_api_manager: self.reader_api_manager(listed),
             clients: ClientList {
                 total_clients: self.clients.len(),
-                total_comments_generated: saturating_sum(
-                    self.clients.iter().map(|client| client.comments_generated),
-                ),
-                total_comments_consumed: saturating_sum(
-                    self.clients.iter().map(|client| client.comments_consumed),
-                ),
+                total_comments_generated: sum(self.clients.iter().map(|client| client.comments_generated)),
+                total_comments_consumed: sum(self.clients.iter().map(|client| client.comments_consumed)),
                 clients: self
                     .clients
                     .iter()
@@ -134,7 +124,7 @@ impl ReportBoard {
     }
 
     /// Each comment service counts what came through it: counts add up.
-    fn comment_summary(&self, listed: usize) -> Comments {
+    fn comment_api(&self, listed: usize) -> Comments {
         let mut merged = Comments::default();
         let mut by_video = BTreeMap::<&str, u64>::new();
         let mut topics = BTreeSet::<&str>::new();
@@ -175,7 +165,7 @@ impl ReportBoard {
     }
 }
 
-fn saturating_sum(counts: impl Iterator<Item = u64>) -> u64 {
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
     // Anyone may report any count; a sum past the end of numbers is shown as that end.
     counts.fold(0, u64::saturating_add)
 }
@@ -219,7 +209,7 @@ fn first_items(items: &[String], listed: usize) -> &[String] {
     &items[..items.len().min(listed)]
 }
 
-impl StatisticsSummary<'_> {
+impl Summary<'_> {
     /// Takes out who watches what; which videos are watched, and how often, stays.
     pub fn hide_viewers(&mut self) {
         for client in &mut self.clients.clients {
@@ -233,7 +223,7 @@ impl StatisticsSummary<'_> {
 /// The comments seed's answer.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StatisticsSummary<'a> {
+pub struct Summary<'a> {
     comment_api: Comments,
     reader_apis: ReaderApis<'a>,
     reader_api_manager: Manager,
@@ -298,7 +288,7 @@ mod tests {
 
     use super::*;
 
-    fn summary_json(board: &ReportBoard, listed: usize) -> Value {
+    fn shown(board: &Board, listed: usize) -> Value {
         serde_json::to_value(board.summary(listed, StoredComments::default(), "now".into())).unwrap()
     }
 
@@ -323,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_summary_has_the_whole_shape() {
+    fn nobody_has_the_whole_shape_too() {
         let empty = json!({
             "commentApi": {"totalComments": 0, "commentsByVideo": {}, "activeTopics": [], "topicSubscribers": {}},
             "readerApis": {"totalReaders": 0, "totalActiveConnections": 0, "totalMessagesSent": 0,
@@ -334,16 +324,16 @@ mod tests {
             "storedComments": {"totalComments": null},
             "timestamp": "now",
         });
-        assert_eq!(summary_json(&ReportBoard::default(), MAX_LISTED), empty);
+        assert_eq!(shown(&Board::default(), MAX_LISTED), empty);
     }
 
     #[test]
     fn readers_add_up_and_share_their_topics() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        let (mut board, now) = (Board::default(), Instant::now());
         board.reader(now, reader("r1", 3, &["video:a", "video:b"]), 1);
         board.reader(now, reader("r2", 4, &["video:b", "video:c"]), 1);
         board.reader(now, reader("r1", 5, &["video:b"]), 1);
-        let readers = summary_json(&board, MAX_LISTED)["readerApis"].take();
+        let readers = shown(&board, MAX_LISTED)["readerApis"].take();
         assert_eq!(readers["totalReaders"], 2);
         assert_eq!(readers["totalActiveConnections"], 9);
         assert_eq!(readers["totalMessagesSent"], 20);
@@ -353,39 +343,39 @@ mod tests {
 
     #[test]
     fn a_reader_that_falls_silent_leaves_sums_and_topics() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        let (mut board, now) = (Board::default(), Instant::now());
         board.reader(now, reader("r1", 3, &["video:a"]), 1);
         board.expire(now + SERVICE_SILENCE);
-        let readers = summary_json(&board, MAX_LISTED)["readerApis"].take();
+        let readers = shown(&board, MAX_LISTED)["readerApis"].take();
         assert_eq!(readers["totalActiveConnections"], 0);
         assert_eq!(readers["allSubscribedTopics"], json!([]));
     }
 
     #[test]
     fn clients_are_kept_longer_than_services() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        let (mut board, now) = (Board::default(), Instant::now());
         board.client(now, Client { client_id: "c".into(), comments_consumed: 2, ..Client::default() }, 1);
         board.expire(now + SERVICE_SILENCE);
-        assert_eq!(summary_json(&board, MAX_LISTED)["clients"]["totalCommentsConsumed"], 2);
+        assert_eq!(shown(&board, MAX_LISTED)["clients"]["totalCommentsConsumed"], 2);
         board.expire(now + CLIENT_SILENCE);
-        assert_eq!(summary_json(&board, MAX_LISTED)["clients"]["totalClients"], 0);
+        assert_eq!(shown(&board, MAX_LISTED)["clients"]["totalClients"], 0);
     }
 
     #[test]
     fn comment_services_add_up_and_the_busiest_videos_are_shown() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        let (mut board, now) = (Board::default(), Instant::now());
         board.comments(now, comments("one", &[("a", 1), ("b", 2), ("c", 9)]), 1);
         board.comments(now, comments("two", &[("a", 4)]), 1);
         board.comments(now, comments("", &[("d", 1)]), 1);
-        let all = summary_json(&board, MAX_LISTED)["commentApi"].take();
+        let all = shown(&board, MAX_LISTED)["commentApi"].take();
         assert_eq!(all["totalComments"], 17);
         assert_eq!(all["commentsByVideo"], json!({"a": 5, "b": 2, "c": 9, "d": 1}));
-        assert_eq!(summary_json(&board, 2)["commentApi"]["commentsByVideo"], json!({"a": 5, "c": 9}));
+        assert_eq!(shown(&board, 2)["commentApi"]["commentsByVideo"], json!({"a": 5, "c": 9}));
     }
 
     #[test]
     fn managers_agree_on_videos_and_add_up_registrations() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        let (mut board, now) = (Board::default(), Instant::now());
         for (instance, videos) in [("one", 5), ("two", 6)] {
             let report = Manager {
                 instance: instance.into(),
@@ -397,7 +387,7 @@ mod tests {
             };
             board.manager(now, report, 1);
         }
-        let manager = summary_json(&board, MAX_LISTED)["readerApiManager"].take();
+        let manager = shown(&board, MAX_LISTED)["readerApiManager"].take();
         assert_eq!(manager["registeredVideos"], 6);
         assert_eq!(manager["registrationCount"], 20);
         assert_eq!(manager["availableReaderApis"], json!(["http://r1"]));
@@ -405,15 +395,15 @@ mod tests {
 
     #[test]
     fn lists_are_bounded_and_totals_are_not() {
-        let (mut board, now) = (ReportBoard::default(), Instant::now());
+        let (mut board, now) = (Board::default(), Instant::now());
         for number in 0..150 {
             board.reader(now, reader(&format!("r{number}"), 1, &[&format!("video:{number}")]), 1);
         }
-        let readers = summary_json(&board, MAX_LISTED)["readerApis"].take();
+        let readers = shown(&board, MAX_LISTED)["readerApis"].take();
         assert_eq!(readers["totalReaders"], 150);
         assert_eq!(readers["readers"].as_array().unwrap().len(), MAX_LISTED);
         assert_eq!(readers["allSubscribedTopics"].as_array().unwrap().len(), MAX_LISTED);
-        let full = summary_json(&board, usize::MAX)["readerApis"].take();
+        let full = shown(&board, usize::MAX)["readerApis"].take();
         assert_eq!(full["readers"].as_array().unwrap().len(), 150);
     }
 }

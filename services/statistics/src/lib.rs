@@ -35,12 +35,12 @@ pub mod board;
 pub mod reports;
 pub mod roster;
 
-use board::{MAX_LISTED, ReportBoard, StoredComments};
+use board::{Board, MAX_LISTED, StoredComments};
 
 /// The largest report: a thousand videos with ids of the greatest length, twice, fit.
 const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
 /// Reports read at once: with the size above, what slow senders can make this process hold.
-const MAX_REPORTS_AT_ONCE: usize = 128;
+const REPORTS_AT_ONCE: usize = 128;
 /// How often the archive is asked for its count, as often as the services report.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How long counting may take before it is given up until the next time.
@@ -52,14 +52,14 @@ pub struct Config {}
 
 /// Shared by all requests.
 struct Statistics {
-    board: Mutex<ReportBoard>,
+    board: Mutex<Board>,
     stored: Mutex<StoredComments>,
     reading: Semaphore,
     identity: Identity,
 }
 
 impl Statistics {
-    fn board(&self) -> MutexGuard<'_, ReportBoard> {
+    fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -87,17 +87,17 @@ pub async fn serve(
     let statistics = Arc::new(Statistics {
         board: Mutex::default(),
         stored: Mutex::default(),
-        reading: Semaphore::new(MAX_REPORTS_AT_ONCE),
+        reading: Semaphore::new(REPORTS_AT_ONCE),
         identity: shell.identity.clone(),
     });
     let router = router(Arc::clone(&statistics), Arc::clone(&shell.http.origins));
     let mut tasks = Tasks::new(&shell);
-    tasks.spawn("housekeeping", count_and_expire(statistics, archive, shell.clone()));
+    tasks.spawn("housekeeping", keep_house(statistics, archive, shell.clone()));
     tasks.alongside(server::serve(Service::Statistics, listener, router, &shell)).await
 }
 
 /// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.
-async fn count_and_expire(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shell: ServiceContext) {
+async fn keep_house(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shell: ServiceContext) {
     let mut ticks = interval(COUNT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -128,13 +128,13 @@ fn router(statistics: Arc<Statistics>, origins: Arc<Origins>) -> Router {
     router.layer(from_fn_with_state(origins, cors::share))
 }
 
-async fn get_health() -> Json<Value> {
+async fn health() -> Json<Value> {
     Json(json!({"status": "healthy", "service": "statistics"}))
 }
 
 /// Anybody is answered with the counts and the beginning of each list. Who watches what, and whole lists, are for those
 /// who look after the system.
-async fn get_statistics(
+async fn summary(
     State(statistics): State<Arc<Statistics>>,
     Extension(known): Extension<Known>,
     params: Params,
@@ -161,7 +161,7 @@ async fn get_statistics(
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-async fn post_comment_report(
+async fn comment_service(
     State(statistics): State<Arc<Statistics>>,
     headers: HeaderMap,
     body: Body,
@@ -171,7 +171,7 @@ async fn post_comment_report(
     Ok(taken_answer())
 }
 
-async fn post_reader_report(
+async fn reader(
     State(statistics): State<Arc<Statistics>>,
     headers: HeaderMap,
     body: Body,
@@ -181,7 +181,7 @@ async fn post_reader_report(
     Ok(taken_answer())
 }
 
-async fn post_manager_report(
+async fn manager(
     State(statistics): State<Arc<Statistics>>,
     headers: HeaderMap,
     body: Body,
@@ -191,7 +191,7 @@ async fn post_manager_report(
     Ok(taken_answer())
 }
 
-async fn post_client_report(
+async fn client(
     State(statistics): State<Arc<Statistics>>,
     headers: HeaderMap,
     body: Body,

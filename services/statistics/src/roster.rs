@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// How much a roster keeps.
 #[derive(Debug, Clone, Copy)]
-pub struct RosterBounds {
+pub struct Bounds {
     /// Reporters; past it the one heard of longest ago goes.
     pub reporters: usize,
     /// Bytes of their reports, as they were sent; past it likewise.
@@ -16,9 +16,9 @@ pub struct RosterBounds {
 
 /// The last report of each reporter, by its name.
 #[derive(Debug)]
-pub struct ReportRoster<T> {
-    bounds: RosterBounds,
-    reports: BTreeMap<String, RosterEntry<T>>,
+pub struct Roster<T> {
+    bounds: Bounds,
+    reports: BTreeMap<String, Entry<T>>,
     /// Reporters from the one heard of longest ago to the latest.
     order: BTreeMap<u64, String>,
     turn: u64,
@@ -26,16 +26,16 @@ pub struct ReportRoster<T> {
 }
 
 #[derive(Debug)]
-struct RosterEntry<T> {
+struct Entry<T> {
     report: T,
     bytes: usize,
     turn: u64,
     heard: Instant,
 }
 
-impl<T> ReportRoster<T> {
+impl<T> Roster<T> {
     /// An empty one.
-    pub const fn new(bounds: RosterBounds) -> Self {
+    pub const fn new(bounds: Bounds) -> Self {
         Self { bounds, reports: BTreeMap::new(), order: BTreeMap::new(), turn: 0, bytes: 0 }
     }
 
@@ -44,7 +44,7 @@ impl<T> ReportRoster<T> {
         let mut gone: Vec<T> = self.remove(&name).into_iter().collect();
         self.turn += 1;
         self.order.insert(self.turn, name.clone());
-        self.reports.insert(name, RosterEntry { report, bytes, turn: self.turn, heard: now });
+        self.reports.insert(name, Entry { report, bytes, turn: self.turn, heard: now });
         self.bytes += bytes;
         while self.reports.len() > 1
             && (self.reports.len() > self.bounds.reporters || self.bytes > self.bounds.bytes)
@@ -55,7 +55,7 @@ impl<T> ReportRoster<T> {
     }
 
     /// Takes away the reports of those not heard of for too long.
-    pub fn expire_silent(&mut self, now: Instant) -> Vec<T> {
+    pub fn expire(&mut self, now: Instant) -> Vec<T> {
         let mut gone = Vec::new();
         while let Some(name) = self.order.values().next() {
             let silent = now.saturating_duration_since(self.reports[name].heard);
@@ -99,52 +99,51 @@ impl<T> ReportRoster<T> {
 mod tests {
     use super::*;
 
-    const TEST_BOUNDS: RosterBounds =
-        RosterBounds { reporters: 3, bytes: 100, silence: Duration::from_secs(15) };
+    const BOUNDS: Bounds = Bounds { reporters: 3, bytes: 100, silence: Duration::from_secs(15) };
 
-    fn reporter_names(roster: &ReportRoster<&'static str>) -> Vec<&'static str> {
+    fn names(roster: &Roster<&'static str>) -> Vec<&'static str> {
         roster.iter().copied().collect()
     }
 
     #[test]
-    fn the_last_report_of_a_reporter_counts() {
-        let (mut roster, now) = (ReportRoster::new(TEST_BOUNDS), Instant::now());
+    fn the_last_report_counts() {
+        let (mut roster, now) = (Roster::new(BOUNDS), Instant::now());
         assert!(roster.put(now, "a".into(), "first", 1).is_empty());
         assert_eq!(roster.put(now, "a".into(), "second", 1), ["first"]);
-        assert_eq!(reporter_names(&roster), ["second"]);
+        assert_eq!(names(&roster), ["second"]);
         assert_eq!(roster.bytes, 1);
     }
 
     #[test]
-    fn beyond_the_number_the_oldest_report_is_removed() {
-        let (mut roster, now) = (ReportRoster::new(TEST_BOUNDS), Instant::now());
+    fn past_the_number_the_one_heard_of_longest_ago_goes() {
+        let (mut roster, now) = (Roster::new(BOUNDS), Instant::now());
         for name in ["a", "b", "c", "a"] {
             roster.put(now, name.into(), name, 1);
         }
         assert_eq!(roster.put(now, "d".into(), "d", 1), ["b"]);
-        assert_eq!(reporter_names(&roster), ["a", "c", "d"]);
+        assert_eq!(names(&roster), ["a", "c", "d"]);
     }
 
     #[test]
-    fn beyond_the_size_the_oldest_reports_are_removed() {
-        let (mut roster, now) = (ReportRoster::new(TEST_BOUNDS), Instant::now());
+    fn past_the_size_likewise_and_the_newest_always_stays() {
+        let (mut roster, now) = (Roster::new(BOUNDS), Instant::now());
         roster.put(now, "a".into(), "a", 50);
         roster.put(now, "b".into(), "b", 50);
         assert_eq!(roster.put(now, "c".into(), "c", 1), ["a"]);
         assert_eq!(roster.put(now, "d".into(), "d", 1_000), ["b", "c"]);
-        assert_eq!((reporter_names(&roster), roster.bytes), (vec!["d"], 1_000));
+        assert_eq!((names(&roster), roster.bytes), (vec!["d"], 1_000));
     }
 
     #[test]
-    fn silent_reporters_are_removed() {
-        let (mut roster, start) = (ReportRoster::new(TEST_BOUNDS), Instant::now());
+    fn the_silent_leave_and_the_others_stay() {
+        let (mut roster, start) = (Roster::new(BOUNDS), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         roster.put(start, "a".into(), "a", 1);
         roster.put(start, "b".into(), "b", 1);
         roster.put(after(10), "a".into(), "a", 1);
         assert!(roster.expire(after(14)).is_empty());
         assert_eq!(roster.expire(after(15)), ["b"]);
-        assert_eq!(reporter_names(&roster), ["a"]);
+        assert_eq!(names(&roster), ["a"]);
         assert_eq!(roster.expire(after(25)), ["a"]);
         assert!(roster.is_empty() && roster.order.is_empty() && roster.bytes == 0);
     }

@@ -7,7 +7,7 @@ use liverank_core::{Millis, UserId, VideoId, canary};
 
 /// Both boards.
 #[derive(Debug, Default)]
-pub(crate) struct MirroredBoards {
+pub(crate) struct Boards {
     version: u64,
     global: Ranking,
     trending: Ranking,
@@ -31,7 +31,7 @@ pub(crate) struct BoardPart {
 
 /// The outcome of applying a change of the boards.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum ApplyOutcome {
+pub(crate) enum Applied {
     /// The change was applied.
     Yes,
     /// The change had been applied before.
@@ -40,9 +40,9 @@ pub(crate) enum ApplyOutcome {
     Hole,
 }
 
-impl MirroredBoards {
+impl Boards {
     /// The boards of a snapshot.
-    pub(crate) fn from_snapshot(snapshot: &Snapshot) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let mut boards = Self { version: snapshot.version, ..Self::default() };
         for entry in &snapshot.entries {
             boards.set(entry);
@@ -51,21 +51,21 @@ impl MirroredBoards {
     }
 
     /// Applies what changed to reach `version`.
-    pub(crate) fn apply_change(&mut self, version: u64, entries: &[BoardEntry]) -> ApplyOutcome {
+    pub(crate) fn apply(&mut self, version: u64, entries: &[BoardEntry]) -> Applied {
         if version <= self.version {
-            return ApplyOutcome::Old;
+            return Applied::Old;
         }
         if version != self.version + 1 {
-            return ApplyOutcome::Hole;
+            return Applied::Hole;
         }
         self.version = version;
         for entry in entries {
-            self.set_entry(entry);
+            self.set(entry);
         }
-        ApplyOutcome::Yes
+        Applied::Yes
     }
 
-    fn set_entry(&mut self, entry: &BoardEntry) {
+    fn set(&mut self, entry: &BoardEntry) {
         if canary::is(&entry.video_id) {
             self.canary = Some(entry.revision);
         }
@@ -87,7 +87,7 @@ impl MirroredBoards {
     }
 
     /// Says by which half-life decayed scores are made. Returns whether that is news.
-    pub(crate) fn set_half_life(&mut self, half_life_ms: Option<u64>) -> bool {
+    pub(crate) fn decays_by(&mut self, half_life_ms: Option<u64>) -> bool {
         std::mem::replace(&mut self.half_life_ms, half_life_ms) != half_life_ms
     }
 
@@ -96,7 +96,7 @@ impl MirroredBoards {
         self.half_life_ms.is_some()
     }
 
-    const fn ranking_of(&self, board: Board) -> &Ranking {
+    const fn board(&self, board: Board) -> &Ranking {
         match board {
             Board::Global => &self.global,
             Board::Trending => &self.trending,
@@ -104,23 +104,23 @@ impl MirroredBoards {
     }
 
     /// The best of a board, with points as they are shown at `now`.
-    pub(crate) fn top_part(&self, board: Board, limit: Option<usize>, now: Millis) -> BoardPart {
-        self.part_from(board, 0, limit.unwrap_or(usize::MAX), now)
+    pub(crate) fn top(&self, board: Board, limit: Option<usize>, now: Millis) -> BoardPart {
+        self.stretch(board, 0, limit.unwrap_or(usize::MAX), now)
     }
 
     /// The lines of a board that have this video in their middle, with points as they are shown at `now`; none while the
     /// video is not on it.
-    pub(crate) fn part_around(&self, board: Board, video: &VideoId, limit: usize, now: Millis) -> BoardPart {
-        let ranking = self.ranking_of(board);
+    pub(crate) fn around(&self, board: Board, video: &VideoId, limit: usize, now: Millis) -> BoardPart {
+        let ranking = self.board(board);
         match ranking.position(video) {
-            Some(position) => self.part_from(board, begin_around(position, ranking.len(), limit), limit, now),
+            Some(position) => self.stretch(board, begin_around(position, ranking.len(), limit), limit, now),
             None => BoardPart { total: ranking.len(), ..BoardPart::default() },
         }
     }
 
-    fn part_from(&self, board: Board, skip: usize, limit: usize, now: Millis) -> BoardPart {
-        let ranking = self.ranking_of(board);
-        let mut lines = ranking.part_from(skip, limit);
+    fn stretch(&self, board: Board, skip: usize, limit: usize, now: Millis) -> BoardPart {
+        let ranking = self.board(board);
+        let mut lines = ranking.stretch(skip, limit);
         if let (Board::Trending, Some(half_life_ms)) = (board, self.half_life_ms) {
             let at = shown_time(now, half_life_ms);
             for line in &mut lines {
@@ -131,7 +131,7 @@ impl MirroredBoards {
     }
 
     /// An owner's videos by score. That of the canary's has its revision in place of a score.
-    pub(crate) fn owner_part(&self, owner: &UserId, limit: Option<usize>) -> BoardPart {
+    pub(crate) fn of_owner(&self, owner: &UserId, limit: Option<usize>) -> BoardPart {
         let lines = if owner.as_str() == canary::ID {
             let line = |revision| Ranked {
                 video_id: canary::video(),
@@ -140,7 +140,7 @@ impl MirroredBoards {
             };
             self.canary.map(line).into_iter().collect()
         } else {
-            self.global.owner_part(owner, limit)
+            self.global.of_owner(owner, limit)
         };
         BoardPart { lines, first_rank: 1, total: self.global.len() }
     }
@@ -155,19 +155,18 @@ mod tests {
         BoardEntry { video_id, owner, score, trending, revision: 0, removed: false }
     }
 
-    fn ids_of(stretch: &BoardPart) -> Vec<&str> {
+    fn ids(stretch: &BoardPart) -> Vec<&str> {
         stretch.lines.iter().map(|line| line.video_id.as_str()).collect()
     }
 
     #[test]
-    fn changes_apply_in_turn_and_a_version_gap_is_detected() {
-        let mut boards =
-            MirroredBoards::from_snapshot(&Snapshot { version: 7, entries: vec![entry("a", 1.0, None)] });
-        assert_eq!(boards.apply(7, &[entry("a", 9.0, None)]), ApplyOutcome::Old);
-        assert_eq!(boards.apply(8, &[entry("b", 2.0, None)]), ApplyOutcome::Yes);
-        assert_eq!(boards.apply(10, &[entry("c", 3.0, None)]), ApplyOutcome::Hole);
-        assert_eq!(ids_of(&boards.top_part(Board::Global, None, 0)), ["b", "a"]);
-        assert_eq!(boards.apply(9, &[]), ApplyOutcome::Yes);
+    fn changes_apply_in_turn_and_a_hole_is_seen() {
+        let mut boards = Boards::of(&Snapshot { version: 7, entries: vec![entry("a", 1.0, None)] });
+        assert_eq!(boards.apply(7, &[entry("a", 9.0, None)]), Applied::Old);
+        assert_eq!(boards.apply(8, &[entry("b", 2.0, None)]), Applied::Yes);
+        assert_eq!(boards.apply(10, &[entry("c", 3.0, None)]), Applied::Hole);
+        assert_eq!(ids(&boards.top(Board::Global, None, 0)), ["b", "a"]);
+        assert_eq!(boards.apply(9, &[]), Applied::Yes);
         assert_eq!(boards.len(), 2);
     }
 
@@ -176,10 +175,10 @@ mod tests {
         let (hour, now) = (3_600_000, 1_800_000_000_000);
         let log2 = |points: f64, age: i64| points.log2() + (now - age) as f64 / hour as f64;
         let entries = vec![entry("fresh", 0.0, Some(log2(8.0, 0))), entry("old", 0.0, Some(log2(8.0, hour)))];
-        let mut boards = MirroredBoards::from_snapshot(&Snapshot { version: 1, entries });
-        assert!(boards.set_half_life(Some(hour as u64)) && !boards.set_half_life(Some(hour as u64)));
-        let shown = |now| boards.top_part(Board::Trending, None, now);
-        assert_eq!(ids_of(&shown(now)), ["fresh", "old"]);
+        let mut boards = Boards::of(&Snapshot { version: 1, entries });
+        assert!(boards.decays_by(Some(hour as u64)) && !boards.decays_by(Some(hour as u64)));
+        let shown = |now| boards.top(Board::Trending, None, now);
+        assert_eq!(ids(&shown(now)), ["fresh", "old"]);
         for (line, points) in shown(now).lines.iter().zip([8.0, 4.0]) {
             assert!((line.score / points - 1.0).abs() < 0.012, "{line:?}");
         }
@@ -190,33 +189,33 @@ mod tests {
     #[test]
     fn a_video_trends_from_its_first_event_of_weight_on() {
         let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0)), entry("c", 0.0, None)];
-        let boards = MirroredBoards::from_snapshot(&Snapshot { version: 1, entries });
-        assert_eq!(ids_of(&boards.top_part(Board::Trending, None, 0)), ["b", "a"]);
-        assert_eq!(ids_of(&boards.owner_part(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
+        let boards = Boards::of(&Snapshot { version: 1, entries });
+        assert_eq!(ids(&boards.top(Board::Trending, None, 0)), ["b", "a"]);
+        assert_eq!(ids(&boards.of_owner(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
     }
 
     #[test]
-    fn a_removed_or_zero_score_video_leaves_its_boards() {
+    fn what_is_taken_back_or_off_leaves_its_boards() {
         let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0))];
-        let mut boards = MirroredBoards::from_snapshot(&Snapshot { version: 1, entries });
+        let mut boards = Boards::of(&Snapshot { version: 1, entries });
         boards.apply(2, &[entry("a", 0.5, None)]);
-        assert_eq!(ids_of(&boards.top_part(Board::Global, None, 0)), ["b", "a"]);
-        assert_eq!(ids_of(&boards.top_part(Board::Trending, None, 0)), ["b"]);
+        assert_eq!(ids(&boards.top(Board::Global, None, 0)), ["b", "a"]);
+        assert_eq!(ids(&boards.top(Board::Trending, None, 0)), ["b"]);
         boards.apply(3, &[BoardEntry { removed: true, ..entry("b", 0.0, None) }]);
-        assert_eq!(ids_of(&boards.top_part(Board::Global, None, 0)), ["a"]);
-        assert_eq!(boards.top_part(Board::Trending, None, 0).total, 0);
+        assert_eq!(ids(&boards.top(Board::Global, None, 0)), ["a"]);
+        assert_eq!(boards.top(Board::Trending, None, 0).total, 0);
     }
 
     #[test]
     fn a_list_around_a_video_says_where_it_begins() {
         let entries = (0..9).map(|at| entry(&format!("v{at}"), f64::from(at), None)).collect();
-        let boards = MirroredBoards::from_snapshot(&Snapshot { version: 1, entries });
-        let around = |id| boards.part_around(Board::Global, &VideoId::parse(id).unwrap(), 3, 0);
+        let boards = Boards::of(&Snapshot { version: 1, entries });
+        let around = |id| boards.around(Board::Global, &VideoId::parse(id).unwrap(), 3, 0);
         let middle = around("v4");
-        assert_eq!(ids_of(&middle), ["v5", "v4", "v3"]);
+        assert_eq!(ids(&middle), ["v5", "v4", "v3"]);
         assert_eq!((middle.first_rank, middle.total), (4, 9));
-        assert_eq!((ids_of(&around("v8")), around("v8").first_rank), (vec!["v8", "v7", "v6"], 1));
-        assert_eq!((ids_of(&around("v0")), around("v0").first_rank), (vec!["v2", "v1", "v0"], 7));
+        assert_eq!((ids(&around("v8")), around("v8").first_rank), (vec!["v8", "v7", "v6"], 1));
+        assert_eq!((ids(&around("v0")), around("v0").first_rank), (vec!["v2", "v1", "v0"], 7));
         let absent = around("other");
         assert_eq!((absent.lines.len(), absent.total), (0, 9));
     }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::Limits;
 use crate::frame::{self, ReadError, Reader, Said, status};
-use crate::lists::ListFeed;
+use crate::lists::Feed;
 use crate::metrics::WebsocketMetrics;
 use liverank_runtime::streams::StreamPermit;
 
@@ -20,7 +20,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DisconnectReason {
+pub(crate) enum End {
     /// The client left, with this status.
     Left(u16),
     /// The connection broke.
@@ -36,18 +36,18 @@ pub(crate) enum DisconnectReason {
 }
 
 /// Serves a client until either end leaves.
-pub(crate) async fn serve_client<S: AsyncRead + AsyncWrite>(
+pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     socket: S,
-    mut feed: ListFeed,
+    mut feed: Feed,
     mut stay: StreamPermit,
     limits: Limits,
     metrics: &WebsocketMetrics,
-) -> DisconnectReason {
+) -> End {
     let (mut read, write) = tokio::io::split(socket);
     let heard = Mutex::new(Instant::now());
     // Of pings that wait for their answer the latest is answered, which stands for all before it (RFC 6455, 5.5.3).
     let (pings, mut asked) = watch::channel(Bytes::new());
-    let mut writer = FrameWriter { to: write, limits, within_frame: false };
+    let mut writer = Writer { to: write, limits, within_frame: false };
     let end = tokio::select! {
         end = read_client(&mut read, &heard, &pings) => end,
         end = send_lists(&mut writer, &mut feed, &mut asked, &heard, &mut stay, metrics) => end,
@@ -61,7 +61,7 @@ async fn read_client<R: AsyncRead + Unpin>(
     from: &mut R,
     heard: &Mutex<Instant>,
     pings: &watch::Sender<Bytes>,
-) -> DisconnectReason {
+) -> End {
     let mut reader = Reader::new(from);
     loop {
         match reader.next().await {
@@ -69,9 +69,9 @@ async fn read_client<R: AsyncRead + Unpin>(
             Ok(Said::Ping(payload)) => {
                 pings.send_replace(payload);
             }
-            Ok(Said::Close(status)) => return DisconnectReason::Left(status),
-            Err(ReadError::Wrong(status)) => return DisconnectReason::Wrong(status),
-            Err(ReadError::Gone(_)) => return DisconnectReason::Gone,
+            Ok(Said::Close(status)) => return End::Left(status),
+            Err(ReadError::Wrong(status)) => return End::Wrong(status),
+            Err(ReadError::Gone(_)) => return End::Gone,
         }
         *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -79,13 +79,13 @@ async fn read_client<R: AsyncRead + Unpin>(
 
 /// Sends what there is to send until it is time to end.
 async fn send_lists<W: AsyncWrite + Unpin>(
-    writer: &mut FrameWriter<W>,
-    feed: &mut ListFeed,
+    writer: &mut Writer<W>,
+    feed: &mut Feed,
     asked: &mut watch::Receiver<Bytes>,
     heard: &Mutex<Instant>,
     stay: &mut StreamPermit,
     metrics: &WebsocketMetrics,
-) -> DisconnectReason {
+) -> End {
     let limits = writer.limits;
     // Of those who came together, not all are pinged together.
     let first = tokio::time::Instant::now() + limits.ping.mul_f64(rand::random_range(0.5..=1.0));
@@ -94,41 +94,41 @@ async fn send_lists<W: AsyncWrite + Unpin>(
     loop {
         let frame = tokio::select! {
             biased;
-            () = stay.leave.as_mut() => return DisconnectReason::Restart,
-            Ok(()) = asked.changed() => frame::pong_frame(&asked.borrow_and_update()),
+            () = stay.leave.as_mut() => return End::Restart,
+            Ok(()) = asked.changed() => frame::pong(&asked.borrow_and_update()),
             next = feed.next() => {
-                let Some(frame) = next else { return DisconnectReason::Restart };
+                let Some(frame) = next else { return End::Restart };
                 metrics.messages.inc();
                 frame
             }
             _ = pings.tick() => {
                 let silent = heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
                 if silent > limits.silence {
-                    return DisconnectReason::Silent;
+                    return End::Silent;
                 }
-                frame::ping_frame()
+                frame::ping()
             }
         };
         match writer.write(&frame).await {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => return DisconnectReason::Stuck,
-            Err(_) => return DisconnectReason::Gone,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return End::Stuck,
+            Err(_) => return End::Gone,
         }
     }
 }
 
 /// The closing handshake, where the client can still understand it.
 async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
-    end: DisconnectReason,
-    writer: &mut FrameWriter<W>,
+    end: End,
+    writer: &mut Writer<W>,
     read: &mut R,
 ) {
     let status = match end {
-        DisconnectReason::Gone | DisconnectReason::Stuck | DisconnectReason::Silent => return,
-        DisconnectReason::Left(status) | DisconnectReason::Wrong(status) => status,
-        DisconnectReason::Restart => status::RESTART,
+        End::Gone | End::Stuck | End::Silent => return,
+        End::Left(status) | End::Wrong(status) => status,
+        End::Restart => status::RESTART,
     };
-    if writer.within_frame || writer.write(&frame::close_frame(status)).await.is_err() {
+    if writer.within_frame || writer.write(&frame::close(status)).await.is_err() {
         return;
     }
     let _ = writer.to.shutdown().await;
@@ -138,16 +138,16 @@ async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
 }
 
 /// Writes whole frames, straight from the memory that all connections share.
-struct FrameWriter<W> {
+struct Writer<W> {
     to: W,
     limits: Limits,
     /// A frame is half out: nothing else can be said.
     within_frame: bool,
 }
 
-impl<W: AsyncWrite + Unpin> FrameWriter<W> {
+impl<W: AsyncWrite + Unpin> Writer<W> {
     /// `TimedOut` where the client takes nothing, or too little.
-    async fn write_frame(&mut self, frame: &Bytes) -> io::Result<()> {
+    async fn write(&mut self, frame: &Bytes) -> io::Result<()> {
         self.within_frame = true;
         let mut rest = &frame[..];
         let all = async {

@@ -13,9 +13,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::boards::BoardPart;
 use crate::metrics::WebsocketMetrics;
-use crate::mirror::BoardsMirror;
-use crate::pace::{ListPace, MIN_INTERVAL};
-use crate::published::{ListShape, PublishedList};
+use crate::mirror::Mirror;
+use crate::pace::{MIN_INTERVAL, Pace};
+use crate::published::{Published, Shape};
 
 /// The lengths that lists are computed in. A client's list is cut from the shortest that is long enough, so that made-up
 /// limits cost no computing: there are as many lists as there are lengths, and always room for each.
@@ -41,25 +41,25 @@ const LONGEST_LISTS: (usize, Duration) = (20_000, Duration::from_millis(400));
 
 /// Which list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum ListKey {
+pub(crate) enum Key {
     /// The best of a board (`None`: all).
-    Board(Board, Option<usize>, ListShape),
+    Board(Board, Option<usize>, Shape),
     /// An owner's best videos.
     Owner(UserId, Option<usize>),
     /// The lines of a board that have a video in their middle.
     Around(Board, VideoId, usize),
 }
 
-impl ListKey {
+impl Key {
     /// The list that this one is cut from, and to how many lines.
-    fn shared_key(self) -> (Self, Option<usize>) {
+    fn shared(self) -> (Self, Option<usize>) {
         let cut = |limit: usize| {
             (LIST_LENGTHS.into_iter().find(|length| *length >= limit).unwrap_or(MAX_LINES), limit)
         };
         match self {
-            Self::Board(board, limit, ListShape::List) => {
+            Self::Board(board, limit, Shape::List) => {
                 let (length, limit) = cut(limit.unwrap_or(MAX_LINES).min(MAX_LINES));
-                (Self::Board(board, Some(length), ListShape::List), (limit < length).then_some(limit))
+                (Self::Board(board, Some(length), Shape::List), (limit < length).then_some(limit))
             }
             Self::Board(board, limit, shape) => {
                 (Self::Board(board, Some(limit.unwrap_or(MAX_LINES).min(MAX_LINES)), shape), None)
@@ -73,25 +73,25 @@ impl ListKey {
     }
 
     /// The lines of a list that is computed for a few clients only; `None` for those that are shared.
-    fn odd_lines(&self) -> Option<usize> {
+    fn odd(&self) -> Option<usize> {
         match self {
-            Self::Board(_, Some(limit), ListShape::Delta) => {
+            Self::Board(_, Some(limit), Shape::Delta) => {
                 (!LIST_LENGTHS.contains(limit) && !USUAL_LIMITS.contains(limit)).then_some(*limit)
             }
             _ => None,
         }
     }
 
-    const fn shape(&self) -> ListShape {
+    const fn shape(&self) -> Shape {
         match self {
             Self::Board(_, _, shape) => *shape,
-            Self::Owner(..) => ListShape::Owned,
-            Self::Around(..) => ListShape::Around,
+            Self::Owner(..) => Shape::Owned,
+            Self::Around(..) => Shape::Around,
         }
     }
 
     /// The least time between two states of the list.
-    const fn min_interval(&self) -> Duration {
+    const fn interval(&self) -> Duration {
         match self {
             Self::Around(..) => AROUND_INTERVAL,
             Self::Board(..) | Self::Owner(..) => MIN_INTERVAL,
@@ -99,68 +99,67 @@ impl ListKey {
     }
 }
 
-type ListState = Option<Arc<PublishedList>>;
+type State = Option<Arc<Published>>;
 
 /// One list.
-struct WatchedList {
-    sender: watch::Sender<ListState>,
+struct List {
+    sender: watch::Sender<State>,
     /// The boards changed.
     dirty: Notify,
 }
 
 /// All lists.
-pub(crate) struct AllLists {
-    watched: Mutex<WatchedLists>,
-    mirror: Arc<BoardsMirror>,
+pub(crate) struct Lists {
+    watched: Mutex<Watched>,
+    mirror: Arc<Mirror>,
     metrics: WebsocketMetrics,
 }
 
 #[derive(Default)]
-struct WatchedLists {
-    boards: HashMap<ListKey, Arc<WatchedList>>,
-    owners: HashMap<UserId, HashMap<Option<usize>, Arc<WatchedList>>>,
+struct Watched {
+    boards: HashMap<Key, Arc<List>>,
+    owners: HashMap<UserId, HashMap<Option<usize>, Arc<List>>>,
 }
 
-impl WatchedLists {
-    fn all_lists(&self) -> impl Iterator<Item = &Arc<WatchedList>> {
+impl Watched {
+    fn all(&self) -> impl Iterator<Item = &Arc<List>> {
         self.boards.values().chain(self.owners.values().flat_map(HashMap::values))
     }
 
     /// The list of that key, new where nobody watches it yet (then also `true`); `None` where there is no room.
-    fn find_or_add(&mut self, key: &ListKey) -> Option<(Arc<WatchedList>, bool)> {
-        let fresh = || Arc::new(WatchedList { sender: watch::Sender::new(None), dirty: Notify::new() });
+    fn of(&mut self, key: &Key) -> Option<(Arc<List>, bool)> {
+        let fresh = || Arc::new(List { sender: watch::Sender::new(None), dirty: Notify::new() });
         match key {
-            ListKey::Board(..) | ListKey::Around(..) => {
-                let room = self.has_room_for(key);
+            Key::Board(..) | Key::Around(..) => {
+                let room = self.has_room(key);
                 match self.boards.entry(key.clone()) {
                     Entry::Occupied(list) => Some((Arc::clone(list.get()), false)),
                     Entry::Vacant(vacant) => room.then(|| (Arc::clone(vacant.insert(fresh())), true)),
                 }
             }
-            ListKey::Owner(owner, limit) => match self.owners.entry(owner.clone()).or_default().entry(*limit)
-            {
+            Key::Owner(owner, limit) => match self.owners.entry(owner.clone()).or_default().entry(*limit) {
                 Entry::Occupied(list) => Some((Arc::clone(list.get()), false)),
                 Entry::Vacant(vacant) => Some((Arc::clone(vacant.insert(fresh())), true)),
             },
         }
     }
 
-    fn has_room_for(&self, key: &ListKey) -> bool {
-        if matches!(key, ListKey::Around(..)) {
-            return self.boards.keys().filter(|key| matches!(key, ListKey::Around(..))).count() < MAX_AROUND;
+    fn has_room(&self, key: &Key) -> bool {
+        if matches!(key, Key::Around(..)) {
+            return self.boards.keys().filter(|key| matches!(key, Key::Around(..))).count() < MAX_AROUND;
         }
-        let Some(lines) = key.odd_lines() else { return true };
-        let odd = self.boards.keys().filter_map(ListKey::odd_lines);
+        let Some(lines) = key.odd() else { return true };
+        let odd = self.boards.keys().filter_map(Key::odd);
         let (lists, sum) = odd.fold((0, 0), |(lists, sum), lines| (lists + 1, sum + lines));
         lists < MAX_ODD.0 && sum + lines <= MAX_ODD.1
     }
 
-    fn remove_list(&mut self, key: &ListKey) {
+    fn remove(&mut self, key: &Key) {
         match key {
-            ListKey::Board(..) | ListKey::Around(..) => {
+            Key::Board(..) | Key::Around(..) => {
                 self.boards.remove(key);
             }
-            ListKey::Owner(owner, limit) => {
+            Key::Owner(owner, limit) => {
                 if let Entry::Occupied(mut lists) = self.owners.entry(owner.clone()) {
                     lists.get_mut().remove(limit);
                     if lists.get().is_empty() {
@@ -172,14 +171,14 @@ impl WatchedLists {
     }
 }
 
-impl AllLists {
-    pub(crate) fn new(mirror: Arc<BoardsMirror>, metrics: WebsocketMetrics) -> Self {
+impl Lists {
+    pub(crate) fn new(mirror: Arc<Mirror>, metrics: WebsocketMetrics) -> Self {
         Self { watched: Mutex::default(), mirror, metrics }
     }
 
     /// Watches a list; `None` where too many different ones are watched.
-    pub(crate) fn watch_list(self: &Arc<Self>, key: ListKey) -> Option<ListFeed> {
-        let (key, cut) = key.shared_key();
+    pub(crate) fn watch(self: &Arc<Self>, key: Key) -> Option<Feed> {
+        let (key, cut) = key.shared();
         let mut watched = self.watched();
         let (list, fresh) = watched.of(&key)?;
         let mut receiver = list.sender.subscribe();
@@ -191,11 +190,11 @@ impl AllLists {
             // What there is, is news to this one.
             receiver.mark_changed();
         }
-        Some(ListFeed { receiver, held: None, cut })
+        Some(Feed { receiver, held: None, cut })
     }
 
     /// The boards changed, and with them the lists of these owners.
-    pub(crate) fn wake_lists<'a>(&self, owners: impl Iterator<Item = &'a UserId>) {
+    pub(crate) fn poke<'a>(&self, owners: impl Iterator<Item = &'a UserId>) {
         let watched = self.watched();
         watched.boards.values().for_each(|list| list.dirty.notify_one());
         if !watched.owners.is_empty() {
@@ -205,12 +204,12 @@ impl AllLists {
     }
 
     /// Wakes all lists: any of them may have changed.
-    pub(crate) fn wake_all(&self) {
+    pub(crate) fn poke_all(&self) {
         self.watched().all().for_each(|list| list.dirty.notify_one());
     }
 
     /// Forgets a list unless somebody watches it again.
-    fn forget_if_unwatched(&self, key: &ListKey, list: &WatchedList) -> bool {
+    fn forget(&self, key: &Key, list: &List) -> bool {
         let mut watched = self.watched();
         // Watchers come under this lock only.
         if list.sender.receiver_count() > 0 {
@@ -221,24 +220,24 @@ impl AllLists {
         true
     }
 
-    fn watched(&self) -> MutexGuard<'_, WatchedLists> {
+    fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Keeps one list up to date while somebody watches it.
-async fn keep_up_to_date(lists: Arc<AllLists>, key: ListKey, list: Arc<WatchedList>) {
-    let mut pace = ListPace::new(key.interval());
+async fn keep_up_to_date(lists: Arc<Lists>, key: Key, list: Arc<List>) {
+    let mut pace = Pace::new(key.interval());
     loop {
         tokio::select! {
-            () = list.sender.wait_until_closed() => {
-                if lists.forget_if_unwatched(&key, &list) {
+            () = list.sender.closed() => {
+                if lists.forget(&key, &list) {
                     return;
                 }
             }
             () = list.dirty.notified() => {
-                pace.wait_until_due().await;
-                pace.note_sent(Instant::now());
+                pace.rest().await;
+                pace.happened(Instant::now());
                 let before = list.sender.borrow().clone();
                 if let Some(next) = next(&lists, &key, before).await {
                     let seldom = next.len() > LONGEST_LISTS.0;
@@ -252,16 +251,16 @@ async fn keep_up_to_date(lists: Arc<AllLists>, key: ListKey, list: Arc<WatchedLi
     }
 }
 
-async fn next_state(lists: &Arc<AllLists>, key: &ListKey, before: ListState) -> Option<PublishedList> {
+async fn next(lists: &Arc<Lists>, key: &Key, before: State) -> Option<Published> {
     let limit = match key {
-        ListKey::Board(_, limit, _) | ListKey::Owner(_, limit) => limit.unwrap_or(usize::MAX),
-        ListKey::Around(_, _, limit) => *limit,
+        Key::Board(_, limit, _) | Key::Owner(_, limit) => limit.unwrap_or(usize::MAX),
+        Key::Around(_, _, limit) => *limit,
     };
     let work = {
         let (lists, key) = (Arc::clone(lists), key.clone());
         move || {
             let stretch = board_part(&lists.mirror, &key);
-            PublishedList::next_after(before.as_deref(), stretch, key.shape(), &lists.metrics.encodes)
+            Published::after(before.as_deref(), stretch, key.shape(), &lists.metrics.encodes)
         }
     };
     if limit.min(lists.mirror.len()) < LONG_LIST_LINES {
@@ -270,25 +269,25 @@ async fn next_state(lists: &Arc<AllLists>, key: &ListKey, before: ListState) -> 
     tokio::task::spawn_blocking(work).await.expect("computing a list does not panic")
 }
 
-fn board_part(mirror: &BoardsMirror, key: &ListKey) -> BoardPart {
+fn board_part(mirror: &Mirror, key: &Key) -> BoardPart {
     let boards = mirror.boards();
     match key {
-        ListKey::Around(board, video, limit) => boards.part_around(*board, video, *limit, now_ms()),
-        ListKey::Board(board, limit, _) => boards.top_part(*board, *limit, now_ms()),
-        ListKey::Owner(owner, limit) => boards.owner_part(owner, *limit),
+        Key::Around(board, video, limit) => boards.around(*board, video, *limit, now_ms()),
+        Key::Board(board, limit, _) => boards.top(*board, *limit, now_ms()),
+        Key::Owner(owner, limit) => boards.of_owner(owner, *limit),
     }
 }
 
 /// One watcher's view of a list: always the latest, whatever was skipped.
-pub(crate) struct ListFeed {
-    receiver: watch::Receiver<ListState>,
+pub(crate) struct Feed {
+    receiver: watch::Receiver<State>,
     /// The version the client holds.
     held: Option<u64>,
     /// To how many lines the list is cut for it.
     cut: Option<usize>,
 }
 
-impl ListFeed {
+impl Feed {
     /// The next frame for the client; `None` where there will be none. May be dropped and called again.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         loop {
@@ -298,7 +297,7 @@ impl ListFeed {
             let held = self.held.replace(latest.version);
             match self.cut {
                 None => return Some(latest.frame_for(held)),
-                Some(lines) if latest.is_changed_for(held, lines) => return Some(latest.cut(lines)),
+                Some(lines) if latest.is_news(held, lines) => return Some(latest.cut(lines)),
                 Some(_) => {}
             }
         }
@@ -309,49 +308,44 @@ impl ListFeed {
 mod tests {
     use super::*;
 
-    fn board_list_key(limit: Option<usize>, shape: ListShape) -> ListKey {
-        ListKey::Board(Board::Global, limit, shape)
+    fn board(limit: Option<usize>, shape: Shape) -> Key {
+        Key::Board(Board::Global, limit, shape)
     }
 
     #[test]
-    fn unusual_limits_are_cut_from_a_few_shared_lists() {
-        let mut watched = WatchedLists::default();
+    fn made_up_limits_share_a_few_lists() {
+        let mut watched = Watched::default();
         for limit in (1..=5000).map(Some).chain([None]) {
-            let (key, cut) = board_list_key(limit, ListShape::List).shared_key();
+            let (key, cut) = board(limit, Shape::List).shared();
             assert!(watched.of(&key).is_some());
-            let ListKey::Board(_, Some(length), _) = key else { panic!("{key:?}") };
+            let Key::Board(_, Some(length), _) = key else { panic!("{key:?}") };
             assert_eq!(cut.unwrap_or(length), limit.unwrap_or(MAX_LINES));
         }
         assert_eq!(watched.boards.len(), LIST_LENGTHS.len());
     }
 
     #[test]
-    fn unusual_delta_lists_are_bounded_and_usual_ones_always_have_room() {
-        let mut watched = WatchedLists::default();
-        let mut ask = |limit| watched.of(&board_list_key(limit, ListShape::Delta).shared_key().0).is_some();
+    fn odd_changes_are_bounded_and_usual_ones_always_have_room() {
+        let mut watched = Watched::default();
+        let mut ask = |limit| watched.of(&board(limit, Shape::Delta).shared().0).is_some();
         let taken = (1001..=1300).filter(|limit| ask(Some(*limit))).count();
         assert_eq!(taken, MAX_ODD.1 / 1001 - 1, "by their lines");
         for usual in LIST_LENGTHS.into_iter().chain(USUAL_LIMITS).map(Some).chain([None]) {
             assert!(ask(usual), "{usual:?}");
         }
         let owner = UserId::parse("ana").unwrap();
-        assert_eq!(
-            ListKey::Owner(owner.clone(), None).shared_key(),
-            (ListKey::Owner(owner, Some(MAX_OWNED)), None)
-        );
+        assert_eq!(Key::Owner(owner.clone(), None).shared(), (Key::Owner(owner, Some(MAX_OWNED)), None));
     }
 
     #[test]
     fn lists_around_videos_are_bounded_and_take_no_room_from_others() {
-        let mut watched = WatchedLists::default();
-        let around =
-            |at: usize| ListKey::Around(Board::Global, VideoId::parse(&format!("v{at}")).unwrap(), 11);
-        let taken =
-            (0..MAX_AROUND + 5).filter(|at| watched.of(&around(*at).shared_key().0).is_some()).count();
+        let mut watched = Watched::default();
+        let around = |at: usize| Key::Around(Board::Global, VideoId::parse(&format!("v{at}")).unwrap(), 11);
+        let taken = (0..MAX_AROUND + 5).filter(|at| watched.of(&around(*at).shared().0).is_some()).count();
         assert_eq!(taken, MAX_AROUND);
         assert!(watched.of(&around(0)).is_some(), "it is watched already");
-        assert!(watched.of(&board_list_key(Some(1), ListShape::List).shared_key().0).is_some());
-        assert!(watched.of(&board_list_key(Some(1234), ListShape::Delta).shared_key().0).is_some());
+        assert!(watched.of(&board(Some(1), Shape::List).shared().0).is_some());
+        assert!(watched.of(&board(Some(1234), Shape::Delta).shared().0).is_some());
         watched.remove(&around(7));
         assert!(watched.of(&around(MAX_AROUND + 9)).is_some());
     }

@@ -5,13 +5,13 @@ use liverank_core::ranking::Ranked;
 use prometheus_client::metrics::counter::Counter;
 
 use crate::boards::BoardPart;
-use crate::published::{ListShape, PublishedList};
+use crate::published::{Published, Shape};
 
 /// One list that is watched as a whole and by its changes.
 #[derive(Default)]
 pub struct ListEncoder {
-    whole: Option<PublishedList>,
-    changes: Option<PublishedList>,
+    whole: Option<Published>,
+    changes: Option<Published>,
 }
 
 impl ListEncoder {
@@ -25,10 +25,8 @@ impl ListEncoder {
     pub fn encode(&mut self, lines: Vec<Ranked>) -> Option<[Bytes; 2]> {
         let (encodes, total) = (Counter::default(), lines.len());
         let part = |lines| BoardPart { lines, first_rank: 1, total };
-        let whole =
-            PublishedList::next_after(self.whole.as_ref(), part(lines.clone()), ListShape::List, &encodes)?;
-        let changes =
-            PublishedList::next_after(self.changes.as_ref(), part(lines), ListShape::Delta, &encodes)?;
+        let whole = Published::after(self.whole.as_ref(), part(lines.clone()), Shape::List, &encodes)?;
+        let changes = Published::after(self.changes.as_ref(), part(lines), Shape::Delta, &encodes)?;
         let frames = [whole.frame_for(None), changes.frame_for(Some(changes.version - 1))];
         (self.whole, self.changes) = (Some(whole), Some(changes));
         Some(frames)

@@ -6,11 +6,11 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::connection::DisconnectReason;
+use crate::connection::End;
 
 label_values! {
     /// Why a connection ended.
-    enum DisconnectLabel {
+    enum Reason {
         Left = "left",
         Gone = "gone",
         Wrong = "wrong",
@@ -22,7 +22,7 @@ label_values! {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
-    reason: DisconnectLabel,
+    reason: Reason,
 }
 
 /// Cheap to clone; all clones count together.
@@ -55,14 +55,14 @@ impl WebsocketMetrics {
         all
     }
 
-    pub(crate) fn count_disconnect(&self, end: DisconnectReason) {
+    pub(crate) fn count_disconnect(&self, end: End) {
         let reason = match end {
-            DisconnectReason::Left(_) => DisconnectLabel::Left,
-            DisconnectReason::Gone => DisconnectLabel::Gone,
-            DisconnectReason::Wrong(_) => DisconnectLabel::Wrong,
-            DisconnectReason::Silent => DisconnectLabel::Silent,
-            DisconnectReason::Stuck => DisconnectLabel::Stuck,
-            DisconnectReason::Restart => DisconnectLabel::Restart,
+            End::Left(_) => Reason::Left,
+            End::Gone => Reason::Gone,
+            End::Wrong(_) => Reason::Wrong,
+            End::Silent => Reason::Silent,
+            End::Stuck => Reason::Stuck,
+            End::Restart => Reason::Restart,
         };
         self.disconnects.get_or_create(&ReasonLabel { reason }).inc();
     }

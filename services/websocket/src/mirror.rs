@@ -1,7 +1,7 @@
 //! The ranking as this process knows it: a snapshot, and every change since.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,34 +13,34 @@ use liverank_runtime::ServiceContext;
 use liverank_runtime::traces::Span;
 use tokio::sync::mpsc;
 
-use crate::boards::{ApplyOutcome, MirroredBoards};
-use crate::lists::AllLists;
+use crate::Followed;
+use crate::boards::{Applied, Boards};
 use crate::metrics::WebsocketMetrics;
-use crate::pace::ListPace;
+use crate::pace::Pace;
 
 /// Snapshots read everything: whatever goes wrong, not more often than this.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
 /// Silence after which the store is asked whether it is there: soon enough for whoever looks why a list stands still.
-const QUIET_BEFORE_PROBE: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(3);
 /// Waits between tries of a store that is away: they double from the first to the second.
-const RETRY_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Changes taken at once: lists are told once of all of them.
-const MAX_CHANGES_AT_ONCE: usize = 64;
+const AT_ONCE: usize = 64;
 
 /// Both boards, and whether they have been read at all.
 #[derive(Default)]
-pub(crate) struct BoardsMirror {
-    boards: RwLock<MirroredBoards>,
+pub(crate) struct Mirror {
+    boards: RwLock<Boards>,
     loaded: AtomicBool,
 }
 
-impl BoardsMirror {
+impl Mirror {
     /// The boards as they are. Hold it shortly.
-    pub(crate) fn boards(&self) -> RwLockReadGuard<'_, MirroredBoards> {
+    pub(crate) fn boards(&self) -> RwLockReadGuard<'_, Boards> {
         self.boards.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_boards(&self) -> RwLockWriteGuard<'_, MirroredBoards> {
+    fn boards_mut(&self) -> RwLockWriteGuard<'_, Boards> {
         self.boards.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -55,79 +55,80 @@ impl BoardsMirror {
     }
 }
 
-/// Follows the ranking until dropped. Ends by itself after an error that does not pass.
-pub(crate) async fn follow_ranking(
-    mirror: &Arc<BoardsMirror>,
-    lists: &AllLists,
+/// Follows boards until dropped. Ends by itself after an error that does not pass. The service has started when `all` that it
+/// follows have been read.
+pub(crate) async fn follow(
+    followed: &Followed,
+    all: &[&Followed],
     ranking: &dyn RankingStore,
     shell: &ServiceContext,
     metrics: &WebsocketMetrics,
 ) -> anyhow::Result<()> {
-    let mut follower =
-        MirrorSession { mirror, lists, ranking, shell, metrics, pace: ListPace::new(SNAPSHOT_INTERVAL) };
+    let pace = Pace::new(SNAPSHOT_INTERVAL);
+    let mut session = ViewerSession { followed, all, ranking, shell, metrics, pace };
     let mut failures = 0;
     loop {
         match ranking.changes().await {
             Ok(mut changes) => {
                 failures = 0;
-                follower.take_changes(&mut changes).await?;
+                session.hear(&mut changes).await?;
                 // The channel ends only with its store; should one end it otherwise, this is no busy loop.
-                tokio::time::sleep(RETRY_RANGE.0).await;
+                tokio::time::sleep(RETRY.0).await;
             }
-            Err(error) => follower.wait_while_away(&error, &mut failures).await?,
+            Err(error) => session.away(&error, &mut failures).await?,
         }
     }
 }
 
-struct MirrorSession<'a> {
-    mirror: &'a Arc<BoardsMirror>,
-    lists: &'a AllLists,
+struct ViewerSession<'a> {
+    followed: &'a Followed,
+    all: &'a [&'a Followed],
     ranking: &'a dyn RankingStore,
     shell: &'a ServiceContext,
     metrics: &'a WebsocketMetrics,
-    pace: ListPace,
+    pace: Pace,
 }
 
-impl MirrorSession<'_> {
-    async fn take_changes(&mut self, changes: &mut mpsc::Receiver<Change>) -> anyhow::Result<()> {
-        let mut some = Vec::with_capacity(MAX_CHANGES_AT_ONCE);
+impl ViewerSession<'_> {
+    async fn hear(&mut self, changes: &mut mpsc::Receiver<Change>) -> anyhow::Result<()> {
+        let mut some = Vec::with_capacity(AT_ONCE);
         loop {
             tokio::select! {
-                heard = changes.recv_many(&mut some, MAX_CHANGES_AT_ONCE) => if heard == 0 { return Ok(()) },
-                () = tokio::time::sleep(QUIET_BEFORE_PROBE) => {
-                    self.probe_store().await;
+                heard = changes.recv_many(&mut some, AT_ONCE) => if heard == 0 { return Ok(()) },
+                () = tokio::time::sleep(QUIET) => {
+                    self.probe().await;
                     continue;
                 }
             }
-            if self.apply_changes(&some) {
-                self.read_snapshot().await?;
+            if self.apply(&some) {
+                self.snapshot().await?;
             }
             some.clear();
         }
     }
 
     /// Tells silence because nothing happens from silence because the store is away, for whoever asks how we are.
-    async fn probe_store(&self) {
+    async fn probe(&self) {
         let standing = self.ranking.standing().await;
         self.shell.health.dependency("ranking", standing.map(drop).map_err(|error| error.to_string()));
         // Boards that an earlier release filled are told of their half-life later, without a change.
-        let known = self.mirror.boards().knows_half_life();
+        let known = self.followed.mirror.boards().knows_half_life();
         if known {
             return;
         }
         if let Ok(Some(half_life)) = self.ranking.half_life().await {
-            self.mirror.write_boards().set_half_life(Some(half_life));
-            self.lists.wake_all();
+            self.followed.mirror.boards_mut().decays_by(Some(half_life));
+            self.followed.lists.poke_all();
         }
     }
 
     /// Applies changes in turn; returns whether a snapshot is due instead.
-    fn apply_changes(&self, changes: &[Change]) -> bool {
+    fn apply(&self, changes: &[Change]) -> bool {
         let mut owners: Vec<&UserId> = Vec::new();
         let mut lost = false;
         // They end when those who are connected are told.
         let mut spans: Vec<Span> = Vec::new();
-        let mut boards = self.mirror.write_boards();
+        let mut boards = self.followed.mirror.boards_mut();
         for change in changes {
             let Change::Changed { version, entries, traces } = change else {
                 lost = true;
@@ -137,56 +138,58 @@ impl MirrorSession<'_> {
             spans.extend(traces.iter().filter_map(shown));
             match boards.apply(*version, entries) {
                 // A video's owner is set once: the list of another one cannot have changed.
-                ApplyOutcome::Yes => owners.extend(entries.iter().map(|entry| &entry.owner)),
-                ApplyOutcome::Old => {}
-                ApplyOutcome::Hole => {
+                Applied::Yes => owners.extend(entries.iter().map(|entry| &entry.owner)),
+                Applied::Old => {}
+                Applied::Hole => {
                     lost = true;
                     break;
                 }
             }
         }
         drop(boards);
-        self.lists.wake_lists(owners.into_iter());
+        self.followed.lists.poke(owners.into_iter());
         drop(spans);
         lost
     }
 
     /// Reads everything anew, however long the store is away.
-    async fn read_snapshot(&mut self) -> anyhow::Result<()> {
-        self.pace.wait_until_due().await;
+    async fn snapshot(&mut self) -> anyhow::Result<()> {
+        self.pace.rest().await;
         let mut failures = 0;
         let snapshot = loop {
-            self.pace.note_sent(Instant::now());
+            self.pace.happened(Instant::now());
             // The half-life first: a generation that begins in between has us read again.
             let read = async {
                 Ok::<_, StoreError>((self.ranking.half_life().await?, self.ranking.snapshot().await?))
             };
             match read.await {
                 Ok(read) => break read,
-                Err(error) => self.wait_while_away(&error, &mut failures).await?,
+                Err(error) => self.away(&error, &mut failures).await?,
             }
         };
         let (half_life, snapshot) = snapshot;
         self.metrics.snapshots.inc();
-        let boards = tokio::task::spawn_blocking(move || MirroredBoards::from_snapshot(&snapshot));
+        let boards = tokio::task::spawn_blocking(move || Boards::of(&snapshot));
         let mut boards = boards.await.context("building the boards")?;
-        boards.set_half_life(half_life);
-        let old = std::mem::replace(&mut *self.mirror.write_boards(), boards);
+        boards.decays_by(half_life);
+        let old = std::mem::replace(&mut *self.followed.mirror.boards_mut(), boards);
         tokio::task::spawn_blocking(move || drop(old)); // A million entries take a while.
-        self.mirror.loaded.store(true, Ordering::Release);
-        self.shell.health.started("ranking");
+        self.followed.mirror.loaded.store(true, Ordering::Release);
+        if self.all.iter().all(|followed| followed.mirror.is_loaded()) {
+            self.shell.health.started("ranking");
+        }
         self.shell.health.dependency("ranking", Ok(()));
-        self.lists.wake_all();
+        self.followed.lists.poke_all();
         Ok(())
     }
 
     /// Notes that the store is away and waits; returns an error that does not pass.
-    async fn wait_while_away(&self, error: &StoreError, failures: &mut u32) -> anyhow::Result<()> {
+    async fn away(&self, error: &StoreError, failures: &mut u32) -> anyhow::Result<()> {
         if !error.is_transient() {
             return Err(anyhow::Error::new(error.clone()).context("following the ranking"));
         }
         self.shell.health.dependency("ranking", Err(error.to_string()));
-        let most = liverank_core::backoff::wait(*failures, RETRY_RANGE.0, RETRY_RANGE.1);
+        let most = liverank_core::backoff::wait(*failures, RETRY.0, RETRY.1);
         *failures = failures.saturating_add(1);
         tokio::time::sleep(most.mul_f64(rand::random_range(0.5..=1.0))).await;
         Ok(())

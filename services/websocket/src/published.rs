@@ -13,7 +13,7 @@ use crate::frame;
 
 /// What a list looks like to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum ListShape {
+pub(crate) enum Shape {
     /// The whole list, each time.
     List,
     /// A snapshot, then changes of it.
@@ -25,15 +25,15 @@ pub(crate) enum ListShape {
 }
 
 /// A list at a version of its own: 1, 2, 3, … while somebody watches it.
-pub(crate) struct PublishedList {
+pub(crate) struct Published {
     pub(crate) version: u64,
-    shape: ListShape,
+    shape: Shape,
     lines: Vec<Ranked>,
     /// The rank of the first line.
     first_rank: usize,
     /// How many videos are on the board. By itself it is no news.
     total: usize,
-    whole: OnceLock<WholeFrame>,
+    whole: OnceLock<Whole>,
     /// How many of its first lines are those of the version before.
     same: usize,
     /// Shorter lists cut from it, with their lengths.
@@ -44,20 +44,20 @@ pub(crate) struct PublishedList {
 }
 
 /// A frame, and where in it each line ends.
-struct WholeFrame {
+struct Whole {
     frame: Bytes,
     ends: Vec<u32>,
 }
 
 /// Cut lists kept for others who want the same.
-const MAX_CUTS_KEPT: usize = 32;
+const CUTS_KEPT: usize = 32;
 
-impl PublishedList {
+impl Published {
     /// The list after `before`; `None` where nothing changed.
-    pub(crate) fn next_after(
+    pub(crate) fn after(
         before: Option<&Self>,
         stretch: BoardPart,
-        shape: ListShape,
+        shape: Shape,
         encodes: &Counter,
     ) -> Option<Self> {
         let BoardPart { lines, first_rank, total } = stretch;
@@ -69,7 +69,7 @@ impl PublishedList {
             Some(before) if before.lines == lines && before.first_rank == first_rank => return None,
             Some(before) => {
                 let version = before.version + 1;
-                let delta = (shape == ListShape::Delta).then(|| {
+                let delta = (shape == Shape::Delta).then(|| {
                     encodes.inc();
                     encode_delta(version, total, &Delta::between(&before.lines, &lines))
                 });
@@ -100,12 +100,12 @@ impl PublishedList {
     }
 
     /// Whether the first `lines` differ from those of the version `held`.
-    pub(crate) fn is_changed_for(&self, held: Option<u64>, lines: usize) -> bool {
+    pub(crate) fn is_news(&self, held: Option<u64>, lines: usize) -> bool {
         held != Some(self.version - 1) || lines > self.same
     }
 
     /// The first `lines` of the list, whose shape is not [`Shape::Delta`]: copied, not encoded anew.
-    pub(crate) fn first_lines(&self, lines: usize) -> Bytes {
+    pub(crate) fn cut(&self, lines: usize) -> Bytes {
         let whole = self.whole();
         let Some(end) = lines.checked_sub(1).and_then(|last| whole.ends.get(last)) else {
             return whole.frame.clone();
@@ -118,32 +118,32 @@ impl PublishedList {
             return frame.clone();
         }
         let payload = &whole.frame[frame::header_length(&whole.frame)..][..*end as usize];
-        let frame = frame::text_frame(|frame| {
+        let frame = frame::text(|frame| {
             frame.extend_from_slice(payload);
             frame.push(b']');
         });
-        if cuts.len() < MAX_CUTS_KEPT {
+        if cuts.len() < CUTS_KEPT {
             cuts.push((lines, frame.clone()));
         }
         frame
     }
 
-    fn whole(&self) -> &WholeFrame {
+    fn whole(&self) -> &Whole {
         self.whole.get_or_init(|| {
             self.encodes.inc();
             match self.shape {
-                ListShape::List => encode_lines(self.lines.iter()),
-                ListShape::Delta => {
+                Shape::List => encode_lines(self.lines.iter()),
+                Shape::Delta => {
                     let (kind, version, videos) = ("snapshot", self.version, &self.lines[..]);
                     let frame = encode(&SnapshotJson { r#type: kind, version, total: self.total, videos });
-                    WholeFrame { frame, ends: Vec::new() }
+                    Whole { frame, ends: Vec::new() }
                 }
-                ListShape::Around => {
+                Shape::Around => {
                     let (first_rank, total, videos) = (self.first_rank, self.total, &self.lines[..]);
                     let first_rank = (!videos.is_empty()).then_some(first_rank);
-                    WholeFrame { frame: encode(&AroundJson { first_rank, total, videos }), ends: Vec::new() }
+                    Whole { frame: encode(&AroundJson { first_rank, total, videos }), ends: Vec::new() }
                 }
-                ListShape::Owned => encode_lines(self.lines.iter().map(OwnedJson::of)),
+                Shape::Owned => encode_lines(self.lines.iter().map(OwnedJson::of)),
             }
         })
     }
@@ -193,9 +193,9 @@ fn encode_delta(version: u64, total: usize, delta: &Delta) -> Bytes {
     encode(&DeltaJson { r#type: "delta", base: version - 1, version, total, delta })
 }
 
-fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> WholeFrame {
+fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> Whole {
     let mut ends = Vec::with_capacity(lines.len());
-    let frame = frame::text_frame(|frame| {
+    let frame = frame::text(|frame| {
         let start = frame.len();
         frame.push(b'[');
         for (at, line) in lines.enumerate() {
@@ -208,11 +208,11 @@ fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> WholeF
         }
         frame.push(b']');
     });
-    WholeFrame { frame, ends }
+    Whole { frame, ends }
 }
 
 fn encode<T: Serialize>(value: &T) -> Bytes {
-    frame::text_frame(|frame| {
+    frame::text(|frame| {
         serde_json::to_writer(frame, value).expect("strings and numbers always serialise to memory");
     })
 }
@@ -223,17 +223,17 @@ mod tests {
 
     use super::*;
 
-    fn ranked_line(id: &str, score: f64) -> Ranked {
+    fn line(id: &str, score: f64) -> Ranked {
         Ranked { video_id: VideoId::parse(id).unwrap(), score, user_id: UserId::parse("o").unwrap() }
     }
 
     /// The best of a board of 7 videos.
-    fn best_part(lines: Vec<Ranked>) -> BoardPart {
+    fn best(lines: Vec<Ranked>) -> BoardPart {
         BoardPart { lines, first_rank: 1, total: 7 }
     }
 
     /// The text of a short frame.
-    fn frame_text(frame: &Bytes) -> &str {
+    fn text(frame: &Bytes) -> &str {
         let header = if frame[1] < 126 { 2 } else { 4 };
         str::from_utf8(&frame[header..]).unwrap()
     }
@@ -241,74 +241,45 @@ mod tests {
     #[test]
     fn a_list_is_encoded_once_however_many_get_it_and_not_at_all_where_nothing_changed() {
         let encodes = Counter::default();
-        let first = PublishedList::next_after(
-            None,
-            best_part(vec![ranked_line("a", 1.0)]),
-            ListShape::List,
-            &encodes,
-        )
-        .unwrap();
+        let first = Published::after(None, best(vec![line("a", 1.0)]), Shape::List, &encodes).unwrap();
         let one = first.frame_for(None);
         let other = first.frame_for(Some(9));
         assert_eq!(one.as_ptr(), other.as_ptr());
-        assert_eq!(frame_text(&one), r#"[{"video_id":"a","score":1.0,"user_id":"o"}]"#);
-        assert!(
-            PublishedList::next_after(
-                Some(&first),
-                best_part(vec![ranked_line("a", 1.0)]),
-                ListShape::List,
-                &encodes
-            )
-            .is_none()
-        );
+        assert_eq!(text(&one), r#"[{"video_id":"a","score":1.0,"user_id":"o"}]"#);
+        assert!(Published::after(Some(&first), best(vec![line("a", 1.0)]), Shape::List, &encodes).is_none());
         assert_eq!(encodes.get(), 1);
     }
 
     #[test]
     fn an_empty_list_is_a_list() {
-        let empty = |shape| {
-            PublishedList::next_after(None, best_part(vec![]), shape, &Counter::default())
-                .unwrap()
-                .frame_for(None)
-        };
-        assert_eq!(frame_text(&empty(ListShape::List)), "[]");
-        assert_eq!(frame_text(&empty(ListShape::Owned)), "[]");
-        assert_eq!(
-            frame_text(&empty(ListShape::Delta)),
-            r#"{"type":"snapshot","version":1,"total":7,"videos":[]}"#
-        );
+        let empty =
+            |shape| Published::after(None, best(vec![]), shape, &Counter::default()).unwrap().frame_for(None);
+        assert_eq!(text(&empty(Shape::List)), "[]");
+        assert_eq!(text(&empty(Shape::Owned)), "[]");
+        assert_eq!(text(&empty(Shape::Delta)), r#"{"type":"snapshot","version":1,"total":7,"videos":[]}"#);
     }
 
     #[test]
-    fn a_client_one_version_behind_gets_a_delta_and_others_a_snapshot() {
+    fn who_holds_the_version_before_gets_the_change_and_everyone_else_a_snapshot() {
         let encodes = Counter::default();
-        let first = PublishedList::next_after(
-            None,
-            best_part(vec![ranked_line("b", 2.0), ranked_line("a", 1.0)]),
-            ListShape::Delta,
-            &encodes,
-        )
-        .unwrap();
-        let second = PublishedList::next_after(
+        let first =
+            Published::after(None, best(vec![line("b", 2.0), line("a", 1.0)]), Shape::Delta, &encodes)
+                .unwrap();
+        let second = Published::after(
             Some(&first),
-            best_part(vec![ranked_line("c", 3.0), ranked_line("b", 2.0)]),
-            ListShape::Delta,
+            best(vec![line("c", 3.0), line("b", 2.0)]),
+            Shape::Delta,
             &encodes,
         )
         .unwrap();
         assert_eq!(encodes.get(), 2);
         let delta = r#"{"type":"delta","base":1,"version":2,"total":7,"remove":["a"],"set":[{"video_id":"c","score":3.0,"user_id":"o"}]}"#;
-        assert_eq!(frame_text(&second.frame_for(Some(1))), delta);
-        let third = PublishedList::next_after(
-            Some(&second),
-            best_part(vec![ranked_line("c", 3.0)]),
-            ListShape::Delta,
-            &encodes,
-        )
-        .unwrap();
+        assert_eq!(text(&second.frame_for(Some(1))), delta);
+        let third =
+            Published::after(Some(&second), best(vec![line("c", 3.0)]), Shape::Delta, &encodes).unwrap();
         for held in [None, Some(1)] {
             let snapshot = third.frame_for(held);
-            assert!(frame_text(&snapshot).starts_with(r#"{"type":"snapshot","version":3,"#), "{held:?}");
+            assert!(text(&snapshot).starts_with(r#"{"type":"snapshot","version":3,"#), "{held:?}");
         }
         assert_eq!(encodes.get(), 4);
     }
@@ -317,15 +288,14 @@ mod tests {
     fn a_cut_list_is_the_beginning_of_the_long_one_and_news_only_where_it_differs() {
         let encodes = Counter::default();
         let lines = |scores: [f64; 3]| {
-            best_part(["a", "b", "c"].iter().zip(scores).map(|(id, score)| ranked_line(id, score)).collect())
+            best(["a", "b", "c"].iter().zip(scores).map(|(id, score)| line(id, score)).collect())
         };
-        let first =
-            PublishedList::next_after(None, lines([9.0, 8.0, 7.0]), ListShape::List, &encodes).unwrap();
+        let first = Published::after(None, lines([9.0, 8.0, 7.0]), Shape::List, &encodes).unwrap();
         for length in 0..5 {
-            let kept = PublishedList::next_after(
+            let kept = Published::after(
                 None,
-                best_part(first.lines[..length.min(3)].to_vec()),
-                ListShape::List,
+                best(first.lines[..length.min(3)].to_vec()),
+                Shape::List,
                 &Counter::default(),
             );
             let expected = kept.unwrap().frame_for(None);
@@ -335,39 +305,31 @@ mod tests {
             }
         }
         assert_eq!(encodes.get(), 1, "cut, not encoded");
-        let second =
-            PublishedList::next_after(Some(&first), lines([9.0, 8.0, 6.0]), ListShape::List, &encodes)
-                .unwrap();
-        assert_eq!([1, 2, 3].map(|lines| second.is_changed_for(Some(1), lines)), [false, false, true]);
-        assert!(second.is_changed_for(None, 1));
+        let second = Published::after(Some(&first), lines([9.0, 8.0, 6.0]), Shape::List, &encodes).unwrap();
+        assert_eq!([1, 2, 3].map(|lines| second.is_news(Some(1), lines)), [false, false, true]);
+        assert!(second.is_news(None, 1));
     }
 
     #[test]
     fn an_owner_s_list_leaves_the_owner_out() {
-        let list = PublishedList::next_after(
-            None,
-            best_part(vec![ranked_line("a", 1.0)]),
-            ListShape::Owned,
-            &Counter::default(),
-        )
-        .unwrap();
-        assert_eq!(frame_text(&list.frame_for(None)), r#"[{"video_id":"a","score":1.0}]"#);
+        let list =
+            Published::after(None, best(vec![line("a", 1.0)]), Shape::Owned, &Counter::default()).unwrap();
+        assert_eq!(text(&list.frame_for(None)), r#"[{"video_id":"a","score":1.0}]"#);
     }
 
     #[test]
-    fn a_board_part_is_sent_when_its_place_or_its_lines_change() {
-        let part =
-            |first_rank, score, total| BoardPart { lines: vec![ranked_line("a", score)], first_rank, total };
+    fn a_part_of_a_board_is_news_where_it_moves_and_where_its_lines_do() {
+        let part = |first_rank, score, total| BoardPart { lines: vec![line("a", score)], first_rank, total };
         let encodes = Counter::default();
-        let after = |before, stretch| PublishedList::next_after(before, stretch, ListShape::Around, &encodes);
+        let after = |before, stretch| Published::after(before, stretch, Shape::Around, &encodes);
         let first = after(None, part(4, 1.0, 7)).unwrap();
         let expected = r#"{"first_rank":4,"total":7,"videos":[{"video_id":"a","score":1.0,"user_id":"o"}]}"#;
-        assert_eq!(frame_text(&first.frame_for(None)), expected);
+        assert_eq!(text(&first.frame_for(None)), expected);
         assert!(after(Some(&first), part(4, 1.0, 8)).is_none(), "nothing of it changed");
         assert!(after(Some(&first), part(4, 2.0, 7)).is_some());
         let moved = after(Some(&first), part(3, 1.0, 8)).unwrap();
-        assert!(frame_text(&moved.frame_for(Some(1))).starts_with(r#"{"first_rank":3,"total":8,"#));
+        assert!(text(&moved.frame_for(Some(1))).starts_with(r#"{"first_rank":3,"total":8,"#));
         let gone = after(Some(&first), BoardPart { total: 6, ..BoardPart::default() }).unwrap();
-        assert_eq!(frame_text(&gone.frame_for(Some(1))), r#"{"first_rank":null,"total":6,"videos":[]}"#);
+        assert_eq!(text(&gone.frame_for(Some(1))), r#"{"first_rank":null,"total":6,"videos":[]}"#);
     }
 }

@@ -9,6 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
 use liverank_adapters::ranking_store::Board;
+use liverank_core::boards::DeclaredBoards;
 use liverank_core::{Invalid, UserId, VideoId, canary};
 use liverank_protocol::access::{self, Role};
 use liverank_runtime::identity::guard::Routes;
@@ -18,9 +19,9 @@ use liverank_runtime::server::Exchange;
 use liverank_runtime::{Identity, Problem, server};
 use serde_json::{Value, json};
 
-use crate::lists::ListKey;
-use crate::published::ListShape;
-use crate::{WebsocketService, connection, handshake};
+use crate::lists::Key;
+use crate::published::Shape;
+use crate::{Followed, Service, connection, handshake, order_of};
 
 /// The list where no `limit` is given.
 const DEFAULT_LIMIT: usize = 1000;
@@ -33,7 +34,7 @@ const DEFAULT_AROUND_LIMIT: u64 = 11;
 const MAX_AROUND_LIMIT: u64 = 100;
 
 /// Every path of the service.
-pub(crate) fn new(service: Arc<WebsocketService>, identity: &Identity) -> Router {
+pub(crate) fn new(service: Arc<Service>, identity: &Identity) -> Router {
     let (router, _) = Routes::of(access::Service::Websocket)
         .get("/ws/videos", get(videos))
         .get("/ws/user/{user_id}", get(user))
@@ -42,72 +43,78 @@ pub(crate) fn new(service: Arc<WebsocketService>, identity: &Identity) -> Router
     server::with_fallbacks(router.with_state(service))
 }
 
-async fn get_health(State(service): State<Arc<WebsocketService>>) -> Json<Value> {
+async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
     Json(json!({
         "status": "healthy",
         "service": "websocket",
         "connections": service.metrics.connections.get(),
-        "videos": service.mirror.len(),
+        "videos": service.built_in.mirror.len(),
     }))
 }
 
 /// `GET /ws/videos?board=&limit=&mode=&around=`.
-async fn watch_board(
-    State(service): State<Arc<WebsocketService>>,
-    params: Params,
-    request: Request,
-) -> Response {
-    match board_key(&params) {
-        Ok(key) => open_list(&service, key, request),
+async fn videos(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
+    match board_key(&params, &service.boards) {
+        Ok((key, place)) => {
+            let followed = place.map_or(&service.built_in, |place| &service.declared[place]);
+            open(&service, followed, key, request)
+        }
         Err(problem) => problem.into_response(),
     }
 }
 
 /// `GET /ws/user/{user_id}?limit=`.
-async fn watch_owner(
-    State(service): State<Arc<WebsocketService>>,
+async fn user(
+    State(service): State<Arc<Service>>,
     path: Result<Path<String>, PathRejection>,
     params: Params,
     request: Request,
 ) -> Response {
-    match owner_key(path, &params).and_then(|key| check_canary_key(&service, key, &request)) {
-        Ok(key) => open_list(&service, key, request),
+    match owner_key(path, &params).and_then(|key| known_to(&service, key, &request)) {
+        Ok(key) => open(&service, &service.built_in, key, request),
         Err(problem) => problem.into_response(),
     }
 }
 
-fn board_key(params: &Params) -> Result<ListKey, Problem> {
+/// The list, and the place of the declared board that it is one of, if it is.
+fn board_key(params: &Params, declared: &DeclaredBoards) -> Result<(Key, Option<usize>), Problem> {
     params.only(&["board", "limit", "mode", "around"])?;
-    let board = match params.text("board")? {
-        None | Some("global") => Board::Global,
-        Some("trending") => Board::Trending,
-        Some(_) => return Err(Invalid::new("board", "must be global or trending").into()),
+    let (board, place) = match params.text("board")? {
+        None | Some("global") => (Board::Global, None),
+        Some("trending") => (Board::Trending, None),
+        Some(name) => {
+            let place = declared.position(name).ok_or_else(|| declared.unknown())?;
+            let board = declared.iter().nth(place).map_or(Board::Global, order_of);
+            (board, Some(place))
+        }
     };
     let shape = match params.text("mode")? {
-        None | Some("list") => ListShape::List,
-        Some("delta") => ListShape::Delta,
+        None | Some("list") => Shape::List,
+        Some("delta") => Shape::Delta,
         Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
     };
-    match params.text("around")? {
-        None => Ok(ListKey::Board(board, parse_limit(params)?, shape)),
-        Some(_) if shape == ListShape::Delta => {
-            Err(Invalid::new("around", "goes with mode=list only: all of such a list moves at once").into())
+    let key = match params.text("around")? {
+        None => Key::Board(board, limit(params)?, shape),
+        Some(_) if shape == Shape::Delta => {
+            let why = "goes with mode=list only: all of such a list moves at once";
+            return Err(Invalid::new("around", why).into());
         }
         Some(id) => {
             let limit = params.number("limit", 1..=MAX_AROUND_LIMIT)?.unwrap_or(DEFAULT_AROUND_LIMIT);
-            Ok(ListKey::Around(board, VideoId::parse_field("around", id)?, limit as usize))
+            Key::Around(board, VideoId::parse_field("around", id)?, limit as usize)
         }
-    }
+    };
+    Ok((key, place))
 }
 
-fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<ListKey, Problem> {
+fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Problem> {
     params.only(&["limit"])?;
     let Path(text) = path.map_err(|_| Invalid::new("user_id", "must be UTF-8"))?;
-    Ok(ListKey::Owner(UserId::parse(&text)?, parse_limit(params)?))
+    Ok(Key::Owner(UserId::parse(&text)?, limit(params)?))
 }
 
 /// The canary's list is for gateways alone, where this process can know them.
-fn check_canary_key(service: &WebsocketService, key: ListKey, request: &Request) -> Result<ListKey, Problem> {
+fn known_to(service: &Service, key: Key, request: &Request) -> Result<Key, Problem> {
     if let Key::Owner(owner, _) = &key
         && service.identity.knows_callers()
     {
@@ -119,7 +126,7 @@ fn check_canary_key(service: &WebsocketService, key: ListKey, request: &Request)
     Ok(key)
 }
 
-fn parse_limit(params: &Params) -> Result<Option<usize>, Invalid> {
+fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
     if params.text("limit")? == Some("all") {
         return Ok(None);
     }
@@ -130,34 +137,28 @@ fn parse_limit(params: &Params) -> Result<Option<usize>, Invalid> {
 }
 
 /// Takes the handshake and serves the list from there on.
-fn open_list(service: &Arc<WebsocketService>, key: ListKey, request: Request) -> Response {
+fn open(service: &Arc<Service>, followed: &Followed, key: Key, request: Request) -> Response {
     let client = request.extensions().get::<Exchange>().cloned().unwrap_or_default().client();
-    let (upgrade, response) = match handshake::accept_handshake(request, &service.origins) {
+    let (upgrade, response) = match handshake::accept(request, &service.origins) {
         Ok(accepted) => accepted,
         Err(refused) => return *refused,
     };
-    if !service.mirror.is_loaded() {
+    if !followed.mirror.is_loaded() {
         return Problem::unavailable("the ranking has not been read yet: try again").into_response();
     }
     let Some(stay) = service.streams.enter(client) else {
         return Problem::unavailable("there is no room for another WebSocket here: try again")
             .into_response();
     };
-    let Some(feed) = service.lists.watch(key) else {
+    let Some(feed) = followed.lists.watch(key) else {
         return Problem::unavailable("too many different lists are watched here: ask for a usual limit")
             .into_response();
     };
     let service_of = Arc::clone(service);
     service.streams.tasks.spawn(confined(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        let end = connection::serve_client(
-            TokioIo::new(upgraded),
-            feed,
-            stay,
-            service_of.limits,
-            &service_of.metrics,
-        )
-        .await;
+        let end =
+            connection::run(TokioIo::new(upgraded), feed, stay, service_of.limits, &service_of.metrics).await;
         service_of.metrics.count_disconnect(end);
     }));
     response
@@ -167,21 +168,24 @@ fn open_list(service: &Arc<WebsocketService>, key: ListKey, request: Request) ->
 mod tests {
     use super::*;
 
-    fn key(query: &str) -> Result<ListKey, String> {
+    fn key(query: &str) -> Result<Key, String> {
         let params = Params::of(&format!("/ws/videos?{query}").parse().unwrap());
-        board_key(&params).map_err(|problem| problem.body()["field"].as_str().unwrap_or_default().to_owned())
+        let board = board_key(&params, &DeclaredBoards::default());
+        board
+            .map(|(key, _)| key)
+            .map_err(|problem| problem.body()["field"].as_str().unwrap_or_default().to_owned())
     }
 
     #[test]
-    fn left_out_parameters_have_defaults() {
-        assert_eq!(key(""), Ok(ListKey::Board(Board::Global, Some(1000), ListShape::List)));
+    fn what_is_left_out_has_a_default() {
+        assert_eq!(key(""), Ok(Key::Board(Board::Global, Some(1000), Shape::List)));
         let all = key("limit=all&board=trending&mode=delta");
-        assert_eq!(all, Ok(ListKey::Board(Board::Trending, None, ListShape::Delta)));
+        assert_eq!(all, Ok(Key::Board(Board::Trending, None, Shape::Delta)));
     }
 
     #[test]
     fn a_list_around_a_video_is_short_and_whole() {
-        let around = |limit| ListKey::Around(Board::Trending, VideoId::parse("a b").unwrap(), limit);
+        let around = |limit| Key::Around(Board::Trending, VideoId::parse("a b").unwrap(), limit);
         assert_eq!(key("board=trending&around=a%20b"), Ok(around(11)));
         assert_eq!(key("board=trending&around=a+b&limit=100&mode=list"), Ok(around(100)));
         assert_eq!(key("around=v&mode=delta"), Err("around".into()));
@@ -191,7 +195,23 @@ mod tests {
     }
 
     #[test]
-    fn wrong_parameters_are_named() {
+    fn a_declared_board_has_its_place_and_its_order() {
+        let declared =
+            DeclaredBoards::read(&json!([{"name": "liked"}, {"name": "hot", "order": "trending"}])).unwrap();
+        let key = |query: &str| {
+            let params = Params::of(&format!("/ws/videos?{query}").parse().unwrap());
+            board_key(&params, &declared).map_err(|problem| problem.body()["detail"].to_string())
+        };
+        let list = |board| Key::Board(board, Some(5), Shape::List);
+        assert_eq!(key("board=liked&limit=5"), Ok((list(Board::Global), Some(0))));
+        assert_eq!(key("board=hot&limit=5"), Ok((list(Board::Trending), Some(1))));
+        assert_eq!(key("board=trending&limit=5"), Ok((list(Board::Trending), None)));
+        let told = key("board=best").unwrap_err();
+        assert!(told.contains("must be global, trending, liked or hot"), "{told}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
         for bad in ["limit=0", "limit=", "limit=ALL", "limit=1000001", "limit=-1"] {
             assert_eq!(key(bad), Err("limit".into()), "{bad}");
         }

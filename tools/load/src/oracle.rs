@@ -44,10 +44,10 @@ impl Fault {
 
 /// All comments of a run.
 #[derive(Debug, Default)]
-pub struct ExpectedComments(Vec<ExpectedComment>);
+pub struct Comments(Vec<Entry>);
 
 #[derive(Debug, Default)]
-struct ExpectedComment {
+struct Entry {
     /// The video plus one; 0 before it was posted.
     video: AtomicU64,
     posted_us: AtomicU64,
@@ -56,10 +56,10 @@ struct ExpectedComment {
     seq: AtomicU64,
 }
 
-impl ExpectedComments {
+impl Comments {
     /// Room for `count` comments.
     pub fn new(count: usize) -> Self {
-        Self((0..count).map(|_| ExpectedComment::default()).collect())
+        Self((0..count).map(|_| Entry::default()).collect())
     }
 
     /// Comment `number` goes out to `video` now, for the first time.
@@ -76,7 +76,7 @@ impl ExpectedComments {
 
     /// Comment `number` (none: a text that is not ours) shows up in `video` as its `seq`-th. Returns when it was
     /// posted.
-    pub fn note_shown(&self, number: Option<usize>, video: usize, seq: u64) -> Result<u64, Fault> {
+    pub fn shows(&self, number: Option<usize>, video: usize, seq: u64) -> Result<u64, Fault> {
         let different = |what: String| Err(Fault::new(Wrong::Different, 1, what));
         let Some((number, entry)) = number.and_then(|number| Some((number, self.0.get(number)?))) else {
             return different(format!("video {video} has a comment {seq} that nobody posted"));
@@ -103,7 +103,7 @@ impl ExpectedComments {
                 let what = format!("the history of video {video} has {seq} where {expected} should be");
                 faults.push(Fault::new(Wrong::OutOfOrder, 1, what));
             }
-            if let Err(fault) = self.note_shown(*number, video, *seq) {
+            if let Err(fault) = self.shows(*number, video, *seq) {
                 faults.push(fault);
             }
             if !number.is_none_or(|number| there.insert(number)) {
@@ -170,14 +170,14 @@ impl ViewerLog {
     }
 
     /// Whether it knows where it stands.
-    pub const fn has_position(&self) -> bool {
+    pub const fn is_placed(&self) -> bool {
         self.last.is_some()
     }
 
     /// A comment came.
     pub fn comment(&mut self, at: &Position) -> Option<Fault> {
         self.delivered += 1;
-        if let Some(fault) = self.check_numbering(at) {
+        if let Some(fault) = self.renumbered(at) {
             return Some(fault);
         }
         let last = *self.last.get_or_insert(at.seq.saturating_sub(1));
@@ -189,7 +189,7 @@ impl ViewerLog {
             return None;
         }
         let seq = at.seq;
-        let late = self.note_filled(seq);
+        let late = self.fill(seq);
         let name = &self.name;
         if late {
             let what = format!("{name} was given comment {seq} after comment {last}");
@@ -199,7 +199,7 @@ impl ViewerLog {
     }
 
     /// The system says that it leaves out `from` to `to`.
-    pub fn note_gap(&mut self, from: u64, to: u64) -> Option<Fault> {
+    pub fn gap(&mut self, from: u64, to: u64) -> Option<Fault> {
         let last = self.last.unwrap_or(from.saturating_sub(1));
         let count = to.saturating_sub(last);
         self.last = Some(last.max(to));
@@ -208,7 +208,7 @@ impl ViewerLog {
         (!self.slow).then(|| Fault::new(Wrong::Gap, count.max(1), what))
     }
 
-    fn check_numbering(&mut self, at: &Position) -> Option<Fault> {
+    fn renumbered(&mut self, at: &Position) -> Option<Fault> {
         let numbering = self.numbering.get_or_insert_with(|| at.numbering.clone());
         (*numbering != at.numbering).then(|| {
             let what = format!("{} saw the numbering change from {numbering} to {at}", self.name);
@@ -216,7 +216,7 @@ impl ViewerLog {
         })
     }
 
-    fn note_filled(&mut self, seq: u64) -> bool {
+    fn fill(&mut self, seq: u64) -> bool {
         let Some(place) = self.holes.iter().position(|hole| hole.contains(&seq)) else { return false };
         let hole = self.holes.swap_remove(place);
         let parts = [*hole.start()..=seq - 1, seq + 1..=*hole.end()];
@@ -266,19 +266,19 @@ pub struct Tally {
 
 impl Tally {
     /// An event of the video was acknowledged.
-    pub fn note_acknowledged(&mut self, event: &Event) {
-        add_event(&mut self.acknowledged, event);
+    pub fn acknowledge(&mut self, event: &Event) {
+        add(&mut self.acknowledged, event);
     }
 
     /// An event of the video was given up.
-    pub fn note_given_up(&mut self, event: &Event) {
-        add_event(&mut self.open, event);
+    pub fn leave_open(&mut self, event: &Event) {
+        add(&mut self.open, event);
     }
 
     /// Compares what the system counted with what it acknowledged. `points` is the score it shows.
     pub fn check(&self, name: &str, counted: &Counters, points: f64) -> Vec<Fault> {
         let mut faults = Vec::new();
-        for (field, counted, sure, open) in compared_fields(counted, &self.acknowledged, &self.open) {
+        for (field, counted, sure, open) in fields(counted, &self.acknowledged, &self.open) {
             let what = || format!("{name} has {field} = {counted}, of {sure} acknowledged (and {open} open)");
             // Milliseconds are not events: a wrong sum is one fault.
             let events = |off: i64| if field == "watch_ms" { 1 } else { off as u64 };
@@ -298,7 +298,7 @@ impl Tally {
     }
 }
 
-fn add_event(counters: &mut Counters, event: &Event) {
+fn add(counters: &mut Counters, event: &Event) {
     match event.action {
         Action::Comment | Action::Interact(Kind::Comment, _) => counters.comments += 1,
         Action::Interact(Kind::View, _) => counters.views += 1,
@@ -317,7 +317,7 @@ fn add_event(counters: &mut Counters, event: &Event) {
     }
 }
 
-fn compared_fields(a: &Counters, b: &Counters, c: &Counters) -> [(&'static str, i64, i64, i64); 7] {
+fn fields(a: &Counters, b: &Counters, c: &Counters) -> [(&'static str, i64, i64, i64); 7] {
     // By name, so that the compiler finds a counter that is not compared.
     let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *a;
     [

@@ -9,12 +9,12 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::record::{LatencyHistograms, Record};
-use crate::report::TimeDistribution;
+use crate::record::{Latencies, Record};
+use crate::report::Times;
 
 /// A piece of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct RunPeriod {
+pub struct Period {
     /// When it ended, in ms since 1970, so that it can be laid beside what others did.
     pub ended_ms: i64,
     /// Viewers with a stream at its end.
@@ -22,23 +22,23 @@ pub struct RunPeriod {
     /// Streams lost and opened again within it.
     pub reconnects: u64,
     /// Comments delivered within it: from their post to a viewer.
-    pub delivery: TimeDistribution,
+    pub delivery: Times,
     /// The times of the comments that were posted while the viewer had its stream.
-    pub live: TimeDistribution,
+    pub live: Times,
     /// Streams opened again within it: since the one before was lost.
-    pub away: TimeDistribution,
+    pub away: Times,
 }
 
 /// What was counted up to now, to tell what comes after it.
-struct PeriodStart {
+struct Since {
     delivery: Histogram<u64>,
     live: Histogram<u64>,
     away: Histogram<u64>,
     reconnects: u64,
 }
 
-impl PeriodStart {
-    fn start_now(record: &Record) -> Self {
+impl Since {
+    fn now(record: &Record) -> Self {
         Self {
             delivery: record.delivery.sum(),
             live: record.live.sum(),
@@ -48,26 +48,22 @@ impl PeriodStart {
     }
 
     /// The piece from here to `end`.
-    fn period_until(&self, end: &Self, viewers: u64, ended_ms: i64) -> RunPeriod {
-        RunPeriod {
+    fn until(&self, end: &Self, viewers: u64, ended_ms: i64) -> Period {
+        Period {
             ended_ms,
             viewers,
             reconnects: end.reconnects - self.reconnects,
-            delivery: TimeDistribution::of(&LatencyHistograms::since(&end.delivery, &self.delivery)),
-            live: TimeDistribution::of(&LatencyHistograms::since(&end.live, &self.live)),
-            away: TimeDistribution::of(&LatencyHistograms::since(&end.away, &self.away)),
+            delivery: Times::of(&Latencies::since(&end.delivery, &self.delivery)),
+            live: Times::of(&Latencies::since(&end.live, &self.live)),
+            away: Times::of(&Latencies::since(&end.away, &self.away)),
         }
     }
 }
 
 /// Cuts what `record` says into pieces of `length`, until `over`.
-pub async fn observe_periods(
-    record: Arc<Record>,
-    length: Duration,
-    over: CancellationToken,
-) -> Vec<RunPeriod> {
+pub async fn observe(record: Arc<Record>, length: Duration, over: CancellationToken) -> Vec<Period> {
     let mut periods = Vec::new();
-    let mut since = PeriodStart::start_now(&record);
+    let mut since = Since::now(&record);
     let mut ticks = interval(length);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -76,12 +72,8 @@ pub async fn observe_periods(
             _ = ticks.tick() => false,
             () = over.cancelled() => true,
         };
-        let end = PeriodStart::start_now(&record);
-        periods.push(since.period_until(
-            &end,
-            record.counts.connected.load(Relaxed),
-            liverank_runtime::now_ms(),
-        ));
+        let end = Since::now(&record);
+        periods.push(since.until(&end, record.counts.connected.load(Relaxed), liverank_runtime::now_ms()));
         since = end;
         if is_over {
             return periods;
@@ -98,10 +90,10 @@ mod tests {
         let record = Record::new(1, 0);
         record.delivery.note(0, 9_000_000);
         record.away.note(1, 1_000);
-        let start = PeriodStart::start_now(&record);
+        let start = Since::now(&record);
         (1..=100).for_each(|ms| record.delivery.note(ms, ms as u64 * 1_000));
         record.counts.reconnects.fetch_add(2, Relaxed);
-        let period = start.period_until(&PeriodStart::start_now(&record), 7, 5);
+        let period = start.until(&Since::now(&record), 7, 5);
         assert_eq!((period.ended_ms, period.viewers, period.reconnects), (5, 7, 2));
         assert_eq!((period.delivery.count, period.away.count), (100, 0));
         assert!((period.delivery.max_ms - 100.0).abs() < 0.2, "the slow one came before: {period:?}");

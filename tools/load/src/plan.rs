@@ -15,16 +15,16 @@ const VIDEOS_PER_OWNER: usize = 5;
 const KIND_HUNDREDTHS: [(Kind, u32); 5] =
     [(Kind::View, 55), (Kind::WatchTime, 25), (Kind::Like, 12), (Kind::Share, 4), (Kind::Comment, 4)];
 /// Watch times go up to this, so that both sides of the threshold of 2 s occur.
-const MAX_WATCH_MS: u64 = 6_000;
+const WATCH_MS: u64 = 6_000;
 
 /// Numbers drawn by Zipf's law: the first of `n` most often.
 #[derive(Debug, Clone)]
-pub struct ZipfLaw {
+pub struct Zipf {
     /// Ascending, the last is 1.
     cumulated: Vec<f64>,
 }
 
-impl ZipfLaw {
+impl Zipf {
     /// Over 0 to `n - 1`, the k-th with weight `1 / (k + 1)^exponent`. `n` is at least 1.
     pub fn new(n: usize, exponent: f64) -> Self {
         let weights = (1..=n.max(1)).map(|rank| (rank as f64).powf(-exponent));
@@ -78,14 +78,14 @@ pub struct Event {
 pub struct Plan {
     prefix: String,
     videos: usize,
-    zipf: ZipfLaw,
+    zipf: Zipf,
     seed: u64,
 }
 
 impl Plan {
     /// A plan over `videos` videos that nobody else uses, by the prefix of their names.
     pub fn new(prefix: String, videos: usize, exponent: f64, seed: u64) -> Self {
-        Self { prefix, videos: videos.max(1), zipf: ZipfLaw::new(videos, exponent), seed }
+        Self { prefix, videos: videos.max(1), zipf: Zipf::new(videos, exponent), seed }
     }
 
     /// Videos that viewers and posters use.
@@ -115,7 +115,7 @@ impl Plan {
 
     /// The video that each viewer watches.
     pub fn watched(&self, viewers: usize) -> Vec<usize> {
-        let mut random = self.random_stream(1);
+        let mut random = self.random(1);
         (0..viewers).map(|_| self.zipf.at(random.random())).collect()
     }
 
@@ -138,11 +138,11 @@ impl Plan {
         rate: f64,
         duration: Duration,
     ) -> impl Iterator<Item = Event> + Send + use<> {
-        let (mut random, zipf, prefix) = (self.random_stream(2), self.zipf.clone(), self.prefix.clone());
-        even_times(rate, duration).enumerate().map(move |(number, at)| {
+        let (mut random, zipf, prefix) = (self.random(2), self.zipf.clone(), self.prefix.clone());
+        times(rate, duration).enumerate().map(move |(number, at)| {
             let (video, user) = (zipf.at(random.random()), random.random_range(1..=USER_COUNT));
             let kind = kind_at(random.random_range(0..100));
-            let watched = random.random_range(0..=MAX_WATCH_MS);
+            let watched = random.random_range(0..=WATCH_MS);
             let action = Action::Interact(kind, if kind == Kind::WatchTime { watched } else { 0 });
             Event { id: format!("{prefix}-i{number}"), number, at, video, user, action }
         })
@@ -150,15 +150,15 @@ impl Plan {
 
     /// Comments, `rate` a second.
     pub fn comments(&self, rate: f64, duration: Duration) -> impl Iterator<Item = Event> + Send + use<> {
-        let (mut random, zipf, prefix) = (self.random_stream(3), self.zipf.clone(), self.prefix.clone());
-        even_times(rate, duration).enumerate().map(move |(number, at)| {
+        let (mut random, zipf, prefix) = (self.random(3), self.zipf.clone(), self.prefix.clone());
+        times(rate, duration).enumerate().map(move |(number, at)| {
             let (video, user) = (zipf.at(random.random()), random.random_range(1..=USER_COUNT));
             Event { id: format!("{prefix}-c{number}"), number, at, video, user, action: Action::Comment }
         })
     }
 
     /// The probe's view of its own video.
-    pub fn probe_event(&self, number: usize) -> Event {
+    pub fn probing(&self, number: usize) -> Event {
         let action = Action::Interact(Kind::View, 0);
         Event {
             id: format!("{}-p{number}", self.prefix),
@@ -192,7 +192,7 @@ impl Plan {
         }
     }
 
-    fn random_stream(&self, stream: u64) -> StdRng {
+    fn random(&self, stream: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed.wrapping_mul(8).wrapping_add(stream))
     }
 }
@@ -213,7 +213,7 @@ pub fn count(rate: f64, duration: Duration) -> usize {
     (rate.max(0.0) * duration.as_secs_f64()).floor() as usize
 }
 
-fn even_times(rate: f64, duration: Duration) -> impl Iterator<Item = Duration> + Send {
+fn times(rate: f64, duration: Duration) -> impl Iterator<Item = Duration> + Send {
     (0..count(rate, duration)).map(move |number| Duration::from_secs_f64(number as f64 / rate))
 }
 
@@ -247,13 +247,13 @@ mod tests {
 
     #[test]
     fn zipf_gives_each_its_share() {
-        let zipf = ZipfLaw::new(4, 1.0);
+        let zipf = Zipf::new(4, 1.0);
         let mut counts = [0; 4];
         (0..25_000).for_each(|n| counts[zipf.at(f64::from(n) / 25_000.0)] += 1);
         // 12, 6, 4 and 3 parts of 25.
         assert_eq!(counts.map(|count: u32| (count + 500) / 1000), [12, 6, 4, 3]);
         assert_eq!(zipf.at(1.0), 3);
-        assert_eq!(ZipfLaw::new(0, 1.1).at(0.5), 0);
+        assert_eq!(Zipf::new(0, 1.1).at(0.5), 0);
     }
 
     #[test]

@@ -6,30 +6,30 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::oracle::{ExpectedComments, Fault, Tally, Wrong};
+use crate::oracle::{Comments, Fault, Tally, Wrong};
 use crate::plan::{Action, Event};
 
 /// Faults kept in words; all are counted.
 const MAX_FAULTS_IN_WORDS: usize = 20;
 /// Latencies from 1 µs to ten minutes, to three digits.
-const LATENCY_RANGE_US: (u64, u64) = (1, 600_000_000);
+const LATENCY_US: (u64, u64) = (1, 600_000_000);
 /// Viewers write their latencies down in as many places, so that they need not wait for each other.
 const LATENCY_SHARDS: usize = 8;
 
 /// A histogram of latencies in µs that many may write.
-pub struct LatencyHistograms(Vec<Mutex<Histogram<u64>>>);
+pub struct Latencies(Vec<Mutex<Histogram<u64>>>);
 
-impl Default for LatencyHistograms {
+impl Default for Latencies {
     fn default() -> Self {
         let one = || {
-            Histogram::new_with_bounds(LATENCY_RANGE_US.0, LATENCY_RANGE_US.1, 3)
+            Histogram::new_with_bounds(LATENCY_US.0, LATENCY_US.1, 3)
                 .expect("the bounds are fit for a histogram")
         };
         Self((0..LATENCY_SHARDS).map(|_| Mutex::new(one())).collect())
     }
 }
 
-impl LatencyHistograms {
+impl Latencies {
     /// Notes one; `who` spreads the writers.
     pub fn note(&self, who: usize, latency_us: u64) {
         lock_anyway(&self.0[who % LATENCY_SHARDS]).saturating_record(latency_us);
@@ -83,23 +83,23 @@ pub struct Record {
     /// Numbers.
     pub counts: Counts,
     /// Comments.
-    pub comments: ExpectedComments,
+    pub comments: Comments,
     tallies: Mutex<Vec<Tally>>,
-    faults: Mutex<RecordedFaults>,
+    faults: Mutex<Faults>,
     /// From the first post of an event to its acknowledgement.
-    pub ack: LatencyHistograms,
+    pub ack: Latencies,
     /// From the first post of a comment to a viewer.
-    pub delivery: LatencyHistograms,
+    pub delivery: Latencies,
     /// The same, of comments that were posted while the viewer had its stream.
-    pub live: LatencyHistograms,
+    pub live: Latencies,
     /// From the post of an interaction to a list with its score.
-    pub ws: LatencyHistograms,
+    pub ws: Latencies,
     /// From the loss of a viewer's stream to its next one.
-    pub away: LatencyHistograms,
+    pub away: Latencies,
 }
 
 #[derive(Default)]
-struct RecordedFaults {
+struct Faults {
     counts: [u64; 5],
     words: Vec<String>,
 }
@@ -110,14 +110,14 @@ impl Record {
         Self {
             start: Instant::now(),
             counts: Counts::default(),
-            comments: ExpectedComments::new(comments),
+            comments: Comments::new(comments),
             tallies: Mutex::new(vec![Tally::default(); videos]),
             faults: Mutex::default(),
-            ack: LatencyHistograms::default(),
-            delivery: LatencyHistograms::default(),
-            live: LatencyHistograms::default(),
-            ws: LatencyHistograms::default(),
-            away: LatencyHistograms::default(),
+            ack: Latencies::default(),
+            delivery: Latencies::default(),
+            live: Latencies::default(),
+            ws: Latencies::default(),
+            away: Latencies::default(),
         }
     }
 
@@ -140,7 +140,7 @@ impl Record {
     pub fn acknowledged(&self, event: &Event, sent_us: u64) {
         self.ack.note(event.number, self.now_us() - sent_us);
         self.counts.acknowledged.fetch_add(1, Relaxed);
-        lock_anyway(&self.tallies)[event.video].note_acknowledged(event);
+        lock_anyway(&self.tallies)[event.video].acknowledge(event);
         if event.action == Action::Comment {
             self.comments.acknowledged(event.number);
         }
@@ -149,7 +149,7 @@ impl Record {
     /// Notes that an event was given up: it may count or not.
     pub fn given_up(&self, event: &Event) {
         self.counts.unacknowledged.fetch_add(1, Relaxed);
-        lock_anyway(&self.tallies)[event.video].note_given_up(event);
+        lock_anyway(&self.tallies)[event.video].leave_open(event);
     }
 
     /// What a video's counts must be.

@@ -7,12 +7,12 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::oracle::Wrong;
-use crate::periods::RunPeriod;
+use crate::periods::Period;
 use crate::record::Record;
 
 /// A distribution of times in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct TimeDistribution {
+pub struct Times {
     /// How many.
     pub count: u64,
     /// Half took no longer.
@@ -23,7 +23,7 @@ pub struct TimeDistribution {
     pub max_ms: f64,
 }
 
-impl TimeDistribution {
+impl Times {
     /// Of a histogram in µs.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let ms = |us: u64| us as f64 / 1000.0;
@@ -38,7 +38,7 @@ impl TimeDistribution {
 
 /// How big a run was.
 #[derive(Debug, Clone, Serialize)]
-pub struct RunSize {
+pub struct Size {
     /// What all its names begin with.
     pub run: String,
     /// Videos, without the probe's.
@@ -59,7 +59,7 @@ pub struct RunSize {
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// How big it was.
-    pub size: RunSize,
+    pub size: Size,
     /// Whether the run found no fault: nothing acknowledged is missing, repeated or out of order.
     pub good: bool,
     /// Everything was equal before the time was up.
@@ -95,25 +95,25 @@ pub struct Report {
     /// Lists and deltas that came.
     pub lists: u64,
     /// From a post to its acknowledgement, retries included.
-    pub ack: TimeDistribution,
+    pub ack: Times,
     /// From a comment's post to a viewer.
-    pub delivery: TimeDistribution,
+    pub delivery: Times,
     /// The same, of comments that were posted while the viewer had its stream.
-    pub live: TimeDistribution,
+    pub live: Times,
     /// From an interaction's post to a list that shows it.
-    pub ws: TimeDistribution,
+    pub ws: Times,
     /// From the loss of a viewer's stream to its next one.
-    pub away: TimeDistribution,
+    pub away: Times,
     /// The same in pieces, where that was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub periods: Vec<RunPeriod>,
+    pub periods: Vec<Period>,
     /// The first faults in words.
     pub faults: Vec<String>,
 }
 
 impl Report {
     /// What a record says.
-    pub fn of(record: &Record, size: RunSize, skipped: u64, at_rest: bool) -> Self {
+    pub fn of(record: &Record, size: Size, skipped: u64, at_rest: bool) -> Self {
         let number = |number: &AtomicU64| number.load(Relaxed);
         let counts = &record.counts;
         let [missing, repeated, out_of_order, gaps, different] =
@@ -138,11 +138,11 @@ impl Report {
             reconnects: number(&counts.reconnects),
             ws_reconnects: number(&counts.ws_reconnects),
             lists: number(&counts.lists),
-            ack: TimeDistribution::of(&record.ack.sum()),
-            delivery: TimeDistribution::of(&record.delivery.sum()),
-            live: TimeDistribution::of(&record.live.sum()),
-            ws: TimeDistribution::of(&record.ws.sum()),
-            away: TimeDistribution::of(&record.away.sum()),
+            ack: Times::of(&record.ack.sum()),
+            delivery: Times::of(&record.delivery.sum()),
+            live: Times::of(&record.live.sum()),
+            ws: Times::of(&record.ws.sum()),
+            away: Times::of(&record.away.sum()),
             periods: Vec::new(),
             faults: record.words(),
         }
@@ -186,7 +186,7 @@ impl fmt::Display for Report {
             ("without stream", &self.away),
         ];
         for (name, times) in latencies {
-            let TimeDistribution { count, p50_ms, p99_ms, max_ms } = times;
+            let Times { count, p50_ms, p99_ms, max_ms } = times;
             writeln!(f, "  {name:<16}{p50_ms:>12.1}{p99_ms:>12.1}{max_ms:>12.1}{count:>12}")?;
         }
         for fault in &self.faults {
@@ -207,7 +207,7 @@ mod tests {
     use crate::oracle::Fault;
 
     fn report(record: &Record, at_rest: bool) -> Report {
-        let size = RunSize {
+        let size = Size {
             run: "r".into(),
             videos: 1,
             viewers: 1,
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn any_fault_or_unrest_makes_the_report_bad() {
+    fn any_fault_makes_it_bad_and_so_does_unrest() {
         assert!(report(&Record::new(1, 0), true).good);
         assert!(!report(&Record::new(1, 0), false).good);
         for wrong in [Wrong::Missing, Wrong::Repeated, Wrong::OutOfOrder, Wrong::Gap, Wrong::Different] {

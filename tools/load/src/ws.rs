@@ -33,7 +33,7 @@ const READ_BYTES: usize = 16 * 1024;
 /// Between probes: each finds another phase of the list's pace.
 const PROBE_EVERY: Duration = Duration::from_millis(330);
 /// A probe that shows up later than this is not waited for.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A line of a list.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -49,29 +49,29 @@ pub struct Line {
 /// A message in delta mode.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-enum ListUpdate {
+enum Update {
     Snapshot { version: u64, videos: Vec<Line> },
     Delta { base: u64, version: u64, remove: Vec<String>, set: Vec<Line> },
 }
 
 /// A list kept by deltas: the videos of this run.
 #[derive(Debug, Default)]
-struct DeltaList {
+struct Kept {
     version: Option<u64>,
     lines: HashMap<String, Line>,
 }
 
-impl DeltaList {
-    fn apply_update(&mut self, update: ListUpdate, prefix: &str) -> Option<Fault> {
+impl Kept {
+    fn take(&mut self, update: Update, prefix: &str) -> Option<Fault> {
         let ours = |line: &Line| line.video_id.starts_with(prefix);
         let keep = |line: Line| (line.video_id.clone(), line);
         match update {
-            ListUpdate::Snapshot { version, videos } => {
+            Update::Snapshot { version, videos } => {
                 self.version = Some(version);
                 self.lines = videos.into_iter().filter(ours).map(keep).collect();
                 None
             }
-            ListUpdate::Delta { base, version, remove, set } => {
+            Update::Delta { base, version, remove, set } => {
                 let held = self.version.replace(version);
                 for video in &remove {
                     self.lines.remove(video);
@@ -87,7 +87,7 @@ impl DeltaList {
 }
 
 /// Best first; equal ones in descending byte order of the id.
-pub fn is_in_order(lines: &[Line]) -> bool {
+pub fn in_order(lines: &[Line]) -> bool {
     lines.windows(2).all(|pair| {
         let (a, b) = (&pair[0], &pair[1]);
         a.score > b.score
@@ -101,7 +101,7 @@ pub struct Watchers {
     record: Arc<Record>,
     prefix: String,
     probe_id: String,
-    kept: Mutex<DeltaList>,
+    kept: Mutex<Kept>,
     /// The probe's score, as last seen.
     probe: watch::Sender<f64>,
 }
@@ -129,7 +129,7 @@ impl Watchers {
     }
 
     /// Waits until the probe's video shows on a list with at least this score.
-    pub async fn wait_for_probe_score(&self, score: f64, patience: Duration) -> bool {
+    pub async fn sees(&self, score: f64, patience: Duration) -> bool {
         let mut seen = self.probe.subscribe();
         tokio::time::timeout(patience, seen.wait_for(|seen| *seen >= score)).await.is_ok()
     }
@@ -147,7 +147,7 @@ impl Watchers {
                 self.record.counts.ws_reconnects.fetch_add(1, Relaxed);
             }
             tokio::select! {
-                _ = self.run_session(nth, path) => {}
+                _ = self.session(nth, path) => {}
                 () = over.cancelled() => return,
             }
             tokio::select! {
@@ -157,7 +157,7 @@ impl Watchers {
         }
     }
 
-    async fn run_session(&self, nth: usize, path: &str) -> anyhow::Result<()> {
+    async fn session(&self, nth: usize, path: &str) -> anyhow::Result<()> {
         let target = self.targets.next();
         let config = WebSocketConfig::default().read_buffer_size(READ_BYTES).write_buffer_size(0);
         let url = websocket_url(&target.url(path));
@@ -165,7 +165,7 @@ impl Watchers {
         let connected = tokio::time::timeout(ANSWER_TIMEOUT, connecting).await;
         let (mut socket, _) =
             connected.map_err(anyhow::Error::from).and_then(|done| Ok(done?)).inspect_err(|_| {
-                self.targets.avoid_target(&target);
+                self.targets.avoid(&target);
             })?;
         loop {
             let message = tokio::time::timeout(SILENCE_TIMEOUT, socket.next()).await?;
@@ -173,7 +173,7 @@ impl Watchers {
                 Message::Text(text) => {
                     self.record.counts.lists.fetch_add(1, Relaxed);
                     if nth < MAX_CHECKING_CLIENTS {
-                        self.check_list(nth, &text);
+                        self.check(nth, &text);
                     }
                 }
                 Message::Close(_) => return Ok(()),
@@ -182,30 +182,30 @@ impl Watchers {
         }
     }
 
-    fn check_list(&self, nth: usize, text: &str) {
+    fn check(&self, nth: usize, text: &str) {
         let fault = if nth == 0 {
-            match serde_json::from_str::<ListUpdate>(text) {
-                Ok(update) => self.keep_deltas(update),
+            match serde_json::from_str::<Update>(text) {
+                Ok(update) => self.keep(update),
                 Err(error) => Some(unreadable_fault(&error)),
             }
         } else if nth % 2 == 1 {
             match serde_json::from_str::<Vec<Line>>(text) {
-                Ok(lines) if is_in_order(&lines) => None,
+                Ok(lines) if in_order(&lines) => None,
                 Ok(_) => Some(Fault::new(Wrong::OutOfOrder, 1, "a ranked list is not in order")),
                 Err(error) => Some(unreadable_fault(&error)),
             }
         } else {
-            serde_json::from_str::<ListUpdate>(text).err().as_ref().map(unreadable_fault)
+            serde_json::from_str::<Update>(text).err().as_ref().map(unreadable_fault)
         };
         if let Some(fault) = fault {
             self.record.fault(fault);
         }
     }
 
-    fn keep_deltas(&self, update: ListUpdate) -> Option<Fault> {
+    fn keep(&self, update: Update) -> Option<Fault> {
         let (fault, score) = {
             let mut kept = lock_anyway(&self.kept);
-            let fault = kept.apply_update(update, &self.prefix);
+            let fault = kept.take(update, &self.prefix);
             (fault, kept.lines.get(&self.probe_id).map(|line| line.score))
         };
         if let Some(score) = score {
@@ -238,11 +238,11 @@ pub async fn probe_lists(
             () = tokio::time::sleep(PROBE_EVERY.mul_f64(rand::random_range(0.7..=1.3))) => {}
         }
         let posted_us = record.now_us();
-        let event = plan.probe_event(number);
+        let event = plan.probing(number);
         // One view opened the video; each one since then is a point more.
         let score = number as f64 + 2.0;
         let seen = async {
-            if watchers.wait_for_probe_score(score, PROBE_TIMEOUT).await {
+            if watchers.sees(score, PROBE_PATIENCE).await {
                 record.ws.note(0, record.now_us() - posted_us);
             }
         };
@@ -261,30 +261,30 @@ mod tests {
         Line { video_id: id.into(), score, user_id: "o".into() }
     }
 
-    fn update(text: &str) -> ListUpdate {
+    fn update(text: &str) -> Update {
         serde_json::from_str(text).unwrap()
     }
 
     #[test]
     fn order_is_by_score_and_then_by_id_downwards() {
-        assert!(is_in_order(&[line("a", 2.0), line("c", 1.0), line("b", 1.0)]));
-        assert!(!is_in_order(&[line("a", 1.0), line("b", 2.0)]));
-        assert!(!is_in_order(&[line("b", 1.0), line("c", 1.0)]));
-        assert!(!is_in_order(&[line("b", 1.0), line("b", 1.0)]), "a video is there once");
-        assert!(is_in_order(&[]));
+        assert!(in_order(&[line("a", 2.0), line("c", 1.0), line("b", 1.0)]));
+        assert!(!in_order(&[line("a", 1.0), line("b", 2.0)]));
+        assert!(!in_order(&[line("b", 1.0), line("c", 1.0)]));
+        assert!(!in_order(&[line("b", 1.0), line("b", 1.0)]), "a video is there once");
+        assert!(in_order(&[]));
     }
 
     #[test]
     fn deltas_are_kept_and_a_skipped_version_is_caught() {
-        let mut kept = DeltaList::default();
+        let mut kept = Kept::default();
         let snapshot = r#"{"type":"snapshot","version":3,"videos":[
             {"video_id":"p-1","score":2.0,"user_id":"o"},{"video_id":"other","score":1.0,"user_id":"o"}]}"#;
-        assert!(kept.apply_update(update(snapshot), "p-").is_none());
+        assert!(kept.take(update(snapshot), "p-").is_none());
         assert_eq!(kept.lines.len(), 1);
         let delta = r#"{"type":"delta","base":3,"version":4,"remove":["p-1"],"set":[{"video_id":"p-2","score":5.0,"user_id":"o"}]}"#;
-        assert!(kept.apply_update(update(delta), "p-").is_none());
+        assert!(kept.take(update(delta), "p-").is_none());
         assert_eq!(kept.lines.keys().collect::<Vec<_>>(), ["p-2"]);
         let skipped = r#"{"type":"delta","base":6,"version":7,"remove":[],"set":[]}"#;
-        assert_eq!(kept.apply_update(update(skipped), "p-").unwrap().wrong, Wrong::Different);
+        assert_eq!(kept.take(update(skipped), "p-").unwrap().wrong, Wrong::Different);
     }
 }

@@ -5,23 +5,25 @@
 //! does not is looked at again, and named only if it is wrong twice in a row.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
-use liverank_adapters::archive::Position;
+use liverank_adapters::archive::{Archive, Position};
 use liverank_adapters::ranking_store::{BoardEntry, ProjectionCheckpoint};
-use liverank_adapters::{Backends, StoreError};
+use liverank_adapters::{Backends, RankingStore, StoreError};
 use liverank_core::VideoId;
+use liverank_core::boards::DeclaredBoard;
 use liverank_core::counting::{Rules, VideoState};
 use tokio::time::Instant;
 
-use crate::compare::{BoardComparison, Difference, compare_with_boards};
+use crate::compare::{Difference, OnBoards, with_boards};
 use crate::progress::Progress;
 use crate::report::BoardsReport;
 
 /// How long the boards may take to reach an offset: a repair of a large archive included.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(1);
+const CATCH_UP: Duration = Duration::from_mins(1);
 /// Between two looks at where the boards stand.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often a video is looked at until it stands still for once.
@@ -31,45 +33,71 @@ const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
 /// Reads of single videos at once.
 const MAX_READS_AT_ONCE: usize = 16;
 /// With more videos to look at again than this, all are walked through instead.
-const MAX_READ_ONE_BY_ONE: usize = 2000;
+const ONE_BY_ONE: usize = 2000;
 /// Videos read at once while walking.
 const PAGE_VIDEOS: usize = 1000;
 /// How often the comparison begins anew when a new generation begins under it.
 const MAX_ATTEMPTS: usize = 3;
 
-type StatesByVideo = HashMap<VideoId, VideoState>;
+type States = HashMap<VideoId, VideoState>;
 
-/// Compares every video of `cut`, which was read in `generation` when the archive stood at `positions`, and every one
-/// on the boards.
+/// What is compared with the archive: the boards that there always are, or a declared one.
+pub struct Compared<'a> {
+    archive: &'a dyn Archive,
+    ranking: Arc<dyn RankingStore>,
+    board: Option<&'a DeclaredBoard>,
+}
+
+impl<'a> Compared<'a> {
+    /// The boards that there always are.
+    pub fn built_in(backends: &'a Backends) -> Self {
+        Self { archive: &*backends.archive, ranking: Arc::clone(&backends.ranking), board: None }
+    }
+
+    /// A declared board.
+    pub fn declared(backends: &'a Backends, board: &'a DeclaredBoard) -> Self {
+        let ranking = backends.ranking.declared(&board.key());
+        Self { archive: &*backends.archive, ranking, board: Some(board) }
+    }
+}
+
+/// Compares every video of `cut`, with the generation in which it was read when the archive stood at `positions`, and every one
+/// on the boards. Without a cut the archive is read now.
 pub async fn compare(
-    backends: &Backends,
-    (generation, cut): (u64, StatesByVideo),
+    compared: &Compared<'_>,
+    cut: Option<(u64, States)>,
     positions: &BTreeMap<u32, Position>,
     progress: &Progress,
 ) -> anyhow::Result<(BoardsReport, Vec<Difference>)> {
-    let mut start = Some((cut, positions.clone()));
+    let mut start = cut.map(|(generation, cut)| (generation, cut, positions.clone()));
     for _ in 0..MAX_ATTEMPTS {
-        let meta = backends.archive.meta().await.context("reading the archive")?;
+        let meta = compared.archive.meta().await.context("reading the archive")?;
         let meta = meta.context("the archive was removed")?;
-        let comparison = BoardsComparison { backends, rules: meta.rules, generation: meta.generation };
-        let (states, positions) = match start.take().filter(|_| meta.generation == generation) {
-            Some(start) => start,
+        let rules = compared.board.map_or(meta.rules, |board| board.rules(&meta.rules));
+        let comparison = Comparison { compared, meta_rules: meta.rules, rules, generation: meta.generation };
+        let (states, positions) = match start.take().filter(|(read_in, ..)| meta.generation == *read_in) {
+            Some((_, states, positions)) => (states, positions),
             // The cut belongs to an earlier generation by now: all is read again.
-            None => (comparison.read_all_states().await?, comparison.positions(positions).await?),
+            None => (comparison.walk().await?, comparison.positions(positions).await?),
         };
         match comparison.run(states, positions, progress).await? {
-            ComparisonOutcome::Done(report, differences) => return Ok((report, differences)),
-            ComparisonOutcome::Late(problem) => {
+            Outcome::Done(report, mut differences) => {
+                for difference in &mut differences {
+                    difference.board = compared.board.map(|board| board.name().to_owned());
+                }
+                return Ok((report, differences));
+            }
+            Outcome::Late(problem) => {
                 return Ok((BoardsReport { problem: Some(problem), ..BoardsReport::default() }, Vec::new()));
             }
-            ComparisonOutcome::Anew => {}
+            Outcome::Anew => {}
         }
     }
     let problem = "not compared: a new generation began again and again meanwhile".to_owned();
     Ok((BoardsReport { problem: Some(problem), ..BoardsReport::default() }, Vec::new()))
 }
 
-enum ComparisonOutcome {
+enum Outcome {
     Done(BoardsReport, Vec<Difference>),
     /// The boards do not get where the archive is.
     Late(String),
@@ -77,31 +105,34 @@ enum ComparisonOutcome {
     Anew,
 }
 
-struct BoardsComparison<'a> {
-    backends: &'a Backends,
+struct Comparison<'a> {
+    compared: &'a Compared<'a>,
+    /// By which the archive counts.
+    meta_rules: Rules,
+    /// By which these boards are made.
     rules: Rules,
     generation: u64,
 }
 
-impl BoardsComparison<'_> {
-    async fn run_comparison(
+impl Comparison<'_> {
+    async fn run(
         &self,
-        mut before: StatesByVideo,
+        mut before: States,
         mut positions: BTreeMap<u32, Position>,
         progress: &Progress,
-    ) -> anyhow::Result<ComparisonOutcome> {
+    ) -> anyhow::Result<Outcome> {
         let mut report = BoardsReport::default();
         // All of them in the first round, then those that were not right.
         let mut open: Option<HashMap<VideoId, Option<Vec<Difference>>>> = None;
         let mut wrong = Vec::new();
         for round in 0..MAX_ROUNDS {
             progress.at("comparing the boards", round as u64, MAX_ROUNDS as u64);
-            match self.wait_until_caught_up(&positions).await? {
-                CatchUpOutcome::Yes => {}
-                CatchUpOutcome::Anew => return Ok(ComparisonOutcome::Anew),
-                CatchUpOutcome::No(problem) => return Ok(ComparisonOutcome::Late(problem)),
+            match self.caught_up(&positions).await? {
+                CaughtUp::Yes => {}
+                CaughtUp::Anew => return Ok(Outcome::Anew),
+                CaughtUp::No(problem) => return Ok(Outcome::Late(problem)),
             }
-            let boards = self.read_boards().await?;
+            let boards = self.snapshot().await?;
             let ids: Vec<VideoId> = match &open {
                 Some(open) => open.keys().cloned().collect(),
                 None => before
@@ -114,18 +145,18 @@ impl BoardsComparison<'_> {
             // What stood still since before needs no second look.
             let stood = |id: &VideoId| {
                 let state = before.get(id);
-                compare_with_boards(state, boards.get(id), state, &self.rules) == BoardComparison::Right
+                with_boards(state, boards.get(id), state, &self.rules) == OnBoards::Right
             };
             let doubtful: Vec<VideoId> = ids.into_iter().filter(|id| !stood(id)).collect();
             let after = self.states(&doubtful).await?;
             let mut next = HashMap::new();
             for id in doubtful {
-                match compare_with_boards(before.get(&id), boards.get(&id), after.get(&id), &self.rules) {
-                    BoardComparison::Right => {}
-                    BoardComparison::Moving => {
+                match with_boards(before.get(&id), boards.get(&id), after.get(&id), &self.rules) {
+                    OnBoards::Right => {}
+                    OnBoards::Moving => {
                         next.insert(id, None);
                     }
-                    BoardComparison::Wrong(differences) => {
+                    OnBoards::Wrong(differences) => {
                         let again = open.as_ref().and_then(|open| open.get(&id)).is_some_and(Option::is_some);
                         if again {
                             wrong.extend(differences);
@@ -136,7 +167,7 @@ impl BoardsComparison<'_> {
                 }
             }
             if next.is_empty() {
-                return Ok(finish_report(report, wrong, HashMap::new()));
+                return Ok(done(report, wrong, HashMap::new()));
             }
             tokio::time::sleep(PAUSE_BETWEEN_ROUNDS).await;
             let ids: Vec<VideoId> = next.keys().cloned().collect();
@@ -144,38 +175,35 @@ impl BoardsComparison<'_> {
             before = self.states(&ids).await?;
             positions = self.positions(&positions).await?;
         }
-        Ok(finish_report(report, wrong, open.unwrap_or_default()))
+        Ok(done(report, wrong, open.unwrap_or_default()))
     }
 
     /// Waits until the boards have what was committed up to `positions`.
-    async fn wait_until_caught_up(
-        &self,
-        positions: &BTreeMap<u32, Position>,
-    ) -> anyhow::Result<CatchUpOutcome> {
-        let deadline = Instant::now() + CATCH_UP_TIMEOUT;
+    async fn caught_up(&self, positions: &BTreeMap<u32, Position>) -> anyhow::Result<CaughtUp> {
+        let deadline = Instant::now() + CATCH_UP;
         loop {
-            let standing = self.backends.ranking.standing().await.context("reading the boards")?;
+            let standing = self.compared.ranking.standing().await.context("reading the boards")?;
             let lacking = lagging_partitions(&standing, positions);
             if standing.generation == Some(self.generation) && lacking.is_empty() {
-                return Ok(CatchUpOutcome::Yes);
+                return Ok(CaughtUp::Yes);
             }
-            let meta = self.backends.archive.meta().await.context("reading the archive")?;
+            let meta = self.compared.archive.meta().await.context("reading the archive")?;
             if meta.is_some_and(|meta| meta.generation != self.generation) {
-                return Ok(CatchUpOutcome::Anew);
+                return Ok(CaughtUp::Anew);
             }
             // An archive of nothing needs no boards.
             if standing.generation.is_none() && positions.values().all(|position| position.next == 0) {
-                return Ok(CatchUpOutcome::Yes);
+                return Ok(CaughtUp::Yes);
             }
             if Instant::now() > deadline {
-                return Ok(CatchUpOutcome::No(self.describe_lateness(&standing, &lacking)));
+                return Ok(CaughtUp::No(self.late(&standing, &lacking)));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    fn describe_lateness(&self, standing: &ProjectionCheckpoint, lacking: &[(u32, u64, u64)]) -> String {
-        let within = CATCH_UP_TIMEOUT.as_secs();
+    fn late(&self, standing: &ProjectionCheckpoint, lacking: &[(u32, u64, u64)]) -> String {
+        let within = CATCH_UP.as_secs();
         let mended = "Does a consumer run? `liverank rebuild redis` fills them";
         match (standing.generation, lacking.first()) {
             (None, _) => format!("they are empty, and were not filled within {within} s. {mended}"),
@@ -192,54 +220,63 @@ impl BoardsComparison<'_> {
         }
     }
 
-    async fn read_boards(&self) -> anyhow::Result<HashMap<VideoId, BoardEntry>> {
-        let snapshot = self.backends.ranking.read_boards().await.context("reading the boards")?;
+    async fn snapshot(&self) -> anyhow::Result<HashMap<VideoId, BoardEntry>> {
+        let snapshot = self.compared.ranking.snapshot().await.context("reading the boards")?;
         Ok(snapshot.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect())
+    }
+
+    /// A video of the archive as it should be on these boards.
+    fn shown(&self, state: VideoState) -> (VideoId, VideoState) {
+        let state = match self.compared.board {
+            Some(board) => board.shown(state, &self.meta_rules),
+            None => state,
+        };
+        (state.video_id.clone(), state)
     }
 
     async fn positions(&self, known: &BTreeMap<u32, Position>) -> anyhow::Result<BTreeMap<u32, Position>> {
         let partitions: Vec<u32> = known.keys().copied().collect();
-        let positions = self.backends.archive.offsets(&partitions).await.context("reading the archive")?;
+        let positions = self.compared.archive.offsets(&partitions).await.context("reading the archive")?;
         Ok(partitions.into_iter().zip(positions).collect())
     }
 
-    async fn states(&self, ids: &[VideoId]) -> anyhow::Result<StatesByVideo> {
-        if ids.len() > MAX_READ_ONE_BY_ONE {
-            return self.read_all_states().await;
+    async fn states(&self, ids: &[VideoId]) -> anyhow::Result<States> {
+        if ids.len() > ONE_BY_ONE {
+            return self.walk().await;
         }
-        let read = stream::iter(ids.iter().map(|id| self.backends.archive.video(id)));
+        let read = stream::iter(ids.iter().map(|id| self.compared.archive.video(id)));
         let states: Vec<Option<VideoState>> =
             read.buffer_unordered(MAX_READS_AT_ONCE).try_collect().await.context("reading the archive")?;
-        Ok(states.into_iter().flatten().map(|state| (state.video_id.clone(), state)).collect())
+        Ok(states.into_iter().flatten().map(|state| self.shown(state)).collect())
     }
 
-    async fn read_all_states(&self) -> anyhow::Result<StatesByVideo> {
-        let mut states = StatesByVideo::new();
+    async fn walk(&self) -> anyhow::Result<States> {
+        let mut states = States::new();
         let mut after: Option<VideoId> = None;
         loop {
             let page: Result<Vec<VideoState>, StoreError> =
-                self.backends.archive.videos_after(after.as_ref(), PAGE_VIDEOS).await;
+                self.compared.archive.videos_after(after.as_ref(), PAGE_VIDEOS).await;
             let page = page.context("reading the archive")?;
             let Some(last) = page.last() else { return Ok(states) };
             after = Some(last.video_id.clone());
-            states.extend(page.into_iter().map(|state| (state.video_id.clone(), state)));
+            states.extend(page.into_iter().map(|state| self.shown(state)));
         }
     }
 }
 
 /// Takes in what was wrong at the last look, and counts what still moved.
-fn finish_report(
+fn done(
     mut report: BoardsReport,
     mut wrong: Vec<Difference>,
     open: HashMap<VideoId, Option<Vec<Difference>>>,
-) -> ComparisonOutcome {
+) -> Outcome {
     for (_, last) in open {
         match last {
             None => report.moving += 1,
             Some(differences) => wrong.extend(differences),
         }
     }
-    ComparisonOutcome::Done(report, wrong)
+    Outcome::Done(report, wrong)
 }
 
 /// Partition, offset and wanted offset of each that the boards are behind in.
@@ -255,9 +292,12 @@ fn lagging_partitions(
     positions.iter().filter_map(lacks).collect()
 }
 
-enum CatchUpOutcome {
+enum CaughtUp {
     Yes,
     /// Another generation has begun.
     Anew,
     No(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,13 +27,16 @@ pub struct Difference {
     pub expected: Value,
     /// Where the other value is: `archive` or `boards`.
     pub at: &'static str,
+    /// The declared board, where it is one that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub board: Option<String>,
     /// The value there; null where the video is not there.
     pub found: Value,
 }
 
 /// A video as the archive holds it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ArchivedVideo {
+pub struct Kept {
     /// What counting goes on from.
     pub state: VideoState,
     /// The score written beside the counters, in points.
@@ -45,32 +48,33 @@ pub struct ArchivedVideo {
 }
 
 /// Collects the differences of one video.
-struct DifferenceCollector<'a> {
+struct Differences<'a> {
     video_id: &'a VideoId,
     by: &'static str,
     at: &'static str,
     found: Vec<Difference>,
 }
 
-impl<'a> DifferenceCollector<'a> {
+impl<'a> Differences<'a> {
     const fn new(video_id: &'a VideoId, by: &'static str, at: &'static str) -> Self {
         Self { video_id, by, at, found: Vec::new() }
     }
 
-    fn add_difference(&mut self, field: &'static str, expected: Value, found: Value) {
+    fn add(&mut self, field: &'static str, expected: Value, found: Value) {
         let (by, at) = (self.by, self.at);
-        self.found.push(Difference { video_id: self.video_id.clone(), field, by, expected, at, found });
+        let (video_id, board) = (self.video_id.clone(), None);
+        self.found.push(Difference { video_id, field, by, expected, at, board, found });
     }
 
-    fn check_equal<T: PartialEq + Serialize + Copy>(&mut self, field: &'static str, expected: T, found: T) {
+    fn check<T: PartialEq + Serialize + Copy>(&mut self, field: &'static str, expected: T, found: T) {
         if expected != found {
-            self.add_difference(field, json!(expected), json!(found));
+            self.add(field, json!(expected), json!(found));
         }
     }
 
     fn check_owner(&mut self, expected: &UserId, found: &UserId) {
         if expected != found {
-            self.add_difference("user_id", json!(expected), json!(found));
+            self.add("user_id", json!(expected), json!(found));
         }
     }
 
@@ -80,12 +84,12 @@ impl<'a> DifferenceCollector<'a> {
         let same = (none(expected) && none(found)) || (expected - found).abs() <= tolerance;
         if !same {
             let shown = |log2: f64| if log2.is_finite() { json!(log2) } else { Value::Null };
-            self.add_difference("trending", shown(expected), shown(found));
+            self.add("trending", shown(expected), shown(found));
         }
     }
 }
 
-fn trending_tolerance(counters: &Counters, log2: f64) -> f64 {
+fn tolerance(counters: &Counters, log2: f64) -> f64 {
     let Counters { views, likes, comments, shares, watch_ms: _, watch_short, watch_long } = counters;
     let events = views + likes + comments + shares + watch_short + watch_long;
     // Each addition may be off by its last binary place.
@@ -93,25 +97,21 @@ fn trending_tolerance(counters: &Counters, log2: f64) -> f64 {
 }
 
 /// What a video of the archive contradicts itself in: its score and its comments, by its own counters.
-pub fn compare_within_archive(kept: &ArchivedVideo, rules: &Rules) -> Vec<Difference> {
-    let ArchivedVideo { state, score, comments, highest_seq } = kept;
-    let mut differences = DifferenceCollector::new(&state.video_id, "counters", "archive");
-    differences.check_equal("score", points(state.counters.score(&rules.weights)), *score);
+pub fn within_archive(kept: &Kept, rules: &Rules) -> Vec<Difference> {
+    let Kept { state, score, comments, highest_seq } = kept;
+    let mut differences = Differences::new(&state.video_id, "counters", "archive");
+    differences.check("score", points(state.counters.score(&rules.weights)), *score);
     // The canary's comments are numbered, and not archived.
     if !canary::is(&state.video_id) {
-        differences.check_equal("stored comments", state.last_seq, *comments);
-        differences.check_equal("highest comment number", state.last_seq, *highest_seq);
+        differences.check("stored comments", state.last_seq, *comments);
+        differences.check("highest comment number", state.last_seq, *highest_seq);
     }
     differences.found
 }
 
 /// What of a video differs between the log and the archive. `trending` says whether the decayed score follows from
 /// the log.
-pub fn compare_with_log(
-    told: Option<&Told>,
-    kept: Option<&ArchivedVideo>,
-    trending: bool,
-) -> Vec<Difference> {
+pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec<Difference> {
     let (told, kept) = match (told, kept) {
         (Some(told), Some(kept)) => (told, &kept.state),
         (None, None) => return Vec::new(),
@@ -124,25 +124,25 @@ pub fn compare_with_log(
     let (right, found) = (&told.state.counters, &kept.counters);
     // Every counter by its name: the compiler finds one that is not compared.
     let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *right;
-    let mut differences = DifferenceCollector::new(&kept.video_id, "log", "archive");
-    differences.check_equal("views", views, found.views);
-    differences.check_equal("likes", likes, found.likes);
-    differences.check_equal("comments", comments, found.comments);
-    differences.check_equal("shares", shares, found.shares);
-    differences.check_equal("watch_time_total_ms", watch_ms, found.watch_ms);
-    differences.check_equal("watch_short", watch_short, found.watch_short);
-    differences.check_equal("watch_long", watch_long, found.watch_long);
-    differences.check_equal("last_seq", told.state.last_seq, kept.last_seq);
-    differences.check_equal("owner_given", told.state.owner_given, kept.owner_given);
+    let mut differences = Differences::new(&kept.video_id, "log", "archive");
+    differences.check("views", views, found.views);
+    differences.check("likes", likes, found.likes);
+    differences.check("comments", comments, found.comments);
+    differences.check("shares", shares, found.shares);
+    differences.check("watch_time_total_ms", watch_ms, found.watch_ms);
+    differences.check("watch_short", watch_short, found.watch_short);
+    differences.check("watch_long", watch_long, found.watch_long);
+    differences.check("last_seq", told.state.last_seq, kept.last_seq);
+    differences.check("owner_given", told.state.owner_given, kept.owner_given);
     let metadata = |state: &VideoState| state.metadata.as_ref().map(|it| it.as_str().to_owned());
     let (told_metadata, kept_metadata) = (metadata(&told.state), metadata(kept));
-    differences.check_equal("metadata", told_metadata.as_deref(), kept_metadata.as_deref());
-    differences.check_equal("removed", told.state.removed, kept.removed);
+    differences.check("metadata", told_metadata.as_deref(), kept_metadata.as_deref());
+    differences.check("removed", told.state.removed, kept.removed);
     if !told.other_owners.contains(&kept.owner) {
         differences.check_owner(&told.state.owner, &kept.owner);
     }
     if trending && !told.ambiguous_times {
-        let tolerance = trending_tolerance(right, told.state.trending);
+        let tolerance = tolerance(right, told.state.trending);
         differences.check_trending(told.state.trending, kept.trending, tolerance);
     }
     differences.found
@@ -154,14 +154,14 @@ fn absent_difference(
     at: &'static str,
     expected: bool,
 ) -> Vec<Difference> {
-    let mut differences = DifferenceCollector::new(&state.video_id, by, at);
-    differences.check_equal("there", expected, !expected);
+    let mut differences = Differences::new(&state.video_id, by, at);
+    differences.check("there", expected, !expected);
     differences.found
 }
 
 /// What a look at a video on the boards says.
 #[derive(Debug, Clone, PartialEq)]
-pub enum BoardComparison {
+pub enum OnBoards {
     /// The two agree.
     Right,
     /// It changed while it was looked at, and the boards are somewhere between before and after, as they should be.
@@ -172,32 +172,32 @@ pub enum BoardComparison {
 
 /// Compares a video on the boards with the archive's states `before` and `after` the boards were read. All that was
 /// committed before the first is to be on the boards already.
-pub fn compare_with_boards(
+pub fn with_boards(
     before: Option<&VideoState>,
     board: Option<&BoardEntry>,
     after: Option<&VideoState>,
     rules: &Rules,
-) -> BoardComparison {
+) -> OnBoards {
     let taken_off = after.is_some_and(VideoState::is_off_boards);
     let is_on = |state: &&VideoState| !state.is_off_boards();
     let (before, after) = match (before.filter(is_on), after.filter(is_on), board) {
-        (None, None, None) => return BoardComparison::Right,
+        (None, None, None) => return OnBoards::Right,
         (None, None, Some(board)) => return stranger_on_boards(board),
-        (None, Some(_), None) => return BoardComparison::Moving,
-        (Some(_), None, None) if taken_off => return BoardComparison::Moving,
+        (None, Some(_), None) => return OnBoards::Moving,
+        (Some(_), None, None) if taken_off => return OnBoards::Moving,
         (Some(state), _, None) => {
-            return BoardComparison::Wrong(absent_difference(state, "archive", "boards", true));
+            return OnBoards::Wrong(absent_difference(state, "archive", "boards", true));
         }
         (before, after, Some(_)) => (before, after.or(before)),
     };
-    let (Some(board), Some(after)) = (board, after) else { return BoardComparison::Right };
+    let (Some(board), Some(after)) = (board, after) else { return OnBoards::Right };
     let exact = check_board(after, board, rules);
     if exact.is_empty() {
-        return BoardComparison::Right;
+        return OnBoards::Right;
     }
     // The latest state there is, and not as it is.
     if board.revision != 0 && board.revision == after.revision() {
-        return BoardComparison::Wrong(exact);
+        return OnBoards::Wrong(exact);
     }
     let revisions = before.map_or(0, VideoState::revision)..=after.revision();
     // Where nothing was taken back, a state between the two lies between them in every number.
@@ -213,18 +213,18 @@ pub fn compare_with_boards(
         && (in_range || !grew)
         && (board.revision == 0 || revisions.contains(&board.revision))
         && (board.owner == after.owner || before.is_none_or(|before| board.owner == before.owner));
-    if between { BoardComparison::Moving } else { BoardComparison::Wrong(exact) }
+    if between { OnBoards::Moving } else { OnBoards::Wrong(exact) }
 }
 
-fn stranger_on_boards(board: &BoardEntry) -> BoardComparison {
-    let mut differences = DifferenceCollector::new(&board.video_id, "archive", "boards");
-    differences.check_equal("there", false, true);
-    BoardComparison::Wrong(differences.found)
+fn stranger_on_boards(board: &BoardEntry) -> OnBoards {
+    let mut differences = Differences::new(&board.video_id, "archive", "boards");
+    differences.check("there", false, true);
+    OnBoards::Wrong(differences.found)
 }
 
 fn check_board(state: &VideoState, board: &BoardEntry, rules: &Rules) -> Vec<Difference> {
-    let mut differences = DifferenceCollector::new(&state.video_id, "archive", "boards");
-    differences.check_equal("score", points(state.counters.score(&rules.weights)), board.score);
+    let mut differences = Differences::new(&state.video_id, "archive", "boards");
+    differences.check("score", points(state.counters.score(&rules.weights)), board.score);
     differences.check_owner(&state.owner, &board.owner);
     let trending = board.trending.unwrap_or(f64::NEG_INFINITY);
     differences.check_trending(state.trending, trending, TRENDING_TOLERANCE);
@@ -234,13 +234,13 @@ fn check_board(state: &VideoState, board: &BoardEntry, rules: &Rules) -> Vec<Dif
 /// All that differs between the log and the archive, by video.
 pub fn log_and_archive(
     told: &BTreeMap<VideoId, Told>,
-    kept: &BTreeMap<VideoId, ArchivedVideo>,
+    kept: &BTreeMap<VideoId, Kept>,
     trending: bool,
 ) -> Vec<Difference> {
     let mut ids: Vec<&VideoId> =
         told.keys().chain(kept.keys().filter(|id| !told.contains_key(*id))).collect();
     ids.sort_unstable();
-    ids.into_iter().flat_map(|id| compare_with_log(told.get(id), kept.get(id), trending)).collect()
+    ids.into_iter().flat_map(|id| with_log(told.get(id), kept.get(id), trending)).collect()
 }
 
 #[cfg(test)]

@@ -12,9 +12,11 @@ use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
 use liverank_consumer::batches::read;
 use liverank_core::counting::{LogRecord, MarkKey, Rules, identities, mark_key};
 use liverank_core::{VideoId, canary};
+use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::output::OutputOrJsonArgs;
 
-use crate::compare::{ArchivedVideo, Difference, compare_within_archive, log_and_archive};
+use crate::boards::Compared;
+use crate::compare::{Difference, Kept, log_and_archive, within_archive};
 use crate::progress::Progress;
 use crate::report::{LogReport, Report};
 use crate::tally::{Tally, Told};
@@ -43,6 +45,9 @@ pub struct Options {
     /// Compare log and archive only.
     #[arg(long)]
     pub without_boards: bool,
+    /// The boards that are declared, which are compared, too.
+    #[command(flatten)]
+    pub boards: BoardsArgs,
     /// The stores are embedded ones: their boards are in memory, and there are none without their process.
     #[arg(skip)]
     pub embedded: bool,
@@ -56,7 +61,7 @@ pub async fn run(
     out: &mut impl std::io::Write,
 ) -> anyhow::Result<Verdict> {
     let report = verify(options, backends, progress).await;
-    progress.clear_bar();
+    progress.finished();
     let report = report?;
     let value = serde_json::to_value(&report)?;
     options.output.args().write(out, &value, || format!("{report}\n"))?;
@@ -65,6 +70,7 @@ pub async fn run(
 
 /// Compares.
 pub async fn verify(options: &Options, backends: &Backends, progress: &Progress) -> anyhow::Result<Report> {
+    let declared = options.boards.read()?;
     if backends.archive.meta().await.context("reading the archive")?.is_none() {
         return Err(liverank_consumer::repair::no_archive().into());
     }
@@ -81,7 +87,7 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
         ..Report::default()
     };
     let mut differences: Vec<Difference> =
-        kept.values().flat_map(|kept| compare_within_archive(kept, &rules)).collect();
+        kept.values().flat_map(|kept| within_archive(kept, &rules)).collect();
     if !options.without_log {
         match begin_reading(backends, options.snapshot.as_deref(), &positions, rules).await? {
             Err(problem) => report.log.problem = Some(problem),
@@ -100,13 +106,22 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
         report.boards.problem = Some(why.into());
     } else {
         let states = kept.into_values().map(|kept| (kept.state.video_id.clone(), kept.state)).collect();
-        let (boards, wrong) = boards::compare(backends, (generation, states), &positions, progress).await?;
+        let built_in = Compared::built_in(backends);
+        let (boards, wrong) =
+            boards::compare(&built_in, Some((generation, states)), &positions, progress).await?;
         boards_agree = boards.problem.is_none();
         report.boards = boards;
         differences.extend(wrong);
+        for board in &declared {
+            let compared = Compared::declared(backends, board);
+            let (found, wrong) = boards::compare(&compared, None, &positions, progress).await?;
+            boards_agree &= found.problem.is_none();
+            report.declared.insert(board.name().to_owned(), found);
+            differences.extend(wrong);
+        }
     }
     report.good = differences.is_empty() && boards_agree && report.log.problem.is_none();
-    report.add_differences(differences, options.full);
+    report.differ(differences, options.full);
     Ok(report)
 }
 
@@ -116,19 +131,19 @@ fn follows_from_log(cut: &Cut) -> bool {
     cut.meta.generation == 1
 }
 
-fn states_by_video(cut: Cut) -> BTreeMap<VideoId, ArchivedVideo> {
+fn states_by_video(cut: Cut) -> BTreeMap<VideoId, Kept> {
     let comments: HashMap<VideoId, (u64, u64)> =
         cut.comments.into_iter().map(|tally| (tally.video_id, (tally.count, tally.last))).collect();
     let of = |stored: liverank_adapters::archive::StoredVideo| {
         let id = stored.state.video_id.clone();
         let (comments, highest_seq) = comments.get(&id).copied().unwrap_or_default();
-        (id, ArchivedVideo { state: stored.state, score: stored.score, comments, highest_seq })
+        (id, Kept { state: stored.state, score: stored.score, comments, highest_seq })
     };
     cut.videos.into_iter().map(of).collect()
 }
 
 /// A counting of the log that is about to begin.
-struct LogCounting<'a> {
+struct Counting<'a> {
     archive: &'a dyn Archive,
     reader: Box<dyn LogReader>,
     tally: Tally,
@@ -145,7 +160,7 @@ async fn begin_reading<'a>(
     snapshot: Option<&'a str>,
     positions: &BTreeMap<u32, Position>,
     rules: Rules,
-) -> anyhow::Result<Result<LogCounting<'a>, String>> {
+) -> anyhow::Result<Result<Counting<'a>, String>> {
     let archive = &*backends.archive;
     let mut tally = Tally::new(rules, positions.iter().map(|(partition, end)| (*partition, end.next)));
     let (mut from, mut trending) = (BTreeMap::new(), true);
@@ -182,11 +197,11 @@ async fn begin_reading<'a>(
     stretches.retain(|stretch| stretch.from < stretch.to);
     let records = stretches.iter().map(|stretch| stretch.to - stretch.from).sum();
     let reader = backends.log.read(&stretches).await.context("reading the log")?;
-    Ok(Ok(LogCounting { archive, reader, tally, snapshot, trending, records }))
+    Ok(Ok(Counting { archive, reader, tally, snapshot, trending, records }))
 }
 
-impl LogCounting<'_> {
-    async fn run_verify(
+impl Counting<'_> {
+    async fn run(
         mut self,
         positions: &BTreeMap<u32, Position>,
         trending: bool,
@@ -219,7 +234,7 @@ impl LogCounting<'_> {
             progress.at("counting the log", read_records, self.records);
         }
         let (events, repeats) = self.tally.events();
-        let told = self.tally.into_videos();
+        let told = self.tally.finish();
         let ambiguous = told.values().filter(|told| told.ambiguous).count();
         let trending = trending && self.trending;
         Ok((

@@ -18,7 +18,7 @@ use super::super::{
 use super::tables::{Tables, decode_comment, encode_comment};
 use super::{EmbeddedArchive, reports};
 use crate::StoreError;
-use crate::redb_file::FileFailure;
+use crate::redb_file::Failure;
 
 /// Where an audit entry is: time, partition, offset.
 pub type Place = (Millis, u32, u64);
@@ -41,7 +41,7 @@ struct StoredRule {
 }
 
 impl StoredRule {
-    fn from_change(change: &RuleChange) -> Self {
+    fn of(change: &RuleChange) -> Self {
         let key = change.key.clone();
         match change.what.clone() {
             Changed::Restriction { userid, rule } => {
@@ -57,20 +57,19 @@ impl StoredRule {
         serde_json::to_vec(self).expect("text and numbers always serialise")
     }
 
-    fn decode_rule(revision: u64, bytes: &[u8]) -> Result<RuleChange, FileFailure> {
-        let stored: Self =
-            serde_json::from_slice(bytes).map_err(|error| damaged_row("a restriction", error))?;
+    fn read(revision: u64, bytes: &[u8]) -> Result<RuleChange, Failure> {
+        let stored: Self = serde_json::from_slice(bytes).map_err(|error| damaged("a restriction", error))?;
         let what = match (stored.scope, stored.userid) {
             (Some(scope), _) => Changed::Comments { scope, rules: stored.comments },
             (None, Some(userid)) => Changed::Restriction { userid, rule: stored.rule },
-            (None, None) => return Err(damaged_row("a restriction", "it is nobody's")),
+            (None, None) => return Err(damaged("a restriction", "it is nobody's")),
         };
         Ok(RuleChange { key: stored.key, revision, what })
     }
 }
 
-pub(super) fn damaged_row(what: &str, error: impl std::fmt::Display) -> FileFailure {
-    FileFailure::Damaged(format!("{what}: {error}"))
+pub(super) fn damaged(what: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::Damaged(format!("{what}: {error}"))
 }
 
 /// What a batch's moderation records are about.
@@ -78,8 +77,8 @@ pub fn moderated(
     transaction: &WriteTransaction,
     tables: &Tables,
     batch: &Batch,
-) -> Result<Moderated, FileFailure> {
-    let reports = reports::read_reported(transaction, tables, &batch.reported())?;
+) -> Result<Moderated, Failure> {
+    let reports = reports::known(transaction, tables, &batch.reported())?;
     let mut moderated = Moderated { reports, ..Moderated::default() };
     let targets = batch.targets();
     if !targets.is_empty() {
@@ -103,7 +102,7 @@ pub fn moderated(
 }
 
 /// Writes what a batch's moderation records did.
-pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -> Result<(), FileFailure> {
+pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -> Result<(), Failure> {
     if !effects.removed.is_empty() {
         let mut comments = transaction.open_table(tables.comments)?;
         for removal in &effects.removed {
@@ -131,7 +130,7 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             if let Some(before) = before {
                 rules.remove(before)?;
             }
-            rules.insert(change.revision, StoredRule::from_change(change).encode().as_slice())?;
+            rules.insert(change.revision, StoredRule::of(change).encode().as_slice())?;
         }
     }
     if !effects.held.is_empty() {
@@ -149,7 +148,7 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             }
         }
     }
-    reports::write_reported(transaction, tables, &effects.reports)?;
+    reports::put(transaction, tables, &effects.reports)?;
     if !effects.audit.is_empty() {
         let mut audit = transaction.open_table(tables.audit)?;
         for entry in &effects.audit {
@@ -161,20 +160,20 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
 }
 
 /// Changes after a revision; all of them, or those that are rules of comments in force.
-fn read_rules_since(
+fn rules_since(
     database: &Database,
     tables: &Tables,
     revision: u64,
     limit: usize,
     of_comments: bool,
-) -> Result<Vec<RuleChange>, FileFailure> {
+) -> Result<Vec<RuleChange>, Failure> {
     let table = database.begin_read()?.open_table(tables.rules)?;
     let since = (Bound::Excluded(revision), Bound::Unbounded);
     let changes = table.range::<u64>(since)?.map(|entry| {
         let (revision, bytes) = entry?;
-        StoredRule::decode_rule(revision.value(), bytes.value())
+        StoredRule::read(revision.value(), bytes.value())
     });
-    let is_asked = |change: &Result<RuleChange, FileFailure>| match change {
+    let is_asked = |change: &Result<RuleChange, Failure>| match change {
         Ok(change) => !of_comments || matches!(change.what, Changed::Comments { rules: Some(_), .. }),
         Err(_) => true,
     };
@@ -185,8 +184,8 @@ fn encode_held(held: &HeldComment) -> Vec<u8> {
     serde_json::to_vec(held).expect("text and numbers always serialise")
 }
 
-fn decode_held(bytes: &[u8]) -> Result<HeldComment, FileFailure> {
-    serde_json::from_slice(bytes).map_err(|error| damaged_row("a held comment", error))
+fn decode_held(bytes: &[u8]) -> Result<HeldComment, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| damaged("a held comment", error))
 }
 
 fn held(
@@ -194,7 +193,7 @@ fn held(
     tables: &Tables,
     after: Option<AuditPlace>,
     limit: usize,
-) -> Result<Vec<HeldComment>, FileFailure> {
+) -> Result<Vec<HeldComment>, Failure> {
     let table = database.begin_read()?.open_table(tables.held)?;
     let after =
         after.map_or(Bound::Unbounded, |place| Bound::Excluded((place.time, place.partition, place.offset)));
@@ -202,12 +201,12 @@ fn held(
     found.map(|entry| decode_held(entry?.1.value())).collect()
 }
 
-fn read_held_comment(
+fn held_comment(
     database: &Database,
     tables: &Tables,
     video: &VideoId,
     id: &CommentId,
-) -> Result<Option<HeldComment>, FileFailure> {
+) -> Result<Option<HeldComment>, Failure> {
     let transaction = database.begin_read()?;
     let places = transaction.open_table(tables.held_places)?;
     let Some(place) = places.get((video.as_str(), id.as_str()))?.map(|place| place.value()) else {
@@ -218,11 +217,7 @@ fn read_held_comment(
     bytes.map(|bytes| decode_held(bytes.value())).transpose()
 }
 
-fn read_last_pin(
-    database: &Database,
-    tables: &Tables,
-    video: &VideoId,
-) -> Result<Option<Comment>, FileFailure> {
+fn last_pin(database: &Database, tables: &Tables, video: &VideoId) -> Result<Option<Comment>, Failure> {
     let transaction = database.begin_read()?;
     let pins = transaction.open_table(tables.pins)?;
     let Some(seq) = pins.get(video.as_str())?.map(|seq| seq.value()) else { return Ok(None) };
@@ -232,16 +227,16 @@ fn read_last_pin(
 }
 
 /// A user's entries among [`ENTRIES_LOOKED_AT`] from after a place on, which is a video and a number.
-fn read_entries_of(
+fn entries_of(
     database: &Database,
     tables: &Tables,
     user: &UserId,
     after: Option<&str>,
-) -> Result<UserEntries, FileFailure> {
-    let wrong = || damaged_row("where to go on", "it is no place");
+) -> Result<UserEntries, Failure> {
+    let wrong = || damaged("where to go on", "it is no place");
     let after = after.map(|place| {
         let (video, seq) = place.rsplit_once('\n').ok_or_else(wrong)?;
-        Ok::<_, FileFailure>((video, seq.parse::<u64>().map_err(|_| wrong())?))
+        Ok::<_, Failure>((video, seq.parse::<u64>().map_err(|_| wrong())?))
     });
     let table = database.begin_read()?.open_table(tables.comments)?;
     let from = after.transpose()?.map_or(Bound::Unbounded, Bound::Excluded);
@@ -264,14 +259,14 @@ fn audit(
     tables: &Tables,
     before: Option<AuditPlace>,
     limit: usize,
-) -> Result<Vec<AuditLine>, FileFailure> {
+) -> Result<Vec<AuditLine>, Failure> {
     let table = database.begin_read()?.open_table(tables.audit)?;
     let before =
         before.map_or(Bound::Unbounded, |place| Bound::Excluded((place.time, place.partition, place.offset)));
     let entries = table.range::<Place>((Bound::Unbounded, before))?.rev().take(limit).map(|entry| {
         let (place, bytes) = entry?;
         let (time, partition, offset) = place.value();
-        Ok(AuditLine::decode_line(AuditPlace { time, partition, offset }, bytes.value()))
+        Ok(AuditLine::read(AuditPlace { time, partition, offset }, bytes.value()))
     });
     entries.collect()
 }
@@ -279,34 +274,29 @@ fn audit(
 #[async_trait]
 impl ModerationArchive for EmbeddedArchive {
     async fn rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
-        self.read_blocking(move |database, tables| read_rules_since(database, tables, revision, limit, false))
-            .await
+        self.read(move |database, tables| rules_since(database, tables, revision, limit, false)).await
     }
 
     async fn comment_rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
-        self.read_blocking(move |database, tables| read_rules_since(database, tables, revision, limit, true))
-            .await
+        self.read(move |database, tables| rules_since(database, tables, revision, limit, true)).await
     }
 
     async fn comment_rules_count(&self) -> Result<u64, StoreError> {
-        let all = self
-            .read_blocking(|database, tables| read_rules_since(database, tables, 0, usize::MAX, true))
-            .await?;
+        let all = self.read(|database, tables| rules_since(database, tables, 0, usize::MAX, true)).await?;
         Ok(all.len() as u64)
     }
 
     async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError> {
-        self.read_blocking(move |database, tables| held(database, tables, after, limit)).await
+        self.read(move |database, tables| held(database, tables, after, limit)).await
     }
 
     async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError> {
         let (video, id) = (video.clone(), id.clone());
-        self.read_blocking(move |database, tables| read_held_comment(database, tables, &video, &id)).await
+        self.read(move |database, tables| held_comment(database, tables, &video, &id)).await
     }
 
     async fn held_count(&self) -> Result<u64, StoreError> {
-        self.read_blocking(|database, tables| Ok(database.begin_read()?.open_table(tables.held)?.len()?))
-            .await
+        self.read(|database, tables| Ok(database.begin_read()?.open_table(tables.held)?.len()?)).await
     }
 
     async fn reports(
@@ -315,56 +305,49 @@ impl ModerationArchive for EmbeddedArchive {
         after: Option<ReportPlace>,
         limit: usize,
     ) -> Result<Vec<ReportedComment>, StoreError> {
-        self.read_blocking(move |database, tables| reports::read_queue(database, tables, queue, after, limit))
-            .await
+        self.read(move |database, tables| reports::of_queue(database, tables, queue, after, limit)).await
     }
 
     async fn reported(&self, video: &VideoId, id: &CommentId) -> Result<Option<ReportedComment>, StoreError> {
         let (video, id) = (video.clone(), id.clone());
-        self.read_blocking(move |database, tables| reports::read_of_comment(database, tables, &video, &id))
-            .await
+        self.read(move |database, tables| reports::of_comment(database, tables, &video, &id)).await
     }
 
     async fn open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError> {
         let video = video.cloned();
-        self.read_blocking(move |database, tables| {
-            reports::count_open(database, tables, video.as_ref(), most)
-        })
-        .await
+        self.read(move |database, tables| reports::count(database, tables, video.as_ref(), most)).await
     }
 
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {
         let video = video.clone();
-        self.read_blocking(move |database, tables| read_last_pin(database, tables, &video)).await
+        self.read(move |database, tables| last_pin(database, tables, &video)).await
     }
 
     async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError> {
         let (user, from) = (user.clone(), from.map(str::to_owned));
-        self.read_blocking(move |database, tables| read_entries_of(database, tables, &user, from.as_deref()))
-            .await
+        self.read(move |database, tables| entries_of(database, tables, &user, from.as_deref())).await
     }
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
-        self.read_blocking(move |database, tables| audit(database, tables, before, limit)).await
+        self.read(move |database, tables| audit(database, tables, before, limit)).await
     }
 }
 
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{check, comment_rules, example_mute, held, json};
+    use crate::fixtures::{check, comment_rules, held, json, muted};
 
     #[test]
-    fn stored_restrictions_and_comment_rules_have_fixtures() {
-        for (name, today) in [("embedded-rule", example_mute()), ("embedded-comment-rules", comment_rules())]
-        {
-            let write = |change: &RuleChange| json(&StoredRule::from_change(change).encode());
-            check(name, &today, write, |value| StoredRule::decode_rule(8, value.to_string().as_bytes()));
+    fn restrictions_and_rules_of_comments() {
+        for (name, today) in [("embedded-rule", muted()), ("embedded-comment-rules", comment_rules())] {
+            let write = |change: &RuleChange| json(&StoredRule::of(change).encode());
+            check(name, &today, write, |value| StoredRule::read(8, value.to_string().as_bytes()));
         }
     }
 
     #[test]
-    fn stored_held_comments_have_fixtures() {
+    fn comments_that_wait() {
         let write = |held: &HeldComment| json(&encode_held(held));
         check("embedded-held", &held(), write, |value| decode_held(value.to_string().as_bytes()));
     }
@@ -374,17 +357,17 @@ mod fixtures {
 mod tests {
     use super::super::super::{Archive, Page, UnknownRecord};
     use super::*;
-    use crate::fixtures::{LATER_RECORD, comment, example_moderator_deletion, held, json, later};
+    use crate::fixtures::{LATER_RECORD, comment, deleted_by_a_moderator, held, json, later};
 
-    fn json_bytes(value: &serde_json::Value) -> Vec<u8> {
+    fn bytes(value: &serde_json::Value) -> Vec<u8> {
         value.to_string().into_bytes()
     }
 
     #[tokio::test]
-    async fn an_unknown_record_does_not_fail_the_rest_of_a_page() {
+    async fn what_a_later_release_wrote_takes_nothing_else_of_a_page_with_it() {
         let directory = tempfile::tempdir().unwrap();
         let archive = EmbeddedArchive::open(directory.path()).unwrap();
-        let known = example_moderator_deletion().record;
+        let known = deleted_by_a_moderator().record;
         let (record, waits) = (known.to_json(), encode_held(&held()));
         let told = encode_comment(&comment());
         let written = archive.write(move |database, tables| {
@@ -394,8 +377,8 @@ mod tests {
             let mut comments = transaction.open_table(tables.comments)?;
             let later = [
                 LATER_RECORD.as_bytes().to_vec(),
-                json_bytes(&later("rule", &json(&waits))),
-                json_bytes(&later("entry", &json(&told))),
+                bytes(&later("rule", &json(&waits))),
+                bytes(&later("entry", &json(&told))),
             ];
             for (at, [record, waits, told]) in
                 [(1, [&record, &waits, &told]), (2, later.each_ref()), (3, [&record, &waits, &told])]
@@ -410,12 +393,12 @@ mod tests {
         });
         written.await.unwrap();
         let records: Vec<_> =
-            archive.audit(None, 9).await.unwrap().into_iter().map(|line| line.record).collect_answers();
+            archive.audit(None, 9).await.unwrap().into_iter().map(|line| line.record).collect();
         assert_eq!(records, [Ok(known.clone()), Err(UnknownRecord { version: Some(9) }), Ok(known)]);
         let rules = archive.held(None, 9).await.unwrap().into_iter().map(|held| held.rule.to_string());
-        assert_eq!(rules.collect_answers::<Vec<_>>(), ["words", "of_a_later_release", "words"]);
+        assert_eq!(rules.collect::<Vec<_>>(), ["words", "of_a_later_release", "words"]);
         let told = archive.comments(&comment().video_id, Page::After(0), 9).await.unwrap();
-        let kinds: Vec<_> = told.into_iter().map(|told| told.entry).collect_answers();
+        let kinds: Vec<_> = told.into_iter().map(|told| told.entry).collect();
         assert_eq!(kinds, [EntryKind::Comment, EntryKind::Unknown, EntryKind::Comment]);
     }
 }

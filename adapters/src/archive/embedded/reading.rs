@@ -8,9 +8,9 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::super::{Meta, Page, Position};
 use super::tables::{Tables, decode_comment, decode_video, positions, read_meta as meta_in};
-use crate::redb_file::FileFailure;
+use crate::redb_file::Failure;
 
-pub fn read_meta(database: &Database, tables: &Tables) -> Result<Option<Meta>, FileFailure> {
+pub fn read_meta(database: &Database, tables: &Tables) -> Result<Option<Meta>, Failure> {
     meta_in(&database.begin_read()?.open_table(tables.meta)?)
 }
 
@@ -18,7 +18,7 @@ pub fn read_offsets(
     database: &Database,
     tables: &Tables,
     partitions: &[u32],
-) -> Result<Vec<Position>, FileFailure> {
+) -> Result<Vec<Position>, Failure> {
     positions(&database.begin_read()?.open_table(tables.offsets)?, partitions)
 }
 
@@ -26,7 +26,7 @@ pub fn read_videos(
     database: &Database,
     tables: &Tables,
     ids: &[VideoId],
-) -> Result<Vec<Option<VideoState>>, FileFailure> {
+) -> Result<Vec<Option<VideoState>>, Failure> {
     let table = database.begin_read()?.open_table(tables.videos)?;
     let state = |id: &VideoId| match table.get(id.as_str())? {
         Some(bytes) => decode_video(id.as_str(), bytes.value()).map(Some),
@@ -40,7 +40,7 @@ pub fn videos_after(
     tables: &Tables,
     after: Option<&VideoId>,
     limit: usize,
-) -> Result<Vec<VideoState>, FileFailure> {
+) -> Result<Vec<VideoState>, Failure> {
     let table = database.begin_read()?.open_table(tables.videos)?;
     let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(id.as_str()));
     let states = table.range::<&str>((from, Bound::Unbounded))?.take(limit).map(|entry| {
@@ -56,13 +56,13 @@ pub fn read_comments(
     video: &VideoId,
     page: Page,
     limit: usize,
-) -> Result<Vec<Comment>, FileFailure> {
+) -> Result<Vec<Comment>, Failure> {
     let table = database.begin_read()?.open_table(tables.comments)?;
     let id = video.as_str();
     match page {
         Page::Before(seq) => {
             let range = table.range((id, 0)..(id, seq))?;
-            range.rev().take(limit).map(|entry| decode_comment_row(&entry?)).collect()
+            range.rev().take(limit).map(|entry| decode_entry(&entry?)).collect()
         }
         Page::After(seq) => {
             let bounds = (Bound::Excluded((id, seq)), Bound::Included((id, u64::MAX)));
@@ -71,25 +71,25 @@ pub fn read_comments(
                 return Ok(Vec::new());
             }
             let range = table.range::<(&str, u64)>(bounds)?;
-            range.take(limit).map(|entry| decode_comment_row(&entry?)).collect()
+            range.take(limit).map(|entry| decode_entry(&entry?)).collect()
         }
     }
 }
 
-type CommentRow<'a> = (redb::AccessGuard<'a, (&'static str, u64)>, redb::AccessGuard<'a, &'static [u8]>);
+type CommentEntry<'a> = (redb::AccessGuard<'a, (&'static str, u64)>, redb::AccessGuard<'a, &'static [u8]>);
 
-fn decode_comment_row((key, bytes): &CommentRow) -> Result<Comment, FileFailure> {
+fn decode_entry((key, bytes): &CommentEntry) -> Result<Comment, Failure> {
     let (video, seq) = key.value();
     decode_comment(video, seq, bytes.value())
 }
 
 /// The comment that another table points to.
-fn find_pointed_comment(
+fn pointed_to(
     table: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
     video: &str,
     seq: u64,
-) -> Result<Comment, FileFailure> {
-    let missing = || FileFailure::Damaged(format!("comment {seq} of {video:?} is not there"));
+) -> Result<Comment, Failure> {
+    let missing = || Failure::Damaged(format!("comment {seq} of {video:?} is not there"));
     let bytes = table.get((video, seq))?.ok_or_else(missing)?;
     decode_comment(video, seq, bytes.value())
 }
@@ -99,12 +99,12 @@ pub fn read_comment(
     tables: &Tables,
     video: &VideoId,
     id: &CommentId,
-) -> Result<Option<Comment>, FileFailure> {
+) -> Result<Option<Comment>, Failure> {
     let transaction = database.begin_read()?;
     let seq =
         transaction.open_table(tables.names)?.get((video.as_str(), id.as_str()))?.map(|seq| seq.value());
     let table = transaction.open_table(tables.comments)?;
-    seq.map(|seq| find_pointed_comment(&table, video.as_str(), seq)).transpose()
+    seq.map(|seq| pointed_to(&table, video.as_str(), seq)).transpose()
 }
 
 pub fn comments_from(
@@ -113,18 +113,18 @@ pub fn comments_from(
     partition: u32,
     offset: u64,
     limit: usize,
-) -> Result<Vec<NumberedComment>, FileFailure> {
+) -> Result<Vec<NumberedComment>, Failure> {
     let transaction = database.begin_read()?;
     let table = transaction.open_table(tables.comments)?;
     let places = transaction.open_table(tables.places)?;
     let comments = places.range((partition, offset)..=(partition, u64::MAX))?.take(limit).map(|entry| {
         let (place, target) = entry?;
         let ((partition, offset), (video, seq)) = (place.value(), target.value());
-        Ok(NumberedComment { comment: find_pointed_comment(&table, video, seq)?, partition, offset })
+        Ok(NumberedComment { comment: pointed_to(&table, video, seq)?, partition, offset })
     });
     comments.collect()
 }
 
-pub fn comment_count(database: &Database, tables: &Tables) -> Result<u64, FileFailure> {
+pub fn comment_count(database: &Database, tables: &Tables) -> Result<u64, Failure> {
     Ok(database.begin_read()?.open_table(tables.count)?.get(())?.map_or(0, |count| count.value()))
 }

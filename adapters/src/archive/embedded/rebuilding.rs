@@ -18,17 +18,17 @@ use super::super::{
     StoredVideo, numbering,
 };
 use super::tables::{
-    LIVE, NEXT, StoredOffset, Tables, decode_video, encode_meta, encode_video, position, read_meta,
+    LIVE, NEXT, Offset, Tables, decode_video, encode_meta, encode_video, position, read_meta,
 };
 use super::writing::marks;
-use super::{EmbeddedArchive, FILE, PART_NAME};
+use super::{EmbeddedArchive, FILE, PART};
 use crate::StoreError;
-use crate::redb_file::{FileFailure, begin_durable};
+use crate::redb_file::{Failure, begin_durable};
 
 #[async_trait]
 impl Rebuild for EmbeddedArchive {
     async fn bump_generation(&self) -> Result<Meta, StoreError> {
-        self.write_blocking(|database, tables| {
+        self.write(|database, tables| {
             change_meta(database, tables, |_, before| {
                 Ok(Meta { generation: before.generation + 1, ..before.clone() })
             })
@@ -37,11 +37,11 @@ impl Rebuild for EmbeddedArchive {
     }
 
     async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError> {
-        let before = self.meta().await?.ok_or_else(never_opened_error)?;
+        let before = self.meta().await?.ok_or_else(never_opened)?;
         before.rules.rescored_by(rules).map_err(RebuildError::Refused)?;
         let rules = *rules;
         let after = self
-            .write_blocking(move |database, tables| {
+            .write(move |database, tables| {
                 change_meta(database, tables, |transaction, before| {
                     // Scores are not stored here: they follow from counts and rules.
                     if before.rules.half_life_ms != rules.half_life_ms {
@@ -62,19 +62,19 @@ impl Rebuild for EmbeddedArchive {
         progress: Progress<'_>,
     ) -> Result<Box<dyn Replay>, RebuildError> {
         let source = match from {
-            Some(path) => Some(SourceArchive::open_source(path, rules).await?),
+            Some(path) => Some(Source::open(path, rules).await?),
             None => None,
         };
         let rules = *rules;
-        self.write_blocking(move |database, tables| {
+        self.write(move |database, tables| {
             let transaction = begin_durable(database)?;
-            let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
+            let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
             NEXT.delete(&transaction)?;
             NEXT.create(&transaction)?;
             let next = Meta { generation: before.generation + 1, rules, ..before };
             transaction.open_table(NEXT.meta)?.insert((), encode_meta(&next).as_str())?;
             if let Some(source) = source {
-                source.copy_into(&transaction)?;
+                source.copy(&transaction)?;
                 if source.meta.rules.half_life_ms != rules.half_life_ms {
                     forget_trending(&transaction, &NEXT)?;
                 }
@@ -84,14 +84,14 @@ impl Rebuild for EmbeddedArchive {
         })
         .await?;
         progress(1, 1);
-        let (live, next) = (self.as_owner(self.me, self.tables), self.as_owner(rand::random(), &NEXT));
+        let (live, next) = (self.with(self.me, self.tables), self.with(rand::random(), &NEXT));
         Ok(Box::new(EmbeddedReplay { live, next, checked: Mutex::default() }))
     }
 
     async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError> {
         match of {
-            Some(path) => open_other(path)?.read_blocking(cut).await,
-            None => self.read_blocking(cut).await,
+            Some(path) => opened(path)?.read(cut).await,
+            None => self.read(cut).await,
         }
     }
 
@@ -105,13 +105,13 @@ impl Rebuild for EmbeddedArchive {
             let table = database.begin_read()?.open_table(tables.identities)?;
             let found = identities.into_iter().filter_map(|identity| {
                 let time = table.get(identity.as_str()).transpose()?;
-                Some(time.map(|time| (identity, time.value())).map_err(FileFailure::from))
+                Some(time.map(|time| (identity, time.value())).map_err(Failure::from))
             });
             found.collect()
         };
         match of {
-            Some(path) => open_other(path)?.read_blocking(look).await,
-            None => self.read_blocking(look).await,
+            Some(path) => opened(path)?.read(look).await,
+            None => self.read(look).await,
         }
     }
 
@@ -121,44 +121,44 @@ impl Rebuild for EmbeddedArchive {
             marks(&database.begin_read()?.open_table(tables.marks)?, keys)
         };
         match of {
-            Some(path) => open_other(path)?.read_blocking(look).await,
-            None => self.read_blocking(look).await,
+            Some(path) => opened(path)?.read(look).await,
+            None => self.read(look).await,
         }
     }
 }
 
 /// Another archive, which nobody writes to.
-struct SourceArchive {
+struct Source {
     transaction: ReadTransaction,
     meta: Meta,
     /// What is read is this one's, as long as it lives.
     _archive: EmbeddedArchive,
 }
 
-fn open_other(directory: &str) -> Result<EmbeddedArchive, StoreError> {
+fn opened(directory: &str) -> Result<EmbeddedArchive, StoreError> {
     let directory = Path::new(directory);
     let file: PathBuf = directory.join(FILE);
     if !file.is_file() {
         return Err(StoreError::unusable(
-            PART_NAME,
+            PART,
             format!("there is no archive: {} is not there", file.display()),
         ));
     }
     EmbeddedArchive::open(directory)
 }
 
-impl SourceArchive {
-    async fn open_source(directory: &str, rules: &Rules) -> Result<Self, RebuildError> {
-        let archive = open_other(directory)?;
-        let meta = archive.meta().await?.ok_or_else(never_opened_error)?;
+impl Source {
+    async fn open(directory: &str, rules: &Rules) -> Result<Self, RebuildError> {
+        let archive = opened(directory)?;
+        let meta = archive.meta().await?.ok_or_else(never_opened)?;
         meta.rules.rescored_by(rules).map_err(|why| {
             RebuildError::Refused(format!("the archive in {directory} cannot be begun with: {why}"))
         })?;
-        let transaction = archive.read_blocking(|database, _| Ok(database.begin_read()?)).await?;
+        let transaction = archive.read(|database, _| Ok(database.begin_read()?)).await?;
         Ok(Self { transaction, meta, _archive: archive })
     }
 
-    fn copy_into(&self, to: &WriteTransaction) -> Result<(), FileFailure> {
+    fn copy(&self, to: &WriteTransaction) -> Result<(), Failure> {
         let from = &self.transaction;
         copy_table(from, LIVE.offsets, to, NEXT.offsets)?;
         copy_table(from, LIVE.videos, to, NEXT.videos)?;
@@ -185,7 +185,7 @@ fn copy_table<K: Key + 'static, V: Value + 'static>(
     source: TableDefinition<K, V>,
     to: &WriteTransaction,
     target: TableDefinition<K, V>,
-) -> Result<(), FileFailure> {
+) -> Result<(), Failure> {
     let mut target = to.open_table(target)?;
     for entry in from.open_table(source)?.iter()? {
         let (key, value) = entry?;
@@ -194,21 +194,21 @@ fn copy_table<K: Key + 'static, V: Value + 'static>(
     Ok(())
 }
 
-fn not_opened_failure() -> FileFailure {
-    FileFailure::Damaged("it was never opened as an archive".to_owned())
+fn not_opened() -> Failure {
+    Failure::Damaged("it was never opened as an archive".to_owned())
 }
 
-fn never_opened_error() -> StoreError {
-    StoreError::unusable(PART_NAME, "the archive was never opened")
+fn never_opened() -> StoreError {
+    StoreError::unusable(PART, "the archive was never opened")
 }
 
 fn change_meta(
     database: &Database,
     tables: &Tables,
-    change: impl FnOnce(&WriteTransaction, &Meta) -> Result<Meta, FileFailure>,
-) -> Result<Meta, FileFailure> {
+    change: impl FnOnce(&WriteTransaction, &Meta) -> Result<Meta, Failure>,
+) -> Result<Meta, Failure> {
     let transaction = begin_durable(database)?;
-    let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
+    let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
     let after = change(&transaction, &before)?;
     transaction.open_table(tables.meta)?.insert((), encode_meta(&after).as_str())?;
     transaction.commit()?;
@@ -216,7 +216,7 @@ fn change_meta(
 }
 
 /// Trending by another half-life cannot be had from what is stored: it starts anew.
-fn forget_trending(transaction: &WriteTransaction, tables: &Tables) -> Result<(), FileFailure> {
+fn forget_trending(transaction: &WriteTransaction, tables: &Tables) -> Result<(), Failure> {
     let mut table = transaction.open_table(tables.videos)?;
     let states: Vec<VideoState> = states(&table)?;
     for state in states {
@@ -226,7 +226,7 @@ fn forget_trending(transaction: &WriteTransaction, tables: &Tables) -> Result<()
     Ok(())
 }
 
-fn states(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec<VideoState>, FileFailure> {
+fn states(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec<VideoState>, Failure> {
     let decoded = table.iter()?.map(|entry| {
         let (id, bytes) = entry?;
         decode_video(id.value(), bytes.value())
@@ -234,10 +234,10 @@ fn states(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec
     decoded.collect()
 }
 
-fn cut(database: &Database, tables: &Tables) -> Result<Cut, FileFailure> {
+fn cut(database: &Database, tables: &Tables) -> Result<Cut, Failure> {
     let transaction = database.begin_read()?;
-    let meta = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
-    let positions = partition_positions(&transaction.open_table(tables.offsets)?)?;
+    let meta = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+    let positions = stands(&transaction.open_table(tables.offsets)?)?;
     let scored = |state: VideoState| {
         let score = points(state.counters.score(&meta.rules.weights));
         StoredVideo { state, score }
@@ -253,7 +253,7 @@ fn cut(database: &Database, tables: &Tables) -> Result<Cut, FileFailure> {
                 tally.last = seq;
             }
             _ => {
-                let video_id = VideoId::parse(id).map_err(|error| FileFailure::Damaged(error.to_string()))?;
+                let video_id = VideoId::parse(id).map_err(|error| Failure::Damaged(error.to_string()))?;
                 comments.push(CommentTally { video_id, count: 1, last: seq });
             }
         }
@@ -265,7 +265,7 @@ fn cut(database: &Database, tables: &Tables) -> Result<Cut, FileFailure> {
 struct EmbeddedReplay {
     live: EmbeddedArchive,
     next: EmbeddedArchive,
-    checked: Mutex<numbering::NumberingComparison>,
+    checked: Mutex<numbering::Checked>,
 }
 
 #[async_trait]
@@ -276,9 +276,8 @@ impl Replay for EmbeddedReplay {
 
     async fn finish(&self, anyway: bool, progress: Progress<'_>) -> Result<Finished, StoreError> {
         loop {
-            let live = self.live.read_blocking(partition_offsets).await?;
-            let next: HashMap<u32, u64> =
-                self.next.read_blocking(partition_offsets).await?.into_iter().collect();
+            let live = self.live.read(places).await?;
+            let next: HashMap<u32, u64> = self.next.read(places).await?.into_iter().collect();
             let stand = |partition| next.get(&partition).copied().unwrap_or(0);
             let behind: Vec<(u32, u64)> =
                 live.iter().copied().filter(|(partition, offset)| stand(*partition) < *offset).collect();
@@ -286,13 +285,12 @@ impl Replay for EmbeddedReplay {
                 return Ok(Finished::Behind(behind));
             }
             let mut checked = self.checked.lock().await;
-            checked.compare_up_to(&self.live, &self.next, &live, progress).await?;
-            let renumbered = checked.has_difference();
+            checked.go_on(&self.live, &self.next, &live, progress).await?;
+            let renumbered = checked.differ();
             drop(checked);
             let minted = renumbered.then(|| CommentEpoch::from_bits(rand::random()));
-            let swapped = self.live.write_blocking(move |database, tables| {
-                swap_in_next(database, tables, &live, minted.as_ref())
-            });
+            let swapped =
+                self.live.write(move |database, tables| swap(database, tables, &live, minted.as_ref()));
             if let Some(meta) = swapped.await? {
                 return Ok(Finished::Done { meta, renumbered });
             }
@@ -301,7 +299,7 @@ impl Replay for EmbeddedReplay {
 
     async fn abandon(&self) -> Result<(), StoreError> {
         self.next
-            .write_blocking(|database, tables| {
+            .write(|database, tables| {
                 let transaction = begin_durable(database)?;
                 tables.delete(&transaction)?;
                 transaction.commit()?;
@@ -311,15 +309,13 @@ impl Replay for EmbeddedReplay {
     }
 }
 
-fn partition_offsets(database: &Database, tables: &Tables) -> Result<Vec<(u32, u64)>, FileFailure> {
-    let found = partition_positions(&database.begin_read()?.open_table(tables.offsets)?)?;
+fn places(database: &Database, tables: &Tables) -> Result<Vec<(u32, u64)>, Failure> {
+    let found = stands(&database.begin_read()?.open_table(tables.offsets)?)?;
     Ok(found.into_iter().map(|(partition, position)| (partition, position.next)).collect())
 }
 
 /// Where all partitions stand that there are.
-fn partition_positions(
-    table: &impl ReadableTable<u32, StoredOffset>,
-) -> Result<Vec<(u32, Position)>, FileFailure> {
+fn stands(table: &impl ReadableTable<u32, Offset>) -> Result<Vec<(u32, Position)>, Failure> {
     let found = table.iter()?.map(|entry| {
         let (partition, found) = entry?;
         Ok((partition.value(), position(found.value())))
@@ -328,19 +324,19 @@ fn partition_positions(
 }
 
 /// Puts the next archive in place, unless the live one has moved on from `checked`.
-fn swap_in_next(
+fn swap(
     database: &Database,
     tables: &Tables,
     checked: &[(u32, u64)],
     minted: Option<&CommentEpoch>,
-) -> Result<Option<Meta>, FileFailure> {
+) -> Result<Option<Meta>, Failure> {
     let transaction = begin_durable(database)?;
-    let live = partition_positions(&transaction.open_table(tables.offsets)?)?;
+    let live = stands(&transaction.open_table(tables.offsets)?)?;
     if !live.iter().map(|(partition, position)| (*partition, position.next)).eq(checked.iter().copied()) {
         return Ok(None);
     }
-    let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
-    let counted = read_meta(&transaction.open_table(NEXT.meta)?)?.ok_or_else(not_opened_failure)?;
+    let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+    let counted = read_meta(&transaction.open_table(NEXT.meta)?)?.ok_or_else(not_opened)?;
     let numbering = minted.cloned().unwrap_or(before.numbering);
     let after = Meta { numbering, generation: before.generation + 1, rules: counted.rules };
     transaction.open_table(NEXT.meta)?.insert((), encode_meta(&after).as_str())?;

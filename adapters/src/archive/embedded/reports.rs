@@ -7,45 +7,45 @@ use liverank_core::{CommentId, VideoId};
 use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::super::{ReportPlace, ReportQueue};
-use super::moderation::damaged_row;
+use super::moderation::damaged;
 use super::tables::Tables;
-use crate::redb_file::FileFailure;
+use crate::redb_file::Failure;
 
-fn encode_reported(comment: &ReportedComment) -> Vec<u8> {
+fn encode(comment: &ReportedComment) -> Vec<u8> {
     serde_json::to_vec(comment).expect("text and numbers always serialise")
 }
 
-fn decode_reported(bytes: &[u8]) -> Result<ReportedComment, FileFailure> {
-    serde_json::from_slice(bytes).map_err(|error| damaged_row("reports of a comment", error))
+fn decode(bytes: &[u8]) -> Result<ReportedComment, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| damaged("reports of a comment", error))
 }
 
-fn find_reported(
+fn find(
     table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
     (video, id): (&str, &str),
-) -> Result<Option<ReportedComment>, FileFailure> {
-    table.get((video, id))?.map(|bytes| decode_reported(bytes.value())).transpose()
+) -> Result<Option<ReportedComment>, Failure> {
+    table.get((video, id))?.map(|bytes| decode(bytes.value())).transpose()
 }
 
 /// Those of these comments that were reported.
-pub(super) fn read_reported(
+pub(super) fn known(
     transaction: &WriteTransaction,
     tables: &Tables,
     comments: &HashSet<(&VideoId, &CommentId)>,
-) -> Result<Vec<ReportedComment>, FileFailure> {
+) -> Result<Vec<ReportedComment>, Failure> {
     if comments.is_empty() {
         return Ok(Vec::new());
     }
     let table = transaction.open_table(tables.reports)?;
-    let found = comments.iter().map(|(video, id)| find_reported(&table, (video.as_str(), id.as_str())));
+    let found = comments.iter().map(|(video, id)| find(&table, (video.as_str(), id.as_str())));
     found.filter_map(Result::transpose).collect()
 }
 
 /// Writes what changed.
-pub(super) fn write_reported(
+pub(super) fn put(
     transaction: &WriteTransaction,
     tables: &Tables,
     changed: &[ReportedComment],
-) -> Result<(), FileFailure> {
+) -> Result<(), Failure> {
     if changed.is_empty() {
         return Ok(());
     }
@@ -53,13 +53,13 @@ pub(super) fn write_reported(
     let mut queues = transaction.open_table(tables.report_queues)?;
     for comment in changed {
         let key = (comment.video.as_str(), comment.id.as_str());
-        let before = find_reported(&table, key)?;
-        table.insert(key, encode_reported(comment).as_slice())?;
+        let before = find(&table, key)?;
+        table.insert(key, encode(comment).as_slice())?;
         for queue in ReportQueue::ALL {
-            if let Some(place) = before.as_ref().and_then(|before| queue.place_in_queue(before)) {
+            if let Some(place) = before.as_ref().and_then(|before| queue.place(before)) {
                 queues.remove((queue.name(), place.as_str()))?;
             }
-            if let Some(place) = queue.place_in_queue(comment) {
+            if let Some(place) = queue.place(comment) {
                 queues.insert((queue.name(), place.as_str()), key)?;
             }
         }
@@ -67,48 +67,48 @@ pub(super) fn write_reported(
     Ok(())
 }
 
-pub(super) fn read_of_comment(
+pub(super) fn of_comment(
     database: &Database,
     tables: &Tables,
     video: &VideoId,
     id: &CommentId,
-) -> Result<Option<ReportedComment>, FileFailure> {
-    find_reported(&database.begin_read()?.open_table(tables.reports)?, (video.as_str(), id.as_str()))
+) -> Result<Option<ReportedComment>, Failure> {
+    find(&database.begin_read()?.open_table(tables.reports)?, (video.as_str(), id.as_str()))
 }
 
 /// Behind every place.
-const BEHIND_ALL_PLACES: &str = "~";
+const END: &str = "~";
 
-pub(super) fn read_queue(
+pub(super) fn of_queue(
     database: &Database,
     tables: &Tables,
     queue: ReportQueue,
     after: Option<ReportPlace>,
     limit: usize,
-) -> Result<Vec<ReportedComment>, FileFailure> {
+) -> Result<Vec<ReportedComment>, Failure> {
     let transaction = database.begin_read()?;
     let (table, queues) =
         (transaction.open_table(tables.reports)?, transaction.open_table(tables.report_queues)?);
-    let until = after.map_or_else(|| BEHIND_ALL_PLACES.to_owned(), |place| queue.encode_place(place));
+    let until = after.map_or_else(|| END.to_owned(), |place| queue.place_of(place));
     let part = (queue.name(), "")..(queue.name(), until.as_str());
     let found = queues.range::<(&str, &str)>(part)?.rev().take(limit).map(|entry| {
         let (_, key) = entry?;
-        find_reported(&table, key.value())?
-            .ok_or_else(|| damaged_row("reports of a comment", "a queue has one that is not there"))
+        find(&table, key.value())?
+            .ok_or_else(|| damaged("reports of a comment", "a queue has one that is not there"))
     });
     found.collect()
 }
 
-pub(super) fn count_open(
+pub(super) fn count(
     database: &Database,
     tables: &Tables,
     video: Option<&VideoId>,
     most: u64,
-) -> Result<u64, FileFailure> {
+) -> Result<u64, Failure> {
     let queues = database.begin_read()?.open_table(tables.report_queues)?;
     let mut count = 0;
     let name = ReportQueue::OpenNewest.name();
-    for entry in queues.range::<(&str, &str)>((name, "")..(name, BEHIND_ALL_PLACES))? {
+    for entry in queues.range::<(&str, &str)>((name, "")..(name, END))? {
         let (_, key) = entry?;
         if video.is_none_or(|video| key.value().0 == video.as_str()) {
             count += 1;
@@ -126,8 +126,8 @@ mod fixtures {
     use crate::fixtures::{check, json, reported};
 
     #[test]
-    fn stored_reports_have_fixtures() {
-        let write = |comment: &ReportedComment| json(&encode_reported(comment));
-        check("embedded-reports", &reported(), write, |value| decode_reported(value.to_string().as_bytes()));
+    fn reports_of_a_comment() {
+        let write = |comment: &ReportedComment| json(&encode(comment));
+        check("embedded-reports", &reported(), write, |value| decode(value.to_string().as_bytes()));
     }
 }

@@ -9,19 +9,19 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::super::{Meta, Position};
-use super::PART_NAME;
+use super::PART;
 use super::moderation::Place;
-use crate::redb_file::{FileFailure, FilePurpose};
+use crate::redb_file::{Failure, Purpose};
 
 /// Where a partition stands, as stored: the next offset, and time and digest of the record before it.
-pub type StoredOffset = (u64, Option<(Millis, u64)>);
+pub type Offset = (u64, Option<(Millis, u64)>);
 
 /// The tables of an archive.
 pub struct Tables {
     /// What is fixed, as JSON, under the one key.
     pub meta: TableDefinition<'static, (), &'static str>,
     /// Where each partition stands.
-    pub offsets: TableDefinition<'static, u32, StoredOffset>,
+    pub offsets: TableDefinition<'static, u32, Offset>,
     /// Who took a partition up.
     pub owners: TableDefinition<'static, u32, u64>,
     /// States by video.
@@ -104,12 +104,12 @@ pub static NEXT: Tables = Tables {
     marks: TableDefinition::new("next_marks"),
 };
 
-pub const PURPOSE: FilePurpose =
-    FilePurpose { part: PART_NAME, version: 1, tables: |transaction| LIVE.create(transaction) };
+pub const PURPOSE: Purpose =
+    Purpose { part: PART, version: 1, tables: |transaction| LIVE.create(transaction) };
 
 impl Tables {
     /// Creates what is absent.
-    pub fn create(&self, transaction: &WriteTransaction) -> Result<(), FileFailure> {
+    pub fn create(&self, transaction: &WriteTransaction) -> Result<(), Failure> {
         transaction.open_table(self.meta)?;
         transaction.open_table(self.offsets)?;
         transaction.open_table(self.owners)?;
@@ -133,7 +133,7 @@ impl Tables {
     }
 
     /// Drops all of them.
-    pub fn delete(&self, transaction: &WriteTransaction) -> Result<(), FileFailure> {
+    pub fn delete(&self, transaction: &WriteTransaction) -> Result<(), Failure> {
         transaction.delete_table(self.meta)?;
         transaction.delete_table(self.offsets)?;
         transaction.delete_table(self.owners)?;
@@ -157,7 +157,7 @@ impl Tables {
     }
 
     /// Puts these in the place of `others`, which are not there.
-    pub fn rename(&self, transaction: &WriteTransaction, others: &Self) -> Result<(), FileFailure> {
+    pub fn rename(&self, transaction: &WriteTransaction, others: &Self) -> Result<(), Failure> {
         transaction.rename_table(self.meta, others.meta)?;
         transaction.rename_table(self.offsets, others.offsets)?;
         transaction.rename_table(self.owners, others.owners)?;
@@ -183,20 +183,20 @@ impl Tables {
 
 /// Where the partitions stand.
 pub fn positions(
-    table: &impl ReadableTable<u32, StoredOffset>,
+    table: &impl ReadableTable<u32, Offset>,
     partitions: &[u32],
-) -> Result<Vec<Position>, FileFailure> {
+) -> Result<Vec<Position>, Failure> {
     let stored = partitions.iter().map(|partition| table.get(partition));
     stored.map(|found| Ok(found?.map_or_else(Position::default, |found| position(found.value())))).collect()
 }
 
 /// A position as stored.
-pub fn position((next, last): StoredOffset) -> Position {
+pub fn position((next, last): Offset) -> Position {
     Position { next, last: last.map(|(broker_time, digest)| RecordFingerprint { broker_time, digest }) }
 }
 
-fn damaged_row(what: &str, error: &serde_json::Error) -> FileFailure {
-    FileFailure::Damaged(format!("{what}: {error}"))
+fn damaged(what: &str, error: &serde_json::Error) -> Failure {
+    Failure::Damaged(format!("{what}: {error}"))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -206,12 +206,12 @@ struct StoredMeta {
     weights: Weights,
     half_life_ms: u64,
     /// Absent where none is, as in what former releases wrote.
-    #[serde(default, skip_serializing_if = "is_no_kind")]
+    #[serde(default, skip_serializing_if = "is_none")]
     unique: UniqueKinds,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-fn is_no_kind(unique: &UniqueKinds) -> bool {
+fn is_none(unique: &UniqueKinds) -> bool {
     unique.is_empty()
 }
 
@@ -221,12 +221,12 @@ const fn is_zero(number: &u64) -> bool {
 }
 
 /// What is fixed, if it is yet.
-pub fn read_meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<Meta>, FileFailure> {
+pub fn read_meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<Meta>, Failure> {
     table.get(())?.map(|text| decode_meta(text.value())).transpose()
 }
 
-fn decode_meta(text: &str) -> Result<Meta, FileFailure> {
-    let stored: StoredMeta = serde_json::from_str(text).map_err(|error| damaged_row("meta", &error))?;
+fn decode_meta(text: &str) -> Result<Meta, Failure> {
+    let stored: StoredMeta = serde_json::from_str(text).map_err(|error| damaged("meta", &error))?;
     let StoredMeta { weights, half_life_ms, unique, .. } = stored;
     let rules = Rules { weights, half_life_ms, unique };
     Ok(Meta { numbering: stored.numbering, generation: stored.generation, rules })
@@ -269,11 +269,11 @@ pub fn encode_video(state: &VideoState) -> Vec<u8> {
     serde_json::to_vec(&stored).expect("text and numbers always serialise")
 }
 
-pub fn decode_video(id: &str, bytes: &[u8]) -> Result<VideoState, FileFailure> {
-    let wrong = |error| damaged_row(&format!("video {id:?}"), &error);
+pub fn decode_video(id: &str, bytes: &[u8]) -> Result<VideoState, Failure> {
+    let wrong = |error| damaged(&format!("video {id:?}"), &error);
     let stored: StoredVideo = serde_json::from_slice(bytes).map_err(wrong)?;
     Ok(VideoState {
-        video_id: VideoId::parse(id).map_err(|error| FileFailure::Damaged(error.to_string()))?,
+        video_id: VideoId::parse(id).map_err(|error| Failure::Damaged(error.to_string()))?,
         owner: stored.owner,
         owner_given: stored.owner_given,
         counters: stored.counters,
@@ -289,23 +289,23 @@ pub fn encode_comment(comment: &Comment) -> Vec<u8> {
     serde_json::to_vec(comment).expect("text and numbers always serialise")
 }
 
-pub fn decode_comment(video: &str, seq: u64, bytes: &[u8]) -> Result<Comment, FileFailure> {
-    serde_json::from_slice(bytes).map_err(|error| damaged_row(&format!("comment {seq} of {video:?}"), &error))
+pub fn decode_comment(video: &str, seq: u64, bytes: &[u8]) -> Result<Comment, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| damaged(&format!("comment {seq} of {video:?}"), &error))
 }
 
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{EXAMPLE_WEIGHTS, check, comment, deletion, json, pin, shadowed, video};
+    use crate::fixtures::{WEIGHTS, check, comment, deletion, json, pin, shadowed, video};
 
     #[test]
-    fn stored_videos_have_fixtures() {
+    fn videos() {
         let write = |state: &VideoState| json(&encode_video(state));
         check("embedded-video", &video(), write, |value| decode_video("cats", value.to_string().as_bytes()));
     }
 
     #[test]
-    fn stored_comments_have_fixtures() {
+    fn comments() {
         for (name, today) in [
             ("embedded-comment", comment()),
             ("embedded-deletion", deletion()),
@@ -318,9 +318,9 @@ mod fixtures {
     }
 
     #[test]
-    fn stored_meta_has_fixtures() {
+    fn what_is_fixed() {
         let unique = "like,share".parse().expect("types");
-        let rules = Rules { weights: EXAMPLE_WEIGHTS, half_life_ms: 60_000, unique };
+        let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
         let today = Meta { numbering: CommentEpoch::from_bits(7), generation: 5, rules };
         let write = |meta: &Meta| json(encode_meta(meta).as_bytes());
         check("embedded-meta", &today, write, |value| decode_meta(&value.to_string()));

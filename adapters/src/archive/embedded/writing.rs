@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{
-    Batch, Effects, MarkChange, MarkKey, NumberedComment, Rules, VideoState, apply_batch_with,
+    Batch, Effects, MarkChange, MarkKey, NumberedComment, Rules, VideoState, apply_with,
 };
 use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableTable, WriteTransaction};
@@ -15,10 +15,10 @@ use super::tables::{
     Tables, decode_video, encode_comment, encode_meta, encode_video, position, positions,
     read_meta as meta_in,
 };
-use crate::redb_file::{FileFailure, begin_durable};
+use crate::redb_file::{Failure, begin_durable};
 
 /// Fixes what is fixed, unless it is already; `bits` make the numbering.
-pub fn found(database: &Database, tables: &Tables, wanted: &Rules, bits: u64) -> Result<Meta, FileFailure> {
+pub fn found(database: &Database, tables: &Tables, wanted: &Rules, bits: u64) -> Result<Meta, Failure> {
     let transaction = begin_durable(database)?;
     let meta = {
         let mut table = transaction.open_table(tables.meta)?;
@@ -40,21 +40,21 @@ pub fn commit(
     tables: &Tables,
     batch: &Batch,
     me: u64,
-) -> Result<Result<Committed, CommitError>, FileFailure> {
+) -> Result<Result<Committed, CommitError>, Failure> {
     let transaction = begin_durable(database)?;
     let meta = meta_in(&transaction.open_table(tables.meta)?)?
-        .ok_or_else(|| FileFailure::Damaged("a batch comes before the archive was opened".to_owned()))?;
+        .ok_or_else(|| Failure::Damaged("a batch comes before the archive was opened".to_owned()))?;
     if batch.spans.is_empty() && batch.records.is_empty() {
         return Ok(Ok(Committed { effects: Effects::default(), meta }));
     }
-    if let Some(fence) = advance_offsets(&transaction, tables, batch, me)? {
+    if let Some(fence) = advance(&transaction, tables, batch, me)? {
         return Ok(Err(fence));
     }
     let videos = known_videos(&transaction, tables, &batch.videos())?;
     let sightings = known_sightings(&transaction, tables, &batch.identities())?;
     let moderated = moderation::moderated(&transaction, tables, batch)?;
     let marks = known_marks(&transaction, tables, batch.marks(meta.rules.unique))?;
-    let effects = apply_batch_with(&batch.records, videos, sightings, moderated, marks, &meta.rules);
+    let effects = apply_with(&batch.records, videos, sightings, moderated, marks, &meta.rules);
     put_videos(&transaction, tables, &effects.videos)?;
     put_identities(&transaction, tables, &effects.identities)?;
     put_comments(&transaction, tables, &effects)?;
@@ -70,7 +70,7 @@ pub fn take_up(
     tables: &Tables,
     partitions: &[u32],
     me: u64,
-) -> Result<Vec<Position>, FileFailure> {
+) -> Result<Vec<Position>, Failure> {
     let transaction = begin_durable(database)?;
     let positions = {
         let mut owners = transaction.open_table(tables.owners)?;
@@ -84,12 +84,12 @@ pub fn take_up(
 }
 
 /// Moves the offsets, or says why not: another one owns the partition, or it stands elsewhere.
-fn advance_offsets(
+fn advance(
     transaction: &WriteTransaction,
     tables: &Tables,
     batch: &Batch,
     me: u64,
-) -> Result<Option<CommitError>, FileFailure> {
+) -> Result<Option<CommitError>, Failure> {
     let mut table = transaction.open_table(tables.offsets)?;
     let owners = transaction.open_table(tables.owners)?;
     for span in &batch.spans {
@@ -113,11 +113,11 @@ fn known_videos(
     transaction: &WriteTransaction,
     tables: &Tables,
     ids: &HashSet<&VideoId>,
-) -> Result<Vec<VideoState>, FileFailure> {
+) -> Result<Vec<VideoState>, Failure> {
     let table = transaction.open_table(tables.videos)?;
     let known = ids.iter().filter_map(|id| {
         let bytes = table.get(id.as_str()).transpose()?;
-        Some(bytes.map_err(FileFailure::from).and_then(|bytes| decode_video(id.as_str(), bytes.value())))
+        Some(bytes.map_err(Failure::from).and_then(|bytes| decode_video(id.as_str(), bytes.value())))
     });
     known.collect()
 }
@@ -126,14 +126,14 @@ fn known_sightings(
     transaction: &WriteTransaction,
     tables: &Tables,
     identities: &HashSet<String>,
-) -> Result<Vec<(String, Millis)>, FileFailure> {
+) -> Result<Vec<(String, Millis)>, Failure> {
     let table = transaction.open_table(tables.identities)?;
     // In the order of the table: neighbours share pages, random ones do not.
     let mut identities: Vec<&String> = identities.iter().collect();
     identities.sort_unstable();
     let known = identities.into_iter().filter_map(|identity| {
         let time = table.get(identity.as_str()).transpose()?;
-        Some(time.map(|time| (identity.clone(), time.value())).map_err(FileFailure::from))
+        Some(time.map(|time| (identity.clone(), time.value())).map_err(Failure::from))
     });
     known.collect()
 }
@@ -142,7 +142,7 @@ fn known_marks(
     transaction: &WriteTransaction,
     tables: &Tables,
     keys: HashSet<MarkKey>,
-) -> Result<Vec<(MarkKey, f64)>, FileFailure> {
+) -> Result<Vec<(MarkKey, f64)>, Failure> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
@@ -153,21 +153,17 @@ fn known_marks(
 pub fn marks(
     table: &impl ReadableTable<MarkKey, u64>,
     keys: impl IntoIterator<Item = MarkKey>,
-) -> Result<Vec<(MarkKey, f64)>, FileFailure> {
+) -> Result<Vec<(MarkKey, f64)>, Failure> {
     let mut keys: Vec<MarkKey> = keys.into_iter().collect();
     keys.sort_unstable();
     let set = keys.into_iter().filter_map(|key| {
         let bits = table.get(key).transpose()?;
-        Some(bits.map(|bits| (key, f64::from_bits(bits.value()))).map_err(FileFailure::from))
+        Some(bits.map(|bits| (key, f64::from_bits(bits.value()))).map_err(Failure::from))
     });
     set.collect()
 }
 
-fn put_marks(
-    transaction: &WriteTransaction,
-    tables: &Tables,
-    changes: &[MarkChange],
-) -> Result<(), FileFailure> {
+fn put_marks(transaction: &WriteTransaction, tables: &Tables, changes: &[MarkChange]) -> Result<(), Failure> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -181,11 +177,7 @@ fn put_marks(
     Ok(())
 }
 
-fn put_videos(
-    transaction: &WriteTransaction,
-    tables: &Tables,
-    videos: &[VideoState],
-) -> Result<(), FileFailure> {
+fn put_videos(transaction: &WriteTransaction, tables: &Tables, videos: &[VideoState]) -> Result<(), Failure> {
     let mut table = transaction.open_table(tables.videos)?;
     for state in videos {
         table.insert(state.video_id.as_str(), encode_video(state).as_slice())?;
@@ -197,7 +189,7 @@ fn put_identities(
     transaction: &WriteTransaction,
     tables: &Tables,
     identities: &[(String, Millis)],
-) -> Result<(), FileFailure> {
+) -> Result<(), Failure> {
     let mut times = transaction.open_table(tables.identities)?;
     let mut sightings = transaction.open_table(tables.sightings)?;
     // In the order of the table, as above. One identity may come twice, a day apart: the later one stays the later.
@@ -213,11 +205,7 @@ fn put_identities(
     Ok(())
 }
 
-fn put_comments(
-    transaction: &WriteTransaction,
-    tables: &Tables,
-    effects: &Effects,
-) -> Result<(), FileFailure> {
+fn put_comments(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -> Result<(), Failure> {
     if effects.archived_comments().next().is_none() {
         return Ok(());
     }
@@ -239,12 +227,7 @@ fn put_comments(
 }
 
 /// Forgets up to `limit` of the identities first seen before `watermark`, the oldest first.
-pub fn forget(
-    database: &Database,
-    tables: &Tables,
-    watermark: Millis,
-    limit: usize,
-) -> Result<u64, FileFailure> {
+pub fn forget(database: &Database, tables: &Tables, watermark: Millis, limit: usize) -> Result<u64, Failure> {
     let transaction = begin_durable(database)?;
     let mut forgotten = 0;
     {
@@ -277,13 +260,13 @@ mod fixtures {
     use super::*;
     use crate::fixtures::check;
 
-    fn memory_database() -> Database {
+    fn file() -> Database {
         Database::builder().create_with_backend(InMemoryBackend::new()).expect("a file in memory")
     }
 
     /// The row that a mark becomes: its key in hexadecimal digits, and the bits of its number.
-    fn encode_mark_row(change: &MarkChange) -> Result<Value, FileFailure> {
-        let database = memory_database();
+    fn row(change: &MarkChange) -> Result<Value, Failure> {
+        let database = file();
         let transaction = database.begin_write()?;
         put_marks(&transaction, &LIVE, std::slice::from_ref(change))?;
         let table = transaction.open_table(LIVE.marks)?;
@@ -292,10 +275,10 @@ mod fixtures {
     }
 
     /// The mark that a row is read as.
-    fn mark(row: &Value) -> Result<MarkChange, FileFailure> {
+    fn mark(row: &Value) -> Result<MarkChange, Failure> {
         let text = row["key"].as_str().unwrap_or_default();
         let key = u128::from_str_radix(text, 16).expect("hexadecimal digits").to_be_bytes();
-        let database = memory_database();
+        let database = file();
         let transaction = database.begin_write()?;
         let mut table = transaction.open_table(LIVE.marks)?;
         table.insert(key, row["log2_bits"].as_u64().expect("bits"))?;
@@ -304,8 +287,8 @@ mod fixtures {
     }
 
     #[test]
-    fn stored_unique_marks_have_fixtures() {
+    fn marks_of_events_that_count_once_per_user() {
         let today = MarkChange { key: [9; 16], stored: true, now: Some(81_234.5) };
-        check("embedded-mark", &today, |change| encode_mark_row(change).expect("a row"), mark);
+        check("embedded-mark", &today, |change| row(change).expect("a row"), mark);
     }
 }

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::documents::{MetaDoc, OffsetDoc};
 use super::ownership;
-use super::transaction::{Transaction, TransactionStop, abort, to_raw_documents};
-use super::{MongoArchive, PART_NAME, QUERY_TIMEOUT, store_error, with_timeout};
+use super::transaction::{Stop, Transaction, abort, to_raw_documents};
+use super::{MongoArchive, PART, READ_TIMEOUT, store_error, within};
 use crate::StoreError;
 use crate::archive::CommitError;
 
@@ -28,7 +28,7 @@ const CONFLICTS_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_millis(10);
 
 /// The changes to the meta document that a barrier makes.
-pub(super) struct MetaChange {
+pub(super) struct Change {
     /// The update of the meta document.
     pub meta: Document,
     /// Statements on other collections, to take effect with it.
@@ -36,40 +36,34 @@ pub(super) struct MetaChange {
 }
 
 /// Says, from the meta document and the offsets of all partitions, what to change: `None` for nothing.
-pub(super) type DecideChange<'a> =
-    &'a (dyn Fn(&MetaDoc, &[OffsetDoc]) -> Result<Option<MetaChange>, StoreError> + Sync);
+pub(super) type Decide<'a> =
+    &'a (dyn Fn(&MetaDoc, &[OffsetDoc]) -> Result<Option<Change>, StoreError> + Sync);
 
 /// Asks consumers to make way for so long, and answers by which token.
-pub(super) async fn ask_commits_to_wait(
-    archive: &MongoArchive,
-    time: Duration,
-) -> Result<String, StoreError> {
+pub(super) async fn ask_for_way(archive: &MongoArchive, time: Duration) -> Result<String, StoreError> {
     let token = format!("{:016x}", rand::random::<u64>());
     let way = doc! { "token": &token, "ms": time.as_millis() as i64 };
     let asked = archive.collection::<Document>("meta");
-    let asked = asked.update_one(doc! { "_id": MetaDoc::META_ID }, doc! { "$set": { "make_way": way } });
-    with_timeout(QUERY_TIMEOUT, "asking consumers to make way", async { asked.await }).await?;
+    let asked = asked.update_one(doc! { "_id": MetaDoc::ID }, doc! { "$set": { "make_way": way } });
+    within(READ_TIMEOUT, "asking consumers to make way", async { asked.await }).await?;
     Ok(token)
 }
 
 /// Lets consumers go on.
-pub(super) async fn let_commits_go_on(archive: &MongoArchive, token: &str) -> Result<(), StoreError> {
+pub(super) async fn give_way_back(archive: &MongoArchive, token: &str) -> Result<(), StoreError> {
     let meta = archive.collection::<Document>("meta");
-    let mine = doc! { "_id": MetaDoc::META_ID, "make_way.token": token };
+    let mine = doc! { "_id": MetaDoc::ID, "make_way.token": token };
     let done = meta.update_one(mine, doc! { "$unset": { "make_way": "" } });
-    with_timeout(QUERY_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
+    within(READ_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
 }
 
 /// Changes the meta document as `decide` says, and returns whether it did. Asks the consumers to yield first.
-pub(super) async fn change_meta(
-    archive: &MongoArchive,
-    decide: DecideChange<'_>,
-) -> Result<bool, StoreError> {
-    let token = ask_commits_to_wait(archive, YIELD_TIME).await?;
+pub(super) async fn change_meta(archive: &MongoArchive, decide: Decide<'_>) -> Result<bool, StoreError> {
+    let token = ask_for_way(archive, YIELD_TIME).await?;
     let passed = change_meta_while_yielding(archive, decide).await;
     if !matches!(passed, Ok(true)) {
         // Best effort: they go on by themselves soon.
-        let _ = let_commits_go_on(archive, &token).await;
+        let _ = give_way_back(archive, &token).await;
     }
     passed
 }
@@ -77,7 +71,7 @@ pub(super) async fn change_meta(
 /// Changes the meta document as [`change_meta`] does; the consumers have been asked to yield before.
 pub(super) async fn change_meta_while_yielding(
     archive: &MongoArchive,
-    decide: DecideChange<'_>,
+    decide: Decide<'_>,
 ) -> Result<bool, StoreError> {
     let begun = Instant::now();
     let mut patience = CONFLICTS_TIMEOUT;
@@ -85,10 +79,10 @@ pub(super) async fn change_meta_while_yielding(
         let session = archive.client.start_session().await;
         let mut session = session.map_err(|error| store_error("starting a session", &error))?;
         let left = BARRIER_TIMEOUT.saturating_sub(begun.elapsed());
-        let attempt = tokio::time::timeout(left, try_change(archive, &mut session, decide)).await;
+        let attempt = tokio::time::timeout(left, attempt(archive, &mut session, decide)).await;
         match attempt {
             Ok(Ok(changed)) => return Ok(changed),
-            Ok(Err(TransactionStop::Never(CommitError::Store(error)))) => {
+            Ok(Err(Stop::Never(CommitError::Store(error)))) => {
                 abort(&mut session).await;
                 return Err(error);
             }
@@ -103,21 +97,21 @@ pub(super) async fn change_meta_while_yielding(
                 let sessions = ownership::noted_sessions(archive, doc! {}).await?;
                 ownership::kill_sessions(archive, sessions).await
             };
-            with_timeout(QUERY_TIMEOUT, "ending what holds the offsets", ended).await?;
+            within(READ_TIMEOUT, "ending what holds the offsets", ended).await?;
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }
-    Err(StoreError::unavailable(PART_NAME, format!("no gap between commits within {BARRIER_TIMEOUT:?}")))
+    Err(StoreError::unavailable(PART, format!("no gap between commits within {BARRIER_TIMEOUT:?}")))
 }
 
-async fn try_change(
+async fn attempt(
     archive: &MongoArchive,
     session: &mut mongodb::ClientSession,
-    decide: DecideChange<'_>,
-) -> Result<bool, TransactionStop> {
+    decide: Decide<'_>,
+) -> Result<bool, Stop> {
     let mut transaction = Transaction::begin(archive, session).await?;
     let meta = transaction.meta().await?;
-    let offsets: Vec<OffsetDoc> = transaction.find_documents("offsets", doc! {}).await?;
+    let offsets: Vec<OffsetDoc> = transaction.find("offsets", doc! {}).await?;
     let Some(mut change) = decide(&meta, &offsets)? else {
         abort(transaction.session).await;
         return Ok(false);
@@ -127,13 +121,13 @@ async fn try_change(
         unset.insert("make_way", "");
     }
     transaction
-        .run_updates("meta", to_raw_documents([doc! { "q": { "_id": MetaDoc::META_ID }, "u": change.meta }])?)
+        .update("meta", to_raw_documents([doc! { "q": { "_id": MetaDoc::ID }, "u": change.meta }])?)
         .await?;
     let touch =
         |found: &OffsetDoc| doc! { "q": { "_id": found.partition }, "u": { "$inc": { "barrier": 1_i64 } } };
-    transaction.run_updates("offsets", to_raw_documents(offsets.iter().map(touch))?).await?;
+    transaction.update("offsets", to_raw_documents(offsets.iter().map(touch))?).await?;
     for (collection, statements) in change.others {
-        transaction.run_updates(&collection, to_raw_documents(statements)?).await?;
+        transaction.update(&collection, to_raw_documents(statements)?).await?;
     }
     transaction.commit().await?;
     Ok(true)

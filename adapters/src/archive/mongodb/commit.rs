@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use liverank_core::counting::{
-    Batch, Effects, MarkChange, MarkKey, OffsetRange, Rules, VideoState, apply_batch_with, identity_digest,
+    Batch, Effects, MarkChange, MarkKey, OffsetRange, Rules, VideoState, apply_with, identity_digest,
 };
 use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
@@ -18,14 +18,14 @@ use tokio::time::Instant;
 
 use super::super::{Archive, CommitError, Committed};
 use super::documents::{
-    CommentDoc, IdentityDoc, MetaDoc, OffsetDoc, RebuildDoc, UniqueMarkDoc, VideoDoc, digest_bson,
-    mark_document, video_change, video_document, video_update,
+    CommentDoc, MarkedDoc, MetaDoc, OffsetDoc, RebuildDoc, SeenDoc, VideoDoc, digest_bson, mark_document,
+    video_change, video_document, video_update,
 };
-use super::ownership::{PartitionOwner, session_id};
+use super::ownership::{Owner, id_of};
 use super::states::VideoStateCache;
 use super::stopwatch::Stopwatch;
-use super::transaction::{Transaction, TransactionStop, abort, never_opened, to_raw_documents};
-use super::{MongoArchive, PART_NAME, swapping};
+use super::transaction::{Stop, Transaction, abort, never_opened, to_raw_documents};
+use super::{MongoArchive, PART, swapping};
 use crate::StoreError;
 
 /// How long a batch may take in all, conflicts, elections and retries included. Afterwards its caller asks where the
@@ -41,20 +41,20 @@ pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<Comm
         return Ok(Committed { effects: Effects::default(), meta });
     }
     let deadline = Instant::now() + COMMIT_TIMEOUT;
-    let committed = tokio::time::timeout_at(deadline, retry_until_committed(archive, batch)).await;
+    let committed = tokio::time::timeout_at(deadline, until_it_takes(archive, batch)).await;
     committed.unwrap_or_else(|_| {
         let reason =
             format!("a batch of {} was not committed within {COMMIT_TIMEOUT:?}", batch.records.len());
-        Err(StoreError::unavailable(PART_NAME, reason).into())
+        Err(StoreError::unavailable(PART, reason).into())
     })
 }
 
-async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<Committed, CommitError> {
+async fn until_it_takes(archive: &MongoArchive, batch: &Batch) -> Result<Committed, CommitError> {
     let mut owner = archive.owner.lock().await;
     let mut pause = MAX_PAUSE / 32;
     loop {
         let mut session = owner.transaction_session(archive).await?;
-        let stop = match try_commit(archive, &mut session, batch, &mut owner).await {
+        let stop = match attempt(archive, &mut session, batch, &mut owner).await {
             Ok(committed) => {
                 owner.keep_session(session);
                 return Ok(committed);
@@ -65,11 +65,11 @@ async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<
             owner.keep_session(session);
         }
         match stop {
-            TransactionStop::Never(error) => return Err(error),
-            TransactionStop::Swap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
-            TransactionStop::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
-            TransactionStop::Again(error) => {
-                tracing::debug!(part = PART_NAME, %error, ?pause, "the batch conflicts; again");
+            Stop::Never(error) => return Err(error),
+            Stop::Swap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
+            Stop::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
+            Stop::Again(error) => {
+                tracing::debug!(part = PART, %error, ?pause, "the batch conflicts; again");
                 // Jittered, or two that met once would meet again.
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                 pause = MAX_PAUSE.min(pause * 2);
@@ -78,83 +78,79 @@ async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<
     }
 }
 
-async fn try_commit(
+async fn attempt(
     archive: &MongoArchive,
     session: &mut ClientSession,
     batch: &Batch,
-    owner: &mut PartitionOwner,
-) -> Result<Committed, TransactionStop> {
-    let me = session_id(session);
+    owner: &mut Owner,
+) -> Result<Committed, Stop> {
+    let me = id_of(session);
     let mut watch = Stopwatch::default();
     let transaction = Transaction::begin(archive, session).await?;
-    let mut commit = CommitAttempt { transaction };
+    let mut commit = Commit { transaction };
     let meta_doc = commit.transaction.meta().await?;
-    if meta_doc.make_way.as_ref().is_some_and(|way| owner.must_yield(way)) {
-        return Err(TransactionStop::YieldToRebuild);
+    if meta_doc.make_way.as_ref().is_some_and(|way| owner.makes_way(way)) {
+        return Err(Stop::YieldToRebuild);
     }
-    let filling = meta_doc.rebuild_being_filled()?;
+    let filling = meta_doc.rebuilding()?;
     let meta = meta_doc.into_meta()?;
-    let offsets = OffsetDocs::from_docs(commit.transaction.find_documents("offsets", doc! {}).await?);
-    let new_offsets = offsets.check_fence(&batch.spans, &me)?;
-    let may_keep = !offsets.has_older_release();
+    let offsets = Offsets::of(commit.transaction.find("offsets", doc! {}).await?);
+    let new_offsets = offsets.fence(&batch.spans, &me)?;
+    let may_keep = !offsets.any_of_an_older_release();
     if !may_keep {
         owner.states.clear();
     }
     owner.states.invalidate_unless_at(meta.generation, &batch.spans, |home| offsets.outside_writes(home));
-    let sightings = commit.read_sightings(batch).await?;
+    let sightings = commit.sightings(batch).await?;
     let videos = commit.videos(batch, &mut owner.states).await?;
     let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
     let moderated = commit.transaction.moderated(batch).await?;
     let marks = commit.marks(batch, &meta.rules).await?;
-    watch.end_step("reading");
+    watch.lap("reading");
     let known_videos = videos.states.values().cloned();
-    let effects = apply_batch_with(&batch.records, known_videos, sightings, moderated, marks, &meta.rules);
-    watch.end_step("applying");
-    commit.advance_offsets(&batch.spans, &new_offsets, &videos.left).await?;
-    commit.write_effects(&effects, &meta.rules, &videos).await?;
-    commit.transaction.write_moderation(&effects).await?;
+    let effects = apply_with(&batch.records, known_videos, sightings, moderated, marks, &meta.rules);
+    watch.lap("applying");
+    commit.advance(&batch.spans, &new_offsets, &videos.left).await?;
+    commit.write(&effects, &meta.rules, &videos).await?;
+    commit.transaction.moderate(&effects).await?;
     if let Some(rebuild) = filling {
-        commit.write_next_generation(&effects.videos, &rebuild, &meta.rules).await?;
+        commit.write_next(&effects.videos, &rebuild, &meta.rules).await?;
     }
-    watch.end_step("writing videos and comments");
-    commit.remember_identities(&effects.identities, &known).await?;
-    commit.write_marks(&effects.marks).await?;
-    watch.end_step("writing identities and marks");
+    watch.lap("writing videos and comments");
+    commit.remember(&effects.identities, &known).await?;
+    commit.mark(&effects.marks).await?;
+    watch.lap("writing identities and marks");
     commit.transaction.commit().await?;
-    watch.end_step("making it durable");
+    watch.lap("making it durable");
     if may_keep {
         owner.states.insert_written(&batch.spans, &effects.videos, |id| videos.homes.get(id).copied());
     }
-    watch.end_step("keeping");
+    watch.lap("keeping");
     let (events, changed) = (batch.records.len(), effects.videos.len());
-    tracing::debug!(part = PART_NAME, events, videos = changed, ms = %watch, "a batch was committed");
+    tracing::debug!(part = PART, events, videos = changed, ms = %watch, "a batch was committed");
     Ok(Committed { effects, meta })
 }
 
 /// The offset documents, all of them: also those of partitions that are others'.
-struct OffsetDocs(HashMap<i64, OffsetDoc>);
+struct Offsets(HashMap<i64, OffsetDoc>);
 
-impl OffsetDocs {
-    fn from_docs(found: Vec<OffsetDoc>) -> Self {
+impl Offsets {
+    fn of(found: Vec<OffsetDoc>) -> Self {
         Self(found.into_iter().map(|found| (found.partition, found)).collect())
     }
 
     /// Refuses a batch that does not follow on, or that is for another to commit. Returns the partitions that have no
     /// offset yet.
-    fn check_fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, TransactionStop> {
+    fn fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
         let mut absent = HashSet::new();
         for &OffsetRange { partition, from, .. } in spans {
             let found = self.0.get(&i64::from(partition));
             if found.and_then(|found| found.session.as_ref()).is_some_and(|owner| owner != me) {
-                return Err(TransactionStop::Never(CommitError::TakenOver { partition }));
+                return Err(Stop::Never(CommitError::TakenOver { partition }));
             }
             let actual = found.map_or(0, |found| found.next as u64);
             if actual != from {
-                return Err(TransactionStop::Never(CommitError::Fenced {
-                    partition,
-                    expected: from,
-                    actual,
-                }));
+                return Err(Stop::Never(CommitError::Fenced { partition, expected: from, actual }));
             }
             if found.is_none() {
                 absent.insert(partition);
@@ -168,14 +164,14 @@ impl OffsetDocs {
         self.0.values().map(|found| found.outside_writes(home)).sum()
     }
 
-    fn has_older_release(&self) -> bool {
+    fn any_of_an_older_release(&self) -> bool {
         self.0.values().any(OffsetDoc::is_of_an_older_release)
     }
 }
 
 /// What is known of a batch's videos before it.
 #[derive(Default)]
-struct KnownVideos {
+struct Videos {
     states: HashMap<VideoId, VideoState>,
     /// Where each is at home from now on: one of the batch's own partitions.
     homes: HashMap<VideoId, u32>,
@@ -186,40 +182,36 @@ struct KnownVideos {
     misnamed: HashMap<VideoId, Bson>,
 }
 
-struct CommitAttempt<'a> {
+struct Commit<'a> {
     transaction: Transaction<'a>,
 }
 
-impl CommitAttempt<'_> {
-    async fn read_sightings(&mut self, batch: &Batch) -> Result<Vec<(String, Millis)>, TransactionStop> {
+impl Commit<'_> {
+    async fn sightings(&mut self, batch: &Batch) -> Result<Vec<(String, Millis)>, Stop> {
         let mut names: HashMap<[u8; 16], String> =
             batch.identities().into_iter().map(|identity| (identity_digest(&identity), identity)).collect();
         // In the order of the index: neighbours share pages, random ones do not.
         let mut digests: Vec<[u8; 16]> = names.keys().copied().collect();
         digests.sort_unstable();
         let ids = digests.iter().map(digest_bson).collect();
-        let found: Vec<IdentityDoc> = self.transaction.find_by_values("seen", "_id", ids).await?;
+        let found: Vec<SeenDoc> = self.transaction.find_each("seen", "_id", ids).await?;
         Ok(found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?, seen.time))).collect())
     }
 
-    async fn marks(&mut self, batch: &Batch, rules: &Rules) -> Result<Vec<(MarkKey, f64)>, TransactionStop> {
+    async fn marks(&mut self, batch: &Batch, rules: &Rules) -> Result<Vec<(MarkKey, f64)>, Stop> {
         let mut keys: Vec<MarkKey> = batch.marks(rules.unique).into_iter().collect();
         keys.sort_unstable();
         let ids = keys.iter().map(digest_bson).collect();
-        let found: Vec<UniqueMarkDoc> = self.transaction.find_by_values("marks", "_id", ids).await?;
-        Ok(found.iter().filter_map(UniqueMarkDoc::to_entry).collect())
+        let found: Vec<MarkedDoc> = self.transaction.find_each("marks", "_id", ids).await?;
+        Ok(found.iter().filter_map(MarkedDoc::entry).collect())
     }
 
-    async fn videos(
-        &mut self,
-        batch: &Batch,
-        kept: &mut VideoStateCache,
-    ) -> Result<KnownVideos, TransactionStop> {
+    async fn videos(&mut self, batch: &Batch, kept: &mut VideoStateCache) -> Result<Videos, Stop> {
         // Whoever keeps states of a partition sees by its offset that this batch was there: it has to move.
         let moved = batch.spans.iter().filter(|span| span.next != span.from);
         let partitions: HashSet<u32> = moved.map(|span| span.partition).collect();
         let covered = |home: u32| partitions.contains(&home);
-        let mut videos = KnownVideos::default();
+        let mut videos = Videos::default();
         let mut unknown: HashSet<&VideoId> = HashSet::new();
         for id in batch.videos() {
             if let Some((state, home)) = kept.get(id, covered) {
@@ -236,9 +228,9 @@ impl CommitAttempt<'_> {
         // Each command then looks at a stretch of the index, and not at all of it.
         ids.sort_unstable();
         let ids = ids.into_iter().map(Bson::from).collect();
-        let found: Vec<VideoDoc> = self.transaction.find_by_values("videos", "video_id", ids).await?;
+        let found: Vec<VideoDoc> = self.transaction.find_each("videos", "video_id", ids).await?;
         for document in found {
-            let (foreign, home) = (document.foreign_id(), document.home_partition());
+            let (foreign, home) = (document.foreign_id(), document.home());
             let state = document.into_state()?;
             videos.misnamed.extend(foreign.map(|id| (state.video_id.clone(), id)));
             match home {
@@ -264,12 +256,12 @@ impl CommitAttempt<'_> {
 
     /// The offsets first: a zombie's transaction ends here, before it touches what others wait for. Only the batch's own
     /// partitions are written: two consumers do not meet on them, whatever they count.
-    async fn advance_offsets(
+    async fn advance(
         &mut self,
         spans: &[OffsetRange],
         absent: &HashSet<u32>,
         left: &BTreeSet<u32>,
-    ) -> Result<(), TransactionStop> {
+    ) -> Result<(), Stop> {
         let moved = spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition));
         // A video that is written has a record, and its partition moves.
         let mut left: Document =
@@ -293,25 +285,19 @@ impl CommitAttempt<'_> {
                 }
             })
             .collect();
-        self.transaction.run_updates("offsets", to_raw_documents(statements)?).await?;
+        self.transaction.update("offsets", to_raw_documents(statements)?).await?;
         // A barrier that is under way knows nothing of a partition that is new.
         if moved.clone().any(|span| span.from == 0) {
-            let touch =
-                doc! { "q": { "_id": MetaDoc::META_ID }, "u": { "$inc": { "first_commits": 1_i64 } } };
-            self.transaction.run_updates("meta", to_raw_documents([touch])?).await?;
+            let touch = doc! { "q": { "_id": MetaDoc::ID }, "u": { "$inc": { "first_commits": 1_i64 } } };
+            self.transaction.update("meta", to_raw_documents([touch])?).await?;
         }
         Ok(())
     }
 
-    async fn write_effects(
-        &mut self,
-        effects: &Effects,
-        rules: &Rules,
-        known: &KnownVideos,
-    ) -> Result<(), TransactionStop> {
+    async fn write(&mut self, effects: &Effects, rules: &Rules, known: &Videos) -> Result<(), Stop> {
         let changed = || effects.videos.iter().map(|state| &state.video_id);
         let misnamed = changed().filter_map(|id| known.misnamed.get(id).cloned()).collect();
-        self.transaction.delete_documents("videos", misnamed).await?;
+        self.transaction.delete("videos", misnamed).await?;
         let (mut fresh, mut updates) = (Vec::new(), Vec::new());
         for state in &effects.videos {
             let id = &state.video_id;
@@ -321,7 +307,7 @@ impl CommitAttempt<'_> {
                 None => fresh.push(video_document(state, &rules.weights, home)),
             }
         }
-        self.transaction.run_updates("videos", updates).await?;
+        self.transaction.update("videos", updates).await?;
         let archive = self.transaction.archive;
         if !fresh.is_empty() {
             let videos = archive.collection::<RawDocumentBuf>("videos");
@@ -330,33 +316,33 @@ impl CommitAttempt<'_> {
         if effects.archived_comments().next().is_some() {
             // The driver cuts these into commands of a size that the server takes.
             let comments = archive.collection::<CommentDoc>("comments");
-            let numbered = effects.archived_comments().map(CommentDoc::from_numbered);
+            let numbered = effects.archived_comments().map(CommentDoc::of);
             comments.insert_many(numbered).session(&mut *self.transaction.session).await?;
         }
         Ok(())
     }
 
     /// The same states by the rules of the next generation, where it is being filled.
-    async fn write_next_generation(
+    async fn write_next(
         &mut self,
         states: &[VideoState],
         rebuild: &RebuildDoc,
         rules: &Rules,
-    ) -> Result<(), TransactionStop> {
+    ) -> Result<(), Stop> {
         let next = rebuild.rules();
         let statements = states.iter().map(|state| {
             let state = swapping::carried_over(state.clone(), rules, &next);
             video_update(&state, &next.weights)
         });
-        self.transaction.run_updates(&rebuild.source_collection("videos"), statements.collect()).await
+        self.transaction.update(&rebuild.source("videos"), statements.collect()).await
     }
 
     /// Remembers identities. Those `known` are older than a day of the log's time, or they would not have counted.
-    async fn remember_identities(
+    async fn remember(
         &mut self,
         identities: &[(String, Millis)],
         known: &HashSet<String>,
-    ) -> Result<(), TransactionStop> {
+    ) -> Result<(), Stop> {
         // In a batch that spans more than a day one may come twice: the later time counts.
         let latest: HashMap<&str, Millis> =
             identities.iter().map(|(id, time)| (id.as_str(), *time)).collect();
@@ -364,21 +350,21 @@ impl CommitAttempt<'_> {
         if !fresh.is_empty() {
             let mut fresh: Vec<_> = fresh.into_iter().map(|(id, time)| (identity_digest(id), time)).collect();
             fresh.sort_unstable();
-            let fresh = fresh.iter().map(|(digest, time)| IdentityDoc::from_digest(digest, *time));
+            let fresh = fresh.iter().map(|(digest, time)| SeenDoc::of(digest, *time));
             let archive = self.transaction.archive;
-            let seen = archive.collection::<IdentityDoc>("seen");
+            let seen = archive.collection::<SeenDoc>("seen");
             seen.insert_many(fresh).session(&mut *self.transaction.session).await?;
         }
         let statements = again.into_iter().map(|(id, time)| {
             let digest = digest_bson(&identity_digest(id));
             doc! { "q": { "_id": digest }, "u": { "$set": { "time": time } } }
         });
-        self.transaction.run_updates("seen", to_raw_documents(statements)?).await
+        self.transaction.update("seen", to_raw_documents(statements)?).await
     }
 
     /// Sets and removes marks. Two batches that would decide on the same mark meet on its video, too: what a mark decides
     /// changes that.
-    async fn write_marks(&mut self, changes: &[MarkChange]) -> Result<(), TransactionStop> {
+    async fn mark(&mut self, changes: &[MarkChange]) -> Result<(), Stop> {
         let (mut fresh, mut again, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for MarkChange { key, stored, now } in changes {
             match now {
@@ -386,15 +372,15 @@ impl CommitAttempt<'_> {
                     let set = doc! { "$set": { "log2": *log2 } };
                     again.push(doc! { "q": { "_id": digest_bson(key) }, "u": set });
                 }
-                Some(log2) => fresh.push(UniqueMarkDoc::from_mark(key, *log2)),
+                Some(log2) => fresh.push(MarkedDoc::of(key, *log2)),
                 None => gone.push(digest_bson(key)),
             }
         }
         if !fresh.is_empty() {
-            let marks = self.transaction.archive.collection::<UniqueMarkDoc>("marks");
+            let marks = self.transaction.archive.collection::<MarkedDoc>("marks");
             marks.insert_many(fresh).session(&mut *self.transaction.session).await?;
         }
-        self.transaction.run_updates("marks", to_raw_documents(again)?).await?;
-        self.transaction.delete_documents("marks", gone).await
+        self.transaction.update("marks", to_raw_documents(again)?).await?;
+        self.transaction.delete("marks", gone).await
     }
 }

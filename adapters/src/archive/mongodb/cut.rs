@@ -13,9 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::super::{CommentTally, Cut, StoredVideo};
-use super::documents::{
-    IdentityDoc, MetaDoc, OffsetDoc, UniqueMarkDoc, VideoDoc, damaged_document, digest_bson,
-};
+use super::documents::{MarkedDoc, MetaDoc, OffsetDoc, SeenDoc, VideoDoc, damaged, digest_bson};
 use super::transaction::never_opened;
 use super::{MongoArchive, store_error};
 use crate::StoreError;
@@ -24,7 +22,7 @@ use crate::StoreError;
 const BATCH_DOCUMENTS: u32 = 10_000;
 
 #[derive(Debug, Deserialize)]
-struct CommentTallyDoc {
+struct TallyDoc {
     #[serde(rename = "_id")]
     video_id: String,
     count: i64,
@@ -35,9 +33,9 @@ struct CommentTallyDoc {
 pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> {
     let wrong = |error: Error| store_error("reading a snapshot", &error);
     let mut session = archive.client.start_session().snapshot(true).await.map_err(wrong)?;
-    let meta = as_of_snapshot::<MetaDoc>(archive, "meta");
+    let meta = at_the_moment::<MetaDoc>(archive, "meta");
     let meta = meta
-        .find_one(doc! { "_id": MetaDoc::META_ID })
+        .find_one(doc! { "_id": MetaDoc::ID })
         .session(&mut session)
         .await
         .map_err(wrong)?
@@ -51,8 +49,7 @@ pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> 
         Ok(StoredVideo { state: video.into_state()?, score })
     });
     let comments = tallies.into_iter().map(|tally| {
-        let video_id =
-            VideoId::parse(&tally.video_id).map_err(|error| damaged_document("comments", &error))?;
+        let video_id = VideoId::parse(&tally.video_id).map_err(|error| damaged("comments", &error))?;
         Ok(CommentTally { video_id, count: tally.count as u64, last: tally.last as u64 })
     });
     Ok(Cut {
@@ -65,9 +62,9 @@ pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> 
 
 /// A collection to be read within a snapshot session. It has to say so itself: the client's own read concern would win
 /// over the session's, and each read would be of another moment.
-fn as_of_snapshot<T: Send + Sync>(archive: &MongoArchive, name: &str) -> Collection<T> {
+fn at_the_moment<T: Send + Sync>(archive: &MongoArchive, name: &str) -> Collection<T> {
     let options = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
-    archive.db.collection_with_options(&archive.collection_name(name), options)
+    archive.db.collection_with_options(&archive.name(name), options)
 }
 
 async fn read_all<T: DeserializeOwned + Send + Sync + Unpin>(
@@ -76,28 +73,22 @@ async fn read_all<T: DeserializeOwned + Send + Sync + Unpin>(
     collection: &str,
     key: &str,
 ) -> Result<Vec<T>, Error> {
-    let collection = as_of_snapshot::<T>(archive, collection);
+    let collection = at_the_moment::<T>(archive, collection);
     let found = collection.find(doc! {}).sort(doc! { key: 1 }).batch_size(BATCH_DOCUMENTS);
     let mut found: SessionCursor<T> = found.session(&mut *session).await?;
     found.stream(session).try_collect().await
 }
 
-async fn read_tallies(
-    archive: &MongoArchive,
-    session: &mut ClientSession,
-) -> Result<Vec<CommentTallyDoc>, Error> {
+async fn read_tallies(archive: &MongoArchive, session: &mut ClientSession) -> Result<Vec<TallyDoc>, Error> {
     // Along the unique index of (video_id, seq), which has all that is asked for.
     let stages = [
         doc! { "$sort": { "video_id": 1, "seq": 1 } },
         doc! { "$group": { "_id": "$video_id", "count": { "$sum": 1_i64 }, "last": { "$max": "$seq" } } },
         doc! { "$sort": { "_id": 1 } },
     ];
-    let comments = as_of_snapshot::<Document>(archive, "comments");
-    let grouped = comments
-        .aggregate(stages)
-        .allow_disk_use(true)
-        .batch_size(BATCH_DOCUMENTS)
-        .with_type::<CommentTallyDoc>();
+    let comments = at_the_moment::<Document>(archive, "comments");
+    let grouped =
+        comments.aggregate(stages).allow_disk_use(true).batch_size(BATCH_DOCUMENTS).with_type::<TallyDoc>();
     let mut grouped = grouped.session(&mut *session).await?;
     grouped.stream(session).try_collect().await
 }
@@ -111,7 +102,7 @@ pub(super) async fn read_sightings(
         identities.iter().map(|identity| (identity_digest(identity), identity)).collect();
     let ids: Vec<_> = names.keys().map(digest_bson).collect();
     let filter = doc! { "_id": { "$in": ids } };
-    let found: Vec<IdentityDoc> = archive.find_documents("seen", filter, doc! {}, names.len()).await?;
+    let found: Vec<SeenDoc> = archive.find("seen", filter, doc! {}, names.len()).await?;
     let sighted =
         found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?.clone(), seen.time)));
     Ok(sighted.collect())
@@ -123,7 +114,7 @@ pub(super) async fn read_marks(
     keys: &[MarkKey],
 ) -> Result<Vec<(MarkKey, f64)>, StoreError> {
     let ids: Vec<_> = keys.iter().map(digest_bson).collect();
-    let found: Vec<UniqueMarkDoc> =
-        archive.find_documents("marks", doc! { "_id": { "$in": ids } }, doc! {}, keys.len()).await?;
-    Ok(found.iter().filter_map(UniqueMarkDoc::to_entry).collect())
+    let found: Vec<MarkedDoc> =
+        archive.find("marks", doc! { "_id": { "$in": ids } }, doc! {}, keys.len()).await?;
+    Ok(found.iter().filter_map(MarkedDoc::entry).collect())
 }

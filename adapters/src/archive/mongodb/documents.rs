@@ -17,27 +17,27 @@ use mongodb::bson::{self, Binary, Bson, Document, RawBson, RawDocumentBuf, doc, 
 use serde::{Deserialize, Serialize};
 
 use super::super::{Meta, Position};
-use super::PART_NAME;
-use super::transaction::TransactionStop;
+use super::PART;
+use super::transaction::Stop;
 use crate::StoreError;
 
 /// The version of what is written here: a later one is refused.
-pub(super) const DOCUMENT_FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 2;
 /// The version that an archive has in which every event counts. Releases that know no other one would count each event of
 /// the types that count once per user.
 const FORMAT_WITHOUT_MARKS: i64 = 1;
 
-const fn format_for_rules(rules: &Rules) -> i64 {
-    if rules.unique.is_empty() { FORMAT_WITHOUT_MARKS } else { DOCUMENT_FORMAT }
+const fn format(rules: &Rules) -> i64 {
+    if rules.unique.is_empty() { FORMAT_WITHOUT_MARKS } else { FORMAT }
 }
 
 /// The longest `video_id` that is the `_id`, too, in bytes. A longer one would stand in each document and in each index
 /// once more, and a transaction has to fit into the server's cache.
-const MAX_PLAIN_KEY_BYTES: usize = 64;
+const LONGEST_KEY: usize = 64;
 
 /// The `_id` of a video's document: its `video_id`, or the SHA-256 of a long one.
-fn video_key(video_id: &str) -> RawBson {
-    if video_id.len() <= MAX_PLAIN_KEY_BYTES {
+fn key(video_id: &str) -> RawBson {
+    if video_id.len() <= LONGEST_KEY {
         return RawBson::String(video_id.to_owned());
     }
     RawBson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: digest(video_id).to_vec() })
@@ -46,7 +46,7 @@ fn video_key(video_id: &str) -> RawBson {
 /// A video, as far as it is read.
 #[derive(Debug, Deserialize)]
 pub(super) struct VideoDoc {
-    /// Its [`video_key`]; an id of the server's where a release wrote it that did not say.
+    /// Its [`key`]; an id of the server's where a release wrote it that did not say.
     #[serde(rename = "_id")]
     id: Bson,
     video_id: String,
@@ -77,18 +77,18 @@ pub(super) struct VideoDoc {
 }
 
 impl VideoDoc {
-    pub(super) fn home_partition(&self) -> Option<u32> {
+    pub(super) fn home(&self) -> Option<u32> {
         self.home.map(|home| home as u32)
     }
 
-    /// Its `_id`, where that is not its [`video_key`].
+    /// Its `_id`, where that is not its [`key`].
     pub(super) fn foreign_id(&self) -> Option<Bson> {
-        (Bson::try_from(video_key(&self.video_id)).ok().as_ref() != Some(&self.id)).then(|| self.id.clone())
+        (Bson::try_from(key(&self.video_id)).ok().as_ref() != Some(&self.id)).then(|| self.id.clone())
     }
 
     pub(super) fn into_state(self) -> Result<VideoState, StoreError> {
         Ok(VideoState {
-            video_id: VideoId::parse(&self.video_id).map_err(|error| damaged_document("videos", &error))?,
+            video_id: VideoId::parse(&self.video_id).map_err(|error| damaged("videos", &error))?,
             owner: user(&self.user_id)?,
             owner_given: self.owner_given,
             counters: Counters {
@@ -112,21 +112,20 @@ impl VideoDoc {
 /// The statement of an `update` command that makes a video what `state` says, whatever its `_id`. What it makes has no
 /// home yet.
 pub(super) fn video_update(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
-    let mut update = rawdoc! { "$setOnInsert": { "_id": video_key(state.video_id.as_str()) } };
+    let mut update = rawdoc! { "$setOnInsert": { "_id": key(state.video_id.as_str()) } };
     update.append("$set", video_fields(state, weights));
     rawdoc! { "q": { "video_id": state.video_id.as_str() }, "u": update, "upsert": true }
 }
 
 /// The document of a video that has none yet.
 pub(super) fn video_document(state: &VideoState, weights: &Weights, home: u32) -> RawDocumentBuf {
-    let mut document =
-        rawdoc! { "_id": video_key(state.video_id.as_str()), "video_id": state.video_id.as_str() };
+    let mut document = rawdoc! { "_id": key(state.video_id.as_str()), "video_id": state.video_id.as_str() };
     document.append("home", i64::from(home));
-    append_members(&mut document, state, weights);
+    append_all(&mut document, state, weights);
     document
 }
 
-/// The statement that makes what `before` says what `after` says, where the document has its [`video_key`] as its `_id`. By it a
+/// The statement that makes what `before` says what `after` says, where the document has its [`key`] as its `_id`. By it a
 /// document is found in half the time, and the server looks at each member that is set.
 pub(super) fn video_change(
     before: &VideoState,
@@ -135,38 +134,35 @@ pub(super) fn video_change(
     home: u32,
 ) -> RawDocumentBuf {
     let mut set = rawdoc! { "home": i64::from(home) };
-    for ((_, old), (name, new)) in
-        changing_members(before, weights).into_iter().zip(changing_members(after, weights))
-    {
+    for ((_, old), (name, new)) in members(before, weights).into_iter().zip(members(after, weights)) {
         if old != new {
             set.append(name, new);
         }
     }
-    rawdoc! { "q": { "_id": video_key(after.video_id.as_str()) }, "u": { "$set": set } }
+    rawdoc! { "q": { "_id": key(after.video_id.as_str()) }, "u": { "$set": set } }
 }
 
 fn video_fields(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
     let mut fields = RawDocumentBuf::new();
-    append_members(&mut fields, state, weights);
+    append_all(&mut fields, state, weights);
     fields
 }
 
 /// All members but for the last ones where there is nothing to correct, as in most videos.
-fn append_members(document: &mut RawDocumentBuf, state: &VideoState, weights: &Weights) {
-    let members = changing_members(state, weights);
-    let count =
-        if state.corrections == 0 { members.len() - OPTIONAL_TRAILING_MEMBERS } else { members.len() };
+fn append_all(document: &mut RawDocumentBuf, state: &VideoState, weights: &Weights) {
+    let members = members(state, weights);
+    let count = if state.corrections == 0 { members.len() - CORRECTED } else { members.len() };
     for (name, value) in members.into_iter().take(count) {
         document.append(name, value);
     }
 }
 
 /// How many members, the last ones, a video has only when something was taken back, put or removed.
-const OPTIONAL_TRAILING_MEMBERS: usize = 3;
+const CORRECTED: usize = 3;
 
 /// The value of a member, borrowed: most are only compared.
 #[derive(Clone, Copy, PartialEq)]
-enum MemberValue<'a> {
+enum Value<'a> {
     Text(&'a str),
     Whole(i64),
     Real(f64),
@@ -174,21 +170,21 @@ enum MemberValue<'a> {
     Absent,
 }
 
-impl From<MemberValue<'_>> for RawBson {
-    fn from(value: MemberValue<'_>) -> Self {
+impl From<Value<'_>> for RawBson {
+    fn from(value: Value<'_>) -> Self {
         match value {
-            MemberValue::Text(text) => text.into(),
-            MemberValue::Whole(number) => number.into(),
-            MemberValue::Real(number) => number.into(),
-            MemberValue::Flag(flag) => flag.into(),
-            MemberValue::Absent => Self::Null,
+            Value::Text(text) => text.into(),
+            Value::Whole(number) => number.into(),
+            Value::Real(number) => number.into(),
+            Value::Flag(flag) => flag.into(),
+            Value::Absent => Self::Null,
         }
     }
 }
 
 /// What changes of a video, in one order.
-fn changing_members<'a>(state: &'a VideoState, weights: &Weights) -> [(&'static str, MemberValue<'a>); 17] {
-    use MemberValue::{Absent, Flag, Real, Text, Whole};
+fn members<'a>(state: &'a VideoState, weights: &Weights) -> [(&'static str, Value<'a>); 17] {
+    use Value::{Absent, Flag, Real, Text, Whole};
     let counters = &state.counters;
     // By name, so that the compiler finds a counter that is not stored.
     let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *counters;
@@ -257,7 +253,7 @@ pub(super) struct CommentDoc {
 }
 
 impl CommentDoc {
-    pub(super) fn from_numbered(numbered: &NumberedComment) -> Self {
+    pub(super) fn of(numbered: &NumberedComment) -> Self {
         let comment = &numbered.comment;
         Self {
             video_id: comment.video_id.to_string(),
@@ -274,7 +270,7 @@ impl CommentDoc {
     }
 
     pub(super) fn into_numbered(self) -> Result<NumberedComment, StoreError> {
-        let damaged = |error: Invalid| damaged_document("comments", &error);
+        let damaged = |error: Invalid| damaged("comments", &error);
         let comment = Comment {
             id: CommentId::parse(&self.comment_id).map_err(damaged)?,
             user_id: UserId::parse(&self.user_id).map_err(damaged)?,
@@ -328,7 +324,7 @@ impl OffsetDoc {
     }
 
     pub(super) fn position(&self) -> Position {
-        let last = self.last.as_ref().map(MarkDoc::to_fingerprint);
+        let last = self.last.as_ref().map(MarkDoc::mark);
         Position { next: self.next as u64, last }
     }
 }
@@ -342,7 +338,7 @@ struct MarkDoc {
 }
 
 impl MarkDoc {
-    fn to_fingerprint(&self) -> RecordFingerprint {
+    fn mark(&self) -> RecordFingerprint {
         RecordFingerprint { broker_time: self.broker_time, digest: self.digest as u64 }
     }
 }
@@ -354,14 +350,14 @@ pub(super) fn mark_document(mark: RecordFingerprint) -> Document {
 
 /// An identity, as its digest, and when the log first had it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct IdentityDoc {
+pub(super) struct SeenDoc {
     #[serde(rename = "_id")]
     id: Binary,
     pub time: Millis,
 }
 
-impl IdentityDoc {
-    pub(super) fn from_digest(digest: &[u8; 16], time: Millis) -> Self {
+impl SeenDoc {
+    pub(super) fn of(digest: &[u8; 16], time: Millis) -> Self {
         Self { id: digest_binary(digest), time }
     }
 
@@ -373,20 +369,20 @@ impl IdentityDoc {
 
 /// That an event of a type that counts once per user has counted.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct UniqueMarkDoc {
+pub(super) struct MarkedDoc {
     #[serde(rename = "_id")]
     id: Binary,
     /// What it added to the decayed score, as a logarithm.
     pub log2: f64,
 }
 
-impl UniqueMarkDoc {
-    pub(super) fn from_mark(key: &MarkKey, log2: f64) -> Self {
+impl MarkedDoc {
+    pub(super) fn of(key: &MarkKey, log2: f64) -> Self {
         Self { id: digest_binary(key), log2 }
     }
 
     /// `None` for a document that is not ours.
-    pub(super) fn to_entry(&self) -> Option<(MarkKey, f64)> {
+    pub(super) fn entry(&self) -> Option<(MarkKey, f64)> {
         Some((self.id.bytes.as_slice().try_into().ok()?, self.log2))
     }
 }
@@ -409,7 +405,7 @@ pub(super) struct IdDoc {
 
 /// Consumers are asked to wait.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct YieldRequestDoc {
+pub(super) struct WayDoc {
     /// Which request it is.
     pub token: String,
     /// For how long at most, from when a consumer first sees it.
@@ -434,16 +430,16 @@ pub(super) struct RebuildDoc {
 
 impl RebuildDoc {
     /// Commits write what was and what will be.
-    pub(super) const STATE_FILLING: &str = "filling";
+    pub(super) const FILLING: &str = "filling";
     /// The new collections are whole; nothing is committed until they are in place.
-    pub(super) const STATE_SWAPPING: &str = "swapping";
+    pub(super) const SWAPPING: &str = "swapping";
 
     pub(super) fn new(token: &str, meta: &Meta, phase: &str, collections: &[&str]) -> Self {
         Self {
             token: token.to_owned(),
             generation: meta.generation as i64,
             numbering: meta.numbering.as_str().to_owned(),
-            weights: WeightsDoc::from_weights(&meta.rules.weights),
+            weights: WeightsDoc::of(&meta.rules.weights),
             half_life_ms: meta.rules.half_life_ms as i64,
             unique: meta.rules.unique,
             phase: phase.to_owned(),
@@ -452,21 +448,21 @@ impl RebuildDoc {
     }
 
     /// What of the meta document changes in the end.
-    pub(super) fn meta_after_swap(&self) -> Result<Document, StoreError> {
-        let weights = bson::to_bson(&self.weights).map_err(|error| StoreError::unusable(PART_NAME, error))?;
+    pub(super) fn outcome(&self) -> Result<Document, StoreError> {
+        let weights = bson::to_bson(&self.weights).map_err(|error| StoreError::unusable(PART, error))?;
         Ok(doc! {
             "generation": self.generation,
             "numbering": &self.numbering,
             "weights": weights,
             "half_life_ms": self.half_life_ms,
             "unique": self.unique.to_string(),
-            "format": format_for_rules(&self.rules()),
+            "format": format(&self.rules()),
         })
     }
 
     /// The collection that will take the place of `collection`.
-    pub(super) fn source_collection(&self, collection: &str) -> String {
-        format!("{collection}{}", rebuild_suffix(&self.token))
+    pub(super) fn source(&self, collection: &str) -> String {
+        format!("{collection}{}", suffix(&self.token))
     }
 
     pub(super) fn rules(&self) -> Rules {
@@ -476,12 +472,12 @@ impl RebuildDoc {
 }
 
 /// What the names of a rebuild's collections end in.
-pub(super) fn rebuild_suffix(token: &str) -> String {
-    format!("{NEXT_INFIX}{token}")
+pub(super) fn suffix(token: &str) -> String {
+    format!("{NEXT}{token}")
 }
 
 /// Between a collection's name and the token of the rebuild that fills it.
-pub(super) const NEXT_INFIX: &str = "_next_";
+pub(super) const NEXT: &str = "_next_";
 
 /// What is fixed for the archive's life, or until a rebuild.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -499,7 +495,7 @@ pub(super) struct MetaDoc {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub make_way: Option<YieldRequestDoc>,
+    pub make_way: Option<WayDoc>,
 }
 
 /// The weights in thousandths of a point: integers, as they are counted with.
@@ -515,7 +511,7 @@ struct WeightsDoc {
 }
 
 impl WeightsDoc {
-    const fn from_weights(weights: &Weights) -> Self {
+    const fn of(weights: &Weights) -> Self {
         Self {
             view: weights.view,
             like: weights.like,
@@ -541,15 +537,15 @@ impl WeightsDoc {
 }
 
 impl MetaDoc {
-    pub(super) const META_ID: &str = "archive";
+    pub(super) const ID: &str = "archive";
 
-    pub(super) fn from_meta(meta: &Meta) -> Self {
+    pub(super) fn of(meta: &Meta) -> Self {
         Self {
-            id: Self::META_ID.to_owned(),
-            format: format_for_rules(&meta.rules),
+            id: Self::ID.to_owned(),
+            format: format(&meta.rules),
             numbering: meta.numbering.as_str().to_owned(),
             generation: meta.generation as i64,
-            weights: WeightsDoc::from_weights(&meta.rules.weights),
+            weights: WeightsDoc::of(&meta.rules.weights),
             half_life_ms: meta.rules.half_life_ms as i64,
             unique: meta.rules.unique,
             rebuild: None,
@@ -557,34 +553,33 @@ impl MetaDoc {
         }
     }
 
-    pub(super) fn for_new_archive(numbering: &CommentEpoch, rules: &Rules) -> Self {
-        Self::from_meta(&Meta { numbering: numbering.clone(), generation: 1, rules: *rules })
+    pub(super) fn fresh(numbering: &CommentEpoch, rules: &Rules) -> Self {
+        Self::of(&Meta { numbering: numbering.clone(), generation: 1, rules: *rules })
     }
 
     pub(super) fn is_swapping(&self) -> bool {
-        self.rebuild.as_ref().is_some_and(|rebuild| rebuild.phase == RebuildDoc::STATE_SWAPPING)
+        self.rebuild.as_ref().is_some_and(|rebuild| rebuild.phase == RebuildDoc::SWAPPING)
     }
 
     /// The rebuild that is being filled, if any; one that is about to be put in place is for the caller to finish.
-    pub(super) fn rebuild_being_filled(&self) -> Result<Option<RebuildDoc>, TransactionStop> {
+    pub(super) fn rebuilding(&self) -> Result<Option<RebuildDoc>, Stop> {
         match &self.rebuild {
-            Some(rebuild) if self.is_swapping() => Err(TransactionStop::Swap(Box::new(rebuild.clone()))),
+            Some(rebuild) if self.is_swapping() => Err(Stop::Swap(Box::new(rebuild.clone()))),
             other => Ok(other.clone()),
         }
     }
 
     pub(super) fn into_meta(self) -> Result<Meta, StoreError> {
-        if !(FORMAT_WITHOUT_MARKS..=DOCUMENT_FORMAT).contains(&self.format) {
+        if !(FORMAT_WITHOUT_MARKS..=FORMAT).contains(&self.format) {
             let what = format!(
-                "the archive has format {}, and this release reads up to {DOCUMENT_FORMAT}: run a release that reads it, or \
+                "the archive has format {}, and this release reads up to {FORMAT}: run a release that reads it, or \
                  give liverank another database",
                 self.format
             );
-            return Err(StoreError::unusable(PART_NAME, what));
+            return Err(StoreError::unusable(PART, what));
         }
         Ok(Meta {
-            numbering: CommentEpoch::parse(&self.numbering)
-                .map_err(|error| damaged_document("meta", &error))?,
+            numbering: CommentEpoch::parse(&self.numbering).map_err(|error| damaged("meta", &error))?,
             generation: self.generation as u64,
             rules: Rules {
                 weights: self.weights.weights(),
@@ -597,20 +592,17 @@ impl MetaDoc {
 
 /// Metadata as stored.
 pub(super) fn metadata(json: &str) -> Result<Metadata, StoreError> {
-    Metadata::parse(json).map_err(|error| damaged_document("videos", &error))
+    Metadata::parse(json).map_err(|error| damaged("videos", &error))
 }
 
 /// An owner as stored.
 pub(super) fn user(id: &str) -> Result<UserId, StoreError> {
-    UserId::parse(id).map_err(|error| damaged_document("videos", &error))
+    UserId::parse(id).map_err(|error| damaged("videos", &error))
 }
 
 /// Somebody else has written here what we never would.
-pub(super) fn damaged_document(collection: &str, error: &Invalid) -> StoreError {
-    StoreError::unusable(
-        PART_NAME,
-        format!("collection {collection} has a document that is not ours: {error}"),
-    )
+pub(super) fn damaged(collection: &str, error: &Invalid) -> StoreError {
+    StoreError::unusable(PART, format!("collection {collection} has a document that is not ours: {error}"))
 }
 
 #[cfg(test)]
@@ -637,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_video_state_round_trips_exactly() {
+    fn what_counting_goes_on_from_survives_exactly() {
         for trending in [f64::NEG_INFINITY, 81_234.567_890_123_45, f64::MIN_POSITIVE] {
             let corrections = if trending > 0.0 { 2 } else { 0 };
             let metadata = (corrections > 0).then(|| metadata(r#"{"title":"Cats"}"#).unwrap());
@@ -650,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn a_video_update_sets_only_changed_fields_and_the_home() {
+    fn a_change_sets_what_has_changed_and_the_home() {
         let before = state(0.5);
         let mut after = before.clone();
         after.counters.likes += 1;
@@ -661,20 +653,20 @@ mod tests {
     }
 
     #[test]
-    fn a_long_video_id_has_a_short_document_id() {
-        let long = "x".repeat(MAX_PLAIN_KEY_BYTES + 1);
-        let RawBson::Binary(short) = video_key(&long) else { panic!("{:?}", video_key(&long)) };
+    fn the_id_of_a_long_id_is_short() {
+        let long = "x".repeat(LONGEST_KEY + 1);
+        let RawBson::Binary(short) = key(&long) else { panic!("{:?}", key(&long)) };
         assert_eq!(short.bytes.len(), 32);
-        assert_eq!(video_key(&long[1..]), RawBson::String(long[1..].to_owned()));
+        assert_eq!(key(&long[1..]), RawBson::String(long[1..].to_owned()));
     }
 
     #[test]
-    fn a_meta_document_of_another_format_is_refused() {
+    fn another_format_is_refused() {
         let rules = Rules::default();
         let numbering = CommentEpoch::from_bits(7);
-        let meta = MetaDoc::for_new_archive(&numbering, &rules).into_meta().unwrap();
+        let meta = MetaDoc::fresh(&numbering, &rules).into_meta().unwrap();
         assert_eq!((meta.numbering, meta.generation, meta.rules), (numbering.clone(), 1, rules));
-        let newer = MetaDoc { format: DOCUMENT_FORMAT + 1, ..MetaDoc::for_new_archive(&numbering, &rules) };
+        let newer = MetaDoc { format: FORMAT + 1, ..MetaDoc::fresh(&numbering, &rules) };
         let error = newer.into_meta().unwrap_err();
         assert!(!error.is_transient() && error.to_string().contains("format 3"), "{error}");
     }
@@ -684,7 +676,7 @@ mod tests {
         let numbering = CommentEpoch::from_bits(7);
         let of = |unique: &str| {
             let rules = Rules { unique: unique.parse().unwrap(), ..Rules::default() };
-            let document = MetaDoc::for_new_archive(&numbering, &rules);
+            let document = MetaDoc::fresh(&numbering, &rules);
             assert_eq!(document.clone().into_meta().unwrap().rules, rules);
             document.format
         };

@@ -2,9 +2,9 @@
 
 use mongodb::bson::{Document, doc};
 
-use super::{MongoArchive, QUERY_TIMEOUT, with_timeout};
+use super::{MongoArchive, READ_TIMEOUT, within};
 use crate::StoreError;
-use crate::inspect::{Inspection, SettingRemark};
+use crate::inspect::{Inspection, Remark};
 
 /// The least version that has what we use.
 const MIN_VERSION: u32 = 6;
@@ -16,9 +16,8 @@ impl MongoArchive {
     /// It is away, or refuses who asks.
     pub async fn inspect(&self) -> Result<Inspection, StoreError> {
         let ask = |command: Document| async move { self.db.run_command(command).await };
-        let hello = with_timeout(QUERY_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;
-        let build =
-            with_timeout(QUERY_TIMEOUT, "asking for the version", ask(doc! { "buildInfo": 1 })).await?;
+        let hello = within(READ_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;
+        let build = within(READ_TIMEOUT, "asking for the version", ask(doc! { "buildInfo": 1 })).await?;
         Ok(parse_inspection(&hello, &build))
     }
 }
@@ -29,14 +28,14 @@ fn parse_inspection(hello: &Document, build: &Document) -> Inspection {
     let members = hello.get_array("hosts").map_or(0, Vec::len);
     let set = hello.get_str("setName").ok();
     if set.is_none() {
-        remarks.push(SettingRemark::new(
+        remarks.push(Remark::new(
             "it is no member of a replica set, and transactions need one",
             "mongod --replSet rs0, then once: mongosh --eval 'rs.initiate()'",
         ));
     }
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if major.is_some_and(|major| major < MIN_VERSION) {
-        remarks.push(SettingRemark::new(
+        remarks.push(Remark::new(
             format!("version {version} is older than {MIN_VERSION}"),
             "upgrade MongoDB, a major version at a time",
         ));
@@ -51,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_standalone_or_old_server_gets_a_remark_with_the_fix() {
+    fn a_server_that_stands_alone_or_is_old_is_told_how_it_is_mended() {
         let set = doc! { "setName": "rs0", "hosts": ["a:1", "b:1"] };
         let good = parse_inspection(&set, &doc! { "version": "7.0.2" });
         assert_eq!((good.found.as_str(), good.remarks.len()), ("replica set rs0 of 2", 0));

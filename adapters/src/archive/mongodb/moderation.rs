@@ -20,9 +20,9 @@ use super::super::{
     AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue,
     UserEntries,
 };
-use super::documents::{CommentDoc, damaged_document};
-use super::transaction::{Transaction, TransactionStop, to_raw_documents};
-use super::{MongoArchive, QUERY_TIMEOUT, reports, with_timeout};
+use super::documents::{CommentDoc, damaged};
+use super::transaction::{Stop, Transaction, to_raw_documents};
+use super::{MongoArchive, READ_TIMEOUT, reports, within};
 use crate::StoreError;
 
 /// A restriction, or the rules of comments in a place, as they were changed last.
@@ -46,45 +46,44 @@ struct RuleDoc {
 }
 
 /// The member that rules of comments have while they are in force: their revision. It has an index of its own.
-const IN_FORCE_MEMBER: &str = "comments_in_force";
+const IN_FORCE: &str = "comments_in_force";
 
-pub(super) fn parse_json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
-    serde_json::from_str(text)
-        .map_err(|error| damaged_document("rules", &Invalid::new("rule", error.to_string())))
+pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| damaged("rules", &Invalid::new("rule", error.to_string())))
 }
 
-pub(super) fn to_json_text(value: &impl Serialize) -> String {
+pub(super) fn text(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("text and numbers always serialise")
 }
 
 impl RuleDoc {
     fn into_change(self) -> Result<RuleChange, StoreError> {
         let what = if let Some(scope) = self.scope {
-            let rules = self.comments.map(|rules| parse_json::<ScopeRules>(&rules)).transpose()?;
-            Changed::Comments { scope: parse_json::<Scope>(&scope)?, rules: rules.map(Arc::new) }
+            let rules = self.comments.map(|rules| json::<ScopeRules>(&rules)).transpose()?;
+            Changed::Comments { scope: json::<Scope>(&scope)?, rules: rules.map(Arc::new) }
         } else {
             let userid = UserId::parse(&self.userid.unwrap_or_default());
             Changed::Restriction {
-                userid: userid.map_err(|error| damaged_document("rules", &error))?,
-                rule: self.rule.map(|rule| parse_json::<Rule>(&rule)).transpose()?,
+                userid: userid.map_err(|error| damaged("rules", &error))?,
+                rule: self.rule.map(|rule| json::<Rule>(&rule)).transpose()?,
             }
         };
         Ok(RuleChange { key: self.key, revision: self.revision as u64, what })
     }
 
-    fn rule_update(change: &RuleChange) -> Document {
+    fn update(change: &RuleChange) -> Document {
         let revision = change.revision as i64;
         let fields = match &change.what {
             Changed::Restriction { userid, rule } => {
-                let rule = rule.as_ref().map_or(Bson::Null, |rule| to_json_text(rule).into());
+                let rule = rule.as_ref().map_or(Bson::Null, |rule| text(rule).into());
                 doc! { "$set": { "userid": userid.as_str(), "revision": revision, "rule": rule } }
             }
             Changed::Comments { scope, rules: Some(rules) } => doc! { "$set": {
-                "scope": to_json_text(scope), "revision": revision, "comments": to_json_text(rules), IN_FORCE_MEMBER: revision,
+                "scope": text(scope), "revision": revision, "comments": text(rules), IN_FORCE: revision,
             } },
             Changed::Comments { scope, rules: None } => doc! {
-                "$set": { "scope": to_json_text(scope), "revision": revision, "comments": Bson::Null },
-                "$unset": { IN_FORCE_MEMBER: "" },
+                "$set": { "scope": text(scope), "revision": revision, "comments": Bson::Null },
+                "$unset": { IN_FORCE: "" },
             },
         };
         doc! { "q": { "_id": &change.key }, "u": fields, "upsert": true }
@@ -99,13 +98,13 @@ struct PlaceDoc {
 }
 
 /// What entries have that say which comment is pinned. They have an index of their own.
-const PINNED_ENTRY_FILTER: (&str, &str) = ("entry.kind", "pinned");
+const PINNED: (&str, &str) = ("entry.kind", "pinned");
 
 /// The index of pins.
-pub(super) fn pins_index() -> IndexModel {
+pub(super) fn pins() -> IndexModel {
     let options = IndexOptions::builder()
         .name("pins".to_owned())
-        .partial_filter_expression(doc! { PINNED_ENTRY_FILTER.0: PINNED_ENTRY_FILTER.1 })
+        .partial_filter_expression(doc! { PINNED.0: PINNED.1 })
         .build();
     IndexModel::builder().keys(doc! { "video_id": 1, "seq": -1 }).options(options).build()
 }
@@ -113,7 +112,7 @@ pub(super) fn pins_index() -> IndexModel {
 /// The index of rules of comments in force.
 pub(super) fn index() -> IndexModel {
     let options = IndexOptions::builder().sparse(true).build();
-    IndexModel::builder().keys(doc! { IN_FORCE_MEMBER: 1 }).options(options).build()
+    IndexModel::builder().keys(doc! { IN_FORCE: 1 }).options(options).build()
 }
 
 /// The `_id` of what is kept of a comment: no id has a line break in it.
@@ -134,13 +133,13 @@ struct HeldDoc {
 }
 
 impl HeldDoc {
-    fn held_key(video: &VideoId, id: &CommentId) -> String {
+    fn key(video: &VideoId, id: &CommentId) -> String {
         comment_key(video, id)
     }
 
-    fn held_update(video: &VideoId, id: &CommentId, held: &HeldComment) -> Document {
-        let fields = doc! { "place": AuditPlace::of_held(held).to_string(), "held": to_json_text(held) };
-        doc! { "q": { "_id": Self::held_key(video, id) }, "u": { "$set": fields }, "upsert": true }
+    fn update(video: &VideoId, id: &CommentId, held: &HeldComment) -> Document {
+        let fields = doc! { "place": AuditPlace::of_held(held).to_string(), "held": text(held) };
+        doc! { "q": { "_id": Self::key(video, id) }, "u": { "$set": fields }, "upsert": true }
     }
 }
 
@@ -160,27 +159,27 @@ struct AuditDoc {
 }
 
 impl AuditDoc {
-    fn audit_doc_of(entry: &AuditEntry) -> Self {
+    fn of(entry: &AuditEntry) -> Self {
         let record = String::from_utf8_lossy(&entry.record.to_json()).into_owned();
         Self { place: AuditPlace::of(entry).to_string(), record }
     }
 
     fn into_line(self) -> Result<AuditLine, StoreError> {
-        let place = AuditPlace::parse(&self.place).map_err(|error| damaged_document("moderation", &error))?;
-        Ok(AuditLine::decode_line(place, self.record.as_bytes()))
+        let place = AuditPlace::parse(&self.place).map_err(|error| damaged("moderation", &error))?;
+        Ok(AuditLine::read(place, self.record.as_bytes()))
     }
 }
 
 impl Transaction<'_> {
     /// What a batch's moderation records are about.
-    pub(super) async fn moderated(&mut self, batch: &Batch) -> Result<Moderated, TransactionStop> {
+    pub(super) async fn moderated(&mut self, batch: &Batch) -> Result<Moderated, Stop> {
         let reports = self.reported(&batch.reported()).await?;
         let mut moderated = Moderated { reports, ..Moderated::default() };
         let targets: HashSet<(&VideoId, &CommentId)> = batch.targets();
         if !targets.is_empty() {
             // Those that are asked for by their numbers are among them: each has its id, too.
             let ids = targets.iter().map(|(_, id)| id.as_str().into()).collect();
-            let found: Vec<CommentDoc> = self.find_by_values("comments", "comment_id", ids).await?;
+            let found: Vec<CommentDoc> = self.find_each("comments", "comment_id", ids).await?;
             for found in found {
                 let comment = found.into_numbered()?.comment;
                 if targets.contains(&(&comment.video_id, &comment.id)) {
@@ -190,14 +189,14 @@ impl Transaction<'_> {
         }
         if batch.changes_rules() {
             let latest = doc! { "revision": { "$gt": 0_i64 } };
-            let newest = self.find_first::<RuleDoc>("rules", latest, doc! { "revision": -1 }).await?;
+            let newest = self.newest::<RuleDoc>("rules", latest, doc! { "revision": -1 }).await?;
             moderated.revision = newest.map_or(0, |newest| newest.revision as u64);
         }
         Ok(moderated)
     }
 
     /// Writes what a batch's moderation records did.
-    pub(super) async fn write_moderation(&mut self, effects: &Effects) -> Result<(), TransactionStop> {
+    pub(super) async fn moderate(&mut self, effects: &Effects) -> Result<(), Stop> {
         let removed = effects.removed.iter().map(|Removal { video, seq, text, author }| {
             let mut gone = Document::new();
             if *text {
@@ -208,29 +207,28 @@ impl Transaction<'_> {
             }
             doc! { "q": { "video_id": video.as_str(), "seq": *seq as i64 }, "u": { "$set": gone } }
         });
-        self.run_updates("comments", to_raw_documents(removed)?).await?;
-        let changed = effects.rules.iter().map(RuleDoc::rule_update);
-        self.run_updates("rules", to_raw_documents(changed)?).await?;
+        self.update("comments", to_raw_documents(removed)?).await?;
+        let changed = effects.rules.iter().map(RuleDoc::update);
+        self.update("rules", to_raw_documents(changed)?).await?;
         // Of each comment the last that happened to it: one may wait and be released in one batch.
         let last: HashMap<_, _> =
             effects.held.iter().map(|change| ((&change.video, &change.id), &change.held)).collect();
-        let waiting = last
-            .iter()
-            .filter_map(|((video, id), held)| Some(HeldDoc::held_update(video, id, held.as_ref()?)));
-        self.run_updates("held", to_raw_documents(waiting)?).await?;
+        let waiting =
+            last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
+        self.update("held", to_raw_documents(waiting)?).await?;
         let ended = last.iter().filter(|(_, held)| held.is_none());
-        let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::held_key(video, id).into()).collect();
+        let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::key(video, id).into()).collect();
         if !ended.is_empty() {
             // Two moderators may have ended the same; and what was written and ended in one batch was never there.
-            let there: Vec<HeldDoc> = self.find_by_values("held", "_id", ended).await?;
-            self.delete_documents("held", there.into_iter().map(|held| held.key.into()).collect()).await?;
+            let there: Vec<HeldDoc> = self.find_each("held", "_id", ended).await?;
+            self.delete("held", there.into_iter().map(|held| held.key.into()).collect()).await?;
         }
-        self.write_reported(&effects.reports).await?;
+        self.report(&effects.reports).await?;
         let done = effects.audit.iter().map(|entry| {
-            let AuditDoc { place, record } = AuditDoc::audit_doc_of(entry);
+            let AuditDoc { place, record } = AuditDoc::of(entry);
             doc! { "q": { "_id": place }, "u": { "$set": { "record": record } }, "upsert": true }
         });
-        self.run_updates("moderation", to_raw_documents(done)?).await
+        self.update("moderation", to_raw_documents(done)?).await
     }
 }
 
@@ -238,20 +236,19 @@ impl Transaction<'_> {
 impl ModerationArchive for MongoArchive {
     async fn rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
         let since = doc! { "revision": { "$gt": i64::try_from(revision).unwrap_or(i64::MAX) } };
-        let found: Vec<RuleDoc> = self.find_documents("rules", since, doc! { "revision": 1 }, limit).await?;
+        let found: Vec<RuleDoc> = self.find("rules", since, doc! { "revision": 1 }, limit).await?;
         found.into_iter().map(RuleDoc::into_change).collect()
     }
 
     async fn comment_rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
-        let since = doc! { IN_FORCE_MEMBER: { "$gt": i64::try_from(revision).unwrap_or(i64::MAX) } };
-        let found: Vec<RuleDoc> =
-            self.find_documents("rules", since, doc! { IN_FORCE_MEMBER: 1 }, limit).await?;
+        let since = doc! { IN_FORCE: { "$gt": i64::try_from(revision).unwrap_or(i64::MAX) } };
+        let found: Vec<RuleDoc> = self.find("rules", since, doc! { IN_FORCE: 1 }, limit).await?;
         found.into_iter().map(RuleDoc::into_change).collect()
     }
 
     async fn comment_rules_count(&self) -> Result<u64, StoreError> {
-        with_timeout(QUERY_TIMEOUT, "counting rules of comments", async {
-            let in_force = doc! { IN_FORCE_MEMBER: { "$gt": 0_i64 } };
+        within(READ_TIMEOUT, "counting rules of comments", async {
+            let in_force = doc! { IN_FORCE: { "$gt": 0_i64 } };
             self.collection::<Document>("rules").count_documents(in_force).await
         })
         .await
@@ -259,18 +256,18 @@ impl ModerationArchive for MongoArchive {
 
     async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError> {
         let filter = after.map_or_else(Document::new, |place| doc! { "place": { "$gt": place.to_string() } });
-        let found: Vec<HeldDoc> = self.find_documents("held", filter, doc! { "place": 1 }, limit).await?;
-        found.iter().map(|found| parse_json(&found.held)).collect()
+        let found: Vec<HeldDoc> = self.find("held", filter, doc! { "place": 1 }, limit).await?;
+        found.iter().map(|found| json(&found.held)).collect()
     }
 
     async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError> {
-        let key = doc! { "_id": HeldDoc::held_key(video, id) };
-        let found: Vec<HeldDoc> = self.find_documents("held", key, doc! {}, 1).await?;
-        found.first().map(|found| parse_json(&found.held)).transpose()
+        let key = doc! { "_id": HeldDoc::key(video, id) };
+        let found: Vec<HeldDoc> = self.find("held", key, doc! {}, 1).await?;
+        found.first().map(|found| json(&found.held)).transpose()
     }
 
     async fn held_count(&self) -> Result<u64, StoreError> {
-        with_timeout(QUERY_TIMEOUT, "counting held comments", async {
+        within(READ_TIMEOUT, "counting held comments", async {
             self.collection::<Document>("held").estimated_document_count().await
         })
         .await
@@ -282,25 +279,25 @@ impl ModerationArchive for MongoArchive {
         after: Option<ReportPlace>,
         limit: usize,
     ) -> Result<Vec<ReportedComment>, StoreError> {
-        reports::read_queue(self, queue, after, limit).await
+        reports::of_queue(self, queue, after, limit).await
     }
 
     async fn reported(&self, video: &VideoId, id: &CommentId) -> Result<Option<ReportedComment>, StoreError> {
-        reports::read_of_comment(self, video, id).await
+        reports::of_comment(self, video, id).await
     }
 
     async fn open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError> {
-        reports::count_open(self, video, most).await
+        reports::count(self, video, most).await
     }
 
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {
-        let pins = doc! { "video_id": video.as_str(), PINNED_ENTRY_FILTER.0: PINNED_ENTRY_FILTER.1 };
-        let found: Vec<CommentDoc> = self.find_documents("comments", pins, doc! { "seq": -1 }, 1).await?;
+        let pins = doc! { "video_id": video.as_str(), PINNED.0: PINNED.1 };
+        let found: Vec<CommentDoc> = self.find("comments", pins, doc! { "seq": -1 }, 1).await?;
         found.into_iter().next().map(|found| Ok(found.into_numbered()?.comment)).transpose()
     }
 
     async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError> {
-        let wrong = |error: oid::Error| StoreError::unusable(super::PART_NAME, error.to_string());
+        let wrong = |error: oid::Error| StoreError::unusable(super::PART, error.to_string());
         let mut part = Document::new();
         if let Some(from) = from {
             part.insert("$gt", ObjectId::parse_str(from).map_err(wrong)?);
@@ -312,7 +309,7 @@ impl ModerationArchive for MongoArchive {
                 doc! { "_id": part.clone() }
             }
         };
-        let last: Option<PlaceDoc> = with_timeout(QUERY_TIMEOUT, "looking for a user's entries", async {
+        let last: Option<PlaceDoc> = within(READ_TIMEOUT, "looking for a user's entries", async {
             let comments = self.collection::<PlaceDoc>("comments");
             let found = comments.find_one(of_part(&part)).sort(doc! { "_id": 1 });
             found.skip(ENTRIES_LOOKED_AT as u64 - 1).projection(doc! { "_id": 1 }).await
@@ -323,8 +320,7 @@ impl ModerationArchive for MongoArchive {
         }
         let mut own = of_part(&part);
         own.insert("user_id", user.as_str());
-        let found: Vec<CommentDoc> =
-            self.find_documents("comments", own, doc! { "_id": 1 }, ENTRIES_LOOKED_AT).await?;
+        let found: Vec<CommentDoc> = self.find("comments", own, doc! { "_id": 1 }, ENTRIES_LOOKED_AT).await?;
         let places = found.into_iter().map(|found| {
             let Comment { video_id: video, seq, id, .. } = found.into_numbered()?.comment;
             Ok(EntryPlace { video, seq, id })
@@ -335,8 +331,7 @@ impl ModerationArchive for MongoArchive {
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
         let filter = before.map_or_else(Document::new, |place| doc! { "_id": { "$lt": place.to_string() } });
-        let found: Vec<AuditDoc> =
-            self.find_documents("moderation", filter, doc! { "_id": -1 }, limit).await?;
+        let found: Vec<AuditDoc> = self.find("moderation", filter, doc! { "_id": -1 }, limit).await?;
         found.into_iter().map(AuditDoc::into_line).collect()
     }
 }
@@ -352,16 +347,16 @@ mod fixtures {
     use super::super::super::UnknownRecord;
     use super::*;
     use crate::fixtures::{
-        LATER_RECORD, check, comment, comment_rules, example_moderator_deletion, example_mute, held, later,
+        LATER_RECORD, check, comment, comment_rules, deleted_by_a_moderator, held, later, muted,
     };
 
-    fn check_document<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
+    fn document<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
         from_bson(Bson::try_from(json.clone()).map_err(|error| error.to_string())?)
             .map_err(|error| error.to_string())
     }
 
     /// The document that an update makes where none is there.
-    fn document_made_by(update: &Document) -> Value {
+    fn made_by(update: &Document) -> Value {
         let part = |of: &Document, name: &str| of.get_document(name).expect("a part of an update").clone();
         let mut document = part(update, "q");
         document.extend(part(&part(update, "u"), "$set"));
@@ -369,57 +364,50 @@ mod fixtures {
     }
 
     #[test]
-    fn rule_documents_have_fixtures() {
-        for (name, today) in [("mongodb-rule", example_mute()), ("mongodb-comment-rules", comment_rules())] {
-            let write = |change: &RuleChange| document_made_by(&RuleDoc::rule_update(change));
-            let read = |json: &Value| {
-                check_document::<RuleDoc>(json)?.into_change().map_err(|error| error.to_string())
-            };
+    fn restrictions_and_rules_of_comments() {
+        for (name, today) in [("mongodb-rule", muted()), ("mongodb-comment-rules", comment_rules())] {
+            let write = |change: &RuleChange| made_by(&RuleDoc::update(change));
+            let read =
+                |json: &Value| document::<RuleDoc>(json)?.into_change().map_err(|error| error.to_string());
             check(name, &today, write, read);
         }
     }
 
     #[test]
-    fn held_documents_have_fixtures() {
-        let write = |held: &HeldComment| document_made_by(&HeldDoc::held_update(&held.video, &held.id, held));
+    fn comments_that_wait() {
+        let write = |held: &HeldComment| made_by(&HeldDoc::update(&held.video, &held.id, held));
         let read = |value: &Value| {
-            let HeldDoc { key, place, held } = check_document(value)?;
-            let held: HeldComment = parse_json(&held).map_err(|error| error.to_string())?;
-            let expected = (HeldDoc::held_key(&held.video, &held.id), AuditPlace::of_held(&held).to_string());
+            let HeldDoc { key, place, held } = document(value)?;
+            let held: HeldComment = json(&held).map_err(|error| error.to_string())?;
+            let expected = (HeldDoc::key(&held.video, &held.id), AuditPlace::of_held(&held).to_string());
             if (key, place) == expected { Ok(held) } else { Err("is somewhere else".to_owned()) }
         };
         check("mongodb-held", &held(), write, read);
     }
 
     #[test]
-    fn audit_documents_have_fixtures() {
-        let entry = example_moderator_deletion();
+    fn what_moderators_did() {
+        let entry = deleted_by_a_moderator();
         let today = AuditLine { place: AuditPlace::of(&entry), record: Ok(entry.record.clone()) };
         let write = |_: &AuditLine| {
-            to_bson(&AuditDoc::audit_doc_of(&entry)).expect("a document serialises").into_canonical_extjson()
+            to_bson(&AuditDoc::of(&entry)).expect("a document serialises").into_canonical_extjson()
         };
-        let read =
-            |json: &Value| check_document::<AuditDoc>(json)?.into_line().map_err(|error| error.to_string());
+        let read = |json: &Value| document::<AuditDoc>(json)?.into_line().map_err(|error| error.to_string());
         check("mongodb-moderation", &today, write, read);
     }
 
     #[test]
-    fn an_audit_record_of_a_later_release_is_read_as_unknown() {
+    fn what_a_later_release_wrote_is_read_as_unknown() {
         let told = NumberedComment { comment: comment(), partition: 4, offset: 99 };
-        let told = to_bson(&CommentDoc::from_numbered(&told))
-            .expect("a document serialises")
-            .into_canonical_extjson();
-        let told: CommentDoc = check_document(&later("entry", &told)).expect("a document");
+        let told = to_bson(&CommentDoc::of(&told)).expect("a document serialises").into_canonical_extjson();
+        let told: CommentDoc = document(&later("entry", &told)).expect("a document");
         assert_eq!(told.into_numbered().expect("an entry").comment.entry, EntryKind::Unknown);
-        let waits = document_made_by(&HeldDoc::held_update(&held().video, &held().id, &held()));
+        let waits = made_by(&HeldDoc::update(&held().video, &held().id, &held()));
         let waits =
             later("rule", &serde_json::from_str(waits["held"].as_str().expect("text")).expect("JSON"));
-        let waits: HeldComment = parse_json(&waits.to_string()).expect("one that waits");
+        let waits: HeldComment = json(&waits.to_string()).expect("one that waits");
         assert_eq!(waits.rule.to_string(), "of_a_later_release");
-        let done = AuditDoc {
-            record: LATER_RECORD.to_owned(),
-            ..AuditDoc::audit_doc_of(&example_moderator_deletion())
-        };
+        let done = AuditDoc { record: LATER_RECORD.to_owned(), ..AuditDoc::of(&deleted_by_a_moderator()) };
         assert_eq!(done.into_line().expect("a line").record, Err(UnknownRecord { version: Some(9) }));
     }
 }

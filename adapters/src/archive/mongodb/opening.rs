@@ -12,37 +12,38 @@ use mongodb::options::IndexOptions;
 
 use super::super::{Archive, Meta};
 use super::documents::{CommentDoc, MetaDoc, VideoDoc};
-use super::{MongoArchive, OPEN_TIMEOUT, PART_NAME, moderation, reports, with_timeout};
+use super::{MongoArchive, OPEN_TIMEOUT, PART, moderation, reports, within};
 use crate::StoreError;
 
 /// Between two looks for what another process wrote.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 /// The wire protocol of MongoDB 6.0.
-const MIN_WIRE_VERSION: i32 = 17;
+const OLDEST_WIRE: i32 = 17;
 
-pub(super) async fn open_archive(archive: &MongoArchive, wanted: &Rules) -> Result<Meta, StoreError> {
-    let hello = with_timeout(OPEN_TIMEOUT, "connecting", async {
+pub(super) async fn open(archive: &MongoArchive, wanted: &Rules) -> Result<Meta, StoreError> {
+    let hello = within(OPEN_TIMEOUT, "connecting", async {
         archive.client.database("admin").run_command(doc! { "hello": 1 }).await
     });
-    check_server(&hello.await?)?;
-    with_timeout(OPEN_TIMEOUT, "creating collections and indexes", create_collections(archive)).await?;
-    let fresh = MetaDoc::for_new_archive(&CommentEpoch::from_bits(rand::random()), wanted);
-    with_timeout(OPEN_TIMEOUT, "creating the meta document", write_meta_if_first(archive, &fresh)).await?;
-    archive.meta().await?.ok_or_else(|| {
-        StoreError::unavailable(PART_NAME, "the meta document was removed while it was created")
-    })
+    suits(&hello.await?)?;
+    within(OPEN_TIMEOUT, "creating collections and indexes", create(archive)).await?;
+    let fresh = MetaDoc::fresh(&CommentEpoch::from_bits(rand::random()), wanted);
+    within(OPEN_TIMEOUT, "creating the meta document", settle(archive, &fresh)).await?;
+    archive
+        .meta()
+        .await?
+        .ok_or_else(|| StoreError::unavailable(PART, "the meta document was removed while it was created"))
 }
 
 /// Whether a server that says this of itself can hold the archive.
-fn check_server(hello: &Document) -> Result<(), StoreError> {
+fn suits(hello: &Document) -> Result<(), StoreError> {
     let sharded = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
     if !sharded && !hello.contains_key("setName") {
         let what = "this is a standalone server, and the archive needs transactions, which take a replica set (of one \
                     member, if need be): start mongod with --replSet and run rs.initiate() once";
-        return Err(StoreError::unusable(PART_NAME, what));
+        return Err(StoreError::unusable(PART, what));
     }
-    if hello.get_i32("maxWireVersion").is_ok_and(|version| version < MIN_WIRE_VERSION) {
-        return Err(StoreError::unusable(PART_NAME, "this server is older than MongoDB 6.0"));
+    if hello.get_i32("maxWireVersion").is_ok_and(|version| version < OLDEST_WIRE) {
+        return Err(StoreError::unusable(PART, "this server is older than MongoDB 6.0"));
     }
     Ok(())
 }
@@ -51,11 +52,11 @@ fn check_server(hello: &Document) -> Result<(), StoreError> {
 const COLLECTIONS: [&str; 10] =
     ["videos", "comments", "rules", "moderation", "held", "reports", "offsets", "seen", "marks", "meta"];
 
-pub(super) async fn create_collections(archive: &MongoArchive) -> Result<(), Error> {
+pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     // Beforehand, so that no transaction has to: two that create the same collection would conflict.
     for name in COLLECTIONS {
-        match archive.db.create_collection(archive.collection_name(name)).await {
-            Err(error) if server_error_code(&error) == Some(NAMESPACE_EXISTS) => {}
+        match archive.db.create_collection(archive.name(name)).await {
+            Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => {}
             other => other?,
         }
     }
@@ -70,22 +71,22 @@ pub(super) async fn create_collections(archive: &MongoArchive) -> Result<(), Err
             unique(doc! { "video_id": 1, "seq": 1 }),
             index(doc! { "comment_id": 1 }),
             index(doc! { "partition": 1, "offset": 1 }),
-            moderation::pins_index(),
+            moderation::pins(),
         ])
         .await?;
     // Revisions are given one by one: two commits that would give the same meet here, and one of them runs again.
     archive.collection::<Document>("rules").create_index(unique(doc! { "revision": 1 })).await?;
     archive.collection::<Document>("rules").create_index(moderation::index()).await?;
     archive.collection::<Document>("held").create_index(moderation::held_index()).await?;
-    archive.collection::<Document>("reports").create_indexes(reports::report_indexes()).await?;
+    archive.collection::<Document>("reports").create_indexes(reports::indexes()).await?;
     archive.collection::<Document>("seen").create_index(index(doc! { "time": 1 })).await?;
     Ok(())
 }
 
 /// The first one to open decides.
-pub(super) async fn write_meta_if_first(archive: &MongoArchive, fresh: &MetaDoc) -> Result<(), Error> {
+pub(super) async fn settle(archive: &MongoArchive, fresh: &MetaDoc) -> Result<(), Error> {
     let meta = archive.collection::<Document>("meta");
-    let key = doc! { "_id": MetaDoc::META_ID };
+    let key = doc! { "_id": MetaDoc::ID };
     if meta.find_one(key.clone()).await?.is_some() {
         return Ok(());
     }
@@ -93,7 +94,7 @@ pub(super) async fn write_meta_if_first(archive: &MongoArchive, fresh: &MetaDoc)
     first.remove("_id");
     match meta.update_one(key.clone(), doc! { "$setOnInsert": first }).upsert(true).await {
         // Another process was faster.
-        Err(error) if server_error_code(&error) == Some(DUPLICATE_KEY) => {}
+        Err(error) if code(&error) == Some(DUPLICATE_KEY) => {}
         other => {
             other?;
         }
@@ -110,7 +111,7 @@ const NAMESPACE_EXISTS: i32 = 48;
 pub(super) const DUPLICATE_KEY: i32 = 11000;
 
 /// The server's number of a command's error.
-pub(super) fn server_error_code(error: &Error) -> Option<i32> {
+pub(super) fn code(error: &Error) -> Option<i32> {
     match &*error.kind {
         ErrorKind::Command(command) => Some(command.code),
         ErrorKind::Write(mongodb::error::WriteFailure::WriteError(write)) => Some(write.code),
@@ -133,11 +134,11 @@ mod tests {
     #[test]
     fn a_standalone_server_is_refused_in_clear_words() {
         let standalone = doc! { "isWritablePrimary": true, "maxWireVersion": 17 };
-        let error = check_server(&standalone).unwrap_err();
+        let error = suits(&standalone).unwrap_err();
         assert!(!error.is_transient() && error.to_string().contains("replica set"), "{error}");
         let old = doc! { "setName": "rs0", "maxWireVersion": 13 };
-        assert!(check_server(&old).unwrap_err().to_string().contains("6.0"));
-        check_server(&doc! { "setName": "rs0", "maxWireVersion": 17 }).unwrap();
-        check_server(&doc! { "msg": "isdbgrid", "maxWireVersion": 21 }).unwrap();
+        assert!(suits(&old).unwrap_err().to_string().contains("6.0"));
+        suits(&doc! { "setName": "rs0", "maxWireVersion": 17 }).unwrap();
+        suits(&doc! { "msg": "isdbgrid", "maxWireVersion": 21 }).unwrap();
     }
 }

@@ -12,23 +12,23 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::Error;
 
 use super::super::Position;
-use super::documents::{OffsetDoc, YieldRequestDoc};
-use super::opening::{DUPLICATE_KEY, server_error_code};
+use super::documents::{OffsetDoc, WayDoc};
+use super::opening::{DUPLICATE_KEY, code};
 use super::states::VideoStateCache;
-use super::{MongoArchive, PART_NAME, store_error, with_timeout};
+use super::{MongoArchive, PART, store_error, within};
 use crate::StoreError;
 
 /// How long one attempt to note an owner may wait for a transaction that holds the offset; then its session is killed
 /// again, for it may have begun another.
-const NOTE_OWNER_TIMEOUT: Duration = Duration::from_millis(300);
+const NOTE_WAIT: Duration = Duration::from_millis(300);
 /// How long taking partitions up may take in all.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(8);
+const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(8);
 /// The server's number of an operation that ran out of time.
-const OUT_OF_TIME_CODE: i32 = 50;
+const OUT_OF_TIME: i32 = 50;
 
 /// What an archive's commits, one at a time, go on from.
 #[derive(Debug, Default)]
-pub(super) struct PartitionOwner {
+pub(super) struct Owner {
     /// Absent while a commit has it, and after one that left it in doubt.
     session: Option<ClientSession>,
     /// The id that stands beside the partitions taken up.
@@ -40,11 +40,11 @@ pub(super) struct PartitionOwner {
 }
 
 /// A session's id, as others name it.
-pub(super) fn session_id(session: &ClientSession) -> Bson {
+pub(super) fn id_of(session: &ClientSession) -> Bson {
     session.id().get("id").cloned().unwrap_or(Bson::Null)
 }
 
-impl PartitionOwner {
+impl Owner {
     /// The session to run a transaction in. Where it is a new one, the partitions are told before it is used.
     pub(super) async fn transaction_session(
         &mut self,
@@ -55,7 +55,7 @@ impl PartitionOwner {
         }
         let session = archive.client.start_session().await;
         let session = session.map_err(|error| store_error("starting a session", &error))?;
-        let id = session_id(&session);
+        let id = id_of(&session);
         if let Some(before) = self.noted.clone().filter(|before| *before != id) {
             let renamed = async {
                 kill_sessions(archive, [before.clone()]).await?;
@@ -63,7 +63,7 @@ impl PartitionOwner {
                 let change = doc! { "$set": { "session": id.clone(), "keeper": id.clone() } };
                 offsets.update_many(doc! { "session": before }, change).await
             };
-            with_timeout(CLAIM_TIMEOUT, "replacing a session", renamed).await?;
+            within(TAKE_UP_TIMEOUT, "replacing a session", renamed).await?;
             self.noted = Some(id);
         }
         Ok(session)
@@ -75,7 +75,7 @@ impl PartitionOwner {
     }
 
     /// Whether to hold back for `way`: for as long as it asks, and not for ever, for who asked may have died.
-    pub(super) fn must_yield(&mut self, way: &YieldRequestDoc) -> bool {
+    pub(super) fn makes_way(&mut self, way: &WayDoc) -> bool {
         let since = match &self.way {
             Some((token, since)) if *token == way.token => *since,
             _ => Instant::now(),
@@ -86,16 +86,13 @@ impl PartitionOwner {
 }
 
 /// Makes `archive` the owner of the partitions.
-pub(super) async fn claim_partitions(
-    archive: &MongoArchive,
-    partitions: &[u32],
-) -> Result<Vec<Position>, StoreError> {
+pub(super) async fn take_up(archive: &MongoArchive, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
     let mut owner = archive.owner.lock().await;
     let session = owner.transaction_session(archive).await?;
-    let id = session_id(&session);
+    let id = id_of(&session);
     owner.keep_session(session);
     // Before the partitions are told: a session that is replaced meanwhile must be replaced there, too.
     owner.noted = Some(id.clone());
@@ -103,7 +100,7 @@ pub(super) async fn claim_partitions(
         while !write_owner(archive, partitions, &id).await? {}
         Ok(())
     };
-    with_timeout(CLAIM_TIMEOUT, "taking partitions up", taken).await?;
+    within(TAKE_UP_TIMEOUT, "taking partitions up", taken).await?;
     archive.positions(partitions).await
 }
 
@@ -127,18 +124,16 @@ async fn write_owner(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> R
         .map(|partition| doc! { "q": { "_id": partition }, "u": [change.clone()], "upsert": true })
         .collect();
     let command = doc! {
-        "update": archive.collection_name("offsets"), "updates": statements, "maxTimeMS": NOTE_OWNER_TIMEOUT.as_millis() as i64,
+        "update": archive.name("offsets"), "updates": statements, "maxTimeMS": NOTE_WAIT.as_millis() as i64,
         "writeConcern": { "w": "majority", "j": true },
     };
     let reply = match archive.db.run_command(command).await {
-        Err(error) if matches!(server_error_code(&error), Some(OUT_OF_TIME_CODE | DUPLICATE_KEY)) => {
-            return Ok(false);
-        }
+        Err(error) if matches!(code(&error), Some(OUT_OF_TIME | DUPLICATE_KEY)) => return Ok(false),
         reply => reply?,
     };
     match reply.get_array("writeErrors") {
         Ok(errors) => {
-            tracing::debug!(part = PART_NAME, ?errors, "a former owner holds an offset; again");
+            tracing::debug!(part = PART, ?errors, "a former owner holds an offset; again");
             Ok(false)
         }
         Err(_) => Ok(true),

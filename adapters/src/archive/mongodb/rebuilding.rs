@@ -10,18 +10,17 @@ use mongodb::bson::{Document, doc};
 use mongodb::{ClientSession, IndexModel, options::IndexOptions};
 
 use super::super::{CommitError, Cut, Meta, Progress, Rebuild, RebuildError, Replay};
-use super::barrier::{self, MetaChange};
+use super::barrier::{self, Change};
 use super::documents::{MetaDoc, RebuildDoc, VideoDoc, video_update};
-use super::transaction::{Transaction, TransactionStop, abort, never_opened};
+use super::transaction::{Stop, Transaction, abort, never_opened};
 use super::{
-    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, WHOLE_ANSWER_BATCH, cut, replay, store_error,
-    swapping, with_timeout,
+    MongoArchive, OPEN_TIMEOUT, PART, READ_TIMEOUT, WHOLE, cut, replay, store_error, swapping, within,
 };
 use crate::StoreError;
 
 /// Videos of one transaction of a rescore: some ten milliseconds, as a commit takes, for the two may have to wait for
 /// each other.
-const VIDEOS_A_PAGE: i64 = 500;
+const PAGE_VIDEOS: i64 = 500;
 /// Between two attempts at a page that met a commit.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(5);
 /// How long a page may take, conflicts included.
@@ -30,7 +29,7 @@ const PAGE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 #[async_trait]
 impl Rebuild for MongoArchive {
     async fn bump_generation(&self) -> Result<Meta, StoreError> {
-        swapping::finish_abandoned_swap(self).await?;
+        swapping::finish_any(self).await?;
         let bump = |meta: &MetaDoc, _: &[_]| {
             let mut more = doc! { "generation": 1_i64 };
             // A rescore under way goes on, towards a generation after this one.
@@ -40,28 +39,28 @@ impl Rebuild for MongoArchive {
             if meta.rebuild.is_some() {
                 more.insert("rebuild.generation", 1_i64);
             }
-            Ok(Some(MetaChange { meta: doc! { "$inc": more }, others: Vec::new() }))
+            Ok(Some(Change { meta: doc! { "$inc": more }, others: Vec::new() }))
         };
         while !barrier::change_meta(self, &bump).await? {
-            swapping::finish_abandoned_swap(self).await?;
+            swapping::finish_any(self).await?;
         }
-        Ok(self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
+        Ok(self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
     }
 
     async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError> {
-        swapping::finish_abandoned_swap(self).await?;
-        let meta = self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+        swapping::finish_any(self).await?;
+        let meta = self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
         meta.rules.rescored_by(rules).map_err(RebuildError::Refused)?;
         let rebuild = self.begin_filling(rules).await?;
-        let filled = self.fill_next_collection(&rebuild.token, rules, progress).await;
+        let filled = self.fill(&rebuild.token, rules, progress).await;
         if let Err(error) = filled {
             // What is half filled costs every commit; whoever comes next begins anew.
             let _ = self.stop_filling(&rebuild.token).await;
             return Err(error.into());
         }
         self.begin_swapping(&rebuild.token).await?;
-        swapping::finish_abandoned_swap(self).await?;
-        Ok(self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
+        swapping::finish_any(self).await?;
+        Ok(self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
     }
 
     async fn replay(
@@ -70,12 +69,12 @@ impl Rebuild for MongoArchive {
         from: Option<&str>,
         progress: Progress<'_>,
     ) -> Result<Box<dyn Replay>, RebuildError> {
-        replay::begin_replay(self, rules, from, progress).await
+        replay::begin(self, rules, from, progress).await
     }
 
     async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError> {
         match of {
-            Some(database) => cut::read_cut(&self.beside_database(database, String::new())).await,
+            Some(database) => cut::read_cut(&self.beside(database, String::new())).await,
             None => cut::read_cut(self).await,
         }
     }
@@ -86,16 +85,14 @@ impl Rebuild for MongoArchive {
         identities: &[String],
     ) -> Result<Vec<(String, Millis)>, StoreError> {
         match of {
-            Some(database) => {
-                cut::read_sightings(&self.beside_database(database, String::new()), identities).await
-            }
+            Some(database) => cut::read_sightings(&self.beside(database, String::new()), identities).await,
             None => cut::read_sightings(self, identities).await,
         }
     }
 
     async fn marks(&self, of: Option<&str>, keys: &[MarkKey]) -> Result<Vec<(MarkKey, f64)>, StoreError> {
         match of {
-            Some(database) => cut::read_marks(&self.beside_database(database, String::new()), keys).await,
+            Some(database) => cut::read_marks(&self.beside(database, String::new()), keys).await,
             None => cut::read_marks(self, keys).await,
         }
     }
@@ -103,19 +100,19 @@ impl Rebuild for MongoArchive {
 
 /// The error of a rebuild that another rebuild has replaced since.
 fn overtaken_error() -> StoreError {
-    StoreError::unusable(PART_NAME, "another rebuild has begun meanwhile, and this one has given way to it")
+    StoreError::unusable(PART, "another rebuild has begun meanwhile, and this one has given way to it")
 }
 
 impl MongoArchive {
     /// An empty collection to fill, and a barrier from which on commits write it as well.
     async fn begin_filling(&self, rules: &Rules) -> Result<RebuildDoc, StoreError> {
-        let found = self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+        let found = self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
         let next = |meta: &Meta| Meta { generation: meta.generation + 1, rules: *rules, ..meta.clone() };
         let token = swapping::unique_rebuild_name(found.generation + 1);
-        let rebuild = RebuildDoc::new(&token, &next(&found), RebuildDoc::STATE_FILLING, &["videos"]);
-        let name = rebuild.source_collection("videos");
-        with_timeout(OPEN_TIMEOUT, "making room for a rebuild", async {
-            swapping::drop_leftovers(self, None).await?;
+        let rebuild = RebuildDoc::new(&token, &next(&found), RebuildDoc::FILLING, &["videos"]);
+        let name = rebuild.source("videos");
+        within(OPEN_TIMEOUT, "making room for a rebuild", async {
+            swapping::clear(self, None).await?;
             self.db.create_collection(&name).await?;
             let unique = IndexOptions::builder().unique(true).build();
             let index = IndexModel::builder().keys(doc! { "video_id": 1 }).options(unique).build();
@@ -127,29 +124,19 @@ impl MongoArchive {
                 return Ok(None);
             }
             let meta = meta.clone().into_meta()?;
-            let rebuild = RebuildDoc::new(&token, &next(&meta), RebuildDoc::STATE_FILLING, &["videos"]);
+            let rebuild = RebuildDoc::new(&token, &next(&meta), RebuildDoc::FILLING, &["videos"]);
             let change = doc! { "$set": { "rebuild": swapping::rebuild_to_bson(&rebuild)? } };
-            Ok(Some(MetaChange { meta: change, others: Vec::new() }))
+            Ok(Some(Change { meta: change, others: Vec::new() }))
         };
         if !barrier::change_meta(self, &begin).await? {
             return Err(overtaken_error());
         }
-        with_timeout(
-            QUERY_TIMEOUT,
-            "dropping what an earlier rebuild left",
-            swapping::drop_leftovers(self, None),
-        )
-        .await?;
+        within(READ_TIMEOUT, "dropping what an earlier rebuild left", swapping::clear(self, None)).await?;
         Ok(rebuild)
     }
 
-    async fn fill_next_collection(
-        &self,
-        token: &str,
-        rules: &Rules,
-        progress: Progress<'_>,
-    ) -> Result<(), StoreError> {
-        let of = with_timeout(QUERY_TIMEOUT, "counting videos", async {
+    async fn fill(&self, token: &str, rules: &Rules, progress: Progress<'_>) -> Result<(), StoreError> {
+        let of = within(READ_TIMEOUT, "counting videos", async {
             self.collection::<Document>("videos").estimated_document_count().await
         })
         .await?;
@@ -157,8 +144,7 @@ impl MongoArchive {
         loop {
             let page =
                 tokio::time::timeout(PAGE_TIMEOUT, self.rescore_page(token, rules, after.as_deref())).await;
-            let late =
-                |_| StoreError::unavailable(PART_NAME, format!("a page took more than {PAGE_TIMEOUT:?}"));
+            let late = |_| StoreError::unavailable(PART, format!("a page took more than {PAGE_TIMEOUT:?}"));
             let (count, last) = page.map_err(late)??;
             done += count;
             progress(done, of.max(done));
@@ -179,13 +165,13 @@ impl MongoArchive {
         loop {
             let session = self.client.start_session().await;
             let mut session = session.map_err(|error| store_error("starting a session", &error))?;
-            match self.try_rescore_page(&mut session, token, rules, after).await {
+            match self.try_page(&mut session, token, rules, after).await {
                 Ok(done) => return Ok(done),
                 Err(stop) => {
                     abort(&mut session).await;
                     match stop {
-                        TransactionStop::Never(CommitError::Store(error)) => return Err(error),
-                        TransactionStop::Swap(_) => return Err(overtaken_error()),
+                        Stop::Never(CommitError::Store(error)) => return Err(error),
+                        Stop::Swap(_) => return Err(overtaken_error()),
                         _ => tokio::time::sleep(RETRY_AFTER).await,
                     }
                 }
@@ -193,27 +179,21 @@ impl MongoArchive {
         }
     }
 
-    async fn try_rescore_page(
+    async fn try_page(
         &self,
         session: &mut ClientSession,
         token: &str,
         rules: &Rules,
         after: Option<&str>,
-    ) -> Result<(u64, Option<String>), TransactionStop> {
+    ) -> Result<(u64, Option<String>), Stop> {
         let mut transaction = Transaction::begin(self, session).await?;
         let meta = transaction.meta().await?;
-        let rebuild = meta
-            .rebuild_being_filled()?
-            .filter(|rebuild| rebuild.token == token)
-            .ok_or_else(overtaken_error)?;
+        let rebuild =
+            meta.rebuilding()?.filter(|rebuild| rebuild.token == token).ok_or_else(overtaken_error)?;
         let now = meta.into_meta()?.rules;
         let filter = after.map_or_else(Document::new, |id| doc! { "video_id": { "$gt": id } });
         let videos = self.collection::<VideoDoc>("videos");
-        let find = videos
-            .find(filter)
-            .sort(doc! { "video_id": 1 })
-            .limit(VIDEOS_A_PAGE)
-            .batch_size(WHOLE_ANSWER_BATCH);
+        let find = videos.find(filter).sort(doc! { "video_id": 1 }).limit(PAGE_VIDEOS).batch_size(WHOLE);
         let mut found = find.session(&mut *transaction.session).await?;
         let mut statements = Vec::new();
         let mut last = None;
@@ -227,16 +207,16 @@ impl MongoArchive {
             abort(transaction.session).await;
             return Ok((0, None));
         }
-        transaction.run_updates(&rebuild.source_collection("videos"), statements).await?;
+        transaction.update(&rebuild.source("videos"), statements).await?;
         transaction.commit().await?;
-        Ok((count as u64, last.filter(|_| count == VIDEOS_A_PAGE as usize)))
+        Ok((count as u64, last.filter(|_| count == PAGE_VIDEOS as usize)))
     }
 
     async fn begin_swapping(&self, token: &str) -> Result<(), StoreError> {
         let begin = |meta: &MetaDoc, _: &[_]| {
             let ours = meta.rebuild.as_ref().is_some_and(|rebuild| rebuild.token == token);
-            let change = doc! { "$set": { "rebuild.phase": RebuildDoc::STATE_SWAPPING } };
-            Ok((ours && !meta.is_swapping()).then(|| MetaChange { meta: change, others: Vec::new() }))
+            let change = doc! { "$set": { "rebuild.phase": RebuildDoc::SWAPPING } };
+            Ok((ours && !meta.is_swapping()).then(|| Change { meta: change, others: Vec::new() }))
         };
         if barrier::change_meta(self, &begin).await? { Ok(()) } else { Err(overtaken_error()) }
     }
@@ -245,9 +225,9 @@ impl MongoArchive {
         let stop = |meta: &MetaDoc, _: &[_]| {
             let ours = meta.rebuild.as_ref().is_some_and(|rebuild| rebuild.token == token);
             let change = doc! { "$unset": { "rebuild": "" } };
-            Ok((ours && !meta.is_swapping()).then(|| MetaChange { meta: change, others: Vec::new() }))
+            Ok((ours && !meta.is_swapping()).then(|| Change { meta: change, others: Vec::new() }))
         };
         barrier::change_meta(self, &stop).await?;
-        with_timeout(QUERY_TIMEOUT, "dropping what was filled", swapping::drop_leftovers(self, None)).await
+        within(READ_TIMEOUT, "dropping what was filled", swapping::clear(self, None)).await
     }
 }

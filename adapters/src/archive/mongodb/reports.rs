@@ -9,9 +9,9 @@ use mongodb::bson::{Bson, Document, doc};
 use serde::Deserialize;
 
 use super::super::{ReportPlace, ReportQueue};
-use super::moderation::{comment_key, parse_json, to_json_text};
-use super::transaction::{Transaction, TransactionStop, to_raw_documents};
-use super::{MongoArchive, QUERY_TIMEOUT, with_timeout};
+use super::moderation::{comment_key, json, text};
+use super::transaction::{Stop, Transaction, to_raw_documents};
+use super::{MongoArchive, READ_TIMEOUT, within};
 use crate::StoreError;
 
 /// The reports of a comment. Beside them it has its video, and a member for each queue that it is in: its place there.
@@ -22,11 +22,11 @@ struct ReportsDoc {
 }
 
 impl ReportsDoc {
-    fn reports_update(comment: &ReportedComment) -> Document {
-        let mut set = doc! { "video": comment.video.as_str(), "reported": to_json_text(comment) };
+    fn update(comment: &ReportedComment) -> Document {
+        let mut set = doc! { "video": comment.video.as_str(), "reported": text(comment) };
         let mut unset = Document::new();
         for queue in ReportQueue::ALL {
-            match queue.place_in_queue(comment) {
+            match queue.place(comment) {
                 Some(place) => set.insert(queue.name(), place),
                 None => unset.insert(queue.name(), ""),
             };
@@ -36,12 +36,12 @@ impl ReportsDoc {
     }
 
     fn into_comment(self) -> Result<ReportedComment, StoreError> {
-        parse_json(&self.reported)
+        json(&self.reported)
     }
 }
 
 /// The indexes of the queues, each of those that are in it; and of the open ones of a video.
-pub(super) fn report_indexes() -> Vec<IndexModel> {
+pub(super) fn indexes() -> Vec<IndexModel> {
     let sparse = |keys: Document| {
         let options = mongodb::options::IndexOptions::builder().sparse(true).build();
         IndexModel::builder().keys(keys).options(options).build()
@@ -60,26 +60,23 @@ impl Transaction<'_> {
     pub(super) async fn reported(
         &mut self,
         comments: &HashSet<(&VideoId, &CommentId)>,
-    ) -> Result<Vec<ReportedComment>, TransactionStop> {
+    ) -> Result<Vec<ReportedComment>, Stop> {
         if comments.is_empty() {
             return Ok(Vec::new());
         }
         let keys: Vec<Bson> = comments.iter().map(|(video, id)| comment_key(video, id).into()).collect();
-        let found: Vec<ReportsDoc> = self.find_by_values("reports", "_id", keys).await?;
+        let found: Vec<ReportsDoc> = self.find_each("reports", "_id", keys).await?;
         let comments = found.into_iter().map(ReportsDoc::into_comment);
         Ok(comments.collect::<Result<_, StoreError>>()?)
     }
 
     /// Writes what changed.
-    pub(super) async fn write_reported(
-        &mut self,
-        changed: &[ReportedComment],
-    ) -> Result<(), TransactionStop> {
-        self.run_updates("reports", to_raw_documents(changed.iter().map(ReportsDoc::reports_update))?).await
+    pub(super) async fn report(&mut self, changed: &[ReportedComment]) -> Result<(), Stop> {
+        self.update("reports", to_raw_documents(changed.iter().map(ReportsDoc::update))?).await
     }
 }
 
-pub(super) async fn read_queue(
+pub(super) async fn of_queue(
     archive: &MongoArchive,
     queue: ReportQueue,
     after: Option<ReportPlace>,
@@ -87,23 +84,23 @@ pub(super) async fn read_queue(
 ) -> Result<Vec<ReportedComment>, StoreError> {
     let name = queue.name();
     // Those that are not in the queue have no such member, and are not before any text.
-    let until = after.map_or_else(|| "~".to_owned(), |place| queue.encode_place(place));
+    let until = after.map_or_else(|| "~".to_owned(), |place| queue.place_of(place));
     let part = doc! { name: { "$lt": until } };
-    let found: Vec<ReportsDoc> = archive.find_documents("reports", part, doc! { name: -1 }, limit).await?;
+    let found: Vec<ReportsDoc> = archive.find("reports", part, doc! { name: -1 }, limit).await?;
     found.into_iter().map(ReportsDoc::into_comment).collect()
 }
 
-pub(super) async fn read_of_comment(
+pub(super) async fn of_comment(
     archive: &MongoArchive,
     video: &VideoId,
     id: &CommentId,
 ) -> Result<Option<ReportedComment>, StoreError> {
     let key = doc! { "_id": comment_key(video, id) };
-    let found: Vec<ReportsDoc> = archive.find_documents("reports", key, doc! {}, 1).await?;
+    let found: Vec<ReportsDoc> = archive.find("reports", key, doc! {}, 1).await?;
     found.into_iter().next().map(ReportsDoc::into_comment).transpose()
 }
 
-pub(super) async fn count_open(
+pub(super) async fn count(
     archive: &MongoArchive,
     video: Option<&VideoId>,
     most: u64,
@@ -113,7 +110,7 @@ pub(super) async fn count_open(
         || doc! { open: { "$lt": "~" } },
         |video| doc! { "video": video.as_str(), open: { "$exists": true } },
     );
-    with_timeout(QUERY_TIMEOUT, "counting reported comments", async {
+    within(READ_TIMEOUT, "counting reported comments", async {
         archive.collection::<Document>("reports").count_documents(part).limit(most).await
     })
     .await
@@ -128,9 +125,9 @@ mod fixtures {
     use crate::fixtures::{check, reported};
 
     #[test]
-    fn report_documents_have_fixtures() {
+    fn reports_of_a_comment() {
         let write = |comment: &ReportedComment| {
-            let update = ReportsDoc::reports_update(comment);
+            let update = ReportsDoc::update(comment);
             let part =
                 |of: &Document, name: &str| of.get_document(name).expect("a part of an update").clone();
             let mut document = part(&update, "q");

@@ -11,9 +11,9 @@ use mongodb::bson::doc;
 use mongodb::bson::{self, Document};
 use mongodb::error::Error;
 
-use super::documents::{MetaDoc, NEXT_INFIX, RebuildDoc, rebuild_suffix};
-use super::opening::server_error_code;
-use super::{MongoArchive, PART_NAME, ownership, with_timeout};
+use super::documents::{MetaDoc, NEXT, RebuildDoc, suffix};
+use super::opening::code;
+use super::{MongoArchive, PART, ownership, within};
 use crate::StoreError;
 
 /// How long a swap may take: a rename waits for whoever reads the collection, and frees what it replaces.
@@ -31,31 +31,31 @@ pub(super) fn carried_over(mut state: VideoState, now: &Rules, next: &Rules) -> 
 
 /// Finishes a swap.
 pub(super) async fn finish_swap(archive: &MongoArchive, rebuild: &RebuildDoc) -> Result<(), StoreError> {
-    let outcome = rebuild.meta_after_swap()?;
-    with_timeout(SWAP_TIMEOUT, "putting what was rebuilt in place", async {
+    let outcome = rebuild.outcome()?;
+    within(SWAP_TIMEOUT, "putting what was rebuilt in place", async {
         // A stopped process may have read the old collections in a transaction that is still open, and a rename would
         // wait for it.
         ownership::kill_sessions(archive, ownership::noted_sessions(archive, doc! {}).await?).await?;
         for collection in &rebuild.collections {
-            rename_collection(archive, &rebuild.source_collection(collection), collection).await?;
+            rename_collection(archive, &rebuild.source(collection), collection).await?;
         }
         let ours = doc! {
-            "_id": MetaDoc::META_ID, "rebuild.token": &rebuild.token, "rebuild.phase": RebuildDoc::STATE_SWAPPING,
+            "_id": MetaDoc::ID, "rebuild.token": &rebuild.token, "rebuild.phase": RebuildDoc::SWAPPING,
         };
         let change = doc! { "$set": outcome, "$unset": { "rebuild": "", "make_way": "" } };
         let done = archive.collection::<Document>("meta").update_one(ours, change).await?;
         if done.modified_count > 0 {
-            tracing::info!(part = PART_NAME, generation = rebuild.generation, "a new generation is in place");
+            tracing::info!(part = PART, generation = rebuild.generation, "a new generation is in place");
         }
-        drop_leftovers(archive, None).await
+        clear(archive, None).await
     })
     .await
 }
 
 /// Finishes a swap that somebody left.
-pub(super) async fn finish_abandoned_swap(archive: &MongoArchive) -> Result<(), StoreError> {
-    match archive.read_meta_doc().await? {
-        Some(MetaDoc { rebuild: Some(rebuild), .. }) if rebuild.phase == RebuildDoc::STATE_SWAPPING => {
+pub(super) async fn finish_any(archive: &MongoArchive) -> Result<(), StoreError> {
+    match archive.meta_doc().await? {
+        Some(MetaDoc { rebuild: Some(rebuild), .. }) if rebuild.phase == RebuildDoc::SWAPPING => {
             finish_swap(archive, &rebuild).await
         }
         _ => Ok(()),
@@ -70,17 +70,17 @@ async fn rename_collection(archive: &MongoArchive, from: &str, to: &str) -> Resu
     };
     match archive.client.database("admin").run_command(command).await {
         // Somebody else was faster.
-        Err(error) if server_error_code(&error) == Some(NAMESPACE_NOT_FOUND) => Ok(()),
+        Err(error) if code(&error) == Some(NAMESPACE_NOT_FOUND) => Ok(()),
         other => other.map(drop),
     }
 }
 
 /// Drops what rebuilds left behind, but for the one in the meta document and the one to be `spared`.
-pub(super) async fn drop_leftovers(archive: &MongoArchive, spared: Option<&str>) -> Result<(), Error> {
-    let meta: Option<MetaDoc> = archive.collection("meta").find_one(doc! { "_id": MetaDoc::META_ID }).await?;
+pub(super) async fn clear(archive: &MongoArchive, spared: Option<&str>) -> Result<(), Error> {
+    let meta: Option<MetaDoc> = archive.collection("meta").find_one(doc! { "_id": MetaDoc::ID }).await?;
     let current = meta.and_then(|meta| meta.rebuild).map(|rebuild| rebuild.token);
-    let in_use: Vec<String> = current.as_deref().into_iter().chain(spared).map(rebuild_suffix).collect();
-    let left = doc! { "name": { "$regex": format!("^[a-z]+{NEXT_INFIX}[0-9]+-[0-9a-f]+$") } };
+    let in_use: Vec<String> = current.as_deref().into_iter().chain(spared).map(suffix).collect();
+    let left = doc! { "name": { "$regex": format!("^[a-z]+{NEXT}[0-9]+-[0-9a-f]+$") } };
     for name in archive.db.list_collection_names().filter(left).await? {
         if !in_use.iter().any(|suffix| name.ends_with(suffix)) {
             archive.db.collection::<Document>(&name).drop().await?;
@@ -96,5 +96,5 @@ pub(super) fn unique_rebuild_name(generation: u64) -> String {
 
 /// A rebuild as the meta document holds it.
 pub(super) fn rebuild_to_bson(rebuild: &RebuildDoc) -> Result<bson::Bson, StoreError> {
-    bson::to_bson(rebuild).map_err(|error| StoreError::unusable(PART_NAME, error))
+    bson::to_bson(rebuild).map_err(|error| StoreError::unusable(PART, error))
 }

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use super::super::CommitError;
 use super::config::durable_write_concern;
 use super::documents::{MetaDoc, RebuildDoc};
-use super::opening::{DUPLICATE_KEY, server_error_code};
-use super::{MongoArchive, PART_NAME, WHOLE_ANSWER_BATCH, store_error};
+use super::opening::{DUPLICATE_KEY, code};
+use super::{MongoArchive, PART, WHOLE, store_error};
 use crate::StoreError;
 
 /// How long the server may take to make one commit durable.
@@ -23,7 +23,7 @@ const MAX_COMMIT: Duration = Duration::from_secs(5);
 /// How long ending an attempt may hold up the next one, or the answer: without a server it would take seconds.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Before the server is asked again whether a commit took effect.
-const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(20);
+const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// The server's number of a write conflict.
 const WRITE_CONFLICT: i32 = 112;
 /// The server's number of an operation that somebody killed: whoever took our partitions up, or made way for a rebuild.
@@ -32,7 +32,7 @@ const INTERRUPTED_CODE: i32 = 11601;
 const MAX_STATEMENTS_A_COMMAND: usize = 5_000;
 
 /// The reason why an attempt at a transaction ended.
-pub(super) enum TransactionStop {
+pub(super) enum Stop {
     /// Nothing of it took effect, and it may if tried again.
     Again(Error),
     /// A rebuild asks for a moment without commits.
@@ -43,10 +43,9 @@ pub(super) enum TransactionStop {
     Never(CommitError),
 }
 
-impl From<Error> for TransactionStop {
+impl From<Error> for Stop {
     fn from(error: Error) -> Self {
-        let passing =
-            matches!(server_error_code(&error), Some(WRITE_CONFLICT | DUPLICATE_KEY | INTERRUPTED_CODE));
+        let passing = matches!(code(&error), Some(WRITE_CONFLICT | DUPLICATE_KEY | INTERRUPTED_CODE));
         // Without a server there is nothing to try again for the moment.
         let gone = matches!(&*error.kind, ErrorKind::ServerSelection { .. });
         let conflict = passing || is_duplicate(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR);
@@ -58,18 +57,18 @@ impl From<Error> for TransactionStop {
     }
 }
 
-impl From<StoreError> for TransactionStop {
+impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
         Self::Never(error.into())
     }
 }
 
-impl TransactionStop {
+impl Stop {
     /// Whether the session is fit for another transaction: the server itself said how this one ended. Where it is
     /// not known to have ended, it may still hold what it wrote.
     pub(super) fn leaves_session_clean(&self) -> bool {
         match self {
-            Self::Again(error) => server_error_code(error).is_some_and(|code| code != INTERRUPTED_CODE),
+            Self::Again(error) => code(error).is_some_and(|code| code != INTERRUPTED_CODE),
             Self::YieldToRebuild | Self::Swap(_) => true,
             Self::Never(error) => !matches!(error, CommitError::Store(_)),
         }
@@ -78,7 +77,7 @@ impl TransactionStop {
 
 /// Whether a commit may have taken effect. A write concern that was not met says that it did on the primary, and not
 /// whether it stays: where somebody's `killSessions` ended the wait for the majority, the driver has no label for it.
-fn may_have_committed(error: &Error) -> bool {
+fn is_unsure(error: &Error) -> bool {
     error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
         || matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteConcernError(_)))
 }
@@ -95,10 +94,7 @@ fn is_duplicate(error: &Error) -> bool {
 
 /// An archive that nobody ever opened.
 pub(super) fn never_opened() -> StoreError {
-    StoreError::unusable(
-        PART_NAME,
-        "the archive is not there: it was never opened, or its database was dropped",
-    )
+    StoreError::unusable(PART, "the archive is not there: it was never opened, or its database was dropped")
 }
 
 /// A transaction under way. One that is not committed must be aborted.
@@ -121,19 +117,18 @@ impl<'a> Transaction<'a> {
         Ok(Self { archive, session })
     }
 
-    pub(super) async fn find_documents<T: DeserializeOwned + Send + Sync + Unpin>(
+    pub(super) async fn find<T: DeserializeOwned + Send + Sync + Unpin>(
         &mut self,
         collection: &str,
         filter: Document,
     ) -> Result<Vec<T>, Error> {
         let collection = self.archive.collection::<T>(collection);
-        let mut found =
-            collection.find(filter).batch_size(WHOLE_ANSWER_BATCH).session(&mut *self.session).await?;
+        let mut found = collection.find(filter).batch_size(WHOLE).session(&mut *self.session).await?;
         found.stream(self.session).try_collect().await
     }
 
     /// The first document that a filter finds, in this order.
-    pub(super) async fn find_first<T: DeserializeOwned + Send + Sync + Unpin>(
+    pub(super) async fn newest<T: DeserializeOwned + Send + Sync + Unpin>(
         &mut self,
         collection: &str,
         filter: Document,
@@ -144,7 +139,7 @@ impl<'a> Transaction<'a> {
     }
 
     /// All documents whose `field` is one of `ids`.
-    pub(super) async fn find_by_values<T: DeserializeOwned + Send + Sync + Unpin>(
+    pub(super) async fn find_each<T: DeserializeOwned + Send + Sync + Unpin>(
         &mut self,
         collection: &str,
         field: &str,
@@ -152,45 +147,41 @@ impl<'a> Transaction<'a> {
     ) -> Result<Vec<T>, Error> {
         let mut all = Vec::new();
         for ids in ids.chunks(MAX_STATEMENTS_A_COMMAND) {
-            all.extend(self.find_documents(collection, doc! { field: { "$in": ids } }).await?);
+            all.extend(self.find(collection, doc! { field: { "$in": ids } }).await?);
         }
         Ok(all)
     }
 
     /// What is in force now: read with each batch, for a rebuild may change it.
-    pub(super) async fn meta(&mut self) -> Result<MetaDoc, TransactionStop> {
-        let found: Vec<MetaDoc> = self.find_documents("meta", doc! { "_id": MetaDoc::META_ID }).await?;
+    pub(super) async fn meta(&mut self) -> Result<MetaDoc, Stop> {
+        let found: Vec<MetaDoc> = self.find("meta", doc! { "_id": MetaDoc::ID }).await?;
         Ok(found.into_iter().next().ok_or_else(never_opened)?)
     }
 
     /// Runs `update` commands; every statement must find or make its document.
-    pub(super) async fn run_updates(
+    pub(super) async fn update(
         &mut self,
         collection: &str,
         statements: Vec<RawDocumentBuf>,
-    ) -> Result<(), TransactionStop> {
-        self.run_command("update", "updates", collection, statements).await
+    ) -> Result<(), Stop> {
+        self.run("update", "updates", collection, statements).await
     }
 
     /// Deletes the documents with these ids; each must be there.
-    pub(super) async fn delete_documents(
-        &mut self,
-        collection: &str,
-        ids: Vec<Bson>,
-    ) -> Result<(), TransactionStop> {
+    pub(super) async fn delete(&mut self, collection: &str, ids: Vec<Bson>) -> Result<(), Stop> {
         let statement = |id: Bson| RawDocumentBuf::from_document(&doc! { "q": { "_id": id }, "limit": 1 });
         let statements =
             ids.into_iter().map(statement).collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
-        self.run_command("delete", "deletes", collection, statements).await
+        self.run("delete", "deletes", collection, statements).await
     }
 
-    async fn run_command(
+    async fn run(
         &mut self,
         command: &str,
         member: &str,
         collection: &str,
         statements: Vec<RawDocumentBuf>,
-    ) -> Result<(), TransactionStop> {
+    ) -> Result<(), Stop> {
         let mut statements = statements.into_iter().peekable();
         while statements.peek().is_some() {
             let (mut chunk, mut count) = (RawArrayBuf::new(), 0);
@@ -199,7 +190,7 @@ impl<'a> Transaction<'a> {
                 count += 1;
             }
             let mut whole = RawDocumentBuf::new();
-            whole.append(command, self.archive.collection_name(collection));
+            whole.append(command, self.archive.name(collection));
             whole.append(member, chunk);
             let reply = self.archive.db.run_raw_command(whole).session(&mut *self.session).await?;
             check_reply(command, collection, count, &reply)?;
@@ -207,13 +198,13 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    pub(super) async fn commit(&mut self) -> Result<(), TransactionStop> {
+    pub(super) async fn commit(&mut self) -> Result<(), Stop> {
         loop {
             match self.session.commit_transaction().await {
                 // Asked again, the server says whether it took; the bound is the caller's.
-                Err(error) if may_have_committed(&error) => {
-                    tracing::debug!(part = PART_NAME, %error, "unknown whether it was committed; asking again");
-                    tokio::time::sleep(COMMIT_RETRY_PAUSE).await;
+                Err(error) if is_unsure(&error) => {
+                    tracing::debug!(part = PART, %error, "unknown whether it was committed; asking again");
+                    tokio::time::sleep(ASK_AGAIN).await;
                 }
                 other => return Ok(other?),
             }
@@ -230,18 +221,13 @@ pub(super) async fn abort(session: &mut ClientSession) -> bool {
 /// Statements as they are sent.
 pub(super) fn to_raw_documents(
     statements: impl IntoIterator<Item = Document>,
-) -> Result<Vec<RawDocumentBuf>, TransactionStop> {
+) -> Result<Vec<RawDocumentBuf>, Stop> {
     let statements = statements.into_iter().map(|statement| RawDocumentBuf::from_document(&statement));
     Ok(statements.collect::<Result<_, _>>().map_err(Error::from)?)
 }
 
 /// The command's own reply tells of statements that failed, while the command as such is fine.
-fn check_reply(
-    command: &str,
-    collection: &str,
-    count: usize,
-    reply: &Document,
-) -> Result<(), TransactionStop> {
+fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) -> Result<(), Stop> {
     if let Ok(errors) = reply.get_array("writeErrors") {
         let codes: Vec<i32> = errors
             .iter()
@@ -251,9 +237,9 @@ fn check_reply(
         let conflict = codes.iter().all(|code| matches!(*code, WRITE_CONFLICT | DUPLICATE_KEY));
         let what = format!("{command} of {collection}: {errors:?}");
         return Err(if conflict {
-            TransactionStop::Again(Error::custom(what))
+            Stop::Again(Error::custom(what))
         } else {
-            TransactionStop::Never(StoreError::unavailable(PART_NAME, what).into())
+            Stop::Never(StoreError::unavailable(PART, what).into())
         });
     }
     let touched = reply.get_i32("n").unwrap_or_default();
@@ -262,6 +248,6 @@ fn check_reply(
     } else {
         // Within a snapshot this cannot be: what was read is there.
         let what = format!("{command} of {collection}: {touched} of {count} statements took effect");
-        Err(TransactionStop::Never(StoreError::unavailable(PART_NAME, what).into()))
+        Err(Stop::Never(StoreError::unavailable(PART, what).into()))
     }
 }

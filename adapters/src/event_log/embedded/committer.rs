@@ -9,13 +9,11 @@ use redb::Database;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::super::{DeadLetter, RecordPosition};
-use super::SharedLog;
-use super::records::{
-    Heads, LETTER_NOTES_TABLE, LETTER_PARTITION, LETTERS_TABLE, RECORDS, encode, encode_letter,
-};
+use super::Shared;
+use super::records::{Heads, LETTER_PARTITION, LETTERS, NOTES, RECORDS, encode, encode_letter};
 use crate::StoreError;
 use crate::clock::Clock;
-use crate::redb_file::{FileFailure, REOPEN_INTERVAL, begin_durable};
+use crate::redb_file::{Failure, RETRY_PACE, begin_durable};
 
 /// Appends written in one transaction: beyond this, sharing the fsync saves nothing, and the first would wait for the
 /// last.
@@ -57,18 +55,18 @@ pub struct Request {
     pub _permit: OwnedSemaphorePermit,
 }
 
-pub struct GroupCommitter {
-    shared: Arc<SharedLog>,
+pub struct Committer {
+    shared: Arc<Shared>,
     clock: Clock,
     heads: Heads,
     /// Of which opening of the file the heads are.
     generation: u64,
 }
 
-impl GroupCommitter {
-    pub fn new(shared: Arc<SharedLog>, clock: Clock) -> Result<Self, StoreError> {
+impl Committer {
+    pub fn new(shared: Arc<Shared>, clock: Clock) -> Result<Self, StoreError> {
         let mut committer = Self { shared, clock, heads: Heads::default(), generation: 0 };
-        committer.reread_if_reopened()?;
+        committer.look()?;
         Ok(committer)
     }
 
@@ -79,42 +77,42 @@ impl GroupCommitter {
             let first = if self.shared.file.health().is_ok() {
                 waiting.recv().map_err(|_| RecvTimeoutError::Disconnected)
             } else {
-                waiting.recv_timeout(REOPEN_INTERVAL)
+                waiting.recv_timeout(RETRY_PACE)
             };
             match first {
-                Ok(first) => self.write_group(gather_waiting(first, waiting)),
+                Ok(first) => self.write(gather(first, waiting)),
                 // The failure stands in the file's health; the transitions are logged there.
-                Err(RecvTimeoutError::Timeout) => drop(self.reread_if_reopened()),
+                Err(RecvTimeoutError::Timeout) => drop(self.look()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
     /// Reads where the log stands, if the file was opened again since.
-    fn reread_if_reopened(&mut self) -> Result<(), StoreError> {
+    fn look(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        shared.file.with(|database, generation| self.read_heads(database, generation))
+        shared.file.with(|database, generation| self.catch_up(database, generation))
     }
 
-    fn read_heads(&mut self, database: &Database, generation: u64) -> Result<(), FileFailure> {
+    fn catch_up(&mut self, database: &Database, generation: u64) -> Result<(), Failure> {
         if generation != self.generation {
             // A commit that failed may be in the file all the same.
             self.heads = Heads::load(database)?;
             self.generation = generation;
-            self.publish_heads();
+            self.publish();
         }
         Ok(())
     }
 
-    fn publish_heads(&self) {
+    fn publish(&self) {
         self.shared.signal.send_modify(|signal| signal.ends = self.heads.next);
     }
 
-    fn write_group(&mut self, group: Vec<Request>) {
+    fn write(&mut self, group: Vec<Request>) {
         let shared = Arc::clone(&self.shared);
         let result = shared.file.with(|database, generation| {
-            self.read_heads(database, generation)?;
-            self.commit_group(database, &group)
+            self.catch_up(database, generation)?;
+            self.commit(database, &group)
         });
         match result {
             Ok(places) => {
@@ -123,7 +121,7 @@ impl GroupCommitter {
                     let Entry::Record { trace, .. } = &request.entry else { return None };
                     Some((*place, (*trace)?))
                 }));
-                self.publish_heads();
+                self.publish();
                 for (request, place) in group.into_iter().zip(places) {
                     let _gone = request.answer.send(Ok(place));
                 }
@@ -136,19 +134,15 @@ impl GroupCommitter {
         }
     }
 
-    fn commit_group(
-        &mut self,
-        database: &Database,
-        group: &[Request],
-    ) -> Result<Vec<RecordPosition>, FileFailure> {
+    fn commit(&mut self, database: &Database, group: &[Request]) -> Result<Vec<RecordPosition>, Failure> {
         let mut heads = self.heads.clone();
         let mut places = Vec::with_capacity(group.len());
         let now = (self.clock)();
         let transaction = begin_durable(database)?;
         {
             let mut records = transaction.open_table(RECORDS)?;
-            let mut letters = transaction.open_table(LETTERS_TABLE)?;
-            let mut notes = transaction.open_table(LETTER_NOTES_TABLE)?;
+            let mut letters = transaction.open_table(LETTERS)?;
+            let mut notes = transaction.open_table(NOTES)?;
             for request in group {
                 match &request.entry {
                     Entry::Record { partition, key, value, trace: _ } => {
@@ -176,7 +170,7 @@ impl GroupCommitter {
 }
 
 /// What waits already, up to a bound: nobody waits for others to come.
-fn gather_waiting(first: Request, waiting: &Receiver<Request>) -> Vec<Request> {
+fn gather(first: Request, waiting: &Receiver<Request>) -> Vec<Request> {
     let mut bytes = first.entry.bytes();
     let mut group = vec![first];
     while group.len() < MAX_GROUP && bytes < MAX_GROUP_BYTES {

@@ -6,34 +6,28 @@ use async_trait::async_trait;
 use redb::Database;
 
 use super::super::{
-    LetterReader, LogReader, OTHER_RECORD_SEEN, PARTITIONS, RawRecord, ReadRange, RecordPosition, Start,
-    StoredDeadLetter, another_log_error,
+    LetterReader, LogReader, OTHER_RECORD, PARTITIONS, RawRecord, ReadRange, RecordPosition, Start,
+    StoredDeadLetter, another_log,
 };
-use super::records::{Heads, LETTER_PARTITION, OffsetExtent, read, read_letters};
-use super::{PART_NAME, SharedLog, run_blocking};
+use super::records::{Extent, Heads, LETTER_PARTITION, read, read_letters};
+use super::{PART, Shared, off_thread};
 use crate::StoreError;
-use crate::redb_file::FileFailure;
+use crate::redb_file::Failure;
 
 /// Checks that the log holds what stands before these starts, as it was read there.
-pub async fn check(shared: &Arc<SharedLog>, starts: Vec<Start>) -> Result<(), StoreError> {
+pub async fn check(shared: &Arc<Shared>, starts: Vec<Start>) -> Result<(), StoreError> {
     let ends = shared.signal.borrow().ends;
     let mut marked = Vec::new();
     for Start { partition, offset, after } in starts {
         let Some(end) = ends.get(partition as usize).copied() else {
             let reason = format!("there is no partition {partition}, only {PARTITIONS} of them, from 0 on");
-            return Err(StoreError::unusable(PART_NAME, reason));
+            return Err(StoreError::unusable(PART, reason));
         };
         if offset > end {
-            return Err(another_log_error(
-                PART_NAME,
-                "the log,",
-                partition,
-                offset,
-                &format!("the log ends at {end}"),
-            ));
+            return Err(another_log(PART, "the log,", partition, offset, &format!("the log ends at {end}")));
         }
         if let (Some(mark), Some(before)) = (after, offset.checked_sub(1)) {
-            marked.push((OffsetExtent { partition, from: before, end: offset }, mark));
+            marked.push((Extent { partition, from: before, end: offset }, mark));
         }
     }
     if marked.is_empty() {
@@ -42,22 +36,18 @@ pub async fn check(shared: &Arc<SharedLog>, starts: Vec<Start>) -> Result<(), St
     let file = Arc::clone(shared);
     let (extents, marks): (Vec<_>, Vec<_>) = marked.into_iter().unzip();
     let count = extents.len();
-    let found = run_blocking(move || file.file.with(|database, _| read_each(database, &extents))).await?;
+    let found = off_thread(move || file.file.with(|database, _| read_each(database, &extents))).await?;
     debug_assert_eq!(found.len(), count, "`read` fails where a record is missing");
     match found.iter().zip(marks).find(|(record, mark)| record.mark() != *mark) {
         None => Ok(()),
-        Some((record, _)) => Err(another_log_error(
-            PART_NAME,
-            "the log,",
-            record.partition,
-            record.offset + 1,
-            OTHER_RECORD_SEEN,
-        )),
+        Some((record, _)) => {
+            Err(another_log(PART, "the log,", record.partition, record.offset + 1, OTHER_RECORD))
+        }
     }
 }
 
 /// Reads the records of these extents one by one, so that no bound on what is read at once leaves any out.
-fn read_each(database: &Database, extents: &[OffsetExtent]) -> Result<Vec<RawRecord>, FileFailure> {
+fn read_each(database: &Database, extents: &[Extent]) -> Result<Vec<RawRecord>, Failure> {
     let mut records = Vec::with_capacity(extents.len());
     for extent in extents {
         records.extend(read(database, std::slice::from_ref(extent), 1)?);
@@ -67,13 +57,13 @@ fn read_each(database: &Database, extents: &[OffsetExtent]) -> Result<Vec<RawRec
 
 /// Reads stretches, one after the other.
 pub struct Reader {
-    shared: Arc<SharedLog>,
+    shared: Arc<Shared>,
     /// The ranges that are still to be read.
-    left: Vec<OffsetExtent>,
+    left: Vec<Extent>,
 }
 
 impl Reader {
-    pub async fn open(shared: Arc<SharedLog>, stretches: &[ReadRange]) -> Result<Self, StoreError> {
+    pub async fn open(shared: Arc<Shared>, stretches: &[ReadRange]) -> Result<Self, StoreError> {
         let ends = stretches.iter().map(|stretch| Start::unmarked(stretch.partition, stretch.to));
         let starts = stretches.iter().map(|stretch| Start {
             partition: stretch.partition,
@@ -83,7 +73,7 @@ impl Reader {
         check(&shared, ends.chain(starts).collect()).await?;
         let left = stretches
             .iter()
-            .map(|stretch| OffsetExtent { partition: stretch.partition, from: stretch.from, end: stretch.to })
+            .map(|stretch| Extent { partition: stretch.partition, from: stretch.from, end: stretch.to })
             .filter(|extent| extent.from < extent.end)
             .collect();
         Ok(Self { shared, left })
@@ -99,7 +89,7 @@ impl LogReader for Reader {
         let (shared, left) = (Arc::clone(&self.shared), self.left.clone());
         let limit = max_records.max(1);
         let records =
-            run_blocking(move || shared.file.with(|database, _| read(database, &left, limit))).await?;
+            off_thread(move || shared.file.with(|database, _| read(database, &left, limit))).await?;
         for record in &records {
             if let Some(extent) = self.left.iter_mut().find(|extent| extent.partition == record.partition) {
                 extent.from = record.offset + 1;
@@ -111,17 +101,17 @@ impl LogReader for Reader {
 }
 
 /// Reads dead letters.
-pub struct LetterRangeReader {
-    shared: Arc<SharedLog>,
+pub struct Letters {
+    shared: Arc<Shared>,
     /// The number of the next letter, and the one after the last.
     next: u64,
     end: u64,
 }
 
-impl LetterRangeReader {
-    pub async fn open(shared: Arc<SharedLog>, only: Option<RecordPosition>) -> Result<Self, StoreError> {
+impl Letters {
+    pub async fn open(shared: Arc<Shared>, only: Option<RecordPosition>) -> Result<Self, StoreError> {
         let file = Arc::clone(&shared);
-        let end = run_blocking(move || file.file.with(|database, _| Heads::load(database))).await?.letter;
+        let end = off_thread(move || file.file.with(|database, _| Heads::load(database))).await?.letter;
         let (next, end) = match only {
             None => (0, end),
             Some(place) if place.partition == LETTER_PARTITION && place.offset < end => {
@@ -134,7 +124,7 @@ impl LetterRangeReader {
 }
 
 #[async_trait]
-impl LetterReader for LetterRangeReader {
+impl LetterReader for Letters {
     async fn next(&mut self, max_letters: usize) -> Result<Vec<StoredDeadLetter>, StoreError> {
         let (from, to, limit) = (self.next, self.end, max_letters.max(1));
         if from >= to {
@@ -142,7 +132,7 @@ impl LetterReader for LetterRangeReader {
         }
         let shared = Arc::clone(&self.shared);
         let reading = move || shared.file.with(|database, _| read_letters(database, from, to, limit));
-        let letters = run_blocking(reading).await?;
+        let letters = off_thread(reading).await?;
         self.next = letters.last().map_or(self.end, |letter| letter.place.offset + 1);
         Ok(letters)
     }

@@ -8,33 +8,32 @@ use liverank_core::Millis;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::super::{DeadLetter, Origin, PARTITIONS, RawRecord, RecordPosition, StoredDeadLetter};
-use super::{MAX_RECORD_BYTES, PART_NAME};
-use crate::redb_file::{FileFailure, FilePurpose, begin_durable};
+use super::{MAX_RECORD_BYTES, PART};
+use crate::redb_file::{Failure, Purpose, begin_durable};
 
 /// Records by partition and offset.
 pub const RECORDS: TableDefinition<(u32, u64), &[u8]> = TableDefinition::new("records");
 /// Dead letters by number, from 0.
-pub const LETTERS_TABLE: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
+pub const LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_letters");
 /// When a dead letter became a dead letter, and its whole value's bytes where it was cut. A table of its own, so that releases
 /// which do not know it read the letters all the same.
-pub const LETTER_NOTES_TABLE: TableDefinition<u64, (Millis, Option<u64>)> =
-    TableDefinition::new("dead_letter_notes");
+pub const NOTES: TableDefinition<u64, (Millis, Option<u64>)> = TableDefinition::new("dead_letter_notes");
 
-pub const PURPOSE: FilePurpose = FilePurpose { part: PART_NAME, version: 1, create_tables };
+pub const PURPOSE: Purpose = Purpose { part: PART, version: 1, tables };
 
 /// All dead letters are in one partition of theirs.
 pub const LETTER_PARTITION: u32 = 0;
 
 /// The version of a single record; older ones must stay readable while newer ones are appended.
 const RECORD_VERSION: u8 = 1;
-const NO_KEY_LENGTH: u32 = u32::MAX;
+const NO_KEY: u32 = u32::MAX;
 /// Bytes read at once, whatever the number of records: a consumer's memory is bounded by it.
 const MAX_READ_BYTES: usize = 16 << 20;
 
-fn create_tables(transaction: &WriteTransaction) -> Result<(), FileFailure> {
+fn tables(transaction: &WriteTransaction) -> Result<(), Failure> {
     transaction.open_table(RECORDS)?;
-    transaction.open_table(LETTERS_TABLE)?;
-    transaction.open_table(LETTER_NOTES_TABLE)?;
+    transaction.open_table(LETTERS)?;
+    transaction.open_table(NOTES)?;
     Ok(())
 }
 
@@ -51,17 +50,17 @@ pub fn encode(time: Millis, key: Option<&[u8]>, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(13 + key.map_or(0, <[u8]>::len) + value.len());
     bytes.push(RECORD_VERSION);
     bytes.extend_from_slice(&time.to_le_bytes());
-    bytes.extend_from_slice(&key.map_or(NO_KEY_LENGTH, |key| key.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&key.map_or(NO_KEY, |key| key.len() as u32).to_le_bytes());
     bytes.extend_from_slice(key.unwrap_or_default());
     bytes.extend_from_slice(value);
     bytes
 }
 
 /// A record's time, key and value.
-type RecordParts<'a> = (Millis, Option<&'a [u8]>, &'a [u8]);
+type Parts<'a> = (Millis, Option<&'a [u8]>, &'a [u8]);
 
 /// A record's parts; `None` where it is not one.
-fn decode_parts(bytes: &[u8]) -> Option<RecordParts<'_>> {
+fn decode(bytes: &[u8]) -> Option<Parts<'_>> {
     let (version, rest) = bytes.split_first()?;
     let (time, rest) = rest.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
@@ -69,14 +68,14 @@ fn decode_parts(bytes: &[u8]) -> Option<RecordParts<'_>> {
         return None;
     }
     let length = u32::from_le_bytes(*length);
-    let key_bytes = if length == NO_KEY_LENGTH { 0 } else { length as usize };
+    let key_bytes = if length == NO_KEY { 0 } else { length as usize };
     let (key, value) = rest.split_at_checked(key_bytes)?;
-    Some((Millis::from_le_bytes(*time), (length != NO_KEY_LENGTH).then_some(key), value))
+    Some((Millis::from_le_bytes(*time), (length != NO_KEY).then_some(key), value))
 }
 
-fn record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, FileFailure> {
-    let (broker_time, key, value) = decode_parts(bytes).ok_or_else(|| {
-        FileFailure::Damaged(format!("offset {offset} of partition {partition} is not a record"))
+fn record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, Failure> {
+    let (broker_time, key, value) = decode(bytes).ok_or_else(|| {
+        Failure::Damaged(format!("offset {offset} of partition {partition} is not a record"))
     })?;
     let (key, value) = (key.map(Bytes::copy_from_slice), Bytes::copy_from_slice(value));
     Ok(RawRecord { partition, offset, broker_time, key, value, trace: None })
@@ -84,7 +83,7 @@ fn record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, FileFa
 
 /// A part of a partition: from an offset up to, but without, an end.
 #[derive(Debug, Clone, Copy)]
-pub struct OffsetExtent {
+pub struct Extent {
     pub partition: u32,
     pub from: u64,
     pub end: u64,
@@ -92,15 +91,11 @@ pub struct OffsetExtent {
 
 /// Up to `limit` records of these extents, in their order. All of them are there, for they were durable when the
 /// extents were made: one that is not is an error.
-pub fn read(
-    database: &Database,
-    extents: &[OffsetExtent],
-    limit: usize,
-) -> Result<Vec<RawRecord>, FileFailure> {
+pub fn read(database: &Database, extents: &[Extent], limit: usize) -> Result<Vec<RawRecord>, Failure> {
     let table = database.begin_read()?.open_table(RECORDS)?;
     let mut records = Vec::new();
     let mut bytes = 0;
-    for OffsetExtent { partition, from, end } in extents.iter().copied() {
+    for Extent { partition, from, end } in extents.iter().copied() {
         let mut expected = from;
         for entry in table.range((partition, from)..(partition, end))? {
             if records.len() >= limit || bytes >= MAX_READ_BYTES {
@@ -109,21 +104,21 @@ pub fn read(
             let (key, value) = entry?;
             let offset = key.value().1;
             if offset != expected {
-                return Err(missing_record(partition, expected));
+                return Err(missing(partition, expected));
             }
             expected += 1;
             bytes += value.value().len();
             records.push(record(partition, offset, value.value())?);
         }
         if expected != end && records.len() < limit {
-            return Err(missing_record(partition, expected));
+            return Err(missing(partition, expected));
         }
     }
     Ok(records)
 }
 
-fn missing_record(partition: u32, offset: u64) -> FileFailure {
-    FileFailure::Damaged(format!("offset {offset} of partition {partition} is not there any more"))
+fn missing(partition: u32, offset: u64) -> Failure {
+    Failure::Damaged(format!("offset {offset} of partition {partition} is not there any more"))
 }
 
 /// Where the log stands.
@@ -138,7 +133,7 @@ pub struct Heads {
 }
 
 impl Heads {
-    pub fn load(database: &Database) -> Result<Self, FileFailure> {
+    pub fn load(database: &Database) -> Result<Self, Failure> {
         let transaction = database.begin_read()?;
         let table = transaction.open_table(RECORDS)?;
         let mut heads = Self::default();
@@ -150,7 +145,7 @@ impl Heads {
                 heads.time[partition as usize] = record(partition, offset, value.value())?.broker_time;
             }
         }
-        heads.letter = transaction.open_table(LETTERS_TABLE)?.last()?.map_or(0, |(key, _)| key.value() + 1);
+        heads.letter = transaction.open_table(LETTERS)?.last()?.map_or(0, |(key, _)| key.value() + 1);
         Ok(heads)
     }
 }
@@ -198,10 +193,10 @@ pub fn read_letters(
     from: u64,
     to: u64,
     limit: usize,
-) -> Result<Vec<StoredDeadLetter>, FileFailure> {
+) -> Result<Vec<StoredDeadLetter>, Failure> {
     let transaction = database.begin_read()?;
-    let letters = transaction.open_table(LETTERS_TABLE)?;
-    let notes = transaction.open_table(LETTER_NOTES_TABLE)?;
+    let letters = transaction.open_table(LETTERS)?;
+    let notes = transaction.open_table(NOTES)?;
     let mut found = Vec::new();
     let mut bytes = 0;
     for entry in letters.range(from..to)? {
@@ -212,7 +207,7 @@ pub fn read_letters(
         let number = number.value();
         bytes += encoded.value().len();
         let letter = decode_letter(encoded.value())
-            .ok_or_else(|| FileFailure::Damaged(format!("dead letter {number} is not one")))?;
+            .ok_or_else(|| Failure::Damaged(format!("dead letter {number} is not one")))?;
         let DeadLetter { record, reason } = letter;
         // Releases before this one took no notes.
         let note = notes.get(number)?.map(|kept| kept.value());
@@ -232,11 +227,11 @@ pub fn read_letters(
 }
 
 /// Removes letters by their numbers.
-pub fn remove_letters(database: &Database, numbers: &[u64]) -> Result<(), FileFailure> {
+pub fn remove_letters(database: &Database, numbers: &[u64]) -> Result<(), Failure> {
     let transaction = begin_durable(database)?;
     {
-        let mut letters = transaction.open_table(LETTERS_TABLE)?;
-        let mut notes = transaction.open_table(LETTER_NOTES_TABLE)?;
+        let mut letters = transaction.open_table(LETTERS)?;
+        let mut notes = transaction.open_table(NOTES)?;
         for number in numbers {
             letters.remove(number)?;
             notes.remove(number)?;
@@ -255,26 +250,26 @@ mod tests {
         for key in [None, Some(&b""[..]), Some(b"key")] {
             for value in [&b""[..], b"value", &[0xFF; 300]] {
                 let bytes = encode(-5, key, value);
-                assert_eq!(decode_parts(&bytes), Some((-5, key, value)));
+                assert_eq!(decode(&bytes), Some((-5, key, value)));
             }
         }
         let mut cut = encode(1, Some(b"key"), b"");
         cut.pop();
-        assert_eq!(decode_parts(&cut), None, "a cut record is not one");
-        assert_eq!(decode_parts(&[2; 40]), None, "a record of another version is not one");
+        assert_eq!(decode(&cut), None, "a cut record is not one");
+        assert_eq!(decode(&[2; 40]), None, "a record of another version is not one");
     }
 
     #[test]
-    fn the_partition_of_a_key_never_changes() {
+    fn keys_stay_in_the_partitions_that_they_always_had() {
         let partitions: Vec<u32> =
-            ["a", "v1", "video-7", "日本"].iter().map(|key| partition_of(key.as_bytes())).collect_answers();
-        assert_eq!(partitions, KNOWN_PARTITIONS, "logs that exist were written with these");
+            ["a", "v1", "video-7", "日本"].iter().map(|key| partition_of(key.as_bytes())).collect();
+        assert_eq!(partitions, KNOWN, "logs that exist were written with these");
     }
 
-    const KNOWN_PARTITIONS: [u32; 4] = [4, 7, 1, 4];
+    const KNOWN: [u32; 4] = [4, 7, 1, 4];
 
     #[test]
-    fn dead_letters_are_truncated_to_the_limit_and_round_trip() {
+    fn letters_are_cut_to_the_limit_and_read_back() {
         let record = RawRecord {
             partition: 3,
             offset: 9,
@@ -299,13 +294,13 @@ mod tests {
             line.as_bytes()
                 .chunks(2)
                 .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-                .collect_answers()
+                .collect()
         };
-        let [with_key, without, letter] = lines.map(bytes).collect_answers::<Vec<_>>().try_into().unwrap();
+        let [with_key, without, letter] = lines.map(bytes).collect::<Vec<_>>().try_into().unwrap();
         let time = 1_700_000_000_250;
-        assert_eq!(decode_parts(&with_key), Some((time, Some(&b"cats"[..]), &b"{}"[..])));
+        assert_eq!(decode(&with_key), Some((time, Some(&b"cats"[..]), &b"{}"[..])));
         assert_eq!(encode(time, Some(b"cats"), b"{}"), with_key);
-        assert_eq!(decode_parts(&without), Some((time, None, &b"{}"[..])));
+        assert_eq!(decode(&without), Some((time, None, &b"{}"[..])));
         assert_eq!(encode(time, None, b"{}"), without);
         let (key, value) = (Some(Bytes::from_static(b"cats")), Bytes::from_static(b"{"));
         let record = RawRecord { partition: 4, offset: 99, broker_time: time, key, value, trace: None };

@@ -9,20 +9,20 @@ use liverank_core::trace::TraceContext;
 use super::super::{RawRecord, RecordPosition};
 
 /// Traces kept: those of some minutes, at the bounds of what is recorded. The oldest go first.
-const MAX_KEPT_TRACES: usize = 4_096;
+const KEPT: usize = 4_096;
 
 /// See the module.
 #[derive(Default)]
-pub struct Traces(Mutex<KeptTraces>);
+pub struct Traces(Mutex<Kept>);
 
 #[derive(Default)]
-struct KeptTraces {
+struct Kept {
     by_place: HashMap<(u32, u64), TraceContext>,
     in_order: VecDeque<(u32, u64)>,
 }
 
 impl Traces {
-    fn kept(&self) -> MutexGuard<'_, KeptTraces> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -30,11 +30,11 @@ impl Traces {
     pub fn note(&self, records: impl Iterator<Item = (RecordPosition, TraceContext)>) {
         let mut kept = None;
         for (place, trace) in records {
-            let KeptTraces { by_place, in_order } = &mut **kept.get_or_insert_with(|| self.kept());
+            let Kept { by_place, in_order } = &mut **kept.get_or_insert_with(|| self.kept());
             let place = (place.partition, place.offset);
             by_place.insert(place, trace);
             in_order.push_back(place);
-            if in_order.len() > MAX_KEPT_TRACES
+            if in_order.len() > KEPT
                 && let Some(oldest) = in_order.pop_front()
             {
                 by_place.remove(&oldest);
@@ -43,7 +43,7 @@ impl Traces {
     }
 
     /// Gives records the traces that are kept of them. They stay: a record may be read again.
-    pub fn add_traces_to(&self, records: &mut [RawRecord]) {
+    pub fn add_to(&self, records: &mut [RawRecord]) {
         let kept = self.kept();
         if kept.by_place.is_empty() {
             return;
@@ -66,17 +66,17 @@ mod tests {
     }
 
     #[test]
-    fn only_the_latest_traces_are_kept() {
+    fn the_last_ones_are_kept_and_no_more() {
         let traces = Traces::default();
         let trace = |offset: u64| TraceContext { trace: [1; 16], span: offset.to_be_bytes(), sampled: true };
-        let more = MAX_KEPT_TRACES as u64 + 5;
+        let more = KEPT as u64 + 5;
         for offset in 1..=more {
             traces.note([(RecordPosition { partition: 1, offset }, trace(offset))].into_iter());
         }
         let mut records = [record(5), record(6), record(more), record(more + 1)];
-        traces.add_traces_to(&mut records);
+        traces.add_to(&mut records);
         let found = records.map(|record| record.trace.map(|trace| *trace));
         assert_eq!(found, [None, Some(trace(6)), Some(trace(more)), None]);
-        assert_eq!(traces.kept().in_order.len(), MAX_KEPT_TRACES);
+        assert_eq!(traces.kept().in_order.len(), KEPT);
     }
 }

@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::PART_NAME;
+use super::PART;
 use crate::StoreError;
 
 /// How long the first probe may take. Connecting to a broker that is there takes milliseconds.
-const FIRST_PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+const SUSPECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long each further probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause between probes: recovery is noticed within it, and a broker that comes back sees five questions a second
@@ -35,7 +35,7 @@ pub(super) enum ProbeAction {
 }
 
 #[derive(Default)]
-struct BreakerState {
+struct State {
     suspect: bool,
     open: Option<String>,
     renew: bool,
@@ -47,7 +47,7 @@ struct BreakerState {
 }
 
 /// Shared by those who append, the library's callbacks, and the thread that probes.
-pub(super) struct AppendBreaker {
+pub(super) struct Breaker {
     /// Mirrors `state.open`: an append looks here and takes no lock.
     open: AtomicBool,
     /// When something was last delivered, in milliseconds after `epoch`.
@@ -55,11 +55,11 @@ pub(super) struct AppendBreaker {
     epoch: Instant,
     /// Without any delivery for this long, a delivery that timed out opens the breaker.
     patience: Duration,
-    state: Mutex<BreakerState>,
+    state: Mutex<State>,
     duty: Condvar,
 }
 
-impl AppendBreaker {
+impl Breaker {
     pub(super) fn new(patience: Duration) -> Self {
         Self {
             open: AtomicBool::new(false),
@@ -71,26 +71,26 @@ impl AppendBreaker {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BreakerState> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether an append may be tried.
-    pub(super) fn check_closed(&self) -> Result<(), StoreError> {
+    pub(super) fn check(&self) -> Result<(), StoreError> {
         if !self.open.load(Ordering::Acquire) {
             return Ok(());
         }
         let state = self.lock();
         match (&state.open, &state.heard) {
             (None, _) => Ok(()),
-            (Some(reason), None) => Err(StoreError::unavailable(PART_NAME, reason)),
+            (Some(reason), None) => Err(StoreError::unavailable(PART, reason)),
             (
                 Some(reason),
                 Some(
                     StoreError::Unavailable { reason: heard, .. }
                     | StoreError::Unusable { reason: heard, .. },
                 ),
-            ) => Err(StoreError::unavailable(PART_NAME, format!("{reason} ({heard})"))),
+            ) => Err(StoreError::unavailable(PART, format!("{reason} ({heard})"))),
         }
     }
 
@@ -100,10 +100,10 @@ impl AppendBreaker {
     }
 
     /// A delivery timed out. One partition's trouble is not everybody's: opens only if nothing at all is delivered.
-    pub(super) fn note_delivery_timeout(&self, reason: &str) {
+    pub(super) fn timed_out(&self, reason: &str) {
         let last = Duration::from_millis(self.delivered.load(Ordering::Relaxed));
         if self.epoch.elapsed().saturating_sub(last) >= self.patience {
-            self.open_breaker(&mut self.lock(), reason);
+            self.trip(&mut self.lock(), reason);
         }
     }
 
@@ -118,7 +118,7 @@ impl AppendBreaker {
     }
 
     /// The library has no connection left.
-    pub(super) fn note_all_brokers_down(&self, reason: &str) {
+    pub(super) fn all_down(&self, reason: &str) {
         let mut state = self.lock();
         if state.open.is_none() && !state.suspect {
             tracing::debug!(reason, "no connection to any broker: probing");
@@ -131,12 +131,12 @@ impl AppendBreaker {
     pub(super) fn note_fatal_error(&self, reason: &str) {
         let mut state = self.lock();
         state.renew = true;
-        self.open_breaker(&mut state, reason);
+        self.trip(&mut state, reason);
     }
 
-    fn open_breaker(&self, state: &mut BreakerState, reason: &str) {
+    fn trip(&self, state: &mut State, reason: &str) {
         if state.open.is_none() {
-            tracing::warn!(part = PART_NAME, reason, "the log is away: appends are refused");
+            tracing::warn!(part = PART, reason, "the log is away: appends are refused");
             state.open = Some(reason.to_owned());
             self.open.store(true, Ordering::Release);
         }
@@ -144,13 +144,13 @@ impl AppendBreaker {
     }
 
     /// Ends the thread that probes, by [`ProbeAction::End`].
-    pub(super) fn end_probing(&self) {
+    pub(super) fn end(&self) {
         self.lock().ended = true;
         self.duty.notify_all();
     }
 
     /// Waits until there is something to do.
-    pub(super) fn wait_for_probe_action(&self) -> ProbeAction {
+    pub(super) fn next_duty(&self) -> ProbeAction {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
@@ -166,7 +166,7 @@ impl AppendBreaker {
                     return ProbeAction::Renew;
                 }
                 None if state.open.is_some() => return ProbeAction::Probe(PROBE_TIMEOUT),
-                None if state.suspect => return ProbeAction::Probe(FIRST_PROBE_TIMEOUT),
+                None if state.suspect => return ProbeAction::Probe(SUSPECT_TIMEOUT),
                 None => state = self.duty.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
@@ -182,17 +182,17 @@ impl AppendBreaker {
                 state.heard = None;
                 // A producer broken for good delivers nothing, whatever the brokers say.
                 if !state.renew && state.open.take().is_some() {
-                    tracing::info!(part = PART_NAME, "the log is back");
+                    tracing::info!(part = PART, "the log is back");
                     self.note_delivery();
                     self.open.store(false, Ordering::Release);
                 }
             }
-            Err(reason) => self.open_breaker(&mut state, &reason),
+            Err(reason) => self.trip(&mut state, &reason),
         }
     }
 
     /// The producer could not be replaced: try again after the pause.
-    pub(super) fn note_renewal_failed(&self) {
+    pub(super) fn not_renewed(&self) {
         let mut state = self.lock();
         state.renew = true;
         state.not_before = Some(Instant::now() + PROBE_PAUSE);
@@ -204,54 +204,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_connection_starts_a_probe_and_does_not_open_the_breaker() {
-        let breaker = AppendBreaker::new(Duration::from_secs(5));
-        breaker.note_all_brokers_down("1/1 brokers are down");
+    fn a_lost_connection_is_only_a_suspicion() {
+        let breaker = Breaker::new(Duration::from_secs(5));
+        breaker.all_down("1/1 brokers are down");
         assert!(breaker.check().is_ok());
-        assert_eq!(breaker.wait_for_probe_action(), ProbeAction::Probe(FIRST_PROBE_TIMEOUT));
+        assert_eq!(breaker.next_duty(), ProbeAction::Probe(SUSPECT_TIMEOUT));
         breaker.note_probe_result(Ok(()));
         assert!(breaker.check().is_ok());
     }
 
     #[test]
-    fn a_failed_probe_opens_the_breaker_and_a_good_one_closes_it() {
-        let breaker = AppendBreaker::new(Duration::from_secs(5));
-        breaker.note_all_brokers_down("1/1 brokers are down");
+    fn a_failed_probe_opens_and_a_good_one_closes() {
+        let breaker = Breaker::new(Duration::from_secs(5));
+        breaker.all_down("1/1 brokers are down");
         breaker.note_probe_result(Err("timed out".to_owned()));
         let error = breaker.check().unwrap_err();
         assert!(error.is_transient() && error.to_string().contains("timed out"), "{error}");
         let begun = Instant::now();
-        assert_eq!(breaker.wait_for_probe_action(), ProbeAction::Probe(PROBE_TIMEOUT));
+        assert_eq!(breaker.next_duty(), ProbeAction::Probe(PROBE_TIMEOUT));
         assert!(begun.elapsed() >= PROBE_PAUSE / 2, "probes are paced");
         breaker.note_probe_result(Ok(()));
         assert!(breaker.check().is_ok());
     }
 
     #[test]
-    fn a_timeout_opens_the_breaker_only_when_nothing_is_delivered() {
-        let breaker = AppendBreaker::new(Duration::from_millis(50));
+    fn a_timeout_opens_only_when_nothing_is_delivered() {
+        let breaker = Breaker::new(Duration::from_millis(50));
         std::thread::sleep(Duration::from_millis(60));
         breaker.note_delivery();
-        breaker.note_delivery_timeout("one partition has no leader");
+        breaker.timed_out("one partition has no leader");
         assert!(breaker.check().is_ok());
         std::thread::sleep(Duration::from_millis(60));
-        breaker.note_delivery_timeout("no partition has");
+        breaker.timed_out("no partition has");
         assert!(breaker.check().is_err());
     }
 
     #[test]
     fn a_broken_producer_is_renewed_before_anything_closes() {
-        let breaker = AppendBreaker::new(Duration::from_secs(5));
+        let breaker = Breaker::new(Duration::from_secs(5));
         breaker.note_fatal_error("fenced");
         breaker.note_probe_result(Ok(()));
         assert!(breaker.check().is_err(), "brokers that answer do not mend a producer");
-        assert_eq!(breaker.wait_for_probe_action(), ProbeAction::Renew);
-        breaker.note_renewal_failed();
-        assert_eq!(breaker.wait_for_probe_action(), ProbeAction::Renew);
-        assert_eq!(breaker.wait_for_probe_action(), ProbeAction::Probe(PROBE_TIMEOUT));
+        assert_eq!(breaker.next_duty(), ProbeAction::Renew);
+        breaker.not_renewed();
+        assert_eq!(breaker.next_duty(), ProbeAction::Renew);
+        assert_eq!(breaker.next_duty(), ProbeAction::Probe(PROBE_TIMEOUT));
         breaker.note_probe_result(Ok(()));
         assert!(breaker.check().is_ok());
         breaker.end();
-        assert_eq!(breaker.wait_for_probe_action(), ProbeAction::End);
+        assert_eq!(breaker.next_duty(), ProbeAction::End);
     }
 }

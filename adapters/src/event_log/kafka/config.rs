@@ -140,7 +140,7 @@ impl fmt::Debug for KafkaConfig {
 
 /// The client library's own log lines, for those who ask for them: it repeats itself every second while a broker is
 /// away, where we tell the transition once.
-pub(super) fn trace_library_log(level: RDKafkaLogLevel, facility: &str, line: &str) {
+pub(super) fn trace_library(level: RDKafkaLogLevel, facility: &str, line: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::error!(target: "librdkafka", facility, "{line}");
@@ -155,7 +155,7 @@ pub(super) struct TracingContext;
 
 impl ClientContext for TracingContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        trace_library_log(level, facility, line);
+        trace_library(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -5,7 +5,7 @@
 //!
 //! The group's protocol never waits for us: an assignment is acknowledged at once with nothing to read, and the
 //! partitions are handed to the library (`incremental_assign`, which may come at any later time) when
-//! [`LogConsumer::start_partitions`] says from which offset. Otherwise an archive that is away would keep the whole group from
+//! [`LogConsumer::start`] says from which offset. Otherwise an archive that is away would keep the whole group from
 //! rebalancing, and a library that starts at a committed offset would read from the wrong one.
 //!
 //! Whether the log is the one that was read before is seen from the record before the one to start with: reading begins
@@ -29,18 +29,18 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD_SEEN, RawRecord, Start, another_log_error};
+use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD, RawRecord, Start, another_log};
 use super::config::KafkaConfig;
-use super::inbox::{RecordInbox, ThreadCommand};
-use super::rebalance::{KafkaMember, RebalanceContext};
-use super::{PART_NAME, QUERY_TIMEOUT, store_error, traceparent};
+use super::inbox::{Command, Inbox};
+use super::rebalance::{Member, RebalanceContext};
+use super::{ASK_TIMEOUT, PART, store_error, traceparent};
 use crate::StoreError;
 
 /// How long the thread waits for records before it looks for commands: what a start may wait, and forty wake-ups a
 /// second at most when nothing comes.
 const THREAD_POLL: Duration = Duration::from_millis(25);
 /// How long the thread may take to obey. It waits for the library by the wall clock, which may jump.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long dropping a member waits for it to have left. Its partitions move at once then, not when its session ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Before a member that broke for good joins again.
@@ -50,7 +50,7 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A member, as its owner sees it.
 pub(super) struct KafkaConsumer {
-    inbox: Arc<RecordInbox>,
+    inbox: Arc<Inbox>,
     /// Closes when the thread has left the group.
     gone: mpsc::Receiver<()>,
 }
@@ -58,22 +58,19 @@ pub(super) struct KafkaConsumer {
 impl KafkaConsumer {
     /// Joins in the background.
     pub(super) fn join(config: &KafkaConfig) -> Result<Self, StoreError> {
-        let inbox = Arc::new(RecordInbox::default());
+        let inbox = Arc::new(Inbox::default());
         let (tell, gone) = mpsc::channel();
-        let reader = ConsumerThread {
-            settings: consumer_settings(config),
-            topic: config.topic.clone(),
-            inbox: Arc::clone(&inbox),
-        };
+        let reader =
+            Reader { settings: settings(config), topic: config.topic.clone(), inbox: Arc::clone(&inbox) };
         // The first one here, so that a configuration that cannot work is told to whoever joins.
         let member = reader.member()?;
         std::thread::Builder::new()
             .name("kafka-consumer".to_owned())
             .spawn(move || {
-                reader.run_until_left(member);
+                reader.run(member);
                 drop(tell);
             })
-            .map_err(|error| StoreError::unavailable(PART_NAME, format!("starting a thread: {error}")))?;
+            .map_err(|error| StoreError::unavailable(PART, format!("starting a thread: {error}")))?;
         Ok(Self { inbox, gone })
     }
 }
@@ -83,50 +80,48 @@ impl LogConsumer for KafkaConsumer {
     async fn poll(&mut self, max_records: usize, max_wait: Duration) -> Result<ConsumerEvent, StoreError> {
         let deadline = Instant::now() + max_wait;
         loop {
-            if let Some(polled) = self.inbox.take_next_event(max_records)? {
+            if let Some(polled) = self.inbox.take(max_records)? {
                 return Ok(polled);
             }
-            if tokio::time::timeout_at(deadline, self.inbox.wait_for_arrival()).await.is_err() {
-                return Ok(self.inbox.take_next_event(max_records)?.unwrap_or(ConsumerEvent::Idle));
+            if tokio::time::timeout_at(deadline, self.inbox.arrival()).await.is_err() {
+                return Ok(self.inbox.take(max_records)?.unwrap_or(ConsumerEvent::Idle));
             }
         }
     }
 
     async fn start(&mut self, starts: &[Start]) -> Result<(), StoreError> {
         let (tell, told) = oneshot::channel();
-        self.inbox.push_command(ThreadCommand::Start(starts.to_vec(), tell));
-        tokio::time::timeout(COMMAND_TIMEOUT, told)
+        self.inbox.command(Command::Start(starts.to_vec(), tell));
+        tokio::time::timeout(START_TIMEOUT, told)
             .await
-            .unwrap_or_else(|_| {
-                Ok(Err(StoreError::unavailable(PART_NAME, "the client library does not answer")))
-            })
-            .unwrap_or_else(|_| Err(StoreError::unavailable(PART_NAME, "the consumer has ended")))
+            .unwrap_or_else(|_| Ok(Err(StoreError::unavailable(PART, "the client library does not answer"))))
+            .unwrap_or_else(|_| Err(StoreError::unavailable(PART, "the consumer has ended")))
     }
 
     async fn report(&mut self, offsets: &[(u32, u64)]) {
-        self.inbox.push_command(ThreadCommand::Report(offsets.to_vec()));
+        self.inbox.command(Command::Report(offsets.to_vec()));
     }
 }
 
 impl Drop for KafkaConsumer {
     fn drop(&mut self) {
-        self.inbox.request_leave();
+        self.inbox.leave();
         // A process may end right after: then it would be missed only when its session ends.
         let _ = self.gone.recv_timeout(LEAVE_TIMEOUT);
     }
 }
 
 /// The thread's side.
-struct ConsumerThread {
+struct Reader {
     settings: ClientConfig,
     topic: String,
-    inbox: Arc<RecordInbox>,
+    inbox: Arc<Inbox>,
 }
 
-impl ConsumerThread {
-    fn member(&self) -> Result<KafkaMember, StoreError> {
+impl Reader {
+    fn member(&self) -> Result<Member, StoreError> {
         let turns = RebalanceContext { inbox: Arc::clone(&self.inbox), topic: self.topic.clone() };
-        let member: KafkaMember = self
+        let member: Member = self
             .settings
             .create_with_context(turns)
             .map_err(|error| store_error("creating the consumer", &error))?;
@@ -135,30 +130,30 @@ impl ConsumerThread {
     }
 
     /// Reads until the owner is gone; joins again when the member cannot go on.
-    fn run_until_left(&self, mut member: KafkaMember) {
-        while let Err(error) = self.read_until_left(&member) {
-            tracing::warn!(part = PART_NAME, %error, "the consumer broke; joining anew");
-            self.inbox.note_transient_error(error);
+    fn run(&self, mut member: Member) {
+        while let Err(error) = self.read(&member) {
+            tracing::warn!(part = PART, %error, "the consumer broke; joining anew");
+            self.inbox.stumble(error);
             drop(member);
-            self.inbox.note_all_revoked();
+            self.inbox.all_revoked();
             member = loop {
-                if self.inbox.is_owner_gone() {
+                if self.inbox.left() {
                     return;
                 }
                 std::thread::sleep(REJOIN_PAUSE);
                 match self.member() {
                     Ok(member) => break member,
-                    Err(error) => self.inbox.note_transient_error(error),
+                    Err(error) => self.inbox.stumble(error),
                 }
             };
         }
     }
 
     /// Reads until the owner is gone, or until the member cannot go on.
-    fn read_until_left(&self, member: &KafkaMember) -> Result<(), StoreError> {
-        while !self.inbox.is_owner_gone() {
+    fn read(&self, member: &Member) -> Result<(), StoreError> {
+        while !self.inbox.left() {
             while let Some(command) = self.inbox.next_command() {
-                self.carry_out(member, command);
+                self.obey(member, command);
             }
             // Without room the library is not polled: a member that takes nothing for `max.poll.interval.ms` is to
             // lose its partitions to one that does.
@@ -169,61 +164,61 @@ impl ConsumerThread {
                 None => {}
                 Some(Ok(message)) => {
                     let partition = message.partition() as u32;
-                    if let Some(offset) = self.inbox.push_record(record(&message)) {
-                        self.handle_other_record(partition, offset, OTHER_RECORD_SEEN);
+                    if let Some(offset) = self.inbox.push(record(&message)) {
+                        self.differs(partition, offset, OTHER_RECORD);
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     let partition = partition as u32;
-                    if let Some(offset) = self.inbox.note_partition_end(partition) {
+                    if let Some(offset) = self.inbox.ended(partition) {
                         let seen = format!("the log ends at {}", offset.saturating_sub(1));
-                        self.handle_other_record(partition, offset, &seen);
+                        self.differs(partition, offset, &seen);
                     }
                 }
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     return Err(store_error("reading", &KafkaError::MessageConsumptionFatal(code)));
                 }
-                Some(Err(error)) => self.handle_error(member, &error),
+                Some(Err(error)) => self.trouble(member, &error),
             }
-            if self.inbox.take_distrust() {
+            if self.inbox.doubted() {
                 tracing::warn!(
-                    part = PART_NAME,
+                    part = PART,
                     topic = self.topic,
                     "the topic has another id: looking whether it is the same"
                 );
-                self.revoke_and_reassign(member);
+                self.hand_back(member);
             }
         }
         Ok(())
     }
 
-    fn carry_out(&self, member: &KafkaMember, command: ThreadCommand) {
+    fn obey(&self, member: &Member, command: Command) {
         match command {
-            ThreadCommand::Start(starts, tell) => {
+            Command::Start(starts, tell) => {
                 // Whoever asked may have given up; the offsets are the ones to read from all the same.
-                let _ = tell.send(self.start_partitions(member, starts));
+                let _ = tell.send(self.start(member, starts));
             }
-            ThreadCommand::Report(offsets) => {
+            Command::Report(offsets) => {
                 if let Err(error) =
                     self.list(&offsets).and_then(|list| member.commit(&list, CommitMode::Async))
                 {
-                    tracing::debug!(part = PART_NAME, %error, "the group's progress was not reported");
+                    tracing::debug!(part = PART, %error, "the group's progress was not reported");
                 }
             }
         }
     }
 
-    fn start_partitions(&self, member: &KafkaMember, starts: Vec<Start>) -> Result<(), StoreError> {
+    fn start(&self, member: &Member, starts: Vec<Start>) -> Result<(), StoreError> {
         let failed = |error: KafkaError| store_error("starting to read", &error);
-        let (fresh, again) = self.inbox.note_starts(starts);
+        let (fresh, again) = self.inbox.starting(starts);
         if !fresh.is_empty() {
             member.incremental_assign(&self.list(&fresh).map_err(failed)?).map_err(failed)?;
         }
-        self.seek_partitions(member, &again).map_err(failed)
+        self.seek(member, &again).map_err(failed)
     }
 
     /// Goes on elsewhere in partitions that are assigned to the library.
-    fn seek_partitions(&self, member: &KafkaMember, offsets: &[(u32, u64)]) -> Result<(), KafkaError> {
+    fn seek(&self, member: &Member, offsets: &[(u32, u64)]) -> Result<(), KafkaError> {
         if offsets.is_empty() {
             return Ok(());
         }
@@ -245,46 +240,43 @@ impl ConsumerThread {
         Ok(list)
     }
 
-    fn handle_error(&self, member: &KafkaMember, error: &KafkaError) {
+    fn trouble(&self, member: &Member, error: &KafkaError) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset) => self.handle_out_of_range(member),
+            Some(RDKafkaErrorCode::AutoOffsetReset) => self.out_of_range(member),
             Some(
                 RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownPartition,
             ) => {
-                self.inbox.note_transient_error(store_error("reading", error));
-                self.revoke_and_reassign(member);
+                self.inbox.stumble(store_error("reading", error));
+                self.hand_back(member);
             }
             // The next poll joins again; the partitions lost come as a revocation.
             Some(RDKafkaErrorCode::PollExceeded) => {
-                tracing::warn!(
-                    part = PART_NAME,
-                    "records were not taken for too long: left the group for now"
-                );
+                tracing::warn!(part = PART, "records were not taken for too long: left the group for now");
             }
-            _ => self.inbox.note_transient_error(store_error("reading", error)),
+            _ => self.inbox.stumble(store_error("reading", error)),
         }
     }
 
     /// An offset that was to be read is not in the log; the error does not tell which.
-    fn handle_out_of_range(&self, member: &KafkaMember) {
+    fn out_of_range(&self, member: &Member) {
         let (mut stopped, mut told) = (Vec::new(), false);
-        let reading = self.inbox.reading_positions();
+        let reading = self.inbox.reading();
         for (partition, position, next) in reading.iter().copied() {
-            let (low, high) = match member.fetch_watermarks(&self.topic, partition as i32, QUERY_TIMEOUT) {
+            let (low, high) = match member.fetch_watermarks(&self.topic, partition as i32, ASK_TIMEOUT) {
                 Ok((low, high)) => (low.max(0) as u64, high.max(0) as u64),
                 Err(error) => {
-                    self.inbox.note_transient_error(store_error("looking what the log holds", &error));
-                    return self.revoke_and_reassign(member);
+                    self.inbox.stumble(store_error("looking what the log holds", &error));
+                    return self.hand_back(member);
                 }
             };
             if next < low || next > high {
-                self.handle_other_record(partition, next, &format!("the log holds {low} to {high}"));
+                self.differs(partition, next, &format!("the log holds {low} to {high}"));
                 told = true;
             } else if position < low {
                 // Expired up to here, and no further: nothing is missing, and there is nothing to compare.
-                self.inbox.forget_fingerprint(partition);
+                self.inbox.unmark(partition);
                 stopped.push((partition, next));
             }
         }
@@ -292,28 +284,26 @@ impl ConsumerThread {
             // Of one that goes on already, or whose records are back: the library has stopped reading some.
             stopped = reading.iter().map(|(partition, position, _)| (*partition, *position)).collect();
         }
-        if let Err(error) = self.seek_partitions(member, &stopped) {
-            self.inbox.note_transient_error(store_error("going on where the log begins", &error));
-            self.revoke_and_reassign(member);
+        if let Err(error) = self.seek(member, &stopped) {
+            self.inbox.stumble(store_error("going on where the log begins", &error));
+            self.hand_back(member);
         }
     }
 
-    fn handle_other_record(&self, partition: u32, offset: u64, seen: &str) {
+    fn differs(&self, partition: u32, offset: u64, seen: &str) {
         let log = format!("topic {}", self.topic);
-        self.inbox
-            .note_fatal_error(Some(partition), another_log_error(PART_NAME, &log, partition, offset, seen));
+        self.inbox.break_off(Some(partition), another_log(PART, &log, partition, offset, seen));
     }
 
     /// Takes everything from the owner and gives it back, so that every start is looked at again.
-    fn revoke_and_reassign(&self, member: &KafkaMember) {
-        let partitions: Vec<u32> =
-            self.inbox.reading_positions().iter().map(|(partition, ..)| *partition).collect();
+    fn hand_back(&self, member: &Member) {
+        let partitions: Vec<u32> = self.inbox.reading().iter().map(|(partition, ..)| *partition).collect();
         let read: Vec<(u32, u64)> =
-            self.inbox.note_revoked(partitions.clone()).into_iter().map(|partition| (partition, 0)).collect();
+            self.inbox.revoked(partitions.clone()).into_iter().map(|partition| (partition, 0)).collect();
         if let Err(error) = self.list(&read).and_then(|list| member.incremental_unassign(&list)) {
-            tracing::debug!(part = PART_NAME, %error, "the library had let go of some already");
+            tracing::debug!(part = PART, %error, "the library had let go of some already");
         }
-        self.inbox.note_assigned(partitions);
+        self.inbox.assigned(partitions);
     }
 }
 
@@ -329,11 +319,11 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> RawRecord {
         broker_time: message.timestamp().to_millis().unwrap_or_default(),
         key: key.map(|_| both.slice(..border)),
         value: both.slice(border..),
-        trace: traceparent::trace_of_headers(message.headers()),
+        trace: traceparent::read(message.headers()),
     }
 }
 
-fn consumer_settings(config: &KafkaConfig) -> ClientConfig {
+fn settings(config: &KafkaConfig) -> ClientConfig {
     let mut settings = config.kafka_client_config();
     settings
         .set("group.id", &config.group)

@@ -16,26 +16,26 @@ const MAX_RECORDS: usize = 20_000;
 const MAX_BYTES: usize = 32 << 20;
 
 /// An offset of each of some partitions.
-pub(super) type PartitionOffsets = Vec<(u32, u64)>;
+pub(super) type Offsets = Vec<(u32, u64)>;
 
 /// What the owner wants of the thread.
-pub(super) enum ThreadCommand {
+pub(super) enum Command {
     /// Read these partitions from there on.
     Start(Vec<Start>, oneshot::Sender<Result<(), StoreError>>),
     /// Tell the log how far the group is.
-    Report(PartitionOffsets),
+    Report(Offsets),
 }
 
 /// A partition that is being read.
 #[derive(Debug, Clone, Copy)]
-struct PartitionReading {
+struct Reading {
     /// The next offset expected of the library.
     next: u64,
-    expects: ExpectedRecord,
+    expects: Expects,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ExpectedRecord {
+enum Expects {
     /// The records that are to be read.
     Records,
     /// First the record before them, with this mark: where the library reads from is one offset earlier.
@@ -45,11 +45,11 @@ enum ExpectedRecord {
 }
 
 #[derive(Default)]
-struct InboxState {
+struct State {
     /// Assignments and revocations, in their order.
     turns: VecDeque<ConsumerEvent>,
     owned: HashSet<u32>,
-    reading: HashMap<u32, PartitionReading>,
+    reading: HashMap<u32, Reading>,
     /// The log may be another one than the one that was started: every start has to be looked at again.
     doubted: bool,
     records: VecDeque<RawRecord>,
@@ -58,34 +58,34 @@ struct InboxState {
     broken: Option<(Option<u32>, StoreError)>,
     /// Something went wrong that may pass: told once.
     stumble: Option<StoreError>,
-    commands: VecDeque<ThreadCommand>,
+    commands: VecDeque<Command>,
     left: bool,
 }
 
 /// Shared by a member's owner and its thread.
 #[derive(Default)]
-pub(super) struct RecordInbox {
-    state: Mutex<InboxState>,
+pub(super) struct Inbox {
+    state: Mutex<State>,
     /// Wakes the owner.
     arrived: Notify,
     /// Wakes a thread that waits for room.
     room: Condvar,
 }
 
-impl RecordInbox {
-    fn lock(&self) -> MutexGuard<'_, InboxState> {
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // The owner's side.
 
-    /// Waits for something to have arrived since the last [`Self::take_next_event`].
-    pub(super) async fn wait_for_arrival(&self) {
+    /// Waits for something to have arrived since the last [`Self::take`].
+    pub(super) async fn arrival(&self) {
         self.arrived.notified().await;
     }
 
     /// The next thing to tell, if there is any.
-    pub(super) fn take_next_event(&self, max_records: usize) -> Result<Option<ConsumerEvent>, StoreError> {
+    pub(super) fn take(&self, max_records: usize) -> Result<Option<ConsumerEvent>, StoreError> {
         let mut state = self.lock();
         if let Some(turn) = state.turns.pop_front() {
             return Ok(Some(turn));
@@ -96,7 +96,7 @@ impl RecordInbox {
         if !state.records.is_empty() {
             let count = state.records.len().min(max_records.max(1));
             let records: Vec<_> = state.records.drain(..count).collect();
-            state.bytes -= records.iter().map(record_bytes).sum::<usize>();
+            state.bytes -= records.iter().map(size).sum::<usize>();
             self.room.notify_all();
             return Ok(Some(ConsumerEvent::Records(records)));
         }
@@ -105,13 +105,13 @@ impl RecordInbox {
     }
 
     /// Asks the thread for something.
-    pub(super) fn push_command(&self, command: ThreadCommand) {
+    pub(super) fn command(&self, command: Command) {
         self.lock().commands.push_back(command);
         self.room.notify_all();
     }
 
     /// Tells the thread to leave the group.
-    pub(super) fn request_leave(&self) {
+    pub(super) fn leave(&self) {
         self.lock().left = true;
         self.room.notify_all();
     }
@@ -119,17 +119,17 @@ impl RecordInbox {
     // The thread's side.
 
     /// Whether the owner is gone.
-    pub(super) fn is_owner_gone(&self) -> bool {
+    pub(super) fn left(&self) -> bool {
         self.lock().left
     }
 
-    pub(super) fn next_command(&self) -> Option<ThreadCommand> {
+    pub(super) fn next_command(&self) -> Option<Command> {
         self.lock().commands.pop_front()
     }
 
     /// Whether another record may be read; waits for that, or for a command, at most `patience`.
     pub(super) fn has_room(&self, patience: Duration) -> bool {
-        let full = |state: &InboxState| state.records.len() >= MAX_RECORDS || state.bytes >= MAX_BYTES;
+        let full = |state: &State| state.records.len() >= MAX_RECORDS || state.bytes >= MAX_BYTES;
         let mut state = self.lock();
         if full(&state) && state.commands.is_empty() && !state.left {
             state = self.room.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
@@ -139,23 +139,23 @@ impl RecordInbox {
 
     /// Takes in a record, unless nobody reads its partition from there. Returns the offset that was to be read next
     /// where the record before it is another one than was read there.
-    pub(super) fn push_record(&self, record: RawRecord) -> Option<u64> {
+    pub(super) fn push(&self, record: RawRecord) -> Option<u64> {
         let mut state = self.lock();
         let reading = state.reading.get_mut(&record.partition)?;
-        if record.offset < reading.next || reading.expects == ExpectedRecord::Nothing {
+        if record.offset < reading.next || reading.expects == Expects::Nothing {
             return None;
         }
-        if let ExpectedRecord::Marked(mark) = reading.expects {
+        if let Expects::Marked(mark) = reading.expects {
             let offset = reading.next + 1;
             if record.offset != reading.next || record.mark() != mark {
-                reading.expects = ExpectedRecord::Nothing;
+                reading.expects = Expects::Nothing;
                 return Some(offset);
             }
-            *reading = PartitionReading { next: offset, expects: ExpectedRecord::Records };
+            *reading = Reading { next: offset, expects: Expects::Records };
             return None;
         }
         reading.next = record.offset + 1;
-        state.bytes += record_bytes(&record);
+        state.bytes += size(&record);
         state.records.push_back(record);
         drop(state);
         self.arrived.notify_one();
@@ -164,18 +164,18 @@ impl RecordInbox {
 
     /// The library has read a partition to its end. Returns the offset that was to be read next where the record before
     /// it did not come.
-    pub(super) fn note_partition_end(&self, partition: u32) -> Option<u64> {
+    pub(super) fn ended(&self, partition: u32) -> Option<u64> {
         let mut state = self.lock();
         let reading = state.reading.get_mut(&partition)?;
-        if !matches!(reading.expects, ExpectedRecord::Marked(_)) {
+        if !matches!(reading.expects, Expects::Marked(_)) {
             return None;
         }
-        reading.expects = ExpectedRecord::Nothing;
+        reading.expects = Expects::Nothing;
         Some(reading.next + 1)
     }
 
     /// The group gave us these.
-    pub(super) fn note_assigned(&self, partitions: Vec<u32>) {
+    pub(super) fn assigned(&self, partitions: Vec<u32>) {
         if !partitions.is_empty() {
             let mut state = self.lock();
             state.owned.extend(&partitions);
@@ -186,7 +186,7 @@ impl RecordInbox {
     }
 
     /// The group took these away. Returns which of them were being read.
-    pub(super) fn note_revoked(&self, mut partitions: Vec<u32>) -> Vec<u32> {
+    pub(super) fn revoked(&self, mut partitions: Vec<u32>) -> Vec<u32> {
         let mut state = self.lock();
         partitions.retain(|partition| state.owned.remove(partition));
         state.forget_records(&partitions);
@@ -200,25 +200,23 @@ impl RecordInbox {
     }
 
     /// The group is gone with all that it gave.
-    pub(super) fn note_all_revoked(&self) {
+    pub(super) fn all_revoked(&self) {
         let owned = self.lock().owned.iter().copied().collect();
-        self.note_revoked(owned);
+        self.revoked(owned);
     }
 
     /// Reading starts over there. Returns from where the library has to read those which are owned: the ones that were
     /// not being read yet, and the ones that were.
-    pub(super) fn note_starts(&self, mut starts: Vec<Start>) -> (PartitionOffsets, PartitionOffsets) {
+    pub(super) fn starting(&self, mut starts: Vec<Start>) -> (Offsets, Offsets) {
         let mut state = self.lock();
         starts.retain(|start| state.owned.contains(&start.partition));
         let partitions: Vec<_> = starts.iter().map(|start| start.partition).collect();
         state.forget_records(&partitions);
-        let (mut fresh, mut again) = (PartitionOffsets::new(), PartitionOffsets::new());
+        let (mut fresh, mut again) = (Offsets::new(), Offsets::new());
         for Start { partition, offset, after } in starts {
             let reading = match (after, offset.checked_sub(1)) {
-                (Some(mark), Some(before)) => {
-                    PartitionReading { next: before, expects: ExpectedRecord::Marked(mark) }
-                }
-                _ => PartitionReading { next: offset, expects: ExpectedRecord::Records },
+                (Some(mark), Some(before)) => Reading { next: before, expects: Expects::Marked(mark) },
+                _ => Reading { next: offset, expects: Expects::Records },
             };
             let known = state.reading.insert(partition, reading).is_some();
             if known { &mut again } else { &mut fresh }.push((partition, reading.next));
@@ -227,11 +225,11 @@ impl RecordInbox {
     }
 
     /// What each partition that is being read reads next: for the library, and for its owner.
-    pub(super) fn reading_positions(&self) -> Vec<(u32, u64, u64)> {
+    pub(super) fn reading(&self) -> Vec<(u32, u64, u64)> {
         let state = self.lock();
-        let both = |reading: &PartitionReading| match reading.expects {
-            ExpectedRecord::Marked(_) => (reading.next, reading.next + 1),
-            ExpectedRecord::Records | ExpectedRecord::Nothing => (reading.next, reading.next),
+        let both = |reading: &Reading| match reading.expects {
+            Expects::Marked(_) => (reading.next, reading.next + 1),
+            Expects::Records | Expects::Nothing => (reading.next, reading.next),
         };
         let mut reading: Vec<_> = state
             .reading
@@ -243,53 +241,53 @@ impl RecordInbox {
     }
 
     /// The log holds nothing any more before what is to be read of this partition: there is nothing to compare.
-    pub(super) fn forget_fingerprint(&self, partition: u32) {
+    pub(super) fn unmark(&self, partition: u32) {
         let mut state = self.lock();
         if let Some(reading) =
-            state.reading.get_mut(&partition).filter(|it| matches!(it.expects, ExpectedRecord::Marked(_)))
+            state.reading.get_mut(&partition).filter(|it| matches!(it.expects, Expects::Marked(_)))
         {
-            *reading = PartitionReading { next: reading.next + 1, expects: ExpectedRecord::Records };
+            *reading = Reading { next: reading.next + 1, expects: Expects::Records };
         }
     }
 
     /// The log may be another one from now on: takes in nothing more of what is being read.
-    pub(super) fn distrust_log(&self) {
+    pub(super) fn doubt(&self) {
         let mut state = self.lock();
         state.doubted = !state.reading.is_empty();
         for reading in state.reading.values_mut() {
-            reading.expects = ExpectedRecord::Nothing;
+            reading.expects = Expects::Nothing;
         }
     }
 
     /// Whether that was so since it was last asked.
-    pub(super) fn take_distrust(&self) -> bool {
+    pub(super) fn doubted(&self) -> bool {
         std::mem::take(&mut self.lock().doubted)
     }
 
     /// A partition (unknown: `None`) cannot be read any further.
-    pub(super) fn note_fatal_error(&self, partition: Option<u32>, error: StoreError) {
+    pub(super) fn break_off(&self, partition: Option<u32>, error: StoreError) {
         self.lock().broken = Some((partition, error));
         self.arrived.notify_one();
     }
 
     /// Something went wrong that may pass.
-    pub(super) fn note_transient_error(&self, error: StoreError) {
+    pub(super) fn stumble(&self, error: StoreError) {
         self.lock().stumble = Some(error);
         self.arrived.notify_one();
     }
 }
 
-impl InboxState {
+impl State {
     fn forget_records(&mut self, partitions: &[u32]) {
         self.records.retain(|record| !partitions.contains(&record.partition));
-        self.bytes = self.records.iter().map(record_bytes).sum();
+        self.bytes = self.records.iter().map(size).sum();
         if self.broken.as_ref().is_some_and(|(at, _)| at.is_none_or(|at| partitions.contains(&at))) {
             self.broken = None;
         }
     }
 }
 
-fn record_bytes(record: &RawRecord) -> usize {
+fn size(record: &RawRecord) -> usize {
     size_of::<RawRecord>() + record.key.as_ref().map_or(0, bytes::Bytes::len) + record.value.len()
 }
 
@@ -310,126 +308,126 @@ mod tests {
         }
     }
 
-    fn polled_offsets(polled: Option<ConsumerEvent>) -> Vec<(u32, u64)> {
+    fn offsets(polled: Option<ConsumerEvent>) -> Vec<(u32, u64)> {
         match polled {
             Some(ConsumerEvent::Records(records)) => {
-                records.iter().map(|at| (at.partition, at.offset)).collect_answers()
+                records.iter().map(|at| (at.partition, at.offset)).collect()
             }
             other => panic!("{other:?} instead of records"),
         }
     }
 
-    fn reading_positions(partitions: &[u32]) -> RecordInbox {
-        let inbox = RecordInbox::default();
-        inbox.note_assigned(partitions.to_vec());
+    fn reading(partitions: &[u32]) -> Inbox {
+        let inbox = Inbox::default();
+        inbox.assigned(partitions.to_vec());
         assert_eq!(inbox.take(1).unwrap(), Some(ConsumerEvent::Assigned(partitions.to_vec())));
-        inbox.note_starts(partitions.iter().map(|at| Start::unmarked(*at, 0)).collect_answers());
+        inbox.starting(partitions.iter().map(|at| Start::unmarked(*at, 0)).collect());
         inbox
     }
 
     #[test]
-    fn records_of_a_revoked_partition_are_dropped() {
+    fn what_is_revoked_is_dropped_before_it_is_told() {
         let inbox = reading(&[1, 2]);
         for at in [record(1, 0), record(2, 0), record(1, 1)] {
             inbox.push(at);
         }
-        assert_eq!(inbox.note_revoked(vec![1, 7]), [1]);
+        assert_eq!(inbox.revoked(vec![1, 7]), [1]);
         inbox.push(record(1, 2));
         assert_eq!(inbox.take(10).unwrap(), Some(ConsumerEvent::Revoked(vec![1])));
-        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(2, 0)]);
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(2, 0)]);
         assert_eq!(inbox.take(10).unwrap(), None);
         assert_eq!(inbox.lock().bytes, 0);
     }
 
     #[test]
-    fn a_start_drops_records_read_before_it() {
+    fn a_start_drops_what_was_read_before_it() {
         let inbox = reading(&[1, 2]);
         for at in 0..5 {
             inbox.push(record(1, at));
         }
         assert_eq!(
-            inbox.note_starts(vec![Start::unmarked(1, 3), Start::unmarked(9, 0)]),
+            inbox.starting(vec![Start::unmarked(1, 3), Start::unmarked(9, 0)]),
             (vec![], vec![(1, 3)])
         );
         inbox.push(record(1, 2));
         inbox.push(record(1, 3));
-        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 3)]);
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 3)]);
     }
 
     #[test]
-    fn records_of_an_unstarted_partition_are_refused() {
-        let inbox = RecordInbox::default();
-        inbox.note_assigned(vec![1]);
+    fn nothing_unstarted_is_taken_in() {
+        let inbox = Inbox::default();
+        inbox.assigned(vec![1]);
         inbox.push(record(1, 0));
         inbox.take(1).unwrap();
         assert_eq!(inbox.take(1).unwrap(), None);
-        assert_eq!(inbox.note_starts(vec![Start::unmarked(1, 0)]), (vec![(1, 0)], vec![]));
+        assert_eq!(inbox.starting(vec![Start::unmarked(1, 0)]), (vec![(1, 0)], vec![]));
     }
 
     #[test]
-    fn the_record_before_the_start_is_checked_and_not_returned() {
+    fn the_marked_record_is_looked_at_and_not_told() {
         let after = Some(record(1, 4).mark());
         let marked = |offset| Start { partition: 1, offset, after };
         let inbox = reading(&[1]);
-        assert_eq!(inbox.note_starts(vec![marked(5)]), (vec![], vec![(1, 4)]));
-        assert_eq!(inbox.reading_positions(), [(1, 4, 5)]);
+        assert_eq!(inbox.starting(vec![marked(5)]), (vec![], vec![(1, 4)]));
+        assert_eq!(inbox.reading(), [(1, 4, 5)]);
         assert_eq!((inbox.push(record(1, 4)), inbox.push(record(1, 5))), (None, None));
-        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 5)]);
-        assert_eq!(inbox.note_partition_end(1), None);
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 5)]);
+        assert_eq!(inbox.ended(1), None);
         let other = RawRecord { broker_time: 2, ..record(1, 4) };
         for wrong in [other, record(1, 6)] {
-            inbox.note_starts(vec![marked(5)]);
+            inbox.starting(vec![marked(5)]);
             assert_eq!(inbox.push(wrong), Some(5));
             assert_eq!(inbox.push(record(1, 6)), None, "told once, and nothing read");
             assert_eq!(inbox.take(10).unwrap(), None);
         }
-        inbox.note_starts(vec![marked(5)]);
-        assert_eq!((inbox.note_partition_end(1), inbox.note_partition_end(1)), (Some(5), None));
-        inbox.note_starts(vec![marked(5)]);
-        inbox.forget_fingerprint(1);
-        assert_eq!((inbox.reading_positions(), inbox.push(record(1, 5))), (vec![(1, 5, 5)], None));
-        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 5)]);
+        inbox.starting(vec![marked(5)]);
+        assert_eq!((inbox.ended(1), inbox.ended(1)), (Some(5), None));
+        inbox.starting(vec![marked(5)]);
+        inbox.unmark(1);
+        assert_eq!((inbox.reading(), inbox.push(record(1, 5))), (vec![(1, 5, 5)], None));
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 5)]);
         assert_eq!(
-            inbox.note_starts(vec![marked(0)]),
+            inbox.starting(vec![marked(0)]),
             (vec![], vec![(1, 0)]),
             "nothing stands before the first"
         );
     }
 
     #[test]
-    fn a_distrusted_log_gives_no_records_until_started_again() {
+    fn in_doubt_nothing_is_taken_in_until_it_is_started_again() {
         let inbox = reading(&[1, 2]);
         inbox.push(record(1, 0));
-        inbox.distrust_log();
-        assert!(inbox.take_distrust() && !inbox.take_distrust());
+        inbox.doubt();
+        assert!(inbox.doubted() && !inbox.doubted());
         inbox.push(record(1, 1));
-        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 0)], "what came before is good");
-        inbox.note_starts(vec![Start::unmarked(1, 1)]);
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 0)], "what came before is good");
+        inbox.starting(vec![Start::unmarked(1, 1)]);
         inbox.push(record(1, 1));
         inbox.push(record(2, 0));
-        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 1)]);
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 1)]);
     }
 
     #[test]
-    fn a_fatal_error_is_returned_after_the_records_until_a_new_start() {
+    fn what_broke_is_told_after_the_records_and_until_it_is_started_elsewhere() {
         let inbox = reading(&[1]);
         inbox.push(record(1, 0));
-        inbox.note_fatal_error(Some(1), StoreError::unusable("kafka", "gone"));
-        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 0)]);
+        inbox.break_off(Some(1), StoreError::unusable("kafka", "gone"));
+        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 0)]);
         assert!(inbox.take(10).is_err() && inbox.take(10).is_err());
-        inbox.note_starts(vec![Start::unmarked(1, 5)]);
+        inbox.starting(vec![Start::unmarked(1, 5)]);
         assert_eq!(inbox.take(10).unwrap(), None);
     }
 
     #[test]
-    fn the_inbox_is_bounded_in_records_and_in_bytes() {
+    fn it_is_bounded_in_number_and_in_bytes() {
         let inbox = reading(&[1]);
         for at in 0..MAX_RECORDS as u64 {
             assert!(inbox.has_room(Duration::ZERO));
             inbox.push(record(1, at));
         }
         assert!(!inbox.has_room(Duration::ZERO));
-        assert_eq!(polled_offsets(inbox.take(1).unwrap()), [(1, 0)]);
+        assert_eq!(offsets(inbox.take(1).unwrap()), [(1, 0)]);
         assert!(inbox.has_room(Duration::ZERO));
         let inbox = reading(&[1]);
         let large = RawRecord { value: vec![0; MAX_BYTES].into(), ..record(1, 0) };

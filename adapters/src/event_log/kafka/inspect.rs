@@ -3,10 +3,10 @@
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 
 use super::config::TracingContext;
-use super::{KafkaLog, QUERY_TIMEOUT, run_blocking, store_error};
+use super::{ASK_TIMEOUT, KafkaLog, blocking, store_error};
 use crate::StoreError;
 use crate::event_log::EventLog;
-use crate::inspect::{Inspection, SettingRemark};
+use crate::inspect::{Inspection, Remark};
 
 /// What the topic is made with where we make it, and why it should be so.
 const WANTED_TOPIC_SETTINGS: [(&str, &str, &str); 4] = [
@@ -27,17 +27,17 @@ impl KafkaLog {
         let found =
             format!("topic {topic} with {} partitions and {} records", ends.len(), ends.iter().sum::<u64>());
         let settings = self.config.kafka_client_config();
-        let admin = run_blocking(move || {
+        let admin = blocking(move || {
             settings
                 .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
                 .map_err(|error| store_error("creating the admin client", &error))
         })
         .await?;
-        let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
+        let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
         let described = admin.describe_configs(&[ResourceSpecifier::Topic(&topic)], &options).await;
         let described = described.map_err(|error| store_error("reading the topic's configuration", &error));
         // Its thread is joined where that holds nobody up.
-        run_blocking(move || {
+        blocking(move || {
             drop(admin);
             Ok(())
         })
@@ -47,7 +47,7 @@ impl KafkaLog {
                 remarks(&topic, |name| resource.get(name).and_then(|entry| entry.value.clone()))
             }
             // Reading it takes a permission of its own, which is not needed for anything else.
-            _ => vec![SettingRemark::new(
+            _ => vec![Remark::new(
                 "the topic's settings may not be read",
                 format!(
                     "kafka-acls --add --allow-principal User:liverank --operation DescribeConfigs --topic {topic}"
@@ -58,14 +58,14 @@ impl KafkaLog {
     }
 }
 
-fn remarks(topic: &str, value: impl Fn(&str) -> Option<String>) -> Vec<SettingRemark> {
+fn remarks(topic: &str, value: impl Fn(&str) -> Option<String>) -> Vec<Remark> {
     let differs = |(name, wanted, _): &&(&str, &str, &str)| value(name).as_deref() != Some(*wanted);
     let remark = |(name, wanted, why): &(&str, &str, &str)| {
         let is = value(name).unwrap_or_else(|| "not known".to_owned());
         let mend = format!(
             "kafka-configs.sh --bootstrap-server … --alter --topic {topic} --add-config {name}={wanted}"
         );
-        SettingRemark::new(format!("{name} is {is}: {why}"), mend)
+        Remark::new(format!("{name} is {is}: {why}"), mend)
     };
     WANTED_TOPIC_SETTINGS.iter().filter(differs).map(remark).collect()
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_that_may_drop_records_gets_a_remark_with_the_fix() {
+    fn a_topic_that_drops_records_is_told_how_it_is_mended() {
         let made_by_us = |name: &str| {
             WANTED_TOPIC_SETTINGS
                 .iter()

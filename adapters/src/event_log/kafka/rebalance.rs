@@ -9,19 +9,19 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::PART_NAME;
-use super::config::trace_library_log;
-use super::inbox::RecordInbox;
+use super::PART;
+use super::config::trace_library;
+use super::inbox::Inbox;
 
 /// How the library writes the id of a topic whose id it has not learnt yet.
-const UNKNOWN_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA ";
+const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA ";
 
 /// A member, as the library has it.
-pub(super) type KafkaMember = BaseConsumer<RebalanceContext>;
+pub(super) type Member = BaseConsumer<RebalanceContext>;
 
 /// The callbacks, which the library makes while it is polled.
 pub(super) struct RebalanceContext {
-    pub(super) inbox: Arc<RecordInbox>,
+    pub(super) inbox: Arc<Inbox>,
     pub(super) topic: String,
 }
 
@@ -29,12 +29,11 @@ impl ClientContext for RebalanceContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         // From none to its first one, it has only been learnt.
         let changed = format!("Topic {} changed id from ", self.topic);
-        if facility == "METADATA"
-            && line.split_once(&changed).is_some_and(|(_, ids)| !ids.starts_with(UNKNOWN_TOPIC_ID))
+        if facility == "METADATA" && line.split_once(&changed).is_some_and(|(_, ids)| !ids.starts_with(NO_ID))
         {
-            self.inbox.distrust_log();
+            self.inbox.doubt();
         }
-        trace_library_log(level, facility, line);
+        trace_library(level, facility, line);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -43,28 +42,28 @@ impl ClientContext for RebalanceContext {
 }
 
 impl ConsumerContext for RebalanceContext {
-    fn rebalance(&self, member: &KafkaMember, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
+    fn rebalance(&self, member: &Member, what: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let partitions: Vec<u32> =
             list.elements_for_topic(&self.topic).iter().map(|at| at.partition() as u32).collect();
         let answered = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             let answered = member.incremental_assign(&TopicPartitionList::new());
-            self.inbox.note_assigned(partitions);
+            self.inbox.assigned(partitions);
             answered
         } else {
             let mut read = TopicPartitionList::new();
-            for partition in self.inbox.note_revoked(partitions) {
+            for partition in self.inbox.revoked(partitions) {
                 read.add_partition(&self.topic, partition as i32);
             }
             member.incremental_unassign(&read)
         };
         if let Err(error) = answered {
-            tracing::error!(part = PART_NAME, %error, "the group's change of partitions was not taken");
+            tracing::error!(part = PART, %error, "the group's change of partitions was not taken");
         }
     }
 
     fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
         if let Err(error) = result {
-            tracing::debug!(part = PART_NAME, %error, "the group's progress was not reported");
+            tracing::debug!(part = PART, %error, "the group's progress was not reported");
         }
     }
 }

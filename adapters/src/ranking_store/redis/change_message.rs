@@ -5,11 +5,11 @@ use liverank_core::{Invalid, UserId, VideoId};
 use serde::Deserialize;
 
 use super::super::{BoardEntry, Change};
-use super::{FORMAT, PART_NAME};
+use super::{FORMAT, PART};
 use crate::StoreError;
 
 pub(super) fn damaged(what: impl std::fmt::Display) -> StoreError {
-    StoreError::unusable(PART_NAME, format!("the boards hold {what}: remove them, they are made again"))
+    StoreError::unusable(PART, format!("the boards hold {what}: remove them, they are made again"))
 }
 
 pub(super) fn video_id(text: &str) -> Result<VideoId, StoreError> {
@@ -97,7 +97,7 @@ mod tests {
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let payload = format!(r#"{{"format":1,"version":9,"entries":[],"traces":["{trace}","nonsense",7]}}"#);
         let Some(Change::Changed { traces, .. }) = decode(payload.as_bytes()) else { panic!("is a change") };
-        assert_eq!(traces.iter().map(ToString::to_string).collect_answers::<Vec<_>>(), [trace]);
+        assert_eq!(traces.iter().map(ToString::to_string).collect::<Vec<_>>(), [trace]);
         assert_eq!(decode(br#"{"format":1,"reset":true}"#), Some(Change::Reset));
         for other in [&b"{}"[..], b"", b"null", br#"{"format":2,"reset":true}"#] {
             assert_eq!(decode(other), None);

@@ -16,27 +16,27 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{CHANNELS_A_COMMAND, PING_EVERY, SubscriptionAnswer, SubscriptionOp, SubscriptionRequest};
+use super::{Answer, CHANNELS_A_COMMAND, PING_EVERY, Request, SubscriptionOp};
 use crate::lossy_channel::LossyChannel;
-use crate::redis_link::cluster::ClusterNodes;
-use crate::redis_link::node::LiveConnection;
-use crate::redis_link::slots::NodeAddress;
-use crate::redis_link::{backoff_time, is_permanent, store_error};
+use crate::redis_link::cluster::Cluster;
+use crate::redis_link::node::Live;
+use crate::redis_link::slots::Address;
+use crate::redis_link::{backoff, is_permanent, store_error};
 
 mod branch;
 
-use branch::{ConnectionSignals, ConnectionState, NodeConnection, NodeJob};
+use branch::{Branch, Job, Signals, State};
 
 /// A channel that somebody wants to hear.
-struct WantedChannel {
+struct Channel {
     slot: Slot,
     place: SubscriptionSite,
     /// Whether its owner was told that it is heard: then it is taken up again whatever happens.
     kept: bool,
-    waiting: Vec<SubscriptionAnswer>,
+    waiting: Vec<Answer>,
 }
 
-impl WantedChannel {
+impl Channel {
     fn new(name: &str, kept: bool) -> Self {
         Self { slot: Slot::for_key(name), place: SubscriptionSite::Nowhere, kept, waiting: Vec::new() }
     }
@@ -51,28 +51,28 @@ impl WantedChannel {
 enum SubscriptionSite {
     Nowhere,
     /// The subscription was requested from this node.
-    Asked(NodeAddress),
+    Asked(Address),
     /// This node delivers the channel.
-    At(NodeAddress),
+    At(Address),
 }
 
 enum ShardEvent {
     Looked(Result<(), RedisError>),
-    Asked { address: NodeAddress, job: NodeJob, result: Result<(LiveConnection, Vec<Value>), RedisError> },
+    Asked { address: Address, job: Job, result: Result<(Live, Vec<Value>), RedisError> },
 }
 
 /// A subscription to sharded channels, over one connection a node.
-pub(super) struct ShardedSubscription<T> {
-    cluster: Arc<ClusterNodes>,
+pub(super) struct Shards<T> {
+    cluster: Arc<Cluster>,
     outlet: Arc<LossyChannel<T>>,
     decode: fn(&[u8]) -> Option<T>,
-    requests: mpsc::Receiver<SubscriptionRequest>,
-    channels: HashMap<String, WantedChannel>,
+    requests: mpsc::Receiver<Request>,
+    channels: HashMap<String, Channel>,
     /// The channels that are nowhere.
     homeless: BTreeSet<String>,
-    branches: BTreeMap<NodeAddress, NodeConnection>,
+    branches: BTreeMap<Address, Branch>,
     work: FuturesUnordered<BoxFuture<'static, ShardEvent>>,
-    signals: Arc<ConnectionSignals>,
+    signals: Arc<Signals>,
     /// Whether somebody has to look who holds what, and whether that is under way.
     stale: bool,
     looking: bool,
@@ -80,17 +80,17 @@ pub(super) struct ShardedSubscription<T> {
     look_at: Instant,
 }
 
-impl<T: Clone + Send + 'static> ShardedSubscription<T> {
+impl<T: Clone + Send + 'static> Shards<T> {
     /// Hears `wanted`, and what is requested, into `outlet`.
     pub(super) fn new(
-        cluster: Arc<ClusterNodes>,
+        cluster: Arc<Cluster>,
         outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
         wanted: BTreeSet<String>,
-        requests: mpsc::Receiver<SubscriptionRequest>,
+        requests: mpsc::Receiver<Request>,
     ) -> Self {
         Self {
-            channels: wanted.iter().map(|name| (name.clone(), WantedChannel::new(name, true))).collect(),
+            channels: wanted.iter().map(|name| (name.clone(), Channel::new(name, true))).collect(),
             homeless: wanted,
             stale: cluster.slots().version == 0,
             cluster,
@@ -112,21 +112,21 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
         let mut ping = tokio::time::interval(PING_EVERY);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.start_what_is_due();
+            self.settle();
             let next = self.next_attempt();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = outlet.wait_until_closed() => return,
                 Some(done) = self.work.next() => {
                     // What was told before the answer comes before it.
-                    self.handle_signals();
-                    self.handle_event(done);
-                    self.handle_signals();
+                    self.heed_signals();
+                    self.finish(done);
+                    self.heed_signals();
                 }
-                () = signals.wake.notified() => self.handle_signals(),
-                Some(first) = self.requests.recv() => self.take_requests(first),
+                () = signals.wake.notified() => self.heed_signals(),
+                Some(first) = self.requests.recv() => self.take_all(first),
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
-                _ = ping.tick() => self.check_connections(),
+                _ = ping.tick() => self.look_after(),
             }
         }
     }
@@ -141,19 +141,18 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
     }
 
     /// Takes requests that wait, so that those for one node go to it together.
-    fn take_requests(&mut self, first: SubscriptionRequest) {
-        self.take_request(first);
+    fn take_all(&mut self, first: Request) {
+        self.take(first);
         for _ in 1..CHANNELS_A_COMMAND {
             let Ok(request) = self.requests.try_recv() else { return };
-            self.take_request(request);
+            self.take(request);
         }
     }
 
-    fn take_request(&mut self, SubscriptionRequest { wish, channel: name, answer }: SubscriptionRequest) {
+    fn take(&mut self, Request { wish, channel: name, answer }: Request) {
         match wish {
             SubscriptionOp::Subscribe => {
-                let channel =
-                    self.channels.entry(name.clone()).or_insert_with(|| WantedChannel::new(&name, false));
+                let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::new(&name, false));
                 match channel.place {
                     SubscriptionSite::At(_) => channel.kept |= answer.send(Ok(())).is_ok(),
                     SubscriptionSite::Asked(_) => channel.waiting.push(answer),
@@ -167,7 +166,7 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
                 self.homeless.remove(&name);
                 match self.channels.remove(&name).map(|channel| channel.place) {
                     Some(SubscriptionSite::At(address) | SubscriptionSite::Asked(address)) => {
-                        self.give_up_channel(&address, name, Some(answer));
+                        self.give_up(&address, name, Some(answer));
                     }
                     // Nothing is heard, which is what was asked for.
                     _ => drop(answer.send(Ok(()))),
@@ -176,7 +175,7 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
         }
     }
 
-    fn give_up_channel(&mut self, address: &NodeAddress, name: String, answer: Option<SubscriptionAnswer>) {
+    fn give_up(&mut self, address: &Address, name: String, answer: Option<Answer>) {
         match self.branches.get_mut(address) {
             Some(branch) => branch.unwanted.entry(name).or_default().extend(answer),
             None => answer.into_iter().for_each(|answer| drop(answer.send(Ok(())))),
@@ -184,8 +183,8 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
     }
 
     /// Sees what connections told of themselves: channels that moved away, connections that ended.
-    fn handle_signals(&mut self) {
-        for (address, name) in self.signals.take_left_channels() {
+    fn heed_signals(&mut self) {
+        for (address, name) in self.signals.left() {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
             if matches!(&channel.place, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if *at == address)
             {
@@ -195,15 +194,15 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
             }
         }
         let ended = self.branches.iter().filter(|(_, branch)| branch.has_ended());
-        let ended: Vec<NodeAddress> = ended.map(|(address, _)| address.clone()).collect();
+        let ended: Vec<Address> = ended.map(|(address, _)| address.clone()).collect();
         for address in ended {
             let reset = std::io::ErrorKind::ConnectionReset;
-            self.lose_connection(&address, &std::io::Error::new(reset, "the connection was closed").into());
+            self.lose(&address, &std::io::Error::new(reset, "the connection was closed").into());
         }
     }
 
     /// Gives up a connection: its channels are nowhere.
-    fn lose_connection(&mut self, address: &NodeAddress, error: &RedisError) {
+    fn lose(&mut self, address: &Address, error: &RedisError) {
         for (name, channel) in &mut self.channels {
             if matches!(&channel.place, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if at == address)
             {
@@ -214,7 +213,7 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
         self.stale = true;
         let Some(branch) = self.branches.get_mut(address) else { return };
         branch.failures += 1;
-        branch.state = ConnectionState::Resting(Instant::now() + backoff_time(branch.failures));
+        branch.state = State::Resting(Instant::now() + backoff(branch.failures));
         // Nothing is heard from there any more.
         for answer in std::mem::take(&mut branch.unwanted).into_values().flatten() {
             let _ = answer.send(Ok(()));
@@ -225,28 +224,27 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
     }
 
     /// Sets off what can be done now: a look, and what is wanted of each node that is free.
-    fn start_what_is_due(&mut self) {
+    fn settle(&mut self) {
         let now = Instant::now();
-        let mut wanted = self.wanted_by_node();
+        let mut wanted = self.wanted();
         if self.stale && !self.looking && self.look_at <= now {
-            self.look_up_slots();
+            self.look();
         }
         if !self.stale {
             self.branches.retain(|address, branch| {
-                !matches!(branch.state, ConnectionState::Resting(until) if until <= now)
-                    || wanted.contains_key(address)
+                !matches!(branch.state, State::Resting(until) if until <= now) || wanted.contains_key(address)
             });
         }
         for address in wanted.keys() {
-            self.branches.entry(address.clone()).or_insert_with(|| NodeConnection::new(now));
+            self.branches.entry(address.clone()).or_insert_with(|| Branch::new(now));
         }
         let free = self.branches.iter().filter(|(_, branch)| branch.is_free(now));
-        let free: Vec<NodeAddress> = free.map(|(address, _)| address.clone()).collect();
+        let free: Vec<Address> = free.map(|(address, _)| address.clone()).collect();
         for address in free {
             // What is given up and wanted again goes in this order, or its end would pass for a slot's move.
             let unwanted: Vec<String> = self.branches[&address].unwanted.keys().cloned().collect();
             if !unwanted.is_empty() {
-                self.start_job(&address, NodeJob::Unsubscribe(unwanted));
+                self.start(&address, Job::Unsubscribe(unwanted));
             } else if let Some(names) = wanted.remove(&address) {
                 for name in &names {
                     self.homeless.remove(name);
@@ -254,28 +252,28 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
                         channel.place = SubscriptionSite::Asked(address.clone());
                     }
                 }
-                self.start_job(&address, NodeJob::Subscribe(names));
+                self.start(&address, Job::Subscribe(names));
             }
         }
     }
 
     /// The channels that are nowhere, by the node that holds them; none before somebody has looked.
-    fn wanted_by_node(&mut self) -> BTreeMap<NodeAddress, Vec<String>> {
+    fn wanted(&mut self) -> BTreeMap<Address, Vec<String>> {
         let Self { channels, homeless, .. } = self;
         homeless.retain(|name| {
-            let wanted = channels.get(name).is_some_and(WantedChannel::is_wanted);
+            let wanted = channels.get(name).is_some_and(Channel::is_wanted);
             if !wanted {
                 channels.remove(name);
             }
             wanted
         });
-        let mut wanted: BTreeMap<NodeAddress, Vec<String>> = BTreeMap::new();
+        let mut wanted: BTreeMap<Address, Vec<String>> = BTreeMap::new();
         if self.stale {
             return wanted;
         }
         let slots = self.cluster.slots();
         for name in &self.homeless {
-            match slots.owner_of(self.channels[name].slot) {
+            match slots.owner(self.channels[name].slot) {
                 Some(owner) => wanted.entry(owner.clone()).or_default().push(name.clone()),
                 None => self.stale = true,
             }
@@ -284,38 +282,36 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
     }
 
     /// Pings every connection, and looks whether slots have moved without a word.
-    fn check_connections(&mut self) {
-        let idle =
-            self.branches.iter().filter(|(_, branch)| matches!(branch.state, ConnectionState::Idle(_)));
-        let idle: Vec<NodeAddress> = idle.map(|(address, _)| address.clone()).collect();
+    fn look_after(&mut self) {
+        let idle = self.branches.iter().filter(|(_, branch)| matches!(branch.state, State::Idle(_)));
+        let idle: Vec<Address> = idle.map(|(address, _)| address.clone()).collect();
         for address in &idle {
-            self.start_job(address, NodeJob::Ping);
+            self.start(address, Job::Ping);
         }
         if !self.looking && !self.channels.is_empty() {
-            self.look_up_slots();
+            self.look();
         }
     }
 
-    fn look_up_slots(&mut self) {
+    fn look(&mut self) {
         self.looking = true;
         let cluster = Arc::clone(&self.cluster);
         let seen = cluster.slots().version;
-        self.work
-            .push(Box::pin(async move { ShardEvent::Looked(cluster.reread_slots(seen).await.map(drop)) }));
+        self.work.push(Box::pin(async move { ShardEvent::Looked(cluster.reread(seen).await.map(drop)) }));
     }
 
     /// Sets off a job on a branch that is free.
-    fn start_job(&mut self, address: &NodeAddress, job: NodeJob) {
+    fn start(&mut self, address: &Address, job: Job) {
         let Some(branch) = self.branches.get_mut(address) else { return };
-        let live = match std::mem::replace(&mut branch.state, ConnectionState::Busy) {
-            ConnectionState::Idle(live) => Some(live),
-            ConnectionState::Busy | ConnectionState::Resting(_) => None,
+        let live = match std::mem::replace(&mut branch.state, State::Busy) {
+            State::Idle(live) => Some(live),
+            State::Busy | State::Resting(_) => None,
         };
-        let (node, hear) = (self.cluster.node(address), self.push_handler(address.clone()));
+        let (node, hear) = (self.cluster.node(address), self.hear(address.clone()));
         let address = address.clone();
         self.work.push(Box::pin(async move {
             let result = match node {
-                Ok(node) => job.run_on_node(&node, live, hear).await,
+                Ok(node) => job.ask(&node, live, hear).await,
                 Err(error) => Err(error),
             };
             ShardEvent::Asked { address, job, result }
@@ -323,36 +319,36 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
     }
 
     /// What a connection to `address` does with what is pushed to it.
-    fn push_handler(&self, address: NodeAddress) -> impl Fn(&PushInfo) + Send + Sync + 'static + use<T> {
+    fn hear(&self, address: Address) -> impl Fn(&PushInfo) + Send + Sync + 'static + use<T> {
         let (outlet, decode, signals) = (Arc::clone(&self.outlet), self.decode, Arc::clone(&self.signals));
         move |push| match push.kind {
-            PushKind::SMessage => super::offer_published(push, &outlet, decode),
-            _ => signals.note_push(&address, push),
+            PushKind::SMessage => super::take(push, &outlet, decode),
+            _ => signals.note(&address, push),
         }
     }
 
-    fn handle_event(&mut self, done: ShardEvent) {
+    fn finish(&mut self, done: ShardEvent) {
         match done {
-            ShardEvent::Looked(result) => self.handle_slots_read(result),
+            ShardEvent::Looked(result) => self.looked(result),
             ShardEvent::Asked { address, job, result: Err(error) } => {
-                if let (NodeJob::Subscribe(names), true) = (&job, is_permanent(&error)) {
-                    self.refuse_channels(names, &error);
+                if let (Job::Subscribe(names), true) = (&job, is_permanent(&error)) {
+                    self.refuse(names, &error);
                 }
-                self.lose_connection(&address, &error);
+                self.lose(&address, &error);
             }
             ShardEvent::Asked { address, job, result: Ok((live, values)) } => {
                 let Some(branch) = self.branches.get_mut(&address) else { return };
-                branch.state = ConnectionState::Idle(live);
+                branch.state = State::Idle(live);
                 if std::mem::take(&mut branch.failures) > 0 {
                     tracing::info!(node = %address, "subscription to redis stands again");
                 }
                 match job {
-                    NodeJob::Ping => {}
-                    NodeJob::Unsubscribe(names) => {
+                    Job::Ping => {}
+                    Job::Unsubscribe(names) => {
                         let answers = names.iter().filter_map(|name| branch.unwanted.remove(name));
                         answers.flatten().for_each(|answer| drop(answer.send(Ok(()))));
                     }
-                    NodeJob::Subscribe(names) => self.handle_subscribed(&address, names, values),
+                    Job::Subscribe(names) => self.subscribed(&address, names, values),
                 }
             }
         }
@@ -360,7 +356,7 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
 
     /// Takes note of what a node said to each of `names`; only then tells of the loss: whoever looks again misses
     /// nothing after.
-    fn handle_subscribed(&mut self, address: &NodeAddress, names: Vec<String>, values: Vec<Value>) {
+    fn subscribed(&mut self, address: &Address, names: Vec<String>, values: Vec<Value>) {
         let (mut lost, mut refused) = (false, None);
         for (name, value) in names.into_iter().zip(values) {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
@@ -372,7 +368,7 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
                 self.homeless.insert(name.clone());
                 self.stale = true;
                 if error.redirect_node().is_none() {
-                    self.refuse_channels(&[name], &error);
+                    self.refuse(&[name], &error);
                     refused = Some(error);
                 }
                 continue;
@@ -384,7 +380,7 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
             }
             if !channel.kept {
                 self.channels.remove(&name);
-                self.give_up_channel(address, name, None);
+                self.give_up(address, name, None);
             }
         }
         if lost {
@@ -392,11 +388,11 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
         }
         if let Some(error) = refused {
             // A node that says no (it thinks that the cluster is down) is asked again after a while.
-            self.lose_connection(address, &error);
+            self.lose(address, &error);
         }
     }
 
-    fn refuse_channels(&mut self, names: &[String], error: &RedisError) {
+    fn refuse(&mut self, names: &[String], error: &RedisError) {
         for name in names {
             let Some(channel) = self.channels.get_mut(name) else { continue };
             for answer in channel.waiting.drain(..) {
@@ -405,15 +401,15 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
         }
     }
 
-    fn handle_slots_read(&mut self, result: Result<(), RedisError>) {
+    fn looked(&mut self, result: Result<(), RedisError>) {
         self.looking = false;
         if let Err(error) = result {
             if is_permanent(&error) {
                 let names: Vec<String> = self.homeless.iter().cloned().collect();
-                self.refuse_channels(&names, &error);
+                self.refuse(&names, &error);
             }
             self.look_failures += 1;
-            self.look_at = Instant::now() + backoff_time(self.look_failures);
+            self.look_at = Instant::now() + backoff(self.look_failures);
             if self.look_failures == 1 {
                 tracing::warn!(%error, "nobody says who holds what in the redis cluster");
             }
@@ -424,7 +420,7 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
         let slots = self.cluster.slots();
         let mut moved = Vec::new();
         for (name, channel) in &mut self.channels {
-            if let (SubscriptionSite::At(at), Some(owner)) = (&channel.place, slots.owner_of(channel.slot))
+            if let (SubscriptionSite::At(at), Some(owner)) = (&channel.place, slots.owner(channel.slot))
                 && at != owner
             {
                 moved.push((at.clone(), name.clone()));
@@ -433,7 +429,7 @@ impl<T: Clone + Send + 'static> ShardedSubscription<T> {
             }
         }
         for (address, name) in moved {
-            self.give_up_channel(&address, name, None);
+            self.give_up(&address, name, None);
         }
     }
 }

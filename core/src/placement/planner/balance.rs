@@ -6,15 +6,15 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::model::{PlacementSlot, PlanningModel};
-use super::size_index::{SizeIndex, SizedVideo};
+use super::model::{Model, PlacementSlot};
+use super::size_index::{Item, SizeIndex};
 use crate::placement::plan::{Bound, Kind, Why};
 
 /// How many readers are tried for an exchange of videos: those that can take, or give, the most.
 pub(super) const MAX_PARTNERS: usize = 8;
 
-pub(super) struct LoadBalancer<'m, 'a> {
-    pub(super) model: &'m mut PlanningModel<'a>,
+pub(super) struct Balancer<'m, 'a> {
+    pub(super) model: &'m mut Model<'a>,
     /// By reader: its videos that are on no other reader, until [`Self::size_index`] indexes them at the first use.
     unindexed: Vec<Vec<(u64, u32)>>,
     pub(super) size_indexes: Vec<Option<SizeIndex>>,
@@ -25,9 +25,9 @@ pub(super) struct LoadBalancer<'m, 'a> {
 }
 
 /// Evens out the readers whose load is outside the tolerance.
-pub(super) fn balance_readers(model: &mut PlanningModel) {
-    let mut over: Vec<u32> = model.open().filter(|&reader| is_overloaded(model, reader)).collect();
-    let mut under: Vec<u32> = model.open().filter(|&reader| is_underloaded(model, reader)).collect();
+pub(super) fn balance(model: &mut Model) {
+    let mut over: Vec<u32> = model.open().filter(|&reader| is_over(model, reader)).collect();
+    let mut under: Vec<u32> = model.open().filter(|&reader| is_under(model, reader)).collect();
     if over.is_empty() && under.is_empty() {
         return;
     }
@@ -39,23 +39,23 @@ pub(super) fn balance_readers(model: &mut PlanningModel) {
         let seat = &model.seats[reader as usize];
         (Reverse(seat.fair - seat.load), reader)
     });
-    let mut balancer = LoadBalancer::new(model);
+    let mut balancer = Balancer::new(model);
     balancer.relieve_overloaded(&over);
     balancer.fill_underloaded(&under);
 }
 
-fn is_overloaded(model: &PlanningModel, reader: u32) -> bool {
+fn is_over(model: &Model, reader: u32) -> bool {
     let seat = &model.seats[reader as usize];
     seat.load > seat.most
 }
 
-fn is_underloaded(model: &PlanningModel, reader: u32) -> bool {
+fn is_under(model: &Model, reader: u32) -> bool {
     let seat = &model.seats[reader as usize];
     seat.load < seat.least
 }
 
-impl<'m, 'a> LoadBalancer<'m, 'a> {
-    fn new(model: &'m mut PlanningModel<'a>) -> Self {
+impl<'m, 'a> Balancer<'m, 'a> {
+    fn new(model: &'m mut Model<'a>) -> Self {
         let readers = model.seats.len();
         let mut unindexed: Vec<Vec<(u64, u32)>> = vec![Vec::new(); readers];
         let mut several = vec![Vec::new(); readers];
@@ -90,7 +90,7 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
 
     /// Moves excess viewers off the overloaded readers.
     fn relieve_overloaded(&mut self, over: &[u32]) {
-        let room = |model: &PlanningModel, reader: u32| {
+        let room = |model: &Model, reader: u32| {
             let seat = &model.seats[reader as usize];
             seat.room(seat.top)
         };
@@ -103,26 +103,26 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
             self.shift_shared_viewers(giver, true, &why);
             while self.viewers_outside_tolerance(giver) > 0 {
                 let Some(taker) = top_reader(&mut takers, |reader| room(self.model, reader)) else { break };
-                if self.move_one_video(giver, taker, giver, &why) {
+                if self.move_one(giver, taker, giver, &why) {
                     continue;
                 }
-                let settled = !is_overloaded(self.model, giver);
+                let settled = !is_over(self.model, giver);
                 if settled
-                    || !(self.exchange_videos(giver, true) || self.spread_hot_to(giver, taker, giver, &why))
+                    || !(self.exchange_videos(giver, true) || self.shift_hot(giver, taker, giver, &why))
                 {
                     break;
                 }
             }
-            while is_overloaded(self.model, giver) && self.pass_excess_on(giver, &why) {}
-            if is_overloaded(self.model, giver) {
-                self.give_up_reader(giver);
+            while is_over(self.model, giver) && self.pass_on(giver, &why) {}
+            if is_over(self.model, giver) {
+                self.give_up(giver);
             }
         }
     }
 
     /// Moves viewers to the underloaded readers.
     fn fill_underloaded(&mut self, under: &[u32]) {
-        let spare = |model: &PlanningModel, reader: u32| {
+        let spare = |model: &Model, reader: u32| {
             let seat = &model.seats[reader as usize];
             seat.load.saturating_sub(seat.bottom)
         };
@@ -141,16 +141,16 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
             self.shift_shared_viewers(taker, false, &why);
             while self.viewers_outside_tolerance(taker) > 0 {
                 let Some(giver) = top_reader(&mut givers, |reader| spare(self.model, reader)) else { break };
-                if !self.move_one_video(giver, taker, taker, &why) {
+                if !self.move_one(giver, taker, taker, &why) {
                     // It has nothing of a size that fits; the next may.
                     aside.extend(givers.pop());
                 }
             }
             givers.extend(aside.drain(..));
-            while is_underloaded(self.model, taker) && self.exchange_videos(taker, false) {}
-            while is_underloaded(self.model, taker) && self.supply_from_hot_videos(taker, &why) {}
-            if is_underloaded(self.model, taker) {
-                self.give_up_reader(taker);
+            while is_under(self.model, taker) && self.exchange_videos(taker, false) {}
+            while is_under(self.model, taker) && self.supply_hot(taker, &why) {}
+            if is_under(self.model, taker) {
+                self.give_up(taker);
             }
         }
     }
@@ -163,34 +163,31 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
 
     /// The least and the most that may go from one reader to another for the sake of `needy`, one of the two: neither
     /// goes past the other half of its tolerance.
-    fn viewers_reader_may_give(&self, giver: u32, taker: u32, needy: u32) -> (u64, u64) {
+    fn viewers_that_may_go(&self, giver: u32, taker: u32, needy: u32) -> (u64, u64) {
         let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[taker as usize]);
         (self.viewers_outside_tolerance(needy), from.load.saturating_sub(from.bottom).min(to.room(to.top)))
     }
 
     /// Moves one video: the smallest that is enough, or the largest that fits.
-    fn move_one_video(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
+    fn move_one(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
         if giver == taker {
             return false;
         }
-        let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
+        let (need, most) = self.viewers_that_may_go(giver, taker, needy);
         let most = most.min(self.model.seats[taker as usize].part_limit);
         let left = self.model.budget_left();
         let videos = self.size_index(giver);
-        let found =
-            videos.smallest_between(need.max(1), most).or_else(|| videos.largest_between(1, most.min(need)));
+        let found = videos.smallest(need.max(1), most).or_else(|| videos.largest(1, most.min(need)));
         let found = match found {
-            Some(item) if item.viewers > left => {
-                videos.largest_between(1, most.min(need).min(left)).or(found)
-            }
+            Some(item) if item.viewers > left => videos.largest(1, most.min(need).min(left)).or(found),
             found => found,
         };
-        let Some(SizedVideo { slot, viewers, video }) = found else { return false };
+        let Some(Item { slot, viewers, video }) = found else { return false };
         if !self.model.admit(viewers) {
             return false;
         }
         self.size_index(giver).take(slot);
-        self.model.shift_viewers(video, Some(giver), taker, viewers, why.clone());
+        self.model.shift(video, Some(giver), taker, viewers, why.clone());
         true
     }
 
@@ -219,7 +216,7 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
                 let part = self.model.part(video, giver);
                 let amount = need.min(most).min(limit).min(part).min(self.model.budget_left());
                 if amount > 0 && self.model.admit(amount) {
-                    self.model.shift_viewers(video, Some(giver), taker, amount, why.clone());
+                    self.model.shift(video, Some(giver), taker, amount, why.clone());
                 }
             }
         }
@@ -243,7 +240,7 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
 
     fn exchange_with(&mut self, needy: u32, partner: u32, relieves: bool, part: u64) -> bool {
         let (giver, taker) = if relieves { (needy, partner) } else { (partner, needy) };
-        let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
+        let (need, most) = self.viewers_that_may_go(giver, taker, needy);
         // What comes back must not come to a reader that is full even so.
         let seat = &self.model.seats[giver as usize];
         let need = need.div_ceil(part).max(seat.load.saturating_sub(seat.capacity)).max(1);
@@ -263,8 +260,8 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
                     |with: u32| Why::Exchange { with: with as usize, reader: needy as usize, load, fair };
                 large.take(there.slot);
                 small.take(back.slot);
-                self.model.shift_viewers(back.video, Some(taker), giver, back.viewers, why(there.video));
-                self.model.shift_viewers(there.video, Some(giver), taker, there.viewers, why(back.video));
+                self.model.shift(back.video, Some(taker), giver, back.viewers, why(there.video));
+                self.model.shift(there.video, Some(giver), taker, there.viewers, why(back.video));
             }
             admitted
         });
@@ -279,8 +276,8 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
     }
 
     /// Puts a part of a hot video that a reader holds onto one more reader.
-    fn spread_hot_to(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
-        let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
+    fn shift_hot(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
+        let (need, most) = self.viewers_that_may_go(giver, taker, needy);
         let hot = self.hottest_video(giver, taker);
         let Some((part, video)) = hot else { return false };
         let limit = self.model.seats[taker as usize].part_limit;
@@ -288,7 +285,7 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
         if amount == 0 || !self.model.admit(amount) {
             return false;
         }
-        self.model.shift_viewers(video, Some(giver), taker, amount, why.clone());
+        self.model.shift(video, Some(giver), taker, amount, why.clone());
         if !self.several[giver as usize].contains(&video) {
             self.several[giver as usize].push(video);
             // It is not to be moved as a whole any more.
@@ -304,8 +301,7 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
         let several = self.several[giver as usize].iter().copied().filter(|&video| fits(video));
         let several = several.map(|video| (model.part(video, giver), video)).filter(|hot| hot.0 > 0);
         let several = several.max_by_key(|&(part, video)| (part, Reverse(video)));
-        let single =
-            self.size_index(giver).largest_between(1, u64::MAX).map(|item| (item.viewers, item.video));
+        let single = self.size_index(giver).largest(1, u64::MAX).map(|item| (item.viewers, item.video));
         let single = single.filter(|&(_, video)| {
             self.model.may_spread(video)
                 && self.model.reader_count(video) == 1
@@ -314,16 +310,16 @@ impl<'m, 'a> LoadBalancer<'m, 'a> {
         several.max(single)
     }
 
-    fn supply_from_hot_videos(&mut self, taker: u32, why: &Why) -> bool {
+    fn supply_hot(&mut self, taker: u32, why: &Why) -> bool {
         let mut givers: Vec<u32> = self.model.open().filter(|&reader| reader != taker).collect();
         givers.sort_by_key(|&reader| {
             let seat = &self.model.seats[reader as usize];
             (Reverse(seat.viewers_above_fair()), reader)
         });
-        givers.into_iter().any(|giver| self.spread_hot_to(giver, taker, taker, why))
+        givers.into_iter().any(|giver| self.shift_hot(giver, taker, taker, why))
     }
 
-    fn give_up_reader(&mut self, reader: u32) {
+    fn give_up(&mut self, reader: u32) {
         let off = self.viewers_outside_tolerance(reader);
         let because = match () {
             () if self.model.budget_left() == 0 || self.model.bounds.contains(&Bound::Budget) => {
@@ -358,12 +354,12 @@ fn cheapest_pair(
     most: u64,
     limit: u64,
     back_limit: u64,
-) -> Option<(SizedVideo, SizedVideo)> {
+) -> Option<(Item, Item)> {
     let mut from = need + 1;
-    while let Some(there) = large.smallest_between(from, limit) {
+    while let Some(there) = large.smallest(from, limit) {
         let (least, upper) =
             (there.viewers.saturating_sub(most).max(1), (there.viewers - need).min(back_limit));
-        if let Some(back) = small.largest_between(least, upper) {
+        if let Some(back) = small.largest(least, upper) {
             return Some((there, back));
         }
         // The next one of another size; of the same size none has a partner either.

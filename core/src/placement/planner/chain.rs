@@ -9,30 +9,30 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::balance::{LoadBalancer, MAX_PARTNERS};
-use super::size_index::{SizeIndex, SizedVideo};
+use super::balance::{Balancer, MAX_PARTNERS};
+use super::size_index::{Item, SizeIndex};
 use crate::placement::plan::Why;
 
 /// Videos that go, with where they go.
-type VideoRoutes = Vec<(SizedVideo, u32)>;
+type Routes = Vec<(Item, u32)>;
 
 /// How many of a reader's videos are tried, smallest that do first: a larger one only moves more.
 const MAX_VIDEOS_TRIED: usize = 8;
 
 /// A large video, or all a reader has of a hot one, for several smaller ones.
-struct VideoExchange {
+struct Change {
     large: (u64, u32),
-    small: Vec<SizedVideo>,
+    small: Vec<Item>,
 }
 
-impl LoadBalancer<'_, '_> {
+impl Balancer<'_, '_> {
     /// Takes an overloaded reader's excess off it through another, or a part of it; returns whether that worked.
-    pub(super) fn pass_excess_on(&mut self, giver: u32, why: &Why) -> bool {
-        self.pass_hot_viewers(giver, why) || [1, 4].iter().any(|part| self.pass_exchange(giver, *part, why))
+    pub(super) fn pass_on(&mut self, giver: u32, why: &Why) -> bool {
+        self.pass_hot(giver, why) || [1, 4].iter().any(|part| self.pass_change(giver, *part, why))
     }
 
     /// Viewers of a video that is on both, or may be.
-    fn pass_hot_viewers(&mut self, giver: u32, why: &Why) -> bool {
+    fn pass_hot(&mut self, giver: u32, why: &Why) -> bool {
         let fine = self.readers_with_most_videos(giver);
         for video in self.several[giver as usize].clone() {
             let mut partners: Vec<u32> = self.model.parts(video).into_iter().map(|part| part.0).collect();
@@ -57,17 +57,15 @@ impl LoadBalancer<'_, '_> {
         if !open || excess == 0 || seat.load > seat.usable_capacity() {
             return false;
         }
-        let routes = self.find_routes(partner, giver, excess.saturating_sub(room), &[]);
+        let routes = self.hand_out(partner, giver, excess.saturating_sub(room), &[]);
         let out: u64 = routes.iter().map(|route| route.0.viewers).sum();
         let amount = excess.min(room + out);
         // Less than an eighth of it is not worth another reader's trouble.
-        if amount < self.viewers_outside_tolerance(giver).div_ceil(8)
-            || !self.admit_with_routes(amount, &routes)
-        {
+        if amount < self.viewers_outside_tolerance(giver).div_ceil(8) || !self.admit_all(amount, &routes) {
             return false;
         }
-        self.carry_out_routes(partner, &routes, why);
-        self.model.shift_viewers(video, Some(giver), partner, amount, why.clone());
+        self.carry_out(partner, &routes, why);
+        self.model.shift(video, Some(giver), partner, amount, why.clone());
         true
     }
 
@@ -80,7 +78,7 @@ impl LoadBalancer<'_, '_> {
     }
 
     /// A large video for several smaller ones, so that at least one `part`-th of the excess goes.
-    fn pass_exchange(&mut self, giver: u32, part: u64, why: &Why) -> bool {
+    fn pass_change(&mut self, giver: u32, part: u64, why: &Why) -> bool {
         for partner in self.readers_with_most_videos(giver) {
             let seat = &self.model.seats[giver as usize];
             // What comes back must not come to a reader that is full even so.
@@ -91,8 +89,8 @@ impl LoadBalancer<'_, '_> {
             let most = seat.load - seat.bottom;
             let mut large = self.large_videos(giver, partner);
             large.retain(|large| large.0 >= least);
-            let tried = find_exchanges(&large, self.size_index(partner), least, most);
-            if tried.iter().any(|change| self.try_exchange(giver, partner, change, why)) {
+            let tried = ways_to_change(&large, self.size_index(partner), least, most);
+            if tried.iter().any(|change| self.try_change(giver, partner, change, why)) {
                 return true;
             }
         }
@@ -102,7 +100,7 @@ impl LoadBalancer<'_, '_> {
     /// What a reader has, as a whole, that another could have instead: the smallest first.
     fn large_videos(&mut self, giver: u32, partner: u32) -> Vec<(u64, u32)> {
         let mut large: Vec<(u64, u32)> =
-            self.size_index(giver).largest_first().map(|item| (item.viewers, item.video)).collect();
+            self.size_index(giver).falling().map(|item| (item.viewers, item.video)).collect();
         let several = self.several[giver as usize].iter().copied();
         let several = several.filter(|&video| !self.model.has(video, partner));
         large.extend(several.map(|video| (self.model.part(video, giver), video)).filter(|large| large.0 > 0));
@@ -110,37 +108,37 @@ impl LoadBalancer<'_, '_> {
         large
     }
 
-    fn try_exchange(&mut self, giver: u32, partner: u32, change: &VideoExchange, why: &Why) -> bool {
+    fn try_change(&mut self, giver: u32, partner: u32, change: &Change, why: &Why) -> bool {
         let back: u64 = change.small.iter().map(|item| item.viewers).sum();
         let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[partner as usize]);
         if change.large.0 > to.part_limit || change.small.iter().any(|item| item.viewers > from.part_limit) {
             return false;
         }
         let over = (to.load + change.large.0).saturating_sub(to.usable_capacity() + back);
-        let routes = self.find_routes(partner, giver, over, &change.small);
+        let routes = self.hand_out(partner, giver, over, &change.small);
         if routes.iter().map(|route| route.0.viewers).sum::<u64>() < over {
             return false;
         }
-        if !self.admit_with_routes(change.large.0 + back, &routes) {
+        if !self.admit_all(change.large.0 + back, &routes) {
             return false;
         }
-        self.carry_out_routes(partner, &routes, why);
-        let small: VideoRoutes = change.small.iter().map(|&item| (item, giver)).collect();
-        self.carry_out_routes(partner, &small, why);
+        self.carry_out(partner, &routes, why);
+        let small: Routes = change.small.iter().map(|&item| (item, giver)).collect();
+        self.carry_out(partner, &small, why);
         let (viewers, video) = change.large;
         self.size_index(giver).remove(viewers, video);
-        self.model.shift_viewers(video, Some(giver), partner, viewers, why.clone());
+        self.model.shift(video, Some(giver), partner, viewers, why.clone());
         true
     }
 
-    fn admit_with_routes(&mut self, viewers: u64, routes: &[(SizedVideo, u32)]) -> bool {
+    fn admit_all(&mut self, viewers: u64, routes: &[(Item, u32)]) -> bool {
         let sum = routes.iter().fold(viewers, |sum, (item, _)| sum.saturating_add(item.viewers));
         self.model.admit(sum)
     }
 
     /// Finds places within their tolerance for about `over` viewers in videos of `from`, leaving out `giver` and the
     /// videos `kept`: a little more where videos come in no smaller pieces, less where that is all.
-    fn find_routes(&mut self, from: u32, giver: u32, over: u64, kept: &[SizedVideo]) -> VideoRoutes {
+    fn hand_out(&mut self, from: u32, giver: u32, over: u64, kept: &[Item]) -> Routes {
         let seat = &self.model.seats[from as usize];
         // No further down than to its own half of the tolerance.
         let most = over + (seat.top - seat.bottom);
@@ -153,7 +151,7 @@ impl LoadBalancer<'_, '_> {
             others.map(|reader| (room(reader), Reverse(reader))).filter(|room| room.0 > 0).collect();
         let mut routes = Vec::new();
         let mut out = 0;
-        for item in self.size_index(from).largest_first() {
+        for item in self.size_index(from).falling() {
             if out >= over {
                 break;
             }
@@ -168,22 +166,22 @@ impl LoadBalancer<'_, '_> {
         routes
     }
 
-    fn carry_out_routes(&mut self, from: u32, routes: &[(SizedVideo, u32)], why: &Why) {
+    fn carry_out(&mut self, from: u32, routes: &[(Item, u32)], why: &Why) {
         for &(item, to) in routes {
             self.size_index(from).take(item.slot);
-            self.model.shift_viewers(item.video, Some(from), to, item.viewers, why.clone());
+            self.model.shift(item.video, Some(from), to, item.viewers, why.clone());
         }
     }
 }
 
 /// Ways to give a large video and get smaller ones back, so that between `least` and `most` viewers go on balance.
-fn find_exchanges(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64) -> Vec<VideoExchange> {
+fn ways_to_change(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64) -> Vec<Change> {
     let mut found = Vec::new();
     for &(viewers, video) in large {
         let upper = viewers - least;
         let mut sum = 0;
         let mut back = Vec::new();
-        for candidate in small.largest_first() {
+        for candidate in small.falling() {
             if sum + most >= viewers {
                 break;
             }
@@ -193,7 +191,7 @@ fn find_exchanges(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64
             }
         }
         if sum + most >= viewers {
-            found.push(VideoExchange { large: (viewers, video), small: back });
+            found.push(Change { large: (viewers, video), small: back });
         }
         if found.len() == MAX_VIDEOS_TRIED {
             break;

@@ -2,12 +2,12 @@
 
 use std::cmp::Reverse;
 
-use super::model::{PlacementSlot, PlanningModel, ReaderLoad};
+use super::model::{Model, PlacementSlot, ReaderLoad};
 use crate::placement::plan::{Bound, Kind, Why};
 
 /// How far a reader may be filled by what is spread onto it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FillLimit {
+pub(super) enum Reach {
     /// First up to their fair share, then up to their capacity: balance evens out what that leaves.
     Capacity,
     /// Up to their capacity, with as many viewers of one video as it takes.
@@ -15,7 +15,7 @@ pub(super) enum FillLimit {
 }
 
 /// Viewers of the video that the open readers have room for, within the number of readers it may have.
-pub(super) fn room_for_video(model: &PlanningModel, video: u32) -> u64 {
+pub(super) fn room_for(model: &Model, video: u32) -> u64 {
     let mut rooms: Vec<u64> = Vec::new();
     let mut beside = 0_u64;
     for reader in model.open() {
@@ -34,29 +34,28 @@ pub(super) fn room_for_video(model: &PlanningModel, video: u32) -> u64 {
 /// Spreads `amount` of a video's viewers, from a reader or waiting ones, over open readers: those that have it first,
 /// then those furthest below their fair share. Returns what found no room.
 pub(super) fn spread_viewers(
-    model: &mut PlanningModel,
+    model: &mut Model,
     video: u32,
     from: Option<u32>,
     amount: u64,
     why: &Why,
-    reach: FillLimit,
+    reach: Reach,
 ) -> u64 {
     let mut left = amount;
-    if reach == FillLimit::Capacity {
-        left = fill_readers_with(model, video, from, left, why, reach, &|model, reader| {
+    if reach == Reach::Capacity {
+        left = fill_readers(model, video, from, left, why, reach, &|model, reader| {
             let seat = &model.seats[reader as usize];
-            let room =
-                seat.room(seat.top).min(seat.spread_target().saturating_sub(model.part(video, reader)));
+            let room = seat.room(seat.top).min(seat.spread_to().saturating_sub(model.part(video, reader)));
             if room >= amount || room > min_useful_viewers(seat) { room } else { 0 }
         });
-        left = fill_readers_with(model, video, from, left, why, reach, &|model, reader| {
+        left = fill_readers(model, video, from, left, why, reach, &|model, reader| {
             let seat = &model.seats[reader as usize];
             let room = seat.room(u64::MAX).min(seat.part_limit.saturating_sub(model.part(video, reader)));
             // On full readers, balance would make room for crumbs again and again.
             if room >= amount || room > min_useful_viewers(seat) { room } else { 0 }
         });
     } else {
-        left = fill_readers_with(model, video, from, left, why, reach, &|model, reader| {
+        left = fill_readers(model, video, from, left, why, reach, &|model, reader| {
             model.seats[reader as usize].room(u64::MAX)
         });
     }
@@ -69,14 +68,14 @@ fn min_useful_viewers(seat: &ReaderLoad) -> u64 {
     (seat.part_limit / 20).max(10)
 }
 
-fn fill_readers_with(
-    model: &mut PlanningModel,
+fn fill_readers(
+    model: &mut Model,
     video: u32,
     from: Option<u32>,
     amount: u64,
     why: &Why,
-    reach: FillLimit,
-    room: &dyn Fn(&PlanningModel, u32) -> u64,
+    reach: Reach,
+    room: &dyn Fn(&Model, u32) -> u64,
 ) -> u64 {
     if amount == 0 {
         return 0;
@@ -85,18 +84,21 @@ fn fill_readers_with(
     takers.sort_by_cached_key(|&reader| {
         let seat = &model.seats[reader as usize];
         let above = seat.viewers_above_fair();
-        let key = if reach == FillLimit::Anything { -i128::from(seat.room(u64::MAX)) } else { above };
+        let key = if reach == Reach::Anything { -i128::from(seat.room(u64::MAX)) } else { above };
         (!model.has(video, reader), key, reader)
     });
     let mut left = amount;
-    for reader in takers {
+    for at in 0..takers.len() {
+        let nearest = at + next_taker(model, video, &takers[at..], &|reader| room(model, reader).min(left));
+        takers[at..=nearest].rotate_right(1);
+        let reader = takers[at];
         let may =
             model.has(video, reader) || model.reader_count(video) < model.limits.max_readers_per_video.max(1);
         let give = room(model, reader).min(left);
         if give == 0 || !may {
             continue;
         }
-        model.shift_viewers(video, from, reader, give, why.clone());
+        model.shift(video, from, reader, give, why.clone());
         left -= give;
         if left == 0 {
             break;
@@ -105,8 +107,27 @@ fn fill_readers_with(
     left
 }
 
+/// Which of the readers in line takes next: the first one, or one that is as empty within half the tolerance and takes as
+/// much, in a zone where the video has fewer readers.
+fn next_taker(model: &Model, video: u32, line: &[u32], takes: &dyn Fn(u32) -> u64) -> usize {
+    let first = line[0];
+    if model.zones.is_empty() || model.has(video, first) {
+        return 0;
+    }
+    let wanted = takes(first);
+    let seat = &model.seats[first as usize];
+    let most = seat.viewers_above_fair() + i128::from(seat.top.saturating_sub(seat.fair));
+    let is_as_good = |reader: u32| {
+        let above = model.seats[reader as usize].viewers_above_fair();
+        reader == first || (above <= most && takes(reader) >= wanted)
+    };
+    let choice = line.iter().enumerate().filter(|(_, reader)| is_as_good(**reader));
+    let choice = choice.min_by_key(|(at, reader)| (model.readers_in_zone_of(video, **reader), *at));
+    choice.map_or(0, |(at, _)| at)
+}
+
 /// Spreads videos with too many viewers on one reader, the hottest first: what is too much leaves, the rest stays.
-pub(super) fn split_hot_videos(model: &mut PlanningModel) {
+pub(super) fn split_hot_videos(model: &mut Model) {
     let limit = model.open().map(|reader| model.seats[reader as usize].part_limit).min().unwrap_or(u64::MAX);
     let mut hot: Vec<u32> = (0..model.videos.len() as u32)
         .filter(|&video| {
@@ -125,10 +146,10 @@ pub(super) fn split_hot_videos(model: &mut PlanningModel) {
     }
 }
 
-fn relieve_reader(model: &mut PlanningModel, video: u32, reader: u32, viewers: u64) {
+fn relieve_reader(model: &mut Model, video: u32, reader: u32, viewers: u64) {
     let seat = &model.seats[reader as usize];
     let limit = seat.part_limit;
-    let excess = viewers - seat.spread_target();
+    let excess = viewers - seat.spread_to();
     if model.is_resting(video) {
         model.note_rejected(Kind::Split, Some(video), Some(reader), excess, Bound::Rest);
         return;
@@ -141,10 +162,10 @@ fn relieve_reader(model: &mut PlanningModel, video: u32, reader: u32, viewers: u
     if amount < excess {
         model.note_rejected(Kind::Split, Some(video), Some(reader), excess - amount, Bound::Budget);
     }
-    let left = spread_viewers(model, video, Some(reader), amount, &why, FillLimit::Capacity);
+    let left = spread_viewers(model, video, Some(reader), amount, &why, Reach::Capacity);
     // Moved already, and within what is left.
     model.admit((amount - left).saturating_sub(waiting));
-    model.place_waiting(video, amount - left);
+    model.use_waiting(video, amount - left);
     if left > 0 && viewers - (amount - left) > limit {
         let most = model.limits.max_readers_per_video;
         let because = if model.reader_count(video) >= most { Bound::MaxReaders } else { Bound::Capacity };
@@ -153,11 +174,11 @@ fn relieve_reader(model: &mut PlanningModel, video: u32, reader: u32, viewers: u
 }
 
 /// Moves videos that have cooled onto fewer readers, the smallest part first.
-pub(super) fn join_cooled_videos(model: &mut PlanningModel) {
+pub(super) fn join_cooled_videos(model: &mut Model) {
     for video in 0..model.videos.len() as u32 {
         while let PlacementSlot::Several(parts) = &model.videos[video as usize].placement {
             let all_open = parts.iter().all(|part| model.seats[part.0 as usize].is_open());
-            let below = model.join_threshold(parts.len());
+            let below = model.joins_at(parts.len());
             let viewers = model.videos[video as usize].viewers;
             if viewers > below || !all_open {
                 break;
@@ -176,7 +197,7 @@ pub(super) fn join_cooled_videos(model: &mut PlanningModel) {
 }
 
 /// Takes a cooled video off one reader. Returns whether that was possible.
-fn move_cooled_part(model: &mut PlanningModel, video: u32, reader: u32, part: u64, below: u64) -> bool {
+fn move_cooled_part(model: &mut Model, video: u32, reader: u32, part: u64, below: u64) -> bool {
     let viewers = model.videos[video as usize].viewers;
     // Cooled to half of where it could be joined: others make room for it. Until then it waits for room.
     let pressing = viewers <= below / 2;
@@ -207,7 +228,7 @@ fn move_cooled_part(model: &mut PlanningModel, video: u32, reader: u32, part: u6
         left -= give;
         // With nobody to hand over it is dropped all the same.
         if give > 0 || part == 0 {
-            model.shift_viewers(video, Some(reader), at, give, why.clone());
+            model.shift(video, Some(reader), at, give, why.clone());
         }
         if left == 0 {
             break;

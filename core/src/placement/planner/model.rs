@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::shares::{counted_viewers, parts_of_placement};
+use super::shares::{counted_viewers, parts_of};
 use crate::placement::plan::{Balance, Bound, Kind, Rejected, Why};
 use crate::placement::situation::{Limits, ReaderAvailability, Situation, Video};
 
@@ -50,7 +50,7 @@ impl ReaderLoad {
 
     /// The part of one video it gets when the video is spread: a fifth below the limit, so that the next few viewers
     /// do not spread it again.
-    pub fn spread_target(&self) -> u64 {
+    pub fn spread_to(&self) -> u64 {
         self.part_limit - self.part_limit / 5
     }
 }
@@ -77,19 +77,21 @@ pub(super) struct PlannedVideo {
 /// A video that was changed: what it was like before, and the first reason for changing it; `None` where no reader
 /// served it, which is the reason then.
 #[derive(Debug)]
-pub(super) struct TouchedVideo {
+pub(super) struct Touched {
     pub video: u32,
     pub before: PlacementSlot,
     pub why: Option<Box<Why>>,
 }
 
-pub(super) struct PlanningModel<'a> {
+pub(super) struct Model<'a> {
     pub situation: &'a Situation,
     pub limits: &'a Limits,
     pub seats: Vec<ReaderLoad>,
     pub videos: Vec<PlannedVideo>,
+    /// The zone of each reader; empty where there is nothing to choose.
+    pub zones: Vec<Option<u32>>,
     /// In the order in which they were first changed.
-    pub touched: Vec<TouchedVideo>,
+    pub touched: Vec<Touched>,
     /// Viewers of a video that one reader of average size may have.
     pub mean_limit: u64,
     /// Viewers moved step by step: at least what the plan moves in the end.
@@ -102,7 +104,7 @@ pub(super) struct PlanningModel<'a> {
     pub rejected: Vec<Rejected>,
 }
 
-impl<'a> PlanningModel<'a> {
+impl<'a> Model<'a> {
     pub fn new(situation: &'a Situation, limits: &'a Limits) -> Self {
         let videos = situation.videos.len();
         let seats = situation.readers.iter().map(|reader| ReaderLoad {
@@ -122,6 +124,7 @@ impl<'a> PlanningModel<'a> {
             limits,
             seats: seats.collect(),
             videos: Vec::with_capacity(videos),
+            zones: Vec::new(),
             touched: Vec::new(),
             mean_limit: 1,
             spent: 0,
@@ -132,14 +135,14 @@ impl<'a> PlanningModel<'a> {
         };
         let mut homeless = 0_u64;
         for video in &situation.videos {
-            homeless = homeless.saturating_add(model.add_video(video));
+            homeless = homeless.saturating_add(model.take_in(video));
         }
         model.set_marks(homeless);
         model
     }
 
     /// Adds a video; answers its viewers where no reader serves it.
-    fn add_video(&mut self, video: &Video) -> u64 {
+    fn take_in(&mut self, video: &Video) -> u64 {
         let viewers = video.viewers();
         let readers = self.seats.len();
         let mut assigned = video.parts.iter().filter(|part| part.share > 0 && part.reader < readers);
@@ -150,10 +153,10 @@ impl<'a> PlanningModel<'a> {
         };
         match &placement {
             PlacementSlot::Nowhere => {}
-            PlacementSlot::One(reader) => self.seats[*reader as usize].add_viewers(viewers),
+            PlacementSlot::One(reader) => self.seats[*reader as usize].add(viewers),
             PlacementSlot::Several(parts) => {
                 for &(reader, part) in parts {
-                    self.seats[reader as usize].add_viewers(part);
+                    self.seats[reader as usize].add(part);
                 }
             }
         }
@@ -219,7 +222,17 @@ impl<'a> PlanningModel<'a> {
     }
 
     pub fn parts(&self, video: u32) -> Vec<(u32, u64)> {
-        parts_of_placement(&self.videos[video as usize].placement, self.videos[video as usize].viewers)
+        parts_of(&self.videos[video as usize].placement, self.videos[video as usize].viewers)
+    }
+
+    /// Returns how many of the open readers that the video is on are in the zone of `reader`; more than any number where
+    /// that zone is not known.
+    pub fn readers_in_zone_of(&self, video: u32, reader: u32) -> usize {
+        let zone_of = |reader: u32| self.zones.get(reader as usize).copied().flatten();
+        let Some(zone) = zone_of(reader) else { return usize::MAX };
+        let parts = self.parts(video);
+        let open = parts.iter().filter(|part| self.seats[part.0 as usize].is_open());
+        open.filter(|part| zone_of(part.0) == Some(zone)).count()
     }
 
     /// Returns the number of readers that the video is on.
@@ -233,7 +246,7 @@ impl<'a> PlanningModel<'a> {
 
     /// A video on `readers` of them is drawn together at or below this many viewers. The same line decides whether
     /// balance may spread it onto that many, so that the two never undo each other.
-    pub fn join_threshold(&self, readers: usize) -> u64 {
+    pub fn joins_at(&self, readers: usize) -> u64 {
         let most = u128::from(self.mean_limit) * readers.saturating_sub(1) as u128;
         (most * u128::from(self.limits.join_below.min(1000)) / 1000) as u64
     }
@@ -242,7 +255,7 @@ impl<'a> PlanningModel<'a> {
     pub fn may_spread(&self, video: u32) -> bool {
         let on = self.reader_count(video);
         let viewers = self.videos[video as usize].viewers;
-        let hot = if on == 1 { viewers > self.mean_limit } else { viewers > self.join_threshold(on + 1) };
+        let hot = if on == 1 { viewers > self.mean_limit } else { viewers > self.joins_at(on + 1) };
         hot && on < self.limits.max_readers_per_video
     }
 
@@ -270,7 +283,7 @@ impl<'a> PlanningModel<'a> {
         self.situation.videos[video as usize].waiting.saturating_sub(sent)
     }
 
-    pub fn place_waiting(&mut self, video: u32, viewers: u64) {
+    pub fn use_waiting(&mut self, video: u32, viewers: u64) {
         *self.sent.entry(video).or_default() += viewers;
     }
 
@@ -295,16 +308,16 @@ impl<'a> PlanningModel<'a> {
 
     /// Moves `amount` of a video's viewers; a reader left with none of them does not serve it any more. The only way
     /// in which anything changes.
-    pub fn shift_viewers(&mut self, video: u32, from: Option<u32>, to: u32, amount: u64, why: Why) {
+    pub fn shift(&mut self, video: u32, from: Option<u32>, to: u32, amount: u64, why: Why) {
         self.changes += 1;
         let at = video as usize;
         if self.videos[at].mark == 0 {
             let before = self.videos[at].placement.clone();
             let why = (before != PlacementSlot::Nowhere).then(|| Box::new(why));
-            self.touched.push(TouchedVideo { video, before, why });
+            self.touched.push(Touched { video, before, why });
             self.videos[at].mark = self.touched.len() as u32;
         }
-        if self.shift_whole_video(at, from, to, amount) {
+        if self.shift_all(at, from, to, amount) {
             return;
         }
         let mut parts = self.parts(video);
@@ -335,7 +348,7 @@ impl<'a> PlanningModel<'a> {
     }
 
     /// The common case: a video goes from nowhere or from its one reader to one other.
-    fn shift_whole_video(&mut self, at: usize, from: Option<u32>, to: u32, amount: u64) -> bool {
+    fn shift_all(&mut self, at: usize, from: Option<u32>, to: u32, amount: u64) -> bool {
         if amount != self.videos[at].viewers || from == Some(to) {
             return false;
         }
@@ -348,13 +361,13 @@ impl<'a> PlanningModel<'a> {
             }
             _ => return false,
         }
-        self.seats[to as usize].add_viewers(amount);
+        self.seats[to as usize].add(amount);
         self.videos[at].placement = PlacementSlot::One(to);
         true
     }
 
     /// Takes a video that was without a reader off those it was given, as if nothing had been decided about it.
-    pub fn undo_placement(&mut self, video: u32) {
+    pub fn take_back(&mut self, video: u32) {
         for (reader, viewers) in self.parts(video) {
             let seat = &mut self.seats[reader as usize];
             seat.load -= viewers;
@@ -390,7 +403,7 @@ impl<'a> PlanningModel<'a> {
 }
 
 impl ReaderLoad {
-    fn add_viewers(&mut self, viewers: u64) {
+    fn add(&mut self, viewers: u64) {
         self.load = self.load.saturating_add(viewers);
         self.videos += 1;
     }

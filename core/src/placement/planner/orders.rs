@@ -2,26 +2,26 @@
 
 use std::collections::HashSet;
 
-use super::model::{PlanningModel, TouchedVideo};
-use super::shares::{parts_of_placement, parts_with_shares};
+use super::model::{Model, Touched};
+use super::shares::{parts_of, parts_with_shares};
 use crate::placement::plan::{Kind, Order, Why};
 
 /// One order for every video that ended up elsewhere, in the order of carrying them out.
-pub(super) fn orders_of_model(model: &PlanningModel) -> Vec<Order> {
-    let changed: Vec<&TouchedVideo> = model
+pub(super) fn orders_of(model: &Model) -> Vec<Order> {
+    let changed: Vec<&Touched> = model
         .touched
         .iter()
         .filter(|touched| {
             touched.why.is_none() || touched.before != model.videos[touched.video as usize].placement
         })
         .collect();
-    let mut orders: Vec<Order> = changed.iter().map(|touched| order_for_video(model, touched)).collect();
+    let mut orders: Vec<Order> = changed.iter().map(|touched| order_for(model, touched)).collect();
     unpair_lost_exchanges(&mut orders, model);
     orders.sort_by_key(|order| order.kind.min(Kind::Move));
     orders
 }
 
-fn order_for_video(model: &PlanningModel, touched: &TouchedVideo) -> Order {
+fn order_for(model: &Model, touched: &Touched) -> Order {
     let video = touched.video as usize;
     let planned = &model.videos[video];
     let epoch = planned.epoch;
@@ -30,8 +30,8 @@ fn order_for_video(model: &PlanningModel, touched: &TouchedVideo) -> Order {
         let why = Why::Unserved { waiting: planned.viewers };
         return Order { video, epoch, kind: Kind::Place, from: Vec::new(), to, moved: 0, why };
     };
-    let from = parts_of_placement(&touched.before, planned.viewers);
-    let to = parts_of_placement(&planned.placement, planned.viewers);
+    let from = parts_of(&touched.before, planned.viewers);
+    let to = parts_of(&planned.placement, planned.viewers);
     let stays = |reader: u32, viewers: u64| {
         to.iter().find(|part| part.0 == reader).map_or(0, |part| part.1).min(viewers)
     };
@@ -55,7 +55,7 @@ fn order_for_video(model: &PlanningModel, touched: &TouchedVideo) -> Order {
 }
 
 /// An exchange whose other half came to nothing, by what was decided after it, is a plain move.
-fn unpair_lost_exchanges(orders: &mut [Order], model: &PlanningModel) {
+fn unpair_lost_exchanges(orders: &mut [Order], model: &Model) {
     if !orders.iter().any(|order| matches!(order.why, Why::Exchange { .. })) {
         return;
     }

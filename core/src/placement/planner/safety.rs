@@ -4,19 +4,19 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::heat;
-use super::model::{PlacementSlot, PlanningModel};
+use super::model::{Model, PlacementSlot};
 use crate::placement::plan::{Bound, Kind, Why};
 use crate::placement::situation::ReaderAvailability;
 
 /// Open readers by what part of their capacity is in use, then by videos, then by position: the emptiest first.
-struct EmptiestReaders(BinaryHeap<Reverse<(u64, u32, u32)>>);
+struct Emptiest(BinaryHeap<Reverse<(u64, u32, u32)>>);
 
-impl EmptiestReaders {
-    fn new(model: &PlanningModel) -> Self {
-        Self(model.open().map(|reader| Reverse(Self::emptiness_key(model, reader))).collect())
+impl Emptiest {
+    fn new(model: &Model) -> Self {
+        Self(model.open().map(|reader| Reverse(Self::key(model, reader))).collect())
     }
 
-    fn emptiness_key(model: &PlanningModel, reader: u32) -> (u64, u32, u32) {
+    fn key(model: &Model, reader: u32) -> (u64, u32, u32) {
         let seat = &model.seats[reader as usize];
         // Bits of numbers that are not negative are in the numbers' order.
         ((seat.load as f64 / seat.capacity as f64).to_bits(), seat.videos, reader)
@@ -24,7 +24,7 @@ impl EmptiestReaders {
 
     /// The reader for this many viewers of a video: the emptiest by capacity, or, where they do not fit there, the one
     /// with the most room.
-    fn find_reader(&mut self, model: &PlanningModel, video: u32, viewers: u64) -> Option<u32> {
+    fn find_reader(&mut self, model: &Model, video: u32, viewers: u64) -> Option<u32> {
         let fits = |reader: u32| {
             let seat = &model.seats[reader as usize];
             seat.load < seat.capacity
@@ -33,7 +33,7 @@ impl EmptiestReaders {
         };
         while let Some(mut top) = self.0.peek_mut() {
             let reader = top.0.2;
-            let now = Self::emptiness_key(model, reader);
+            let now = Self::key(model, reader);
             if top.0 == now {
                 break;
             }
@@ -50,7 +50,7 @@ impl EmptiestReaders {
 
 /// Gives every video without a reader one, or several where one is not enough: the largest first, onto the emptiest
 /// reader (longest processing time first: Graham, 1969). Nobody is moved, so it costs no budget.
-pub(super) fn place_unserved(model: &mut PlanningModel) {
+pub(super) fn place_unserved(model: &mut Model) {
     let nowhere = |video: &u32| model.videos[*video as usize].placement == PlacementSlot::Nowhere;
     let unserved = (0..model.videos.len() as u32).filter(nowhere);
     let mut unserved: Vec<(Reverse<u64>, u32)> =
@@ -60,34 +60,33 @@ pub(super) fn place_unserved(model: &mut PlanningModel) {
     }
     unserved.sort_unstable();
     model.touched.reserve(unserved.len());
-    let mut emptiest = EmptiestReaders::new(model);
+    let mut emptiest = Emptiest::new(model);
     for (Reverse(waiting), video) in unserved {
         let why = Why::Unserved { waiting };
         if let Some(reader) = emptiest.find_reader(model, video, waiting) {
-            model.shift_viewers(video, None, reader, waiting, why);
-        } else if heat::room_for_video(model, video) < waiting
-            || model.open().all(|reader| is_full(model, reader))
+            model.shift(video, None, reader, waiting, why);
+        } else if heat::room_for(model, video) < waiting || model.open().all(|reader| is_full(model, reader))
         {
             let because = if model.open().next().is_none() { Bound::NoOpenReader } else { Bound::Capacity };
             model.note_rejected(Kind::Place, Some(video), None, waiting, because);
         } else {
-            let left = heat::spread_viewers(model, video, None, waiting, &why, heat::FillLimit::Capacity);
+            let left = heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::Capacity);
             if left > 0 {
                 // Whoever has most room takes it, whatever one reader should have of one video.
-                model.undo_placement(video);
-                heat::spread_viewers(model, video, None, waiting, &why, heat::FillLimit::Anything);
+                model.take_back(video);
+                heat::spread_viewers(model, video, None, waiting, &why, heat::Reach::Anything);
             }
         }
     }
 }
 
-fn is_full(model: &PlanningModel, reader: u32) -> bool {
+fn is_full(model: &Model, reader: u32) -> bool {
     model.seats[reader as usize].room(u64::MAX) == 0
 }
 
 /// Moves videos off readers that are to be emptied: the reader nearest to being empty first, its largest videos first.
 /// Returns whether the budget covered all of it.
-pub(super) fn drain_readers(model: &mut PlanningModel) -> bool {
+pub(super) fn drain_readers(model: &mut Model) -> bool {
     let draining = |reader: &u32| model.seats[*reader as usize].standing == ReaderAvailability::Draining;
     let mut leaving: Vec<u32> = (0..model.seats.len() as u32).filter(draining).collect();
     leaving.retain(|&reader| model.seats[reader as usize].videos > 0);
@@ -112,7 +111,7 @@ pub(super) fn drain_readers(model: &mut PlanningModel) -> bool {
             }
         }
     }
-    let mut emptiest = EmptiestReaders::new(model);
+    let mut emptiest = Emptiest::new(model);
     let mut covered = true;
     for reader in leaving {
         let mut videos = std::mem::take(&mut held[reader as usize]);
@@ -120,16 +119,16 @@ pub(super) fn drain_readers(model: &mut PlanningModel) -> bool {
         let load = model.seats[reader as usize].load;
         let why = Why::Emptying { reader: reader as usize, load };
         for (viewers, video) in videos {
-            covered &= move_video_off(model, &mut emptiest, reader, video, viewers, &why);
+            covered &= move_off(model, &mut emptiest, reader, video, viewers, &why);
         }
     }
     covered
 }
 
 /// Moves one video's viewers off the reader `from`. Returns false only where the budget forbade it.
-fn move_video_off(
-    model: &mut PlanningModel,
-    emptiest: &mut EmptiestReaders,
+fn move_off(
+    model: &mut Model,
+    emptiest: &mut Emptiest,
     from: u32,
     video: u32,
     viewers: u64,
@@ -147,7 +146,7 @@ fn move_video_off(
     });
     let beside = beside.max_by_key(|&reader| (model.seats[reader as usize].room(u64::MAX), Reverse(reader)));
     let to = beside.or_else(|| emptiest.find_reader(model, video, viewers));
-    if to.is_none() && (viewers == 0 || heat::room_for_video(model, video) < viewers) {
+    if to.is_none() && (viewers == 0 || heat::room_for(model, video) < viewers) {
         let because = if model.open().next().is_none() { Bound::NoOpenReader } else { Bound::Capacity };
         model.note_rejected(Kind::Drain, Some(video), Some(from), viewers, because);
         return true;
@@ -157,13 +156,13 @@ fn move_video_off(
         return false;
     }
     if let Some(to) = to {
-        model.shift_viewers(video, Some(from), to, viewers, why.clone());
+        model.shift(video, Some(from), to, viewers, why.clone());
     } else {
         // Where readers are scarce, evenness does not choose which of them: it would waste some on crumbs.
         let scarce = model.reader_count(video) + model.open().count() > model.limits.max_readers_per_video;
-        let reach = if scarce { heat::FillLimit::Anything } else { heat::FillLimit::Capacity };
+        let reach = if scarce { heat::Reach::Anything } else { heat::Reach::Capacity };
         let left = heat::spread_viewers(model, video, Some(from), viewers, why, reach);
-        heat::spread_viewers(model, video, Some(from), left, why, heat::FillLimit::Anything);
+        heat::spread_viewers(model, video, Some(from), left, why, heat::Reach::Anything);
     }
     true
 }

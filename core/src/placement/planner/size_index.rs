@@ -13,7 +13,7 @@ pub(super) struct SizeIndex {
 
 /// A video in a size index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SizedVideo {
+pub(super) struct Item {
     pub slot: usize,
     pub viewers: u64,
     pub video: u32,
@@ -27,26 +27,26 @@ impl SizeIndex {
     }
 
     /// The smallest video with at least `from` and at most `to` viewers.
-    pub fn smallest_between(&mut self, from: u64, to: u64) -> Option<SizedVideo> {
+    pub fn smallest(&mut self, from: u64, to: u64) -> Option<Item> {
         let slot = self.videos.partition_point(|video| video.0 < from);
-        let slot = follow_links(&mut self.right, slot);
+        let slot = root(&mut self.right, slot);
         let &(viewers, video) = self.videos.get(slot)?;
-        (viewers <= to).then_some(SizedVideo { slot, viewers, video })
+        (viewers <= to).then_some(Item { slot, viewers, video })
     }
 
     /// The largest video with at most `to` viewers and at least `from`.
-    pub fn largest_between(&mut self, from: u64, to: u64) -> Option<SizedVideo> {
+    pub fn largest(&mut self, from: u64, to: u64) -> Option<Item> {
         let end = self.videos.partition_point(|video| video.0 <= to);
-        let slot = follow_links(&mut self.left, end).checked_sub(1)?;
+        let slot = root(&mut self.left, end).checked_sub(1)?;
         let (viewers, video) = self.videos[slot];
-        (viewers >= from).then_some(SizedVideo { slot, viewers, video })
+        (viewers >= from).then_some(Item { slot, viewers, video })
     }
 
     /// All that are left, the largest first.
-    pub fn largest_first(&self) -> impl Iterator<Item = SizedVideo> + '_ {
+    pub fn falling(&self) -> impl Iterator<Item = Item> + '_ {
         let left =
             self.videos.iter().enumerate().rev().filter(|(slot, _)| self.right[*slot] as usize == *slot);
-        left.map(|(slot, &(viewers, video))| SizedVideo { slot, viewers, video })
+        left.map(|(slot, &(viewers, video))| Item { slot, viewers, video })
     }
 
     /// Takes this video out of the index, where it is in it.
@@ -64,7 +64,7 @@ impl SizeIndex {
 }
 
 /// Follows links to the slot that points at itself, shortening the way.
-fn follow_links(links: &mut [u32], mut at: usize) -> usize {
+fn root(links: &mut [u32], mut at: usize) -> usize {
     while links[at] as usize != at {
         links[at] = links[links[at] as usize];
         at = links[at] as usize;
@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_size_index_agrees_with_a_linear_search(
+        fn finds_what_a_plain_search_finds(
             sizes in prop::collection::vec(0_u64..50, 0..40),
             asks in prop::collection::vec((0_u64..60, 0_u64..60, any::<bool>()), 0..80),
         ) {
@@ -91,16 +91,16 @@ mod tests {
             for (from, to, small) in asks {
                 let fits = |video: &&(u64, u32)| video.0 >= from && video.0 <= to;
                 let (expected, found) = if small {
-                    (plain.iter().find(fits).copied(), shelf.smallest_between(from, to))
+                    (plain.iter().find(fits).copied(), shelf.smallest(from, to))
                 } else {
-                    (plain.iter().rev().find(fits).copied(), shelf.largest_between(from, to))
+                    (plain.iter().rev().find(fits).copied(), shelf.largest(from, to))
                 };
                 prop_assert_eq!(found.map(|item| (item.viewers, item.video)), expected);
                 if let (Some(item), Some(gone)) = (found, expected) {
                     shelf.take(item.slot);
                     plain.retain(|video| *video != gone);
                 }
-                prop_assert!(shelf.largest_first().map(|item| (item.viewers, item.video)).eq(plain.iter().rev().copied()));
+                prop_assert!(shelf.falling().map(|item| (item.viewers, item.video)).eq(plain.iter().rev().copied()));
             }
         }
     }

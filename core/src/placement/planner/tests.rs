@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::placement::situation::{Budget, Part, Reader, ReaderAvailability, Video, WHOLE};
-use crate::placement::{Kind, Order, Why};
+use crate::placement::{Kind, Order, Why, plan_in_zones};
 use crate::{ReaderId, VideoId};
 
 const NOW: i64 = 1_800_000_000_000;
@@ -44,7 +44,7 @@ fn kinds(plan: &Plan) -> Vec<(usize, Kind)> {
     plan.orders.iter().map(|order| (order.video, order.kind)).collect()
 }
 
-fn order_viewers(order: &Order) -> Vec<(usize, u64)> {
+fn viewers(order: &Order) -> Vec<(usize, u64)> {
     order.to.iter().map(|part| (part.reader, part.viewers)).collect()
 }
 
@@ -56,10 +56,7 @@ fn viewers_without_a_reader_come_first_and_cost_nothing() {
     let none = Limits { budget: Budget { available: 0, full: 0 }, ..limits() };
     let plan = plan(&situation, &none);
     assert_eq!(kinds(&plan), [(1, Kind::Place), (2, Kind::Place)]);
-    assert_eq!(
-        (order_viewers(&plan.orders[0]), order_viewers(&plan.orders[1])),
-        (vec![(1, 300)], vec![(1, 200)])
-    );
+    assert_eq!((viewers(&plan.orders[0]), viewers(&plan.orders[1])), (vec![(1, 300)], vec![(1, 200)]));
     assert_eq!((plan.moved, plan.after.waiting, plan.after.max_over_mean), (0, 0, 1_000_000));
     assert!(plan.orders[0].explain(&situation).contains("300 viewers wait"));
 }
@@ -74,7 +71,7 @@ fn a_draining_reader_is_emptied_also_of_videos_nobody_watches() {
     assert_eq!(plan.orders.len(), 4);
     assert!(plan.orders.iter().all(|order| order.kind == Kind::Drain));
     assert_eq!((plan.after.on_draining, plan.moved), (0, 800));
-    assert_eq!(order_viewers(plan.orders.iter().find(|order| order.video == 3).unwrap()), [(1, 200)]);
+    assert_eq!(viewers(plan.orders.iter().find(|order| order.video == 3).unwrap()), [(1, 200)]);
     assert_eq!(plan.bound_by, [Bound::SafetyOnly]);
 }
 
@@ -120,7 +117,7 @@ fn a_hot_video_is_spread_and_a_cooled_one_drawn_together() {
 }
 
 #[test]
-fn a_video_is_hot_by_the_configured_limit() {
+fn hot_by_the_limit_set_for_it() {
     let limits = Limits { hot_video_viewers: 100, tolerance: 1000, ..limits() };
     let situation = situation(3, &[&[(0, 150)], &[(1, 100)], &[(2, 100)]]);
     let plan = plan(&situation, &limits);
@@ -130,7 +127,7 @@ fn a_video_is_hot_by_the_configured_limit() {
 }
 
 #[test]
-fn an_exchange_balances_what_no_single_move_can() {
+fn what_no_move_can_do_an_exchange_does() {
     // 1,050 and 950 without one video that could move; 500 against 450 even them out.
     let situation = situation(2, &[&[(0, 550)], &[(0, 500)], &[(1, 500)], &[(1, 450)]]);
     let plan = plan(&situation, &Limits { tolerance: 40, ..limits() });
@@ -160,7 +157,7 @@ fn excess_passes_through_a_reader_with_small_videos() {
 }
 
 #[test]
-fn a_recently_moved_video_rests_except_for_drains() {
+fn what_changed_a_moment_ago_is_left_alone_but_for_drains() {
     let mut situation = situation(2, &[&[(0, 500)], &[(0, 500)]]);
     situation.videos.iter_mut().for_each(|video| video.changed = NOW - 29_999);
     let resting = plan(&situation, &limits());
@@ -180,7 +177,7 @@ fn nobody_is_moved_for_a_handful_of_viewers() {
 }
 
 #[test]
-fn readers_are_loaded_in_proportion_to_capacity() {
+fn readers_carry_by_their_capacity() {
     let mut situation = situation(2, &[&[(0, 100)], &[(0, 100)], &[(0, 100)], &[(0, 100)]]);
     situation.readers[0].capacity = 300;
     situation.readers[1].capacity = 900;
@@ -189,7 +186,7 @@ fn readers_are_loaded_in_proportion_to_capacity() {
 }
 
 #[test]
-fn nothing_is_moved_when_no_reader_has_room() {
+fn without_room_nothing_is_forced() {
     let mut situation = situation(2, &[&[(0, 900)], &[(1, 900)]]);
     situation.readers.iter_mut().for_each(|reader| reader.capacity = 1000);
     situation.readers[0].standing = ReaderAvailability::Draining;
@@ -199,8 +196,44 @@ fn nothing_is_moved_when_no_reader_has_room() {
     assert_eq!(plan(&situation, &limits()).bound_by, [Bound::NoOpenReader]);
 }
 
+/// A zone for each reader, `None` where it is not known.
+fn zones(situation: &Situation, of: impl Fn(usize) -> Option<usize>) -> Zones {
+    let readers = situation.readers.iter().enumerate();
+    readers.filter_map(|(at, reader)| Some((reader.id.clone(), format!("zone-{}", of(at)?)))).collect()
+}
+
+/// In how many readers of each zone a video is.
+fn by_zone(order: &Order, of: impl Fn(usize) -> usize) -> Vec<usize> {
+    let mut counts = vec![0; 3];
+    order.to.iter().for_each(|part| counts[of(part.reader)] += 1);
+    counts
+}
+
+#[test]
+fn a_hot_videos_next_reader_is_in_another_zone_where_that_costs_no_balance() {
+    // By name alone it would be the second, and then the third reader.
+    let of = |at: usize| [0, 0, 0, 1, 1, 2][at];
+    let hot: &[&[(usize, u64)]] =
+        &[&[(0, 3600)], &[(1, 900)], &[(2, 900)], &[(3, 900)], &[(4, 900)], &[(5, 900)]];
+    let mut now = situation(6, hot);
+    let with = zones(&now, |at| Some(of(at)));
+    let (plain, made) = (plan(&now, &limits()), plan_in_zones(&now, &limits(), &with));
+    let of_hot = |plan: &Plan| plan.orders.iter().find(|order| order.video == 0).unwrap().clone();
+    assert_eq!((made.moved, made.after), (plain.moved, plain.after), "neither dearer nor less even");
+    assert_eq!(of_hot(&plain).to.len(), of_hot(&made).to.len());
+    let counts = by_zone(&of_hot(&made), of);
+    assert!(counts.iter().all(|count| *count >= 1), "{counts:?} of {:?}", of_hot(&made));
+    assert_ne!(of_hot(&plain), of_hot(&made));
+    // The other zones' readers are full: balance comes first.
+    for video in [3, 4, 5] {
+        now.videos[video].parts[0].viewers = 3000;
+    }
+    let made = plan_in_zones(&now, &limits(), &with);
+    assert_eq!(of_hot(&made), of_hot(&plan(&now, &limits())));
+}
+
 /// What must hold of every plan, whatever the situation.
-fn check_plan(situation: &Situation, limits: &Limits, plan: &Plan) -> Result<(), TestCaseError> {
+fn sound(situation: &Situation, limits: &Limits, plan: &Plan) -> Result<(), TestCaseError> {
     let mut seen = HashSet::new();
     let mut gains = vec![false; situation.readers.len()];
     let mut moved = 0;
@@ -237,7 +270,7 @@ fn check_plan(situation: &Situation, limits: &Limits, plan: &Plan) -> Result<(),
     after.carry_out(plan, 0);
     // Once they have arrived; by the shares they might be one viewer elsewhere.
     plan.orders.iter().for_each(|order| after.videos[order.video].moving = false);
-    let after = PlanningModel::new(&after, limits);
+    let after = Model::new(&after, limits);
     for seat in after.seats.iter().zip(gains).filter(|(_, gains)| *gains).map(|(seat, _)| seat) {
         prop_assert!(seat.load <= seat.capacity, "{seat:?} in {plan:?}");
     }
@@ -288,13 +321,60 @@ proptest! {
 
     #[test]
     fn every_plan_is_sound((situation, limits) in any_situation(), available in 0_u64..3000, full in 1000_u64..3000) {
-        check_plan(&situation, &limits, &plan(&situation, &limits))?;
+        sound(&situation, &limits, &plan(&situation, &limits))?;
         let tight = Limits { budget: Budget { available: available.min(full), full }, ..limits };
-        check_plan(&situation, &tight, &plan(&situation, &tight))?;
+        sound(&situation, &tight, &plan(&situation, &tight))?;
         let safety = Limits { rebalance: false, ..limits };
         let safe = plan(&situation, &safety);
-        check_plan(&situation, &safety, &safe)?;
+        sound(&situation, &safety, &safe)?;
         prop_assert!(safe.orders.iter().all(|order| matches!(order.kind, Kind::Place | Kind::Drain)));
+    }
+
+    #[test]
+    fn equal_readers_of_a_hot_video_are_spread_over_zones_at_no_cost(
+        in_zones in prop::collection::vec(1_usize..5, 2..4),
+        hot in 120_u64..900,
+    ) {
+        let zone_of: Vec<usize> =
+            in_zones.iter().enumerate().flat_map(|(zone, readers)| vec![zone; *readers]).collect();
+        let mut videos: Vec<Vec<(usize, u64)>> = vec![vec![(0, hot)]];
+        videos.extend((1..zone_of.len()).flat_map(|at| vec![vec![(at, 60)]; 10]));
+        let videos: Vec<&[(usize, u64)]> = videos.iter().map(Vec::as_slice).collect();
+        let situation = situation(zone_of.len(), &videos);
+        // So wide that balance, which knows no zones, has nothing to do.
+        let limits = Limits { hot_video_viewers: 100, tolerance: 1000, ..limits() };
+        let with = zones(&situation, |at| Some(zone_of[at]));
+        let (plain, made) = (plan(&situation, &limits), plan_in_zones(&situation, &limits, &with));
+        prop_assert_eq!((made.moved, &made.after), (plain.moved, &plain.after));
+        let order = made.orders.iter().find(|order| order.video == 0).expect("it is hot");
+        let counts = by_zone(order, |at| zone_of[at]);
+        // A zone has two more of them than another one only where that one has no other reader.
+        for (zone, count) in counts.iter().enumerate().take(in_zones.len()) {
+            let most = counts.iter().max().unwrap();
+            prop_assert!(count + 1 >= *most || *count == in_zones[zone], "{:?} of {:?}", counts, in_zones);
+        }
+    }
+
+    #[test]
+    fn zones_that_leave_no_choice_change_nothing((situation, limits) in any_situation(), known in 0_usize..3) {
+        let one = zones(&situation, |at| (at % 3 < known).then_some(1));
+        prop_assert_eq!(plan_in_zones(&situation, &limits, &one), plan(&situation, &limits));
+    }
+
+    #[test]
+    fn plans_in_zones_are_sound_and_change_nothing_when_made_again(
+        (situation, limits) in any_situation(),
+        number in 2_usize..4,
+        unknown in 0_usize..6,
+    ) {
+        let mut situation = situation;
+        situation.videos.iter_mut().for_each(|video| video.moving = false);
+        let with = zones(&situation, |at| (at % 5 != unknown).then_some(at % number));
+        let first = plan_in_zones(&situation, &limits, &with);
+        sound(&situation, &limits, &first)?;
+        situation.carry_out(&first, 0);
+        let second = plan_in_zones(&situation, &limits, &with);
+        prop_assert!(second.orders.is_empty(), "{:?}", second);
     }
 
     #[test]
@@ -324,7 +404,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_the_input_does_not_change_the_plan((situation, limits) in any_situation()) {
+    fn who_gathered_the_facts_in_which_order_changes_nothing((situation, limits) in any_situation()) {
         let mut turned = situation.clone();
         turned.readers.reverse();
         turned.videos.reverse();

@@ -104,7 +104,7 @@ pub async fn run_helm_test(world: &ClusterWorld) -> anyhow::Result<String> {
         world.kube.run_helm(&args).await.map(|_| true)
     };
     wait_until_true("helm test", SETTLE_TIMEOUT, test).await?;
-    let pod = format!("pod/{OPERATOR_MANAGER}-check");
+    let pod = format!("pod/{OPERATOR_NAME}-check");
     let log = world.kube.run_kubectl(&["--namespace", OPERATOR_NAMESPACE, "logs", &pod], None).await?.text;
     ensure!(log.contains("the operator made a RankingCluster of it in"), "{pod} says: {log}");
     let gone = async || {

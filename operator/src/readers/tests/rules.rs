@@ -9,7 +9,7 @@ use crate::readers::{
     DrainWhy, ReaderMemory, ReaderSelfReport, ReaderSettings, ReaderStep, RebalanceSetting, RoundInput,
     ScalingSetting, answer_what_if, decide_round, explain, round_to_two_digits,
 };
-use liverank_core::handover::CordonState;
+use liverank_core::handover::Closing;
 use liverank_core::handover::coordinator::ReaderStatus;
 
 fn fixed_replicas(replicas: u32) -> ReaderSettings {
@@ -22,7 +22,7 @@ fn new_readers_get_the_lowest_free_names() {
     seen.readers.remove(1);
     // The managers remember one, and one is closed still.
     seen.change_state(1, |state| state.state = ReaderStatus::Gone.into());
-    seen.set_cordon(3, CordonState::Closed);
+    seen.set_cordon(3, Closing::Closed);
     let outcome = seen.first_round();
     assert_eq!(
         steps_in_words(&outcome),
@@ -126,7 +126,7 @@ fn the_managers_are_told_once_the_annotation_is_seen() {
         (steps_in_words(&second), &second.ask),
         (vec!["cordon x-reader-1: draining".to_owned()], &vec![reader_name(1)])
     );
-    seen.set_cordon(1, CordonState::Draining);
+    seen.set_cordon(1, Closing::Draining);
     assert!(decide_round(&seen, &mut memory).steps.is_empty());
     // A new leader finds the same.
     assert!(decide_round(&seen, &mut super::scene::memory()).steps.is_empty());
@@ -146,7 +146,7 @@ fn a_reader_is_removed_when_all_managers_report_it_empty_for_a_while() {
     // Every manager has to know before it goes, and then it stays so.
     let told = |seen: &mut RoundInput, manager: usize| {
         let cordon = &mut seen.managers[manager].load.cordons[0].cordon;
-        *cordon = Some(CordonState::Removed.into());
+        *cordon = Some(Closing::Removed.into());
     };
     assert_eq!(emptied(&|seen| told(seen, 0)), gone);
     let both = |seen: &mut RoundInput| (0..2).for_each(|manager| told(seen, manager));
@@ -294,7 +294,7 @@ fn an_upgrade_surges_cordons_drains_and_halts() {
         ),
         [""; 0]
     );
-    (0..3).for_each(|at| seen.set_cordon(at, CordonState::Closed));
+    (0..3).for_each(|at| seen.set_cordon(at, Closing::Closed));
     // The new one is there and ready, but no manager has heard it.
     let mut new = reader(3);
     new.template = "t2".to_owned();
@@ -394,7 +394,7 @@ fn returning_to_the_old_template_calls_the_upgrade_off() {
     let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90, 0]);
     seen.readers[3].template = "t2".to_owned();
     seen.set_drain(0, DrainWhy::Upgrade, 60_000);
-    seen.set_cordon(1, CordonState::Closed);
+    seen.set_cordon(1, Closing::Closed);
     let outcome = seen.first_round();
     // The surplus reader has the template that nobody wants now.
     let steps = [
@@ -407,49 +407,13 @@ fn returning_to_the_old_template_calls_the_upgrade_off() {
 }
 
 #[test]
-fn an_evicted_reader_is_replaced_first_where_others_have_no_room() {
-    let evicted = |viewers: &[u64]| {
-        let mut seen = input_with_viewers(fixed_replicas(3), viewers);
-        seen.readers[2].pod.as_mut().unwrap().terminating = true;
-        seen
-    };
-    // A reader takes 900 of 1,000.
-    assert!(
-        steps_in_words(&evicted(&[750, 750, 300]).first_round()).is_empty(),
-        "the others have room for 300"
-    );
-    let (mut seen, mut memory) = (evicted(&[750, 751, 300]), memory());
-    let first = decide_round(&seen, &mut memory);
-    assert_eq!(
-        (steps_in_words(&first), decided_actions(&first)),
-        (vec!["create x-reader-3".to_owned()], vec!["ScaleUp"])
-    );
-    assert!(first.decisions[0].reason.contains("leaves by itself"), "{}", first.decisions[0].reason);
-    seen.advance(2_000);
-    assert_eq!(steps_in_words(&decide_round(&seen, &mut memory)), ["create x-reader-3"], "until it is seen");
-    // It is there and takes viewers; nobody goes, and nobody else comes.
-    let mut there = input_with_viewers(fixed_replicas(3), &[750, 751, 200, 100]);
-    there.readers[2].pod.as_mut().unwrap().terminating = true;
-    there.advance(4_000);
-    assert!(steps_in_words(&decide_round(&there, &mut memory)).is_empty());
-    // The next pod of the one that was evicted is there: one is too many, the cheapest.
-    let mut back = input_with_viewers(fixed_replicas(3), &[750, 751, 0, 300]);
-    back.advance(60_000);
-    assert_eq!(steps_in_words(&decide_round(&back, &mut memory))[0], "empty x-reader-2 (scale-down)");
-    // Nobody knows how many viewers there are.
-    let mut unknown = evicted(&[750, 751, 300]);
-    unknown.managers.clear();
-    assert!(steps_in_words(&unknown.first_round()).is_empty());
-}
-
-#[test]
 fn a_drain_by_hand_is_carried_out_and_replaced() {
     let mut seen = input_with_viewers(fixed_replicas(3), &[50, 0, 90]);
     seen.set_drain(1, DrainWhy::parse("because I say so"), 60_000);
     seen.set_empty(1);
     assert_eq!(steps_in_words(&seen.second_round()), ["create x-reader-3", "cordon x-reader-1: removed"]);
     seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
-    seen.set_cordon(1, CordonState::Removed);
+    seen.set_cordon(1, Closing::Removed);
     assert_eq!(steps_in_words(&seen.second_round()), ["create x-reader-3", "remove x-reader-1"]);
     for why in [DrainWhy::ScaleDown, DrainWhy::Upgrade, DrainWhy::ByHand] {
         assert_eq!(DrainWhy::parse(why.as_str()), why);
@@ -668,7 +632,7 @@ fn a_reader_without_a_deployment_is_removed_as_long_as_anything_is_left_of_it() 
     assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
     seen.orphans.insert(reader_name(2), false);
     assert_eq!(steps_in_words(&seen.first_round()), removed);
-    seen.set_cordon(2, CordonState::Removed);
+    seen.set_cordon(2, Closing::Removed);
     assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
     // Somebody edited its labels: it is brought back.
     seen.orphans.insert(reader_name(2), true);

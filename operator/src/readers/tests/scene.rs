@@ -1,7 +1,7 @@
 //! Small scenes: readers that serve, two managers of one mind.
 
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{CordonState, Share};
+use liverank_core::handover::{Closing, Share};
 use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_protocol::{CordonRequest, Load, ReaderState, VideoState};
 
@@ -115,10 +115,10 @@ impl RoundInput {
     /// A reader is being emptied since so long, and the managers know.
     pub(super) fn set_drain(&mut self, at: usize, why: DrainWhy, ago: Millis) {
         self.readers[at].drain = Some(ReaderDrain { why, since: Some(NOW - ago) });
-        self.set_cordon(at, CordonState::Draining);
+        self.set_cordon(at, Closing::Draining);
     }
 
-    pub(super) fn set_cordon(&mut self, at: usize, closing: CordonState) {
+    pub(super) fn set_cordon(&mut self, at: usize, closing: Closing) {
         let reader = ReaderId::parse(&reader_name(at)).unwrap();
         for heard in &mut self.managers {
             let cordon = Some(closing.into());
@@ -131,7 +131,7 @@ impl RoundInput {
         for heard in &mut self.managers {
             heard.load.cordons.retain(|cordon| cordon.reader.as_str() != reader_name(at));
         }
-        self.set_cordon(at, CordonState::Removed);
+        self.set_cordon(at, Closing::Removed);
     }
 
     /// Nobody is at a reader, by the managers and by itself.

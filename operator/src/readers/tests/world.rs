@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::handover::{CordonState, Share};
+use liverank_core::handover::{Closing, Share};
 use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_protocol::{CordonRequest, Load, MoveRequest, ReaderState, VideoState};
 
@@ -70,7 +70,7 @@ pub struct SimulatedCluster {
     counts: HashMap<(usize, String), u64>,
     pub videos: usize,
     pub assignments: BTreeMap<usize, SimulatedAssignment>,
-    pub cordons: BTreeMap<String, CordonState>,
+    pub cordons: BTreeMap<String, Closing>,
     /// When the last pods of readers whose Deployments are gone end.
     pub ending: BTreeMap<String, Millis>,
     /// When readers that are gone fell silent.
@@ -185,7 +185,7 @@ impl SimulatedCluster {
         (viewer.at, viewer.arrives) = (to, arrives);
     }
 
-    fn cordon_of(&self, name: &str) -> Option<CordonState> {
+    fn cordon_of(&self, name: &str) -> Option<Closing> {
         self.cordons.get(name).copied()
     }
 
@@ -226,7 +226,7 @@ impl SimulatedCluster {
             self.gone.insert(name, now);
         }
         // One that was removed is forgotten soon.
-        let removed = |name: &str| self.cordons.get(name) == Some(&CordonState::Removed);
+        let removed = |name: &str| self.cordons.get(name) == Some(&Closing::Removed);
         let remembered = |name: &str| if removed(name) { 5_000 } else { 60_000 };
         self.gone = std::mem::take(&mut self.gone)
             .into_iter()
@@ -250,7 +250,7 @@ impl SimulatedCluster {
         for video in videos {
             let current = self.assignments[&video].clone();
             let leaves = |name: &String| {
-                self.is_lost(name) || self.cordon_of(name).is_some_and(|cordon| cordon != CordonState::Closed)
+                self.is_lost(name) || self.cordon_of(name).is_some_and(|cordon| cordon != Closing::Closed)
             };
             let mut readers: Vec<(String, u32)> =
                 current.readers.iter().filter(|(name, _)| !leaves(name)).cloned().collect();
@@ -274,7 +274,7 @@ impl SimulatedCluster {
     fn route_viewer(&self, video: usize) -> Option<String> {
         let assigned = self.assignments.get(&video)?;
         let takes = |name: &String| {
-            self.is_serving(name) && self.cordon_of(name).is_none_or(|cordon| cordon == CordonState::Closed)
+            self.is_serving(name) && self.cordon_of(name).is_none_or(|cordon| cordon == Closing::Closed)
         };
         let readers = assigned.readers.iter().filter(|(name, _)| takes(name));
         readers
@@ -417,7 +417,7 @@ impl SimulatedCluster {
         }
         let known = self.readers.keys().chain(self.orphans.keys()).filter(|name| self.is_serving(name));
         let known = known.chain(self.gone.keys());
-        let cordon = |(name, cordon): (&String, &CordonState)| CordonRequest {
+        let cordon = |(name, cordon): (&String, &Closing)| CordonRequest {
             reader: ReaderId::parse(name).unwrap(),
             cordon: Some((*cordon).into()),
             why: String::new(),

@@ -22,26 +22,26 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// How often a token with an unknown key makes us ask again: anybody can write one.
-pub(crate) const UNKNOWN_KEY_REFETCH_INTERVAL: Duration = Duration::from_secs(30);
+pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How often while no keys are known at all, and nobody can be let in.
-const FIRST_FETCH_INTERVAL: Duration = Duration::from_secs(1);
+const ASK_FIRST: Duration = Duration::from_secs(1);
 /// How often they are asked for in any case, so that a key that was taken back is not good for ever.
 const FETCH_KEYS_EVERY: Duration = Duration::from_mins(5);
 /// How long the issuer may take.
 const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the issuer is called among the dependencies.
-const PART_NAME: &str = "auth";
+const PART: &str = "auth";
 
 /// The place that the keys come from.
-pub(crate) enum KeySource {
+pub(crate) enum Source {
     File(PathBuf),
     Url { url: http::Uri, client: Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>> },
 }
 
-impl KeySource {
+impl Source {
     /// The keys at an address, https (with the certificate authorities that browsers trust); http on this machine only,
     /// for whoever is in between could put keys of its own there.
-    pub(crate) fn from_url(url: Url) -> anyhow::Result<Self> {
+    pub(crate) fn url(url: Url) -> anyhow::Result<Self> {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
         let is_safe = url.scheme() == "https" || (url.scheme() == "http" && here);
@@ -55,7 +55,7 @@ impl KeySource {
         Ok(Self::Url { url, client: Box::new(Client::builder(TokioExecutor::new()).build(connector)) })
     }
 
-    async fn read_key_set(&self) -> anyhow::Result<Vec<u8>> {
+    async fn read(&self) -> anyhow::Result<Vec<u8>> {
         match self {
             Self::File(file) => tokio::fs::read(file).await.with_context(|| file.display().to_string()),
             Self::Url { url, client } => {
@@ -71,8 +71,8 @@ impl KeySource {
 }
 
 /// The keys as last read.
-pub(crate) struct IssuerKeys {
-    source: KeySource,
+pub(crate) struct Keys {
+    source: Source,
     known: RwLock<Option<Arc<[Arc<Key>]>>>,
     /// When they were asked for last; held while they are.
     asked: Mutex<Option<Instant>>,
@@ -80,24 +80,24 @@ pub(crate) struct IssuerKeys {
     health: Health,
 }
 
-impl IssuerKeys {
+impl Keys {
     /// Keys that are not known yet.
-    pub(crate) fn new(source: KeySource, ask_again: Duration, health: Health) -> Self {
+    pub(crate) fn new(source: Source, ask_again: Duration, health: Health) -> Self {
         Self { source, known: RwLock::default(), asked: Mutex::default(), ask_again, health }
     }
 
-    fn known_keys(&self) -> Option<Arc<[Arc<Key>]>> {
+    fn known(&self) -> Option<Arc<[Arc<Key>]>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The keys that a token with this header may be signed by. 503 where none were ever known.
-    pub(crate) async fn keys_for_header(&self, header: &Header) -> Result<Vec<Arc<Key>>, Problem> {
-        let found = self.known_keys().map(|known| fitting(&known, header));
+    pub(crate) async fn fitting(&self, header: &Header) -> Result<Vec<Arc<Key>>, Problem> {
+        let found = self.known().map(|known| fitting(&known, header));
         if let Some(found) = found.filter(|found| !found.is_empty()) {
             return Ok(found);
         }
-        self.refresh_if_due().await;
-        let Some(known) = self.known_keys() else {
+        self.refresh().await;
+        let Some(known) = self.known() else {
             return Err(Problem::unavailable(
                 "the keys that tokens are checked by are not known yet: try again",
             ));
@@ -107,9 +107,9 @@ impl IssuerKeys {
 
     /// Asks for them where that is due; those who come meanwhile wait for the answer. What cannot be had leaves the keys
     /// as they are.
-    async fn refresh_if_due(&self) {
+    async fn refresh(&self) {
         let mut asked = self.asked.lock().await;
-        let pause = if self.known_keys().is_some() { self.ask_again } else { FIRST_FETCH_INTERVAL };
+        let pause = if self.known().is_some() { self.ask_again } else { ASK_FIRST };
         if asked.is_some_and(|asked| asked.elapsed() < pause) {
             return;
         }
@@ -119,25 +119,19 @@ impl IssuerKeys {
         match read.and_then(|json| key_set(&json)) {
             Ok(keys) => {
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.into());
-                self.health.dependency(PART_NAME, Ok(()));
+                self.health.dependency(PART, Ok(()));
             }
             Err(error) => {
-                self.health
-                    .dependency(PART_NAME, Err(format!("the keys of tokens cannot be had: {error:#}")));
+                self.health.dependency(PART, Err(format!("the keys of tokens cannot be had: {error:#}")));
             }
         }
     }
 
     /// Keeps them up to date. Never returns.
-    pub(crate) async fn keep_up_to_date(&self) {
+    pub(crate) async fn keep(&self) {
         loop {
-            self.refresh_if_due().await;
-            tokio::time::sleep(if self.known_keys().is_some() {
-                FETCH_KEYS_EVERY
-            } else {
-                FIRST_FETCH_INTERVAL
-            })
-            .await;
+            self.refresh().await;
+            tokio::time::sleep(if self.known().is_some() { FETCH_KEYS_EVERY } else { ASK_FIRST }).await;
         }
     }
 }
@@ -158,7 +152,7 @@ mod tests {
             ("http://localhost.example/jwks", false),
             ("ftp://localhost/jwks", false),
         ] {
-            assert_eq!(KeySource::from_url(url.parse().unwrap()).is_ok(), is_good, "{url}");
+            assert_eq!(Source::url(url.parse().unwrap()).is_ok(), is_good, "{url}");
         }
     }
 }

@@ -15,22 +15,22 @@ use liverank_core::{Invalid, UserId};
 use liverank_runtime::Problem;
 use liverank_runtime::server::Exchange;
 
-use super::{CHALLENGE, CHALLENGE_INSUFFICIENT_SCOPE, RequestCaller, VerifiedViewer, shown_token};
+use super::{CHALLENGE, CHALLENGE_OTHER, Caller, Viewer, shown};
 use crate::Gateway;
 
 /// Who is named where tokens are not asked for.
-const UNKNOWN_ACTOR_NAME: &str = "open";
+const NOBODY_KNOWN: &str = "open";
 
 /// Somebody who wants to moderate.
-pub(crate) struct ModerationActor {
+pub(crate) struct Actor {
     /// Who it is.
     pub(crate) user: UserId,
     /// What makes it a moderator; `None`: it may delete its own comments.
     pub(crate) role: Option<ActorRole>,
 }
 
-impl ModerationActor {
-    fn of(viewer: &VerifiedViewer) -> Result<Self, Problem> {
+impl Actor {
+    fn of(viewer: &Viewer) -> Result<Self, Problem> {
         let role = if viewer.roles.has(ViewerRole::Moderator) {
             Some(ActorRole::Moderator)
         } else if viewer.roles.has(ViewerRole::Service) {
@@ -39,8 +39,7 @@ impl ModerationActor {
             None
         };
         let user = UserId::parse_field("sub", &viewer.subject);
-        let user =
-            user.map_err(|Invalid { reason, .. }| forbidden_problem(format!("the token's sub {reason}")))?;
+        let user = user.map_err(|Invalid { reason, .. }| refused(format!("the token's sub {reason}")))?;
         Ok(Self { user, role })
     }
 
@@ -48,34 +47,31 @@ impl ModerationActor {
     ///
     /// # Errors
     /// 403 where the caller is no moderator.
-    pub(crate) fn expect_moderator(&self) -> Result<ActorRole, Problem> {
+    pub(crate) fn moderator(&self) -> Result<ActorRole, Problem> {
         self.role.ok_or_else(|| {
-            forbidden_problem("this takes a token whose roles have moderator or service".to_owned())
+            refused("this takes a token whose roles have moderator or service".to_owned())
                 .with("rule", "role")
         })
     }
 }
 
-fn forbidden_problem(detail: String) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_INSUFFICIENT_SCOPE)
+fn refused(detail: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_OTHER)
 }
 
-impl FromRequestParts<Arc<Gateway>> for ModerationActor {
+impl FromRequestParts<Arc<Gateway>> for Actor {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let Some(auth) = &gateway.auth else {
             if gateway.moderation_open {
-                return Ok(Self {
-                    user: UserId::parse(UNKNOWN_ACTOR_NAME)?,
-                    role: Some(ActorRole::Moderator),
-                });
+                return Ok(Self { user: UserId::parse(NOBODY_KNOWN)?, role: Some(ActorRole::Moderator) });
             }
             let detail = "nobody can moderate where tokens are not asked for: give the gateway viewers' keys \
                           (--auth-jwks-file), or on a loopback address --moderation-open";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "role"));
         };
-        let known = if let Some(token) = shown_token(parts) {
+        let known = if let Some(token) = shown(parts) {
             auth.viewer(&token).await.and_then(|viewer| Ok((Self::of(&viewer)?, viewer)))
         } else {
             let detail = "this takes a token: Authorization: Bearer <token>";
@@ -86,7 +82,7 @@ impl FromRequestParts<Arc<Gateway>> for ModerationActor {
         })?;
         // What is done stays in the audit log: it is an event of its user's as any other.
         if !parts.method.is_safe() {
-            gateway.limits.take_events(&RequestCaller::User(viewer), &Exchange::default(), 1)?;
+            gateway.limits.events(&Caller::User(viewer), &Exchange::default(), 1)?;
         }
         Ok(actor)
     }

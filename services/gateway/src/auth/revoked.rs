@@ -20,44 +20,43 @@ use liverank_runtime::Health;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use super::VerifiedViewer;
-use super::revocations::FollowedRevocations;
+use super::Viewer;
+use super::revocations::Followed;
 use crate::Gateway;
 
 /// How often the file is looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_EACH: Duration = Duration::from_secs(1);
 /// The longest file: the most entries, with the longest names.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// The most entries of a file. Tokens live hours, so what is older can go; each takes some 100 bytes of memory, names included.
 const MAX_ENTRIES: usize = 100_000;
 /// What the file is called among the dependencies.
-const PART_NAME: &str = "revoked-tokens";
+const PART: &str = "revoked-tokens";
 
 /// What is revoked now.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct RevokedTokens {
+pub(super) struct List {
     tokens: HashSet<String>,
     /// Since when each user's tokens are good again, in Unix seconds.
     users: HashMap<String, u64>,
 }
 
 #[derive(Deserialize)]
-struct RevokedTokensFile {
-    revoked: Vec<RevokedEntry>,
+struct File {
+    revoked: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RevokedEntry {
+struct Entry {
     jti: Option<String>,
     sub: Option<String>,
     issued_before: Option<u64>,
 }
 
-impl RevokedTokens {
+impl List {
     fn parse(json: &[u8]) -> anyhow::Result<Self> {
-        let RevokedTokensFile { revoked } =
-            serde_json::from_slice(json).context("is no list of revoked tokens")?;
+        let File { revoked } = serde_json::from_slice(json).context("is no list of revoked tokens")?;
         ensure!(revoked.len() <= MAX_ENTRIES, "has more than {MAX_ENTRIES} entries");
         let mut list = Self::default();
         for (at, entry) in revoked.into_iter().enumerate() {
@@ -66,13 +65,13 @@ impl RevokedTokens {
         Ok(list)
     }
 
-    fn add_entry(&mut self, entry: RevokedEntry) -> anyhow::Result<()> {
+    fn add(&mut self, entry: Entry) -> anyhow::Result<()> {
         match entry {
-            RevokedEntry { jti: Some(jti), sub: None, issued_before: None } => {
+            Entry { jti: Some(jti), sub: None, issued_before: None } => {
                 ids::check("jti", &jti)?;
                 self.tokens.insert(jti);
             }
-            RevokedEntry { jti: None, sub: Some(sub), issued_before } => {
+            Entry { jti: None, sub: Some(sub), issued_before } => {
                 ids::check("sub", &sub)?;
                 let since = self.users.entry(sub).or_default();
                 *since = issued_before.unwrap_or(u64::MAX).max(*since);
@@ -83,7 +82,7 @@ impl RevokedTokens {
     }
 
     /// Whether this viewer's token is revoked.
-    pub(super) fn is_revoked(&self, viewer: &VerifiedViewer) -> bool {
+    pub(super) fn has(&self, viewer: &Viewer) -> bool {
         let is_listed = viewer.token.as_ref().is_some_and(|token| self.tokens.contains(token));
         let issued = viewer.issued.unwrap_or(0);
         is_listed || self.users.get(&viewer.subject).is_some_and(|since| issued < *since)
@@ -91,57 +90,52 @@ impl RevokedTokens {
 }
 
 /// The list as last read.
-pub(crate) struct RevokedTokensWatch {
+pub(crate) struct Revoked {
     file: Option<PathBuf>,
-    list: watch::Sender<Arc<RevokedTokens>>,
+    list: watch::Sender<Arc<List>>,
     /// What moderators and services revoked.
-    followed: FollowedRevocations,
+    followed: Followed,
     health: Health,
 }
 
 /// What shows that the file was replaced: whoever replaces it, by whatever means, changes one of these.
-type FileStamp = (u64, u64, i64, i64);
+type Stamp = (u64, u64, i64, i64);
 
-fn stamp(metadata: &Metadata) -> FileStamp {
+fn stamp(metadata: &Metadata) -> Stamp {
     (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec())
 }
 
-impl RevokedTokensWatch {
+impl Revoked {
     /// What `file` says; nothing is revoked where no file is given.
     ///
     /// # Errors
     /// A file that cannot be read, or is no list. Whoever revokes tokens has to know that it is of effect.
     pub(super) fn new(file: Option<PathBuf>, health: Health) -> anyhow::Result<Self> {
         let list = match &file {
-            Some(file) => read_list(file).with_context(|| invalid_file_message(file))?,
-            None => RevokedTokens::default(),
+            Some(file) => read(file).with_context(|| wrong(file))?,
+            None => List::default(),
         };
-        Ok(Self {
-            file,
-            list: watch::Sender::new(Arc::new(list)),
-            followed: FollowedRevocations::default(),
-            health,
-        })
+        Ok(Self { file, list: watch::Sender::new(Arc::new(list)), followed: Followed::default(), health })
     }
 
     /// Whether this viewer's token is revoked now.
-    pub(super) fn is_revoked(&self, viewer: &VerifiedViewer) -> bool {
+    pub(super) fn has(&self, viewer: &Viewer) -> bool {
         self.list.borrow().has(viewer) || self.followed.has(viewer)
     }
 
     /// Completes when this viewer's token is revoked.
-    pub(super) async fn wait_until_revoked(&self, viewer: &VerifiedViewer) {
+    pub(super) async fn revoked(&self, viewer: &Viewer) {
         let mut list = self.list.subscribe();
         tokio::select! {
             // The sender is here, so that this never fails.
             _ = list.wait_for(|list| list.has(viewer)) => {}
-            () = self.followed.wait_until_revoked(viewer) => {}
+            () = self.followed.revoked(viewer) => {}
         }
     }
 
     /// Keeps it up to date. Never returns.
-    pub(crate) async fn keep_up_to_date(&self, gateway: &Gateway) {
-        tokio::join!(self.keep_file(), self.followed.follow_forever(gateway));
+    pub(crate) async fn keep(&self, gateway: &Gateway) {
+        tokio::join!(self.keep_file(), self.followed.follow(gateway));
     }
 
     async fn keep_file(&self) {
@@ -151,22 +145,22 @@ impl RevokedTokensWatch {
             let now = tokio::fs::metadata(file).await.ok().as_ref().map(stamp);
             if now.is_none() || now != read_last {
                 read_last = now;
-                self.reread_file(file.clone()).await;
+                self.read_again(file.clone()).await;
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(LOOK_EACH).await;
         }
     }
 
     /// What cannot be read leaves the list as it is.
-    async fn reread_file(&self, file: PathBuf) {
+    async fn read_again(&self, file: PathBuf) {
         let path = file.clone();
-        let list = match tokio::task::spawn_blocking(move || read_list(&file)).await {
+        let list = match tokio::task::spawn_blocking(move || read(&file)).await {
             Ok(read) => read,
             Err(failed) => Err(failed.into()),
         };
         match list {
             Ok(list) => {
-                self.health.dependency(PART_NAME, Ok(()));
+                self.health.dependency(PART, Ok(()));
                 self.list.send_if_modified(|known| {
                     let is_other = **known != list;
                     if is_other {
@@ -175,9 +169,7 @@ impl RevokedTokensWatch {
                     is_other
                 });
             }
-            Err(error) => {
-                self.health.dependency(PART_NAME, Err(format!("{}: {error:#}", invalid_file_message(&path))))
-            }
+            Err(error) => self.health.dependency(PART, Err(format!("{}: {error:#}", wrong(&path)))),
         }
     }
 }
@@ -187,17 +179,17 @@ impl RevokedTokensWatch {
 /// # Errors
 /// What is no such list.
 pub fn check(json: &[u8]) -> anyhow::Result<usize> {
-    RevokedTokens::parse(json).map(|list| list.tokens.len() + list.users.len())
+    List::parse(json).map(|list| list.tokens.len() + list.users.len())
 }
 
-fn invalid_file_message(file: &Path) -> String {
+fn wrong(file: &Path) -> String {
     format!("the list of revoked tokens {}", file.display())
 }
 
-fn read_list(file: &Path) -> anyhow::Result<RevokedTokens> {
+fn read(file: &Path) -> anyhow::Result<List> {
     let size = std::fs::metadata(file)?.len();
     ensure!(size <= MAX_BYTES, "is longer than {MAX_BYTES} bytes");
-    RevokedTokens::parse(&std::fs::read(file)?)
+    List::parse(&std::fs::read(file)?)
 }
 
 #[cfg(test)]
@@ -207,9 +199,9 @@ mod tests {
 
     use super::*;
 
-    fn viewer(subject: &str, token: Option<&str>, issued: Option<u64>) -> VerifiedViewer {
+    fn viewer(subject: &str, token: Option<&str>, issued: Option<u64>) -> Viewer {
         let token = token.map(str::to_owned);
-        VerifiedViewer { subject: subject.to_owned(), roles: ViewerRoles::default(), until: 0, token, issued }
+        Viewer { subject: subject.to_owned(), roles: ViewerRoles::default(), until: 0, token, issued }
     }
 
     #[test]
@@ -217,7 +209,7 @@ mod tests {
         let list = json!({"revoked": [
             {"jti": "t"}, {"sub": "ana"}, {"sub": "ben", "issued_before": 100}, {"sub": "ben", "issued_before": 50},
         ]});
-        let list = RevokedTokens::parse(list.to_string().as_bytes()).unwrap();
+        let list = List::parse(list.to_string().as_bytes()).unwrap();
         for (viewer, is_revoked) in [
             (viewer("eve", Some("t"), Some(1)), true),
             (viewer("eve", Some("u"), Some(1)), false),
@@ -233,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_revocation_list_is_refused() {
+    fn what_is_no_list_is_told() {
         for wrong in [
             json!({}),
             json!([]),
@@ -244,10 +236,10 @@ mod tests {
             json!({"revoked": [{"sub": "a", "before": 1}]}),
             json!({"revoked": vec![json!({"jti": "a"}); MAX_ENTRIES + 1]}),
         ] {
-            assert!(RevokedTokens::parse(wrong.to_string().as_bytes()).is_err());
+            assert!(List::parse(wrong.to_string().as_bytes()).is_err());
         }
-        let error = RevokedTokens::parse(br#"{"revoked": [{"jti": "a"}, {"sub": 7}]}"#).unwrap_err();
+        let error = List::parse(br#"{"revoked": [{"jti": "a"}, {"sub": 7}]}"#).unwrap_err();
         assert!(format!("{error:#}").contains("string"), "{error:#}");
-        assert_eq!(RevokedTokens::parse(br#"{"revoked": []}"#).unwrap(), RevokedTokens::default());
+        assert_eq!(List::parse(br#"{"revoked": []}"#).unwrap(), List::default());
     }
 }

@@ -21,7 +21,7 @@ use crate::Gateway;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What one attempt needs to know.
-pub(super) struct ReaderAttempt {
+pub(super) struct Attempt {
     pub(super) gateway: Arc<Gateway>,
     pub(super) user_id: UserId,
     pub(super) video_id: VideoId,
@@ -36,9 +36,9 @@ pub(super) struct ReaderAttempt {
     pub(super) pause: Duration,
 }
 
-impl ReaderAttempt {
+impl Attempt {
     /// The stream of the reader that serves the video, or `None`.
-    pub(super) async fn connect_to_reader(self) -> Option<Incoming> {
+    pub(super) async fn run(self) -> Option<Incoming> {
         tokio::time::sleep(self.pause).await;
         let gateway = &self.gateway;
         let route = gateway.routes.find_route(&gateway.manager, &self.video_id, self.since).await?;
@@ -47,7 +47,7 @@ impl ReaderAttempt {
         let response = tokio::time::timeout(ANSWER_TIMEOUT, sent).await.ok()?.ok()?;
         // A 307 says that it does not serve the video any more, and names an address for viewers, which may not be one for
         // us. The managers know who serves it.
-        (response.status() == StatusCode::OK).act_next(|| response.into_body())
+        (response.status() == StatusCode::OK).then(|| response.into_body())
     }
 
     fn request(&self, reader: &RouteReader, epoch: u64) -> Option<Request<Full<Bytes>>> {
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_less_loaded_of_two_readers_is_tried_first_then_the_others() {
+    fn the_less_loaded_of_two_that_take_viewers_and_then_the_others_in_turn() {
         let readers = [reader("shut", 0, false), reader("busy", 900, true), reader("calm", 100, true)];
         let chosen = |choice, lots| choose_reader(&readers, choice, lots).unwrap().id.as_str().to_owned();
         assert_eq!([chosen(0, [0, 1]), chosen(0, [3, 2]), chosen(0, [0, 2])], ["calm", "calm", "busy"]);

@@ -12,7 +12,7 @@ use liverank_runtime::peer::PeerError;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::dependency::PeerService;
+use crate::dependency::Peer;
 
 /// How long an answer is used for others: a crowd that arrives together shares it; a move is noticed through the old
 /// reader's 307 within this time at most.
@@ -24,13 +24,13 @@ const MAX_KEPT: usize = 10_000;
 
 /// A question, and its answer once there is one.
 #[derive(Clone)]
-struct AskedRoute {
+struct Asked {
     at: Instant,
     answer: Arc<OnceCell<Option<Arc<Route>>>>,
 }
 
-impl AskedRoute {
-    fn asked_now() -> Self {
+impl Asked {
+    fn now() -> Self {
         Self { at: Instant::now(), answer: Arc::default() }
     }
 
@@ -42,13 +42,13 @@ impl AskedRoute {
 
 /// The answers of the last second.
 #[derive(Default)]
-pub(crate) struct RouteCache(Mutex<HashMap<VideoId, AskedRoute>>);
+pub(crate) struct RouteCache(Mutex<HashMap<VideoId, Asked>>);
 
 impl RouteCache {
     /// Where `video` is served, as asked at `since` or later; `None` where no manager knows a reader for it.
     pub(super) async fn find_route(
         &self,
-        managers: &PeerService,
+        managers: &Peer,
         video: &VideoId,
         since: Option<Instant>,
     ) -> Option<Arc<Route>> {
@@ -56,7 +56,7 @@ impl RouteCache {
         asked.answer.get_or_init(|| ask_managers(managers, video)).await.clone()
     }
 
-    fn asked(&self, video: &VideoId, since: Option<Instant>) -> AskedRoute {
+    fn asked(&self, video: &VideoId, since: Option<Instant>) -> Asked {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(asked) = kept.get(video)
             && asked.is_fresh()
@@ -64,7 +64,7 @@ impl RouteCache {
         {
             return asked.clone();
         }
-        let asked = AskedRoute::now();
+        let asked = Asked::now();
         if kept.len() >= MAX_KEPT {
             kept.retain(|_, asked| asked.is_fresh());
         }
@@ -75,14 +75,14 @@ impl RouteCache {
     }
 }
 
-async fn ask_managers(managers: &PeerService, video: &VideoId) -> Option<Arc<Route>> {
+async fn ask_managers(managers: &Peer, video: &VideoId) -> Option<Arc<Route>> {
     let replicas = managers.replicas.as_ref()?;
     // A manager that is cut off from the store would send viewers to where the video was before.
     let question = json!({ "videoid": video });
     match replicas.post_for(&["route"], &question, |route: &Route| !route.stale).await {
         Ok(route) => {
-            managers.dependency.note_answered();
-            (!route.readers.is_empty()).act_next(|| Arc::new(route))
+            managers.dependency.answered();
+            (!route.readers.is_empty()).then(|| Arc::new(route))
         }
         // A manager that answers and knows no reader is not away; both are tried again.
         Err(PeerError::Refused { .. }) => None,
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_lookup_is_shared_until_a_newer_one_is_needed() {
+    fn a_question_is_shared_until_somebody_knows_better() {
         let cache = RouteCache::default();
         let first = cache.asked(&video("v"), None);
         let same = cache.asked(&video("v"), None);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn cached_routes_are_bounded() {
+    fn no_more_are_kept_than_fit() {
         let cache = RouteCache::default();
         for n in 0..MAX_KEPT + 10 {
             cache.asked(&video(&n.to_string()), None);

@@ -12,10 +12,10 @@ use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Map, Value, json};
 
-use super::{AcceptedAnswer, DEFAULT_LIMIT, MAX_LIMIT, ModeratorAction, parse_reason};
+use super::{Accepted, DEFAULT_LIMIT, Deed, MAX_LIMIT, reason};
 use crate::Gateway;
-use crate::auth::moderator::ModerationActor;
-use crate::interact::too_many_in_flight;
+use crate::auth::moderator::Actor;
+use crate::interact::too_many;
 
 /// The longest time of a ban that ends: ten years. A ban that is to last longer is given no end.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
@@ -25,14 +25,14 @@ pub(super) const MAX_REVISION: u64 = (1 << 53) - 1;
 const MAX_READ: usize = 10_000;
 
 /// Whom an action is about, and where.
-pub(super) struct BanTarget {
+pub(super) struct Target {
     pub(super) userid: UserId,
     pub(super) kind: Restriction,
     pub(super) scope: Scope,
 }
 
-impl BanTarget {
-    fn parse_target(
+impl Target {
+    fn read(
         userid: &str,
         kind: Option<&str>,
         video: Option<&str>,
@@ -43,9 +43,9 @@ impl BanTarget {
         Ok(Self { userid: UserId::parse_field("userid", userid)?, kind, scope })
     }
 
-    fn to_json(&self) -> Value {
+    fn json(&self) -> Value {
         let mut body = json!({ "userid": self.userid, "kind": self.kind });
-        add_scope_members(&mut body, &self.scope);
+        scope_members(&mut body, &self.scope);
         body
     }
 }
@@ -60,7 +60,7 @@ pub(super) fn scope(video: Option<&str>, owner: Option<&str>) -> Result<Scope, I
     }
 }
 
-pub(super) fn add_scope_members(body: &mut Value, scope: &Scope) {
+pub(super) fn scope_members(body: &mut Value, scope: &Scope) {
     match scope {
         Scope::Everywhere => {}
         Scope::Owner(owner) => body["owner_id"] = json!(owner),
@@ -69,7 +69,7 @@ pub(super) fn add_scope_members(body: &mut Value, scope: &Scope) {
 }
 
 /// When what lasts `seconds` from now on ends; `None` where it has no end.
-pub(super) fn parse_end(body: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
+pub(super) fn until(body: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
     let wrong = || Invalid::new("seconds", format!("must be a whole number from 1 to {MAX_SECONDS}"));
     match body.get("seconds") {
         None | Some(Value::Null) => Ok(None),
@@ -81,66 +81,62 @@ pub(super) fn parse_end(body: &Map<String, Value>) -> Result<Option<Millis>, Inv
 }
 
 /// `POST /moderation/bans {"userid","kind"?,"videoid"?|"owner_id"?,"seconds"?,"reason"?}`.
-pub(crate) async fn post_ban(
+pub(crate) async fn begin(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<AcceptedAnswer, Problem> {
-    let role = actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    let role = actor.moderator()?;
     params.only(&[])?;
     let text = |field| optional_text(&body, field);
     let target =
-        BanTarget::read(required_text(&body, "userid")?, text("kind")?, text("videoid")?, text("owner_id")?)?;
-    let reason = parse_reason(text("reason")?)?;
-    let until = parse_end(&body)?;
+        Target::read(required_text(&body, "userid")?, text("kind")?, text("videoid")?, text("owner_id")?)?;
+    let reason = reason(text("reason")?)?;
+    let until = until(&body)?;
     gateway.restrictions.expect_room(&gateway, &target).await?;
     let mut answer = target.json();
     answer["until"] = json!(until.map(comment_json::time));
-    let BanTarget { userid, kind, scope } = target;
+    let Target { userid, kind, scope } = target;
     let action = Action::Restrict { userid, kind, scope, until };
-    ModeratorAction { user: actor.user, role, reason, video: None, action }
-        .append_to_log(&gateway, answer)
-        .await
+    Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
 /// `DELETE /moderation/bans?userid=&kind=&videoid=&owner_id=&reason=`.
-pub(crate) async fn delete_ban(
+pub(crate) async fn end(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
-) -> Result<AcceptedAnswer, Problem> {
-    let role = actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    let role = actor.moderator()?;
     params.only(&["userid", "kind", "videoid", "owner_id", "reason"])?;
-    let target = BanTarget::read(
+    let target = Target::read(
         params.required("userid")?,
         params.text("kind")?,
         params.text("videoid")?,
         params.text("owner_id")?,
     )?;
-    let reason = parse_reason(params.text("reason")?)?;
+    let reason = reason(params.text("reason")?)?;
     let answer = target.json();
-    let BanTarget { userid, kind, scope } = target;
+    let Target { userid, kind, scope } = target;
     let action = Action::Lift { userid, kind, scope };
-    ModeratorAction { user: actor.user, role, reason, video: None, action }
-        .append_to_log(&gateway, answer)
-        .await
+    Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
 /// `GET /moderation/bans?after=&limit=`: those in force, in the order in which they were last changed.
-pub(crate) async fn list_bans(
+pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
-    actor.expect_moderator()?;
-    let (bans, next) = restrictions_page(&gateway, &params, Restriction::is_of_comments).await?;
+    actor.moderator()?;
+    let (bans, next) = page(&gateway, &params, Restriction::is_of_comments).await?;
     let lines: Vec<Value> = bans.into_iter().map(line).collect();
     Ok(Json(json!({ "bans": lines, "next": next })))
 }
 
 /// One page of the restrictions in force of these kinds, and where the next one begins.
-pub(super) async fn restrictions_page(
+pub(super) async fn page(
     gateway: &Gateway,
     params: &Params,
     is_asked: impl Fn(Restriction) -> bool,
@@ -148,13 +144,13 @@ pub(super) async fn restrictions_page(
     params.only(&["after", "limit"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let mut after = params.number("after", 0..=MAX_REVISION)?.unwrap_or(0);
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let (now, mut found, mut read) = (now_ms(), Vec::new(), 0);
     // A page may be short where many have ended; `next` says that there is more.
     while found.len() < limit && read < MAX_READ {
         let step = limit - found.len();
         let changes = gateway.backends.archive.moderation().rules_since(after, step).await;
-        let changes = gateway.archive.note_result(changes)?;
+        let changes = gateway.archive.noted(changes)?;
         let last = changes.len() < step;
         read += changes.len();
         for RuleChange { revision, what, .. } in changes {
@@ -170,12 +166,12 @@ pub(super) async fn restrictions_page(
     Ok((found, Some(after)))
 }
 
-fn ban_line(rule: Rule) -> Value {
+fn line(rule: Rule) -> Value {
     let Rule { userid, kind, scope, until, reason, by, at } = rule;
     let mut line = json!({
         "userid": userid, "kind": kind, "until": until.map(comment_json::time), "by": by, "reason": reason,
         "since": comment_json::time(at),
     });
-    add_scope_members(&mut line, &scope);
+    scope_members(&mut line, &scope);
     line
 }

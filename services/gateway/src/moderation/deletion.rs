@@ -12,25 +12,25 @@ use liverank_runtime::Problem;
 use liverank_runtime::params::Params;
 use serde_json::json;
 
-use super::{AcceptedAnswer, ModeratorAction, accepted, parse_reason};
+use super::{Accepted, Deed, accepted, reason};
 use crate::Gateway;
-use crate::auth::moderator::ModerationActor;
+use crate::auth::moderator::Actor;
 
 /// When to ask again for a comment that is not archived: a comment that was acknowledged is, long before.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// `DELETE /comments/{videoid}/{id}?reason=`. Answers once the log has it; viewers are told a moment later.
-pub(crate) async fn delete_comment(
+pub(crate) async fn delete(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     path: Result<Path<(String, String)>, PathRejection>,
     params: Params,
-) -> Result<AcceptedAnswer, Problem> {
+) -> Result<Accepted, Problem> {
     let Path((video, id)) = path.map_err(|_| Invalid::new("id", "must be UTF-8"))?;
     let video = canary::named_outside("videoid", &video)?;
     let id = CommentId::parse_field("id", &id)?;
     params.only(&["reason"])?;
-    let reason = parse_reason(params.text("reason")?)?;
+    let reason = reason(params.text("reason")?)?;
     let comment = known_comment(&gateway, &video, &id).await?;
     let role = role_of_actor(&actor, &comment)?;
     let answer = json!({ "videoid": video, "id": id });
@@ -38,9 +38,7 @@ pub(crate) async fn delete_comment(
         return Ok(accepted(answer));
     }
     let action = Action::Delete { comment_id: id };
-    ModeratorAction { user: actor.user, role, reason, video: Some(video), action }
-        .append_to_log(&gateway, answer)
-        .await
+    Deed { user: actor.user, role, reason, video: Some(video), action }.record(&gateway, answer).await
 }
 
 /// A comment of the video.
@@ -52,15 +50,15 @@ pub(super) async fn known_comment(
     video: &VideoId,
     id: &CommentId,
 ) -> Result<Comment, Problem> {
-    let comment = gateway.archive.note_result(gateway.backends.archive.comment(video, id).await)?;
+    let comment = gateway.archive.noted(gateway.backends.archive.comment(video, id).await)?;
     comment.ok_or_else(|| {
         let detail = "the video has no such comment; one that was just posted is found a moment later";
-        Problem::not_found(detail).with("field", "id").retry_after(RETRY_AFTER)
+        Problem::not_found(detail).with("field", "id").retry_after(ASK_AGAIN)
     })
 }
 
 /// The role in which a user may delete a comment.
-fn role_of_actor(actor: &ModerationActor, comment: &Comment) -> Result<ActorRole, Problem> {
+fn role_of_actor(actor: &Actor, comment: &Comment) -> Result<ActorRole, Problem> {
     if comment.user_id == actor.user {
         return Ok(ActorRole::Author);
     }

@@ -13,27 +13,27 @@ use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json, now_ms};
 use serde_json::{Value, json};
 
-use super::{AcceptedAnswer, DEFAULT_LIMIT, ModeratorAction, parse_reason};
+use super::{Accepted, DEFAULT_LIMIT, Deed, reason};
 use crate::Gateway;
-use crate::auth::moderator::ModerationActor;
-use crate::interact::{append_interaction, too_many_in_flight};
+use crate::auth::moderator::Actor;
+use crate::interact::{append, too_many};
 
 /// Lines of a page: comments are at most 16 KiB each.
 const MAX_LIMIT: u64 = 200;
 
 /// `GET /moderation/held?after=&limit=`: oldest first.
-pub(crate) async fn list_held(
+pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
-    actor.expect_moderator()?;
+    actor.moderator()?;
     params.only(&["after", "limit"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let after = params.text("after")?.map(|text| AuditPlace::parse_field("after", text)).transpose()?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let held = gateway.backends.archive.moderation().held(after, limit).await;
-    let held = gateway.archive.note_result(held)?;
+    let held = gateway.archive.noted(held)?;
     let next = held.last().filter(|_| held.len() == limit).map(|last| AuditPlace::of_held(last).to_string());
     let comments: Vec<Value> = held.into_iter().map(held_line).collect();
     Ok(Json(json!({ "comments": comments, "next": next })))
@@ -63,28 +63,26 @@ fn parse_outcome(text: &str) -> Result<Outcome, Invalid> {
 ///
 /// What is released comes into the log as any comment, before what says that it waits no more. Where only the first of the
 /// two gets there, it still waits; released again, it is the same comment.
-pub(crate) async fn review_held(
+pub(crate) async fn review(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<AcceptedAnswer, Problem> {
-    let role = actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    let role = actor.moderator()?;
     params.only(&[])?;
     let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
     let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
     let outcome = parse_outcome(required_text(&body, "outcome")?)?;
-    let reason = parse_reason(optional_text(&body, "reason")?)?;
+    let reason = reason(optional_text(&body, "reason")?)?;
     let held = gateway.backends.archive.moderation().held_comment(&video, &id).await;
-    let held = gateway.archive.note_result(held)?;
+    let held = gateway.archive.noted(held)?;
     let held = held.ok_or_else(|| Problem::not_found("no such comment waits").with("field", "id"))?;
     if outcome == Outcome::Release {
-        let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
-        append_interaction(&gateway, &held.released(now_ms())).await?;
+        let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
+        append(&gateway, &held.released(now_ms())).await?;
     }
     let answer = json!({ "videoid": video, "id": id, "outcome": outcome });
     let action = Action::Review { comment_id: id, outcome };
-    ModeratorAction { user: actor.user, role, reason, video: Some(video), action }
-        .append_to_log(&gateway, answer)
-        .await
+    Deed { user: actor.user, role, reason, video: Some(video), action }.record(&gateway, answer).await
 }

@@ -12,22 +12,22 @@ use liverank_runtime::params::Params;
 use serde_json::json;
 
 use super::deletion::known_comment;
-use super::{AcceptedAnswer, ModeratorAction, parse_reason};
+use super::{Accepted, Deed, reason};
 use crate::Gateway;
-use crate::auth::moderator::ModerationActor;
+use crate::auth::moderator::Actor;
 
 /// `POST /moderation/pins {"videoid","id","reason"?}`: the comment takes the place of the one that was pinned.
-pub(crate) async fn post_pin(
+pub(crate) async fn pin(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<AcceptedAnswer, Problem> {
-    actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    actor.moderator()?;
     params.only(&[])?;
     let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
     let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
-    let why = parse_reason(optional_text(&body, "reason")?)?;
+    let why = reason(optional_text(&body, "reason")?)?;
     let comment = known_comment(&gateway, &video, &id).await?;
     if !comment.entry.is_comment() {
         return Err(Problem::not_found("this comment was removed").with("field", "id"));
@@ -36,29 +36,27 @@ pub(crate) async fn post_pin(
 }
 
 /// `DELETE /moderation/pins?videoid=&reason=`.
-pub(crate) async fn delete_pin(
+pub(crate) async fn unpin(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
-) -> Result<AcceptedAnswer, Problem> {
-    actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    actor.moderator()?;
     params.only(&["videoid", "reason"])?;
     let video = canary::named_outside("videoid", params.required("videoid")?)?;
-    let why = parse_reason(params.text("reason")?)?;
+    let why = reason(params.text("reason")?)?;
     append_record(&gateway, actor, video, None, why).await
 }
 
 async fn append_record(
     gateway: &Gateway,
-    actor: ModerationActor,
+    actor: Actor,
     video: VideoId,
     comment_id: Option<CommentId>,
     reason: Option<String>,
-) -> Result<AcceptedAnswer, Problem> {
-    let role = actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    let role = actor.moderator()?;
     let answer = json!({ "videoid": video, "id": comment_id });
     let action = Action::Pin { comment_id };
-    ModeratorAction { user: actor.user, role, reason, video: Some(video), action }
-        .append_to_log(gateway, answer)
-        .await
+    Deed { user: actor.user, role, reason, video: Some(video), action }.record(gateway, answer).await
 }

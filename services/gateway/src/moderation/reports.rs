@@ -27,68 +27,64 @@ use liverank_runtime::server::Exchange;
 use liverank_runtime::{Problem, comment_json};
 use serde_json::{Map, Value, json};
 
-use super::bans::{BanTarget, parse_end};
+use super::bans::{Target, until};
 use super::deletion::known_comment;
-use super::{AcceptedAnswer, ModeratorAction, accepted, parse_reason};
+use super::{Accepted, Deed, accepted, reason};
 use crate::Gateway;
-use crate::auth::RequestCaller;
-use crate::auth::moderator::ModerationActor;
-use crate::interact::too_many_in_flight;
-use crate::limits::{EventSender, MAX_CALLERS, over_limit_problem};
+use crate::auth::Caller;
+use crate::auth::moderator::Actor;
+use crate::interact::too_many;
+use crate::limits::{MAX_CALLERS, Sender, too_much};
 
 /// Reports an hour of one user, and at once; of one address where no tokens are asked for. One a minute is more than a person
 /// writes, and what a moderator reads.
-const MAX_REPORTS_AN_HOUR: u64 = 60;
-/// What one report takes out of a bucket that is filled by [`MAX_REPORTS_AN_HOUR`] a second.
-const UNITS_A_REPORT: u64 = 3600;
+const PER_HOUR: u64 = 60;
+/// What one report takes out of a bucket that is filled by [`PER_HOUR`] a second.
+const UNITS: u64 = 3600;
 /// When to try again where too many comments wait for a decision: moderators decide on some meanwhile.
-const FULL_RETRY_AFTER: Duration = Duration::from_mins(1);
+const FULL: Duration = Duration::from_mins(1);
 /// Lines of a page: each has its comment and its reports, some 60 KiB at most.
 const MAX_LIMIT: u64 = 100;
 const DEFAULT_LIMIT: u64 = 50;
 
 /// How many reports each caller may still write.
 pub(crate) struct ReportLimits {
-    budgets: Mutex<Buckets<EventSender>>,
+    budgets: Mutex<Buckets<Sender>>,
     start: Instant,
 }
 
 impl Default for ReportLimits {
     fn default() -> Self {
-        let budgets = Mutex::new(Buckets::new(
-            Quota::new(MAX_REPORTS_AN_HOUR, MAX_REPORTS_AN_HOUR * UNITS_A_REPORT),
-            MAX_CALLERS,
-        ));
+        let budgets = Mutex::new(Buckets::new(Quota::new(PER_HOUR, PER_HOUR * UNITS), MAX_CALLERS));
         Self { budgets, start: Instant::now() }
     }
 }
 
 impl ReportLimits {
     /// Takes one report out of a caller's budget. A service reports for its users: each has a budget.
-    fn take_report(&self, caller: &RequestCaller, exchange: &Exchange, user: &UserId) -> Result<(), Problem> {
+    fn take(&self, caller: &Caller, exchange: &Exchange, user: &UserId) -> Result<(), Problem> {
         let sender = match caller {
-            RequestCaller::User(_) => EventSender::User(user.to_string()),
-            RequestCaller::Anyone => EventSender::of(caller, exchange),
+            Caller::User(_) => Sender::User(user.to_string()),
+            Caller::Anyone => Sender::of(caller, exchange),
         };
         let now = self.start.elapsed();
-        let taken =
-            self.budgets.lock().unwrap_or_else(PoisonError::into_inner).take(sender, UNITS_A_REPORT, now);
+        let taken = self.budgets.lock().unwrap_or_else(PoisonError::into_inner).take(sender, UNITS, now);
         taken.map_err(|wait| {
             let detail = format!("one user may report {PER_HOUR} comments an hour");
-            over_limit_problem("reports-per-user", &detail, wait).with("rule", "reports_of_user")
+            too_much("reports-per-user", &detail, wait).with("rule", "reports_of_user")
         })
     }
 }
 
 /// What a viewer says.
-struct ReportBody {
+struct Said {
     user: UserId,
     why: ReportReason,
     text: Option<String>,
 }
 
-impl ReportBody {
-    fn parse_body(body: &Map<String, Value>) -> Result<Self, Invalid> {
+impl Said {
+    fn read(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
         let why = ReportReason::parse(required_text(body, "reason")?)?;
         let text = optional_text(body, "text")?.filter(|text| !text.is_empty());
@@ -98,21 +94,21 @@ impl ReportBody {
 }
 
 /// `POST /comments/{videoid}/{id}/reports {"userid","reason","text"?}`. Whoever watches may.
-pub(crate) async fn post_report(
+pub(crate) async fn report(
     State(gateway): State<Arc<Gateway>>,
-    caller: RequestCaller,
+    caller: Caller,
     exchange: Exchange,
     path: Result<Path<(String, String)>, PathRejection>,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<AcceptedAnswer, Problem> {
+) -> Result<Accepted, Problem> {
     let Path((video, id)) = path.map_err(|_| Invalid::new("id", "must be UTF-8"))?;
     let video = canary::named_outside("videoid", &video)?;
     let id = CommentId::parse_field("id", &id)?;
     params.only(&[])?;
-    let said = ReportBody::read(&body)?;
+    let said = Said::read(&body)?;
     caller.expect("userid", said.user.as_str())?;
-    gateway.limits.take_events(&caller, &exchange, 1)?;
+    gateway.limits.events(&caller, &exchange, 1)?;
     let limited = gateway.report_limits.take(&caller, &exchange, &said.user);
     limited.inspect_err(|_| {
         gateway.metrics.limited.inc();
@@ -121,10 +117,10 @@ pub(crate) async fn post_report(
     if !expect_room(&gateway, &said.user, &video, &id).await? {
         return Ok(accepted(answer));
     }
-    let ReportBody { user, why, text } = said;
+    let Said { user, why, text } = said;
     let action = Action::Report { comment_id: id, why };
-    ModeratorAction { user, role: ActorRole::Viewer, reason: text, video: Some(video), action }
-        .append_to_log(&gateway, answer)
+    Deed { user, role: ActorRole::Viewer, reason: text, video: Some(video), action }
+        .record(&gateway, answer)
         .await
 }
 
@@ -136,31 +132,28 @@ async fn expect_room(
     video: &VideoId,
     id: &CommentId,
 ) -> Result<bool, Problem> {
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let comment = known_comment(gateway, video, id).await?;
     if !comment.entry.is_comment() {
         // Of a comment that its author alone is shown, nobody else hears that it is there.
         return Err(Problem::not_found("the video has no such comment any more").with("field", "id"));
     }
     let moderation = gateway.backends.archive.moderation();
-    if let Some(reported) = gateway.archive.note_result(moderation.reported(video, id).await)? {
-        return is_new_report(&reported, user);
+    if let Some(reported) = gateway.archive.noted(moderation.reported(video, id).await)? {
+        return is_new(&reported, user);
     }
     let of_video = moderation.open_reports(Some(video), MAX_OPEN_OF_A_VIDEO).await;
-    if gateway.archive.note_result(of_video)? >= MAX_OPEN_OF_A_VIDEO {
-        return Err(full_problem(
-            "reports_of_video",
-            &format!("{MAX_OPEN_OF_A_VIDEO} comments of this video are"),
-        ));
+    if gateway.archive.noted(of_video)? >= MAX_OPEN_OF_A_VIDEO {
+        return Err(full("reports_of_video", &format!("{MAX_OPEN_OF_A_VIDEO} comments of this video are")));
     }
     let of_all = moderation.open_reports(None, MAX_OPEN).await;
-    if gateway.archive.note_result(of_all)? >= MAX_OPEN {
-        return Err(full_problem("reports", &format!("{MAX_OPEN} comments are")));
+    if gateway.archive.noted(of_all)? >= MAX_OPEN {
+        return Err(full("reports", &format!("{MAX_OPEN} comments are")));
     }
     Ok(true)
 }
 
-fn is_new_report(reported: &ReportedComment, user: &UserId) -> Result<bool, Problem> {
+fn is_new(reported: &ReportedComment, user: &UserId) -> Result<bool, Problem> {
     if reported.is_reported_by(user) {
         return Ok(false);
     }
@@ -179,9 +172,9 @@ fn is_new_report(reported: &ReportedComment, user: &UserId) -> Result<bool, Prob
     Ok(true)
 }
 
-fn full_problem(rule: &'static str, which: &str) -> Problem {
+fn full(rule: &'static str, which: &str) -> Problem {
     let detail = format!("{which} reported already, and wait for a moderator: try again later");
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("rule", rule).retry_after(FULL_RETRY_AFTER)
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("rule", rule).retry_after(FULL)
 }
 
 fn queue(params: &Params) -> Result<ReportQueue, Invalid> {
@@ -197,28 +190,27 @@ fn queue(params: &Params) -> Result<ReportQueue, Invalid> {
 
 /// `GET /moderation/reports?state=&order=&after=&limit=`: reported comments: open ones by their last
 /// report or (`order=most`) by how many there are, closed ones by when they were decided on.
-pub(crate) async fn list_reports(
+pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
-    actor.expect_moderator()?;
+    actor.moderator()?;
     params.only(&["state", "order", "after", "limit"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let after = params.text("after")?.map(ReportPlace::parse).transpose()?;
     let queue = queue(&params)?;
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let archive = &gateway.backends.archive;
-    let found = gateway.archive.note_result(archive.moderation().reports(queue, after, limit).await)?;
+    let found = gateway.archive.noted(archive.moderation().reports(queue, after, limit).await)?;
     let next = found.last().filter(|_| found.len() == limit).map(|last| ReportPlace::of(last).to_string());
     let comments = try_join_all(found.iter().map(|it| archive.comment(&it.video, &it.id))).await;
-    let comments = gateway.archive.note_result(comments)?;
-    let lines: Vec<Value> =
-        found.into_iter().zip(comments).map(|(it, comment)| report_line(it, comment)).collect();
+    let comments = gateway.archive.noted(comments)?;
+    let lines: Vec<Value> = found.into_iter().zip(comments).map(|(it, comment)| line(it, comment)).collect();
     Ok(Json(json!({ "comments": lines, "next": next })))
 }
 
-fn report_line(reported: ReportedComment, comment: Option<Comment>) -> Value {
+fn line(reported: ReportedComment, comment: Option<Comment>) -> Value {
     let ReportedComment { video, id, reports, decision, .. } = reported;
     let comment = comment.filter(|comment| comment.entry.has_text());
     let said = |report: CommentReport| {
@@ -236,20 +228,20 @@ fn report_line(reported: ReportedComment, comment: Option<Comment>) -> Value {
     })
 }
 
-fn decision_json(decision: ReportDecision) -> Value {
+fn decided(decision: ReportDecision) -> Value {
     let ReportDecision { outcome, by, reason, at } = decision;
     json!({ "outcome": outcome, "by": by, "reason": reason, "timestamp": comment_json::time(at) })
 }
 
 /// What a moderator does about a reported comment.
-enum DecisionBody {
+enum Decision {
     Dismiss,
     Delete,
     Ban { kind: Restriction, everywhere: bool },
 }
 
-impl DecisionBody {
-    fn parse_decision(body: &Map<String, Value>) -> Result<Self, Invalid> {
+impl Decision {
+    fn read(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let (kind, scope) = (optional_text(body, "kind")?, optional_text(body, "scope")?);
         let decision = match required_text(body, "outcome")? {
             "dismiss" => Self::Dismiss,
@@ -284,26 +276,26 @@ impl DecisionBody {
 ///
 /// A ban is in the log before what ends the reports. Where only the first of the two gets there, they are still open, and
 /// deciding again sets the same ban.
-pub(crate) async fn post_decision(
+pub(crate) async fn decide(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<AcceptedAnswer, Problem> {
-    let role = actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    let role = actor.moderator()?;
     params.only(&[])?;
     let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
     let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
-    let decision = DecisionBody::read(&body)?;
-    let until = parse_end(&body)?;
-    let why = parse_reason(optional_text(&body, "reason")?)?;
+    let decision = Decision::read(&body)?;
+    let until = until(&body)?;
+    let why = reason(optional_text(&body, "reason")?)?;
     let reported = gateway.backends.archive.moderation().reported(&video, &id).await;
-    if !gateway.archive.note_result(reported)?.is_some_and(|reported| reported.is_open()) {
+    if !gateway.archive.noted(reported)?.is_some_and(|reported| reported.is_open()) {
         let detail = "this comment has no reports that wait for a decision";
         return Err(Problem::not_found(detail).with("field", "id"));
     }
     let comment = known_comment(&gateway, &video, &id).await?;
-    let deed = |video: Option<VideoId>, action: Action| ModeratorAction {
+    let deed = |video: Option<VideoId>, action: Action| Deed {
         user: actor.user.clone(),
         role,
         reason: why.clone(),
@@ -312,19 +304,19 @@ pub(crate) async fn post_decision(
     };
     let close = |outcome| Action::CloseReports { comment_id: id.clone(), outcome };
     let (outcome, action) = match decision {
-        DecisionBody::Dismiss => (ReportOutcome::Dismissed, close(ReportOutcome::Dismissed)),
+        Decision::Dismiss => (ReportOutcome::Dismissed, close(ReportOutcome::Dismissed)),
         // The deletion ends the reports.
-        DecisionBody::Delete => (ReportOutcome::Deleted, Action::Delete { comment_id: id.clone() }),
-        DecisionBody::Ban { kind, everywhere } => {
+        Decision::Delete => (ReportOutcome::Deleted, Action::Delete { comment_id: id.clone() }),
+        Decision::Ban { kind, everywhere } => {
             let scope = if everywhere { Scope::Everywhere } else { Scope::Video(video.clone()) };
-            let target = BanTarget { userid: comment.user_id, kind, scope };
+            let target = Target { userid: comment.user_id, kind, scope };
             gateway.restrictions.expect_room(&gateway, &target).await?;
             let Target { userid, kind, scope } = target;
             let ban = Action::Restrict { userid, kind, scope, until };
-            let _ = deed(None, ban).append_to_log(&gateway, json!({})).await?;
+            let _ = deed(None, ban).record(&gateway, json!({})).await?;
             (ReportOutcome::Banned, close(ReportOutcome::Banned))
         }
     };
     let answer = json!({ "videoid": video, "id": id, "outcome": outcome });
-    deed(Some(video), action).append_to_log(&gateway, answer).await
+    deed(Some(video), action).record(&gateway, answer).await
 }

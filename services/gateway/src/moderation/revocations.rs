@@ -12,19 +12,19 @@ use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json};
 use serde_json::{Value, json};
 
-use super::bans::{self, parse_end, restrictions_page};
-use super::{AcceptedAnswer, ModeratorAction, parse_reason};
+use super::bans::{self, page, until};
+use super::{Accepted, Deed, reason};
 use crate::Gateway;
-use crate::auth::moderator::ModerationActor;
+use crate::auth::moderator::Actor;
 
 /// What is revoked: one token, or all of a user's that were issued until then.
-struct RevocationTarget {
+struct Target {
     name: UserId,
     kind: Restriction,
 }
 
-impl RevocationTarget {
-    fn parse_target(jti: Option<&str>, sub: Option<&str>) -> Result<Self, Invalid> {
+impl Target {
+    fn read(jti: Option<&str>, sub: Option<&str>) -> Result<Self, Invalid> {
         match (jti, sub) {
             (Some(jti), None) => {
                 Ok(Self { name: UserId::parse_field("jti", jti)?, kind: Restriction::Token })
@@ -37,73 +37,69 @@ impl RevocationTarget {
         }
     }
 
-    fn to_json(&self) -> Value {
-        json!({ member_name(self.kind): self.name })
+    fn json(&self) -> Value {
+        json!({ member(self.kind): self.name })
     }
 }
 
-const fn member_name(kind: Restriction) -> &'static str {
+const fn member(kind: Restriction) -> &'static str {
     if matches!(kind, Restriction::Token) { "jti" } else { "sub" }
 }
 
 /// `POST /moderation/revocations {"jti"|"sub","seconds"?,"reason"?}`.
-pub(crate) async fn post_revocation(
+pub(crate) async fn begin(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<AcceptedAnswer, Problem> {
-    let role = actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    let role = actor.moderator()?;
     params.only(&[])?;
     let text = |field| optional_text(&body, field);
-    let target = RevocationTarget::read(text("jti")?, text("sub")?)?;
-    let reason = parse_reason(text("reason")?)?;
-    let until = parse_end(&body)?;
+    let target = Target::read(text("jti")?, text("sub")?)?;
+    let reason = reason(text("reason")?)?;
+    let until = until(&body)?;
     let mut answer = target.json();
     answer["until"] = json!(until.map(comment_json::time));
-    let RevocationTarget { name: userid, kind } = target;
-    let target = bans::BanTarget { userid, kind, scope: Scope::Everywhere };
+    let Target { name: userid, kind } = target;
+    let target = bans::Target { userid, kind, scope: Scope::Everywhere };
     gateway.restrictions.expect_room(&gateway, &target).await?;
-    let bans::BanTarget { userid, kind, scope } = target;
+    let bans::Target { userid, kind, scope } = target;
     let action = Action::Restrict { userid, kind, scope, until };
-    ModeratorAction { user: actor.user, role, reason, video: None, action }
-        .append_to_log(&gateway, answer)
-        .await
+    Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
 /// `DELETE /moderation/revocations?jti=|sub=&reason=`.
-pub(crate) async fn delete_revocation(
+pub(crate) async fn end(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
-) -> Result<AcceptedAnswer, Problem> {
-    let role = actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    let role = actor.moderator()?;
     params.only(&["jti", "sub", "reason"])?;
-    let target = RevocationTarget::read(params.text("jti")?, params.text("sub")?)?;
-    let reason = parse_reason(params.text("reason")?)?;
+    let target = Target::read(params.text("jti")?, params.text("sub")?)?;
+    let reason = reason(params.text("reason")?)?;
     let answer = target.json();
     let action = Action::Lift { userid: target.name, kind: target.kind, scope: Scope::Everywhere };
-    ModeratorAction { user: actor.user, role, reason, video: None, action }
-        .append_to_log(&gateway, answer)
-        .await
+    Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
 
 /// `GET /moderation/revocations?after=&limit=`: those in force, in the order in which they were last changed.
-pub(crate) async fn list_revocations(
+pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
-    actor.expect_moderator()?;
-    let (revocations, next) = restrictions_page(&gateway, &params, |kind| !kind.is_of_comments()).await?;
+    actor.moderator()?;
+    let (revocations, next) = page(&gateway, &params, |kind| !kind.is_of_comments()).await?;
     let lines: Vec<Value> = revocations.into_iter().map(line).collect();
     Ok(Json(json!({ "revocations": lines, "next": next })))
 }
 
-fn revocation_line(rule: Rule) -> Value {
+fn line(rule: Rule) -> Value {
     let Rule { userid, kind, until, reason, by, at, .. } = rule;
     json!({
-        member_name(kind): userid, "until": until.map(comment_json::time), "by": by, "reason": reason,
+        member(kind): userid, "until": until.map(comment_json::time), "by": by, "reason": reason,
         "since": comment_json::time(at),
     })
 }

@@ -14,27 +14,27 @@ use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json};
 use serde_json::{Map, Value, json};
 
-use super::bans::{MAX_REVISION, add_scope_members, scope};
-use super::{AcceptedAnswer, DEFAULT_LIMIT, ModeratorAction, parse_reason};
+use super::bans::{MAX_REVISION, scope, scope_members};
+use super::{Accepted, DEFAULT_LIMIT, Deed, reason};
 use crate::Gateway;
-use crate::auth::moderator::ModerationActor;
-use crate::interact::too_many_in_flight;
+use crate::auth::moderator::Actor;
+use crate::interact::too_many;
 
 /// Lines of a page: rules are at most 8 KiB each.
 const MAX_LIMIT: u64 = 200;
 
 /// `POST /moderation/rules {"videoid"?|"owner_id"?,"reason"?,"rules"}`: they take the place of those that were there.
-pub(crate) async fn post_rules(
+pub(crate) async fn set(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<AcceptedAnswer, Problem> {
-    actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    actor.moderator()?;
     params.only(&[])?;
     let text = |field| optional_text(&body, field);
     let scope = scope(text("videoid")?, text("owner_id")?)?;
-    let why = parse_reason(text("reason")?)?;
+    let why = reason(text("reason")?)?;
     let rules = Some(parse_rules(&body)?).filter(|rules| !rules.is_empty());
     if rules.is_some() {
         expect_room(&gateway).await?;
@@ -53,9 +53,9 @@ fn parse_rules(body: &Map<String, Value>) -> Result<CommentRules, Invalid> {
 /// Comment services keep all rules in memory, so there is a bound of places that have some. Those of several requests at
 /// once may pass it by their number.
 async fn expect_room(gateway: &Gateway) -> Result<(), Problem> {
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let count = gateway.backends.archive.moderation().comment_rules_count().await;
-    if gateway.archive.note_result(count)? < MAX_RULED_SCOPES {
+    if gateway.archive.noted(count)? < MAX_RULED_SCOPES {
         return Ok(());
     }
     let detail = format!("{MAX_RULED_SCOPES} places have rules already: take some away first");
@@ -63,47 +63,45 @@ async fn expect_room(gateway: &Gateway) -> Result<(), Problem> {
 }
 
 /// `DELETE /moderation/rules?videoid=&owner_id=&reason=`.
-pub(crate) async fn delete_rules(
+pub(crate) async fn take_away(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
-) -> Result<AcceptedAnswer, Problem> {
-    actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    actor.moderator()?;
     params.only(&["videoid", "owner_id", "reason"])?;
     let scope = scope(params.text("videoid")?, params.text("owner_id")?)?;
-    let why = parse_reason(params.text("reason")?)?;
+    let why = reason(params.text("reason")?)?;
     append_record(&gateway, actor, scope, why, None).await
 }
 
 async fn append_record(
     gateway: &Gateway,
-    actor: ModerationActor,
+    actor: Actor,
     scope: Scope,
     reason: Option<String>,
     rules: Option<CommentRules>,
-) -> Result<AcceptedAnswer, Problem> {
-    let role = actor.expect_moderator()?;
+) -> Result<Accepted, Problem> {
+    let role = actor.moderator()?;
     let mut answer = json!({ "rules": rules });
-    add_scope_members(&mut answer, &scope);
+    scope_members(&mut answer, &scope);
     let action = Action::SetRules { scope, rules };
-    ModeratorAction { user: actor.user, role, reason, video: None, action }
-        .append_to_log(gateway, answer)
-        .await
+    Deed { user: actor.user, role, reason, video: None, action }.record(gateway, answer).await
 }
 
 /// `GET /moderation/rules?after=&limit=`: those in force, in the order in which they were last changed.
-pub(crate) async fn list_rules(
+pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     params: Params,
 ) -> Result<Json<Value>, Problem> {
-    actor.expect_moderator()?;
+    actor.moderator()?;
     params.only(&["after", "limit"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let after = params.number("after", 0..=MAX_REVISION)?.unwrap_or(0);
-    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many_in_flight()) };
+    let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let found = gateway.backends.archive.moderation().comment_rules_since(after, limit).await;
-    let found = gateway.archive.note_result(found)?;
+    let found = gateway.archive.noted(found)?;
     let next = found.last().filter(|_| found.len() == limit).map(|last| last.revision);
     let rules: Vec<Value> = found.into_iter().filter_map(rule_line).collect();
     Ok(Json(json!({ "rules": rules, "next": next })))
@@ -113,6 +111,6 @@ fn rule_line(change: RuleChange) -> Option<Value> {
     let Changed::Comments { scope, rules: Some(rules) } = change.what else { return None };
     let ScopeRules { rules, reason, by, at } = &*rules;
     let mut line = json!({ "rules": rules, "by": by, "reason": reason, "since": comment_json::time(*at) });
-    add_scope_members(&mut line, &scope);
+    scope_members(&mut line, &scope);
     Some(line)
 }

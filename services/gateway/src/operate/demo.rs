@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
-use super::OperatorCaller;
+use super::Operator;
 use crate::Gateway;
 
 /// What the demo does now.
@@ -58,9 +58,9 @@ fn order_demo(gateway: &Gateway, order: DemoOrder) -> Result<(StatusCode, Json<V
 }
 
 /// `POST /operate/demo`: begins it. While it runs this changes nothing.
-pub(crate) async fn post_demo(
+pub(crate) async fn start(
     State(gateway): State<Arc<Gateway>>,
-    _: OperatorCaller,
+    _: Operator,
     params: Params,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     params.only(&[])?;
@@ -68,9 +68,9 @@ pub(crate) async fn post_demo(
 }
 
 /// `DELETE /operate/demo`: ends it.
-pub(crate) async fn delete_demo(
+pub(crate) async fn stop(
     State(gateway): State<Arc<Gateway>>,
-    _: OperatorCaller,
+    _: Operator,
     params: Params,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     params.only(&[])?;

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::demo;
-use super::rates::CountRates;
+use super::rates::Rates;
 use crate::Gateway;
-use crate::dependency::PeerService;
+use crate::dependency::Peer;
 
 /// How long the stores may take.
 const STORES_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,12 +27,12 @@ const MAX_PARTITIONS_SHOWN: usize = 64;
 
 /// What is kept from one look to the next.
 #[derive(Default)]
-pub(crate) struct OverviewMemory {
+pub(crate) struct Memory {
     backlogs: BTreeMap<u32, Backlog>,
-    rates: CountRates,
+    rates: Rates,
 }
 
-pub(super) async fn gather_overview(gateway: &Gateway, memory: &mut OverviewMemory) -> Value {
+pub(super) async fn gather_overview(gateway: &Gateway, memory: &mut Memory) -> Value {
     let (managers, offsets, statistics, comment, websocket) = tokio::join!(
         ask_all_managers(&gateway.manager),
         timeout(STORES_TIMEOUT, read_offsets(gateway)),
@@ -47,10 +47,10 @@ pub(super) async fn gather_overview(gateway: &Gateway, memory: &mut OverviewMemo
     };
     let stores = [("log", &gateway.log), ("archive", &gateway.archive), ("boards", &gateway.ranking)];
     for (name, store) in &stores {
-        part(name, if store.was_away() { Err("it does not answer") } else { Ok(()) });
+        part(name, if store.is_away() { Err("it does not answer") } else { Ok(()) });
     }
     if let Err(reason) = &offsets
-        && stores.iter().all(|(_, store)| !store.was_away())
+        && stores.iter().all(|(_, store)| !store.is_away())
     {
         part("stores", Err(reason));
     }
@@ -64,7 +64,7 @@ pub(super) async fn gather_overview(gateway: &Gateway, memory: &mut OverviewMemo
         }
     }
     let statistics = statistics.and_then(Result::ok).unwrap_or_default();
-    let mut counts = gateway.metrics.shown_counts();
+    let mut counts = gateway.metrics.counts();
     counts.extend(take_count("delivered", &statistics["readerApis"]["totalMessagesSent"]));
     counts.extend(take_count("comments", &statistics["commentApi"]["totalComments"]));
     let lag = offsets.ok().map(|offsets| measure_lag(&offsets, memory, &mut counts));
@@ -77,7 +77,7 @@ pub(super) async fn gather_overview(gateway: &Gateway, memory: &mut OverviewMemo
         "streams": gateway.metrics.streams.get(),
         "parts": parts,
         "demo": demo::demo_state(gateway),
-        "freshness": gateway.metrics.freshness.samples_json(),
+        "freshness": gateway.metrics.freshness.shown(),
     })
 }
 
@@ -86,7 +86,7 @@ fn take_count(name: &'static str, value: &Value) -> Option<(&'static str, u64)> 
 }
 
 /// What every manager knows, by its address.
-async fn ask_all_managers(peer: &PeerService) -> Vec<(String, Result<Value, String>)> {
+async fn ask_all_managers(peer: &Peer) -> Vec<(String, Result<Value, String>)> {
     let Some(replicas) = &peer.replicas else { return Vec::new() };
     let asked = replicas.urls().iter().take(MAX_MANAGERS_ASKED).map(|url| async move {
         let answer = replicas.peers().get::<Value>(url, &["overview"]).await;
@@ -122,7 +122,7 @@ fn merge_placements(mut answers: Vec<Value>) -> Value {
     picture
 }
 
-async fn ask_manager(peer: &PeerService, path: &str) -> Option<Result<Value, String>> {
+async fn ask_manager(peer: &Peer, path: &str) -> Option<Result<Value, String>> {
     let replicas: &Replicas = peer.replicas.as_ref()?;
     Some(replicas.get::<Value>(&[path]).await.map_err(|error| error.to_string()))
 }
@@ -136,19 +136,15 @@ async fn read_offsets(gateway: &Gateway) -> Result<Offsets, String> {
     let read: Result<Offsets, StoreError> = read.await;
     if read.is_err() {
         // Which of them it is.
-        let _ = gateway.log.note_result(backends.log.health());
-        let _ = gateway.ranking.note_result(backends.ranking.standing().await);
-        let _ = gateway.archive.note_result(backends.archive.meta().await);
+        let _ = gateway.log.noted(backends.log.health());
+        let _ = gateway.ranking.noted(backends.ranking.standing().await);
+        let _ = gateway.archive.noted(backends.archive.meta().await);
     }
     read.map_err(|error| error.to_string())
 }
 
 /// How far counting and the boards are behind, in all and by partition.
-fn measure_lag(
-    offsets: &Offsets,
-    memory: &mut OverviewMemory,
-    counts: &mut BTreeMap<&'static str, u64>,
-) -> Value {
+fn measure_lag(offsets: &Offsets, memory: &mut Memory, counts: &mut BTreeMap<&'static str, u64>) -> Value {
     let now = now_ms();
     memory.backlogs.retain(|partition, _| offsets.0.iter().any(|(known, _)| known == partition));
     let mut partitions: Vec<(u32, Lag)> = Vec::new();
@@ -176,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_of_several_managers_are_merged() {
+    fn several_managers_make_one_picture() {
         let manager = |fresh, leading, age| {
             json!({ "fresh": fresh, "viewers": age, "moves": [{ "age_ms": age }],
                 "planner": { "leading": leading, "decisions": [age] } })

@@ -6,25 +6,24 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// Looks that are further apart than this say nothing about now.
-const MAX_LOOK_DISTANCE: Duration = Duration::from_secs(20);
+const TOO_LONG: Duration = Duration::from_secs(20);
 
 /// Counts as of the last look.
 #[derive(Debug, Default)]
-pub(super) struct CountRates {
+pub(super) struct Rates {
     last: Option<(Instant, BTreeMap<&'static str, u64>)>,
 }
 
-impl CountRates {
+impl Rates {
     /// What each count grew by a second since the last look; null where that is not known. A count that shrank was begun
     /// anew by a process that was restarted: no rate is better than a wrong one.
-    pub(super) fn rates_since_last(&mut self, now: Instant, counts: BTreeMap<&'static str, u64>) -> Value {
-        let before =
-            self.last.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < MAX_LOOK_DISTANCE);
+    pub(super) fn look(&mut self, now: Instant, counts: BTreeMap<&'static str, u64>) -> Value {
+        let before = self.last.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < TOO_LONG);
         let rate = |(name, count): (&&'static str, &u64)| {
             let rate = before.and_then(|(at, counts)| {
                 let grown = count.checked_sub(*counts.get(name)?)?;
                 let seconds = now.saturating_duration_since(*at).as_secs_f64();
-                (seconds > 0.0).act_next(|| (grown as f64 / seconds * 10.0).round() / 10.0)
+                (seconds > 0.0).then(|| (grown as f64 / seconds * 10.0).round() / 10.0)
             });
             ((*name).to_owned(), json!(rate))
         };
@@ -39,8 +38,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_rate_is_null() {
-        let (mut rates, start) = (CountRates::default(), Instant::now());
+    fn what_is_not_known_is_null() {
+        let (mut rates, start) = (Rates::default(), Instant::now());
         let mut look = |seconds, a, b| {
             let counts = BTreeMap::from([("a", a), ("b", b)]);
             rates.look(start + Duration::from_secs(seconds), counts)

@@ -15,29 +15,29 @@ use liverank_runtime::params::Params;
 use serde_json::{Value, json};
 
 use crate::Gateway;
-use crate::auth::moderator::ModerationActor;
-use crate::moderation::{AcceptedAnswer, ModeratorAction, parse_reason};
+use crate::auth::moderator::Actor;
+use crate::moderation::{Accepted, Deed, reason};
 
 /// `PUT /videos/{video_id}?owner_id=`, with the metadata as the body.
-pub(crate) async fn put_video(
+pub(crate) async fn put(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     path: Result<Path<String>, PathRejection>,
     params: Params,
     JsonObject(body): JsonObject,
-) -> Result<AcceptedAnswer, Problem> {
-    let video = parse_id(path)?;
+) -> Result<Accepted, Problem> {
+    let video = id(path)?;
     params.only(&["owner_id"])?;
     let owner_id = params.text("owner_id")?.map(|id| UserId::parse_field("owner_id", id)).transpose()?;
     let metadata = Metadata::read(&Value::Object(body))?;
-    let known = gateway.archive.note_result(gateway.backends.archive.video(&video).await)?;
+    let known = gateway.archive.noted(gateway.backends.archive.video(&video).await)?;
     let role = role_of_actor(&actor, known.as_ref())?;
     if role == ActorRole::Owner {
         if owner_id.is_some() {
             return Err(Invalid::new("owner_id", "is for services to say").into());
         }
         if known.is_some_and(|state| state.removed.is_some_and(|by| by != ActorRole::Owner)) {
-            return Err(forbidden_problem(
+            return Err(forbidden(
                 "somebody else than its owner took this video off: only a service puts it back",
             ));
         }
@@ -47,16 +47,16 @@ pub(crate) async fn put_video(
 }
 
 /// `DELETE /videos/{video_id}?reason=`.
-pub(crate) async fn delete_video(
+pub(crate) async fn delete(
     State(gateway): State<Arc<Gateway>>,
-    actor: ModerationActor,
+    actor: Actor,
     path: Result<Path<String>, PathRejection>,
     params: Params,
-) -> Result<AcceptedAnswer, Problem> {
-    let video = parse_id(path)?;
+) -> Result<Accepted, Problem> {
+    let video = id(path)?;
     params.only(&["reason"])?;
-    let reason = parse_reason(params.text("reason")?)?;
-    let known = gateway.archive.note_result(gateway.backends.archive.video(&video).await)?;
+    let reason = reason(params.text("reason")?)?;
+    let known = gateway.archive.noted(gateway.backends.archive.video(&video).await)?;
     let role = role_of_actor(&actor, known.as_ref())?;
     if known.is_none() {
         return Err(Problem::not_found(format!("nothing has happened to the video {video} yet")));
@@ -64,7 +64,7 @@ pub(crate) async fn delete_video(
     append_record(&gateway, actor.user, role, reason, video, Action::RemoveVideo).await
 }
 
-fn parse_id(path: Result<Path<String>, PathRejection>) -> Result<VideoId, Invalid> {
+fn id(path: Result<Path<String>, PathRejection>) -> Result<VideoId, Invalid> {
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
     canary::named_outside("video_id", &id)
 }
@@ -76,23 +76,23 @@ async fn append_record(
     reason: Option<String>,
     video: VideoId,
     action: Action,
-) -> Result<AcceptedAnswer, Problem> {
+) -> Result<Accepted, Problem> {
     let answer = json!({ "video_id": video });
-    ModeratorAction { user, role, reason, video: Some(video), action }.append_to_log(gateway, answer).await
+    Deed { user, role, reason, video: Some(video), action }.record(gateway, answer).await
 }
 
 /// As what somebody may change a video. Its owner is who was given as such: whoever is merely the first to see it is none.
-fn role_of_actor(actor: &ModerationActor, video: Option<&VideoState>) -> Result<ActorRole, Problem> {
+fn role_of_actor(actor: &Actor, video: Option<&VideoState>) -> Result<ActorRole, Problem> {
     let owns = |state: &&VideoState| state.owner_given && state.owner == actor.user;
     match (actor.role, video.filter(owns)) {
         (Some(role), _) => Ok(role),
         (None, Some(_)) => Ok(ActorRole::Owner),
-        (None, None) => Err(forbidden_problem(
+        (None, None) => Err(forbidden(
             "only its owner, or a token whose roles have service or moderator, may change a video",
         )),
     }
 }
 
-fn forbidden_problem(detail: &str) -> Problem {
+fn forbidden(detail: &str) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "owner")
 }

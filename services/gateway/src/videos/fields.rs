@@ -10,14 +10,14 @@ use crate::Gateway;
 
 /// The fields that a client asks for beside the ranking.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct AskedFields {
+pub(super) struct Fields {
     /// How many viewers each video has now.
     pub(super) viewers: bool,
     /// What the app says of it.
     pub(super) metadata: bool,
 }
 
-impl AskedFields {
+impl Fields {
     /// Reads names that are separated by commas. Absent or empty text asks for nothing.
     pub(super) fn parse(text: Option<&str>) -> Result<Self, Invalid> {
         let mut names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
@@ -33,7 +33,7 @@ impl AskedFields {
 
 /// One line of a list.
 #[derive(Debug, Serialize)]
-pub(super) struct VideoLine {
+pub(super) struct Line {
     #[serde(flatten)]
     ranked: Ranked,
     /// Absent where it is not asked for.
@@ -53,16 +53,11 @@ struct MetadataNow(Option<Metadata>);
 struct ViewersNow(Option<u64>);
 
 /// Puts to each line what is asked for.
-pub(super) async fn fill_fields(
-    gateway: &Gateway,
-    videos: Vec<Ranked>,
-    fields: AskedFields,
-) -> Vec<VideoLine> {
+pub(super) async fn fill_fields(gateway: &Gateway, videos: Vec<Ranked>, fields: Fields) -> Vec<Line> {
     let viewers =
         if fields.viewers && !videos.is_empty() { fetch_viewers(gateway, &videos).await } else { None };
-    let viewers_of = |at: usize| {
-        fields.viewers.act_next(|| ViewersNow(viewers.as_ref().and_then(|all| all.get(at).copied())))
-    };
+    let viewers_of =
+        |at: usize| fields.viewers.then(|| ViewersNow(viewers.as_ref().and_then(|all| all.get(at).copied())));
     let mut metadata =
         if fields.metadata && !videos.is_empty() { fetch_metadata(gateway, &videos).await } else { vec![] };
     metadata.resize(videos.len(), None);
@@ -70,7 +65,7 @@ pub(super) async fn fill_fields(
     lines
         .map(|(at, (ranked, metadata))| {
             let metadata = fields.metadata.then_some(MetadataNow(metadata));
-            VideoLine { ranked, viewers: viewers_of(at), metadata }
+            Line { ranked, viewers: viewers_of(at), metadata }
         })
         .collect()
 }
@@ -80,7 +75,7 @@ async fn fetch_metadata(gateway: &Gateway, videos: &[Ranked]) -> Vec<Option<Meta
     let videos: Vec<VideoId> = videos.iter().map(|line| line.video_id.clone()).collect();
     let asked = tokio::time::timeout(METADATA_TIMEOUT, gateway.backends.archive.metadata(&videos)).await;
     match asked {
-        Ok(answer) => gateway.archive.note_result(answer).unwrap_or_default(),
+        Ok(answer) => gateway.archive.noted(answer).unwrap_or_default(),
         Err(_) => Vec::new(),
     }
 }
@@ -92,7 +87,7 @@ async fn fetch_viewers(gateway: &Gateway, videos: &[Ranked]) -> Option<Vec<u64>>
     let request = ViewersRequest { videos };
     let asked = replicas.post::<ViewersOfMany>(&["viewers"], &request);
     let answer = tokio::time::timeout(VIEWERS_TIMEOUT, asked).await.ok()?.ok()?;
-    gateway.manager.dependency.note_answered();
+    gateway.manager.dependency.answered();
     Some(answer.viewers)
 }
 
@@ -101,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_fields_are_refused() {
+    fn what_is_not_known_is_refused() {
         for (text, viewers, metadata) in [
             (None, false, false),
             (Some(""), false, false),
@@ -109,10 +104,10 @@ mod tests {
             (Some("metadata"), false, true),
             (Some("metadata,viewers"), true, true),
         ] {
-            assert_eq!(AskedFields::parse(text), Ok(AskedFields { viewers, metadata }));
+            assert_eq!(Fields::parse(text), Ok(Fields { viewers, metadata }));
         }
         for wrong in ["viewer", "viewers;", "viewers,score"] {
-            assert_eq!(AskedFields::parse(Some(wrong)).unwrap_err().field, "fields", "{wrong}");
+            assert_eq!(Fields::parse(Some(wrong)).unwrap_err().field, "fields", "{wrong}");
         }
     }
 }

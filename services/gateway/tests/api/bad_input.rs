@@ -1,12 +1,12 @@
 //! Bad input: each gets exactly the error that names what is wrong with it.
 
-use crate::support::{GatewaySystem, expect_problem};
+use crate::support::{System, problem};
 
-const JSON_TYPE: &str = "application/json";
+const JSON: &str = "application/json";
 
 #[tokio::test]
-async fn a_bad_body_names_its_field() {
-    let system = GatewaySystem::start(&[]).await;
+async fn a_bad_body_is_told_by_its_field() {
+    let system = System::start(&[]).await;
     let with = |member: &str| format!(r#"{{"video_id":"v","user_id":"u","type":"view",{member}}}"#);
     let long = "x".repeat(257);
     let cases: Vec<(&str, String, &str)> = vec![
@@ -43,15 +43,15 @@ async fn a_bad_body_names_its_field() {
         ("/connect", format!(r#"{{"userid":"u","videoid":"{long}"}}"#), "videoid"),
     ];
     for (path, body, field) in cases {
-        let told = expect_problem(system.post(path, body.clone()).await, 400).await;
+        let told = problem(system.post(path, body.clone()).await, 400).await;
         assert_eq!(told["field"], field, "{path} {body}");
     }
-    assert!(system.log.appended_records().is_empty());
+    assert!(system.log.appended().is_empty());
 }
 
 #[tokio::test]
-async fn a_bad_address_names_its_field() {
-    let system = GatewaySystem::start(&[]).await;
+async fn a_bad_address_is_told_by_its_field() {
+    let system = System::start(&[]).await;
     let long = "x".repeat(257);
     let cases = [
         ("/videos?limit=0".into(), "limit"),
@@ -71,54 +71,54 @@ async fn a_bad_address_names_its_field() {
         ("/connect?userid=u&videoid=a%0ab".into(), "videoid"),
     ];
     for (path, field) in cases {
-        let told = expect_problem(system.get(&path).await, 400).await;
+        let told = problem(system.get(&path).await, 400).await;
         assert_eq!(told["field"], field, "{path}");
     }
 }
 
 #[tokio::test]
 async fn a_body_that_is_too_large_is_413() {
-    let system = GatewaySystem::start(&[]).await;
-    expect_problem(system.post("/interact", vec![b' '; 64 * 1024 + 1]).await, 413).await;
-    expect_problem(system.post("/connect", vec![b' '; 64 * 1024 + 1]).await, 413).await;
-    expect_problem(system.post("/comment", vec![b' '; 64 * 1024 + 1]).await, 413).await;
-    expect_problem(system.post("/interactions", vec![b' '; 1024 * 1024 + 1]).await, 413).await;
+    let system = System::start(&[]).await;
+    problem(system.post("/interact", vec![b' '; 64 * 1024 + 1]).await, 413).await;
+    problem(system.post("/connect", vec![b' '; 64 * 1024 + 1]).await, 413).await;
+    problem(system.post("/comment", vec![b' '; 64 * 1024 + 1]).await, 413).await;
+    problem(system.post("/interactions", vec![b' '; 1024 * 1024 + 1]).await, 413).await;
     let items = format!("[{}]", vec!["{}"; 1001].join(","));
-    expect_problem(system.post("/interactions", items).await, 413).await;
+    problem(system.post("/interactions", items).await, 413).await;
 }
 
 #[tokio::test]
 async fn another_content_type_is_415_and_none_means_json() {
-    let system = GatewaySystem::start(&[]).await;
+    let system = System::start(&[]).await;
     let event = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
     let send = |path: &str, content_type: &str| {
-        system.http.post(system.url_of(path)).header("content-type", content_type).body(event).send()
+        system.http.post(system.at(path)).header("content-type", content_type).body(event).send()
     };
     for path in ["/interact", "/interactions", "/connect"] {
-        expect_problem(send(path, "text/plain").await.unwrap(), 415).await;
+        problem(send(path, "text/plain").await.unwrap(), 415).await;
     }
-    expect_problem(send("/interact", "application/x-ndjson").await.unwrap(), 415).await;
-    assert_eq!(send("/interact", JSON_TYPE).await.unwrap().status(), 202);
+    problem(send("/interact", "application/x-ndjson").await.unwrap(), 415).await;
+    assert_eq!(send("/interact", JSON).await.unwrap().status(), 202);
     assert_eq!(send("/interact", "application/json; charset=utf-8").await.unwrap().status(), 202);
     assert_eq!(system.post("/interact", event).await.status(), 202);
 }
 
 #[tokio::test]
 async fn unknown_paths_and_methods_are_problems_too() {
-    let system = GatewaySystem::start(&[]).await;
-    expect_problem(system.get("/nothing").await, 404).await;
-    expect_problem(system.get("/videos/a/b").await, 404).await;
-    let response = system.http.delete(system.url_of("/videos")).send().await.unwrap();
+    let system = System::start(&[]).await;
+    problem(system.get("/nothing").await, 404).await;
+    problem(system.get("/videos/a/b").await, 404).await;
+    let response = system.http.delete(system.at("/videos")).send().await.unwrap();
     assert_eq!(response.headers()["allow"], "GET,HEAD");
-    expect_problem(response, 405).await;
+    problem(response, 405).await;
 }
 
 #[tokio::test]
-async fn pages_of_any_origin_may_ask() {
-    let system = GatewaySystem::start(&[]).await;
+async fn any_page_may_ask() {
+    let system = System::start(&[]).await;
     let preflight = system
         .http
-        .request(reqwest::Method::OPTIONS, system.url_of("/interact"))
+        .request(reqwest::Method::OPTIONS, system.at("/interact"))
         .header("origin", "null")
         .header("access-control-request-method", "POST")
         .header("access-control-request-headers", "content-type")

@@ -5,29 +5,28 @@ use liverank_core::moderation::comment_rules::MAX_RULED_SCOPES;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::moderation::ModerationIssuer;
-use crate::support::expect_problem;
+use crate::moderation::Issuer;
+use crate::support::problem;
 
-const RULES_PATH: &str = "/moderation/rules";
+const RULES: &str = "/moderation/rules";
 
-fn moderator_roles() -> Value {
+fn moderator() -> Value {
     json!(["moderator"])
 }
 
 #[tokio::test]
 async fn rules_are_set_listed_and_taken_away_by_moderators_only() {
-    let issuer = ModerationIssuer::start().await;
+    let issuer = Issuer::start().await;
     let body = json!({"rules": {"slow_seconds": 5}});
     for (method, body) in [(Method::GET, None), (Method::POST, Some(&body)), (Method::DELETE, None)] {
         for roles in [Value::Null, json!(["poster", "member"])] {
-            let answer = issuer.request_as("ann", &roles, (method.clone(), RULES_PATH), body).await;
-            assert_eq!(expect_problem(answer, 403).await["rule"], "role", "{method}");
+            let answer = issuer.ask("ann", &roles, (method.clone(), RULES), body).await;
+            assert_eq!(problem(answer, 403).await["rule"], "role", "{method}");
         }
-        let nobody =
-            issuer.system.http.request(method, issuer.system.url_of(RULES_PATH)).send().await.unwrap();
-        expect_problem(nobody, 401).await;
+        let nobody = issuer.system.http.request(method, issuer.system.at(RULES)).send().await.unwrap();
+        problem(nobody, 401).await;
     }
-    assert!(issuer.moderation_records().is_empty());
+    assert!(issuer.recorded().is_empty());
 
     let words = json!([{"action": "mask", "words": ["darn"]}]);
     for body in [
@@ -35,18 +34,17 @@ async fn rules_are_set_listed_and_taken_away_by_moderators_only() {
         json!({"videoid": "cat", "rules": {"words": words}}),
         json!({"owner_id": "olga", "rules": {"members_only": true}}),
     ] {
-        let answer =
-            issuer.request_as("mo", &moderator_roles(), (Method::POST, RULES_PATH), Some(&body)).await;
+        let answer = issuer.ask("mo", &moderator(), (Method::POST, RULES), Some(&body)).await;
         assert_eq!(answer.status(), 202);
         let answer: Value = answer.json().await.unwrap();
         assert_eq!((&answer["rules"], &answer["videoid"]), (&body["rules"], &body["videoid"]));
         assert!(answer["action_id"].is_string(), "{answer}");
     }
     let away = (Method::DELETE, "/moderation/rules?owner_id=olga&reason=sorry");
-    let answer = issuer.request_as("app", &json!("service"), away, None).await;
+    let answer = issuer.ask("app", &json!("service"), away, None).await;
     assert_eq!(answer.status(), 202);
     assert_eq!(answer.json::<Value>().await.unwrap()["rules"], Value::Null);
-    let recorded = issuer.moderation_records();
+    let recorded = issuer.recorded();
     assert!(recorded.iter().all(|(key, _)| key == "liverank:moderation"), "in one order with bans");
     assert_eq!(
         recorded[3].1["moderation"],
@@ -56,9 +54,9 @@ async fn rules_are_set_listed_and_taken_away_by_moderators_only() {
     issuer.count(&[], &recorded.into_iter().map(|(_, record)| record).collect::<Vec<_>>()).await;
 
     let get = async |path: &str| -> Value {
-        issuer.request_as("mo", &moderator_roles(), (Method::GET, path), None).await.json().await.unwrap()
+        issuer.ask("mo", &moderator(), (Method::GET, path), None).await.json().await.unwrap()
     };
-    let all = get(RULES_PATH).await;
+    let all = get(RULES).await;
     assert_eq!(all["next"], Value::Null);
     let lines = all["rules"].as_array().unwrap();
     assert_eq!(lines.len(), 2, "{all}");
@@ -75,7 +73,7 @@ async fn rules_are_set_listed_and_taken_away_by_moderators_only() {
 
 #[tokio::test]
 async fn every_wrong_field_is_named() {
-    let issuer = ModerationIssuer::start().await;
+    let issuer = Issuer::start().await;
     let reject = |words: &str| json!({"words": [{"action": "reject", "words": [words]}]});
     for (body, field) in [
         (json!({}), "rules"),
@@ -90,9 +88,8 @@ async fn every_wrong_field_is_named() {
         (json!({"rules": {}, "videoid": ""}), "videoid"),
         (json!({"rules": {}, "reason": "r".repeat(501)}), "reason"),
     ] {
-        let answer =
-            issuer.request_as("mo", &moderator_roles(), (Method::POST, RULES_PATH), Some(&body)).await;
-        assert_eq!(expect_problem(answer, 400).await["field"], field, "{body}");
+        let answer = issuer.ask("mo", &moderator(), (Method::POST, RULES), Some(&body)).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{body}");
     }
     for (method, path, field) in [
         (Method::GET, "/moderation/rules?limit=201", "limit"),
@@ -100,26 +97,26 @@ async fn every_wrong_field_is_named() {
         (Method::DELETE, "/moderation/rules?videoid=v&owner_id=o", "owner_id"),
         (Method::DELETE, "/moderation/rules?userid=u", "userid"),
     ] {
-        let answer = issuer.request_as("mo", &moderator_roles(), (method, path), None).await;
-        assert_eq!(expect_problem(answer, 400).await["field"], field, "{path}");
+        let answer = issuer.ask("mo", &moderator(), (method, path), None).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{path}");
     }
-    assert!(issuer.moderation_records().is_empty());
+    assert!(issuer.recorded().is_empty());
 }
 
 #[tokio::test]
-async fn moderators_pin_existing_comments_only() {
-    const PINS_PATH: &str = "/moderation/pins";
-    let issuer = ModerationIssuer::start().await;
+async fn moderators_pin_what_is_there() {
+    const PINS: &str = "/moderation/pins";
+    let issuer = Issuer::start().await;
     issuer.count(&["c1"], &[]).await;
     let pin = json!({"videoid": "cat", "id": "c1", "reason": "rules"});
-    let refused = issuer.request_as("ann", &Value::Null, (Method::POST, PINS_PATH), Some(&pin)).await;
-    assert_eq!(expect_problem(refused, 403).await["rule"], "role", "not even its author");
-    let answer = issuer.request_as("mo", &moderator_roles(), (Method::POST, PINS_PATH), Some(&pin)).await;
+    let refused = issuer.ask("ann", &Value::Null, (Method::POST, PINS), Some(&pin)).await;
+    assert_eq!(problem(refused, 403).await["rule"], "role", "not even its author");
+    let answer = issuer.ask("mo", &moderator(), (Method::POST, PINS), Some(&pin)).await;
     assert_eq!(answer.status(), 202);
     assert_eq!(answer.json::<Value>().await.unwrap()["id"], "c1");
     let unpin = (Method::DELETE, "/moderation/pins?videoid=cat");
-    assert_eq!(issuer.request_as("mo", &moderator_roles(), unpin, None).await.status(), 202);
-    let recorded = issuer.moderation_records();
+    assert_eq!(issuer.ask("mo", &moderator(), unpin, None).await.status(), 202);
+    let recorded = issuer.recorded();
     assert_eq!(
         recorded[0].1["moderation"],
         json!({"action": "pin", "comment_id": "c1", "role": "moderator", "reason": "rules"})
@@ -128,40 +125,39 @@ async fn moderators_pin_existing_comments_only() {
     assert!(recorded.iter().all(|(key, _)| key == "cat"), "with the key of the video");
     for ((_, record), pinned) in recorded.iter().zip([json!("c1"), Value::Null]) {
         issuer.count(&[], std::slice::from_ref(record)).await;
-        let answer = issuer.request_as("ann", &Value::Null, (Method::GET, "/videos/cat"), None).await;
+        let answer = issuer.ask("ann", &Value::Null, (Method::GET, "/videos/cat"), None).await;
         let video: Value = answer.json().await.unwrap();
         assert_eq!(video["pinned"]["id"], pinned, "{video:#}");
     }
     let unknown = json!({"videoid": "cat", "id": "c2"});
-    let answer = issuer.request_as("mo", &moderator_roles(), (Method::POST, PINS_PATH), Some(&unknown)).await;
-    assert_eq!(expect_problem(answer, 404).await["field"], "id");
+    let answer = issuer.ask("mo", &moderator(), (Method::POST, PINS), Some(&unknown)).await;
+    assert_eq!(problem(answer, 404).await["field"], "id");
     for (body, field) in [
         (json!({"id": "c1"}), "videoid"),
         (json!({"videoid": "cat"}), "id"),
         (json!({"videoid": "cat", "id": "c1", "reason": 5}), "reason"),
     ] {
-        let answer =
-            issuer.request_as("mo", &moderator_roles(), (Method::POST, PINS_PATH), Some(&body)).await;
-        assert_eq!(expect_problem(answer, 400).await["field"], field, "{body}");
+        let answer = issuer.ask("mo", &moderator(), (Method::POST, PINS), Some(&body)).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{body}");
     }
-    let answer = issuer.request_as("mo", &moderator_roles(), (Method::DELETE, PINS_PATH), None).await;
-    assert_eq!(expect_problem(answer, 400).await["field"], "videoid");
-    assert_eq!(issuer.moderation_records().len(), 2);
+    let answer = issuer.ask("mo", &moderator(), (Method::DELETE, PINS), None).await;
+    assert_eq!(problem(answer, 400).await["field"], "videoid");
+    assert_eq!(issuer.recorded().len(), 2);
 }
 
 #[tokio::test]
-async fn held_comments_are_listed_and_released_or_rejected() {
-    const HELD_PATH: &str = "/moderation/held";
-    let issuer = ModerationIssuer::start().await;
+async fn what_waits_is_listed_and_released_as_any_comment_or_rejected() {
+    const HELD: &str = "/moderation/held";
+    let issuer = Issuer::start().await;
     let hold = |id: &str, text: &str| {
         json!({"type": "moderation", "version": 1, "video_id": "cat", "user_id": "ann", "timestamp": 5, "event_id": id,
             "moderation": {"action": "hold", "comment_id": id, "text": text, "rule": "words", "role": "author"}})
     };
     issuer.count(&[], &[hold("h1", "one"), hold("h2", "two")]).await;
-    let refused = issuer.request_as("ann", &Value::Null, (Method::GET, HELD_PATH), None).await;
-    assert_eq!(expect_problem(refused, 403).await["rule"], "role");
+    let refused = issuer.ask("ann", &Value::Null, (Method::GET, HELD), None).await;
+    assert_eq!(problem(refused, 403).await["rule"], "role");
     let get = async |path: &str| -> Value {
-        issuer.request_as("mo", &moderator_roles(), (Method::GET, path), None).await.json().await.unwrap()
+        issuer.ask("mo", &moderator(), (Method::GET, path), None).await.json().await.unwrap()
     };
     let first = get("/moderation/held?limit=1").await;
     let line = &first["comments"][0];
@@ -176,21 +172,18 @@ async fn held_comments_are_listed_and_released_or_rejected() {
     for (body, status) in
         [(review("h1", "release"), 202), (review("h2", "reject"), 202), (review("h3", "reject"), 404)]
     {
-        let refused = issuer.request_as("ann", &Value::Null, (Method::POST, HELD_PATH), Some(&body)).await;
+        let refused = issuer.ask("ann", &Value::Null, (Method::POST, HELD), Some(&body)).await;
         assert_eq!(refused.status(), 403);
-        let answer =
-            issuer.request_as("mo", &moderator_roles(), (Method::POST, HELD_PATH), Some(&body)).await;
+        let answer = issuer.ask("mo", &moderator(), (Method::POST, HELD), Some(&body)).await;
         assert_eq!(answer.status(), status, "{body}");
     }
     for (body, field) in
         [(review("h1", "praise"), "outcome"), (json!({"videoid": "cat", "outcome": "reject"}), "id")]
     {
-        let answer =
-            issuer.request_as("mo", &moderator_roles(), (Method::POST, HELD_PATH), Some(&body)).await;
-        assert_eq!(expect_problem(answer, 400).await["field"], field, "{body}");
+        let answer = issuer.ask("mo", &moderator(), (Method::POST, HELD), Some(&body)).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{body}");
     }
-    let log: Vec<Value> =
-        issuer.system.log.appended_records().into_iter().map(|(_, record)| record).collect();
+    let log: Vec<Value> = issuer.system.log.appended().into_iter().map(|(_, record)| record).collect();
     let kinds: Vec<&Value> = log.iter().map(|record| &record["type"]).collect();
     assert_eq!(
         kinds,
@@ -202,7 +195,7 @@ async fn held_comments_are_listed_and_released_or_rejected() {
         (&json!("h1"), &json!("ann"), &json!("one"))
     );
     issuer.count(&[], &log).await;
-    assert_eq!(get(HELD_PATH).await["comments"], json!([]));
+    assert_eq!(get(HELD).await["comments"], json!([]));
     let actions = get("/moderation/log").await;
     assert_eq!(
         (&actions["actions"][0]["action"], &actions["actions"][0]["outcome"]),
@@ -213,7 +206,7 @@ async fn held_comments_are_listed_and_released_or_rejected() {
 /// Comment services keep all rules in memory.
 #[tokio::test]
 async fn there_is_a_bound_of_places_that_have_rules() {
-    let issuer = ModerationIssuer::start().await;
+    let issuer = Issuer::start().await;
     let record = |at: u64, rules: Value| {
         json!({"type": "moderation", "version": 1, "video_id": "liverank:moderation", "user_id": "mo", "timestamp": 5,
             "event_id": format!("m{at}"), "moderation": {"action": "set_rules", "role": "moderator",
@@ -222,9 +215,9 @@ async fn there_is_a_bound_of_places_that_have_rules() {
     let all: Vec<Value> = (0..MAX_RULED_SCOPES).map(|at| record(at, json!({"slow_seconds": 5}))).collect();
     issuer.count(&[], &all).await;
     let body = json!({"videoid": "one-more", "rules": {"slow_seconds": 5}});
-    let answer = issuer.request_as("mo", &moderator_roles(), (Method::POST, RULES_PATH), Some(&body)).await;
-    assert_eq!(expect_problem(answer, 409).await["rule"], "places");
+    let answer = issuer.ask("mo", &moderator(), (Method::POST, RULES), Some(&body)).await;
+    assert_eq!(problem(answer, 409).await["rule"], "places");
     issuer.count(&[], &[record(MAX_RULED_SCOPES, Value::Null)]).await;
-    let answer = issuer.request_as("mo", &moderator_roles(), (Method::POST, RULES_PATH), Some(&body)).await;
+    let answer = issuer.ask("mo", &moderator(), (Method::POST, RULES), Some(&body)).await;
     assert_eq!(answer.status(), 202);
 }

@@ -7,12 +7,12 @@ use liverank_protocol::access::{Access, ENDPOINTS, Service, endpoints};
 use liverank_runtime::identity::local::KeyRing;
 use serde_json::Value;
 
-use crate::support::GatewaySystem;
+use crate::support::System;
 
-type MethodsByPath = BTreeMap<String, BTreeSet<String>>;
+type Methods = BTreeMap<String, BTreeSet<String>>;
 
 /// The paths that the document says are at the gateway, with their methods.
-fn documented_methods(document: &Value) -> MethodsByPath {
+fn documented(document: &Value) -> Methods {
     let here = |item: &&Value| {
         item.get("servers").is_none_or(|servers| servers[0]["url"] == document["servers"][0]["url"])
     };
@@ -31,13 +31,12 @@ fn documented_methods(document: &Value) -> MethodsByPath {
 
 #[tokio::test]
 async fn every_route_is_in_the_document_and_the_other_way_round() {
-    let system = GatewaySystem::start(&[]).await;
-    let documented = documented_methods(&system.json("/openapi-internal.json").await);
-    let mut served = MethodsByPath::new();
+    let system = System::start(&[]).await;
+    let documented = documented(&system.json("/openapi-internal.json").await);
+    let mut served = Methods::new();
     for path in liverank_gateway::router::paths() {
         let example = path.replace(['{', '}'], "x");
-        let refused =
-            system.http.request(reqwest::Method::TRACE, system.url_of(&example)).send().await.unwrap();
+        let refused = system.http.request(reqwest::Method::TRACE, system.at(&example)).send().await.unwrap();
         assert_eq!(refused.status(), 405, "{path}");
         let allow = refused.headers()["allow"].to_str().unwrap().to_owned();
         let methods = allow.split(',').filter(|method| *method != "HEAD").map(ToOwned::to_owned);
@@ -48,7 +47,7 @@ async fn every_route_is_in_the_document_and_the_other_way_round() {
 
 #[tokio::test]
 async fn the_document_has_every_type_of_interaction() {
-    let document = GatewaySystem::start(&[]).await.json("/openapi.json").await;
+    let document = System::start(&[]).await.json("/openapi.json").await;
     let types = &document["components"]["schemas"]["Interaction"]["properties"]["type"]["enum"];
     assert_eq!(*types, serde_json::json!(Kind::ALL.map(Kind::name)));
 }
@@ -56,7 +55,7 @@ async fn the_document_has_every_type_of_interaction() {
 /// What only our own processes may ask is at their own ports: nothing of it is reached through the front door, whoever asks.
 #[tokio::test]
 async fn the_front_door_leads_to_what_the_table_calls_public() {
-    let system = GatewaySystem::start(&[]).await;
+    let system = System::start(&[]).await;
     let table: BTreeSet<&str> = endpoints(Service::Gateway).map(|row| row.path).collect();
     for path in liverank_gateway::router::paths() {
         let is_page = liverank_gateway::router::is_of_the_page(path);
@@ -74,7 +73,7 @@ async fn the_front_door_leads_to_what_the_table_calls_public() {
         let path = row.path.replace(['{', '}'], "x");
         let token = keys.source(&"operator".parse().unwrap()).unwrap().sign(row.service, 1_000_000_000, 60);
         for shown in [None, Some(token)] {
-            let mut request = system.http.request(row.method.parse().unwrap(), system.url_of(&path));
+            let mut request = system.http.request(row.method.parse().unwrap(), system.at(&path));
             if let Some(shown) = shown {
                 request = request.bearer_auth(shown);
             }
@@ -85,7 +84,7 @@ async fn the_front_door_leads_to_what_the_table_calls_public() {
 
 #[tokio::test]
 async fn the_gateway_is_healthy() {
-    let system = GatewaySystem::start(&[]).await;
+    let system = System::start(&[]).await;
     assert_eq!(
         system.json("/health").await,
         serde_json::json!({ "status": "healthy", "service": "gateway" })

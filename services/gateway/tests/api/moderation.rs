@@ -8,20 +8,20 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::{GatewaySystem, expect_problem};
+use crate::support::{System, problem};
 
 /// An issuer of tokens with roles, and a gateway that knows its key.
-pub struct ModerationIssuer {
+pub struct Issuer {
     pair: Ed25519KeyPair,
-    pub system: GatewaySystem,
+    pub system: System,
     _directory: tempfile::TempDir,
 }
 
-fn base64_json(value: &Value) -> String {
+fn text(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
-impl ModerationIssuer {
+impl Issuer {
     pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
@@ -37,19 +37,18 @@ impl ModerationIssuer {
         std::fs::write(&file, keys.to_string()).unwrap();
         let flags =
             ["--auth-jwks-file", file.to_str().unwrap(), "--auth-issuer", "i", "--auth-audience", "a"];
-        Self { pair, system: GatewaySystem::start_with(&flags, set).await, _directory: directory }
+        Self { pair, system: System::start_with(&flags, set).await, _directory: directory }
     }
 
-    fn token_for(&self, user: &str, roles: &Value) -> String {
+    fn token(&self, user: &str, roles: &Value) -> String {
         let until = liverank_runtime::now_ms() / 1000 + 600;
         let claims = json!({"sub": user, "exp": until, "iss": "i", "aud": "a", "roles": roles});
-        let message =
-            format!("{}.{}", base64_json(&json!({"alg": "EdDSA", "kid": "k"})), base64_json(&claims));
+        let message = format!("{}.{}", text(&json!({"alg": "EdDSA", "kid": "k"})), text(&claims));
         let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(message.as_bytes()).as_ref());
         format!("{message}.{signature}")
     }
 
-    pub async fn request_as(
+    pub async fn ask(
         &self,
         user: &str,
         roles: &Value,
@@ -57,14 +56,14 @@ impl ModerationIssuer {
         body: Option<&Value>,
     ) -> reqwest::Response {
         let (method, path) = request;
-        let request = self.system.http.request(method, self.system.url_of(path));
-        let request = request.bearer_auth(self.token_for(user, roles));
+        let request = self.system.http.request(method, self.system.at(path));
+        let request = request.bearer_auth(self.token(user, roles));
         let request = if let Some(body) = body { request.json(body) } else { request };
         request.send().await.unwrap()
     }
 
     /// Counts what the log got, as the consumer does, behind these comments by `ann` on the video `cat`.
-    pub async fn count_records(&self, comments: &[&str], records: &[Value]) {
+    pub async fn count(&self, comments: &[&str], records: &[Value]) {
         let posted = comments.iter().map(|id| {
             json!({"video_id": "cat", "user_id": "ann", "type": "comment", "comment_id": id, "comment": "words"})
         });
@@ -72,34 +71,34 @@ impl ModerationIssuer {
     }
 
     /// The moderation records that the log got.
-    pub fn moderation_records(&self) -> Vec<(String, Value)> {
-        let all = self.system.log.appended_records().into_iter();
+    pub fn recorded(&self) -> Vec<(String, Value)> {
+        let all = self.system.log.appended().into_iter();
         all.filter(|(_, value)| value["type"] == "moderation").collect()
     }
 }
 
-fn no_roles() -> Value {
+fn none() -> Value {
     Value::Null
 }
 
-const BANS_PATH: &str = "/moderation/bans";
+const BANS: &str = "/moderation/bans";
 
 #[tokio::test]
 async fn an_author_deletes_its_own_comment_and_a_moderator_anybody_s() {
-    let issuer = ModerationIssuer::start().await;
+    let issuer = Issuer::start().await;
     issuer.count(&["c1", "c2", "c/3"], &[]).await;
     let delete = |path| (Method::DELETE, path);
-    let ben = issuer.request_as("ben", &no_roles(), delete("/comments/cat/c1"), None).await;
-    assert_eq!(expect_problem(ben, 403).await["rule"], "author");
-    let own = issuer.request_as("ann", &no_roles(), delete("/comments/cat/c1"), None).await;
+    let ben = issuer.ask("ben", &none(), delete("/comments/cat/c1"), None).await;
+    assert_eq!(problem(ben, 403).await["rule"], "author");
+    let own = issuer.ask("ann", &none(), delete("/comments/cat/c1"), None).await;
     assert_eq!(own.status(), 202);
     assert_eq!(own.json::<Value>().await.unwrap()["id"], "c1");
     let by_mod = delete("/comments/cat/c2?reason=off%20topic");
-    assert_eq!(issuer.request_as("mo", &json!(["moderator"]), by_mod, None).await.status(), 202);
+    assert_eq!(issuer.ask("mo", &json!(["moderator"]), by_mod, None).await.status(), 202);
     let by_service = delete("/comments/cat/c%2F3");
-    assert_eq!(issuer.request_as("app", &json!("service"), by_service, None).await.status(), 202);
+    assert_eq!(issuer.ask("app", &json!("service"), by_service, None).await.status(), 202);
     let told: Vec<_> = issuer
-        .moderation_records()
+        .recorded()
         .into_iter()
         .map(|(key, record)| (key, record["user_id"].clone(), record["moderation"].clone()))
         .collect();
@@ -115,44 +114,43 @@ async fn an_author_deletes_its_own_comment_and_a_moderator_anybody_s() {
         ],
         "with the key of the video: it comes after the comment"
     );
-    let unknown = issuer.request_as("mo", &json!(["moderator"]), delete("/comments/cat/other"), None).await;
+    let unknown = issuer.ask("mo", &json!(["moderator"]), delete("/comments/cat/other"), None).await;
     assert_eq!(unknown.headers()["retry-after"], "1");
-    assert_eq!(expect_problem(unknown, 404).await["field"], "id");
+    assert_eq!(problem(unknown, 404).await["field"], "id");
     // What is deleted already is not deleted again.
-    let records: Vec<Value> = issuer.moderation_records().into_iter().map(|(_, record)| record).collect();
+    let records: Vec<Value> = issuer.recorded().into_iter().map(|(_, record)| record).collect();
     issuer.count(&[], &records).await;
-    assert_eq!(issuer.request_as("ann", &no_roles(), delete("/comments/cat/c1"), None).await.status(), 202);
-    assert_eq!(issuer.moderation_records().len(), 3);
+    assert_eq!(issuer.ask("ann", &none(), delete("/comments/cat/c1"), None).await.status(), 202);
+    assert_eq!(issuer.recorded().len(), 3);
 }
 
 #[tokio::test]
 async fn only_moderators_ban_and_read_what_was_done() {
-    let issuer = ModerationIssuer::start().await;
+    let issuer = Issuer::start().await;
     let ban = json!({"userid": "ann"});
     let requests = [
-        (Method::POST, BANS_PATH, Some(&ban)),
+        (Method::POST, BANS, Some(&ban)),
         (Method::DELETE, "/moderation/bans?userid=ann", None),
-        (Method::GET, BANS_PATH, None),
+        (Method::GET, BANS, None),
         (Method::GET, "/moderation/log", None),
     ];
     for (method, path, body) in requests {
-        for roles in [no_roles(), json!(["viewer", "poster"]), json!("admin"), json!(["Moderator"])] {
-            let answer = issuer.request_as("ann", &roles, (method.clone(), path), body).await;
+        for roles in [none(), json!(["viewer", "poster"]), json!("admin"), json!(["Moderator"])] {
+            let answer = issuer.ask("ann", &roles, (method.clone(), path), body).await;
             assert_eq!(answer.headers()["www-authenticate"], "Bearer error=\"insufficient_scope\"");
-            assert_eq!(expect_problem(answer, 403).await["rule"], "role", "{method} {path} {roles}");
+            assert_eq!(problem(answer, 403).await["rule"], "role", "{method} {path} {roles}");
         }
-        let nobody =
-            issuer.system.http.request(method.clone(), issuer.system.url_of(path)).send().await.unwrap();
-        expect_problem(nobody, 401).await;
-        let answer = issuer.request_as("mo", &json!(["moderator"]), (method, path), body).await;
+        let nobody = issuer.system.http.request(method.clone(), issuer.system.at(path)).send().await.unwrap();
+        problem(nobody, 401).await;
+        let answer = issuer.ask("mo", &json!(["moderator"]), (method, path), body).await;
         assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
     }
-    assert_eq!(issuer.moderation_records().len(), 2);
+    assert_eq!(issuer.recorded().len(), 2);
 }
 
 #[tokio::test]
 async fn bans_are_listed_while_they_are_in_force_and_all_is_in_the_audit_log() {
-    let issuer = ModerationIssuer::start().await;
+    let issuer = Issuer::start().await;
     let moderator = json!(["moderator"]);
     let bodies = [
         json!({"userid": "ann", "kind": "mute", "videoid": "cat", "seconds": 600, "reason": "shouts"}),
@@ -160,23 +158,23 @@ async fn bans_are_listed_while_they_are_in_force_and_all_is_in_the_audit_log() {
         json!({"userid": "cy"}),
     ];
     for body in &bodies {
-        let answer = issuer.request_as("mo", &moderator, (Method::POST, BANS_PATH), Some(body)).await;
+        let answer = issuer.ask("mo", &moderator, (Method::POST, BANS), Some(body)).await;
         assert_eq!(answer.status(), 202);
         let answer: Value = answer.json().await.unwrap();
         assert_eq!(answer["userid"], body["userid"]);
         assert_eq!(answer["until"].is_string(), body["seconds"].is_u64(), "{answer}");
     }
     let lift = (Method::DELETE, "/moderation/bans?userid=cy&kind=ban&reason=said%20sorry");
-    assert_eq!(issuer.request_as("mo", &moderator, lift, None).await.status(), 202);
-    let recorded = issuer.moderation_records();
+    assert_eq!(issuer.ask("mo", &moderator, lift, None).await.status(), 202);
+    let recorded = issuer.recorded();
     let keys: Vec<&str> = recorded.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(keys, ["liverank:moderation"; 4], "all in one order");
     issuer.count(&[], &recorded.iter().map(|(_, record)| record.clone()).collect::<Vec<_>>()).await;
 
     let get = async |path: &str| -> Value {
-        issuer.request_as("mo", &moderator, (Method::GET, path), None).await.json().await.unwrap()
+        issuer.ask("mo", &moderator, (Method::GET, path), None).await.json().await.unwrap()
     };
-    let all = get(BANS_PATH).await;
+    let all = get(BANS).await;
     assert_eq!(all["next"], Value::Null);
     let bans = all["bans"].as_array().unwrap();
     assert_eq!(bans.iter().map(|ban| ban["userid"].as_str().unwrap()).collect::<Vec<_>>(), ["ann", "ben"]);
@@ -206,49 +204,45 @@ async fn bans_are_listed_while_they_are_in_force_and_all_is_in_the_audit_log() {
 /// Comment services and gateways keep all that are in force in memory.
 #[tokio::test]
 async fn there_is_a_bound_of_bans_and_one_of_revocations() {
-    let issuer = ModerationIssuer::start_with(|config| config.max_restrictions = 2).await;
+    let issuer = Issuer::start_with(|config| config.max_restrictions = 2).await;
     let moderator = json!(["moderator"]);
     let mut counted = 0;
     let settle = async |counted: &mut usize| {
-        let recorded: Vec<Value> =
-            issuer.moderation_records().into_iter().map(|(_, record)| record).collect();
+        let recorded: Vec<Value> = issuer.recorded().into_iter().map(|(_, record)| record).collect();
         issuer.count(&[], &recorded[*counted..]).await;
         *counted = recorded.len();
     };
-    let bans = ["ann", "ben"].map(|user| (BANS_PATH, json!({"userid": user})));
+    let bans = ["ann", "ben"].map(|user| (BANS, json!({"userid": user})));
     let tokens = ["t1", "t2"].map(|token| ("/moderation/revocations", json!({"jti": token})));
     for (path, body) in bans.iter().chain(&tokens) {
         assert_eq!(
-            issuer.request_as("mo", &moderator, (Method::POST, path), Some(body)).await.status(),
+            issuer.ask("mo", &moderator, (Method::POST, path), Some(body)).await.status(),
             202,
             "{body}"
         );
     }
     settle(&mut counted).await;
-    let more = [(BANS_PATH, json!({"userid": "cy"})), ("/moderation/revocations", json!({"jti": "t3"}))];
+    let more = [(BANS, json!({"userid": "cy"})), ("/moderation/revocations", json!({"jti": "t3"}))];
     for (path, body) in &more {
-        let answer = issuer.request_as("mo", &moderator, (Method::POST, path), Some(body)).await;
+        let answer = issuer.ask("mo", &moderator, (Method::POST, path), Some(body)).await;
         assert_eq!(answer.headers()["retry-after"], "60", "{body}");
-        assert!(expect_problem(answer, 429).await["detail"].as_str().unwrap().starts_with("2 "));
+        assert!(problem(answer, 429).await["detail"].as_str().unwrap().starts_with("2 "));
     }
     // One that there is may be changed, and one that is ended makes room for another of its sort.
     let again = json!({"userid": "ann", "seconds": 60});
-    assert_eq!(
-        issuer.request_as("mo", &moderator, (Method::POST, BANS_PATH), Some(&again)).await.status(),
-        202
-    );
+    assert_eq!(issuer.ask("mo", &moderator, (Method::POST, BANS), Some(&again)).await.status(), 202);
     let lift = (Method::DELETE, "/moderation/bans?userid=ben");
-    assert_eq!(issuer.request_as("mo", &moderator, lift, None).await.status(), 202);
+    assert_eq!(issuer.ask("mo", &moderator, lift, None).await.status(), 202);
     settle(&mut counted).await;
     let status = async |(path, body): &(&str, Value)| {
-        issuer.request_as("mo", &moderator, (Method::POST, path), Some(body)).await.status().as_u16()
+        issuer.ask("mo", &moderator, (Method::POST, path), Some(body)).await.status().as_u16()
     };
     assert_eq!([status(&more[0]).await, status(&more[1]).await], [202, 429]);
 }
 
 #[tokio::test]
 async fn every_wrong_field_is_named() {
-    let issuer = ModerationIssuer::start().await;
+    let issuer = Issuer::start().await;
     let moderator = json!(["moderator"]);
     let long = "r".repeat(501);
     for (body, field) in [
@@ -266,8 +260,8 @@ async fn every_wrong_field_is_named() {
         (json!({"userid": "u", "reason": long}), "reason"),
         (json!([]), "body"),
     ] {
-        let answer = issuer.request_as("mo", &moderator, (Method::POST, BANS_PATH), Some(&body)).await;
-        assert_eq!(expect_problem(answer, 400).await["field"], field, "{body}");
+        let answer = issuer.ask("mo", &moderator, (Method::POST, BANS), Some(&body)).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{body}");
     }
     for (method, path, field) in [
         (Method::DELETE, "/moderation/bans", "userid"),
@@ -280,71 +274,70 @@ async fn every_wrong_field_is_named() {
         (Method::DELETE, "/comments/v/%FF", "id"),
         (Method::DELETE, "/comments/v/c?why=x", "why"),
     ] {
-        let answer = issuer.request_as("mo", &moderator, (method, path), None).await;
-        assert_eq!(expect_problem(answer, 400).await["field"], field, "{path}");
+        let answer = issuer.ask("mo", &moderator, (method, path), None).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{path}");
     }
-    assert!(issuer.moderation_records().is_empty());
+    assert!(issuer.recorded().is_empty());
 }
 
 #[tokio::test]
-async fn a_moderation_action_needs_the_log() {
-    let issuer = ModerationIssuer::start().await;
+async fn what_the_log_does_not_have_was_not_done() {
+    let issuer = Issuer::start().await;
     issuer.system.log.break_down(true);
     let ban = json!({"userid": "ann"});
-    let answer = issuer.request_as("mo", &json!(["moderator"]), (Method::POST, BANS_PATH), Some(&ban)).await;
-    expect_problem(answer, 503).await;
-    assert!(issuer.moderation_records().is_empty());
+    let answer = issuer.ask("mo", &json!(["moderator"]), (Method::POST, BANS), Some(&ban)).await;
+    problem(answer, 503).await;
+    assert!(issuer.recorded().is_empty());
 }
 
 #[tokio::test]
 async fn without_tokens_nobody_moderates_unless_it_is_open_and_then_on_a_loopback_address_only() {
-    let closed = GatewaySystem::start(&[]).await;
+    let closed = System::start(&[]).await;
     let ban = json!({"userid": "ann"}).to_string();
-    assert_eq!(expect_problem(closed.post(BANS_PATH, ban.clone()).await, 403).await["rule"], "role");
-    let delete = closed.http.delete(closed.url_of("/comments/cat/c1?userid=ann")).send().await.unwrap();
-    expect_problem(delete, 403).await;
-    assert!(closed.log.appended_records().is_empty());
-    let open = GatewaySystem::start(&["--moderation-open"]).await;
-    assert_eq!(open.post(BANS_PATH, ban).await.status(), 202);
-    assert_eq!(open.log.appended_records()[0].1["user_id"], "open");
+    assert_eq!(problem(closed.post(BANS, ban.clone()).await, 403).await["rule"], "role");
+    let delete = closed.http.delete(closed.at("/comments/cat/c1?userid=ann")).send().await.unwrap();
+    problem(delete, 403).await;
+    assert!(closed.log.appended().is_empty());
+    let open = System::start(&["--moderation-open"]).await;
+    assert_eq!(open.post(BANS, ban).await.status(), 202);
+    assert_eq!(open.log.appended()[0].1["user_id"], "open");
 
     let everywhere = TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let error = open.run_beside(&["--moderation-open"], everywhere).await.unwrap_err();
+    let error = open.beside(&["--moderation-open"], everywhere).await.unwrap_err();
     assert!(error.to_string().contains("loopback"), "{error}");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("jwks.json");
     std::fs::write(&file, r#"{"keys":[]}"#).unwrap();
     let keys = ["--auth-jwks-file", file.to_str().unwrap(), "--auth-issuer", "i", "--auth-audience", "a"];
     let local = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let error = open.run_beside(&[&keys[..], &["--moderation-open"]].concat(), local).await.unwrap_err();
+    let error = open.beside(&[&keys[..], &["--moderation-open"]].concat(), local).await.unwrap_err();
     assert!(error.to_string().contains("no tokens"), "{error}");
 }
 
 /// The seeds' clients may send whatever they like: none of it moderates.
 #[tokio::test]
 async fn an_interaction_is_never_moderation() {
-    let system = GatewaySystem::start(&[]).await;
+    let system = System::start(&[]).await;
     let record = json!({"type": "moderation", "version": 1, "video_id": "v", "user_id": "u", "event_id": "e",
         "timestamp": 5, "moderation": {"action": "delete", "comment_id": "c", "role": "moderator"}});
     let answer = system.post("/interact", record.to_string()).await;
-    assert_eq!(expect_problem(answer, 400).await["field"], "type");
+    assert_eq!(problem(answer, 400).await["field"], "type");
     let many: Value = system.post("/interactions", json!([record]).to_string()).await.json().await.unwrap();
     assert_eq!(many[0]["status"], 400, "{many}");
-    assert!(system.log.appended_records().is_empty());
+    assert!(system.log.appended().is_empty());
 }
 
 #[tokio::test]
 async fn a_service_or_the_owner_says_what_a_video_is_and_takes_it_off() {
-    let issuer = ModerationIssuer::start().await;
+    let issuer = Issuer::start().await;
     let (service, moderator) = (json!("service"), json!(["moderator"]));
     let put = |path| (Method::PUT, path);
     let cats = json!({"title": "Cats", "thumbnail": "https://cdn.test/c.jpg", "category": "pets", "length": 95, "no": null});
-    let first = issuer.request_as("app", &service, put("/videos/dog?owner_id=olga"), Some(&cats)).await;
+    let first = issuer.ask("app", &service, put("/videos/dog?owner_id=olga"), Some(&cats)).await;
     assert_eq!(first.status(), 202);
     assert_eq!(first.json::<Value>().await.unwrap()["video_id"], "dog");
-    let records = |issuer: &ModerationIssuer| {
-        issuer.moderation_records().into_iter().map(|(_, record)| record).collect::<Vec<_>>()
-    };
+    let records =
+        |issuer: &Issuer| issuer.recorded().into_iter().map(|(_, record)| record).collect::<Vec<_>>();
     issuer.count(&["c1"], &records(&issuer)).await;
     let mut kept = cats.clone();
     kept.as_object_mut().unwrap().remove("no");
@@ -353,42 +346,39 @@ async fn a_service_or_the_owner_says_what_a_video_is_and_takes_it_off() {
     assert_eq!((&video["removed"], &video["views"]), (&json!(false), &json!(0)));
     assert_eq!(issuer.system.json("/videos/cat").await["metadata"], Value::Null);
     // `ann` was the first to comment on `cat`, which makes her its owner in lists, and gives her no right to it.
-    for (user, roles, path) in [
-        ("ben", no_roles(), "/videos/dog"),
-        ("ann", no_roles(), "/videos/cat"),
-        ("ann", no_roles(), "/videos/new"),
-    ] {
+    for (user, roles, path) in
+        [("ben", none(), "/videos/dog"), ("ann", none(), "/videos/cat"), ("ann", none(), "/videos/new")]
+    {
         for method in [Method::PUT, Method::DELETE] {
-            let answer = issuer.request_as(user, &roles, (method, path), Some(&cats)).await;
-            assert_eq!(expect_problem(answer, 403).await["rule"], "owner", "{user} {path}");
+            let answer = issuer.ask(user, &roles, (method, path), Some(&cats)).await;
+            assert_eq!(problem(answer, 403).await["rule"], "owner", "{user} {path}");
         }
     }
     let own = json!({"title": "Dogs"});
-    assert_eq!(issuer.request_as("olga", &no_roles(), put("/videos/dog"), Some(&own)).await.status(), 202);
-    let answer = issuer.request_as("olga", &no_roles(), put("/videos/dog?owner_id=ben"), Some(&own)).await;
-    assert_eq!(expect_problem(answer, 400).await["field"], "owner_id");
+    assert_eq!(issuer.ask("olga", &none(), put("/videos/dog"), Some(&own)).await.status(), 202);
+    let answer = issuer.ask("olga", &none(), put("/videos/dog?owner_id=ben"), Some(&own)).await;
+    assert_eq!(problem(answer, 400).await["field"], "owner_id");
     assert_eq!(
-        issuer.request_as("mo", &moderator, (Method::DELETE, "/videos/dog?reason=dull"), None).await.status(),
+        issuer.ask("mo", &moderator, (Method::DELETE, "/videos/dog?reason=dull"), None).await.status(),
         202
     );
     let all = records(&issuer);
     issuer.count(&[], &all[1..]).await;
     let video = issuer.system.json("/videos/dog").await;
     assert_eq!((&video["metadata"], &video["removed"]), (&own, &json!(true)));
-    let answer = issuer.request_as("olga", &no_roles(), put("/videos/dog"), Some(&own)).await;
-    assert_eq!(expect_problem(answer, 403).await["rule"], "owner", "she does not undo what a moderator did");
-    expect_problem(issuer.request_as("app", &service, (Method::DELETE, "/videos/new"), None).await, 404)
-        .await;
+    let answer = issuer.ask("olga", &none(), put("/videos/dog"), Some(&own)).await;
+    assert_eq!(problem(answer, 403).await["rule"], "owner", "she does not undo what a moderator did");
+    problem(issuer.ask("app", &service, (Method::DELETE, "/videos/new"), None).await, 404).await;
     for (field, bad) in [
         ("title", json!({"title": 7})),
         ("thumbnail", json!({"thumbnail": "javascript:alert(1)"})),
         ("body", json!({"x": "y".repeat(4096)})),
     ] {
-        let answer = issuer.request_as("app", &service, put("/videos/dog"), Some(&bad)).await;
-        assert_eq!(expect_problem(answer, 400).await["field"], field);
+        let answer = issuer.ask("app", &service, put("/videos/dog"), Some(&bad)).await;
+        assert_eq!(problem(answer, 400).await["field"], field);
     }
-    assert_eq!(issuer.moderation_records().len(), 3);
-    let log = issuer.request_as("mo", &moderator, (Method::GET, "/moderation/log"), None).await;
+    assert_eq!(issuer.recorded().len(), 3);
+    let log = issuer.ask("mo", &moderator, (Method::GET, "/moderation/log"), None).await;
     let log: Value = log.json().await.unwrap();
     assert_eq!(
         (&log["actions"][0]["action"], &log["actions"][0]["reason"]),

@@ -6,19 +6,19 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::moderation::ModerationIssuer;
-use crate::support::{GatewaySystem, expect_problem};
+use crate::moderation::Issuer;
+use crate::support::{System, problem};
 
 /// A manager that says this of itself, and to every question that something is wrong with it.
-async fn fake_manager(overview: Value) -> String {
+async fn manager(overview: Value) -> String {
     let refusal = || async {
         let problem = json!({"status": 400, "detail": "readers: must be a whole number", "field": "readers"});
         let kind = [("content-type", "application/problem+json")];
         (axum::http::StatusCode::BAD_REQUEST, kind, problem.to_string())
     };
     let router = Router::new()
-        .asset_route("/overview", get(move || async move { axum::Json(overview) }))
-        .asset_route("/what-if", post(refusal));
+        .route("/overview", get(move || async move { axum::Json(overview) }))
+        .route("/what-if", post(refusal));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -26,8 +26,8 @@ async fn fake_manager(overview: Value) -> String {
 }
 
 #[tokio::test]
-async fn only_operators_see_the_overview() {
-    let issuer = ModerationIssuer::start().await;
+async fn who_looks_after_the_system_sees_it_and_nobody_else() {
+    let issuer = Issuer::start().await;
     let question = json!({"readers": 2});
     for (roles, status) in [
         (json!(null), 403),
@@ -36,14 +36,13 @@ async fn only_operators_see_the_overview() {
         (json!(["operator"]), 200),
         (json!("service"), 200),
     ] {
-        let shown = issuer.request_as("ann", &roles, (Method::GET, "/operate"), None).await;
+        let shown = issuer.ask("ann", &roles, (Method::GET, "/operate"), None).await;
         if status == 403 {
-            assert_eq!(expect_problem(shown, 403).await["rule"], "role");
+            assert_eq!(problem(shown, 403).await["rule"], "role");
         } else {
             assert_eq!(shown.status(), status, "{roles}");
         }
-        let asked =
-            issuer.request_as("ann", &roles, (Method::POST, "/operate/what-if"), Some(&question)).await;
+        let asked = issuer.ask("ann", &roles, (Method::POST, "/operate/what-if"), Some(&question)).await;
         assert_eq!(asked.status() == 403, status == 403, "{roles}: {}", asked.status());
     }
     assert_eq!(issuer.system.get("/operate").await.status(), 401);
@@ -51,8 +50,8 @@ async fn only_operators_see_the_overview() {
 }
 
 #[tokio::test]
-async fn the_overview_names_unavailable_parts_and_shows_the_rest() {
-    let system = GatewaySystem::start(&[]).await;
+async fn what_is_away_is_named_and_the_rest_is_shown() {
+    let system = System::start(&[]).await;
     let like = r#"{"video_id":"cat","user_id":"ann","type":"like"}"#;
     assert_eq!(system.post("/interact", like).await.status(), 202);
     assert_eq!(system.post("/interact", "{}").await.status(), 400);
@@ -71,23 +70,22 @@ async fn the_overview_names_unavailable_parts_and_shows_the_rest() {
         (&json!(1), &json!(1))
     );
     assert_eq!(system.json("/operate").await["at"], shown["at"], "one answer serves all of a second");
-    assert_eq!(expect_problem(system.get("/operate?all=1").await, 400).await["field"], "all");
+    assert_eq!(problem(system.get("/operate?all=1").await, 400).await["field"], "all");
 }
 
 #[tokio::test]
 async fn every_manager_is_asked_and_a_refused_question_names_the_field() {
     let of = |fresh, age, leading| json!({"fresh": fresh, "viewers": age, "moves": [{"age_ms": age}], "planner": {"leading": leading, "decisions": [age]}});
-    let urls =
-        format!("{},{}", fake_manager(of(true, 7, false)).await, fake_manager(of(true, 3, true)).await);
-    let system = GatewaySystem::start(&["--manager-url", &urls]).await;
+    let urls = format!("{},{}", manager(of(true, 7, false)).await, manager(of(true, 3, true)).await);
+    let system = System::start(&["--manager-url", &urls]).await;
     let placement = system.json("/operate").await["placement"].clone();
     assert_eq!(placement["viewers"], 7);
     assert_eq!(placement["moves"], json!([{"age_ms": 3}, {"age_ms": 7}]));
     assert_eq!(placement["planner"]["decisions"], json!([3]));
-    assert_eq!(expect_problem(system.post("/operate/what-if", "{}").await, 400).await["field"], "readers");
+    assert_eq!(problem(system.post("/operate/what-if", "{}").await, 400).await["field"], "readers");
     // Each question takes a processor of a manager for a while.
     for _ in 0..8 {
         system.post("/operate/what-if", "{}").await;
     }
-    expect_problem(system.post("/operate/what-if", "{}").await, 429).await;
+    problem(system.post("/operate/what-if", "{}").await, 429).await;
 }

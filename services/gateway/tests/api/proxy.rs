@@ -15,10 +15,10 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite;
 
-use crate::support::{GatewaySystem, expect_problem, refusing_address, serve_router};
+use crate::support::{System, nowhere, problem, serve};
 
 /// Answers every request with what came.
-async fn echo_request(request: Request) -> impl IntoResponse {
+async fn echo(request: Request) -> impl IntoResponse {
     let headers = request.headers().clone();
     let uri = request.uri().to_string();
     let method = request.method().to_string();
@@ -33,8 +33,8 @@ async fn echo_request(request: Request) -> impl IntoResponse {
 async fn requests_reach_the_service_that_answers_them_as_they_came() {
     let [comment, manager, statistics] = [(); 3].map(|()| Router::new().fallback(echo));
     let (comment, manager, statistics) =
-        (serve_router(comment).await, serve_router(manager).await, serve_router(statistics).await);
-    let system = GatewaySystem::start(&[
+        (serve(comment).await, serve(manager).await, serve(statistics).await);
+    let system = System::start(&[
         "--comment-url",
         &comment,
         "--manager-url",
@@ -58,7 +58,7 @@ async fn requests_reach_the_service_that_answers_them_as_they_came() {
         let body = if method == "POST" { "{\"a\": 1}" } else { "" };
         let request = system
             .http
-            .request(method.parse().unwrap(), system.url_of(path))
+            .request(method.parse().unwrap(), system.at(path))
             .header("content-type", "text/x")
             .header("connection", "x-hop")
             .header("x-hop", "1")
@@ -77,20 +77,20 @@ async fn requests_reach_the_service_that_answers_them_as_they_came() {
 
 #[tokio::test]
 async fn an_error_of_the_service_is_passed_on() {
-    let manager = Router::new().asset_route(
+    let manager = Router::new().route(
         "/resolve/{id}",
         get(|Path(id): Path<String>| async move {
             liverank_runtime::Problem::not_found("nobody serves it").with("videoid", id)
         }),
     );
-    let system = GatewaySystem::start(&["--manager-url", &serve_router(manager).await]).await;
-    assert_eq!(expect_problem(system.get("/resolve/cat").await, 404).await["videoid"], "cat");
+    let system = System::start(&["--manager-url", &serve(manager).await]).await;
+    assert_eq!(problem(system.get("/resolve/cat").await, 404).await["videoid"], "cat");
 }
 
 #[tokio::test]
 async fn a_replica_that_cannot_be_reached_costs_nothing() {
-    let alive = serve_router(Router::new().fallback(echo)).await;
-    let system = GatewaySystem::start(&["--comment-url", &format!("{},{alive}", refusing_address())]).await;
+    let alive = serve(Router::new().fallback(echo)).await;
+    let system = System::start(&["--comment-url", &format!("{},{alive}", nowhere())]).await;
     for _ in 0..3 {
         assert_eq!(system.post("/comment", "{}").await.status(), 201);
     }
@@ -98,16 +98,16 @@ async fn a_replica_that_cannot_be_reached_costs_nothing() {
 
 #[tokio::test]
 async fn a_service_that_is_away_is_503() {
-    let system = GatewaySystem::start(&[]).await;
-    expect_problem(system.post("/comment", "{}").await, 503).await;
-    expect_problem(system.get("/comments/cat").await, 503).await;
-    expect_problem(system.get("/statistics").await, 503).await;
-    expect_problem(system.get("/resolve/cat").await, 503).await;
+    let system = System::start(&[]).await;
+    problem(system.post("/comment", "{}").await, 503).await;
+    problem(system.get("/comments/cat").await, 503).await;
+    problem(system.get("/statistics").await, 503).await;
+    problem(system.get("/resolve/cat").await, 503).await;
     assert!(system.shell.health.report().1.dependencies["comment"].contains("refused"));
 }
 
 /// A service that reads requests and dies without an answer.
-async fn dying_service(hits: Arc<AtomicUsize>) -> String {
+async fn dying(hits: Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -120,33 +120,29 @@ async fn dying_service(hits: Arc<AtomicUsize>) -> String {
 }
 
 #[tokio::test]
-async fn a_post_that_may_have_been_done_is_not_repeated() {
+async fn what_may_have_been_done_is_not_done_again() {
     let (hits, reached) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counter = Arc::clone(&reached);
-    let second = Router::new().asset_route(
+    let second = Router::new().route(
         "/comment",
         post(async move || {
             counter.fetch_add(1, SeqCst);
             "done"
         }),
     );
-    let second = second.asset_route("/comments/{id}", get(async || "read"));
-    let urls = format!("{},{}", dying_service(Arc::clone(&hits)).await, serve_router(second).await);
-    let system = GatewaySystem::start(&["--comment-url", &urls]).await;
-    expect_problem(system.post("/comment", "{}").await, 503).await;
+    let second = second.route("/comments/{id}", get(async || "read"));
+    let urls = format!("{},{}", dying(Arc::clone(&hits)).await, serve(second).await);
+    let system = System::start(&["--comment-url", &urls]).await;
+    problem(system.post("/comment", "{}").await, 503).await;
     assert_eq!((hits.load(SeqCst), reached.load(SeqCst)), (1, 0));
-    let system = GatewaySystem::start(&["--comment-url", &urls]).await;
+    let system = System::start(&["--comment-url", &urls]).await;
     assert_eq!(system.get("/comments/cat").await.text().await.unwrap(), "read");
     // Also at the same one, where the connection went before the request was written.
     assert!(hits.load(SeqCst) >= 2, "reading may be tried again");
 }
 
 /// Sends what it was asked for, then everything back.
-async fn echo_websocket(
-    upgrade: WebSocketUpgrade,
-    headers: HeaderMap,
-    request: Request,
-) -> axum::response::Response {
+async fn lists(upgrade: WebSocketUpgrade, headers: HeaderMap, request: Request) -> axum::response::Response {
     assert!(headers.contains_key("sec-websocket-key"));
     let asked = request.uri().to_string();
     upgrade.on_upgrade(async move |mut socket| {
@@ -159,19 +155,18 @@ async fn echo_websocket(
     })
 }
 
-fn websocket_url(system: &GatewaySystem, path: &str) -> String {
-    system.url_of(path).replacen("http", "ws", 1)
+fn ws(system: &System, path: &str) -> String {
+    system.at(path).replacen("http", "ws", 1)
 }
 
 #[tokio::test]
 async fn websockets_go_through_and_end_with_the_gateway() {
-    let service =
-        Router::new().asset_route("/ws/videos", get(lists)).asset_route("/ws/user/{id}", get(lists));
-    let urls = format!("{},{}", refusing_address(), serve_router(service).await);
-    let system = GatewaySystem::start(&["--websocket-url", &urls]).await;
+    let service = Router::new().route("/ws/videos", get(lists)).route("/ws/user/{id}", get(lists));
+    let urls = format!("{},{}", nowhere(), serve(service).await);
+    let system = System::start(&["--websocket-url", &urls]).await;
     let mut open = Vec::new();
     for path in ["/ws/videos?limit=5&mode=delta", "/ws/user/a%20b"] {
-        let (mut socket, _) = tokio_tungstenite::connect_async(websocket_url(&system, path)).await.unwrap();
+        let (mut socket, _) = tokio_tungstenite::connect_async(ws(&system, path)).await.unwrap();
         assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), path);
         let large = "x".repeat(100_000);
         socket.send(tungstenite::Message::text(large.clone())).await.unwrap();
@@ -185,7 +180,7 @@ async fn websockets_go_through_and_end_with_the_gateway() {
 }
 
 #[tokio::test]
-async fn a_request_without_handshake_is_refused() {
+async fn what_is_no_handshake_is_told_so() {
     // As the service does: what is wrong with the request goes first.
     let refusing = Router::new().fallback(async |request: Request| {
         if request.uri().query().is_some() {
@@ -194,22 +189,21 @@ async fn a_request_without_handshake_is_refused() {
         assert!(!request.headers().contains_key("upgrade"));
         liverank_runtime::Problem::new(StatusCode::UPGRADE_REQUIRED, "this is a WebSocket")
     });
-    let system = GatewaySystem::start(&["--websocket-url", &serve_router(refusing).await]).await;
+    let system = System::start(&["--websocket-url", &serve(refusing).await]).await;
     let plain = system.get("/ws/videos").await;
     assert_eq!(plain.headers()["upgrade"], "websocket");
-    expect_problem(plain, 426).await;
+    problem(plain, 426).await;
     // A browser's script is not told why a handshake failed, and asks like this.
-    expect_problem(system.get("/ws/videos?limit=x").await, 400).await;
-    let refused =
-        tokio_tungstenite::connect_async(websocket_url(&system, "/ws/videos?limit=x")).await.unwrap_err();
+    problem(system.get("/ws/videos?limit=x").await, 400).await;
+    let refused = tokio_tungstenite::connect_async(ws(&system, "/ws/videos?limit=x")).await.unwrap_err();
     let tungstenite::Error::Http(response) = refused else { panic!("{refused}") };
     assert_eq!(response.status().as_u16(), 400);
 }
 
 #[tokio::test]
 async fn websockets_without_a_service_are_503() {
-    let system = GatewaySystem::start(&[]).await;
-    let refused = tokio_tungstenite::connect_async(websocket_url(&system, "/ws/videos")).await.unwrap_err();
+    let system = System::start(&[]).await;
+    let refused = tokio_tungstenite::connect_async(ws(&system, "/ws/videos")).await.unwrap_err();
     let tungstenite::Error::Http(response) = refused else { panic!("{refused}") };
     assert_eq!(response.status().as_u16(), 503);
     assert!(response.headers().contains_key("retry-after"));

@@ -4,46 +4,46 @@ use liverank_core::moderation::reports::{MAX_OPEN_OF_A_VIDEO, MAX_REPORTS};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::moderation::ModerationIssuer;
-use crate::support::{GatewaySystem, expect_problem};
+use crate::moderation::Issuer;
+use crate::support::{System, problem};
 
-const REPORTS_PATH: &str = "/moderation/reports";
+const QUEUE: &str = "/moderation/reports";
 
-fn moderator_roles() -> Value {
+fn moderator() -> Value {
     json!(["moderator"])
 }
 
-async fn post_report(issuer: &ModerationIssuer, user: &str, id: &str, body: &Value) -> reqwest::Response {
+async fn report(issuer: &Issuer, user: &str, id: &str, body: &Value) -> reqwest::Response {
     let path = format!("/comments/cat/{id}/reports");
-    issuer.request_as(user, &json!(["viewer"]), (Method::POST, &path), Some(body)).await
+    issuer.ask(user, &json!(["viewer"]), (Method::POST, &path), Some(body)).await
 }
 
-async fn get_as_moderator(issuer: &ModerationIssuer, path: &str) -> Value {
-    let answer = issuer.request_as("mo", &moderator_roles(), (Method::GET, path), None).await;
+async fn get(issuer: &Issuer, path: &str) -> Value {
+    let answer = issuer.ask("mo", &moderator(), (Method::GET, path), None).await;
     assert_eq!(answer.status(), 200, "{path}");
     answer.json().await.unwrap()
 }
 
 /// Counts what the log got since `from`, and answers how much it has.
-async fn count_since(issuer: &ModerationIssuer, from: usize) -> usize {
-    let recorded = issuer.moderation_records();
+async fn count_since(issuer: &Issuer, from: usize) -> usize {
+    let recorded = issuer.recorded();
     let records: Vec<Value> = recorded[from..].iter().map(|(_, record)| record.clone()).collect();
     issuer.count(&[], &records).await;
     recorded.len()
 }
 
 /// The record of a report, as the log has it.
-fn report_record(at: usize, video: &str, id: &str, user: &str) -> Value {
+fn record(at: usize, video: &str, id: &str, user: &str) -> Value {
     json!({"type": "moderation", "version": 2, "video_id": video, "user_id": user, "event_id": format!("r{at}"),
         "timestamp": 5, "moderation": {"action": "report", "comment_id": id, "why": "spam", "role": "viewer"}})
 }
 
-fn ids_of(page: &Value) -> Vec<&str> {
+fn ids(page: &Value) -> Vec<&str> {
     page["comments"].as_array().unwrap().iter().map(|comment| comment["id"].as_str().unwrap()).collect()
 }
 
 /// Four comments, and reports of them that are counted: three of the first, two of the second. Answers how much the log has.
-async fn write_and_count_reports(issuer: &ModerationIssuer) -> usize {
+async fn reported(issuer: &Issuer) -> usize {
     issuer.count(&["c1", "c2", "c3", "c4"], &[]).await;
     let reports = [
         ("ben", "c1"),
@@ -56,7 +56,7 @@ async fn write_and_count_reports(issuer: &ModerationIssuer) -> usize {
     ];
     for (user, id) in reports {
         let said = json!({"userid": user, "reason": "hate", "text": format!("{user} says")});
-        let answer = post_report(issuer, user, id, &said).await;
+        let answer = report(issuer, user, id, &said).await;
         assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
         assert_eq!(answer.json::<Value>().await.unwrap()["reason"], "hate");
     }
@@ -65,20 +65,15 @@ async fn write_and_count_reports(issuer: &ModerationIssuer) -> usize {
 
 #[tokio::test]
 async fn a_report_counts_once_and_queues_are_in_order() {
-    let issuer = ModerationIssuer::start().await;
-    let counted = write_and_count_reports(&issuer).await;
-    let (key, written) = issuer.moderation_records().remove(0);
+    let issuer = Issuer::start().await;
+    let counted = reported(&issuer).await;
+    let (key, written) = issuer.recorded().remove(0);
     let expected = json!({"action": "report", "comment_id": "c1", "why": "hate", "role": "viewer", "reason": "ben says"});
     assert_eq!((key.as_str(), &written["moderation"]), ("cat", &expected), "behind its comment");
-    let again =
-        post_report(&issuer, "ben", "c1", &json!({"userid": "ben", "reason": "spam", "text": null})).await;
-    assert_eq!(
-        (again.status().as_u16(), issuer.moderation_records().len()),
-        (202, counted),
-        "it counts once"
-    );
-    let newest = get_as_moderator(&issuer, REPORTS_PATH).await;
-    assert_eq!((ids_of(&newest), &newest["next"]), (vec!["c1", "c4", "c3", "c2"], &Value::Null));
+    let again = report(&issuer, "ben", "c1", &json!({"userid": "ben", "reason": "spam", "text": null})).await;
+    assert_eq!((again.status().as_u16(), issuer.recorded().len()), (202, counted), "it counts once");
+    let newest = get(&issuer, QUEUE).await;
+    assert_eq!((ids(&newest), &newest["next"]), (vec!["c1", "c4", "c3", "c2"], &Value::Null));
     let line = &newest["comments"][0];
     assert_eq!(
         (&line["userid"], &line["comment"], &line["count"]),
@@ -87,14 +82,11 @@ async fn a_report_counts_once_and_queues_are_in_order() {
     let first = &line["reports"][0];
     assert_eq!((&first["userid"], &first["text"]), (&json!("ben"), &json!("ben says")));
     assert_eq!((&first["reason"], &line["decision"]), (&json!("hate"), &Value::Null));
-    let most = get_as_moderator(&issuer, "/moderation/reports?order=most&limit=2").await;
-    assert_eq!(ids_of(&most), ["c1", "c2"]);
+    let most = get(&issuer, "/moderation/reports?order=most&limit=2").await;
+    assert_eq!(ids(&most), ["c1", "c2"]);
     let next = most["next"].as_str().unwrap();
-    assert_eq!(
-        ids_of(&get_as_moderator(&issuer, &format!("{QUEUE}?order=most&after={next}")).await),
-        ["c4", "c3"]
-    );
-    let log = get_as_moderator(&issuer, "/moderation/log").await;
+    assert_eq!(ids(&get(&issuer, &format!("{QUEUE}?order=most&after={next}")).await), ["c4", "c3"]);
+    let log = get(&issuer, "/moderation/log").await;
     let named: Vec<_> = log["actions"]
         .as_array()
         .unwrap()
@@ -106,11 +98,11 @@ async fn a_report_counts_once_and_queues_are_in_order() {
 
 #[tokio::test]
 async fn what_a_moderator_decides_ends_the_reports() {
-    let issuer = ModerationIssuer::start().await;
-    let counted = write_and_count_reports(&issuer).await;
+    let issuer = Issuer::start().await;
+    let counted = reported(&issuer).await;
     let decide = async |id: &str, mut body: Value| {
         (body["videoid"], body["id"]) = (json!("cat"), json!(id));
-        issuer.request_as("mo", &moderator_roles(), (Method::POST, REPORTS_PATH), Some(&body)).await
+        issuer.ask("mo", &moderator(), (Method::POST, QUEUE), Some(&body)).await
     };
     for (id, body) in [
         ("c1", json!({"outcome": "dismiss", "reason": "harmless"})),
@@ -121,7 +113,7 @@ async fn what_a_moderator_decides_ends_the_reports() {
         let answer = decide(id, body).await;
         assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
     }
-    let written: Vec<_> = issuer.moderation_records()[counted..]
+    let written: Vec<_> = issuer.recorded()[counted..]
         .iter()
         .map(|(key, record)| (key.clone(), record["moderation"].clone()))
         .collect();
@@ -136,40 +128,35 @@ async fn what_a_moderator_decides_ends_the_reports() {
     assert_eq!(written[3], ("cat".to_owned(), close("c3", "banned")), "behind the ban");
     assert_eq!((&written[4].1["kind"], &written[4].1["scope"]), (&json!("ban"), &json!("everywhere")));
     count_since(&issuer, counted).await;
-    assert_eq!(get_as_moderator(&issuer, REPORTS_PATH).await["comments"], json!([]));
-    let closed = get_as_moderator(&issuer, "/moderation/reports?state=closed").await;
-    assert_eq!(ids_of(&closed), ["c4", "c3", "c2", "c1"]);
+    assert_eq!(get(&issuer, QUEUE).await["comments"], json!([]));
+    let closed = get(&issuer, "/moderation/reports?state=closed").await;
+    assert_eq!(ids(&closed), ["c4", "c3", "c2", "c1"]);
     let (deleted, dismissed) = (&closed["comments"][2], &closed["comments"][3]["decision"]);
     assert_eq!((&dismissed["by"], &dismissed["reason"]), (&json!("mo"), &json!("harmless")));
     assert_eq!((&deleted["comment"], &deleted["decision"]["outcome"]), (&Value::Null, &json!("deleted")));
-    let late = post_report(&issuer, "gil", "c1", &json!({"userid": "gil", "reason": "spam"})).await;
-    assert_eq!(expect_problem(late, 409).await["rule"], "reports_decided");
+    let late = report(&issuer, "gil", "c1", &json!({"userid": "gil", "reason": "spam"})).await;
+    assert_eq!(problem(late, 409).await["rule"], "reports_decided");
     let twice = decide("c1", json!({"outcome": "delete"})).await;
-    assert_eq!(expect_problem(twice, 404).await["field"], "id");
+    assert_eq!(problem(twice, 404).await["field"], "id");
 }
 
 #[tokio::test]
 async fn who_may_report_and_who_may_decide() {
-    let issuer = ModerationIssuer::start().await;
+    let issuer = Issuer::start().await;
     issuer.count(&["c1"], &[]).await;
     let body = json!({"userid": "ben", "reason": "spam"});
-    assert_eq!(expect_problem(post_report(&issuer, "eve", "c1", &body).await, 403).await["field"], "userid");
+    assert_eq!(problem(report(&issuer, "eve", "c1", &body).await, 403).await["field"], "userid");
     let path = "/comments/cat/c1/reports";
-    let by_service = issuer.request_as("app", &json!("service"), (Method::POST, path), Some(&body)).await;
+    let by_service = issuer.ask("app", &json!("service"), (Method::POST, path), Some(&body)).await;
     assert_eq!(by_service.status(), 202, "a service reports for its users");
-    expect_problem(
-        issuer.system.http.post(issuer.system.url_of(path)).json(&body).send().await.unwrap(),
-        401,
-    )
-    .await;
+    problem(issuer.system.http.post(issuer.system.at(path)).json(&body).send().await.unwrap(), 401).await;
     let decision = json!({"videoid": "cat", "id": "c1", "outcome": "dismiss"});
     for (method, body) in [(Method::GET, None), (Method::POST, Some(&decision))] {
-        let answer =
-            issuer.request_as("ben", &json!(["viewer", "poster"]), (method, REPORTS_PATH), body).await;
-        assert_eq!(expect_problem(answer, 403).await["rule"], "role");
+        let answer = issuer.ask("ben", &json!(["viewer", "poster"]), (method, QUEUE), body).await;
+        assert_eq!(problem(answer, 403).await["rule"], "role");
     }
-    assert_eq!(issuer.moderation_records().len(), 1);
-    let open = GatewaySystem::start(&[]).await;
+    assert_eq!(issuer.recorded().len(), 1);
+    let open = System::start(&[]).await;
     open.count([
         json!({"video_id": "cat", "user_id": "ann", "type": "comment", "comment_id": "c1", "comment": "x"}),
     ])
@@ -179,12 +166,12 @@ async fn who_may_report_and_who_may_decide() {
         202,
         "without tokens, whoever says to be a user"
     );
-    assert_eq!(expect_problem(open.get(REPORTS_PATH).await, 403).await["rule"], "role");
+    assert_eq!(problem(open.get(QUEUE).await, 403).await["rule"], "role");
 }
 
 #[tokio::test]
 async fn every_wrong_field_is_named() {
-    let issuer = ModerationIssuer::start().await;
+    let issuer = Issuer::start().await;
     issuer.count(&["c1"], &[]).await;
     let good = json!({"userid": "ben", "reason": "spam"});
     for (body, field) in [
@@ -195,16 +182,12 @@ async fn every_wrong_field_is_named() {
         (json!({"userid": "ben", "reason": "spam", "text": "x".repeat(201)}), "text"),
         (json!([]), "body"),
     ] {
-        assert_eq!(
-            expect_problem(post_report(&issuer, "ben", "c1", &body).await, 400).await["field"],
-            field,
-            "{body}"
-        );
+        assert_eq!(problem(report(&issuer, "ben", "c1", &body).await, 400).await["field"], field, "{body}");
     }
     let path = "/comments/cat/c1/reports?why=x";
-    let answer = issuer.request_as("ben", &json!("viewer"), (Method::POST, path), Some(&good)).await;
-    assert_eq!(expect_problem(answer, 400).await["field"], "why");
-    assert_eq!(expect_problem(post_report(&issuer, "ben", "c9", &good).await, 404).await["field"], "id");
+    let answer = issuer.ask("ben", &json!("viewer"), (Method::POST, path), Some(&good)).await;
+    assert_eq!(problem(answer, 400).await["field"], "why");
+    assert_eq!(problem(report(&issuer, "ben", "c9", &good).await, 404).await["field"], "id");
     let decision = |more: Value| {
         let mut body = json!({"videoid": "cat", "id": "c1", "outcome": "dismiss"});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -221,10 +204,9 @@ async fn every_wrong_field_is_named() {
         (json!({"outcome": "delete", "scope": "video"}), "scope"),
         (json!({"reason": "r".repeat(501)}), "reason"),
     ] {
-        let answer = issuer
-            .request_as("mo", &moderator_roles(), (Method::POST, REPORTS_PATH), Some(&decision(more.clone())))
-            .await;
-        assert_eq!(expect_problem(answer, 400).await["field"], field, "{more}");
+        let answer =
+            issuer.ask("mo", &moderator(), (Method::POST, QUEUE), Some(&decision(more.clone()))).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{more}");
     }
     for (query, field) in [
         ("state=old", "state"),
@@ -234,43 +216,41 @@ async fn every_wrong_field_is_named() {
         ("limit=101", "limit"),
         ("video=v", "video"),
     ] {
-        let answer = issuer
-            .request_as("mo", &moderator_roles(), (Method::GET, &format!("{QUEUE}?{query}")), None)
-            .await;
-        assert_eq!(expect_problem(answer, 400).await["field"], field, "{query}");
+        let answer = issuer.ask("mo", &moderator(), (Method::GET, &format!("{QUEUE}?{query}")), None).await;
+        assert_eq!(problem(answer, 400).await["field"], field, "{query}");
     }
-    assert!(issuer.moderation_records().is_empty());
+    assert!(issuer.recorded().is_empty());
 }
 
 #[tokio::test]
-async fn open_reports_are_bounded() {
-    let issuer = ModerationIssuer::start().await;
+async fn what_callers_can_make_grow_has_bounds() {
+    let issuer = Issuer::start().await;
     let ids: Vec<String> = (0..=MAX_OPEN_OF_A_VIDEO).map(|at| format!("c{at}")).collect();
     issuer.count(&ids.iter().map(String::as_str).collect::<Vec<_>>(), &[]).await;
-    let reports = ids[1..].iter().zip(0..).map(|(id, at)| report_record(at, "cat", id, "u"));
+    let reports = ids[1..].iter().zip(0..).map(|(id, at)| record(at, "cat", id, "u"));
     issuer.count(&[], &reports.collect::<Vec<_>>()).await;
     let body = |user: &str| json!({"userid": user, "reason": "spam"});
-    let full = post_report(&issuer, "ben", "c0", &body("ben")).await;
+    let full = report(&issuer, "ben", "c0", &body("ben")).await;
     assert_eq!(full.headers()["retry-after"], "60");
-    assert_eq!(expect_problem(full, 429).await["rule"], "reports_of_video");
-    assert_eq!(post_report(&issuer, "ben", "c1", &body("ben")).await.status(), 202, "it waits already");
-    let more = (1..MAX_REPORTS).map(|at| report_record(1000 + at, "cat", "c2", &format!("u{at}")));
+    assert_eq!(problem(full, 429).await["rule"], "reports_of_video");
+    assert_eq!(report(&issuer, "ben", "c1", &body("ben")).await.status(), 202, "it waits already");
+    let more = (1..MAX_REPORTS).map(|at| record(1000 + at, "cat", "c2", &format!("u{at}")));
     issuer.count(&[], &more.collect::<Vec<_>>()).await;
-    let many = post_report(&issuer, "ben", "c2", &body("ben")).await;
-    assert_eq!(expect_problem(many, 409).await["rule"], "reports_of_comment");
+    let many = report(&issuer, "ben", "c2", &body("ben")).await;
+    assert_eq!(problem(many, 409).await["rule"], "reports_of_comment");
     // Those that were refused count, too: looking costs the archive.
     for at in 0..57 {
-        assert_eq!(post_report(&issuer, "ben", "c1", &body("ben")).await.status(), 202, "{at}");
+        assert_eq!(report(&issuer, "ben", "c1", &body("ben")).await.status(), 202, "{at}");
     }
-    let limited = post_report(&issuer, "ben", "c1", &body("ben")).await;
+    let limited = report(&issuer, "ben", "c1", &body("ben")).await;
     let wait: u64 = limited.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
-    let limited = expect_problem(limited, 429).await;
+    let limited = problem(limited, 429).await;
     assert_eq!(
         (&limited["rule"], &limited["limit"]),
         (&json!("reports_of_user"), &json!("reports-per-user"))
     );
-    assert_eq!(post_report(&issuer, "cy", "c1", &body("cy")).await.status(), 202, "others have their own");
+    assert_eq!(report(&issuer, "cy", "c1", &body("cy")).await.status(), 202, "others have their own");
     issuer.system.log.break_down(true);
-    expect_problem(post_report(&issuer, "dan", "c1", &body("dan")).await, 503).await;
+    problem(report(&issuer, "dan", "c1", &body("dan")).await, 503).await;
 }

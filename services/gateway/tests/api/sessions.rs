@@ -12,75 +12,71 @@ use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::auth::{
-    INSUFFICIENT_SCOPE_CHALLENGE, INVALID_TOKEN_CHALLENGE, SigningKey, VIEW_JSON, claims_for, expect_refused,
-    now_seconds, post_with, system,
-};
-use crate::support::{GatewaySystem, TEST_TIMEOUT, serve_router, wait_until};
+use crate::auth::{INVALID, Key, OTHER, VIEW, claims, now, post_with, refused, system};
+use crate::support::{SOON, System, eventually, serve};
 
 /// How far past its end a token is taken: the leeway between two clocks, in seconds.
-const LEEWAY_SECONDS: i64 = 30;
+const LEEWAY: i64 = 30;
 
-fn token_with(key: &SigningKey, more: &Value) -> String {
-    let mut claims = claims_for("ana");
+fn token(key: &Key, more: &Value) -> String {
+    let mut claims = claims("ana");
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     key.sign(&key.header(), &claims)
 }
 
 /// A service whose `WebSockets` say nothing and stay open.
-async fn silent_websocket_service() -> String {
+async fn silent_lists() -> String {
     let stay = async |upgrade: WebSocketUpgrade| {
         upgrade.on_upgrade(async |mut socket| while socket.recv().await.is_some() {})
     };
-    serve_router(Router::new().asset_route("/ws/videos", get(stay))).await
+    serve(Router::new().route("/ws/videos", get(stay))).await
 }
 
-type ClientSocket = tokio_tungstenite::WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+type Socket = tokio_tungstenite::WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
-async fn open_lists(system: &GatewaySystem, token: &str) -> ClientSocket {
-    let url = system.url_of(&format!("/ws/videos?access_token={token}")).replacen("http", "ws", 1);
+async fn lists(system: &System, token: &str) -> Socket {
+    let url = system.at(&format!("/ws/videos?access_token={token}")).replacen("http", "ws", 1);
     tokio_tungstenite::connect_async(url).await.unwrap().0
 }
 
-async fn open_comments(system: &GatewaySystem, token: &str) -> reqwest::Response {
+async fn comments(system: &System, token: &str) -> reqwest::Response {
     let stream = system.get(&format!("/connect?userid=ana&videoid=cat&access_token={token}")).await;
     assert_eq!(stream.status(), 200);
     stream
 }
 
 /// How a client is told: the last event, and the close frame.
-async fn expect_ended(stream: reqwest::Response, mut socket: ClientSocket, reason: &str) {
-    let text = tokio::time::timeout(TEST_TIMEOUT, stream.text()).await.expect("the stream ends").unwrap();
+async fn told(stream: reqwest::Response, mut socket: Socket, reason: &str) {
+    let text = tokio::time::timeout(SOON, stream.text()).await.expect("the stream ends").unwrap();
     let event = format!(
         "event: unauthorized\ndata: {{\"type\":\"unauthorized\",\"reason\":\"{reason}\"}}\n\nretry: "
     );
     assert!(text.contains(&event), "{text}");
-    let closed = tokio::time::timeout(TEST_TIMEOUT, socket.next()).await.expect("the WebSocket ends");
+    let closed = tokio::time::timeout(SOON, socket.next()).await.expect("the WebSocket ends");
     let Some(Ok(Message::Close(Some(frame)))) = closed else { panic!("{closed:?}") };
     assert_eq!((frame.code, frame.reason.as_str()), (CloseCode::Library(4401), reason));
 }
 
 #[tokio::test]
 async fn streams_end_with_their_token_and_say_so() {
-    let (key, behind) = (SigningKey::ed25519_key("d"), silent_websocket_service().await);
+    let (key, behind) = (Key::ed("d"), silent_lists().await);
     let (system, _directory) = system(&[&key], &["--websocket-url", &behind]).await;
-    let short = token_with(&key, &json!({ "exp": now_seconds() - LEEWAY_SECONDS + 2 }));
-    let (stream, socket) = (open_comments(&system, &short).await, open_lists(&system, &short).await);
-    let longer = token_with(&key, &json!({}));
-    let (mut other, mut other_lists) =
-        (open_comments(&system, &longer).await, open_lists(&system, &longer).await);
-    expect_ended(stream, socket, "expired").await;
+    let short = token(&key, &json!({ "exp": now() - LEEWAY + 2 }));
+    let (stream, socket) = (comments(&system, &short).await, lists(&system, &short).await);
+    let longer = token(&key, &json!({}));
+    let (mut other, mut other_lists) = (comments(&system, &longer).await, lists(&system, &longer).await);
+    told(stream, socket, "expired").await;
     let waits = tokio::time::timeout(Duration::from_millis(300), other_lists.next()).await;
     assert!(waits.is_err(), "a token that is good keeps its streams: {waits:?}");
     while let Ok(part) = tokio::time::timeout(Duration::from_millis(300), other.chunk()).await {
         assert!(part.unwrap().is_some(), "a token that is good keeps its streams");
     }
     let again = system.get(&format!("/connect?userid=ana&videoid=cat&access_token={short}")).await;
-    expect_refused(again, 401, INVALID_TOKEN_CHALLENGE).await;
+    refused(again, 401, INVALID).await;
 }
 
 /// Puts a list in the place of the one before, as a person's editor and the kubelet do.
-fn write_revoked_list(file: &Path, list: &Value) {
+fn revoke(file: &Path, list: &Value) {
     let next = file.with_extension("next");
     std::fs::write(&next, json!({ "revoked": list }).to_string()).unwrap();
     std::fs::rename(next, file).unwrap();
@@ -88,47 +84,46 @@ fn write_revoked_list(file: &Path, list: &Value) {
 
 #[tokio::test]
 async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds() {
-    let (key, behind, directory) =
-        (SigningKey::ed25519_key("d"), silent_websocket_service().await, tempfile::tempdir().unwrap());
+    let (key, behind, directory) = (Key::ed("d"), silent_lists().await, tempfile::tempdir().unwrap());
     let file = directory.path().join("revoked.json");
-    write_revoked_list(&file, &json!([]));
+    revoke(&file, &json!([]));
     let flags = ["--websocket-url", &behind, "--auth-revoked-file", file.to_str().unwrap()];
     let (system, _keys) = system(&[&key], &flags).await;
-    let named = token_with(&key, &json!({ "jti": "t-1", "iat": now_seconds() - 50 }));
-    let (stream, socket) = (open_comments(&system, &named).await, open_lists(&system, &named).await);
+    let named = token(&key, &json!({ "jti": "t-1", "iat": now() - 50 }));
+    let (stream, socket) = (comments(&system, &named).await, lists(&system, &named).await);
     let revoked = Instant::now();
-    write_revoked_list(&file, &json!([{ "jti": "t-1" }]));
-    expect_ended(stream, socket, "revoked").await;
+    revoke(&file, &json!([{ "jti": "t-1" }]));
+    told(stream, socket, "revoked").await;
     assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
-    let again = post_with(&system, "/interact", &named, VIEW_JSON).await;
-    let problem = expect_refused(again, 401, INVALID_TOKEN_CHALLENGE).await;
+    let again = post_with(&system, "/interact", &named, VIEW).await;
+    let problem = refused(again, 401, INVALID).await;
     assert!(problem["detail"].as_str().unwrap().contains("revoked"), "{problem}");
-    let other = token_with(&key, &json!({ "jti": "t-2", "iat": now_seconds() - 50 }));
-    assert_eq!(post_with(&system, "/interact", &other, VIEW_JSON).await.status(), 202);
+    let other = token(&key, &json!({ "jti": "t-2", "iat": now() - 50 }));
+    assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 202);
 
-    let stream = open_comments(&system, &other).await;
-    let socket = open_lists(&system, &other).await;
-    write_revoked_list(&file, &json!([{ "sub": "ana", "issued_before": now_seconds() - 20 }]));
-    expect_ended(stream, socket, "revoked").await;
-    let renewed = token_with(&key, &json!({ "iat": now_seconds() }));
-    assert_eq!(post_with(&system, "/interact", &renewed, VIEW_JSON).await.status(), 202);
+    let stream = comments(&system, &other).await;
+    let socket = lists(&system, &other).await;
+    revoke(&file, &json!([{ "sub": "ana", "issued_before": now() - 20 }]));
+    told(stream, socket, "revoked").await;
+    let renewed = token(&key, &json!({ "iat": now() }));
+    assert_eq!(post_with(&system, "/interact", &renewed, VIEW).await.status(), 202);
 
     // What cannot be read changes nothing, and is told.
     std::fs::write(&file, "{").unwrap();
-    wait_until("the list's fault is told", async || {
+    eventually("the list's fault is told", async || {
         let report = system.shell.health.report().1;
         report.dependencies.get("revoked-tokens").is_some_and(|state| state.contains("is no list"))
     })
     .await;
-    assert_eq!(post_with(&system, "/interact", &other, VIEW_JSON).await.status(), 401);
-    assert_eq!(post_with(&system, "/interact", &renewed, VIEW_JSON).await.status(), 202);
+    assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 401);
+    assert_eq!(post_with(&system, "/interact", &renewed, VIEW).await.status(), 202);
     let metrics = system.shell.metrics.encode();
     assert!(metrics.contains(r#"liverank_gateway_sessions_ended_total{reason="revoked"} 4"#), "{metrics}");
 }
 
 /// Counts what moderators did and was not counted yet, as the consumer does.
-async fn count_moderation(system: &GatewaySystem, counted: &mut usize) {
-    let done = system.log.appended_records().into_iter().map(|(_, value)| value);
+async fn count(system: &System, counted: &mut usize) {
+    let done = system.log.appended().into_iter().map(|(_, value)| value);
     let done: Vec<Value> = done.filter(|value| value["type"] == "moderation").skip(*counted).collect();
     *counted += done.len();
     system.count(done).await;
@@ -136,13 +131,13 @@ async fn count_moderation(system: &GatewaySystem, counted: &mut usize) {
 
 #[tokio::test]
 async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_taken_back() {
-    let (key, behind) = (SigningKey::ed25519_key("d"), silent_websocket_service().await);
+    let (key, behind) = (Key::ed("d"), silent_lists().await);
     let (system, _directory) = system(&[&key], &["--websocket-url", &behind]).await;
-    let service = token_with(&key, &json!({ "roles": ["service"] }));
-    let named = token_with(&key, &json!({ "jti": "t-1", "iat": now_seconds() - 50 }));
-    let other = token_with(&key, &json!({ "jti": "t-2", "iat": now_seconds() - 50 }));
+    let service = token(&key, &json!({ "roles": ["service"] }));
+    let named = token(&key, &json!({ "jti": "t-1", "iat": now() - 50 }));
+    let other = token(&key, &json!({ "jti": "t-2", "iat": now() - 50 }));
     let revoke = async |token: &str, body: &Value| {
-        let url = system.url_of("/moderation/revocations");
+        let url = system.at("/moderation/revocations");
         system.http.post(url).bearer_auth(token).json(body).send().await.unwrap()
     };
     for (wrong, field) in [
@@ -151,39 +146,34 @@ async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_take
         (json!({"sub": ""}), "sub"),
         (json!({"sub": "ana", "seconds": 0}), "seconds"),
     ] {
-        let problem: Value = write_revoked_list(&service, &wrong).await.json().await.unwrap();
+        let problem: Value = revoke(&service, &wrong).await.json().await.unwrap();
         assert_eq!(problem["field"], field, "{problem}");
     }
-    assert_eq!(
-        write_revoked_list(&named, &json!({"sub": "ben"})).await.status(),
-        403,
-        "a viewer revokes nobody's"
-    );
-    let (stream, socket) = (open_comments(&system, &named).await, open_lists(&system, &named).await);
+    assert_eq!(revoke(&named, &json!({"sub": "ben"})).await.status(), 403, "a viewer revokes nobody's");
+    let (stream, socket) = (comments(&system, &named).await, lists(&system, &named).await);
     let mut counted = 0;
-    let answer =
-        write_revoked_list(&service, &json!({"jti": "t-1", "seconds": 600, "reason": "stolen"})).await;
+    let answer = revoke(&service, &json!({"jti": "t-1", "seconds": 600, "reason": "stolen"})).await;
     assert_eq!(answer.status(), 202);
     let answer: Value = answer.json().await.unwrap();
     assert!(answer["jti"] == "t-1" && answer["until"].is_string(), "{answer}");
-    count_moderation(&system, &mut counted).await;
+    count(&system, &mut counted).await;
     let revoked = Instant::now();
-    expect_ended(stream, socket, "revoked").await;
+    told(stream, socket, "revoked").await;
     assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
-    let again = post_with(&system, "/interact", &named, VIEW_JSON).await;
-    expect_refused(again, 401, INVALID_TOKEN_CHALLENGE).await;
-    assert_eq!(post_with(&system, "/interact", &other, VIEW_JSON).await.status(), 202, "the other is good");
+    let again = post_with(&system, "/interact", &named, VIEW).await;
+    refused(again, 401, INVALID).await;
+    assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 202, "the other is good");
 
     // All of a user's: what is issued later is good. Who revokes has a token of that name here, too.
-    let (stream, socket) = (open_comments(&system, &other).await, open_lists(&system, &other).await);
-    assert_eq!(write_revoked_list(&service, &json!({"sub": "ana"})).await.status(), 202);
-    count_moderation(&system, &mut counted).await;
-    expect_ended(stream, socket, "revoked").await;
-    let later = token_with(&key, &json!({ "iat": now_seconds() + 5, "roles": ["service"] }));
-    assert_eq!(post_with(&system, "/interact", &later, VIEW_JSON).await.status(), 202);
+    let (stream, socket) = (comments(&system, &other).await, lists(&system, &other).await);
+    assert_eq!(revoke(&service, &json!({"sub": "ana"})).await.status(), 202);
+    count(&system, &mut counted).await;
+    told(stream, socket, "revoked").await;
+    let later = token(&key, &json!({ "iat": now() + 5, "roles": ["service"] }));
+    assert_eq!(post_with(&system, "/interact", &later, VIEW).await.status(), 202);
     let page: Value = system
         .http
-        .get(system.url_of("/moderation/revocations"))
+        .get(system.at("/moderation/revocations"))
         .bearer_auth(&later)
         .send()
         .await
@@ -198,60 +188,44 @@ async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_take
         "{page}"
     );
     assert_eq!((&lines[0]["reason"], &lines[0]["by"]), (&json!("stolen"), &json!("ana")));
-    let bans = system.http.get(system.url_of("/moderation/bans")).bearer_auth(&later).send().await.unwrap();
+    let bans = system.http.get(system.at("/moderation/bans")).bearer_auth(&later).send().await.unwrap();
     assert_eq!(bans.json::<Value>().await.unwrap()["bans"], json!([]), "they are no bans");
 
-    let back = system.url_of("/moderation/revocations?sub=ana");
+    let back = system.at("/moderation/revocations?sub=ana");
     assert_eq!(system.http.delete(back).bearer_auth(&later).send().await.unwrap().status(), 202);
-    count_moderation(&system, &mut counted).await;
-    wait_until("the user's tokens are good again", async || {
-        post_with(&system, "/interact", &other, VIEW_JSON).await.status() == 202
+    count(&system, &mut counted).await;
+    eventually("the user's tokens are good again", async || {
+        post_with(&system, "/interact", &other, VIEW).await.status() == 202
     })
     .await;
-    expect_refused(post_with(&system, "/interact", &named, VIEW_JSON).await, 401, INVALID_TOKEN_CHALLENGE)
-        .await;
+    refused(post_with(&system, "/interact", &named, VIEW).await, 401, INVALID).await;
 }
 
 #[tokio::test]
-async fn a_missing_revocation_list_refuses_to_start() {
-    let key = SigningKey::ed25519_key("d");
+async fn without_the_list_that_is_named_it_does_not_start() {
+    let key = Key::ed("d");
     let (system, _directory) = system(&[&key], &["--auth-revoked-file", "/nowhere/revoked.json"]).await;
-    let error = format!("{:#}", system.wait_for_end().await.unwrap_err());
+    let error = format!("{:#}", system.ended().await.unwrap_err());
     assert!(error.contains("/nowhere/revoked.json"), "{error}");
 }
 
 #[tokio::test]
-async fn the_roles_of_a_token_limit_what_it_may_do() {
-    let key = SigningKey::ed25519_key("d");
+async fn a_token_s_roles_say_what_it_is_good_for() {
+    let key = Key::ed("d");
     let (system, _directory) = system(&[&key], &[]).await;
-    let with = |roles: Value| token_with(&key, &json!({ "roles": roles }));
+    let with = |roles: Value| token(&key, &json!({ "roles": roles }));
     let watcher = with(json!(["viewer"]));
-    expect_refused(
-        post_with(&system, "/interact", &watcher, VIEW_JSON).await,
-        403,
-        INSUFFICIENT_SCOPE_CHALLENGE,
-    )
-    .await;
+    refused(post_with(&system, "/interact", &watcher, VIEW).await, 403, OTHER).await;
     let comment = r#"{"userid":"ana","videoid":"cat","comment":"hi"}"#;
-    expect_refused(
-        post_with(&system, "/comment", &watcher, comment).await,
-        403,
-        INSUFFICIENT_SCOPE_CHALLENGE,
-    )
-    .await;
-    open_comments(&system, &watcher).await;
+    refused(post_with(&system, "/comment", &watcher, comment).await, 403, OTHER).await;
+    comments(&system, &watcher).await;
 
     let owned = r#"{"video_id":"cat","user_id":"ben","type":"view","owner_id":"eve"}"#;
-    expect_refused(
-        post_with(&system, "/interact", &with(json!(["poster"])), owned).await,
-        403,
-        INSUFFICIENT_SCOPE_CHALLENGE,
-    )
-    .await;
+    refused(post_with(&system, "/interact", &with(json!(["poster"])), owned).await, 403, OTHER).await;
     let own = owned.replace("ben", "ana");
     assert_eq!(post_with(&system, "/interact", &with(json!("poster")), &own).await.status(), 202);
     assert_eq!(post_with(&system, "/interact", &with(json!("service")), owned).await.status(), 202);
     let owners: Vec<_> =
-        system.log.appended_records().iter().map(|(_, event)| event.get("owner_id").cloned()).collect();
+        system.log.appended().iter().map(|(_, event)| event.get("owner_id").cloned()).collect();
     assert_eq!(owners, [None, Some(json!("eve"))], "a service says whose a video is");
 }

@@ -31,16 +31,16 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// How long anything may take that happens at once when all is well.
-pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(20);
 
 #[derive(Parser)]
-struct GatewayCli {
+struct Cli {
     #[command(flatten)]
     config: Config,
 }
 
 /// A running gateway.
-pub struct GatewaySystem {
+pub struct System {
     pub url: Url,
     pub http: Client,
     pub shell: ServiceContext,
@@ -50,9 +50,9 @@ pub struct GatewaySystem {
     _dir: tempfile::TempDir,
 }
 
-impl GatewaySystem {
+impl System {
     /// Counts these records of the log, as the consumer does.
-    pub async fn count_records(&self, values: impl IntoIterator<Item = Value>) {
+    pub async fn count(&self, values: impl IntoIterator<Item = Value>) {
         let archive = &self.backends.archive;
         archive.open(&Rules::default()).await.unwrap();
         let (from, now) = (archive.offsets(&[0]).await.unwrap()[0].next, liverank_runtime::now_ms());
@@ -75,7 +75,7 @@ impl GatewaySystem {
 
     /// [`System::start`], with what no flag says.
     pub async fn start_with(flags: &[&str], set: impl FnOnce(&mut Config)) -> Self {
-        let nowhere = refusing_address();
+        let nowhere = nowhere();
         let mut args = vec!["gateway".to_owned()];
         for service in ["manager", "comment", "websocket", "statistics"] {
             let flag = format!("--{service}-url");
@@ -84,7 +84,7 @@ impl GatewaySystem {
             }
         }
         args.extend(flags.iter().map(ToString::to_string));
-        let mut config = GatewayCli::parse_from(args).config;
+        let mut config = Cli::parse_from(args).config;
         set(&mut config);
         let dir = tempfile::tempdir().unwrap();
         let (backends, log) = backends(dir.path());
@@ -98,42 +98,42 @@ impl GatewaySystem {
     }
 
     /// Another gateway on the same stores, which is to end by itself: how it ended.
-    pub async fn run_beside(&self, flags: &[&str], listener: TcpListener) -> anyhow::Result<()> {
-        let config = GatewayCli::parse_from(["gateway"].iter().chain(flags)).config;
+    pub async fn beside(&self, flags: &[&str], listener: TcpListener) -> anyhow::Result<()> {
+        let config = Cli::parse_from(["gateway"].iter().chain(flags)).config;
         let shell = ServiceContext::new(Duration::from_secs(3));
         let running = liverank_gateway::run(config, self.backends.clone(), listener, shell);
-        tokio::time::timeout(TEST_TIMEOUT, running).await.expect("ends by itself")
+        tokio::time::timeout(SOON, running).await.expect("ends by itself")
     }
 
     /// The address of a path.
-    pub fn url_of(&self, path: &str) -> String {
+    pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url.as_str().trim_end_matches('/'))
     }
 
     pub async fn get(&self, path: &str) -> reqwest::Response {
-        self.http.get(self.url_of(path)).send().await.unwrap()
+        self.http.get(self.at(path)).send().await.unwrap()
     }
 
     /// Posts JSON as the ranking seed's clients do: without further headers.
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
-        self.http.post(self.url_of(path)).body(body).send().await.unwrap()
+        self.http.post(self.at(path)).body(body).send().await.unwrap()
     }
 
-    pub async fn get_json(&self, path: &str) -> Value {
+    pub async fn json(&self, path: &str) -> Value {
         let response = self.get(path).await;
         assert_eq!(response.status(), 200, "{path}");
         response.json().await.unwrap()
     }
 
     /// How it ended by itself.
-    pub async fn wait_for_end(self) -> anyhow::Result<()> {
-        tokio::time::timeout(TEST_TIMEOUT, self.running).await.expect("ends by itself").unwrap()
+    pub async fn ended(self) -> anyhow::Result<()> {
+        tokio::time::timeout(SOON, self.running).await.expect("ends by itself").unwrap()
     }
 
     /// Asks the gateway to end and waits until it has.
-    pub async fn end_gateway(self) {
+    pub async fn end(self) {
         self.shell.shutdown.cancel();
-        tokio::time::timeout(TEST_TIMEOUT, self.running).await.expect("drains in time").unwrap().unwrap();
+        tokio::time::timeout(SOON, self.running).await.expect("drains in time").unwrap().unwrap();
     }
 }
 
@@ -175,7 +175,7 @@ impl SpyLog {
     }
 
     /// Keys and values that the log acknowledged.
-    pub fn appended_records(&self) -> Vec<(String, Value)> {
+    pub fn appended(&self) -> Vec<(String, Value)> {
         self.appended.lock().unwrap().clone()
     }
 
@@ -184,12 +184,12 @@ impl SpyLog {
     }
 
     /// How many appends it was asked for, those that wait included.
-    pub fn appends_asked(&self) -> usize {
+    pub fn asked(&self) -> usize {
         self.asked.load(SeqCst)
     }
 
     /// From now on appends wait until what this answers is dropped.
-    pub fn hold_appends(&self) -> tokio::sync::SemaphorePermit<'_> {
+    pub fn hold(&self) -> tokio::sync::SemaphorePermit<'_> {
         self.gate.try_acquire_many(ALL).unwrap()
     }
 }
@@ -256,7 +256,7 @@ impl EventLog for SpyLog {
 }
 
 /// A service of a few routes; its address.
-pub async fn serve_router(router: Router) -> String {
+pub async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(axum::serve(listener, router).into_future());
@@ -264,14 +264,14 @@ pub async fn serve_router(router: Router) -> String {
 }
 
 /// An address that refuses connections.
-pub fn refusing_address() -> String {
+pub fn nowhere() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
 }
 
 /// Waits until `what` answers true.
-pub async fn wait_until(what: &str, mut check: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + TEST_TIMEOUT;
+pub async fn eventually(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + SOON;
     while !check().await {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -279,7 +279,7 @@ pub async fn wait_until(what: &str, mut check: impl AsyncFnMut() -> bool) {
 }
 
 /// Checks that this is an error as section 5 of the design has it, and answers its body.
-pub async fn expect_problem(response: reqwest::Response, status: u16) -> Value {
+pub async fn problem(response: reqwest::Response, status: u16) -> Value {
     assert_eq!(response.status().as_u16(), status, "{}", response.url());
     let headers = response.headers();
     assert_eq!(headers["content-type"], "application/problem+json");

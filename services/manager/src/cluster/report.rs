@@ -6,17 +6,17 @@ use liverank_adapters::assignment_store::{Assignment, Cordon, Term};
 use liverank_protocol::{CordonRequest, Cordons, Load, ReaderState, TermState, VideoState};
 
 use super::Cluster;
-use crate::liveness::{HoldReason, Sighting};
+use crate::liveness::{Hold, Sighting};
 
 /// The planner's term in the form that is sent.
 pub fn term_state(term: &Term) -> TermState {
     TermState { term: term.term, holder: term.holder.clone(), lease: term.lease.clone() }
 }
 
-fn hold_text(hold: HoldReason) -> String {
+fn hold_text(hold: Hold) -> String {
     match hold {
-        HoldReason::Stale => "this manager does not see the store".to_owned(),
-        HoldReason::TooMany { missing, readers } => {
+        Hold::Stale => "this manager does not see the store".to_owned(),
+        Hold::TooMany { missing, readers } => {
             format!("{missing} of {readers} readers seem gone: more likely this manager is cut off")
         }
     }
@@ -52,13 +52,13 @@ impl Cluster {
 
     fn reader_state(&self, now: Instant, sighting: &Sighting, detailed: bool) -> ReaderState {
         let record = &sighting.record;
-        let silence = self.watch.silence_of(sighting);
+        let silence = self.watch.silence(sighting);
         let watched = record.videos.iter().filter(|held| detailed && held.viewers > 0);
         ReaderState {
             id: record.id.clone(),
             public_url: record.public_url.clone(),
             internal_url: record.internal_url.clone(),
-            state: self.watch.status_of_sighting(sighting).into(),
+            state: self.watch.standing_of(sighting).into(),
             cordon: self.closing(&record.id).map(Into::into),
             silent_ms: silence.as_millis() as u64,
             fresh: self.watch.is_fresh(now) && silence < crate::liveness::SUSPECT_AFTER,
@@ -66,7 +66,7 @@ impl Cluster {
             grace_ms: record.grace_ms,
             viewers: record.viewers,
             capacity: record.capacity,
-            assigned: self.view.video_count(&record.id),
+            assigned: self.view.videos_of(&record.id),
             highest_epoch: record.highest_epoch,
             reconnects: record.reconnects,
             reconnect_errors: record.reconnect_errors,
@@ -80,7 +80,7 @@ impl Cluster {
             let changed = self.view.changed(video).map(|at| now.saturating_duration_since(at));
             VideoState {
                 videoid: video.clone(),
-                epoch: assignment.epoch_of(),
+                epoch: assignment.epoch(),
                 readers: assignment.readers().to_vec(),
                 viewers: self.viewers(video),
                 changed_ms: changed.unwrap_or_default().as_millis() as u64,

@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use liverank_adapters::assignment_store::State;
 
 use super::*;
-use crate::liveness::ProbeOutcome;
+use crate::liveness::Probed;
 
-fn reader_id(name: &str) -> ReaderId {
+fn id(name: &str) -> ReaderId {
     ReaderId::parse(name).unwrap()
 }
 
@@ -18,12 +18,12 @@ fn held(name: &str, viewers: u64, epoch: u64) -> Held {
 }
 
 fn share(name: &str) -> Share {
-    Share { reader: reader_id(name), weight: 1 }
+    Share { reader: id(name), weight: 1 }
 }
 
 fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
     ReaderRecord {
-        id: reader_id(name),
+        id: id(name),
         public_url: format!("http://{name}"),
         internal_url: format!("http://{name}.internal"),
         beat: 1,
@@ -53,21 +53,16 @@ fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment
     cluster
 }
 
-fn assign_decision(expected: Option<u64>, reader: &str, seen: u64) -> AssignmentDecision {
-    AssignmentDecision::Assign { expected, readers: vec![share(reader)], seen }
+fn assign(expected: Option<u64>, reader: &str, seen: u64) -> Decision {
+    Decision::Assign { expected, readers: vec![share(reader)], seen }
 }
 
 fn cordon(name: &str, closing: Closing) -> Cordon {
-    Cordon { reader: reader_id(name), closing, why: String::new() }
+    Cordon { reader: id(name), closing, why: String::new() }
 }
 
 /// Lets the same records be polled until the view is settled; readers beat if `alive`.
-fn poll_until_settled(
-    cluster: &mut Cluster,
-    start: Instant,
-    records: &[ReaderRecord],
-    alive: bool,
-) -> Instant {
+fn settle(cluster: &mut Cluster, start: Instant, records: &[ReaderRecord], alive: bool) -> Instant {
     let mut now = start;
     for beat in 1..=12 {
         now += Duration::from_millis(500);
@@ -82,7 +77,7 @@ fn poll_until_settled(
 fn a_new_video_goes_to_the_least_loaded_reader() {
     let now = Instant::now();
     let cluster = cluster(now, vec![record("a", 10, &[]), record("b", 5, &[])], vec![]);
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 0), assign_decision(None, "b", 0));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(None, "b", 0));
 }
 
 #[test]
@@ -91,9 +86,7 @@ fn a_burst_of_registrations_spreads() {
     let mut cluster = cluster(now, vec![record("a", 10, &[]), record("b", 0, &[])], vec![]);
     let mut given = BTreeMap::<String, u64>::new();
     for number in 0..110 {
-        let Decision::Assign { readers, .. } =
-            cluster.decide_assignment(now, &video(&format!("v{number}")), 0)
-        else {
+        let Decision::Assign { readers, .. } = cluster.decide(now, &video(&format!("v{number}")), 0) else {
             panic!("nobody took video {number}");
         };
         cluster.sent(now, &readers[0].reader, true);
@@ -107,34 +100,30 @@ fn a_video_that_lost_its_assignment_goes_where_its_viewers_are() {
     let now = Instant::now();
     let records = vec![record("a", 500, &[("v", 300)]), record("b", 1, &[("v", 1)]), record("c", 0, &[])];
     let cluster = cluster(now, records, vec![]);
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 0), assign_decision(None, "a", 0));
-    assert_eq!(cluster.videos_to_adopt(now, 10), [video("v")]);
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(None, "a", 0));
+    assert_eq!(cluster.to_adopt(now, 10), [video("v")]);
     assert_eq!(cluster.viewers(&video("v")), 301);
 }
 
 #[test]
-fn an_assigned_video_stays_where_it_is() {
+fn what_is_assigned_stays() {
     let now = Instant::now();
     let held = assignment("v", &["a"], 7);
     let cluster = cluster(now, vec![record("a", 900, &[]), record("b", 0, &[])], vec![held.clone()]);
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 0), AssignmentDecision::Serve(held));
-    assert!(cluster.videos_to_move(now, 10).is_empty() && cluster.videos_to_adopt(now, 10).is_empty());
+    assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
+    assert!(cluster.to_move(now, 10).is_empty() && cluster.to_adopt(now, 10).is_empty());
 }
 
 /// Heard by this manager itself.
-fn cluster_with_heartbeats(
-    now: Instant,
-    records: Vec<ReaderRecord>,
-    assignments: Vec<Assignment>,
-) -> Cluster {
+fn heard(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment>) -> Cluster {
     let mut cluster = cluster(now, records.clone(), assignments);
     for record in records {
-        cluster.note_heartbeat(now, record);
+        cluster.heard(now, record);
     }
     cluster
 }
 
-fn drains_as_text(cluster: &Cluster, now: Instant, per_minute: u64) -> Vec<(String, Vec<String>)> {
+fn drained(cluster: &Cluster, now: Instant, per_minute: u64) -> Vec<(String, Vec<String>)> {
     let named = |drain: drains::Drain| {
         let readers = drain.order.readers.iter().map(|share| share.reader.to_string());
         (drain.order.video.to_string(), readers.collect())
@@ -147,16 +136,15 @@ fn a_draining_reader_s_videos_leave_it_the_most_watched_first() {
     let now = Instant::now();
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[("busy", 9), ("calm", 1)]) };
     let held = ["calm", "busy", "other"].map(|name| assignment(name, &["a"], 1));
-    let cluster =
-        cluster_with_heartbeats(now, vec![leaving, record("b", 5, &[]), record("c", 0, &[])], held.to_vec());
-    let order = drains_as_text(&cluster, now, 6_000);
+    let cluster = heard(now, vec![leaving, record("b", 5, &[]), record("c", 0, &[])], held.to_vec());
+    let order = drained(&cluster, now, 6_000);
     assert_eq!(order[0], ("busy".to_owned(), vec!["c".to_owned()]));
     assert_eq!(order.len(), 3);
     // What one brings counts for the next.
     assert_eq!(order[1], ("calm".to_owned(), vec!["b".to_owned()]));
     // Nothing is swapped before somebody holds it ready, unless somebody comes: nobody is sent to one that leaves.
-    assert!(cluster.videos_to_move(now, 10).is_empty());
-    assert_eq!(cluster.decide_assignment(now, &video("busy"), 0), assign_decision(Some(1), "c", 1));
+    assert!(cluster.to_move(now, 10).is_empty());
+    assert_eq!(cluster.decide(now, &video("busy"), 0), assign(Some(1), "c", 1));
 }
 
 #[test]
@@ -168,16 +156,16 @@ fn a_removed_reader_is_given_out_no_more_whatever_it_reports_and_whoever_has_jus
     cluster.orders.cordons = vec![cordon("a", Closing::Removed)];
     cluster.view.load(now, State { version: 1, assignments: vec![held] });
     cluster.observe(now, vec![record("a", 0, &[]), record("b", 900, &[])]);
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
-    assert_eq!(cluster.decide_assignment(now, &video("new"), 0), assign_decision(None, "b", 1));
-    assert_eq!(cluster.videos_to_move(now, 10), [video("v")]);
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(1), "b", 1));
+    assert_eq!(cluster.decide(now, &video("new"), 0), assign(None, "b", 1));
+    assert_eq!(cluster.to_move(now, 10), [video("v")]);
     // It goes on reporting itself, and does not become one that counts by that.
-    cluster.note_heartbeat(now, ReaderRecord { beat: 2, ..record("a", 0, &[]) });
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
-    assert!(cluster.readers_to_forget(now).is_empty(), "its word stays as long as it reports itself");
+    cluster.heard(now, ReaderRecord { beat: 2, ..record("a", 0, &[]) });
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(1), "b", 1));
+    assert!(cluster.to_forget(now).is_empty(), "its word stays as long as it reports itself");
     let records = [record("a", 0, &[])];
-    let later = poll_until_settled(&mut cluster, now, &records, false);
-    assert_eq!(cluster.readers_to_forget(later).len(), 1);
+    let later = settle(&mut cluster, now, &records, false);
+    assert_eq!(cluster.to_forget(later).len(), 1);
 }
 
 #[test]
@@ -188,13 +176,13 @@ fn most_readers_may_have_been_removed_and_the_rest_is_looked_after() {
     let held = names.map(|name| assignment(name, &[name], 1));
     let mut cluster = cluster(start, records.clone(), held.to_vec());
     cluster.orders.cordons = vec![cordon("a", Closing::Removed), cordon("b", Closing::Removed)];
-    let now = poll_until_settled(&mut cluster, start, &records, false);
-    cluster.note_heartbeat(now, ReaderRecord { beat: 50, ..record("d", 0, &[]) });
+    let now = settle(&mut cluster, start, &records, false);
+    cluster.heard(now, ReaderRecord { beat: 50, ..record("d", 0, &[]) });
     for name in ["a", "b", "c"] {
-        cluster.watch.note_probe(now, &reader_id(name), 2, ProbeOutcome::Late);
+        cluster.watch.probed(now, &id(name), 2, Probed::Late);
     }
     assert_eq!(cluster.judge(now), None, "c alone is missing");
-    assert_eq!(cluster.videos_to_move(now, 10).len(), 3);
+    assert_eq!(cluster.to_move(now, 10).len(), 3);
 }
 
 #[test]
@@ -203,41 +191,35 @@ fn a_reader_that_cannot_be_reached_is_replaced_although_it_reports_itself() {
     let records = ["a", "b", "c"].map(|name| record(name, 0, &[]));
     let mut cluster = cluster(now, records.to_vec(), vec![assignment("v", &["a"], 1)]);
     let due = |cluster: &Cluster, now| {
-        cluster.watch.readers_to_probe(now).iter().map(|it| it.record.id.to_string()).collect::<Vec<_>>()
+        cluster.watch.to_probe(now).iter().map(|it| it.record.id.to_string()).collect::<Vec<_>>()
     };
     let beat = |cluster: &mut Cluster, now, beat| {
         cluster.observe(now, records.iter().map(|it| ReaderRecord { beat, ..it.clone() }).collect());
     };
     beat(&mut cluster, now, 2);
     assert!(due(&cluster, now).is_empty());
-    cluster.sent(now, &reader_id("a"), false);
+    cluster.sent(now, &id("a"), false);
     assert_eq!(due(&cluster, now), ["a"]);
-    cluster.watch.note_probe(now, &reader_id("a"), 2, ProbeOutcome::Unreachable);
+    cluster.watch.probed(now, &id("a"), 2, Probed::Unreachable);
     cluster.judge(now);
-    assert!(
-        matches!(cluster.decide_assignment(now, &video("v"), 0), AssignmentDecision::Serve(_)),
-        "once may be a mishap"
-    );
+    assert!(matches!(cluster.decide(now, &video("v"), 0), Decision::Serve(_)), "once may be a mishap");
     let later = now + Duration::from_secs(1);
     beat(&mut cluster, later, 3);
     assert_eq!(due(&cluster, later), ["a"]);
-    cluster.watch.note_probe(later, &reader_id("a"), 3, ProbeOutcome::Unreachable);
+    cluster.watch.probed(later, &id("a"), 3, Probed::Unreachable);
     cluster.judge(later);
     let in_vain = "the store was not seen since: it may be this manager that is cut off";
-    assert!(
-        matches!(cluster.decide_assignment(later, &video("v"), 0), AssignmentDecision::Serve(_)),
-        "{in_vain}"
-    );
+    assert!(matches!(cluster.decide(later, &video("v"), 0), Decision::Serve(_)), "{in_vain}");
     beat(&mut cluster, later, 4);
-    assert_eq!(cluster.decide_assignment(later, &video("v"), 0), assign_decision(Some(1), "b", 1));
+    assert_eq!(cluster.decide(later, &video("v"), 0), assign(Some(1), "b", 1));
     // One that merely answers late has much to do, and keeps what it has; one that answers again is back.
-    cluster.watch.note_probe(later, &reader_id("b"), 3, ProbeOutcome::Late);
-    cluster.watch.note_probe(later, &reader_id("b"), 3, ProbeOutcome::Late);
+    cluster.watch.probed(later, &id("b"), 3, Probed::Late);
+    cluster.watch.probed(later, &id("b"), 3, Probed::Late);
     cluster.judge(later);
-    assert!(cluster.is_open(&reader_id("b")));
-    cluster.watch.note_probe(later, &reader_id("a"), 3, ProbeOutcome::Answered);
+    assert!(cluster.is_open(&id("b")));
+    cluster.watch.probed(later, &id("a"), 3, Probed::Answered);
     cluster.judge(later);
-    assert!(cluster.is_open(&reader_id("a")));
+    assert!(cluster.is_open(&id("a")));
 }
 
 #[test]
@@ -248,12 +230,12 @@ fn when_no_reader_can_be_reached_it_is_this_manager_that_is_cut_off() {
     let mut cluster = cluster(now, records.to_vec(), held.to_vec());
     for _ in 0..2 {
         for name in ["a", "b", "c"] {
-            cluster.watch.note_probe(now, &reader_id(name), 1, ProbeOutcome::Unreachable);
+            cluster.watch.probed(now, &id(name), 1, Probed::Unreachable);
         }
         cluster.observe(now, records.to_vec());
     }
     assert_eq!(cluster.judge(now), Some(Hold::TooMany { missing: 3, readers: 3 }));
-    assert!(cluster.videos_to_move(now, 10).is_empty());
+    assert!(cluster.to_move(now, 10).is_empty());
 }
 
 #[test]
@@ -271,17 +253,17 @@ fn a_reader_hears_of_viewers_elsewhere_where_there_are_any() {
 }
 
 #[test]
-fn an_arrived_viewer_is_not_counted_twice() {
+fn who_has_arrived_is_not_counted_twice() {
     let now = Instant::now();
     let mut cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a", "b"], 1)]);
-    (0..400).for_each(|_| cluster.sent(now, &reader_id("a"), true));
-    assert_eq!(cluster.usage(&reader_id("a")), 400);
-    cluster.note_heartbeat(now, ReaderRecord { beat: 2, ..record("a", 390, &[("v", 390)]) });
-    assert_eq!(cluster.usage(&reader_id("a")), 400);
+    (0..400).for_each(|_| cluster.sent(now, &id("a"), true));
+    assert_eq!(cluster.usage(&id("a")), 400);
+    cluster.heard(now, ReaderRecord { beat: 2, ..record("a", 390, &[("v", 390)]) });
+    assert_eq!(cluster.usage(&id("a")), 400);
 }
 
 #[test]
-fn viewers_on_their_way_are_counted_while_a_hand_over_lasts() {
+fn who_is_on_the_way_is_counted_as_long_as_a_hand_over_lasts() {
     let start = Instant::now();
     let there = [record("a", 900, &[("v", 900)]), record("b", 300, &[("v", 300)])];
     let mut cluster = cluster(start, there.to_vec(), vec![assignment("v", &["b", "c"], 2)]);
@@ -310,7 +292,7 @@ fn where_all_readers_are_closed_a_new_video_goes_to_one_of_them() {
     let now = Instant::now();
     let mut cluster = cluster(now, vec![record("a", 5, &[]), record("b", 0, &[])], vec![]);
     cluster.orders.cordons = vec![cordon("a", Closing::Closed), cordon("b", Closing::Draining)];
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 0), assign_decision(None, "a", 0));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(None, "a", 0));
 }
 
 #[test]
@@ -322,21 +304,21 @@ fn drains_keep_to_the_budget_unless_the_reader_has_less_time_than_that() {
     let leaving = ReaderRecord { draining: true, ..record("a", 1_000, &videos) };
     let of = |grace_ms| {
         let leaving = ReaderRecord { grace_ms, ..leaving.clone() };
-        cluster_with_heartbeats(now, vec![leaving, record("b", 0, &[])], held.clone())
+        heard(now, vec![leaving, record("b", 0, &[])], held.clone())
     };
     // 600 a minute: 100 in the ten seconds that are looked ahead.
-    assert_eq!(drains_as_text(&of(0), now, 600).len(), 10);
-    assert_eq!(drains_as_text(&of(600_000), now, 600).len(), 10);
+    assert_eq!(drained(&of(0), now, 600).len(), 10);
+    assert_eq!(drained(&of(600_000), now, 600).len(), 10);
     // In 20 s of grace they have to go at 100 a second.
-    assert_eq!(drains_as_text(&of(20_000), now, 600).len(), 50);
+    assert_eq!(drained(&of(20_000), now, 600).len(), 50);
 }
 
 #[test]
-fn a_reader_that_reports_to_another_manager_is_not_drained_here() {
+fn a_reader_that_reports_to_another_manager_is_left_to_it() {
     let now = Instant::now();
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[("v", 9)]) };
     let cluster = cluster(now, vec![leaving, record("b", 0, &[])], vec![assignment("v", &["a"], 1)]);
-    assert!(drains_as_text(&cluster, now, 600).is_empty());
+    assert!(drained(&cluster, now, 600).is_empty());
 }
 
 #[test]
@@ -344,52 +326,48 @@ fn another_takes_the_place_of_one_that_leaves_a_shared_video() {
     let now = Instant::now();
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[]) };
     let held = vec![assignment("hot", &["a", "b"], 4)];
-    let cluster_of_three = cluster_with_heartbeats(
-        now,
-        vec![leaving.clone(), record("b", 0, &[]), record("c", 0, &[])],
-        held.clone(),
-    );
+    let cluster_of_three =
+        heard(now, vec![leaving.clone(), record("b", 0, &[]), record("c", 0, &[])], held.clone());
     assert_eq!(
-        drains_as_text(&cluster_of_three, now, 600),
+        drained(&cluster_of_three, now, 600),
         [("hot".to_owned(), vec!["b".to_owned(), "c".to_owned()])]
     );
-    let of_two = cluster_with_heartbeats(now, vec![leaving, record("b", 0, &[])], held);
-    assert_eq!(drains_as_text(&of_two, now, 600), [("hot".to_owned(), vec!["b".to_owned()])]);
+    let of_two = heard(now, vec![leaving, record("b", 0, &[])], held);
+    assert_eq!(drained(&of_two, now, 600), [("hot".to_owned(), vec!["b".to_owned()])]);
 }
 
 #[test]
-fn a_video_stays_when_no_reader_can_take_it() {
+fn where_nobody_can_take_it_a_video_stays() {
     let now = Instant::now();
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[]) };
     let held = assignment("v", &["a"], 1);
-    let cluster = cluster_with_heartbeats(now, vec![leaving], vec![held.clone()]);
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 0), AssignmentDecision::Serve(held));
-    assert!(drains_as_text(&cluster, now, 600).is_empty());
-    assert_eq!(cluster.decide_assignment(now, &video("new"), 0), AssignmentDecision::NoReader);
+    let cluster = heard(now, vec![leaving], vec![held.clone()]);
+    assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
+    assert!(drained(&cluster, now, 600).is_empty());
+    assert_eq!(cluster.decide(now, &video("new"), 0), Decision::NoReader);
 }
 
 #[test]
 fn a_closed_reader_keeps_what_it_has_and_gets_nothing_new() {
     let now = Instant::now();
     let held = assignment("v", &["a"], 1);
-    let mut cluster =
-        cluster_with_heartbeats(now, vec![record("a", 0, &[]), record("b", 500, &[])], vec![held.clone()]);
-    cluster.note_cordon(&reader_id("a"), Some(cordon("a", Closing::Closed)));
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 0), AssignmentDecision::Serve(held));
-    assert_eq!(cluster.decide_assignment(now, &video("new"), 0), assign_decision(None, "b", 1));
-    assert!(drains_as_text(&cluster, now, 600).is_empty());
-    cluster.note_cordon(&reader_id("a"), Some(cordon("a", Closing::Draining)));
-    assert_eq!(drains_as_text(&cluster, now, 600), [("v".to_owned(), vec!["b".to_owned()])]);
-    cluster.note_cordon(&reader_id("a"), None);
-    assert_eq!(cluster.decide_assignment(now, &video("new"), 0), assign_decision(None, "a", 1));
+    let mut cluster = heard(now, vec![record("a", 0, &[]), record("b", 500, &[])], vec![held.clone()]);
+    cluster.cordoned(&id("a"), Some(cordon("a", Closing::Closed)));
+    assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
+    assert_eq!(cluster.decide(now, &video("new"), 0), assign(None, "b", 1));
+    assert!(drained(&cluster, now, 600).is_empty());
+    cluster.cordoned(&id("a"), Some(cordon("a", Closing::Draining)));
+    assert_eq!(drained(&cluster, now, 600), [("v".to_owned(), vec!["b".to_owned()])]);
+    cluster.cordoned(&id("a"), None);
+    assert_eq!(cluster.decide(now, &video("new"), 0), assign(None, "a", 1));
 }
 
 #[test]
-fn an_asker_is_never_given_an_older_epoch_than_it_knows() {
+fn who_has_heard_of_a_later_epoch_is_never_answered_with_an_older_one() {
     let now = Instant::now();
     let cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a"], 7)]);
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 9), assign_decision(Some(7), "a", 9));
-    assert!(matches!(cluster.decide_assignment(now, &video("v"), 7), AssignmentDecision::Serve(_)));
+    assert_eq!(cluster.decide(now, &video("v"), 9), assign(Some(7), "a", 9));
+    assert!(matches!(cluster.decide(now, &video("v"), 7), Decision::Serve(_)));
 }
 
 #[test]
@@ -397,12 +375,12 @@ fn videos_of_a_reader_never_seen_move_once_settled() {
     let start = Instant::now();
     let records = vec![record("b", 0, &[])];
     let mut cluster = cluster(start, records.clone(), vec![assignment("v", &["unknown"], 3)]);
-    assert!(cluster.videos_to_move(start, 10).is_empty());
-    let now = poll_until_settled(&mut cluster, start, &records, true);
-    assert_eq!(cluster.videos_to_move(now, 10), [video("v")]);
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
+    assert!(cluster.to_move(start, 10).is_empty());
+    let now = settle(&mut cluster, start, &records, true);
+    assert_eq!(cluster.to_move(now, 10), [video("v")]);
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(3), "b", 3));
     // Nor on a view that has grown stale.
-    assert!(cluster.videos_to_move(now + Duration::from_secs(2), 10).is_empty());
+    assert!(cluster.to_move(now + Duration::from_secs(2), 10).is_empty());
 }
 
 #[test]
@@ -410,19 +388,16 @@ fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
     let start = Instant::now();
     let records = vec![record("a", 70, &[("v", 70)]), record("b", 0, &[])];
     let mut cluster = cluster(start, records.clone(), vec![assignment("v", &["a"], 3)]);
-    let mut now = poll_until_settled(&mut cluster, start, &records, false);
-    cluster.note_heartbeat(now, ReaderRecord { beat: 50, ..record("b", 0, &[]) });
-    assert_eq!(cluster.viewers_of_gone_readers(&video("v")), 0);
-    cluster.watch.note_probe(now, &reader_id("a"), 2, ProbeOutcome::Late);
-    assert_eq!(cluster.viewers_of_gone_readers(&video("v")), 70);
+    let mut now = settle(&mut cluster, start, &records, false);
+    cluster.heard(now, ReaderRecord { beat: 50, ..record("b", 0, &[]) });
+    assert_eq!(cluster.lost(&video("v")), 0);
+    cluster.watch.probed(now, &id("a"), 2, Probed::Late);
+    assert_eq!(cluster.lost(&video("v")), 70);
     now += Duration::from_millis(500);
     cluster.judge(now);
-    assert_eq!(cluster.decide_assignment(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(3), "b", 3));
     let later = now + Duration::from_secs(2);
-    assert_eq!(
-        cluster.decide_assignment(later, &video("v"), 0),
-        AssignmentDecision::Serve(assignment("v", &["a"], 3))
-    );
+    assert_eq!(cluster.decide(later, &video("v"), 0), Decision::Serve(assignment("v", &["a"], 3)));
 }
 
 #[test]
@@ -432,18 +407,18 @@ fn a_gone_reader_s_crowd_is_spread_over_all_others_before_anything_is_stored() {
     let mut records = vec![record("a", 600, &names.map(|name| (name, 100)))];
     records.extend(["b", "c", "d"].map(|name| record(name, 10, &[])));
     let mut cluster = cluster(start, records.clone(), names.map(|name| assignment(name, &["a"], 3)).to_vec());
-    let now = poll_until_settled(&mut cluster, start, &records, false);
+    let now = settle(&mut cluster, start, &records, false);
     for name in ["b", "c", "d"] {
-        cluster.note_heartbeat(now, ReaderRecord { beat: 50, ..record(name, 10, &[]) });
+        cluster.heard(now, ReaderRecord { beat: 50, ..record(name, 10, &[]) });
     }
-    cluster.watch.note_probe(now, &reader_id("a"), 2, ProbeOutcome::Late);
+    cluster.watch.probed(now, &id("a"), 2, Probed::Late);
     cluster.judge(now);
     let mut given = BTreeMap::<ReaderId, usize>::new();
     for name in names {
         let Decision::Assign { readers, .. } = cluster.claim(now, &video(name), 0) else { panic!("{name}") };
         *given.entry(readers[0].reader.clone()).or_default() += 1;
     }
-    assert_eq!(given, ["b", "c", "d"].map(|name| (reader_id(name), 2)).into());
+    assert_eq!(given, ["b", "c", "d"].map(|name| (id(name), 2)).into());
 }
 
 #[test]
@@ -454,9 +429,9 @@ fn a_reader_hears_which_of_its_videos_others_serve_once_these_hold_them_ready() 
     let held = vec![assignment("mine", &["a"], 1), assignment("theirs", &["b"], 2)];
     let mut cluster = cluster(now, records, held);
     let answer = cluster.answer(now, &a, 600);
-    assert_eq!((answer.hand_over.len(), answer.warm), (0, vec![(reader_id("b"), video("theirs"))]));
+    assert_eq!((answer.hand_over.len(), answer.warm), (0, vec![(id("b"), video("theirs"))]));
     assert_eq!(cluster.owed.viewers, 1);
-    cluster.watch.ready(&reader_id("b"), &video("theirs"));
+    cluster.watch.ready(&id("b"), &video("theirs"));
     let answer = cluster.answer(now, &a, 600);
     let [order] = &answer.hand_over[..] else { panic!("{answer:?}") };
     assert_eq!((&order.video, order.epoch, order.to.as_str()), (&video("theirs"), 2, "http://b"));
@@ -472,12 +447,12 @@ fn viewers_are_not_sent_to_a_reader_that_was_not_heard_of_lately() {
     assert_eq!(cluster.answer(now, &a, 600).hand_over.len(), 1);
     // The store was away, which is nobody's silence: the reader is not suspect, and yet not to be relied on.
     let later = now + Duration::from_secs(5);
-    cluster.note_heartbeat(later, ReaderRecord { beat: 2, ..a.clone() });
+    cluster.heard(later, ReaderRecord { beat: 2, ..a.clone() });
     assert!(cluster.answer(later, &a, 600).hand_over.is_empty());
 }
 
 #[test]
-fn all_hand_over_paces_together_keep_to_the_budget() {
+fn all_paces_together_keep_to_the_budget() {
     let now = Instant::now();
     let (a, c) = (record("a", 900, &[("v", 900)]), record("c", 300, &[("w", 100), ("x", 200)]));
     let taker = record("b", 0, &[("v", 0), ("w", 0), ("x", 0)]);
@@ -495,7 +470,7 @@ fn all_hand_over_paces_together_keep_to_the_budget() {
 
 /// Second by second, what one of two readers of a video has left of its `viewers`, where those it sends away are three
 /// seconds on the way to the other.
-fn viewers_shed_by_second(mut here: u64) -> Vec<u64> {
+fn shed(mut here: u64) -> Vec<u64> {
     let start = Instant::now();
     let (mut there, mut on_the_way) = (0, [0; 3]);
     let mut seen = vec![here];
@@ -522,7 +497,7 @@ fn viewers_shed_by_second(mut here: u64) -> Vec<u64> {
 #[test]
 fn a_split_is_over_soon_and_takes_nobody_below_its_share() {
     for viewers in [200, 4_000, 15_000] {
-        let left = viewers_shed_by_second(viewers);
+        let left = shed(viewers);
         let end = left[left.len() - 1];
         let took = left.iter().position(|left| *left == end).unwrap();
         assert!(took <= 15, "{viewers} viewers: {took} s: {left:?}");
@@ -557,26 +532,26 @@ fn the_best_reader_comes_first() {
     let now = Instant::now();
     let draining = ReaderRecord { draining: true, ..record("a", 0, &[]) };
     let cluster = cluster(now, vec![draining, record("b", 9, &[]), record("c", 5, &[])], vec![]);
-    let reached = cluster.reachable_readers(now, &assignment("v", &["a", "b", "c", "unknown"], 1), [0, 1]);
+    let reached = cluster.reach(now, &assignment("v", &["a", "b", "c", "unknown"], 1), [0, 1]);
     assert_eq!(reached.iter().map(|reader| reader.id.as_str()).collect::<Vec<_>>(), ["c", "b", "a"]);
     assert_eq!(reached.iter().map(|reader| reader.takes).collect::<Vec<_>>(), [true, true, false]);
     assert_eq!(reached[1].load, 9);
 }
 
 #[test]
-fn only_unwatched_videos_are_removed() {
+fn the_unwatched_are_let_go_and_the_watched_are_not() {
     let start = Instant::now();
     let records = vec![record("a", 1, &[("watched", 1)])];
     let held = ["watched", "idle"].map(|name| assignment(name, &["a"], 5));
     let mut cluster = cluster(start, records.clone(), held.to_vec());
-    assert!(cluster.videos_to_remove(start, Duration::ZERO, 10).is_empty(), "not before it is settled");
-    let now = poll_until_settled(&mut cluster, start, &records, true);
+    assert!(cluster.to_remove(start, Duration::ZERO, 10).is_empty(), "not before it is settled");
+    let now = settle(&mut cluster, start, &records, true);
     let idle = now.duration_since(start);
-    assert_eq!(cluster.videos_to_remove(now, idle, 10), [(video("idle"), 5)]);
+    assert_eq!(cluster.to_remove(now, idle, 10), [(video("idle"), 5)]);
 }
 
 #[test]
-fn an_impossible_epoch_does_not_stop_placement() {
+fn an_epoch_that_cannot_be_does_not_stop_placement() {
     let now = Instant::now();
     let mistaken = ReaderRecord { highest_epoch: u64::MAX, ..record("a", 0, &[]) };
     let cluster = cluster(now, vec![mistaken], vec![assignment("v", &["a"], 12)]);
@@ -584,16 +559,15 @@ fn an_impossible_epoch_does_not_stop_placement() {
 }
 
 #[test]
-fn a_viewer_is_routed_to_a_reader_with_room() {
+fn who_would_be_refused_is_given_a_reader_with_room() {
     let now = Instant::now();
     let full = record("a", 1_000, &[("v", 400), ("w", 600)]);
     let assignments = vec![assignment("v", &["a"], 7), assignment("w", &["a"], 8)];
     let cluster = cluster(now, vec![full.clone(), record("b", 5, &[])], assignments.clone());
-    let Decision::Assign { expected: Some(7), readers, .. } = cluster.decide_assignment(now, &video("v"), 0)
-    else {
+    let Decision::Assign { expected: Some(7), readers, .. } = cluster.decide(now, &video("v"), 0) else {
         panic!("the full reader is left alone");
     };
     assert_eq!(readers.iter().map(|share| share.reader.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let alone = self::cluster(now, vec![full], assignments);
-    assert!(matches!(alone.decide_assignment(now, &video("v"), 0), AssignmentDecision::Serve(_)));
+    assert!(matches!(alone.decide(now, &video("v"), 0), Decision::Serve(_)));
 }

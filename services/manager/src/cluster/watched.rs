@@ -21,7 +21,7 @@ pub struct WatchedVideo {
 }
 
 /// Readers that are named of one video: a hot one may have hundreds.
-const MAX_READERS_SHOWN: usize = 16;
+const READERS_SHOWN: usize = 16;
 
 impl Cluster {
     /// How many videos have viewers.
@@ -30,12 +30,12 @@ impl Cluster {
     }
 
     /// How many videos are assigned, the system's own left out.
-    pub fn registered_count(&self) -> usize {
+    pub fn registered(&self) -> usize {
         self.view.len() - usize::from(self.view.get(&canary::video()).is_some())
     }
 
     /// The videos with most viewers, at most `most` of them.
-    pub fn hottest_videos(&self, most: usize) -> Vec<WatchedVideo> {
+    pub fn hottest(&self, most: usize) -> Vec<WatchedVideo> {
         let shown = self.audiences.iter().filter(|(video, _)| !canary::is(video));
         let mut all: Vec<(u64, &VideoId)> =
             shown.map(|(video, audience)| (audience.viewers, video)).collect();
@@ -52,7 +52,7 @@ impl Cluster {
                 .view
                 .get(video)
                 .map(|assignment| {
-                    let readers = assignment.readers().iter().take(MAX_READERS_SHOWN);
+                    let readers = assignment.readers().iter().take(READERS_SHOWN);
                     readers.map(|share| share.reader.clone()).collect()
                 })
                 .unwrap_or_default(),

@@ -19,9 +19,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::parse_whole_number;
+use super::whole;
 use crate::Manager;
-use crate::autopilot::{self, AutopilotDecision, ChosenOrder};
+use crate::autopilot::{self, Chosen, Decision};
 use crate::cluster::watched::WatchedVideo;
 use crate::history::HistoryShown;
 use crate::liveness::ReaderStatus;
@@ -63,7 +63,7 @@ pub(super) struct Overview {
     viewers_per_minute: u64,
     cordons: Vec<CordonRequest>,
     unserved: Option<Unserved>,
-    planner: PlannerJson,
+    planner: Planner,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,13 +87,13 @@ struct MoveLine {
 }
 
 #[derive(Debug, Serialize)]
-struct PlannerJson {
+struct Planner {
     /// Whether the planner in this manager is in office.
     leading: bool,
     /// The holder of the planner's term.
     holder: Option<String>,
     term: Option<u64>,
-    decisions: Vec<AutopilotDecision>,
+    decisions: Vec<Decision>,
 }
 
 pub(super) async fn overview(
@@ -104,7 +104,7 @@ pub(super) async fn overview(
     let now = Instant::now();
     let cluster = manager.cluster();
     let load = cluster.load(now, manager.config.max_viewers_moved_per_minute, false);
-    let videos = cluster.hottest_videos(MAX_VIDEOS_LISTED);
+    let videos = cluster.hottest(MAX_VIDEOS_LISTED);
     let videos_watched = cluster.watched();
     drop(cluster);
     let mut readers: Vec<ReaderLine> = load.readers.iter().map(reader_line).collect();
@@ -130,7 +130,7 @@ pub(super) async fn overview(
         viewers_per_minute: load.viewers_per_minute,
         cordons: load.cordons.into_iter().take(MAX_READERS_LISTED).collect(),
         unserved: load.unserved,
-        planner: PlannerJson {
+        planner: Planner {
             leading: manager.metrics.leading.get() == 1,
             holder: term.map(|term| term.holder.clone()).filter(|holder| !holder.is_empty()),
             term: term.map(|term| term.term),
@@ -158,7 +158,7 @@ fn move_lines(manager: &Manager, now: Instant) -> Vec<MoveLine> {
         matches!(&it.state, MaybeUnknown::Known(phase) if over(phase))
     };
     let line = |state: MoveState| MoveLine { kind: MoveKind::of(&state.from, &state.to).as_str(), state };
-    let states = manager.lock_moves().states(now, 10 * MAX_MOVES_LISTED);
+    let states = manager.carrying().states(now, 10 * MAX_MOVES_LISTED);
     let mut shown: Vec<MoveState> = Vec::new();
     for (at, state) in states.into_iter().enumerate() {
         if shown.len() < 2 * MAX_MOVES_LISTED && (at < MAX_MOVES_LISTED || !is_over(&state)) {
@@ -168,9 +168,9 @@ fn move_lines(manager: &Manager, now: Instant) -> Vec<MoveLine> {
     shown.into_iter().map(line).collect()
 }
 
-fn latest_decisions(manager: &Manager) -> Vec<AutopilotDecision> {
+fn latest_decisions(manager: &Manager) -> Vec<Decision> {
     let decisions = manager.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-    let cut = |decision: &AutopilotDecision| {
+    let cut = |decision: &Decision| {
         let mut decision = decision.clone();
         decision.chosen.truncate(MAX_LINES_A_DECISION);
         decision.rejected.truncate(MAX_LINES_A_DECISION);
@@ -181,9 +181,9 @@ fn latest_decisions(manager: &Manager) -> Vec<AutopilotDecision> {
 
 /// Answer of `POST /what-if`.
 #[derive(Debug, Serialize)]
-struct WhatIfJson {
+struct Answer {
     /// One a minute.
-    minutes: Vec<ForecastMinute>,
+    minutes: Vec<Minute>,
     /// Whether a minute came in which nothing was left to be done.
     settled: bool,
     /// Viewers that are moved, in all.
@@ -192,9 +192,9 @@ struct WhatIfJson {
 }
 
 #[derive(Debug, Serialize)]
-struct ForecastMinute {
+struct Minute {
     orders_total: usize,
-    orders: Vec<ChosenOrder>,
+    orders: Vec<Chosen>,
     moved: u64,
     before: Balance,
     after: Balance,
@@ -229,7 +229,7 @@ pub(super) async fn answer_what_if(
 
 fn forecast_json(situation: Situation, limits: &Limits, changes: &Changes) -> Value {
     let forecast = what_if(situation, limits, changes);
-    json!(WhatIfJson {
+    json!(Answer {
         settled: forecast.settled,
         moved: forecast.plans.iter().map(|plan| plan.moved).sum(),
         minutes: forecast.plans.iter().map(|plan| first_minute(&forecast.from, plan)).collect(),
@@ -237,8 +237,8 @@ fn forecast_json(situation: Situation, limits: &Limits, changes: &Changes) -> Va
     })
 }
 
-fn first_minute(situation: &Situation, plan: &Plan) -> ForecastMinute {
-    let order = |order: &liverank_core::placement::Order| ChosenOrder {
+fn first_minute(situation: &Situation, plan: &Plan) -> Minute {
+    let order = |order: &liverank_core::placement::Order| Chosen {
         videoid: situation.videos[order.video].id.to_string(),
         kind: order.kind.as_str(),
         from: situation.shares(&order.from),
@@ -247,7 +247,7 @@ fn first_minute(situation: &Situation, plan: &Plan) -> ForecastMinute {
         why: order.explain(situation),
         outcome: String::new(),
     };
-    ForecastMinute {
+    Minute {
         orders_total: plan.orders.len(),
         orders: plan.orders.iter().take(MAX_LINES_A_DECISION).map(order).collect(),
         moved: plan.moved,
@@ -287,8 +287,7 @@ fn parse_what_if_request(body: &Map<String, Value>) -> Result<Changes, Invalid> 
             format!("has a member {unknown:?}: it may have readers and videos"),
         ));
     }
-    let number =
-        |value: &Value, most: u64| parse_whole_number(value).filter(|number| (1..=most).contains(number));
+    let number = |value: &Value, most: u64| whole(value).filter(|number| (1..=most).contains(number));
     let readers = match body.get("readers") {
         None | Some(Value::Null) => None,
         Some(value) => {

@@ -7,20 +7,15 @@ use liverank_runtime::identity::local::KeyRing;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{StoreWithSwitch, TestManager, TestReader, token_for, wait_until};
+use crate::support::{Manager, Reader, StoreWithSwitch, token, until};
 
-fn heartbeat_json(id: &str, url: &str) -> Value {
+fn heartbeat(id: &str, url: &str) -> Value {
     json!({"id": id, "public_url": url, "internal_url": url, "beat": 1, "capacity": 10, "viewers": 0,
         "draining": false, "highest_epoch": 0, "videos": [], "messages_sent": 0})
 }
 
 /// The status of a request that shows `shown`, and the type of what came back.
-async fn status(
-    manager: &TestManager,
-    method: &str,
-    path: &str,
-    shown: Option<&str>,
-) -> (StatusCode, String) {
+async fn status(manager: &Manager, method: &str, path: &str, shown: Option<&str>) -> (StatusCode, String) {
     let path = path.replace("{videoid}", "v");
     let method: Method = method.parse().unwrap();
     let mut request = manager.client.request(method.clone(), format!("{}{path}", manager.base));
@@ -41,7 +36,7 @@ async fn status(
 
 #[tokio::test]
 async fn the_table_of_endpoints_is_what_the_router_does() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
     let refused = |status: StatusCode| matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     let callers = || {
         Role::ALL
@@ -67,7 +62,7 @@ async fn the_table_of_endpoints_is_what_the_router_does() {
         }
         let Access::Roles(roles) = row.access else { continue };
         for caller in callers() {
-            let shown = format!("Bearer {}", token_for(&caller.to_string()));
+            let shown = format!("Bearer {}", token(&caller.to_string()));
             let (status, _) = status(&manager, row.method, row.path, Some(&shown)).await;
             if roles.contains(&caller.role()) {
                 assert!(!refused(status), "{what} as {caller}: {status}");
@@ -81,18 +76,18 @@ async fn the_table_of_endpoints_is_what_the_router_does() {
 #[tokio::test]
 async fn a_stolen_reader_credential_is_one_reader() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let victim = TestReader::start_reader("victim", &[&manager]).await;
-    manager.wait_until_known(1).await;
-    manager.register_video("v").await;
+    let manager = Manager::start(&store).await;
+    let victim = Reader::start("victim", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
     victim.watch("v", 5);
-    wait_until("its viewers are known", async || manager.json("/viewers/v").await["viewers"] == 5).await;
+    until("its viewers are known", async || manager.json("/viewers/v").await["viewers"] == 5).await;
     let before = manager.json("/load").await;
     let as_thief =
         async |path: &str, body: &Value| manager.send_as("reader/thief", path, body).await.status();
     // It cannot speak for another reader,
     assert_eq!(
-        as_thief("/heartbeat", &heartbeat_json("victim", "http://127.0.0.1:1")).await,
+        as_thief("/heartbeat", &heartbeat("victim", "http://127.0.0.1:1")).await,
         StatusCode::FORBIDDEN
     );
     // give orders,
@@ -104,7 +99,7 @@ async fn a_stolen_reader_credential_is_one_reader() {
         assert_eq!(as_thief(path, &body).await, StatusCode::FORBIDDEN, "{path}");
     }
     // read what others' viewers watch,
-    let shown = format!("Bearer {}", token_for("reader/thief"));
+    let shown = format!("Bearer {}", token("reader/thief"));
     for path in ["/viewers/v", "/load", "/moves", "/cordons", "/plan"] {
         assert_eq!(status(&manager, "GET", path, Some(&shown)).await.0, StatusCode::FORBIDDEN, "{path}");
     }
@@ -118,7 +113,7 @@ async fn a_stolen_reader_credential_is_one_reader() {
         ("capacity", json!(u64::MAX)),
         ("ticket", json!("x".repeat(10_000))),
     ] {
-        let mut body = heartbeat_json("thief", "http://127.0.0.1:1");
+        let mut body = heartbeat("thief", "http://127.0.0.1:1");
         body[field] = value.clone();
         assert_eq!(as_thief("/heartbeat", &body).await, StatusCode::BAD_REQUEST, "{field} {value}");
     }
@@ -127,7 +122,7 @@ async fn a_stolen_reader_credential_is_one_reader() {
     // or be where the configuration does not have it.
     for url in ["http://10.0.0.1:4001", "http://evil.example:4001", "https://10.0.0.1:4001"] {
         for field in ["public_url", "internal_url"] {
-            let mut body = heartbeat_json("thief", "http://127.0.0.1:1");
+            let mut body = heartbeat("thief", "http://127.0.0.1:1");
             body[field] = json!(url);
             let refused = manager.send_as("reader/thief", "/heartbeat", &body).await;
             assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{field} {url}");
@@ -138,16 +133,16 @@ async fn a_stolen_reader_credential_is_one_reader() {
     assert_eq!(before["assignments"][0]["readers"], after["assignments"][0]["readers"]);
     assert_eq!(before["highest_epoch"], after["highest_epoch"]);
     assert_eq!(after["readers"].as_array().unwrap().len(), 1, "nothing of it was believed");
-    assert_eq!(manager.resolve_video("v").await, Some(victim.url.clone()));
+    assert_eq!(manager.resolve("v").await, Some(victim.url.clone()));
 }
 
 #[tokio::test]
 async fn an_address_follows_from_the_reader_s_name() {
     let store = StoreWithSwitch::new();
     let reader_urls = vec!["http://{reader}.tv.svc:4001".parse().unwrap()];
-    let manager = TestManager::start_with_config(&store, Config { reader_urls, ..Config::default() }).await;
+    let manager = Manager::with(&store, Config { reader_urls, ..Config::default() }).await;
     let beat = async |id: &str, url: &str| {
-        manager.send_as(&format!("reader/{id}"), "/heartbeat", &heartbeat_json(id, url)).await.status()
+        manager.send_as(&format!("reader/{id}"), "/heartbeat", &heartbeat(id, url)).await.status()
     };
     assert_eq!(beat("live-reader-0", "http://live-reader-0.tv.svc:4001").await, StatusCode::OK);
     assert_eq!(beat("live-reader-1", "http://live-reader-0.tv.svc:4001").await, StatusCode::FORBIDDEN);

@@ -3,48 +3,48 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{StoreWithSwitch, TestManager, TestReader, wait_until};
+use crate::support::{Manager, Reader, StoreWithSwitch, until};
 use liverank_manager::Config;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-async fn start_autopilot(store: &Arc<StoreWithSwitch>) -> TestManager {
-    TestManager::start_with_config(store, Config { autopilot: true, ..Config::default() }).await
+async fn autopilot(store: &Arc<StoreWithSwitch>) -> Manager {
+    Manager::with(store, Config { autopilot: true, ..Config::default() }).await
 }
 
-async fn is_leading(manager: &TestManager) -> bool {
+async fn leads(manager: &Manager) -> bool {
     manager.json("/plan").await["leading"] == true
 }
 
-async fn get_term(manager: &TestManager) -> Value {
+async fn term(manager: &Manager) -> Value {
     manager.json("/load").await["term"]["term"].clone()
 }
 
 #[tokio::test]
 async fn one_of_them_plans_and_another_takes_over_when_it_dies() {
     let store = StoreWithSwitch::new();
-    let (one, two) = (start_autopilot(&store).await, start_autopilot(&store).await);
-    let _reader = TestReader::start_reader("reader-1", &[&two]).await;
-    wait_until("one is in office", async || is_leading(&one).await != is_leading(&two).await).await;
-    let (leader, other) = if is_leading(&one).await { (one, two) } else { (two, one) };
-    wait_until("the other has heard", async || get_term(&other).await.is_u64()).await;
-    let first = get_term(&other).await;
+    let (one, two) = (autopilot(&store).await, autopilot(&store).await);
+    let _reader = Reader::start("reader-1", &[&two]).await;
+    until("one is in office", async || leads(&one).await != leads(&two).await).await;
+    let (leader, other) = if leads(&one).await { (one, two) } else { (two, one) };
+    until("the other has heard", async || term(&other).await.is_u64()).await;
+    let first = term(&other).await;
     leader.kill();
     drop(leader);
-    let took = wait_until("the other took over", async || is_leading(&other).await).await;
+    let took = until("the other took over", async || leads(&other).await).await;
     assert!(took >= Duration::from_secs(5), "it was in office until a moment ago: {took:?}");
-    wait_until("its term is later", async || get_term(&other).await.as_u64() > first.as_u64()).await;
+    until("its term is later", async || term(&other).await.as_u64() > first.as_u64()).await;
 }
 
 #[tokio::test]
-async fn autopilot_decisions_are_shown() {
+async fn what_was_decided_is_shown() {
     let store = StoreWithSwitch::new();
-    let manager = start_autopilot(&store).await;
-    let reader = TestReader::start_reader("reader-1", &[&manager]).await;
-    manager.wait_until_known(1).await;
-    manager.register_video("v").await;
+    let manager = autopilot(&store).await;
+    let reader = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
     reader.watch("v", 5);
-    wait_until("it has decided on it", async || {
+    until("it has decided on it", async || {
         let plan = manager.json("/plan").await;
         plan["decisions"][0]["videos"] == 1 && plan["decisions"][0]["readers"] == 1
     })
@@ -57,15 +57,15 @@ async fn autopilot_decisions_are_shown() {
 async fn a_video_that_grows_hot_is_spread_and_the_plan_says_why() {
     let store = StoreWithSwitch::new();
     let config = Config { autopilot: true, hot_video_viewers: 300, ..Config::default() };
-    let manager = TestManager::start_with_config(&store, config).await;
-    let one = TestReader::start_reader("reader-1", &[&manager]).await;
-    manager.wait_until_known(1).await;
-    manager.register_video("v").await;
-    let two = TestReader::start_reader("reader-2", &[&manager]).await;
-    manager.wait_until_known(2).await;
+    let manager = Manager::with(&store, config).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    let two = Reader::start("reader-2", &[&manager]).await;
+    manager.knows(2).await;
     one.watch("v", 600);
     one.told.lock().unwrap().heir = Some(two.told.clone());
-    wait_until("it is spread", async || (230..=350).contains(&two.viewers("v"))).await;
+    until("it is spread", async || (230..=350).contains(&two.viewers("v"))).await;
     let plan = manager.json("/plan").await;
     let decisions = plan["decisions"].as_array().unwrap();
     let decision = decisions.iter().find(|it| it["chosen"][0]["kind"] == "split").unwrap();
@@ -84,18 +84,17 @@ async fn a_video_that_grows_hot_is_spread_and_the_plan_says_why() {
 #[tokio::test]
 async fn a_planner_outside_takes_over_and_is_left_alone() {
     let store = StoreWithSwitch::new();
-    let manager = start_autopilot(&store).await;
-    wait_until("it is in office", async || is_leading(&manager).await).await;
+    let manager = autopilot(&store).await;
+    until("it is in office", async || leads(&manager).await).await;
     let term = manager.term("operator").await;
-    wait_until("it noticed", async || !is_leading(&manager).await).await;
+    until("it noticed", async || !leads(&manager).await).await;
     // For longer than a lease, which it renews.
     for _ in 0..4 {
-        let (status, answer) =
-            manager.post_order("/term", &json!({"holder": "operator", "renew": term})).await;
+        let (status, answer) = manager.order("/term", &json!({"holder": "operator", "renew": term})).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
-        assert!(!is_leading(&manager).await);
+        assert!(!leads(&manager).await);
         let beaten = tokio::time::Instant::now();
-        wait_until("a planning round has passed", async || beaten.elapsed() > Duration::from_secs(5)).await;
+        until("a planning round has passed", async || beaten.elapsed() > Duration::from_secs(5)).await;
     }
-    wait_until("it takes over where nobody plans any more", async || is_leading(&manager).await).await;
+    until("it takes over where nobody plans any more", async || leads(&manager).await).await;
 }

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::support::{StoreWithSwitch, TestManager, TestReader, token_for, wait_until};
+use crate::support::{Manager, Reader, StoreWithSwitch, token, until};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 #[tokio::test]
 async fn register_and_resolve_speak_the_seed_s_language() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
-    let reader = TestReader::start_reader("reader-1", &[&manager]).await;
-    manager.wait_until_known(1).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let reader = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
     let (status, first) = manager.post("/register", &json!({"videoid": "a/b ü"})).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(first, json!({"videoid": "a/b ü", "readerUrl": reader.url, "action": "registered"}));
@@ -23,8 +23,8 @@ async fn register_and_resolve_speak_the_seed_s_language() {
 
 #[tokio::test]
 async fn an_unknown_video_is_404_with_its_name() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
-    wait_until("the assignments are loaded", async || {
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    until("the assignments are loaded", async || {
         manager.get("/resolve/nobody").await.status() == StatusCode::NOT_FOUND
     })
     .await;
@@ -35,22 +35,22 @@ async fn an_unknown_video_is_404_with_its_name() {
 
 #[tokio::test]
 async fn without_a_reader_registering_is_503_and_soon_works() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
     for path in ["/register", "/route"] {
         let answer = manager.send(path, &json!({"videoid": "v"})).await;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(answer.headers()["retry-after"], "1");
     }
-    let reader = TestReader::start_reader("reader-1", &[&manager]).await;
-    manager.wait_until_known(1).await;
-    assert_eq!(manager.register_video("v").await.0, reader.url);
+    let reader = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    assert_eq!(manager.register("v").await.0, reader.url);
 }
 
 #[tokio::test]
 async fn a_route_names_the_readers_and_the_epoch() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
-    let reader = TestReader::start_reader("reader-1", &[&manager]).await;
-    manager.wait_until_known(1).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let reader = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
     let (status, route) = manager.post("/route", &json!({"videoid": "v"})).await;
     assert_eq!(status, StatusCode::OK);
     assert!(route["epoch"].as_u64().unwrap() >= 1);
@@ -71,12 +71,12 @@ async fn a_route_names_the_readers_and_the_epoch() {
 
 #[tokio::test]
 async fn viewers_and_load_are_what_the_readers_report() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
-    let one = TestReader::start_reader("reader-1", &[&manager]).await;
-    let two = TestReader::start_reader("reader-2", &[&manager]).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    let two = Reader::start("reader-2", &[&manager]).await;
     one.watch("v", 3);
     two.watch("v", 4);
-    wait_until("both are counted", async || {
+    until("both are counted", async || {
         let viewers: Value = manager.get("/viewers/v").await.json().await.unwrap();
         viewers == json!({"videoid": "v", "viewers": 7})
     })
@@ -97,19 +97,19 @@ async fn viewers_and_load_are_what_the_readers_report() {
 
 #[tokio::test]
 async fn a_burst_of_registrations_spreads_by_the_viewers_to_come() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
-    let busy = TestReader::start_reader("reader-1", &[&manager]).await;
-    let _two = TestReader::start_reader("reader-2", &[&manager]).await;
-    let _three = TestReader::start_reader("reader-3", &[&manager]).await;
-    manager.wait_until_known(3).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let busy = Reader::start("reader-1", &[&manager]).await;
+    let _two = Reader::start("reader-2", &[&manager]).await;
+    let _three = Reader::start("reader-3", &[&manager]).await;
+    manager.knows(3).await;
     busy.watch("elsewhere", 20);
-    wait_until("its viewers are known", async || {
+    until("its viewers are known", async || {
         manager.get("/viewers/elsewhere").await.json::<Value>().await.unwrap()["viewers"] == 20
     })
     .await;
     let mut viewers = BTreeMap::from([(busy.url.clone(), 20)]);
     for number in 0..91 {
-        *viewers.entry(manager.register_video(&format!("v{number}")).await.0).or_default() += 1;
+        *viewers.entry(manager.register(&format!("v{number}")).await.0).or_default() += 1;
     }
     // Not to the one: "elsewhere" itself may have been given to its reader meanwhile, which promises one more.
     assert!(viewers.values().all(|viewers| (36..=38).contains(viewers)), "{viewers:?}");
@@ -118,36 +118,36 @@ async fn a_burst_of_registrations_spreads_by_the_viewers_to_come() {
 #[tokio::test]
 async fn what_is_known_is_answered_while_the_store_is_away() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let reader = TestReader::start_reader("reader-1", &[&manager]).await;
-    manager.wait_until_known(1).await;
-    manager.register_video("known").await;
+    let manager = Manager::start(&store).await;
+    let reader = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("known").await;
     store.away.store(true, Relaxed);
     let polls = store.vain_polls.load(Relaxed);
-    wait_until("the manager noticed", async || store.vain_polls.load(Relaxed) >= polls + 5).await;
-    assert_eq!(manager.resolve_video("known").await, Some(reader.url.clone()));
-    assert_eq!(manager.register_video("known").await, (reader.url.clone(), "existing".to_owned()));
+    until("the manager noticed", async || store.vain_polls.load(Relaxed) >= polls + 5).await;
+    assert_eq!(manager.resolve("known").await, Some(reader.url.clone()));
+    assert_eq!(manager.register("known").await, (reader.url.clone(), "existing".to_owned()));
     let answer = manager.send("/register", &json!({"videoid": "new"})).await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.headers()["retry-after"], "1");
     store.away.store(false, Relaxed);
-    wait_until("new videos are taken again", async || {
+    until("new videos are taken again", async || {
         manager.post("/register", &json!({"videoid": "new"})).await.0 == StatusCode::OK
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_manager_without_data_answers_503_instead_of_404() {
+async fn one_that_knows_nothing_yet_says_so_instead_of_404() {
     let store = StoreWithSwitch::new();
     store.away.store(true, Relaxed);
-    let manager = TestManager::start_manager(&store).await;
+    let manager = Manager::start(&store).await;
     assert_eq!(manager.get("/resolve/v").await.status(), StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]
 async fn wrong_fields_are_named() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
     for path in ["/register", "/route"] {
         for (body, field) in [
             (json!({}), "videoid"),
@@ -175,8 +175,8 @@ async fn wrong_fields_are_named() {
 }
 
 #[tokio::test]
-async fn a_malformed_heartbeat_is_refused() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
+async fn a_heartbeat_that_is_none_is_refused() {
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
     let good = json!({
         "id": "r", "public_url": "http://localhost:1", "internal_url": "http://localhost:1", "beat": 1,
         "capacity": 10, "viewers": 0, "draining": false, "highest_epoch": 0, "videos": [{"video": "v", "viewers": 1, "epoch": 0, "ready": true}],
@@ -202,10 +202,9 @@ async fn a_malformed_heartbeat_is_refused() {
 
 #[tokio::test]
 async fn what_is_no_request_is_refused_as_it_is_everywhere() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
     let status = async |path: &str, content_type: &str, body: Vec<u8>| {
-        let request =
-            manager.client.post(format!("{}{path}", manager.base)).bearer_auth(token_for("reader/r"));
+        let request = manager.client.post(format!("{}{path}", manager.base)).bearer_auth(token("reader/r"));
         request.header("content-type", content_type).body(body).send().await.unwrap().status()
     };
     let json = "application/json";

@@ -3,105 +3,95 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::support::{StoreWithSwitch, TestManager, TestReader, ticket_of, video, wait_until};
+use crate::support::{Manager, Reader, StoreWithSwitch, ticket, until, video};
 use liverank_manager::Config;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 /// Two readers, and video `v` with 40 viewers at the first.
-async fn two_readers_one_video(manager: &TestManager) -> [TestReader; 2] {
-    let one = TestReader::start_reader("reader-1", &[manager]).await;
-    manager.wait_until_known(1).await;
-    manager.register_video("v").await;
+async fn watched(manager: &Manager) -> [Reader; 2] {
+    let one = Reader::start("reader-1", &[manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
     one.watch("v", 40);
-    let two = TestReader::start_reader("reader-2", &[manager]).await;
-    manager.wait_until_known(2).await;
-    wait_until("its viewers are known", async || manager.json("/viewers/v").await["viewers"] == 40).await;
+    let two = Reader::start("reader-2", &[manager]).await;
+    manager.knows(2).await;
+    until("its viewers are known", async || manager.json("/viewers/v").await["viewers"] == 40).await;
     [one, two]
 }
 
-fn shares_json(readers: &[(&str, u32)]) -> Value {
+fn to(readers: &[(&str, u32)]) -> Value {
     readers.iter().map(|(reader, weight)| json!({"reader": reader, "weight": weight})).collect()
 }
 
-async fn order_move(
-    manager: &TestManager,
-    term: u64,
-    expected: u64,
-    readers: &[(&str, u32)],
-) -> (StatusCode, Value) {
-    let order =
-        json!({"videoid": "v", "expected": expected, "readers": shares_json(readers), "why": "a test"});
-    manager.post_order("/moves", &json!({"term": term, "moves": [order]})).await
+async fn order(manager: &Manager, term: u64, expected: u64, readers: &[(&str, u32)]) -> (StatusCode, Value) {
+    let order = json!({"videoid": "v", "expected": expected, "readers": to(readers), "why": "a test"});
+    manager.order("/moves", &json!({"term": term, "moves": [order]})).await
 }
 
 /// The state of the move with this number.
-async fn move_state(manager: &TestManager, id: &Value) -> Value {
+async fn state(manager: &Manager, id: &Value) -> Value {
     let moves = manager.json("/moves").await;
     moves["moves"].as_array().unwrap().iter().find(|it| it["id"] == *id).unwrap().clone()
 }
 
 #[tokio::test]
 async fn a_move_warms_swaps_and_hands_over_and_shows_it() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
-    let [one, two] = two_readers_one_video(&manager).await;
-    let (term, epoch) = (manager.term("planner").await, manager.epoch_of("v").await);
-    let (status, answer) = order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let [one, two] = watched(&manager).await;
+    let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
+    let (status, answer) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
     let id = &answer["moves"][0]["id"];
-    wait_until("it is done", async || move_state(&manager, id).await["state"] == "done").await;
+    until("it is done", async || state(&manager, id).await["state"] == "done").await;
     assert_eq!(one.viewers("v"), 0);
-    let done = move_state(&manager, id).await;
+    let done = state(&manager, id).await;
     assert_eq!((&done["viewers"], &done["left"], &done["by"]), (&json!(40), &json!(0), &json!("order")));
     assert!(done["epoch"].as_u64().unwrap() > epoch);
-    assert_eq!(
-        (&done["from"], &done["to"]),
-        (&shares_json(&[("reader-1", 1)]), &shares_json(&[("reader-2", 1)]))
-    );
-    assert_eq!(manager.resolve_video("v").await, Some(two.url.clone()));
+    assert_eq!((&done["from"], &done["to"]), (&to(&[("reader-1", 1)]), &to(&[("reader-2", 1)])));
+    assert_eq!(manager.resolve("v").await, Some(two.url.clone()));
     let told = one.told.lock().unwrap();
     assert!(told.handed.iter().all(|(order, _)| order.to == two.url && order.epoch == done["epoch"]));
-    assert_eq!(two.told.lock().unwrap().asked_with[0], format!("Bearer {}", ticket_of(&two.id)));
+    assert_eq!(two.told.lock().unwrap().asked_with[0], format!("Bearer {}", ticket(&two.id)));
 }
 
 #[tokio::test]
 async fn while_the_new_reader_is_not_ready_nothing_changes() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let [one, two] = two_readers_one_video(&manager).await;
+    let manager = Manager::start(&store).await;
+    let [one, two] = watched(&manager).await;
     two.told.lock().unwrap().is_cold = true;
-    let (term, epoch) = (manager.term("planner").await, manager.epoch_of("v").await);
-    let (_, answer) = order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
+    let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
+    let (_, answer) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
     let id = &answer["moves"][0]["id"];
-    let (status, again) = order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
+    let (status, again) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
     assert_eq!(status, StatusCode::CONFLICT, "it is being moved already: {again}");
-    wait_until("it is given up", async || move_state(&manager, id).await["state"] == "failed").await;
-    assert_eq!(move_state(&manager, id).await["detail"], "not ready in time");
-    assert_eq!((manager.epoch_of("v").await, one.viewers("v")), (epoch, 40));
+    until("it is given up", async || state(&manager, id).await["state"] == "failed").await;
+    assert_eq!(state(&manager, id).await["detail"], "not ready in time");
+    assert_eq!((manager.epoch("v").await, one.viewers("v")), (epoch, 40));
     assert_eq!(store.assigned.load(Relaxed), 1);
     two.told.lock().unwrap().is_cold = false;
-    let (status, _) = order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
+    let (status, _) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
     assert_eq!(status, StatusCode::ACCEPTED);
 }
 
 #[tokio::test]
 async fn a_new_reader_that_dies_before_the_swap_has_changed_nothing_and_after_it_is_replaced() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let [one, mut two] = two_readers_one_video(&manager).await;
-    let three = TestReader::start_reader("reader-3", &[&manager]).await;
-    manager.wait_until_known(3).await;
+    let manager = Manager::start(&store).await;
+    let [one, mut two] = watched(&manager).await;
+    let three = Reader::start("reader-3", &[&manager]).await;
+    manager.knows(3).await;
     // It holds the video ready, as asked, and dies before any viewer has gone.
-    let (term, epoch) = (manager.term("planner").await, manager.epoch_of("v").await);
-    order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
-    wait_until("it is in force", async || manager.epoch_of("v").await > epoch).await;
+    let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
+    order(&manager, term, epoch, &[("reader-2", 1)]).await;
+    until("it is in force", async || manager.epoch("v").await > epoch).await;
     two.kill().await;
-    wait_until("others have it", async || manager.resolve_video("v").await.is_some_and(|url| url != two.url))
-        .await;
-    let url = manager.resolve_video("v").await.unwrap();
+    until("others have it", async || manager.resolve("v").await.is_some_and(|url| url != two.url)).await;
+    let url = manager.resolve("v").await.unwrap();
     assert!(url == one.url || url == three.url);
-    wait_until("nobody waits for the dead one", async || {
-        let handed = one.hand_overs();
+    until("nobody waits for the dead one", async || {
+        let handed = one.hand_over();
         handed.is_empty() || handed.iter().all(|order| order.to != two.url)
     })
     .await;
@@ -109,57 +99,52 @@ async fn a_new_reader_that_dies_before_the_swap_has_changed_nothing_and_after_it
 
 #[tokio::test]
 async fn a_split_leaves_each_reader_its_share_and_a_join_brings_all_back() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
-    let [one, two] = two_readers_one_video(&manager).await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let [one, two] = watched(&manager).await;
     one.watch("v", 400);
     one.told.lock().unwrap().heir = Some(two.told.clone());
-    wait_until("they are known", async || manager.json("/viewers/v").await["viewers"] == 400).await;
-    let (term, epoch) = (manager.term("planner").await, manager.epoch_of("v").await);
-    let (_, answer) = order_move(&manager, term, epoch, &[("reader-1", 1), ("reader-2", 3)]).await;
-    wait_until("each has its share", async || {
-        move_state(&manager, &answer["moves"][0]["id"]).await["state"] == "done"
-    })
-    .await;
+    until("they are known", async || manager.json("/viewers/v").await["viewers"] == 400).await;
+    let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
+    let (_, answer) = order(&manager, term, epoch, &[("reader-1", 1), ("reader-2", 3)]).await;
+    until("each has its share", async || state(&manager, &answer["moves"][0]["id"]).await["state"] == "done")
+        .await;
     // A quarter, more or less those that were in nobody's report meanwhile, or in two, and the tenth that is not worth moving.
     assert!((75..=120).contains(&one.viewers("v")), "{}", one.viewers("v"));
     let load = manager.json("/load").await;
-    assert_eq!(load["assignments"][0]["readers"], shares_json(&[("reader-1", 1), ("reader-2", 3)]));
+    assert_eq!(load["assignments"][0]["readers"], to(&[("reader-1", 1), ("reader-2", 3)]));
     let (_, route) = manager.post("/route", &json!({"videoid": "v"})).await;
     assert_eq!(route["readers"].as_array().unwrap().len(), 2);
-    let epoch = manager.epoch_of("v").await;
-    let (_, answer) = order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
-    wait_until("they are together", async || {
-        move_state(&manager, &answer["moves"][0]["id"]).await["state"] == "done"
-    })
-    .await;
+    let epoch = manager.epoch("v").await;
+    let (_, answer) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
+    until("they are together", async || state(&manager, &answer["moves"][0]["id"]).await["state"] == "done")
+        .await;
     assert_eq!(one.viewers("v"), 0);
-    assert_eq!(manager.resolve_video("v").await, Some(two.url.clone()));
+    assert_eq!(manager.resolve("v").await, Some(two.url.clone()));
 }
 
 #[tokio::test]
 async fn of_two_moves_of_one_video_at_two_managers_one_wins() {
     let store = StoreWithSwitch::new();
-    let (one, two) = (TestManager::start_manager(&store).await, TestManager::start_manager(&store).await);
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
     let names = ["reader-1", "reader-2", "reader-3"];
     let mut readers = Vec::new();
     for name in names {
-        readers.push(TestReader::start_reader(name, &[&one]).await);
+        readers.push(Reader::start(name, &[&one]).await);
     }
-    one.wait_until_known(3).await;
-    two.wait_until_known(3).await;
-    let home = one.register_video("v").await.0;
-    wait_until("the other has heard", async || two.resolve_video("v").await.as_ref() == Some(&home)).await;
-    let (term, epoch) = (one.term("planner").await, one.epoch_of("v").await);
-    let others: Vec<&TestReader> = readers.iter().filter(|reader| reader.url != home).collect();
+    one.knows(3).await;
+    two.knows(3).await;
+    let home = one.register("v").await.0;
+    until("the other has heard", async || two.resolve("v").await.as_ref() == Some(&home)).await;
+    let (term, epoch) = (one.term("planner").await, one.epoch("v").await);
+    let others: Vec<&Reader> = readers.iter().filter(|reader| reader.url != home).collect();
     let (first, second) = ([(others[0].id.as_str(), 1)], [(others[1].id.as_str(), 1)]);
-    let ((_, a), (_, b)) =
-        tokio::join!(order_move(&one, term, epoch, &first), order_move(&two, term, epoch, &second));
-    let ended = async |manager: &TestManager, answer: &Value| {
+    let ((_, a), (_, b)) = tokio::join!(order(&one, term, epoch, &first), order(&two, term, epoch, &second));
+    let ended = async |manager: &Manager, answer: &Value| {
         // One that was refused at once lost as well.
         let id = &answer["moves"][0]["id"];
-        if answer["status"] == 409 { json!("failed") } else { move_state(manager, id).await["state"].clone() }
+        if answer["status"] == 409 { json!("failed") } else { state(manager, id).await["state"].clone() }
     };
-    wait_until("both have ended", async || {
+    until("both have ended", async || {
         let ends = [ended(&one, &a).await, ended(&two, &b).await];
         ends.iter().all(|state| *state == "done" || *state == "failed")
     })
@@ -173,79 +158,75 @@ async fn of_two_moves_of_one_video_at_two_managers_one_wins() {
 #[tokio::test]
 async fn a_reader_that_leaves_is_emptied_by_the_manager_it_tells() {
     let store = StoreWithSwitch::new();
-    let (manager, other) =
-        (TestManager::start_manager(&store).await, TestManager::start_manager(&store).await);
-    let [one, two] = two_readers_one_video(&manager).await;
-    other.wait_until_known(2).await;
+    let (manager, other) = (Manager::start(&store).await, Manager::start(&store).await);
+    let [one, two] = watched(&manager).await;
+    other.knows(2).await;
     one.drain();
-    wait_until("its viewers are gone", async || one.viewers("v") == 0).await;
-    assert_eq!(manager.resolve_video("v").await, Some(two.url.clone()));
+    until("its viewers are gone", async || one.viewers("v") == 0).await;
+    assert_eq!(manager.resolve("v").await, Some(two.url.clone()));
     let moves = manager.json("/moves").await;
     let drains: Vec<&Value> = moves["moves"].as_array().unwrap().iter().collect();
     assert_eq!((drains.len(), &drains[0]["by"]), (1, &json!("drain")));
     assert_eq!(other.json("/moves").await["moves"], json!([]), "the other has nothing to do with it");
-    assert_eq!(manager.reader_state("reader-1").await.as_deref(), Some("draining"));
+    assert_eq!(manager.state_of("reader-1").await.as_deref(), Some("draining"));
     let told = one.told.lock().unwrap();
     assert!(told.handed.iter().all(|(order, _)| order.to == two.url && !order.here));
     assert!(two.told.lock().unwrap().videos[&video("v")].ready);
 }
 
 #[tokio::test]
-async fn an_unwatched_video_is_reassigned_without_warm_up() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
-    let one = TestReader::start_reader("reader-1", &[&manager]).await;
-    manager.wait_until_known(1).await;
+async fn what_nobody_watches_leaves_without_anybody_making_ready_for_it() {
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
     for number in 0..300 {
-        manager.register_video(&format!("v{number}")).await;
+        manager.register(&format!("v{number}")).await;
     }
-    let two = TestReader::start_reader("reader-2", &[&manager]).await;
+    let two = Reader::start("reader-2", &[&manager]).await;
     two.told.lock().unwrap().is_cold = true;
-    manager.wait_until_known(2).await;
+    manager.knows(2).await;
     one.drain();
-    wait_until("all are elsewhere", async || manager.json("/load").await["readers"][1]["assigned"] == 300)
-        .await;
+    until("all are elsewhere", async || manager.json("/load").await["readers"][1]["assigned"] == 300).await;
     assert!(two.told.lock().unwrap().asked_with.is_empty());
 }
 
 #[tokio::test]
 async fn a_reader_that_leaves_without_anybody_to_take_over_keeps_its_viewers() {
-    let manager = TestManager::start_manager(&StoreWithSwitch::new()).await;
-    let one = TestReader::start_reader("reader-1", &[&manager]).await;
-    manager.wait_until_known(1).await;
-    manager.register_video("v").await;
+    let manager = Manager::start(&StoreWithSwitch::new()).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
     one.watch("v", 5);
     one.drain();
-    wait_until("the manager knows", async || {
-        manager.reader_state("reader-1").await.as_deref() == Some("draining")
-    })
-    .await;
+    until("the manager knows", async || manager.state_of("reader-1").await.as_deref() == Some("draining"))
+        .await;
     // A new one comes up: now there is somebody.
-    let two = TestReader::start_reader("reader-2", &[&manager]).await;
-    wait_until("its viewers are gone", async || one.viewers("v") == 0).await;
-    assert_eq!(manager.resolve_video("v").await, Some(two.url.clone()));
+    let two = Reader::start("reader-2", &[&manager]).await;
+    until("its viewers are gone", async || one.viewers("v") == 0).await;
+    assert_eq!(manager.resolve("v").await, Some(two.url.clone()));
 }
 
 #[tokio::test]
 async fn moves_keep_to_the_budget_and_a_leaving_reader_s_grace_comes_first() {
     let config = Config { max_viewers_moved_per_minute: 600, ..Config::default() };
-    let manager = TestManager::start_with_config(&StoreWithSwitch::new(), config).await;
-    let one = TestReader::start_reader("reader-1", &[&manager]).await;
-    manager.wait_until_known(1).await;
+    let manager = Manager::with(&StoreWithSwitch::new(), config).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
     for number in 0..20 {
         let name = format!("v{number}");
-        manager.register_video(&name).await;
+        manager.register(&name).await;
         one.watch(&name, 10);
     }
-    let _two = TestReader::start_reader("reader-2", &[&manager]).await;
-    manager.wait_until_known(2).await;
+    let _two = Reader::start("reader-2", &[&manager]).await;
+    manager.knows(2).await;
     let viewers = || one.told.lock().unwrap().videos.values().map(|held| held.viewers).sum::<u64>();
     one.drain();
     let start = Instant::now();
-    wait_until("the first have gone", async || viewers() < 200).await;
-    wait_until("half of them have gone", async || viewers() <= 100).await;
+    until("the first have gone", async || viewers() < 200).await;
+    until("half of them have gone", async || viewers() <= 100).await;
     let paces = one.told.lock().unwrap().handed.iter().map(|(order, _)| order.pace).max().unwrap();
     assert!(paces <= 10, "600 a minute are 10 a second, not {paces}");
     assert!(start.elapsed() > Duration::from_secs(5), "a hundred at ten a second: {:?}", start.elapsed());
     one.told.lock().unwrap().grace_ms = 2_000;
-    wait_until("all have gone", async || viewers() == 0).await;
+    until("all have gone", async || viewers() == 0).await;
 }

@@ -1,29 +1,27 @@
 //! What people see who look after the system, and what the planner would do if it were another one.
 
-use crate::support::{StoreWithSwitch, TestManager, TestReader, wait_until};
+use crate::support::{Manager, Reader, StoreWithSwitch, until};
 use liverank_manager::Config;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 /// Two readers, the first of which has a video with 40 viewers.
-async fn manager_with_two_readers() -> (TestManager, TestReader, TestReader) {
+async fn system() -> (Manager, Reader, Reader) {
     let store = StoreWithSwitch::new();
-    let manager =
-        TestManager::start_with_config(&store, Config { autopilot: true, ..Config::default() }).await;
-    let one = TestReader::start_reader("reader-1", &[&manager]).await;
-    manager.wait_until_known(1).await;
-    manager.register_video("v").await;
-    let two = TestReader::start_reader("reader-2", &[&manager]).await;
-    manager.wait_until_known(2).await;
+    let manager = Manager::with(&store, Config { autopilot: true, ..Config::default() }).await;
+    let one = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    let two = Reader::start("reader-2", &[&manager]).await;
+    manager.knows(2).await;
     one.watch("v", 40);
-    wait_until("its viewers are known", async || manager.json("/overview").await["videos_watched"] == 1)
-        .await;
+    until("its viewers are known", async || manager.json("/overview").await["videos_watched"] == 1).await;
     (manager, one, two)
 }
 
 #[tokio::test]
 async fn the_overview_has_readers_videos_history_and_who_plans() {
-    let (manager, _one, _two) = manager_with_two_readers().await;
+    let (manager, _one, _two) = system().await;
     let shown = manager.json("/overview").await;
     assert_eq!((&shown["readers_total"], &shown["videos_watched"]), (&json!(2), &json!(1)), "{shown}");
     assert_eq!(shown["readers"][0]["id"], "reader-1", "the fullest first");
@@ -31,7 +29,7 @@ async fn the_overview_has_readers_videos_history_and_who_plans() {
         shown["videos"],
         json!([{"videoid": "v", "viewers": 40, "readers": ["reader-1"], "moving": false}])
     );
-    wait_until("a sample is taken", async || {
+    until("a sample is taken", async || {
         let shown = manager.json("/overview").await;
         let column = &shown["history"]["readers"][0];
         let viewers = column["viewers"].as_array().cloned().unwrap_or_default();
@@ -42,7 +40,7 @@ async fn the_overview_has_readers_videos_history_and_who_plans() {
         column["id"] == "reader-1" && viewers.last() == Some(&json!(40))
     })
     .await;
-    wait_until("the planner shows what it decided", async || {
+    until("the planner shows what it decided", async || {
         let planner = manager.json("/overview").await["planner"].clone();
         planner["leading"] == true && planner["decisions"][0]["readers"] == 2
     })
@@ -52,8 +50,8 @@ async fn the_overview_has_readers_videos_history_and_who_plans() {
 
 #[tokio::test]
 async fn a_question_is_answered_by_the_planner_and_changes_nothing() {
-    let (manager, _one, _two) = manager_with_two_readers().await;
-    let epoch = manager.epoch_of("v").await;
+    let (manager, _one, _two) = system().await;
+    let epoch = manager.epoch("v").await;
     let (status, answer) =
         manager.post("/what-if", &json!({"videos": [{"videoid": "v", "viewers": 9_000}]})).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
@@ -69,14 +67,14 @@ async fn a_question_is_answered_by_the_planner_and_changes_nothing() {
     let (_, fewer) = manager.post("/what-if", &json!({"readers": 1})).await;
     let emptied = fewer["readers"].as_array().unwrap().iter().find(|reader| reader["id"] == "reader-2");
     assert_eq!(emptied.unwrap()["standing"], "draining");
-    assert_eq!(manager.epoch_of("v").await, epoch, "it was only a question");
+    assert_eq!(manager.epoch("v").await, epoch, "it was only a question");
     assert_eq!(manager.json("/moves").await["moves"], json!([]));
 }
 
 #[tokio::test]
 async fn a_question_that_cannot_be_read_names_the_field() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
+    let manager = Manager::start(&store).await;
     let many: Vec<Value> = (0..11).map(|at| json!({"videoid": format!("v{at}"), "viewers": 1})).collect();
     for (question, field) in [
         (json!({"readers": 0}), "readers"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crate::support::{StoreWithSwitch, TestManager, TestReader, wait_until};
+use crate::support::{Manager, Reader, StoreWithSwitch, until};
 use futures::future::join_all;
 use liverank_adapters::AssignmentStore;
 use liverank_manager::liveness::PROBE_EVERY;
@@ -13,18 +13,14 @@ use serde_json::Value;
 #[tokio::test]
 async fn two_managers_on_one_store_agree() {
     let store = StoreWithSwitch::new();
-    let (one, two) = (TestManager::start_manager(&store).await, TestManager::start_manager(&store).await);
-    let readers = [
-        TestReader::start_reader("reader-1", &[&one]).await,
-        TestReader::start_reader("reader-2", &[&two]).await,
-    ];
-    one.wait_until_known(readers.len()).await;
-    two.wait_until_known(readers.len()).await;
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
+    let readers = [Reader::start("reader-1", &[&one]).await, Reader::start("reader-2", &[&two]).await];
+    one.knows(readers.len()).await;
+    two.knows(readers.len()).await;
     let names: Vec<String> = (0..50).map(|number| format!("v{number}")).collect();
     let (one, two) = (&one, &two);
     let at_once = names.iter().map(|name| async move {
-        let ((url, action), (other_url, other_action)) =
-            tokio::join!(one.register_video(name), two.register_video(name));
+        let ((url, action), (other_url, other_action)) = tokio::join!(one.register(name), two.register(name));
         assert_eq!(url, other_url, "{name}");
         let mut actions = [action, other_action];
         actions.sort();
@@ -33,8 +29,8 @@ async fn two_managers_on_one_store_agree() {
     });
     let urls = join_all(at_once).await;
     for (name, url) in names.iter().zip(&urls) {
-        assert_eq!(one.resolve_video(name).await.as_ref(), Some(url));
-        assert_eq!(two.resolve_video(name).await.as_ref(), Some(url));
+        assert_eq!(one.resolve(name).await.as_ref(), Some(url));
+        assert_eq!(two.resolve(name).await.as_ref(), Some(url));
     }
     assert_eq!(store.assigned.load(Relaxed), 50);
 }
@@ -43,67 +39,67 @@ async fn two_managers_on_one_store_agree() {
 async fn what_one_manager_registers_the_other_resolves_before_it_hears_of_it() {
     let store = StoreWithSwitch::new();
     store.slow_news.store(true, Relaxed);
-    let (one, two) = (TestManager::start_manager(&store).await, TestManager::start_manager(&store).await);
-    let reader = TestReader::start_reader("reader-1", &[&one]).await;
-    one.wait_until_known(1).await;
-    two.wait_until_known(1).await;
-    wait_until("the other is loaded", async || two.get("/resolve/nobody").await.status() == 404).await;
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
+    let reader = Reader::start("reader-1", &[&one]).await;
+    one.knows(1).await;
+    two.knows(1).await;
+    until("the other is loaded", async || two.get("/resolve/nobody").await.status() == 404).await;
     for number in 0..20 {
         let name = format!("v{number}");
-        one.register_video(&name).await;
-        assert_eq!(two.resolve_video(&name).await.as_ref(), Some(&reader.url), "{name}");
+        one.register(&name).await;
+        assert_eq!(two.resolve(&name).await.as_ref(), Some(&reader.url), "{name}");
     }
 }
 
 /// Where each of `count` videos is.
-async fn places_of_videos(manager: &TestManager, count: usize) -> BTreeMap<String, String> {
+async fn places(manager: &Manager, count: usize) -> BTreeMap<String, String> {
     let mut places = BTreeMap::new();
     for number in 0..count {
         let name = format!("v{number}");
-        let url = manager.resolve_video(&name).await.unwrap();
+        let url = manager.resolve(&name).await.unwrap();
         places.insert(name, url);
     }
     places
 }
 
-async fn start_three_readers(managers: &[&TestManager]) -> [TestReader; 3] {
+async fn three_readers(managers: &[&Manager]) -> [Reader; 3] {
     let readers = [
-        TestReader::start_reader("reader-1", managers).await,
-        TestReader::start_reader("reader-2", managers).await,
-        TestReader::start_reader("reader-3", managers).await,
+        Reader::start("reader-1", managers).await,
+        Reader::start("reader-2", managers).await,
+        Reader::start("reader-3", managers).await,
     ];
-    managers[0].wait_until_known(3).await;
+    managers[0].knows(3).await;
     readers
 }
 
 /// One of three readers comes to an end by `end`. Its videos move after `at_least`, within five seconds, and no other does.
-async fn check_replacement(at_least: Duration, end: impl AsyncFn(&mut TestReader)) {
+async fn is_replaced(at_least: Duration, end: impl AsyncFn(&mut Reader)) {
     let store = StoreWithSwitch::new();
-    let (one, two) = (TestManager::start_manager(&store).await, TestManager::start_manager(&store).await);
-    let mut readers = start_three_readers(&[&one, &two]).await;
+    let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
+    let mut readers = three_readers(&[&one, &two]).await;
     for number in 0..30 {
-        one.register_video(&format!("v{number}")).await;
+        one.register(&format!("v{number}")).await;
     }
-    let before = places_of_videos(&one, 30).await;
+    let before = places(&one, 30).await;
     let dead = readers[1].url.clone();
     let ends = Instant::now();
     end(&mut readers[1]).await;
-    wait_until("its videos are elsewhere", async || {
-        places_of_videos(&one, 30).await.values().all(|url| *url != dead)
-            && places_of_videos(&two, 30).await.values().all(|url| *url != dead)
+    until("its videos are elsewhere", async || {
+        places(&one, 30).await.values().all(|url| *url != dead)
+            && places(&two, 30).await.values().all(|url| *url != dead)
     })
     .await;
     let took = ends.elapsed();
     assert!(took >= at_least, "a reader was given up after {took:?}");
     assert!(took < Duration::from_secs(5), "a reader was replaced after {took:?}");
-    let after = places_of_videos(&two, 30).await;
+    let after = places(&two, 30).await;
     for (name, url) in &before {
         assert!(*url == dead || after[name] == *url, "{name} moved without need");
     }
     // The other manager may have been the first to find out.
-    wait_until("both know that it is gone", async || {
-        one.reader_state(&readers[1].id).await.as_deref() == Some("gone")
-            && two.reader_state(&readers[1].id).await.as_deref() == Some("gone")
+    until("both know that it is gone", async || {
+        one.state_of(&readers[1].id).await.as_deref() == Some("gone")
+            && two.state_of(&readers[1].id).await.as_deref() == Some("gone")
     })
     .await;
     assert_eq!(store.assigned.load(Relaxed), 30 + before.values().filter(|url| **url == dead).count() as u64);
@@ -112,88 +108,80 @@ async fn check_replacement(at_least: Duration, end: impl AsyncFn(&mut TestReader
 /// Three heartbeats have to be missing, less the one that was due when it fell silent.
 #[tokio::test]
 async fn a_silent_reader_s_videos_move_within_seconds_and_no_other_does() {
-    check_replacement(Duration::from_millis(2_500), async |reader: &mut TestReader| reader.freeze_reader())
-        .await;
+    is_replaced(Duration::from_millis(2_500), async |reader: &mut Reader| reader.freeze()).await;
 }
 
 /// Its address refuses connections: two that are refused, a second apart, are enough, and one is not.
 #[tokio::test]
 async fn a_killed_reader_s_videos_move_within_seconds_and_no_other_does() {
-    check_replacement(PROBE_EVERY, async |reader: &mut TestReader| reader.kill().await).await;
+    is_replaced(PROBE_EVERY, async |reader: &mut Reader| reader.kill().await).await;
 }
 
 #[tokio::test]
 async fn a_second_reader_that_dies_later_is_replaced_too() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let mut readers = start_three_readers(&[&manager]).await;
+    let manager = Manager::start(&store).await;
+    let mut readers = three_readers(&[&manager]).await;
     for number in 0..9 {
-        manager.register_video(&format!("v{number}")).await;
+        manager.register(&format!("v{number}")).await;
     }
     for victim in &mut readers[..2] {
         let dead = victim.url.clone();
         victim.kill().await;
-        wait_until("its videos are elsewhere", async || {
-            places_of_videos(&manager, 9).await.values().all(|url| *url != dead)
+        until("its videos are elsewhere", async || {
+            places(&manager, 9).await.values().all(|url| *url != dead)
         })
         .await;
     }
     let last = readers[2].url.clone();
-    assert!(places_of_videos(&manager, 9).await.values().all(|url| *url == last));
+    assert!(places(&manager, 9).await.values().all(|url| *url == last));
 }
 
 #[tokio::test]
 async fn a_reader_that_is_cut_off_from_managers_but_answers_keeps_its_videos() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let readers = start_three_readers(&[&manager]).await;
+    let manager = Manager::start(&store).await;
+    let readers = three_readers(&[&manager]).await;
     for number in 0..9 {
-        manager.register_video(&format!("v{number}")).await;
+        manager.register(&format!("v{number}")).await;
     }
-    let before = places_of_videos(&manager, 9).await;
+    let before = places(&manager, 9).await;
     readers[0].connected.store(false, Relaxed);
-    wait_until("it is suspect", async || {
-        manager.reader_state("reader-1").await.as_deref() == Some("suspect")
-    })
-    .await;
+    until("it is suspect", async || manager.state_of("reader-1").await.as_deref() == Some("suspect")).await;
     for number in 9..18 {
-        assert_ne!(
-            manager.register_video(&format!("v{number}")).await.0,
-            readers[0].url,
-            "it takes no new videos"
-        );
+        assert_ne!(manager.register(&format!("v{number}")).await.0, readers[0].url, "it takes no new videos");
     }
     let suspect_since = store.assigned.load(Relaxed);
-    wait_until("it was probed a few times", async || {
+    until("it was probed a few times", async || {
         let load: Value = manager.get("/load").await.json().await.unwrap();
         load["readers"][0]["silent_ms"].as_u64().unwrap() > 7_000
     })
     .await;
-    assert_eq!(manager.reader_state("reader-1").await.as_deref(), Some("suspect"));
-    assert_eq!(places_of_videos(&manager, 9).await, before);
+    assert_eq!(manager.state_of("reader-1").await.as_deref(), Some("suspect"));
+    assert_eq!(places(&manager, 9).await, before);
     assert_eq!(store.assigned.load(Relaxed), suspect_since);
 }
 
 #[tokio::test]
 async fn a_stale_manager_moves_nothing() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let mut readers = start_three_readers(&[&manager]).await;
+    let manager = Manager::start(&store).await;
+    let mut readers = three_readers(&[&manager]).await;
     for number in 0..9 {
-        manager.register_video(&format!("v{number}")).await;
+        manager.register(&format!("v{number}")).await;
     }
-    let before = places_of_videos(&manager, 9).await;
+    let before = places(&manager, 9).await;
     store.blind.store(true, Relaxed);
     readers[0].kill().await;
     // Twice as long as it takes to replace a reader: polls are half a second apart.
-    wait_until("it looked in vain for long enough", async || store.vain_polls.load(Relaxed) >= 20).await;
-    assert_eq!(places_of_videos(&manager, 9).await, before);
+    until("it looked in vain for long enough", async || store.vain_polls.load(Relaxed) >= 20).await;
+    assert_eq!(places(&manager, 9).await, before);
     assert_eq!(store.assigned.load(Relaxed), 9);
     // Once it sees again, it does its work, but not before it has seen the silence itself.
     store.blind.store(false, Relaxed);
     let dead = readers[0].url.clone();
-    let took = wait_until("the dead reader's videos move", async || {
-        places_of_videos(&manager, 9).await.values().all(|url| *url != dead)
+    let took = until("the dead reader's videos move", async || {
+        places(&manager, 9).await.values().all(|url| *url != dead)
     })
     .await;
     assert!(took >= Duration::from_secs(1), "moved after {took:?} of seeing again");
@@ -202,88 +190,87 @@ async fn a_stale_manager_moves_nothing() {
 #[tokio::test]
 async fn when_most_readers_seem_gone_nothing_is_moved() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let mut readers = start_three_readers(&[&manager]).await;
+    let manager = Manager::start(&store).await;
+    let mut readers = three_readers(&[&manager]).await;
     for number in 0..9 {
-        manager.register_video(&format!("v{number}")).await;
+        manager.register(&format!("v{number}")).await;
     }
-    let before = places_of_videos(&manager, 9).await;
+    let before = places(&manager, 9).await;
     readers[0].kill().await;
     readers[1].kill().await;
-    wait_until("both are gone", async || {
-        manager.reader_state("reader-1").await.as_deref() == Some("gone")
-            && manager.reader_state("reader-2").await.as_deref() == Some("gone")
+    until("both are gone", async || {
+        manager.state_of("reader-1").await.as_deref() == Some("gone")
+            && manager.state_of("reader-2").await.as_deref() == Some("gone")
     })
     .await;
-    wait_until("they have been gone for a while", async || {
+    until("they have been gone for a while", async || {
         let load: Value = manager.get("/load").await.json().await.unwrap();
         load["readers"][0]["silent_ms"].as_u64().unwrap() > 6_000
     })
     .await;
-    assert_eq!(places_of_videos(&manager, 9).await, before);
+    assert_eq!(places(&manager, 9).await, before);
     assert_eq!(store.assigned.load(Relaxed), 9);
 }
 
 #[tokio::test]
 async fn watched_videos_that_the_store_lost_are_given_back_to_their_readers() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let readers = start_three_readers(&[&manager]).await;
+    let manager = Manager::start(&store).await;
+    let readers = three_readers(&[&manager]).await;
     let mut home = BTreeMap::new();
     for number in 0..9 {
         let name = format!("v{number}");
-        let url = manager.register_video(&name).await.0;
+        let url = manager.register(&name).await.0;
         readers.iter().find(|reader| reader.url == url).unwrap().watch(&name, 2);
         home.insert(name, url);
     }
-    wait_until("the viewers are known", async || {
+    until("the viewers are known", async || {
         let viewers: Value = manager.get("/viewers/v8").await.json().await.unwrap();
         viewers["viewers"] == 2
     })
     .await;
-    let epochs = store.load().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch_of());
+    let epochs = store.load().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch());
     let highest = epochs.max().unwrap();
     store.lose_everything();
-    wait_until("all are assigned again", async || store.load().await.unwrap().assignments.len() == 9).await;
-    assert_eq!(places_of_videos(&manager, 9).await, home);
+    until("all are assigned again", async || store.load().await.unwrap().assignments.len() == 9).await;
+    assert_eq!(places(&manager, 9).await, home);
     let lowest =
-        store.load().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch_of()).min();
+        store.load().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch()).min();
     assert!(lowest.unwrap() > highest, "an epoch went back");
 }
 
 #[tokio::test]
 async fn who_asks_for_a_video_whose_reader_cannot_be_reached_gets_another_within_five_seconds() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let readers = start_three_readers(&[&manager]).await;
-    let home = manager.register_video("v").await.0;
+    let manager = Manager::start(&store).await;
+    let readers = three_readers(&[&manager]).await;
+    let home = manager.register("v").await.0;
     let reader = readers.iter().find(|reader| reader.url == home).unwrap();
-    reader.hide_address();
+    reader.hide();
     // As a viewer does who found nobody there: it asks again and again.
-    let took = wait_until("another has it", async || manager.register_video("v").await.0 != home).await;
+    let took = until("another has it", async || manager.register("v").await.0 != home).await;
     assert!(took < Duration::from_secs(5), "after {took:?}");
-    assert_eq!(manager.reader_state(&reader.id).await.as_deref(), Some("suspect"));
-    assert!(manager.resolve_video("v").await.is_some_and(|url| url != home));
+    assert_eq!(manager.state_of(&reader.id).await.as_deref(), Some("suspect"));
+    assert!(manager.resolve("v").await.is_some_and(|url| url != home));
 }
 
 #[tokio::test]
 async fn a_removed_reader_is_not_given_out_by_managers_that_begin_later() {
     let store = StoreWithSwitch::new();
-    let manager = TestManager::start_manager(&store).await;
-    let readers = start_three_readers(&[&manager]).await;
-    let home = manager.register_video("v").await.0;
+    let manager = Manager::start(&store).await;
+    let readers = three_readers(&[&manager]).await;
+    let home = manager.register("v").await.0;
     let reader = readers.iter().find(|reader| reader.url == home).unwrap();
     let term = manager.term("operator").await;
     let cordon = serde_json::json!({"reader": reader.id, "cordon": "removed", "why": "it goes"});
     let (status, _) =
-        manager.post_order("/cordons", &serde_json::json!({"term": term, "cordons": [cordon]})).await;
+        manager.order("/cordons", &serde_json::json!({"term": term, "cordons": [cordon]})).await;
     assert_eq!(status, 200);
-    assert_ne!(manager.register_video("v").await.0, home, "at once");
+    assert_ne!(manager.register("v").await.0, home, "at once");
     // It goes on reporting itself, to the one that begins now, too.
     manager.kill();
-    let later = TestManager::start_manager(&store).await;
-    wait_until("the later one knows the readers", async || later.reader_state(&reader.id).await.is_some())
-        .await;
+    let later = Manager::start(&store).await;
+    until("the later one knows the readers", async || later.state_of(&reader.id).await.is_some()).await;
     for nth in 0..30 {
         let (status, body) =
             later.post("/register", &serde_json::json!({"videoid": format!("later-{nth}")})).await;

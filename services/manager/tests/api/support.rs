@@ -16,7 +16,7 @@ use liverank_adapters::assignment_store::{
     Change, Cordon, Orders, ReaderRecord, State, Swapped, Term, TermGrant,
 };
 use liverank_adapters::{AssignmentStore, StoreError};
-use liverank_core::handover::{HandOver, HeldVideo, Lease, Share};
+use liverank_core::handover::{HandOver, Held, Lease, Share};
 use liverank_core::secret::Secret;
 use liverank_core::{ReaderId, VideoId};
 use liverank_manager::Config;
@@ -31,16 +31,16 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 /// How long anything may take to come true.
-pub const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long news take where they are slow: longer than it takes to ask.
-const SLOW_NEWS_DELAY: Duration = Duration::from_millis(200);
+const NEWS_TAKE: Duration = Duration::from_millis(200);
 
 /// Waits until `holds`, and answers how long that took.
-pub async fn wait_until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
+pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
     let start = Instant::now();
     while !holds().await {
-        assert!(start.elapsed() < TEST_TIMEOUT, "did not come true: {what}");
+        assert!(start.elapsed() < PATIENCE, "did not come true: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     start.elapsed()
@@ -52,14 +52,14 @@ pub fn keys() -> KeyRing {
 }
 
 /// A token of `caller` for a manager.
-pub fn token_for(caller: &str) -> String {
+pub fn token(caller: &str) -> String {
     let caller: Caller = caller.parse().unwrap();
     let seconds = liverank_runtime::now_micros() / 1_000_000;
     keys().source(&caller).unwrap().sign(Service::Manager, seconds, 3_600)
 }
 
 /// Who asks for `path` in these tests, where it does not matter who it is.
-fn usual_caller_of(path: &str) -> &'static str {
+fn usual(path: &str) -> &'static str {
     match path.split(['?', '/']).nth(1).unwrap_or_default() {
         "route" => "gateway",
         "term" | "moves" | "cordons" => "operator",
@@ -69,7 +69,7 @@ fn usual_caller_of(path: &str) -> &'static str {
 }
 
 /// The lease of the planner in these tests.
-pub fn lease_json() -> Value {
+pub fn a_lease() -> Value {
     json!({"uid": "a-lease-of-the-tests", "transitions": 1})
 }
 
@@ -77,19 +77,19 @@ pub fn video(name: &str) -> VideoId {
     VideoId::parse(name).unwrap()
 }
 
-pub struct TestManager {
+pub struct Manager {
     pub base: String,
     pub client: Client,
     shell: ServiceContext,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
-impl TestManager {
-    pub async fn start_manager(store: &Arc<StoreWithSwitch>) -> Self {
-        Self::start_with_config(store, Config::default()).await
+impl Manager {
+    pub async fn start(store: &Arc<StoreWithSwitch>) -> Self {
+        Self::with(store, Config::default()).await
     }
 
-    pub async fn start_with_config(store: &Arc<StoreWithSwitch>, config: Config) -> Self {
+    pub async fn with(store: &Arc<StoreWithSwitch>, config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let mut shell = ServiceContext::new(Duration::from_secs(1));
@@ -108,15 +108,15 @@ impl TestManager {
 
     pub async fn get(&self, path: &str) -> Response {
         let request = self.client.get(format!("{}{path}", self.base));
-        request.bearer_auth(token_for(usual_caller_of(path))).send().await.unwrap()
+        request.bearer_auth(token(usual(path))).send().await.unwrap()
     }
 
     pub async fn send(&self, path: &str, body: &Value) -> Response {
-        self.send_as(usual_caller_of(path), path, body).await
+        self.send_as(usual(path), path, body).await
     }
 
     pub async fn send_as(&self, caller: &str, path: &str, body: &Value) -> Response {
-        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(token_for(caller));
+        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(token(caller));
         request.json(body).send().await.unwrap()
     }
 
@@ -126,33 +126,33 @@ impl TestManager {
     }
 
     /// Posts an order; with the lease of these tests, where it carries none.
-    pub async fn post_order(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub async fn order(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         let mut body = body.clone();
         if body.get("lease").is_none() {
-            body["lease"] = lease_json();
+            body["lease"] = a_lease();
         }
         let answer = self.send_as("operator", path, &body).await;
         (answer.status(), answer.json().await.unwrap())
     }
 
     /// Begins a term, whatever is in force.
-    pub async fn begin_term(&self, holder: &str) -> u64 {
-        let (status, answer) = self.post_order("/term", &json!({"holder": holder})).await;
+    pub async fn term(&self, holder: &str) -> u64 {
+        let (status, answer) = self.order("/term", &json!({"holder": holder})).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
         answer["term"].as_u64().unwrap()
     }
 
-    pub async fn get_json(&self, path: &str) -> Value {
+    pub async fn json(&self, path: &str) -> Value {
         self.get(path).await.json().await.unwrap()
     }
 
     /// The epoch of a video that is registered.
-    pub async fn epoch_of(&self, video: &str) -> u64 {
+    pub async fn epoch(&self, video: &str) -> u64 {
         self.post("/route", &json!({"videoid": video})).await.1["epoch"].as_u64().unwrap()
     }
 
     /// Registers a video, and answers its reader's address and the action.
-    pub async fn register_video(&self, video: &str) -> (String, String) {
+    pub async fn register(&self, video: &str) -> (String, String) {
         let (status, body) = self.post("/register", &json!({"videoid": video})).await;
         assert_eq!(status, StatusCode::OK, "{body}");
         let text = |member: &str| body[member].as_str().unwrap().to_owned();
@@ -161,7 +161,7 @@ impl TestManager {
     }
 
     /// The address of a video's reader, if it has one.
-    pub async fn resolve_video(&self, video: &str) -> Option<String> {
+    pub async fn resolve(&self, video: &str) -> Option<String> {
         let answer = self.get(&format!("/resolve/{video}")).await;
         let found = answer.status() == StatusCode::OK;
         let body: Value = answer.json().await.unwrap();
@@ -169,8 +169,8 @@ impl TestManager {
     }
 
     /// Waits until the manager knows `count` readers that take viewers.
-    pub async fn wait_until_known(&self, count: usize) {
-        wait_until("the manager knows its readers", async || {
+    pub async fn knows(&self, count: usize) {
+        until("the manager knows its readers", async || {
             let health: Value = self.get("/health").await.json().await.unwrap();
             health["availableReaderApis"].as_array().unwrap().len() == count
         })
@@ -178,7 +178,7 @@ impl TestManager {
     }
 
     /// A reader's state, as `/load` tells it.
-    pub async fn reader_state(&self, reader: &str) -> Option<String> {
+    pub async fn state_of(&self, reader: &str) -> Option<String> {
         let load: Value = self.get("/load").await.json().await.unwrap();
         let readers = load["readers"].as_array().unwrap().iter();
         let mut found = readers.filter(|state| state["id"] == reader);
@@ -186,7 +186,7 @@ impl TestManager {
     }
 }
 
-impl Drop for TestManager {
+impl Drop for Manager {
     fn drop(&mut self) {
         self.shell.shutdown.cancel();
     }
@@ -194,9 +194,9 @@ impl Drop for TestManager {
 
 /// What a reader reports, and what it heard.
 #[derive(Default)]
-pub struct ReaderTold {
+pub struct Told {
     /// Its viewers follow what it is told: those that it is to hand over leave at once.
-    pub videos: BTreeMap<VideoId, HeldVideo>,
+    pub videos: BTreeMap<VideoId, Held>,
     pub draining: bool,
     pub grace_ms: u64,
     /// The last answer.
@@ -206,7 +206,7 @@ pub struct ReaderTold {
     /// Whether it holds ready what it is asked to.
     pub is_cold: bool,
     /// Where its viewers go.
-    pub heir: Option<Arc<Mutex<ReaderTold>>>,
+    pub heir: Option<Arc<Mutex<Told>>>,
     pub is_dead: bool,
     answers: u64,
     /// Authorisation headers of those who asked.
@@ -214,14 +214,14 @@ pub struct ReaderTold {
 }
 
 /// The ticket that a reader of these tests gives its managers.
-pub fn ticket_of(id: &str) -> String {
+pub fn ticket(id: &str) -> String {
     format!("ticket-of-{id}")
 }
 
-pub struct TestReader {
+pub struct Reader {
     pub id: String,
     pub url: String,
-    pub told: Arc<Mutex<ReaderTold>>,
+    pub told: Arc<Mutex<Told>>,
     /// Whether its heartbeats leave it.
     pub connected: Arc<AtomicBool>,
     /// Answers at its address.
@@ -229,12 +229,12 @@ pub struct TestReader {
     tasks: JoinSet<()>,
 }
 
-impl TestReader {
+impl Reader {
     /// Starts a reader that beats to `managers`, the first that answers.
-    pub async fn start_reader(id: &str, managers: &[&TestManager]) -> Self {
+    pub async fn start(id: &str, managers: &[&Manager]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let told = Arc::new(Mutex::new(ReaderTold::default()));
+        let told = Arc::new(Mutex::new(Told::default()));
         let connected = Arc::new(AtomicBool::new(true));
         let health = json!({"status": "healthy", "service": "reader", "instanceId": id});
         let living = Arc::clone(&told);
@@ -270,14 +270,14 @@ impl TestReader {
             reconnects: 0,
             reconnect_errors: 0,
             incarnation: 1,
-            ticket: Some(Secret::new(ticket_of(id))),
+            ticket: Some(Secret::new(ticket(id))),
         };
-        tasks.spawn(send_heartbeats(record, managers, Arc::clone(&told), Arc::clone(&connected)));
+        tasks.spawn(beat(record, managers, Arc::clone(&told), Arc::clone(&connected)));
         Self { id: id.to_owned(), url, told, connected, server, tasks }
     }
 
     /// Its address leads nowhere from now on; it goes on reporting itself.
-    pub fn hide_address(&self) {
+    pub fn hide(&self) {
         self.server.abort();
     }
 
@@ -288,31 +288,31 @@ impl TestReader {
     }
 
     /// Stands still, as a machine does that has nothing left: its address takes connections, and nobody answers.
-    pub fn freeze_reader(&self) {
+    pub fn freeze(&self) {
         self.told.lock().unwrap().is_dead = true;
         self.connected.store(false, Relaxed);
     }
 
-    pub fn set_viewers(&self, name: &str, viewers: u64) {
-        let held = HeldVideo { video: video(name), viewers, epoch: 0, ready: true, shedding: false };
+    pub fn watch(&self, name: &str, viewers: u64) {
+        let held = Held { video: video(name), viewers, epoch: 0, ready: true, shedding: false };
         self.told.lock().unwrap().videos.insert(held.video.clone(), held);
     }
 
-    pub fn viewers_of(&self, name: &str) -> u64 {
+    pub fn viewers(&self, name: &str) -> u64 {
         self.told.lock().unwrap().videos.get(&video(name)).map_or(0, |held| held.viewers)
     }
 
-    pub fn begin_drain(&self) {
+    pub fn drain(&self) {
         self.told.lock().unwrap().draining = true;
     }
 
-    pub fn hand_overs(&self) -> Vec<HandOver> {
+    pub fn hand_over(&self) -> Vec<HandOver> {
         self.told.lock().unwrap().hand_over.clone()
     }
 }
 
-async fn answer_warm(
-    Shared(told): Shared<Arc<Mutex<ReaderTold>>>,
+async fn warm(
+    Shared(told): Shared<Arc<Mutex<Told>>>,
     headers: HeaderMap,
     Json(asked): Json<Warm>,
 ) -> (Status, Json<Value>) {
@@ -322,19 +322,14 @@ async fn answer_warm(
     if told.is_cold {
         return (Status::SERVICE_UNAVAILABLE, Json(json!({})));
     }
-    let held = HeldVideo {
-        video: asked.videoid.clone(),
-        viewers: 0,
-        epoch: asked.epoch,
-        ready: true,
-        shedding: false,
-    };
+    let held =
+        Held { video: asked.videoid.clone(), viewers: 0, epoch: asked.epoch, ready: true, shedding: false };
     told.videos.entry(asked.videoid.clone()).or_insert(held);
     (Status::OK, Json(json!({"videoid": asked.videoid})))
 }
 
-impl ReaderTold {
-    fn follow_hand_overs(&mut self, hand_over: Vec<HandOver>) {
+impl Told {
+    fn follow(&mut self, hand_over: Vec<HandOver>) {
         // Four answers a second, and paces are by the second.
         self.answers += 1;
         let due = if self.answers.is_multiple_of(4) { &hand_over[..] } else { &[] };
@@ -356,10 +351,10 @@ impl ReaderTold {
     }
 }
 
-async fn send_heartbeats(
+async fn beat(
     mut record: ReaderRecord,
     managers: Vec<String>,
-    told: Arc<Mutex<ReaderTold>>,
+    told: Arc<Mutex<Told>>,
     connected: Arc<AtomicBool>,
 ) {
     let client = Client::new();
@@ -379,7 +374,7 @@ async fn send_heartbeats(
         for manager in &managers {
             let Ok(answer) = client
                 .post(format!("{manager}/heartbeat"))
-                .bearer_auth(token_for(&format!("reader/{}", record.id)))
+                .bearer_auth(token(&format!("reader/{}", record.id)))
                 .json(&record)
                 .send()
                 .await
@@ -387,7 +382,7 @@ async fn send_heartbeats(
                 continue;
             };
             if let Ok(answer) = answer.json::<HeartbeatAnswer>().await {
-                told.lock().unwrap().follow_hand_overs(answer.hand_over);
+                told.lock().unwrap().follow(answer.hand_over);
                 break;
             }
         }
@@ -401,7 +396,7 @@ pub struct StoreWithSwitch {
     pub away: AtomicBool,
     /// Only the readers' heartbeats cannot be read.
     pub blind: AtomicBool,
-    /// News of changes takes [`SLOW_NEWS_DELAY`], as over a network.
+    /// News of changes takes [`NEWS_TAKE`], as over a network.
     pub slow_news: AtomicBool,
     /// Polls that found it blind or away.
     pub vain_polls: AtomicU64,
@@ -419,7 +414,7 @@ impl StoreWithSwitch {
         *self.inner.lock().unwrap() = Arc::default();
     }
 
-    fn inner_store(&self) -> Result<Arc<EmbeddedAssignments>, StoreError> {
+    fn inner(&self) -> Result<Arc<EmbeddedAssignments>, StoreError> {
         if self.away.load(Relaxed) {
             return Err(StoreError::unavailable("redis", "switched off by the test"));
         }
@@ -430,7 +425,7 @@ impl StoreWithSwitch {
 #[async_trait]
 impl AssignmentStore for StoreWithSwitch {
     async fn load(&self) -> Result<State, StoreError> {
-        self.inner_store()?.load().await
+        self.inner()?.load().await
     }
     async fn assign(
         &self,
@@ -440,34 +435,34 @@ impl AssignmentStore for StoreWithSwitch {
         seen: u64,
         term: Option<u64>,
     ) -> Result<Swapped, StoreError> {
-        let swapped = self.inner_store()?.assign(video, expected, readers, seen, term).await?;
+        let swapped = self.inner()?.assign(video, expected, readers, seen, term).await?;
         if matches!(swapped, Swapped::Stored(_)) {
             self.assigned.fetch_add(1, Relaxed);
         }
         Ok(swapped)
     }
     async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError> {
-        self.inner_store()?.remove(video, expected).await
+        self.inner()?.remove(video, expected).await
     }
     async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
-        self.inner_store()?.heartbeat(reader).await
+        self.inner()?.heartbeat(reader).await
     }
     async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError> {
         if self.blind.load(Relaxed) || self.away.load(Relaxed) {
             self.vain_polls.fetch_add(1, Relaxed);
             return Err(StoreError::unavailable("redis", "switched off by the test"));
         }
-        self.inner_store()?.readers().await
+        self.inner()?.readers().await
     }
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError> {
-        self.inner_store()?.forget_reader(reader, beat).await
+        self.inner()?.forget_reader(reader, beat).await
     }
     async fn orders(&self) -> Result<Orders, StoreError> {
         // A manager's poll begins with these: where it gets none, it asks no further.
         if self.away.load(Relaxed) {
             self.vain_polls.fetch_add(1, Relaxed);
         }
-        self.inner_store()?.orders().await
+        self.inner()?.orders().await
     }
     async fn mint_term(
         &self,
@@ -476,10 +471,10 @@ impl AssignmentStore for StoreWithSwitch {
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
-        self.inner_store()?.mint_term(holder, lease, expected, seen).await
+        self.inner()?.mint_term(holder, lease, expected, seen).await
     }
     async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
-        self.inner_store()?.renew_term(term).await
+        self.inner()?.renew_term(term).await
     }
     async fn cordon(
         &self,
@@ -487,17 +482,17 @@ impl AssignmentStore for StoreWithSwitch {
         reader: &ReaderId,
         cordon: Option<&Cordon>,
     ) -> Result<Option<u64>, StoreError> {
-        self.inner_store()?.cordon(term, reader, cordon).await
+        self.inner()?.cordon(term, reader, cordon).await
     }
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let mut changes = self.inner_store()?.changes().await?;
+        let mut changes = self.inner()?.changes().await?;
         if !self.slow_news.load(Relaxed) {
             return Ok(changes);
         }
         let (sender, late) = mpsc::channel(16);
         tokio::spawn(async move {
             while let Some(change) = changes.recv().await {
-                tokio::time::sleep(SLOW_NEWS_DELAY).await;
+                tokio::time::sleep(NEWS_TAKE).await;
                 if sender.send(change).await.is_err() {
                     return;
                 }

@@ -12,24 +12,24 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use socket2::SockRef;
 
-use super::socket::ViewerSocket;
+use super::socket::Socket;
 use super::viewer::{After, Viewer};
-use super::{JoiningViewer, NOTHING_WAITING_MS, WAKE_TOKEN, WorkerHandle};
-use crate::channel::VideoChannel;
+use super::{Joining, NOTHING_WAITS, WAKE_TOKEN, WorkerHandle};
+use crate::channel::Channel;
 
 /// Viewers written to before the kernel, the inbox and other rooms are looked at: about a millisecond.
 const MAX_VIEWERS_A_TURN: usize = 256;
 /// What the kernel may hold for a viewer. It would let one who reads slowly have megabytes, all of them late; this is
 /// some seconds of the hottest video, and the kernel doubles it for its own bookkeeping.
-const SEND_BUFFER_BYTES: usize = 128 * 1024;
+const SEND_BUFFER: usize = 128 * 1024;
 
 /// A room's key: where it is in memory, while somebody here is in it.
-type ChannelKey = usize;
+type Key = usize;
 
 /// The viewers of one room on this thread.
-struct ChannelMembers {
+struct Members {
     /// Kept, so that no other room comes to be where this one is.
-    _room: Arc<VideoChannel>,
+    _room: Arc<Channel>,
     viewers: Vec<usize>,
     /// How many of them the pass that is under way has been to.
     passed: usize,
@@ -39,8 +39,8 @@ struct ChannelMembers {
     queued: bool,
 }
 
-struct ViewerEntry {
-    viewer: Viewer<ViewerSocket>,
+struct Entry {
+    viewer: Viewer<Socket>,
     /// The viewer's position in the list of its room's members.
     at: usize,
     /// Whether it stands in line for more.
@@ -49,13 +49,13 @@ struct ViewerEntry {
 }
 
 /// One writing thread with its table of viewers.
-pub struct WriterShard {
+pub struct Shard {
     poll: Poll,
     desk: Arc<WorkerHandle>,
-    viewers: Slab<ViewerEntry>,
-    rooms: HashMap<ChannelKey, ChannelMembers>,
+    viewers: Slab<Entry>,
+    rooms: HashMap<Key, Members>,
     /// Rooms with something new, in turn.
-    behind: VecDeque<ChannelKey>,
+    behind: VecDeque<Key>,
     /// Viewers for whom there is more than one turn takes.
     again: VecDeque<usize>,
     /// A portion of members, kept for its memory.
@@ -63,11 +63,11 @@ pub struct WriterShard {
     scratch: Vec<u8>,
 }
 
-fn key(room: &Arc<VideoChannel>) -> ChannelKey {
+fn key(room: &Arc<Channel>) -> Key {
     Arc::as_ptr(room).addr()
 }
 
-impl WriterShard {
+impl Shard {
     pub fn new(poll: Poll, desk: Arc<WorkerHandle>) -> Self {
         Self {
             poll,
@@ -95,19 +95,19 @@ impl WriterShard {
                 Err(error) => return tracing::error!(%error, "waiting for sockets failed"),
             }
             for event in &events {
-                self.handle_socket_event(event);
+                self.stirred(event);
             }
-            self.give_turns_to_lagging();
-            self.give_turns_to_next_members();
+            self.catch_up();
+            self.next_portion();
         }
     }
 
     fn note_busy(&self, busy: bool) {
         let since = &self.desk.busy_since;
         let was = since.load(Ordering::Relaxed);
-        match (busy, was == NOTHING_WAITING_MS) {
-            (true, true) => since.store(self.desk.millis_since_start(), Ordering::Relaxed),
-            (false, false) => since.store(NOTHING_WAITING_MS, Ordering::Relaxed),
+        match (busy, was == NOTHING_WAITS) {
+            (true, true) => since.store(self.desk.now_ms(), Ordering::Relaxed),
+            (false, false) => since.store(NOTHING_WAITS, Ordering::Relaxed),
             _ => {}
         }
     }
@@ -132,14 +132,14 @@ impl WriterShard {
             }
         }
         for joining in joining {
-            self.admit_viewer(joining);
+            self.enter(joining);
         }
         false
     }
 
-    fn admit_viewer(&mut self, JoiningViewer { viewer, bare }: JoiningViewer) {
-        let _ = SockRef::from(&bare.socket).set_send_buffer_size(SEND_BUFFER_BYTES);
-        let mut socket = ViewerSocket::new(bare.socket, bare.tls);
+    fn enter(&mut self, Joining { viewer, bare }: Joining) {
+        let _ = SockRef::from(&bare.socket).set_send_buffer_size(SEND_BUFFER);
+        let mut socket = Socket::new(bare.socket, bare.tls);
         let slot = self.viewers.vacant_entry();
         let number = slot.key();
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -147,7 +147,7 @@ impl WriterShard {
             return tracing::error!(%error, "a viewer's socket cannot be waited for");
         }
         let room = Arc::clone(viewer.room());
-        let members = self.rooms.entry(key(&room)).or_insert_with(|| ChannelMembers {
+        let members = self.rooms.entry(key(&room)).or_insert_with(|| Members {
             _room: room,
             viewers: Vec::new(),
             passed: 0,
@@ -156,11 +156,11 @@ impl WriterShard {
         });
         let at = members.viewers.len();
         members.viewers.push(number);
-        slot.insert(ViewerEntry { viewer: viewer.on(socket), at, again: false, _place: bare.place });
+        slot.insert(Entry { viewer: viewer.on(socket), at, again: false, _place: bare.place });
         // No turn yet: the kernel tells at once that the socket takes something.
     }
 
-    fn handle_socket_event(&mut self, event: &Event) {
+    fn stirred(&mut self, event: &Event) {
         if event.token() == WAKE_TOKEN {
             return;
         }
@@ -175,25 +175,25 @@ impl WriterShard {
         if event.is_writable() && after != After::Gone {
             after = entry.viewer.writable();
         }
-        self.apply_after_turn(number, after);
+        self.settle(number, after);
     }
 
-    fn apply_after_turn(&mut self, number: usize, after: After) {
+    fn settle(&mut self, number: usize, after: After) {
         match after {
             After::Waits => {}
-            After::More => self.schedule_again(number),
-            After::Gone => self.remove_viewer(number),
+            After::More => self.once_more(number),
+            After::Gone => self.leave(number),
         }
     }
 
-    fn schedule_again(&mut self, number: usize) {
+    fn once_more(&mut self, number: usize) {
         let entry = self.viewers.get_mut(number);
         if entry.is_some_and(|entry| !std::mem::replace(&mut entry.again, true)) {
             self.again.push_back(number);
         }
     }
 
-    fn remove_viewer(&mut self, number: usize) {
+    fn leave(&mut self, number: usize) {
         let Some(entry) = self.viewers.try_remove(number) else { return };
         let key = key(entry.viewer.room());
         let Some(members) = self.rooms.get_mut(&key) else { return };
@@ -211,31 +211,31 @@ impl WriterShard {
         if let Some(moved) = moved {
             self.viewers[moved].at = entry.at;
             if overtaken {
-                self.schedule_again(moved);
+                self.once_more(moved);
             }
         }
     }
 
-    fn give_turn(&mut self, number: usize) {
+    fn turn(&mut self, number: usize) {
         if let Some(entry) = self.viewers.get_mut(number) {
             let after = entry.viewer.turn();
-            self.apply_after_turn(number, after);
+            self.settle(number, after);
         }
     }
 
     /// Gives a turn to those who have more to get.
-    fn give_turns_to_lagging(&mut self) {
+    fn catch_up(&mut self) {
         for _ in 0..self.again.len().min(MAX_VIEWERS_A_TURN) {
             let Some(number) = self.again.pop_front() else { return };
             if let Some(entry) = self.viewers.get_mut(number) {
                 entry.again = false;
-                self.give_turn(number);
+                self.turn(number);
             }
         }
     }
 
     /// Gives a turn to the next members of the next room that has something new.
-    fn give_turns_to_next_members(&mut self) {
+    fn next_portion(&mut self) {
         let Some(key) = self.behind.pop_front() else { return };
         let Some(members) = self.rooms.get_mut(&key) else { return };
         if members.passed == 0 {
@@ -246,7 +246,7 @@ impl WriterShard {
         portion.extend_from_slice(&members.viewers[members.passed..upto]);
         members.passed = upto;
         for number in portion.drain(..) {
-            self.give_turn(number);
+            self.turn(number);
         }
         self.portion = portion;
         let Some(members) = self.rooms.get_mut(&key) else { return };

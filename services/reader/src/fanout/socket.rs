@@ -15,7 +15,7 @@ const MAX_RECORD_BYTES: usize = 16 * 1024;
 const MAX_KERNEL_READS: usize = 8;
 
 /// A viewer's socket, plain or TLS.
-pub enum ViewerSocket {
+pub enum Socket {
     /// Bytes go to the kernel as they are.
     Plain(TcpStream),
     /// A socket whose bytes go through TLS.
@@ -28,7 +28,7 @@ pub struct TlsSocket {
     tls: ServerConnection,
 }
 
-impl ViewerSocket {
+impl Socket {
     /// The socket of a connection that HTTP has let go of.
     pub fn new(socket: std::net::TcpStream, tls: Option<Box<ServerConnection>>) -> Self {
         let tcp = TcpStream::from_std(socket);
@@ -49,7 +49,7 @@ impl ViewerSocket {
 
 impl TlsSocket {
     /// Gives the kernel what waits.
-    fn send_waiting(&mut self) -> io::Result<()> {
+    fn send(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
             if self.tls.write_tls(&mut self.tcp)? == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -67,7 +67,7 @@ impl TlsSocket {
             self.tls.read_tls(&mut self.tcp)?;
             if let Err(error) = self.tls.process_new_packets() {
                 // The alert that says why, as far as it is taken.
-                let _ = self.send_waiting();
+                let _ = self.send();
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         }
@@ -75,9 +75,9 @@ impl TlsSocket {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.send_waiting()?;
+        self.send()?;
         let taken = self.tls.writer().write(&bytes[..bytes.len().min(MAX_RECORD_BYTES)])?;
-        match self.send_waiting() {
+        match self.send() {
             // It is ours now; it is sent when the socket takes something again.
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(taken)
@@ -91,11 +91,11 @@ impl Drop for TlsSocket {
     fn drop(&mut self) {
         // Without this, the end of a stream looks like a connection that was cut. Where it is not taken, it was.
         self.tls.send_close_notify();
-        let _ = self.send_waiting();
+        let _ = self.send();
     }
 }
 
-impl Read for ViewerSocket {
+impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.read(buffer),
@@ -104,7 +104,7 @@ impl Read for ViewerSocket {
     }
 }
 
-impl Write for ViewerSocket {
+impl Write for Socket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.write(bytes),

@@ -11,12 +11,12 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::hub::{ChannelHub, Settings};
+use crate::hub::{Hub, Settings};
 use crate::metrics::Metrics;
-use crate::sse::ClientForm;
+use crate::sse::Form;
 
 /// A hub without stores worth the name.
-pub fn hub(ring_length: usize) -> Arc<ChannelHub> {
+pub fn hub(ring_length: usize) -> Arc<Hub> {
     let directory = tempfile::tempdir().unwrap();
     let settings = Settings {
         id: ReaderId::parse("r").unwrap(),
@@ -28,8 +28,7 @@ pub fn hub(ring_length: usize) -> Arc<ChannelHub> {
         writes_per_second: None,
     };
     let archive = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
-    ChannelHub::new(settings, archive, Arc::new(EmbeddedBus::new()), Metrics::default(), Health::default())
-        .unwrap()
+    Hub::new(settings, archive, Arc::new(EmbeddedBus::new()), Metrics::default(), Health::default()).unwrap()
 }
 
 fn video() -> VideoId {
@@ -37,37 +36,32 @@ fn video() -> VideoId {
 }
 
 /// Both ends of a connection.
-fn tcp_pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
+fn connected(listener: &TcpListener) -> (TcpStream, TcpStream) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     (client, listener.accept().unwrap().0)
 }
 
 /// A viewer's end, of a viewer who has joined.
-fn join_viewer(hub: &Arc<ChannelHub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TcpStream {
-    let (client, socket) = tcp_pair(listener);
-    join_with_socket(hub, places, socket, None);
+fn joined(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TcpStream {
+    let (client, socket) = connected(listener);
+    join(hub, places, socket, None);
     client
 }
 
-fn join_with_socket(
-    hub: &Arc<ChannelHub>,
-    places: &Arc<Semaphore>,
-    socket: TcpStream,
-    tls: Option<Box<ServerConnection>>,
-) {
+fn join(hub: &Arc<Hub>, places: &Arc<Semaphore>, socket: TcpStream, tls: Option<Box<ServerConnection>>) {
     socket.set_nonblocking(true).unwrap();
     let seat = hub.enter(&video()).unwrap();
     let cursor = seat.room.now();
-    let viewer = Viewer::new(seat, cursor, ClientForm::Resuming, Bytes::from_static(b"HELLO\n\n"));
+    let viewer = Viewer::new(seat, cursor, Form::Resuming, Bytes::from_static(b"HELLO\n\n"));
     let place = Arc::clone(places).try_acquire_owned().unwrap();
-    hub.fanout.join(JoiningViewer { viewer, bare: RawConnection { socket, tls, head: Vec::new(), place } });
+    hub.fanout.join(Joining { viewer, bare: RawConnection { socket, tls, head: Vec::new(), place } });
 }
 
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
 /// The same over TLS.
-fn join_viewer_over_tls(hub: &Arc<ChannelHub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TlsClient {
+fn joined_over_tls(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TlsClient {
     let own = rcgen::generate_simple_self_signed(vec!["reader".to_owned()]).unwrap();
     let (cert, key) = (own.cert.der().clone(), own.signing_key.serialize_der());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -84,7 +78,7 @@ fn join_viewer_over_tls(hub: &Arc<ChannelHub>, listener: &TcpListener, places: &
         .unwrap()
         .with_root_certificates(known)
         .with_no_client_auth();
-    let (mut client, mut socket) = tcp_pair(listener);
+    let (mut client, mut socket) = connected(listener);
     let mut own = ClientConnection::new(Arc::new(config), "reader".try_into().unwrap()).unwrap();
     let mut tls = ServerConnection::new(Arc::new(server)).unwrap();
     std::thread::scope(|threads| {
@@ -97,11 +91,11 @@ fn join_viewer_over_tls(hub: &Arc<ChannelHub>, listener: &TcpListener, places: &
             own.complete_io(&mut client).unwrap();
         }
     });
-    join_with_socket(hub, places, socket, Some(Box::new(tls)));
+    join(hub, places, socket, Some(Box::new(tls)));
     StreamOwned::new(own, client)
 }
 
-fn wait_until(what: &str, holds: impl Fn() -> bool) {
+fn until(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not happen in time");
@@ -123,7 +117,7 @@ fn comment(seq: u64) -> Comment {
 }
 
 /// Reads until the text ends with this.
-fn read_until(client: &mut impl Read, end: &str) -> String {
+fn reads(client: &mut impl Read, end: &str) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     while !text.ends_with(end.as_bytes()) {
@@ -135,12 +129,12 @@ fn read_until(client: &mut impl Read, end: &str) -> String {
 }
 
 #[test]
-fn leaving_viewers_are_noticed_and_the_others_get_everything() {
+fn those_who_leave_are_noticed_and_the_others_get_everything() {
     let hub = hub(100);
     let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(700)));
-    let mut clients: Vec<_> = (0..600).map(|_| join_viewer(&hub, &listener, &places)).collect();
+    let mut clients: Vec<_> = (0..600).map(|_| joined(&hub, &listener, &places)).collect();
     for client in &mut clients {
-        read_until(client, "HELLO\n\n");
+        reads(client, "HELLO\n\n");
     }
     let room = hub.room(&video()).unwrap();
     let numbering = CommentEpoch::parse("n").unwrap();
@@ -158,18 +152,18 @@ fn leaving_viewers_are_noticed_and_the_others_get_everything() {
     }
     let last = String::from_utf8(crate::sse::comment_event(&numbering, &comment(600)).to_vec()).unwrap();
     for client in &mut staying {
-        let text = read_until(client, &last);
+        let text = reads(client, &last);
         let seqs =
             text.lines().filter_map(|line| line.strip_prefix("id: n-")).map(|n| n.parse::<u64>().unwrap());
         let gaps = text.matches("event: gap").count();
         assert!(gaps > 0 || seqs.eq(1..=600), "{gaps} gaps");
     }
-    wait_until("leaving", || hub.viewers() == 300 && places.available_permits() == 400);
+    until("leaving", || hub.viewers() == 300 && places.available_permits() == 400);
     hub.fanout.stop();
-    wait_until("the end", || hub.viewers() == 0 && places.available_permits() == 700);
+    until("the end", || hub.viewers() == 0 && places.available_permits() == 700);
     assert_eq!(staying[0].read(&mut [0; 8]).unwrap(), 0);
     // Who comes now is let go at once.
-    let mut late = join_viewer(&hub, &listener, &places);
+    let mut late = joined(&hub, &listener, &places);
     assert_eq!(late.read(&mut [0; 8]).unwrap_or(0), 0);
     assert_eq!((hub.viewers(), places.available_permits()), (0, 700));
 }
@@ -177,31 +171,30 @@ fn leaving_viewers_are_noticed_and_the_others_get_everything() {
 #[test]
 fn over_tls_too_those_who_do_not_read_get_everything_later_and_all_are_told_the_end() {
     // More than all buffers of a connection hold.
-    const COMMENT_COUNT: u64 = 2_000;
-    let hub = hub(COMMENT_COUNT as usize);
+    const COMMENTS: u64 = 2_000;
+    let hub = hub(COMMENTS as usize);
     let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(3)));
-    let mut clients: Vec<_> = (0..3).map(|_| join_viewer_over_tls(&hub, &listener, &places)).collect();
+    let mut clients: Vec<_> = (0..3).map(|_| joined_over_tls(&hub, &listener, &places)).collect();
     for client in &mut clients {
-        read_until(client, "HELLO\n\n");
+        reads(client, "HELLO\n\n");
     }
     drop(clients.pop());
     let room = hub.room(&video()).unwrap();
     let numbering = CommentEpoch::parse("n").unwrap();
     room.note_head(&numbering, 0);
     let long = |seq| Comment { text: "x".repeat(4_000), ..comment(seq) };
-    for seq in 1..=COMMENT_COUNT {
+    for seq in 1..=COMMENTS {
         room.push(&numbering, &long(seq));
         room.show_due(Instant::now());
         hub.fanout.news(&room);
     }
-    let last =
-        String::from_utf8(crate::sse::comment_event(&numbering, &long(COMMENT_COUNT)).to_vec()).unwrap();
+    let last = String::from_utf8(crate::sse::comment_event(&numbering, &long(COMMENTS)).to_vec()).unwrap();
     for client in &mut clients {
-        let text = read_until(client, &last);
+        let text = reads(client, &last);
         let seqs = text.lines().filter_map(|line| line.strip_prefix("id: n-"));
-        assert!(seqs.map(|n| n.parse::<u64>().unwrap()).eq(1..=COMMENT_COUNT));
+        assert!(seqs.map(|n| n.parse::<u64>().unwrap()).eq(1..=COMMENTS));
     }
-    wait_until("leaving", || hub.viewers() == 2 && places.available_permits() == 1);
+    until("leaving", || hub.viewers() == 2 && places.available_permits() == 1);
     hub.fanout.stop();
     for client in &mut clients {
         assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "the end is said, and not a cut");
@@ -209,28 +202,28 @@ fn over_tls_too_those_who_do_not_read_get_everything_later_and_all_are_told_the_
 }
 
 #[test]
-fn a_viewer_that_sends_endlessly_over_tls_is_dropped() {
+fn who_talks_without_end_over_tls_is_let_go() {
     let hub = hub(10);
     let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(1)));
-    let mut client = join_viewer_over_tls(&hub, &listener, &places);
-    read_until(&mut client, "HELLO\n\n");
+    let mut client = joined_over_tls(&hub, &listener, &places);
+    reads(&mut client, "HELLO\n\n");
     let hub_too = Arc::clone(&hub);
     let talking = std::thread::spawn(move || while client.write_all(&[b'x'; 10_000]).is_ok() {});
-    wait_until("the end", || hub_too.viewers() == 0);
+    until("the end", || hub_too.viewers() == 0);
     talking.join().unwrap();
     hub.fanout.stop();
 }
 
 #[test]
-fn a_viewer_that_sends_endlessly_is_dropped() {
+fn who_talks_without_end_is_let_go() {
     let hub = hub(10);
     let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(1)));
-    let mut client = join_viewer(&hub, &listener, &places);
-    read_until(&mut client, "HELLO\n\n");
+    let mut client = joined(&hub, &listener, &places);
+    reads(&mut client, "HELLO\n\n");
     client.write_all(b"hello?").unwrap();
     let hub_too = Arc::clone(&hub);
     let talking = std::thread::spawn(move || while client.write_all(&[b'x'; 10_000]).is_ok() {});
-    wait_until("the end", || hub_too.viewers() == 0);
+    until("the end", || hub_too.viewers() == 0);
     talking.join().unwrap();
     hub.fanout.stop();
 }

@@ -11,11 +11,11 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use liverank_core::canary;
 
-use crate::channel::{NextForViewer, VideoChannel};
+use crate::channel::{Channel, Next};
 use crate::entry::StreamFilter;
 use crate::hub::ViewerGuard;
 use crate::ring::{Cursor, Taken};
-use crate::sse::{self, ClientForm};
+use crate::sse::{self, Form};
 
 /// Slices written to one viewer before others have their turn: one who comes back has all it missed in two or three.
 const SLICES_A_TURN: usize = 4;
@@ -27,7 +27,7 @@ pub struct Viewer<S> {
     socket: S,
     seat: ViewerGuard,
     cursor: Cursor,
-    form: ClientForm,
+    form: Form,
     /// Who it is, and what it is sent beside comments.
     asked: StreamFilter,
     /// The heartbeats of its room that it has had or had no need of.
@@ -53,7 +53,7 @@ pub enum After {
 
 impl Viewer<()> {
     /// A viewer that is sent `first`, and then what comes after `cursor`.
-    pub fn new(seat: ViewerGuard, cursor: Cursor, form: ClientForm, first: Bytes) -> Self {
+    pub fn new(seat: ViewerGuard, cursor: Cursor, form: Form, first: Bytes) -> Self {
         let heartbeats = seat.room.heartbeats.load(Ordering::Relaxed);
         let asked = StreamFilter::default();
         Self { socket: (), seat, cursor, form, asked, heartbeats, full: false, said_all: false, rest: first }
@@ -61,7 +61,7 @@ impl Viewer<()> {
 
     /// The same viewer, who asked for these events beside comments.
     #[must_use]
-    pub fn asking_for(self, asked: impl Into<StreamFilter>) -> Self {
+    pub fn asking(self, asked: impl Into<StreamFilter>) -> Self {
         Self { asked: asked.into(), ..self }
     }
 
@@ -74,7 +74,7 @@ impl Viewer<()> {
 
 impl<S> Viewer<S> {
     /// Its room.
-    pub const fn room(&self) -> &Arc<VideoChannel> {
+    pub const fn room(&self) -> &Arc<Channel> {
         &self.seat.room
     }
 
@@ -112,36 +112,36 @@ impl<S: Read + Write> Viewer<S> {
         }
         if !self.rest.is_empty() {
             let rest = std::mem::take(&mut self.rest);
-            self.send_all(rest)?;
+            self.send(rest)?;
         }
         for _ in 0..SLICES_A_TURN {
             if self.full {
                 return Ok(After::Waits);
             }
             match self.seat.room.next(&mut self.cursor, self.asked) {
-                NextForViewer::Send(Taken::Events { bytes, count }) => self.send_events(&bytes, count)?,
-                NextForViewer::Send(Taken::Gap { numbering, from, to }) => {
+                Next::Send(Taken::Events { bytes, count }) => self.send_events(&bytes, count)?,
+                Next::Send(Taken::Gap { numbering, from, to }) => {
                     self.seat.hub().metrics.gaps.inc();
-                    self.send_all(sse::gap_event(self.form, &numbering, from, to))?;
+                    self.send(sse::gap_event(self.form, &numbering, from, to))?;
                 }
-                NextForViewer::End => return Ok(After::Gone),
-                NextForViewer::Send(Taken::Nothing) | NextForViewer::Wait => return self.send_heartbeat(),
+                Next::End => return Ok(After::Gone),
+                Next::Send(Taken::Nothing) | Next::Wait => return self.beat(),
             }
         }
         Ok(After::More)
     }
 
     /// What is due to one who has all comments: a heartbeat, and the number of viewers.
-    fn send_heartbeat(&mut self) -> io::Result<After> {
+    fn beat(&mut self) -> io::Result<After> {
         let due = self.seat.room.heartbeats.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.heartbeats, due) != due {
-            self.send_all(sse::HEARTBEAT)?;
+            self.send(sse::HEARTBEAT)?;
         }
         // Where the socket is full, the number waits, and a later one takes its place.
         if let (true, Some(had)) = (self.rest.is_empty() && !self.full, &mut self.seat.count_had)
             && let Some(event) = self.seat.room.count.news(had)
         {
-            self.send_all(event)?;
+            self.send(event)?;
         }
         Ok(After::Waits)
     }
@@ -149,10 +149,10 @@ impl<S: Read + Write> Viewer<S> {
     /// Writes `count` whole events; what the socket does not take of them, but for the one it stopped in, stays in the
     /// ring.
     fn send_events(&mut self, events: &[u8], count: u64) -> io::Result<()> {
-        let written = self.write_some(events)?;
+        let written = self.write(events)?;
         let begun = event_end(events, written);
         let left = events[begun..].windows(2).filter(|pair| pair == b"\n\n").count() as u64;
-        self.cursor.rewind(left);
+        self.cursor.back(left);
         self.rest = Bytes::copy_from_slice(&events[written..begun]);
         if !canary::is(&self.seat.room.video) {
             self.seat.hub().metrics.messages.inc_by(count - left);
@@ -161,14 +161,14 @@ impl<S: Read + Write> Viewer<S> {
     }
 
     /// Writes all of this, sooner or later.
-    fn send_all(&mut self, mut bytes: Bytes) -> io::Result<()> {
-        let written = self.write_some(&bytes)?;
+    fn send(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        let written = self.write(&bytes)?;
         self.rest = bytes.split_off(written);
         Ok(())
     }
 
     /// Writes what the socket takes; returns how much that is.
-    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() && !self.full {
             match self.socket.write(&bytes[written..]) {
@@ -197,7 +197,7 @@ impl<S: Read + Write> Viewer<S> {
                 Ok(0) if broken => return After::Gone,
                 Ok(0) if std::mem::replace(&mut self.said_all, true) => return After::Waits,
                 Ok(0) if self.full || !self.rest.is_empty() => return After::Waits,
-                Ok(0) => return self.send_all(sse::HEARTBEAT).map_or(After::Gone, |()| After::Waits),
+                Ok(0) => return self.send(sse::HEARTBEAT).map_or(After::Gone, |()| After::Waits),
                 Err(_) => return After::Gone,
                 Ok(_) => {}
             }

@@ -4,10 +4,10 @@ use liverank_reader::Config;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::world::{ReaderWorld, RunningReader, StreamViewer, config, wait_until};
+use crate::world::{Running, Viewer, World, config, until};
 
 /// A viewer who asks for a stream and then never reads, with a small window so that it is full soon.
-async fn connect_without_reading(address: &str, video: &str) -> TcpStream {
+async fn never_reads(address: &str, video: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
@@ -17,26 +17,26 @@ async fn connect_without_reading(address: &str, video: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn a_viewer_that_does_not_read_hurts_nobody_and_gets_a_gap() {
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, Config { ring_length: 100, ..config("r1") }).await;
-    let mut healthy = StreamViewer::get(&reader.address, "v", None).await;
-    healthy.expect_greeting().await;
-    let slow = connect_without_reading(&reader.address, "v").await;
-    wait_until("both to be there", async || reader.get_health().await["activeConnections"] == 2).await;
+async fn who_does_not_read_hurts_nobody_and_is_moved_forward() {
+    let world = World::new().await;
+    let reader = Running::start(&world, Config { ring_length: 100, ..config("r1") }).await;
+    let mut healthy = Viewer::get(&reader.address, "v", None).await;
+    healthy.greeted().await;
+    let slow = never_reads(&reader.address, "v").await;
+    until("both to be there", async || reader.health().await["activeConnections"] == 2).await;
     let mut seen = 0;
     // Far more than sockets buffer: some 230 bytes each.
     for _ in 0..300 {
         world.post("v", 100).await;
-        let seqs = healthy.next_comments(100).await;
+        let seqs = healthy.comments(100).await;
         assert_eq!(seqs, (seen + 1..=seen + 100).collect::<Vec<_>>());
         seen += 100;
     }
     // The slow one was written what its socket took, and no more waits for it than the ring.
-    let sent = reader.metric_value("messages_total");
+    let sent = reader.metric("messages_total");
     assert!(sent < 2 * seen, "{sent} of {}", 2 * seen);
-    let mut slow = StreamViewer::from(slow).await;
-    slow.expect_greeting().await;
+    let mut slow = Viewer::from(slow).await;
+    slow.greeted().await;
     let (mut at, mut gaps) = (0, 0);
     while at < seen {
         let event = slow.next().await.unwrap();
@@ -60,28 +60,28 @@ async fn five_thousand_in_one_room_each_get_everything_once() {
     // Both ends of every connection are in this process.
     let files = liverank_runtime::server::raise_file_limit();
     assert!(files > 2 * VIEWERS as u64 + 500, "needs {} open files, may have {files}", 2 * VIEWERS + 500);
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, config("r1")).await;
+    let world = World::new().await;
+    let reader = Running::start(&world, config("r1")).await;
     let mut viewers = Vec::new();
     for _ in 0..VIEWERS {
-        let mut viewer = StreamViewer::get(&reader.address, "v", None).await;
-        viewer.expect_greeting().await;
+        let mut viewer = Viewer::get(&reader.address, "v", None).await;
+        viewer.greeted().await;
         viewers.push(viewer);
     }
-    assert_eq!(reader.get_health().await["activeConnections"], VIEWERS);
-    let comments = world.archive_comments("v", COMMENTS).await;
+    assert_eq!(reader.health().await["activeConnections"], VIEWERS);
+    let comments = world.archived("v", COMMENTS).await;
     let posting = async {
         for comment in &comments {
-            world.publish_comments(std::slice::from_ref(comment)).await;
+            world.publish(std::slice::from_ref(comment)).await;
             tokio::task::yield_now().await;
         }
     };
-    let reading = futures::future::join_all(viewers.iter_mut().map(|viewer| viewer.next_comments(COMMENTS)));
+    let reading = futures::future::join_all(viewers.iter_mut().map(|viewer| viewer.comments(COMMENTS)));
     let ((), seen) = tokio::join!(posting, reading);
     assert!(seen.iter().all(|seqs| seqs.iter().copied().eq(1..=COMMENTS)));
     // Hot: joined in fewer writes than one a comment.
     let all = VIEWERS as u64 * COMMENTS;
-    wait_until("all to be counted", async || reader.metric_value("messages_total") == all).await;
-    let (messages, writes) = (all, reader.metric_value("socket_writes_total"));
+    until("all to be counted", async || reader.metric("messages_total") == all).await;
+    let (messages, writes) = (all, reader.metric("socket_writes_total"));
     assert!(writes - (VIEWERS as u64) < messages / 2, "{writes} writes for {messages} comments");
 }

@@ -4,18 +4,17 @@ use liverank_core::comment::EntryKind;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
 
-use crate::world::{ReaderWorld, RunningReader, StreamEventText, StreamViewer, config, video};
+use crate::world::{Event, Running, Viewer, World, config, video};
 
-async fn viewer_asking_for_deletions(address: &str, last: Option<&str>) -> StreamViewer {
+async fn asking(address: &str, last: Option<&str>) -> Viewer {
     let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
     let request = format!("GET /connect?userid=u&videoid=v&events=deleted HTTP/1.1\r\nHost: t\r\n{last}\r\n");
-    StreamViewer::send_request(address, &request).await
+    Viewer::ask(address, &request).await
 }
 
 /// Deletes the comments with these numbers, as the consumer does, and publishes that.
-async fn delete_comments(world: &ReaderWorld, seqs: &[u64]) {
-    let held =
-        world.archive.next_comments(&video("v"), liverank_adapters::archive::Page::After(0), 1000).await;
+async fn delete(world: &World, seqs: &[u64]) {
+    let held = world.archive.comments(&video("v"), liverank_adapters::archive::Page::After(0), 1000).await;
     let held = held.unwrap();
     let partition = 7;
     let from = world.archive.offsets(&[partition]).await.unwrap()[0].next;
@@ -32,75 +31,75 @@ async fn delete_comments(world: &ReaderWorld, seqs: &[u64]) {
     let committed = world.archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
     let entries: Vec<_> = committed.effects.comments.into_iter().map(|numbered| numbered.comment).collect();
     assert!(entries.iter().all(|entry| matches!(entry.entry, EntryKind::Deleted { .. })));
-    world.publish_comments(&entries).await;
+    world.publish(&entries).await;
 }
 
-fn deleted_of_event(event: &StreamEventText) -> (u64, String) {
+fn deleted(event: &Event) -> (u64, String) {
     assert_eq!(event.kind.as_deref(), Some("deleted"), "{event:?}");
     (event.json()["seq"].as_u64().unwrap(), event.id.clone().unwrap())
 }
 
 #[tokio::test]
-async fn deletion_events_go_in_order_to_viewers_who_asked() {
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, config("r1")).await;
-    let mut asking = viewer_asking_for_deletions(&reader.address, None).await;
-    let mut plain = StreamViewer::get(&reader.address, "v", None).await;
-    let mut seed = StreamViewer::post(&reader.address, "v").await;
-    asking.expect_greeting().await;
-    plain.expect_greeting().await;
-    seed.expect_greeting().await;
+async fn those_who_asked_are_told_in_order_and_others_see_comments_only() {
+    let world = World::new().await;
+    let reader = Running::start(&world, config("r1")).await;
+    let mut asking = asking(&reader.address, None).await;
+    let mut plain = Viewer::get(&reader.address, "v", None).await;
+    let mut seed = Viewer::post(&reader.address, "v").await;
+    asking.greeted().await;
+    plain.greeted().await;
+    seed.greeted().await;
     world.post("v", 3).await;
-    assert_eq!(asking.next_comments(3).await, [1, 2, 3]);
-    delete_comments(&world, &[2]).await;
+    assert_eq!(asking.comments(3).await, [1, 2, 3]);
+    delete(&world, &[2]).await;
     world.post("v", 1).await;
     let told = asking.next().await.unwrap();
-    assert_eq!(deleted_of_event(&told), (2, format!("{}-4", world.numbering)));
+    assert_eq!(deleted(&told), (2, format!("{}-4", world.numbering)));
     assert_eq!(told.json()["by"], "moderator");
-    assert_eq!(asking.next_comments(1).await, [5]);
-    assert_eq!(plain.next_comments(4).await, [1, 2, 3, 5], "no event of another kind");
-    assert_eq!(seed.next_comments(4).await, [1, 2, 3, 5]);
+    assert_eq!(asking.comments(1).await, [5]);
+    assert_eq!(plain.comments(4).await, [1, 2, 3, 5], "no event of another kind");
+    assert_eq!(seed.comments(4).await, [1, 2, 3, 5]);
 }
 
 #[tokio::test]
-async fn a_resuming_viewer_is_never_given_a_deleted_comment() {
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, config("r1")).await;
-    let mut first = viewer_asking_for_deletions(&reader.address, None).await;
-    first.expect_greeting().await;
+async fn nobody_who_comes_back_is_given_it_by_whichever_reader() {
+    let world = World::new().await;
+    let reader = Running::start(&world, config("r1")).await;
+    let mut first = asking(&reader.address, None).await;
+    first.greeted().await;
     world.post("v", 4).await;
-    first.next_comments(4).await;
-    delete_comments(&world, &[2, 3]).await;
-    assert_eq!(deleted_of_event(&first.next().await.unwrap()).0, 2);
-    assert_eq!(deleted_of_event(&first.next().await.unwrap()).0, 3);
+    first.comments(4).await;
+    delete(&world, &[2, 3]).await;
+    assert_eq!(deleted(&first.next().await.unwrap()).0, 2);
+    assert_eq!(deleted(&first.next().await.unwrap()).0, 3);
     let start = format!("{}-0", world.numbering);
     // From the ring; then a reader that has none, with a bus that has a hole; then with a bus that has nothing.
-    let other = RunningReader::start(&world, config("r2")).await;
-    let third = RunningReader::start(&world, config("r3")).await;
+    let other = Running::start(&world, config("r2")).await;
+    let third = Running::start(&world, config("r3")).await;
     for (at, address) in [&reader.address, &other.address, &third.address].into_iter().enumerate() {
         if at == 2 {
-            world.bus.lose_everything();
+            world.bus.empty();
         }
-        let mut back = viewer_asking_for_deletions(address, Some(&start)).await;
-        back.expect_greeting().await;
-        assert_eq!(back.next_comments(1).await, [1], "reader {at}");
+        let mut back = asking(address, Some(&start)).await;
+        back.greeted().await;
+        assert_eq!(back.comments(1).await, [1], "reader {at}");
         assert_eq!(back.shown().await.json()["seq"], 4, "2 and 3 are an id each");
-        assert_eq!(deleted_of_event(&back.shown().await).0, 2);
-        assert_eq!(deleted_of_event(&back.shown().await).0, 3);
+        assert_eq!(deleted(&back.shown().await).0, 2);
+        assert_eq!(deleted(&back.shown().await).0, 3);
         assert_eq!(back.last_id, format!("{}-6", world.numbering));
         // Who had it and comes back is told, from where it stood.
-        let mut had = viewer_asking_for_deletions(address, Some(&format!("{}-4", world.numbering))).await;
-        had.expect_greeting().await;
-        assert_eq!(deleted_of_event(&had.shown().await).0, 2);
+        let mut had = asking(address, Some(&format!("{}-4", world.numbering))).await;
+        had.greeted().await;
+        assert_eq!(deleted(&had.shown().await).0, 2);
     }
-    assert_eq!(reader.metric_value("gaps_total"), 0, "nobody missed anything");
+    assert_eq!(reader.metric("gaps_total"), 0, "nobody missed anything");
 }
 
 #[tokio::test]
 async fn an_event_that_no_release_knows_is_refused_by_name() {
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, config("r1")).await;
+    let world = World::new().await;
+    let reader = Running::start(&world, config("r1")).await;
     let request = "GET /connect?userid=u&videoid=v&events=deleted,nonsense HTTP/1.1\r\nHost: t\r\n\r\n";
-    let refused = StreamViewer::send_request(&reader.address, request).await;
+    let refused = Viewer::ask(&reader.address, request).await;
     assert_eq!(refused.status(), 400);
 }

@@ -3,16 +3,16 @@
 use liverank_core::counting::{Batch, LogRecord, OffsetRange};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
 
-use crate::world::{ReaderWorld, RunningReader, StreamViewer, config, video};
+use crate::world::{Running, Viewer, World, config, video};
 
-async fn viewer_watching(address: &str, user: &str, events: &str, last: Option<&str>) -> StreamViewer {
+async fn watching(address: &str, user: &str, events: &str, last: Option<&str>) -> Viewer {
     let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
     let path = format!("/connect?userid={user}&videoid=v&events={events}");
-    StreamViewer::send_request(address, &format!("GET {path} HTTP/1.1\r\nHost: t\r\n{last}\r\n")).await
+    Viewer::ask(address, &format!("GET {path} HTTP/1.1\r\nHost: t\r\n{last}\r\n")).await
 }
 
 /// Does this, as the consumer does, and publishes it.
-async fn commit_and_publish(world: &ReaderWorld, by: &str, actions: Vec<Action>) {
+async fn commit(world: &World, by: &str, actions: Vec<Action>) {
     let partition = 7;
     let from = world.archive.offsets(&[partition]).await.unwrap()[0].next;
     let record = |(action, offset): (Action, u64)| {
@@ -28,75 +28,72 @@ async fn commit_and_publish(world: &ReaderWorld, by: &str, actions: Vec<Action>)
     let span = OffsetRange { partition, from, next: from + records.len() as u64, last: None };
     let committed = world.archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
     let entries: Vec<_> = committed.effects.comments.into_iter().map(|numbered| numbered.comment).collect();
-    world.publish_comments(&entries).await;
+    world.publish(&entries).await;
 }
 
-fn shadow_action(id: &str) -> Action {
+fn hidden(id: &str) -> Action {
     Action::Shadow { comment_id: id.parse().unwrap(), text: "hidden".to_owned(), reply_to: None }
 }
 
 #[tokio::test]
 async fn a_shadowed_comment_is_shown_to_its_author_alone_live_and_to_one_who_comes_back() {
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, config("r1")).await;
-    let mut troll = viewer_watching(&reader.address, "troll", "", None).await;
-    let mut ann = viewer_watching(&reader.address, "ann", "deleted,pinned", None).await;
-    let mut seed = StreamViewer::post(&reader.address, "v").await;
-    troll.expect_greeting().await;
-    ann.expect_greeting().await;
-    seed.expect_greeting().await;
+    let world = World::new().await;
+    let reader = Running::start(&world, config("r1")).await;
+    let mut troll = watching(&reader.address, "troll", "", None).await;
+    let mut ann = watching(&reader.address, "ann", "deleted,pinned", None).await;
+    let mut seed = Viewer::post(&reader.address, "v").await;
+    troll.greeted().await;
+    ann.greeted().await;
+    seed.greeted().await;
     world.post("v", 1).await;
-    commit_and_publish(&world, "troll", vec![shadow_action("s")]).await;
+    commit(&world, "troll", vec![hidden("s")]).await;
     world.post("v", 1).await;
-    assert_eq!(ann.next_comments(2).await, [1, 3]);
-    assert_eq!(seed.next_comments(2).await, [1, 3]);
-    assert_eq!(troll.next_comments(3).await, [1, 2, 3]);
+    assert_eq!(ann.comments(2).await, [1, 3]);
+    assert_eq!(seed.comments(2).await, [1, 3]);
+    assert_eq!(troll.comments(3).await, [1, 2, 3]);
     let start = format!("{}-0", world.numbering);
     // From the ring; then a reader that has none.
-    let other = RunningReader::start(&world, config("r2")).await;
+    let other = Running::start(&world, config("r2")).await;
     for address in [&reader.address, &other.address] {
-        let mut ann = viewer_watching(address, "ann", "", Some(&start)).await;
-        ann.expect_greeting().await;
-        assert_eq!(ann.next_comments(2).await, [1, 3]);
-        let mut troll = viewer_watching(address, "troll", "", Some(&start)).await;
-        troll.expect_greeting().await;
-        assert_eq!(troll.next_comments(3).await, [1, 2, 3]);
+        let mut ann = watching(address, "ann", "", Some(&start)).await;
+        ann.greeted().await;
+        assert_eq!(ann.comments(2).await, [1, 3]);
+        let mut troll = watching(address, "troll", "", Some(&start)).await;
+        troll.greeted().await;
+        assert_eq!(troll.comments(3).await, [1, 2, 3]);
     }
     let delete = Action::Delete { comment_id: "s".parse().unwrap() };
-    commit_and_publish(&world, "mod", vec![delete]).await;
+    commit(&world, "mod", vec![delete]).await;
     world.post("v", 1).await;
-    world.bus.lose_everything();
-    let third = RunningReader::start(&world, config("r3")).await;
+    world.bus.empty();
+    let third = Running::start(&world, config("r3")).await;
     for address in [&reader.address, &third.address] {
-        let mut troll = viewer_watching(address, "troll", "", Some(&start)).await;
-        troll.expect_greeting().await;
-        assert_eq!(troll.next_comments(3).await, [1, 3, 5], "it is gone for its author, too");
+        let mut troll = watching(address, "troll", "", Some(&start)).await;
+        troll.greeted().await;
+        assert_eq!(troll.comments(3).await, [1, 3, 5], "it is gone for its author, too");
     }
 }
 
 #[tokio::test]
-async fn pin_events_go_in_order_to_viewers_who_asked() {
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, config("r1")).await;
-    let mut asking = viewer_watching(&reader.address, "ann", "pinned", None).await;
-    let mut other = viewer_watching(&reader.address, "ann", "deleted", None).await;
-    asking.expect_greeting().await;
-    other.expect_greeting().await;
+async fn those_who_asked_are_told_what_is_pinned_in_order() {
+    let world = World::new().await;
+    let reader = Running::start(&world, config("r1")).await;
+    let mut asking = watching(&reader.address, "ann", "pinned", None).await;
+    let mut other = watching(&reader.address, "ann", "deleted", None).await;
+    asking.greeted().await;
+    other.greeted().await;
     world.post("v", 1).await;
-    let held = world
-        .archive
-        .next_comments(&video("v"), liverank_adapters::archive::Page::After(0), 1)
-        .await
-        .unwrap();
+    let held =
+        world.archive.comments(&video("v"), liverank_adapters::archive::Page::After(0), 1).await.unwrap();
     let id = held[0].id.clone();
-    commit_and_publish(
+    commit(
         &world,
         "mod",
         vec![Action::Pin { comment_id: Some(id.clone()) }, Action::Pin { comment_id: None }],
     )
     .await;
     world.post("v", 1).await;
-    assert_eq!(asking.next_comments(1).await, [1]);
+    assert_eq!(asking.comments(1).await, [1]);
     let told = asking.next().await.unwrap();
     assert_eq!(
         (told.kind.as_deref(), told.id.clone()),
@@ -104,6 +101,6 @@ async fn pin_events_go_in_order_to_viewers_who_asked() {
     );
     assert_eq!((&told.json()["id"], &told.json()["seq"]), (&serde_json::json!(id), &serde_json::json!(1)));
     assert_eq!(asking.next().await.unwrap().json()["id"], serde_json::Value::Null);
-    assert_eq!(asking.next_comments(1).await, [4]);
-    assert_eq!(other.next_comments(2).await, [1, 4], "no event of another kind");
+    assert_eq!(asking.comments(1).await, [4]);
+    assert_eq!(other.comments(2).await, [1, 4], "no event of another kind");
 }

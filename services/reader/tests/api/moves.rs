@@ -8,20 +8,18 @@ use liverank_protocol::access::{Caller, Role, Service};
 use liverank_reader::Config;
 use serde_json::json;
 
-use crate::world::{
-    FakeManager, ReaderWorld, RunningReader, StreamViewer, config, config_with_manager, video, wait_until,
-};
+use crate::world::{Manager, Running, Viewer, World, config, config_with, until, video};
 
 #[tokio::test]
 async fn a_reader_that_does_not_serve_the_video_names_the_one_that_does() {
-    let world = ReaderWorld::new().await;
-    let (manager, url) = FakeManager::start().await;
-    let reader = RunningReader::start(&world, config_with_manager("r1", &url)).await;
-    manager.assign_readers("mine", 1, &[("r1", &reader.url)]);
-    manager.assign_readers("theirs", 2, &[("r2", "http://127.0.0.1:4002")]);
-    assert_eq!(StreamViewer::get(&reader.address, "mine", None).await.status(), 200);
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let reader = Running::start(&world, config_with("r1", &url)).await;
+    manager.assign("mine", 1, &[("r1", &reader.url)]);
+    manager.assign("theirs", 2, &[("r2", "http://127.0.0.1:4002")]);
+    assert_eq!(Viewer::get(&reader.address, "mine", None).await.status(), 200);
     let request = "GET /connect?userid=u%20x&videoid=theirs&last_event_id=n-4 HTTP/1.1\r\nHost: t\r\nOrigin: null\r\n\r\n";
-    let answer = StreamViewer::send_request(&reader.address, request).await;
+    let answer = Viewer::ask(&reader.address, request).await;
     assert_eq!(answer.status(), 307);
     assert_eq!(
         answer.header("location"),
@@ -29,31 +27,29 @@ async fn a_reader_that_does_not_serve_the_video_names_the_one_that_does() {
     );
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-    let answer = StreamViewer::post(&reader.address, "theirs").await;
+    let answer = Viewer::post(&reader.address, "theirs").await;
     assert_eq!((answer.status(), answer.header("location")), (307, Some("http://127.0.0.1:4002/connect")));
 }
 
 #[tokio::test]
 async fn while_no_manager_answers_a_reader_serves_what_it_is_asked_for() {
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, config_with_manager("r1", "http://127.0.0.1:9")).await;
-    let mut viewer = StreamViewer::get(&reader.address, "v", None).await;
-    viewer.expect_greeting().await;
+    let world = World::new().await;
+    let reader = Running::start(&world, config_with("r1", "http://127.0.0.1:9")).await;
+    let mut viewer = Viewer::get(&reader.address, "v", None).await;
+    viewer.greeted().await;
     world.post("v", 1).await;
-    assert_eq!(viewer.next_comments(1).await, [1]);
+    assert_eq!(viewer.comments(1).await, [1]);
 }
 
 #[tokio::test]
 async fn heartbeats_tell_the_manager_how_many_watch_what() {
-    let world = ReaderWorld::new().await;
-    let (manager, url) = FakeManager::start().await;
-    let reader = RunningReader::start(&world, config_with_manager("r1", &url)).await;
-    manager.assign_readers("v", 7, &[("r1", &reader.url)]);
-    let _viewers = [
-        StreamViewer::get(&reader.address, "v", None).await,
-        StreamViewer::get(&reader.address, "v", None).await,
-    ];
-    wait_until("a heartbeat that tells of two viewers", async || {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let reader = Running::start(&world, config_with("r1", &url)).await;
+    manager.assign("v", 7, &[("r1", &reader.url)]);
+    let _viewers =
+        [Viewer::get(&reader.address, "v", None).await, Viewer::get(&reader.address, "v", None).await];
+    until("a heartbeat that tells of two viewers", async || {
         manager.last_heartbeat().is_some_and(|record| {
             record.videos.iter().any(|held| held.video == video("v") && held.viewers == 2)
         })
@@ -62,131 +58,124 @@ async fn heartbeats_tell_the_manager_how_many_watch_what() {
     let record = manager.last_heartbeat().unwrap();
     assert_eq!((record.id.as_str(), record.viewers, record.capacity), ("r1", 2, 20_000));
     assert_eq!((record.highest_epoch, record.draining), (7, false));
-    wait_until("the next beat", async || {
-        manager.last_heartbeat().is_some_and(|next| next.beat > record.beat)
-    })
-    .await;
+    until("the next beat", async || manager.last_heartbeat().is_some_and(|next| next.beat > record.beat))
+        .await;
 }
 
 #[tokio::test]
-async fn viewers_of_a_moved_video_are_closed_after_their_last_comment() {
-    let world = ReaderWorld::new().await;
-    let (manager, url) = FakeManager::start().await;
-    let reader = RunningReader::start(&world, config_with_manager("r1", &url)).await;
-    manager.assign_readers("v", 1, &[("r1", &reader.url)]);
-    manager.assign_readers("stays", 2, &[("r1", &reader.url)]);
+async fn viewers_of_a_moved_video_are_let_go_after_what_they_were_due() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let reader = Running::start(&world, config_with("r1", &url)).await;
+    manager.assign("v", 1, &[("r1", &reader.url)]);
+    manager.assign("stays", 2, &[("r1", &reader.url)]);
     let mut viewers = Vec::new();
     for _ in 0..10 {
-        let mut viewer = StreamViewer::get(&reader.address, "v", None).await;
-        viewer.expect_greeting().await;
+        let mut viewer = Viewer::get(&reader.address, "v", None).await;
+        viewer.greeted().await;
         viewers.push(viewer);
     }
-    let mut stays = StreamViewer::get(&reader.address, "stays", None).await;
-    stays.expect_greeting().await;
+    let mut stays = Viewer::get(&reader.address, "stays", None).await;
+    stays.greeted().await;
     world.post("v", 3).await;
-    manager.order_hand_over("v", 3, "http://127.0.0.1:4002", false, 0);
+    manager.hand_over("v", 3, "http://127.0.0.1:4002", false, 0);
     for viewer in &mut viewers {
-        assert_eq!(viewer.next_comments(3).await, [1, 2, 3]);
+        assert_eq!(viewer.comments(3).await, [1, 2, 3]);
         assert_eq!(viewer.rest().await, []);
     }
-    assert_eq!(StreamViewer::get(&reader.address, "v", None).await.status(), 307);
+    assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 307);
     world.post("stays", 1).await;
-    assert_eq!(stays.next_comments(1).await, [1]);
+    assert_eq!(stays.comments(1).await, [1]);
     // Back again, under a later epoch: viewers who come now stay, whatever a manager that has not heard of it says.
-    manager.assign_readers("v", 4, &[("r1", &reader.url)]);
-    wait_until("the move back to be known", async || {
-        StreamViewer::get(&reader.address, "v", None).await.status() == 200
+    manager.assign("v", 4, &[("r1", &reader.url)]);
+    until("the move back to be known", async || {
+        Viewer::get(&reader.address, "v", None).await.status() == 200
     })
     .await;
-    let mut back = StreamViewer::get(&reader.address, "v", Some(&viewers[0].last_id)).await;
-    back.expect_greeting().await;
+    let mut back = Viewer::get(&reader.address, "v", Some(&viewers[0].last_id)).await;
+    back.greeted().await;
     let record = manager.last_heartbeat().unwrap();
-    wait_until("two more heartbeats", async || manager.last_heartbeat().unwrap().beat >= record.beat + 2)
-        .await;
+    until("two more heartbeats", async || manager.last_heartbeat().unwrap().beat >= record.beat + 2).await;
     world.post("v", 1).await;
-    assert_eq!(back.next_comments(1).await, [4]);
+    assert_eq!(back.comments(1).await, [4]);
 }
 
 #[tokio::test]
 async fn a_leaving_reader_lets_everybody_go_and_sends_newcomers_elsewhere() {
-    let world = ReaderWorld::new().await;
-    let (manager, url) = FakeManager::start().await;
-    let reader =
-        RunningReader::start_with_drain(&world, config_with_manager("r1", &url), Duration::from_secs(8))
-            .await;
-    manager.assign_readers("v", 1, &[("r1", &reader.url), ("r2", "http://127.0.0.1:4002")]);
-    manager.assign_readers("only", 2, &[("r1", &reader.url)]);
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let reader = Running::with_drain(&world, config_with("r1", &url), Duration::from_secs(8)).await;
+    manager.assign("v", 1, &[("r1", &reader.url), ("r2", "http://127.0.0.1:4002")]);
+    manager.assign("only", 2, &[("r1", &reader.url)]);
     let mut viewers = Vec::new();
     for _ in 0..5 {
-        let mut viewer = StreamViewer::get(&reader.address, "v", None).await;
-        viewer.expect_greeting().await;
+        let mut viewer = Viewer::get(&reader.address, "v", None).await;
+        viewer.greeted().await;
         viewers.push(viewer);
     }
     world.post("v", 2).await;
     reader.shell.shutdown.cancel();
-    wait_until("the manager to hear of it", async || {
+    until("the manager to hear of it", async || {
         manager.last_heartbeat().is_some_and(|record| record.draining)
     })
     .await;
     assert!(manager.last_heartbeat().unwrap().grace_ms > 0);
-    assert_eq!(StreamViewer::get(&reader.address, "v", None).await.status(), 307);
+    assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 307);
     // Where could they go, as long as the managers have found no other reader?
-    assert_eq!(StreamViewer::get(&reader.address, "only", None).await.status(), 200);
-    wait_until("the only one to be refused", async || {
-        let refused = StreamViewer::get(&reader.address, "only", None).await;
+    assert_eq!(Viewer::get(&reader.address, "only", None).await.status(), 200);
+    until("the only one to be refused", async || {
+        let refused = Viewer::get(&reader.address, "only", None).await;
         refused.status() == 503 && refused.header("retry-after").is_some()
     })
     .await;
-    assert_eq!(reader.get_health().await["status"], json!("draining"));
+    assert_eq!(reader.health().await["status"], json!("draining"));
     for viewer in &mut viewers {
-        assert_eq!(viewer.next_comments(2).await, [1, 2]);
+        assert_eq!(viewer.comments(2).await, [1, 2]);
         assert_eq!(viewer.rest().await, []);
     }
-    reader.drain_and_wait().await;
+    reader.drained().await;
     assert_eq!(manager.last_heartbeat().unwrap().viewers, 0);
 }
 
 #[tokio::test]
 async fn an_empty_reader_ends_at_once_however_much_time_it_has() {
-    let world = ReaderWorld::new().await;
-    let (manager, url) = FakeManager::start().await;
-    let reader =
-        RunningReader::start_with_drain(&world, config_with_manager("r1", &url), Duration::from_mins(3))
-            .await;
-    manager.assign_readers("v", 1, &[("r1", &reader.url)]);
-    let mut viewer = StreamViewer::get(&reader.address, "v", None).await;
-    viewer.expect_greeting().await;
-    assert_eq!(reader.metric_value("drain_waits_for"), 0);
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let reader = Running::with_drain(&world, config_with("r1", &url), Duration::from_mins(3)).await;
+    manager.assign("v", 1, &[("r1", &reader.url)]);
+    let mut viewer = Viewer::get(&reader.address, "v", None).await;
+    viewer.greeted().await;
+    assert_eq!(reader.metric("drain_waits_for"), 0);
     // Somebody who has begun to ask and does not go on.
     let mut half = tokio::net::TcpStream::connect(&reader.address).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut half, b"GET /health HTTP/1.1\r\nHost:").await.unwrap();
     reader.shell.shutdown.cancel();
-    wait_until("it to wait for its viewer", async || reader.metric_value("drain_waits_for") == 1).await;
+    until("it to wait for its viewer", async || reader.metric("drain_waits_for") == 1).await;
     drop(viewer);
     let left = std::time::Instant::now();
-    reader.drain_and_wait().await;
+    reader.drained().await;
     assert!(left.elapsed() < Duration::from_secs(6), "{:?}", left.elapsed());
     assert!(manager.last_heartbeat().unwrap().draining);
 }
 
 #[tokio::test]
 async fn without_managers_leaving_is_quick() {
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, config("r1")).await;
-    let mut viewer = StreamViewer::get(&reader.address, "v", None).await;
-    viewer.expect_greeting().await;
-    let ((), rest) = tokio::join!(reader.drain_and_wait(), viewer.rest());
+    let world = World::new().await;
+    let reader = Running::start(&world, config("r1")).await;
+    let mut viewer = Viewer::get(&reader.address, "v", None).await;
+    viewer.greeted().await;
+    let ((), rest) = tokio::join!(reader.drained(), viewer.rest());
     assert_eq!(rest, []);
 }
 
 #[tokio::test]
 async fn a_warm_reader_has_all_that_viewers_who_come_may_have_missed() {
-    let world = ReaderWorld::new().await;
+    let world = World::new().await;
     world.post("v", 60).await;
-    let (manager, url) = FakeManager::start().await;
-    let config = Config { linger: 0, ..config_with_manager("r2", &url) };
-    let reader = RunningReader::start(&world, config).await;
-    wait_until("the reader to give its manager a ticket", async || manager.last_heartbeat().is_some()).await;
+    let (manager, url) = Manager::start().await;
+    let config = Config { linger: 0, ..config_with("r2", &url) };
+    let reader = Running::start(&world, config).await;
+    until("the reader to give its manager a ticket", async || manager.last_heartbeat().is_some()).await;
     let ticket = manager.last_heartbeat().unwrap().ticket.unwrap();
     let warm_under = |token: &str, epoch: u64| {
         let request = reqwest::Client::new().post(format!("{}/warm", reader.url)).bearer_auth(token);
@@ -212,7 +201,7 @@ async fn a_warm_reader_has_all_that_viewers_who_come_may_have_missed() {
         let answer: serde_json::Value = answer.json().await.unwrap();
         assert_eq!(answer, json!({ "videoid": "v", "head": format!("{}-60", world.numbering) }));
     }
-    wait_until("the manager to hear of it", async || {
+    until("the manager to hear of it", async || {
         let record = manager.last_heartbeat();
         record.is_some_and(|it| it.videos.iter().any(|held| held.ready && held.viewers == 0))
     })
@@ -220,59 +209,59 @@ async fn a_warm_reader_has_all_that_viewers_who_come_may_have_missed() {
     // What comes before the viewers do is there for them, too, and no store is asked.
     world.post("v", 2).await;
     world.bus.away.store(true, Ordering::Relaxed);
-    manager.assign_readers("v", 5, &[("r2", &reader.url)]);
-    let mut viewer = StreamViewer::get(&reader.address, "v", Some(&format!("{}-10", world.numbering))).await;
-    viewer.expect_greeting().await;
-    assert_eq!(viewer.next_comments(52).await, (11..=62).collect::<Vec<_>>());
+    manager.assign("v", 5, &[("r2", &reader.url)]);
+    let mut viewer = Viewer::get(&reader.address, "v", Some(&format!("{}-10", world.numbering))).await;
+    viewer.greeted().await;
+    assert_eq!(viewer.comments(52).await, (11..=62).collect::<Vec<_>>());
     assert!(reader.shell.metrics.encode().contains("resumes_total{source=\"ring\"} 1"));
 }
 
 #[tokio::test]
 async fn a_split_sends_away_only_what_is_too_much_and_at_the_pace_that_was_said() {
-    let world = ReaderWorld::new().await;
-    let (manager, url) = FakeManager::start().await;
-    let reader = RunningReader::start(&world, config_with_manager("r1", &url)).await;
-    manager.assign_readers("v", 1, &[("r1", &reader.url)]);
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let reader = Running::start(&world, config_with("r1", &url)).await;
+    manager.assign("v", 1, &[("r1", &reader.url)]);
     let mut viewers = Vec::new();
     for _ in 0..150 {
-        let mut viewer = StreamViewer::get(&reader.address, "v", None).await;
-        viewer.expect_greeting().await;
+        let mut viewer = Viewer::get(&reader.address, "v", None).await;
+        viewer.greeted().await;
         viewers.push(viewer);
     }
-    manager.assign_readers("v", 2, &[("r1", &reader.url), ("r2", "http://127.0.0.1:4002")]);
-    manager.order_hand_over("v", 2, "http://127.0.0.1:4002", true, 50);
-    let count = async || reader.get_health().await["activeConnections"].as_u64().unwrap();
-    wait_until("the first to go", async || count().await < 150).await;
+    manager.assign("v", 2, &[("r1", &reader.url), ("r2", "http://127.0.0.1:4002")]);
+    manager.hand_over("v", 2, "http://127.0.0.1:4002", true, 50);
+    let count = async || reader.health().await["activeConnections"].as_u64().unwrap();
+    until("the first to go", async || count().await < 150).await;
     let began = Instant::now();
     // Sent on while it is too many, though this reader still is one of the video's.
-    assert_eq!(StreamViewer::get(&reader.address, "v", None).await.status(), 307);
-    wait_until("the last to go", async || count().await == 50).await;
+    assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 307);
+    until("the last to go", async || count().await == 50).await;
     // A hundred a second: the first few may have gone before we looked.
     assert!(began.elapsed() > Duration::from_millis(700), "{:?}", began.elapsed());
     manager.hand_over.lock().unwrap().clear();
     let beat = manager.last_heartbeat().unwrap().beat;
-    wait_until("more heartbeats", async || manager.last_heartbeat().unwrap().beat > beat + 2).await;
+    until("more heartbeats", async || manager.last_heartbeat().unwrap().beat > beat + 2).await;
     assert_eq!(count().await, 50);
-    assert_eq!(StreamViewer::get(&reader.address, "v", None).await.status(), 200);
+    assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 200);
     let record = manager.last_heartbeat().unwrap();
     assert_eq!((record.reconnects, record.highest_epoch), (0, 2));
 }
 
 #[tokio::test]
 async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_repeat() {
-    let world = ReaderWorld::new().await;
-    let (manager, url) = FakeManager::start().await;
-    let from = RunningReader::start(&world, config_with_manager("r1", &url)).await;
-    let to = RunningReader::start(&world, config_with_manager("r2", &url)).await;
-    manager.assign_readers("v", 1, &[("r1", &from.url)]);
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let from = Running::start(&world, config_with("r1", &url)).await;
+    let to = Running::start(&world, config_with("r2", &url)).await;
+    manager.assign("v", 1, &[("r1", &from.url)]);
     let mut viewers = Vec::new();
     for _ in 0..40 {
-        let mut viewer = StreamViewer::get(&from.address, "v", None).await;
-        viewer.expect_greeting().await;
+        let mut viewer = Viewer::get(&from.address, "v", None).await;
+        viewer.greeted().await;
         viewers.push(viewer);
     }
-    manager.assign_readers("v", 2, &[("r2", &to.url)]);
-    manager.order_hand_over("v", 2, &to.url, false, 0);
+    manager.assign("v", 2, &[("r2", &to.url)]);
+    manager.hand_over("v", 2, &to.url, false, 0);
     let post = async |count| {
         for _ in 0..count {
             world.post("v", 1).await;
@@ -282,10 +271,7 @@ async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_r
     let posting = async {
         post(50).await;
         // Nobody has all of them yet, so everybody is there to be handed over, however slow this machine is.
-        wait_until("the first reader to be empty", async || {
-            from.get_health().await["activeConnections"] == 0
-        })
-        .await;
+        until("the first reader to be empty", async || from.health().await["activeConnections"] == 0).await;
         post(50).await;
     };
     let watching = viewers.iter_mut().map(async |viewer| {
@@ -296,7 +282,7 @@ async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_r
             match viewer.next().await {
                 Some(event) if event.json()["type"] == "connected" => {}
                 Some(event) => seqs.push(event.json()["seq"].as_u64().unwrap()),
-                None => *viewer = StreamViewer::get(&to.address, "v", Some(&last_id)).await,
+                None => *viewer = Viewer::get(&to.address, "v", Some(&last_id)).await,
             }
             // An attempt that was refused has no id, and changes nothing.
             if !viewer.last_id.is_empty() {
@@ -307,8 +293,8 @@ async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_r
     });
     let ((), seen) = tokio::join!(posting, futures::future::join_all(watching));
     assert!(seen.iter().all(|seqs| seqs.iter().copied().eq(1..=100)));
-    assert_eq!(to.get_health().await["activeConnections"], 40);
-    wait_until("the counts of those who came back", async || {
+    assert_eq!(to.health().await["activeConnections"], 40);
+    until("the counts of those who came back", async || {
         let records = manager.heartbeats.lock().unwrap();
         records.iter().any(|it| it.id.as_str() == "r2" && it.reconnects == 40 && it.reconnect_errors == 0)
     })
@@ -316,19 +302,19 @@ async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_r
 }
 
 #[tokio::test]
-async fn a_viewer_refused_by_a_full_reader_is_not_a_failed_move() {
-    let world = ReaderWorld::new().await;
-    let (manager, url) = FakeManager::start().await;
-    let config = liverank_reader::Config { capacity: 1, ..config_with_manager("r1", &url) };
-    let reader = RunningReader::start(&world, config).await;
-    manager.assign_readers("v", 1, &[("r1", &reader.url)]);
+async fn who_finds_a_full_reader_is_no_failed_move() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let config = liverank_reader::Config { capacity: 1, ..config_with("r1", &url) };
+    let reader = Running::start(&world, config).await;
+    manager.assign("v", 1, &[("r1", &reader.url)]);
     let last_id = format!("{}-0", world.numbering);
-    let mut first = StreamViewer::get(&reader.address, "v", Some(&last_id)).await;
-    first.expect_greeting().await;
-    assert_eq!(StreamViewer::get(&reader.address, "v", Some(&last_id)).await.status(), 503);
+    let mut first = Viewer::get(&reader.address, "v", Some(&last_id)).await;
+    first.greeted().await;
+    assert_eq!(Viewer::get(&reader.address, "v", Some(&last_id)).await.status(), 503);
     let beat = async || manager.last_heartbeat().map_or(0, |it| it.beat);
     let before = beat().await;
-    wait_until("a heartbeat that knows of it", async || beat().await > before + 1).await;
+    until("a heartbeat that knows of it", async || beat().await > before + 1).await;
     let record = manager.last_heartbeat().unwrap();
     assert_eq!((record.viewers, record.reconnects, record.reconnect_errors), (1, 1, 0));
 }

@@ -5,22 +5,20 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::world::{
-    FakeManager, ReaderWorld, RunningReader, StreamViewer, config, config_with_manager, video, wait_until,
-};
+use crate::world::{Manager, Running, Viewer, World, config, config_with, until, video};
 
 #[tokio::test]
 async fn a_viewer_is_greeted_and_then_gets_each_comment_once() {
-    let world = ReaderWorld::new().await;
+    let world = World::new().await;
     world.post("v", 3).await;
-    let reader = RunningReader::start(&world, config("r1")).await;
-    let mut viewer = StreamViewer::get(&reader.address, "v", None).await;
+    let reader = Running::start(&world, config("r1")).await;
+    let mut viewer = Viewer::get(&reader.address, "v", None).await;
     assert_eq!(viewer.status(), 200);
     assert_eq!(viewer.header("content-type"), Some("text/event-stream; charset=utf-8"));
     assert_eq!(viewer.header("cache-control"), Some("no-store"));
     assert_eq!(viewer.header("x-accel-buffering"), Some("no"));
     assert_eq!(viewer.header("access-control-allow-origin"), Some("*"));
-    let greeting = viewer.expect_greeting().await;
+    let greeting = viewer.greeted().await;
     assert_eq!(
         greeting.json(),
         json!({ "type": "connected", "userid": "u", "videoid": "v", "instance": "r1" })
@@ -39,22 +37,22 @@ async fn a_viewer_is_greeted_and_then_gets_each_comment_once() {
     assert_eq!(comment["timestamp"], "2023-11-14T22:13:20.000Z");
     world.post("other", 1).await;
     world.post("v", 2).await;
-    assert_eq!(viewer.next_comments(2).await, [5, 6]);
+    assert_eq!(viewer.comments(2).await, [5, 6]);
 }
 
 #[tokio::test]
 async fn the_seeds_client_gets_data_lines_for_the_greeting_and_for_comments_only() {
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, config("r1")).await;
-    let mut viewer = StreamViewer::post(&reader.address, "v").await;
+    let world = World::new().await;
+    let reader = Running::start(&world, config("r1")).await;
+    let mut viewer = Viewer::post(&reader.address, "v").await;
     assert_eq!(viewer.status(), 200);
-    viewer.expect_greeting().await;
+    viewer.greeted().await;
     world.post("v", 2).await;
-    assert_eq!(viewer.next_comments(2).await, [1, 2]);
+    assert_eq!(viewer.comments(2).await, [1, 2]);
 }
 
 /// The numbers of viewers that a viewer is told, until it is this one; nothing else may come.
-async fn counts_until(viewer: &mut StreamViewer, viewers: u64) -> Vec<u64> {
+async fn told_until(viewer: &mut Viewer, viewers: u64) -> Vec<u64> {
     let mut told = Vec::new();
     while told.last() != Some(&viewers) {
         let event = tokio::time::timeout(Duration::from_secs(20), viewer.next()).await;
@@ -66,39 +64,39 @@ async fn counts_until(viewer: &mut StreamViewer, viewers: u64) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn viewer_counts_go_only_to_viewers_who_asked() {
-    let world = ReaderWorld::new().await;
-    let (manager, url) = FakeManager::start().await;
-    let reader = RunningReader::start(&world, config_with_manager("r1", &url)).await;
-    manager.assign_readers("v", 1, &[("r1", &reader.url)]);
-    let mut quiet = StreamViewer::get(&reader.address, "v", None).await;
-    quiet.expect_greeting().await;
-    let mut first = StreamViewer::asking(&reader.address, "v", "viewers", false).await;
-    first.expect_greeting().await;
-    counts_until(&mut first, 2).await;
-    let mut second = StreamViewer::asking(&reader.address, "v", "viewers,of-a-later-release", true).await;
-    second.expect_greeting().await;
-    counts_until(&mut first, 3).await;
-    counts_until(&mut second, 3).await;
+async fn who_asks_hears_how_many_watch_and_nobody_else_does() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let reader = Running::start(&world, config_with("r1", &url)).await;
+    manager.assign("v", 1, &[("r1", &reader.url)]);
+    let mut quiet = Viewer::get(&reader.address, "v", None).await;
+    quiet.greeted().await;
+    let mut first = Viewer::asking(&reader.address, "v", "viewers", false).await;
+    first.greeted().await;
+    told_until(&mut first, 2).await;
+    let mut second = Viewer::asking(&reader.address, "v", "viewers,of-a-later-release", true).await;
+    second.greeted().await;
+    told_until(&mut first, 3).await;
+    told_until(&mut second, 3).await;
     // What managers say of other readers is added, and what they say no more is not.
     *manager.elsewhere.lock().unwrap() = vec![(video("v"), 40), (video("w"), 9)];
-    assert_eq!(counts_until(&mut first, 43).await, [43]);
+    assert_eq!(told_until(&mut first, 43).await, [43]);
     drop(second);
-    assert_eq!(counts_until(&mut first, 42).await, [42]);
+    assert_eq!(told_until(&mut first, 42).await, [42]);
     manager.elsewhere.lock().unwrap().clear();
-    counts_until(&mut first, 2).await;
+    told_until(&mut first, 2).await;
     // It moves nobody's place, and who did not ask has had comments only.
     world.post("v", 2).await;
-    assert_eq!(first.next_comments(2).await, [1, 2]);
-    assert_eq!(quiet.next_comments(2).await, [1, 2]);
-    let wrong = StreamViewer::asking(&reader.address, "v", "views", false).await;
+    assert_eq!(first.comments(2).await, [1, 2]);
+    assert_eq!(quiet.comments(2).await, [1, 2]);
+    let wrong = Viewer::asking(&reader.address, "v", "views", false).await;
     assert_eq!(wrong.status(), 400);
 }
 
 #[tokio::test]
-async fn wrong_requests_name_the_wrong_field() {
-    let world = ReaderWorld::new().await;
-    let reader = RunningReader::start(&world, config("r1")).await;
+async fn wrong_requests_are_told_which_field_is_wrong() {
+    let world = World::new().await;
+    let reader = Running::start(&world, config("r1")).await;
     let client = reqwest::Client::new();
     let long = "x".repeat(257);
     for (query, field) in [
@@ -131,56 +129,56 @@ async fn wrong_requests_name_the_wrong_field() {
 
 #[tokio::test]
 async fn a_channel_is_listened_to_only_while_somebody_watches() {
-    let world = ReaderWorld::new().await;
+    let world = World::new().await;
     let config = liverank_reader::Config { linger: 0, ..config("r1") };
-    let reader = RunningReader::start(&world, config).await;
+    let reader = Running::start(&world, config).await;
     let subscribed = || world.bus.subscribed.load(Ordering::Relaxed);
-    let mut first = StreamViewer::get(&reader.address, "v", None).await;
-    let mut second = StreamViewer::get(&reader.address, "v", None).await;
-    first.expect_greeting().await;
-    second.expect_greeting().await;
+    let mut first = Viewer::get(&reader.address, "v", None).await;
+    let mut second = Viewer::get(&reader.address, "v", None).await;
+    first.greeted().await;
+    second.greeted().await;
     assert_eq!(subscribed(), 1);
-    let health = reader.get_health().await;
+    let health = reader.health().await;
     assert_eq!(health["activeConnections"], 2);
     assert_eq!(health["subscribedTopics"], json!(["video:v"]));
     assert_eq!((&health["status"], &health["instanceId"]), (&json!("healthy"), &json!("r1")));
     drop(first);
     drop(second);
-    wait_until("unsubscribing", async || subscribed() == 0).await;
-    assert_eq!(reader.get_health().await["activeConnections"], 0);
-    let mut again = StreamViewer::get(&reader.address, "v", None).await;
-    again.expect_greeting().await;
+    until("unsubscribing", async || subscribed() == 0).await;
+    assert_eq!(reader.health().await["activeConnections"], 0);
+    let mut again = Viewer::get(&reader.address, "v", None).await;
+    again.greeted().await;
     assert_eq!(subscribed(), 1);
     world.post("v", 1).await;
-    assert_eq!(again.next_comments(1).await, [1]);
+    assert_eq!(again.comments(1).await, [1]);
 }
 
 #[tokio::test]
 async fn a_full_reader_asks_to_come_back_later() {
-    let world = ReaderWorld::new().await;
+    let world = World::new().await;
     let config = liverank_reader::Config { capacity: 1, ..config("r1") };
-    let reader = RunningReader::start(&world, config).await;
-    let mut first = StreamViewer::get(&reader.address, "v", None).await;
-    first.expect_greeting().await;
-    let second = StreamViewer::get(&reader.address, "v", None).await;
+    let reader = Running::start(&world, config).await;
+    let mut first = Viewer::get(&reader.address, "v", None).await;
+    first.greeted().await;
+    let second = Viewer::get(&reader.address, "v", None).await;
     assert_eq!(second.status(), 503);
     assert!(second.header("retry-after").is_some());
     drop(first);
-    wait_until("room", async || StreamViewer::get(&reader.address, "v", None).await.status() == 200).await;
+    until("room", async || Viewer::get(&reader.address, "v", None).await.status() == 200).await;
 }
 
 #[tokio::test]
 async fn an_idle_viewer_hears_a_heartbeat() {
-    let world = ReaderWorld::new().await;
+    let world = World::new().await;
     let config = liverank_reader::Config { viewer_heartbeat: 1, ..config("r1") };
-    let reader = RunningReader::start(&world, config).await;
-    let mut viewer = StreamViewer::get(&reader.address, "v", None).await;
-    viewer.expect_greeting().await;
+    let reader = Running::start(&world, config).await;
+    let mut viewer = Viewer::get(&reader.address, "v", None).await;
+    viewer.greeted().await;
     // It is counted after it is written, and may be heard before.
-    wait_until("the greeting is counted", async || reader.metric_value("sent_bytes_total") > 0).await;
-    let bytes = reader.metric_value("sent_bytes_total");
-    wait_until("a heartbeat", async || reader.metric_value("sent_bytes_total") > bytes).await;
+    until("the greeting is counted", async || reader.metric("sent_bytes_total") > 0).await;
+    let bytes = reader.metric("sent_bytes_total");
+    until("a heartbeat", async || reader.metric("sent_bytes_total") > bytes).await;
     world.post("v", 1).await;
-    assert_eq!(viewer.next_comments(1).await, [1]);
+    assert_eq!(viewer.comments(1).await, [1]);
     assert!(viewer.remarks.contains(&":".to_owned()));
 }

@@ -34,15 +34,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// How long anything may take before a test gives up.
-pub const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
 /// Polls until `holds`, or fails naming `what`.
-pub async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + TEST_TIMEOUT;
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
     while !holds().await {
         assert!(Instant::now() < deadline, "{what} did not happen in time");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -60,17 +60,17 @@ pub struct TestBus {
 }
 
 impl TestBus {
-    fn inner_bus(&self) -> Arc<EmbeddedBus> {
+    fn inner(&self) -> Arc<EmbeddedBus> {
         Arc::clone(&self.inner.lock().unwrap())
     }
 
     /// Comes back without anything, subscriptions neither, and says nothing of it.
-    pub fn lose_everything(&self) {
+    pub fn empty(&self) {
         *self.inner.lock().unwrap() = Arc::default();
     }
 
     /// Delivers a comment to all listeners, keeping nothing.
-    pub async fn deliver_unpublished(&self, numbering: &CommentEpoch, comment: &Comment) {
+    pub async fn deliver(&self, numbering: &CommentEpoch, comment: &Comment) {
         let listeners = self.listeners.lock().unwrap().clone();
         for listener in listeners {
             let delivery =
@@ -79,7 +79,7 @@ impl TestBus {
         }
     }
 
-    fn answer_or_away<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn answer<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if self.away.load(Ordering::Relaxed) {
             return Err(StoreError::unavailable("bus", "told to be away"));
         }
@@ -87,10 +87,10 @@ impl TestBus {
     }
 }
 
-struct CountedSubscription(Box<dyn Subscription>, Arc<AtomicU64>);
+struct Counted(Box<dyn Subscription>, Arc<AtomicU64>);
 
 #[async_trait]
-impl Subscription for CountedSubscription {
+impl Subscription for Counted {
     async fn subscribe(&self, video: &VideoId) -> Result<(), StoreError> {
         self.0.subscribe(video).await?;
         self.1.fetch_add(1, Ordering::Relaxed);
@@ -112,11 +112,11 @@ impl CommentBus for TestBus {
         comments: &[Comment],
         traces: &[(CommentId, TraceContext)],
     ) -> Result<(), StoreError> {
-        self.inner_bus().publish_traced(numbering, comments, traces).await
+        self.inner().publish_traced(numbering, comments, traces).await
     }
 
     async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        let (subscription, mut deliveries) = self.answer_or_away(self.inner_bus().connect().await)?;
+        let (subscription, mut deliveries) = self.answer(self.inner().connect().await)?;
         let (sender, receiver) = mpsc::channel(1024);
         self.listeners.lock().unwrap().push(sender.clone());
         tokio::spawn(async move {
@@ -126,7 +126,7 @@ impl CommentBus for TestBus {
                 }
             }
         });
-        Ok((Box::new(CountedSubscription(subscription, Arc::clone(&self.subscribed))), receiver))
+        Ok((Box::new(Counted(subscription, Arc::clone(&self.subscribed))), receiver))
     }
 
     async fn recent(
@@ -136,16 +136,16 @@ impl CommentBus for TestBus {
         after: u64,
         limit: usize,
     ) -> Result<Option<Vec<Comment>>, StoreError> {
-        self.answer_or_away(self.inner_bus().recent(numbering, video, after, limit).await)
+        self.answer(self.inner().recent(numbering, video, after, limit).await)
     }
 
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
-        self.answer_or_away(self.inner_bus().heads(videos).await)
+        self.answer(self.inner().heads(videos).await)
     }
 }
 
 /// The stores, and the consumer's part: numbering what is posted and publishing it.
-pub struct ReaderWorld {
+pub struct World {
     pub backends: Backends,
     pub bus: Arc<TestBus>,
     pub archive: Arc<dyn Archive>,
@@ -154,15 +154,15 @@ pub struct ReaderWorld {
     _directory: tempfile::TempDir,
 }
 
-impl ReaderWorld {
+impl World {
     pub async fn new() -> Self {
-        let mut world = Self::without_archive();
+        let mut world = Self::unopened();
         world.open().await;
         world
     }
 
     /// A world that no consumer has been in yet.
-    pub fn without_archive() -> Self {
+    pub fn unopened() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let bus = Arc::new(TestBus::default());
         let archive: Arc<dyn Archive> = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
@@ -184,12 +184,12 @@ impl ReaderWorld {
     }
 
     /// The first consumer comes.
-    pub async fn open_archive(&mut self) {
+    pub async fn open(&mut self) {
         self.numbering = self.archive.open(&Rules::default()).await.unwrap().numbering;
     }
 
     /// Archives `count` comments, in one batch, and answers them without publishing them.
-    pub async fn archive_comments(&self, id: &str, count: u64) -> Vec<Comment> {
+    pub async fn archived(&self, id: &str, count: u64) -> Vec<Comment> {
         let mut offset = self.offset.lock().await;
         let record = |offset| LogRecord {
             partition: 0,
@@ -219,29 +219,29 @@ impl ReaderWorld {
         committed.effects.comments.into_iter().map(|numbered| numbered.comment).collect()
     }
 
-    pub async fn publish_comments(&self, comments: &[Comment]) {
-        self.bus.publish_comments(&self.numbering, comments).await.unwrap();
+    pub async fn publish(&self, comments: &[Comment]) {
+        self.bus.publish(&self.numbering, comments).await.unwrap();
     }
 
     /// Archives and publishes `count` comments.
-    pub async fn post_comments(&self, id: &str, count: u64) -> Vec<Comment> {
-        let comments = self.archive_comments(id, count).await;
-        self.publish_comments(&comments).await;
+    pub async fn post(&self, id: &str, count: u64) -> Vec<Comment> {
+        let comments = self.archived(id, count).await;
+        self.publish(&comments).await;
         comments
     }
 }
 
 /// A manager that answers what the test says.
 #[derive(Default)]
-pub struct FakeManager {
+pub struct Manager {
     pub routes: Mutex<HashMap<VideoId, Route>>,
     pub heartbeats: Mutex<VecDeque<ReaderRecord>>,
     pub hand_over: Mutex<Vec<HandOver>>,
     pub elsewhere: Mutex<Vec<(VideoId, u64)>>,
 }
 
-impl FakeManager {
-    pub async fn start_manager() -> (Arc<Self>, String) {
+impl Manager {
+    pub async fn start() -> (Arc<Self>, String) {
         let manager = Arc::<Self>::default();
         let router = Router::new()
             .route("/route", post(route))
@@ -253,7 +253,7 @@ impl FakeManager {
         (manager, url)
     }
 
-    pub fn assign_readers(&self, id: &str, epoch: u64, readers: &[(&str, &str)]) {
+    pub fn assign(&self, id: &str, epoch: u64, readers: &[(&str, &str)]) {
         let reader = |(id, url): &(&str, &str)| RouteReader {
             id: ReaderId::parse(id).unwrap(),
             public_url: (*url).into(),
@@ -268,18 +268,18 @@ impl FakeManager {
     }
 
     /// From now on, viewers of this video beyond `keep` are to go to the reader at `to`.
-    pub fn order_hand_over(&self, id: &str, epoch: u64, to: &str, here: bool, keep: u64) {
+    pub fn hand_over(&self, id: &str, epoch: u64, to: &str, here: bool, keep: u64) {
         let order = HandOver { video: video(id), epoch, to: to.into(), here, keep, pace: 100 };
         self.hand_over.lock().unwrap().push(order);
     }
 
     pub fn last_heartbeat(&self) -> Option<ReaderRecord> {
-        self.heartbeats.lock().unwrap().rewind().cloned()
+        self.heartbeats.lock().unwrap().back().cloned()
     }
 }
 
 async fn route(
-    State(manager): State<Arc<FakeManager>>,
+    State(manager): State<Arc<Manager>>,
     Json(body): Json<Value>,
 ) -> Result<Json<Route>, axum::http::StatusCode> {
     let id = video(body["videoid"].as_str().unwrap());
@@ -288,7 +288,7 @@ async fn route(
 }
 
 async fn heartbeat(
-    State(manager): State<Arc<FakeManager>>,
+    State(manager): State<Arc<Manager>>,
     Json(record): Json<ReaderRecord>,
 ) -> Json<HeartbeatAnswer> {
     let mut hand_over = manager.hand_over.lock().unwrap().clone();
@@ -308,19 +308,19 @@ async fn heartbeat(
 }
 
 /// A running reader.
-pub struct RunningReader {
+pub struct Running {
     pub url: String,
     pub address: String,
     pub shell: ServiceContext,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
-impl RunningReader {
-    pub async fn start_reader(world: &ReaderWorld, config: Config) -> Self {
-        Self::start_with_drain(world, config, Duration::from_secs(4)).await
+impl Running {
+    pub async fn start(world: &World, config: Config) -> Self {
+        Self::with_drain(world, config, Duration::from_secs(4)).await
     }
 
-    pub async fn start_with_drain(world: &ReaderWorld, config: Config, drain: Duration) -> Self {
+    pub async fn with_drain(world: &World, config: Config, drain: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shell = ServiceContext::new(drain);
@@ -330,17 +330,17 @@ impl RunningReader {
     }
 
     /// Asks it to end and waits until it has.
-    pub async fn drain_and_wait(self) {
+    pub async fn drained(self) {
         self.shell.shutdown.cancel();
-        tokio::time::timeout(TEST_TIMEOUT, self.task).await.expect("drains in time").unwrap().unwrap();
+        tokio::time::timeout(DEADLINE, self.task).await.expect("drains in time").unwrap().unwrap();
     }
 
-    pub async fn get_health(&self) -> Value {
+    pub async fn health(&self) -> Value {
         reqwest::get(format!("{}/health", self.url)).await.unwrap().json().await.unwrap()
     }
 
     /// The value of a metric without labels, or of all its labels together.
-    pub fn metric_value(&self, name: &str) -> u64 {
+    pub fn metric(&self, name: &str) -> u64 {
         let text = self.shell.metrics.encode();
         let lines = text.lines().filter(|line| {
             line.strip_prefix("liverank_reader_")
@@ -355,27 +355,27 @@ pub fn config(id: &str) -> Config {
     Config { reader_id: Some(ReaderId::parse(id).unwrap()), ..Config::default() }
 }
 
-pub fn config_with_manager(id: &str, manager: &str) -> Config {
+pub fn config_with(id: &str, manager: &str) -> Config {
     Config { manager_url: vec![manager.parse().unwrap()], ..config(id) }
 }
 
 /// One event of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StreamEventText {
+pub struct Event {
     pub id: Option<String>,
     pub kind: Option<String>,
     pub retry: Option<u64>,
     pub data: String,
 }
 
-impl StreamEventText {
+impl Event {
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap()
     }
 }
 
 /// A viewer who reads a stream over its own socket.
-pub struct StreamViewer {
+pub struct Viewer {
     socket: TcpStream,
     pub head: String,
     text: String,
@@ -387,10 +387,10 @@ pub struct StreamViewer {
     pub last_id: String,
 }
 
-impl StreamViewer {
+impl Viewer {
     pub async fn get(address: &str, video: &str, last_event_id: Option<&str>) -> Self {
         let header = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
-        Self::send_request(
+        Self::ask(
             address,
             &format!("GET /connect?userid=u&videoid={video} HTTP/1.1\r\nHost: t\r\n{header}\r\n"),
         )
@@ -406,20 +406,20 @@ impl StreamViewer {
         };
         let line =
             format!("GET /connect?userid=u&videoid={video}{query} HTTP/1.1\r\nHost: t\r\n{header}\r\n");
-        Self::send_request(address, &line).await
+        Self::ask(address, &line).await
     }
 
-    pub async fn post_comments(address: &str, video: &str) -> Self {
+    pub async fn post(address: &str, video: &str) -> Self {
         let body = json!({ "userid": "u", "videoid": video }).to_string();
         let length = body.len();
-        Self::send_request(
+        Self::ask(
             address,
             &format!("POST /connect HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"),
         )
         .await
     }
 
-    pub async fn send_request(address: &str, request: &str) -> Self {
+    pub async fn ask(address: &str, request: &str) -> Self {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(request.as_bytes()).await.unwrap();
         Self::from(socket).await
@@ -460,9 +460,9 @@ impl StreamViewer {
     }
 
     /// Reads more; `false` at the end of the connection.
-    async fn read_more(&mut self) -> bool {
+    async fn read(&mut self) -> bool {
         let read = self.socket.read_buf(&mut self.raw);
-        tokio::time::timeout(TEST_TIMEOUT, read).await.expect("something comes in time").unwrap_or(0) > 0
+        tokio::time::timeout(DEADLINE, read).await.expect("something comes in time").unwrap_or(0) > 0
     }
 
     /// Moves what came into the text: a body without a length is what comes until the connection ends.
@@ -475,9 +475,9 @@ impl StreamViewer {
         self.raw.drain(..whole);
     }
 
-    fn take_event(&mut self) -> Option<StreamEventText> {
+    fn take_event(&mut self) -> Option<Event> {
         let (event, _) = self.text.split_once("\n\n")?;
-        let mut parsed = StreamEventText::default();
+        let mut parsed = Event::default();
         for line in event.lines() {
             match line.split_once(": ").unwrap_or((line, "")) {
                 ("id", id) => parsed.id = Some(id.into()),
@@ -496,24 +496,24 @@ impl StreamViewer {
     }
 
     /// The next event; `None` at the end of the stream. Heartbeats and other remarks are noted and passed over.
-    pub async fn next(&mut self) -> Option<StreamEventText> {
+    pub async fn next(&mut self) -> Option<Event> {
         loop {
             // Some of it may have come with the head already.
             self.take_body();
             while let Some(event) = self.take_event() {
-                if event != StreamEventText::default() {
+                if event != Event::default() {
                     return Some(event);
                 }
             }
             if self.ended {
                 return None;
             }
-            self.ended = !self.read_more().await;
+            self.ended = !self.read().await;
         }
     }
 
     /// The next event that a browser would show its page: one without data only moves the last id.
-    pub async fn next_shown(&mut self) -> StreamEventText {
+    pub async fn shown(&mut self) -> Event {
         loop {
             let event = self.next().await.expect("an event, not the end");
             if !event.data.is_empty() {
@@ -523,10 +523,10 @@ impl StreamViewer {
     }
 
     /// The numbers of the next `count` comments, each checked against its id.
-    pub async fn next_comments(&mut self, count: u64) -> Vec<u64> {
+    pub async fn comments(&mut self, count: u64) -> Vec<u64> {
         let mut seqs = Vec::new();
         for _ in 0..count {
-            let event = self.next_shown().await;
+            let event = self.shown().await;
             assert_eq!(event.kind, None, "a comment, not {event:?}");
             let seq = event.json()["seq"].as_u64().unwrap();
             assert!(event.id.unwrap().ends_with(&format!("-{seq}")));
@@ -536,14 +536,14 @@ impl StreamViewer {
     }
 
     /// The greeting, which must come first.
-    pub async fn expect_greeting(&mut self) -> StreamEventText {
+    pub async fn greeted(&mut self) -> Event {
         let greeting = self.next().await.expect("a greeting");
         assert_eq!(greeting.json()["type"], "connected");
         greeting
     }
 
     /// Reads whatever is left until the stream ends.
-    pub async fn read_to_end(&mut self) -> Vec<StreamEventText> {
+    pub async fn rest(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
             events.push(event);

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A client as browsers are: it answers pings while it reads.
 pub struct Client {
@@ -23,7 +23,7 @@ impl Client {
     }
 
     /// The status and body of a handshake that is refused.
-    pub async fn expect_refused(address: SocketAddr, path: &str) -> (u16, Value) {
+    pub async fn refused(address: SocketAddr, path: &str) -> (u16, Value) {
         match connect_async(format!("ws://{address}{path}")).await {
             Err(Error::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();
@@ -35,12 +35,12 @@ impl Client {
     }
 
     async fn message(&mut self) -> Option<Message> {
-        let next = tokio::time::timeout(TEST_TIMEOUT, self.socket.next()).await;
+        let next = tokio::time::timeout(DEADLINE, self.socket.next()).await;
         next.expect("nothing came").and_then(Result::ok)
     }
 
     /// The next list or delta.
-    pub async fn next_list(&mut self) -> Value {
+    pub async fn next(&mut self) -> Value {
         loop {
             match self.message().await.expect("the connection ended") {
                 Message::Text(text) => {
@@ -56,7 +56,7 @@ impl Client {
     /// The ids of the first list with so many lines.
     pub async fn ids_until(&mut self, count: usize) -> Vec<String> {
         loop {
-            let list = self.next_list().await;
+            let list = self.next().await;
             let lines = list.as_array().unwrap();
             if lines.len() == count {
                 return lines.iter().map(|line| line["video_id"].as_str().unwrap().to_owned()).collect();
@@ -64,7 +64,7 @@ impl Client {
         }
     }
 
-    pub async fn send_text(&mut self, text: &str) {
+    pub async fn say(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
@@ -79,15 +79,15 @@ impl Client {
     }
 
     /// Begins the closing handshake; the status that comes back.
-    pub async fn close_handshake(&mut self) -> Option<u16> {
+    pub async fn leave(&mut self) -> Option<u16> {
         use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         self.socket.send(Message::Close(Some(frame))).await.unwrap();
-        self.wait_until_closed().await
+        self.closed().await
     }
 
     /// The status of the close frame that ends it all.
-    pub async fn wait_until_closed(&mut self) -> Option<u16> {
+    pub async fn closed(&mut self) -> Option<u16> {
         loop {
             if let Message::Close(frame) = self.message().await? {
                 return frame.map(|frame| frame.code.into());

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use liverank_adapters::ranking_store::{
@@ -10,19 +11,19 @@ use liverank_core::VideoId;
 use tokio::sync::mpsc;
 
 /// A ranking whose subscribers miss some changes, as a publish may get lost.
-pub struct LossyRanking {
+pub struct Lossy {
     inner: Arc<dyn RankingStore>,
     loses: fn(&Change) -> bool,
 }
 
-impl LossyRanking {
+impl Lossy {
     pub fn new(inner: Arc<dyn RankingStore>, loses: fn(&Change) -> bool) -> Self {
         Self { inner, loses }
     }
 }
 
 #[async_trait]
-impl RankingStore for LossyRanking {
+impl RankingStore for Lossy {
     async fn project(&self, projection: &Projection) -> Result<Projected, StoreError> {
         self.inner.project(projection).await
     }
@@ -76,5 +77,17 @@ impl RankingStore for LossyRanking {
             }
         });
         Ok(receiver)
+    }
+
+    fn declared(&self, key: &str) -> Arc<dyn RankingStore> {
+        self.inner.declared(key)
+    }
+
+    async fn keep_declared(
+        &self,
+        wanted: &[String],
+        unwanted_after: Duration,
+    ) -> Result<Vec<String>, StoreError> {
+        self.inner.keep_declared(wanted, unwanted_after).await
     }
 }

@@ -19,9 +19,9 @@ fn state(video: &str, counters: Counters) -> VideoState {
     }
 }
 
-fn kept(state: &VideoState) -> ArchivedVideo {
+fn kept(state: &VideoState) -> Kept {
     let weights = Rules::default().weights;
-    ArchivedVideo {
+    Kept {
         score: points(state.counters.score(&weights)),
         comments: state.last_seq,
         highest_seq: state.last_seq,
@@ -44,7 +44,7 @@ fn board(state: &VideoState) -> BoardEntry {
     }
 }
 
-fn differing_fields(differences: &[Difference]) -> Vec<&'static str> {
+fn fields(differences: &[Difference]) -> Vec<&'static str> {
     differences.iter().map(|difference| difference.field).collect()
 }
 
@@ -61,10 +61,10 @@ fn any_counters() -> impl Strategy<Value = Counters> {
 }
 
 /// Makes something wrong.
-type SpoilVideo = fn(&mut ArchivedVideo);
+type Spoil = fn(&mut Kept);
 
 /// Each thing that may be wrong in the archive, and what it is to be called.
-const SPOILED_FIELDS: [(&str, SpoilVideo); 10] = [
+const WRONGS: [(&str, Spoil); 10] = [
     ("views", |kept| kept.state.counters.views += 1),
     ("likes", |kept| kept.state.counters.likes -= 1),
     ("comments", |kept| kept.state.counters.comments += 7),
@@ -79,10 +79,10 @@ const SPOILED_FIELDS: [(&str, SpoilVideo); 10] = [
 
 #[test]
 fn every_counter_is_among_what_may_be_wrong() {
-    let counters = |kept: &ArchivedVideo| serde_json::to_value(kept.state.counters).unwrap();
+    let counters = |kept: &Kept| serde_json::to_value(kept.state.counters).unwrap();
     let right = kept(&state("v", Counters::default()));
     for (name, value) in counters(&right).as_object().unwrap() {
-        let is_spoiled = SPOILED_FIELDS.iter().any(|(_, spoil)| {
+        let is_spoiled = WRONGS.iter().any(|(_, spoil)| {
             let mut wrong = kept(&right.state);
             spoil(&mut wrong);
             counters(&wrong)[name] != *value
@@ -96,90 +96,78 @@ fn an_owner_is_right_that_some_order_of_the_partitions_makes() {
     let right = state("v", Counters { views: 1, ..Counters::default() });
     let (mut told, mut kept) = (told(&right), kept(&right));
     kept.state.owner = UserId::parse("other").unwrap();
-    assert_eq!(differing_fields(&compare_with_log(Some(&told), Some(&kept), true)), ["user_id"]);
+    assert_eq!(fields(&with_log(Some(&told), Some(&kept), true)), ["user_id"]);
     told.other_owners.insert(kept.state.owner.clone());
-    assert_eq!(compare_with_log(Some(&told), Some(&kept), true), []);
+    assert_eq!(with_log(Some(&told), Some(&kept), true), []);
 }
 
 #[test]
 fn a_video_that_is_in_one_place_only_is_named() {
     let right = state("v", Counters::default());
-    let by_log = compare_with_log(Some(&told(&right)), None, true);
-    assert_eq!((differing_fields(&by_log), &by_log[0].expected), (vec!["there"], &json!(true)));
-    let by_archive = compare_with_log(None, Some(&kept(&right)), true);
-    assert_eq!((differing_fields(&by_archive), &by_archive[0].found), (vec!["there"], &json!(true)));
+    let by_log = with_log(Some(&told(&right)), None, true);
+    assert_eq!((fields(&by_log), &by_log[0].expected), (vec!["there"], &json!(true)));
+    let by_archive = with_log(None, Some(&kept(&right)), true);
+    assert_eq!((fields(&by_archive), &by_archive[0].found), (vec!["there"], &json!(true)));
     let rules = Rules::default();
-    assert!(matches!(
-        compare_with_boards(Some(&right), None, Some(&right), &rules),
-        BoardComparison::Wrong(_)
-    ));
-    assert!(matches!(
-        compare_with_boards(None, Some(&board(&right)), None, &rules),
-        BoardComparison::Wrong(_)
-    ));
-    assert_eq!(compare_with_boards(None, None, Some(&right), &rules), BoardComparison::Moving);
+    assert!(matches!(with_boards(Some(&right), None, Some(&right), &rules), OnBoards::Wrong(_)));
+    assert!(matches!(with_boards(None, Some(&board(&right)), None, &rules), OnBoards::Wrong(_)));
+    assert_eq!(with_boards(None, None, Some(&right), &rules), OnBoards::Moving);
 }
 
 #[test]
-fn differences_from_partition_order_are_no_difference() {
+fn what_the_order_of_partitions_decides_is_not_held_against_the_archive() {
     let right = state("v", Counters { views: 1, ..Counters::default() });
     let mut told = told(&right);
     let mut kept = kept(&right);
     kept.state.trending += 1.0;
     told.ambiguous_times = true;
-    assert_eq!(compare_with_log(Some(&told), Some(&kept), true), []);
+    assert_eq!(with_log(Some(&told), Some(&kept), true), []);
     kept.state.counters.views += 1;
-    assert_eq!(differing_fields(&compare_with_log(Some(&told), Some(&kept), true)), ["views"]);
+    assert_eq!(fields(&with_log(Some(&told), Some(&kept), true)), ["views"]);
     told.ambiguous = true;
-    assert_eq!(compare_with_log(Some(&told), Some(&kept), true), []);
+    assert_eq!(with_log(Some(&told), Some(&kept), true), []);
 }
 
 #[test]
 fn a_score_beside_the_counters_that_the_rules_do_not_make_is_named() {
     let mut wrong = kept(&state("v", Counters { watch_long: 2, comments: 1, ..Counters::default() }));
-    assert_eq!(compare_within_archive(&wrong, &Rules::default()), []);
+    assert_eq!(within_archive(&wrong, &Rules::default()), []);
     wrong.score += 1.0;
     wrong.comments -= 1;
     wrong.highest_seq += 1;
     assert_eq!(
-        differing_fields(&compare_within_archive(&wrong, &Rules::default())),
+        fields(&within_archive(&wrong, &Rules::default())),
         ["score", "stored comments", "highest comment number"]
     );
 }
 
 #[test]
-fn a_removed_video_must_be_on_no_board() {
+fn what_was_taken_off_is_on_no_board() {
     let rules = Rules::default();
     let on = state("v", Counters { views: 3, ..Counters::default() });
     let off = VideoState { removed: Some(ActorRole::Service), corrections: 1, ..on.clone() };
-    let compare = |before, board, after| compare_with_boards(Some(before), board, Some(after), &rules);
-    assert_eq!(compare(&off, None, &off), BoardComparison::Right);
+    let compare = |before, board, after| with_boards(Some(before), board, Some(after), &rules);
+    assert_eq!(compare(&off, None, &off), OnBoards::Right);
     let shown = board(&on);
-    assert!(matches!(compare(&off, Some(&shown), &off), BoardComparison::Wrong(_)));
-    assert!(matches!(compare(&on, None, &on), BoardComparison::Wrong(_)));
-    assert_eq!(compare(&on, None, &off), BoardComparison::Moving);
+    assert!(matches!(compare(&off, Some(&shown), &off), OnBoards::Wrong(_)));
+    assert!(matches!(compare(&on, None, &on), OnBoards::Wrong(_)));
+    assert_eq!(compare(&on, None, &off), OnBoards::Moving);
     let mut log = told(&on);
     log.state = off;
-    assert_eq!(differing_fields(&compare_with_log(Some(&log), Some(&kept(&on)), true)), ["removed"]);
+    assert_eq!(fields(&with_log(Some(&log), Some(&kept(&on)), true)), ["removed"]);
 }
 
 #[test]
 fn the_canary_is_on_no_board_and_has_no_comments() {
     let rules = Rules::default();
     let canary = state(canary::ID, Counters { views: 3, comments: 2, ..Counters::default() });
-    let compare = |board| compare_with_boards(Some(&canary), board, Some(&canary), &rules);
-    assert_eq!(compare(None), BoardComparison::Right);
-    assert!(matches!(compare(Some(&board(&canary))), BoardComparison::Wrong(_)));
-    assert_eq!(
-        compare_within_archive(&ArchivedVideo { comments: 0, highest_seq: 0, ..kept(&canary) }, &rules),
-        []
-    );
+    let compare = |board| with_boards(Some(&canary), board, Some(&canary), &rules);
+    assert_eq!(compare(None), OnBoards::Right);
+    assert!(matches!(compare(Some(&board(&canary))), OnBoards::Wrong(_)));
+    assert_eq!(within_archive(&Kept { comments: 0, highest_seq: 0, ..kept(&canary) }, &rules), []);
     // Its counts are compared as any other's.
     let fewer = state(canary::ID, Counters { views: 2, comments: 2, ..Counters::default() });
-    assert_eq!(
-        differing_fields(&compare_with_log(Some(&told(&canary)), Some(&kept(&fewer)), false)),
-        ["views"]
-    );
+    assert_eq!(fields(&with_log(Some(&told(&canary)), Some(&kept(&fewer)), false)), ["views"]);
 }
 
 #[test]
@@ -188,11 +176,11 @@ fn a_score_may_fall_where_something_was_taken_back() {
     let before = state("v", Counters { views: 3, likes: 1, ..Counters::default() });
     let mut after = state("v", Counters { views: 3, likes: 0, ..Counters::default() });
     after.corrections = 2;
-    let compare = |board: &BoardEntry| compare_with_boards(Some(&before), Some(board), Some(&after), &rules);
-    assert_eq!(compare(&board(&after)), BoardComparison::Right);
-    assert_eq!(compare(&board(&before)), BoardComparison::Moving);
+    let compare = |board: &BoardEntry| with_boards(Some(&before), Some(board), Some(&after), &rules);
+    assert_eq!(compare(&board(&after)), OnBoards::Right);
+    assert_eq!(compare(&board(&before)), OnBoards::Moving);
     let wrong = BoardEntry { score: 1.0, ..board(&after) };
-    assert!(matches!(compare(&wrong), BoardComparison::Wrong(_)), "of the latest state each number is known");
+    assert!(matches!(compare(&wrong), OnBoards::Wrong(_)), "of the latest state each number is known");
 }
 
 proptest! {
@@ -207,10 +195,10 @@ proptest! {
         let mut archive: BTreeMap<_, _> = states.iter().map(|state| (by_id(state), kept(state))).collect();
         prop_assert_eq!(log_and_archive(&log, &archive, true), vec![]);
         let victim = by_id(&states[victim.index(states.len())]);
-        let (field, spoil) = SPOILED_FIELDS[wrong];
+        let (field, spoil) = WRONGS[wrong];
         spoil(archive.get_mut(&victim).unwrap());
         let found = log_and_archive(&log, &archive, true);
-        prop_assert_eq!(differing_fields(&found), vec![field]);
+        prop_assert_eq!(fields(&found), vec![field]);
         prop_assert_eq!(&found[0].video_id, &victim);
     }
 
@@ -229,16 +217,16 @@ proptest! {
         between.score = (least + (most - least) * share).round();
         between.trending = board(&before).trending;
         between.revision = before.revision();
-        prop_assert_ne!(compare_with_boards(Some(&before), Some(&between), Some(&after), &rules), BoardComparison::Right);
-        prop_assert_eq!(compare_with_boards(Some(&before), Some(&between), Some(&after), &rules), BoardComparison::Moving);
-        prop_assert_eq!(compare_with_boards(Some(&after), Some(&board(&after)), Some(&after), &rules), BoardComparison::Right);
-        prop_assert_eq!(compare_with_boards(None, Some(&board(&after)), Some(&after), &rules), BoardComparison::Right);
+        prop_assert_ne!(with_boards(Some(&before), Some(&between), Some(&after), &rules), OnBoards::Right);
+        prop_assert_eq!(with_boards(Some(&before), Some(&between), Some(&after), &rules), OnBoards::Moving);
+        prop_assert_eq!(with_boards(Some(&after), Some(&board(&after)), Some(&after), &rules), OnBoards::Right);
+        prop_assert_eq!(with_boards(None, Some(&board(&after)), Some(&after), &rules), OnBoards::Right);
         for wrong in [least - off as f64, most + off as f64] {
             let outside = BoardEntry { score: wrong, ..between.clone() };
-            let verdict = compare_with_boards(Some(&before), Some(&outside), Some(&after), &rules);
-            prop_assert!(matches!(verdict, BoardComparison::Wrong(_)), "{verdict:?}");
+            let verdict = with_boards(Some(&before), Some(&outside), Some(&after), &rules);
+            prop_assert!(matches!(verdict, OnBoards::Wrong(_)), "{verdict:?}");
         }
         let stale = BoardEntry { score: most - 1.0, ..board(&after) };
-        prop_assert!(matches!(compare_with_boards(Some(&after), Some(&stale), Some(&after), &rules), BoardComparison::Wrong(_)));
+        prop_assert!(matches!(with_boards(Some(&after), Some(&stale), Some(&after), &rules), OnBoards::Wrong(_)));
     }
 }

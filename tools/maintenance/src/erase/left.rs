@@ -10,14 +10,14 @@ use liverank_core::moderation::Changed;
 use liverank_core::{Millis, UserId};
 use serde::Serialize;
 
-use crate::time_text;
+use crate::time;
 
 /// Restrictions read at once.
 const PAGE_RESTRICTIONS: usize = 1_000;
 
 /// What the stores still hold of a user who was erased.
 #[derive(Debug, Serialize)]
-pub(super) struct UserRemains {
+pub(super) struct Left {
     /// Until when the log has what the user did and wrote; absent where nobody knows.
     log_until: Option<String>,
     /// How the log's retention is.
@@ -29,11 +29,7 @@ pub(super) struct UserRemains {
 }
 
 /// Asks the stores. What was appended until `now` is meant.
-pub(super) async fn find_remains(
-    backends: &Backends,
-    user: &UserId,
-    now: Millis,
-) -> anyhow::Result<UserRemains> {
+pub(super) async fn find_remains(backends: &Backends, user: &UserId, now: Millis) -> anyhow::Result<Left> {
     let retention = backends.log.retention().await.context("asking for the log's retention")?;
     let (mut restrictions, mut revision) = (0, 0);
     loop {
@@ -49,8 +45,7 @@ pub(super) async fn find_remains(
             break;
         }
     }
-    let after =
-        |kept: Duration| time_text(now.saturating_add(kept.as_millis().try_into().unwrap_or(Millis::MAX)));
+    let after = |kept: Duration| time(now.saturating_add(kept.as_millis().try_into().unwrap_or(Millis::MAX)));
     let (log_until, log) = match retention {
         Retention::For(kept) => (Some(after(kept)), "time"),
         Retention::ForGood => (None, "for good"),
@@ -58,12 +53,12 @@ pub(super) async fn find_remains(
         Retention::Unknown => (None, "unknown"),
     };
     let identities_until = after(Duration::from_millis(REPEAT_WINDOW_MS.unsigned_abs()));
-    Ok(UserRemains { log_until, log, identities_until, restrictions })
+    Ok(Left { log_until, log, identities_until, restrictions })
 }
 
-impl UserRemains {
+impl Left {
     /// Describes the remains in lines for a person.
-    pub(super) fn remains_lines(&self) -> Vec<String> {
+    pub(super) fn told(&self) -> Vec<String> {
         let until = match (&self.log_until, self.log) {
             (Some(until), _) => format!("until {until}"),
             (None, "for good") => "for good, for the log has no retention".to_owned(),

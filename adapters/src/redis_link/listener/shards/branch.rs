@@ -8,76 +8,76 @@ use redis::{Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::{CHANNELS_A_COMMAND, SubscriptionAnswer};
-use crate::redis_link::node::{LiveConnection, RedisNode};
-use crate::redis_link::slots::NodeAddress;
+use super::super::{Answer, CHANNELS_A_COMMAND};
+use crate::redis_link::node::{Live, Node};
+use crate::redis_link::slots::Address;
 
 /// The connection to one node.
-pub(super) struct NodeConnection {
-    pub(super) state: ConnectionState,
+pub(super) struct Branch {
+    pub(super) state: State,
     /// Times in a row that it could not be used.
     pub(super) failures: u32,
     /// Channels to give up, and who waits for that.
-    pub(super) unwanted: HashMap<String, Vec<SubscriptionAnswer>>,
+    pub(super) unwanted: HashMap<String, Vec<Answer>>,
 }
 
-pub(super) enum ConnectionState {
+pub(super) enum State {
     /// Something is under way.
     Busy,
-    Idle(LiveConnection),
+    Idle(Live),
     /// There is no connection; it is not tried again before this time.
     Resting(Instant),
 }
 
-impl NodeConnection {
+impl Branch {
     pub(super) fn new(now: Instant) -> Self {
-        Self { state: ConnectionState::Resting(now), failures: 0, unwanted: HashMap::new() }
+        Self { state: State::Resting(now), failures: 0, unwanted: HashMap::new() }
     }
 
     /// Whether something can be asked of it.
     pub(super) fn is_free(&self, now: Instant) -> bool {
         match self.state {
-            ConnectionState::Busy => false,
-            ConnectionState::Idle(_) => true,
-            ConnectionState::Resting(until) => until <= now,
+            State::Busy => false,
+            State::Idle(_) => true,
+            State::Resting(until) => until <= now,
         }
     }
 
     /// Whether its connection has ended.
     pub(super) fn has_ended(&self) -> bool {
-        matches!(&self.state, ConnectionState::Idle(live) if live.ended.is_cancelled())
+        matches!(&self.state, State::Idle(live) if live.ended.is_cancelled())
     }
 
     /// Returns the end of the pause after a failure, if one is under way.
     pub(super) fn rests_until(&self, now: Instant) -> Option<Instant> {
         match self.state {
-            ConnectionState::Resting(until) if until > now => Some(until),
+            State::Resting(until) if until > now => Some(until),
             _ => None,
         }
     }
 }
 
 /// What is asked of a node in one go.
-pub(super) enum NodeJob {
+pub(super) enum Job {
     Subscribe(Vec<String>),
     Unsubscribe(Vec<String>),
     Ping,
 }
 
-impl NodeJob {
+impl Job {
     /// Does it on `live`, or on a connection that it opens. Returns what the node said to each channel.
     ///
     /// The client library takes a confirmation that nobody asked for (a slot has moved) as the answer to whatever was
     /// asked last. So everything ends with a ping that names itself, and a connection out of step is given up.
-    pub(super) async fn run_on_node(
+    pub(super) async fn ask(
         &self,
-        node: &RedisNode,
-        live: Option<LiveConnection>,
+        node: &Node,
+        live: Option<Live>,
         hear: impl Fn(&PushInfo) + Send + Sync + 'static,
-    ) -> Result<(LiveConnection, Vec<Value>), RedisError> {
+    ) -> Result<(Live, Vec<Value>), RedisError> {
         let mut live = match live {
             Some(live) => live,
-            None => node.open_connection(hear).await?,
+            None => node.open(hear).await?,
         };
         let (verb, names) = match self {
             Self::Subscribe(names) => ("SSUBSCRIBE", names.as_slice()),
@@ -110,15 +110,15 @@ impl NodeJob {
 
 /// Connections that ended and channels that left since the last look.
 #[derive(Default)]
-pub(super) struct ConnectionSignals {
+pub(super) struct Signals {
     /// Channels that are no longer heard from there: at most one entry for each confirmation.
-    left: Mutex<Vec<(NodeAddress, String)>>,
+    left: Mutex<Vec<(Address, String)>>,
     pub(super) wake: Notify,
 }
 
-impl ConnectionSignals {
+impl Signals {
     /// Notes that a connection to `address` ended, or that a channel is no longer heard there.
-    pub(super) fn note_push(&self, address: &NodeAddress, push: &PushInfo) {
+    pub(super) fn note(&self, address: &Address, push: &PushInfo) {
         if push.kind == PushKind::SUnsubscribe
             && let Some(Value::BulkString(name)) = push.data.first()
             && let Ok(name) = std::str::from_utf8(name)
@@ -130,7 +130,7 @@ impl ConnectionSignals {
     }
 
     /// The channels that left since the last look.
-    pub(super) fn take_left_channels(&self) -> Vec<(NodeAddress, String)> {
+    pub(super) fn left(&self) -> Vec<(Address, String)> {
         std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

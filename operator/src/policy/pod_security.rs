@@ -203,7 +203,7 @@ impl BreachCollector {
         match seccomp.map(|profile| profile.type_.as_str()) {
             Some("RuntimeDefault" | "Localhost") => {}
             Some("Unconfined") => {
-                self.add(SecurityLevel::Privileged, field, "seccompProfile: no confinement")
+                self.add(SecurityLevel::Privileged, field, "seccompProfile: no confinement");
             }
             _ => self.add(SecurityLevel::Baseline, field, "seccompProfile is not set"),
         }

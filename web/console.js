@@ -6,6 +6,7 @@ import { Moderation } from './console-moderation.js';
 import { OperateView } from './console-operate.js';
 import { RankingView } from './console-ranking.js';
 import { ReadersView } from './console-readers.js';
+import { Reports } from './console-reports.js';
 import { Session } from './console-session.js';
 import { StateView } from './console-state.js';
 import { sendSample } from './console-sample.js';
@@ -53,6 +54,7 @@ const session = new Session({
     readers.refresh();
     operate.refresh();
     moderation.offer(session.moderates);
+    reports.offer(session.moderates);
   },
 });
 
@@ -96,6 +98,8 @@ const comments = new CommentsView(liverank, {
 });
 const moderation = new Moderation(liverank, { onDone: (text) => note(text) });
 moderation.offer(session.moderates);
+const reports = new Reports(liverank, { onDone: (text) => note(text) });
+reports.offer(session.moderates);
 const ranking = new RankingView(part('ranking-list'), {
   onOpen: (id) => {
     openVideo(id);

@@ -18,6 +18,7 @@ use liverank_adapters::ranking_store::{
     RankingStore, Snapshot,
 };
 
+mod declared;
 mod generations;
 mod places;
 mod revisions;
@@ -59,6 +60,8 @@ where
     places::what_is_on_no_board_has_no_place(fresh().await).await;
     places::places_follow_a_moving_board(fresh().await).await;
     a_mirror_follows_two_writers(fresh().await).await;
+    declared::declared_boards_stand_by_themselves(fresh().await).await;
+    declared::what_nobody_wants_is_removed(fresh().await).await;
 }
 
 fn video(id: &str) -> VideoId {

@@ -9,6 +9,9 @@
 //! 3. A later generation replaces an earlier one as a whole: the earlier one is served until the later one is complete.
 //! 4. Lists are in the order of [`liverank_core::ranking`].
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use liverank_core::counting::OffsetRange;
 use liverank_core::ranking::Ranked;
@@ -227,4 +230,16 @@ pub trait RankingStore: Send + Sync {
     /// Changes from now on. The channel's bound is the implementation's; one who reads too slowly gets
     /// [`Change::Reset`]. The first item is always [`Change::Reset`]. Reconnects by itself while the receiver lives.
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError>;
+
+    /// What holds a declared board, by its key ([`liverank_core::boards::DeclaredBoard::key`]): a store beside this one, that
+    /// shares nothing with it and makes the same promises. It has no declared boards of its own.
+    fn declared(&self, key: &str) -> Arc<dyn RankingStore>;
+
+    /// Says that these declared boards are wanted, and removes those of which nobody has said so for `unwanted_after`. It has to
+    /// be said again and again. Returns the keys of what was removed.
+    async fn keep_declared(
+        &self,
+        wanted: &[String],
+        unwanted_after: Duration,
+    ) -> Result<Vec<String>, StoreError>;
 }

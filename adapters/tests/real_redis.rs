@@ -3,6 +3,7 @@
 // Helpers of tests are tests: they panic with what went wrong.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -184,6 +185,36 @@ async fn others_find_what_the_design_says() {
     let told = tokio::time::timeout(PATIENCE, futures::StreamExt::next(&mut stream)).await.unwrap().unwrap();
     let json: serde_json::Value = serde_json::from_slice(told.get_payload_bytes()).unwrap();
     assert_eq!((&json["videoid"], &json["comment"], &json["seq"]), (&"v".into(), &"hé".into(), &1.into()));
+}
+
+/// Declared boards have keys of their own, and none where none is declared.
+#[tokio::test]
+async fn declared_boards_leave_nothing_behind() {
+    let (link, mut redis) = alone(2, "t2:").await;
+    let store = RedisRanking::new(link);
+    store.restored(1, &[]).await.unwrap();
+    store.project(&batch(0, 1, vec![entry("a", 1.0)])).await.unwrap();
+    store.keep_declared(&[], Duration::ZERO).await.unwrap();
+    // What counts the steps of a repair ends by itself.
+    let mut keys = async || -> BTreeSet<String> {
+        let keys: Vec<String> = redis.ask(&["KEYS", "*"]).await;
+        keys.into_iter().filter(|key| !key.contains("ranking:steps:")).collect()
+    };
+    let before = keys().await;
+    assert!(before.iter().all(|key| !key.contains("declared") && !key.contains("board:")), "{before:?}");
+    let wanted = ["cats:0123456789abcdef".to_owned()];
+    let board = store.declared(&wanted[0]);
+    board.restore(1, &[entry("a", 1.0)]).await.unwrap();
+    board.restored(1, &[(0, 1)]).await.unwrap();
+    board.note_half_life(1, 7).await.unwrap();
+    board.restore(2, &[entry("a", 1.0)]).await.unwrap();
+    store.keep_declared(&wanted, Duration::ZERO).await.unwrap();
+    let own: BTreeSet<String> = keys().await.difference(&before).cloned().collect();
+    let list = "t2:ranking:declared";
+    let is_own = |key: &String| key.starts_with("t2:board:cats:0123456789abcdef:") || key == list;
+    assert!(own.len() > 10 && own.contains(list) && own.iter().all(is_own), "{own:?}");
+    assert_eq!(store.keep_declared(&[], Duration::ZERO).await.unwrap(), wanted);
+    assert_eq!(keys().await, before);
 }
 
 #[tokio::test]

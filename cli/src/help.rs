@@ -63,6 +63,8 @@ const RARE: &[&str] = &[
     "trending_half_life",
     "unique",
     "comment_rules_file",
+    "comment_hook_",
+    "boards",
     "writes_per_second",
     "linger",
     "moderation_open",

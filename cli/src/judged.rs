@@ -18,7 +18,28 @@ pub trait Judged {
 
 impl Judged for liverank_gateway::Config {
     fn judge(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
+        self.boards.read()?;
         self.auth.check()
+    }
+}
+
+impl Judged for liverank_websocket::Config {
+    fn judge(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
+        self.boards.read()?;
+        identity.expect_gateways_known()
+    }
+}
+
+impl Judged for liverank_comment::Config {
+    fn judge(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
+        self.hook.check()?;
+        identity.expect_gateways_known()
+    }
+}
+
+impl Judged for liverank_consumer::Config {
+    fn judge(&self, _: SocketAddr, _: &Identity) -> anyhow::Result<()> {
+        self.boards.read().map(drop)
     }
 }
 
@@ -27,19 +48,6 @@ impl Judged for liverank_reader::Config {
         self.identity(at.port(), identity).map(drop)
     }
 }
-
-/// Of those that take viewers of gateways, where they are told so, and know a gateway by its token.
-macro_rules! judged_by_whom_they_know {
-    ($($config:ty),+) => {
-        $(impl Judged for $config {
-            fn judge(&self, _: SocketAddr, identity: &Identity) -> anyhow::Result<()> {
-                identity.expect_gateways_known()
-            }
-        })+
-    };
-}
-
-judged_by_whom_they_know!(liverank_websocket::Config, liverank_comment::Config);
 
 /// Of these every setting stands for itself.
 macro_rules! judged_one_by_one {
@@ -52,4 +60,4 @@ macro_rules! judged_one_by_one {
     };
 }
 
-judged_one_by_one!(liverank_consumer::Config, liverank_manager::Config, liverank_statistics::Config);
+judged_one_by_one!(liverank_manager::Config, liverank_statistics::Config);

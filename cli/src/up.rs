@@ -76,6 +76,8 @@ pub struct Up {
     #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
     comment_rules_file: Option<PathBuf>,
     #[command(flatten)]
+    hook: liverank_comment::hook::HookArgs,
+    #[command(flatten)]
     canary: liverank_gateway::CanaryArgs,
     #[command(flatten, next_help_heading = "Counting")]
     consumer: liverank_consumer::Config,
@@ -149,6 +151,8 @@ impl Up {
     async fn judge(&self) -> anyhow::Result<Option<Backends>> {
         ensure!(!self.manager_listen.is_empty(), "--manager-listen needs an address");
         self.auth.check()?;
+        self.consumer.boards.read()?;
+        self.hook.check()?;
         let tls = &self.process.tls;
         ensure!(
             tls.tls_cert_file.is_none() || tls.peers.peer_ca_file.is_some(),
@@ -231,13 +235,15 @@ fn start(
     }
     let mut comment: liverank_comment::Config = settings(&both)?;
     comment.comment_rules_file.clone_from(&up.comment_rules_file);
+    comment.hook.clone_from(&up.hook);
     spawn!("comment", liverank_comment::run(comment, b(), listeners.comment, s()));
-    spawn!("websocket", liverank_websocket::run(settings(&[])?, b(), listeners.websocket, s()));
+    spawn!("websocket", liverank_websocket::run(websocket_settings(up)?, b(), listeners.websocket, s()));
     spawn!("consumer", liverank_consumer::run(up.consumer.clone(), b(), s()));
     let mut gateway: liverank_gateway::Config = settings(&[&both[..], &front].concat())?;
     gateway.auth = up.auth.args(&up.data_dir)?;
     gateway.moderation_open = up.moderation_open;
     gateway.canary = up.canary;
+    gateway.boards.clone_from(&up.consumer.boards);
     let is_local = listeners.gateway.local_addr()?.ip().is_loopback();
     if (is_local || up.demo) && (!asks_for_tokens || up.auth.is_dev()) {
         let system = demo_system(up, &url(&listeners.gateway)?, &manager, acting(Role::Operator)?.identity)?;
@@ -247,6 +253,12 @@ fn start(
     }
     spawn!("gateway", liverank_gateway::run(gateway, b(), listeners.gateway, acting(Role::Gateway)?));
     Ok(services)
+}
+
+fn websocket_settings(up: &Up) -> anyhow::Result<liverank_websocket::Config> {
+    let mut websocket: liverank_websocket::Config = settings(&[])?;
+    websocket.boards.clone_from(&up.consumer.boards);
+    Ok(websocket)
 }
 
 /// What the demo needs of this system.

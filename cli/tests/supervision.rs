@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::{Args, Command};
@@ -33,6 +33,17 @@ fn settings<C: Args>(flags: &[&str]) -> C {
     C::from_arg_matches(&command.try_get_matches_from(flags).unwrap()).unwrap()
 }
 
+/// A file with a key for the hook, which lasts as long as the tests do.
+fn hook_key() -> &'static str {
+    static FILE: OnceLock<tempfile::NamedTempFile> = OnceLock::new();
+    let file = FILE.get_or_init(|| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw").unwrap();
+        file
+    });
+    file.path().to_str().unwrap()
+}
+
 /// Every service, with all settings that add a task, and the tasks that it has at least.
 fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
     [
@@ -55,7 +66,7 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         (
             "consumer",
             |b, _, context| Box::pin(liverank_consumer::run(settings(&[]), b, context)),
-            &["counter", "forget", "lag", "projector"],
+            &["counter", "forget", "keep_boards", "lag", "projector"],
         ),
         (
             "websocket",
@@ -64,8 +75,11 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         ),
         (
             "comment",
-            |b, at, context| Box::pin(liverank_comment::run(settings(&[]), b, at, context)),
-            &["follow_restrictions", "register", "report", "watch_stores"],
+            |b, at, context| {
+                let flags = ["--comment-hook-url", NOBODY, "--comment-hook-key-file", hook_key()];
+                Box::pin(liverank_comment::run(settings(&flags), b, at, context))
+            },
+            &["ask_hook", "follow_restrictions", "register", "report", "watch_stores"],
         ),
         (
             "reader",

@@ -11,6 +11,7 @@
 //! | [`limits`] | how much a caller may do in a time |
 //! | [`event`] | what an interaction is, and which field of a wrong one is wrong |
 //! | [`score`] | what an interaction is worth |
+//! | [`boards`] | which videos are on a declared board, and what they are worth there |
 //! | [`trending`] | how worth decays |
 //! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
 //! | [`comment`] | what a comment is, its identity and where it stands |
@@ -34,6 +35,7 @@
 //! 5. A snapshot with all later deltas applied is the list itself ([`ranking`]).
 
 pub mod backoff;
+pub mod boards;
 pub mod canary;
 pub mod comment;
 pub mod counting;

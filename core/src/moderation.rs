@@ -36,6 +36,7 @@ use crate::{CommentId, EventId, Interaction, Invalid, Kind, Metadata, Millis, Us
 pub mod comment_rules;
 pub mod erasure;
 pub mod folding;
+pub mod hook;
 pub mod reports;
 pub mod revocations;
 mod rules;

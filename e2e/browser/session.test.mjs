@@ -140,6 +140,46 @@ test('a moderator mutes and bans from a comment, sees who is, and lifts it', asy
   for (const page of [ann, mo]) assert.deepEqual(page.errors, []);
 });
 
+test('a moderator sees what viewers reported, and decides', async () => {
+  const ann = await open();
+  await signIn(ann, server.token('ann'));
+  const mo = await open();
+  await signIn(mo, server.token('mo', '--role', 'moderator'));
+  for (const page of [ann, mo]) await pill(page, 'Live');
+  assert.equal(await ann.getByRole('button', { name: 'Reported' }).isVisible(), false);
+  const ids = {};
+  for (const text of ['buy this', 'only strange']) {
+    const posted = ann.waitForResponse((response) => new URL(response.url()).pathname === '/comment');
+    await ann.getByLabel('Your comment').fill(text);
+    await ann.getByRole('button', { name: 'Post' }).click();
+    ids[text] = (await (await posted).json()).comment.id;
+    await mo.locator('#comment-list .comment:not(.pending)', { hasText: text }).waitFor();
+    const headers = { authorization: `Bearer ${server.token('ben')}`, 'content-type': 'application/json' };
+    const body = JSON.stringify({ userid: 'ben', reason: 'spam', text: `about ${text}` });
+    const answer = await fetch(`${server.origin}/comments/cats/${ids[text]}/reports`, { method: 'POST', headers, body });
+    assert.equal(answer.status, 202);
+  }
+  const line = (text) => mo.locator('#reports-list li', { hasText: text });
+  // The queue is read when it is opened: the log's way into it takes a moment.
+  for (let tries = 0; (await line('spam by ben').count()) < 2; tries += 1) {
+    assert.ok(tries < 50, 'both are in the queue');
+    if (tries > 0) await mo.getByRole('button', { name: 'Close' }).click();
+    await mo.getByRole('button', { name: 'Reported' }).click();
+    await mo.locator('#reports-note', { hasNotText: 'Loading' }).waitFor({ state: 'attached' });
+  }
+  assert.match(await line('buy this').textContent(), /ann on cats, reported by 1.*spam by ben: about buy this/);
+  await line('only strange').getByRole('button', { name: /^Dismiss/ }).click();
+  await line('only strange').waitFor({ state: 'detached' });
+  await line('buy this').getByRole('button', { name: /^Delete/ }).click();
+  await mo.getByText('No comment waits for a decision.').waitFor();
+  await mo.getByRole('button', { name: 'Close' }).click();
+  for (const page of [ann, mo]) {
+    await page.locator('#comment-list .comment', { hasText: 'buy this' }).waitFor({ state: 'detached' });
+    assert.equal(await page.locator('#comment-list .comment', { hasText: 'only strange' }).count(), 1);
+    assert.deepEqual(page.errors, []);
+  }
+});
+
 test('how the system is, is shown to those with the role for it, and others are told what is missing', async () => {
   const page = await open();
   await page.getByRole('button', { name: 'Operate' }).click();

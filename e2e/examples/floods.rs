@@ -1,6 +1,7 @@
 //! How somebody is served while one host floods the system, against how it is without: `bench/floods`.
 //!
-//! `cargo run --release -p liverank-e2e --example floods -- [seconds of each flood]`, with the binary that `LIVERANK_BIN` names.
+//! `cargo run --release -p liverank-e2e --example floods -- [seconds of each flood] [name of one flood]`, with the binary that
+//! `LIVERANK_BIN` names.
 //! A line for each flood: p50 and p99 of the other's requests, the ratio of p99 to that of the calm before, memory before, at
 //! most and afterwards. Exit code 1 where somebody was refused, or memory passed its bound.
 
@@ -36,12 +37,18 @@ fn millis(served: &Served, part: f64) -> f64 {
 async fn main() -> anyhow::Result<()> {
     let seconds = std::env::args().nth(1).map_or(Ok(120), |text| text.parse()).context("seconds")?;
     let time = Duration::from_secs(seconds);
+    let only = std::env::args().nth(2);
+    let floods: Vec<Flood> = Flood::ALL
+        .into_iter()
+        .filter(|flood| only.as_ref().is_none_or(|only| flood.name() == only))
+        .collect();
+    ensure!(!floods.is_empty(), "no flood is called so: {}", Flood::ALL.map(Flood::name).join(", "));
     let mut wrong = Vec::new();
     println!(
         "{:<28} {:>9} {:>8} {:>8} {:>7} {:>20}",
         "flood", "requests", "p50 ms", "p99 ms", "ratio", "MiB before/most/after"
     );
-    for flood in Flood::ALL {
+    for flood in floods {
         // Each begins with a new system: what one flood leaves is not the next one's.
         let up = Up::start().await;
         up.round_trip().await;

@@ -40,6 +40,8 @@ pub struct Cluster {
     common: Vec<String>,
     /// Flags of every role, and of no other command.
     flags: Vec<String>,
+    /// Flags of the roles that fill and show boards.
+    boards: Vec<String>,
     /// All processes, by name: `gateway-1`, `consumer-2`, …
     pub processes: Vec<Process>,
     /// The front doors.
@@ -81,6 +83,16 @@ impl Cluster {
         cluster
     }
 
+    /// The same, with these boards declared.
+    pub async fn start_with_boards(stores: &Stores, boards: &str) -> Self {
+        let mut cluster = Self::new(stores);
+        cluster.boards = vec!["--boards".to_owned(), boards.to_owned()];
+        cluster.start_others();
+        cluster.start_gateways();
+        cluster.ready().await;
+        cluster
+    }
+
     /// One whose processes are to be started, over topics and keys that nobody has made yet.
     pub fn new(stores: &Stores) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -96,6 +108,7 @@ impl Cluster {
             directory,
             common,
             flags: Vec::new(),
+            boards: Vec::new(),
             processes: Vec::new(),
             gateways: urls(2),
             managers: urls(2),
@@ -124,11 +137,13 @@ impl Cluster {
         for (at, url) in self.comments.clone().iter().enumerate() {
             self.spawn(&format!("comment-{}", at + 1), "comment", Some(url), &both);
         }
+        let boards = self.boards.clone();
+        let boards: Vec<&str> = boards.iter().map(String::as_str).collect();
         for (at, url) in self.websockets.clone().iter().enumerate() {
-            self.spawn(&format!("websocket-{}", at + 1), "websocket", Some(url), &[]);
+            self.spawn(&format!("websocket-{}", at + 1), "websocket", Some(url), &boards);
         }
         for at in 1..=2 {
-            self.spawn(&format!("consumer-{at}"), "consumer", None, &[]);
+            self.spawn(&format!("consumer-{at}"), "consumer", None, &boards);
         }
     }
 
@@ -139,10 +154,12 @@ impl Cluster {
         let statistics = self.statistics.clone();
         let both = ["--manager-url", &managers, "--statistics-url", &statistics];
         let front = ["--comment-url", &comments, "--websocket-url", &websockets];
+        let boards = self.boards.clone();
+        let boards: Vec<&str> = boards.iter().map(String::as_str).collect();
         for (at, url) in self.gateways.clone().iter().enumerate() {
             // Tests moderate without an issuer of tokens.
             // What gateways measure by themselves would be in what tests count.
-            let flags = [&both[..], &front, &["--moderation-open", "--canary-seconds=0"]].concat();
+            let flags = [&both[..], &front, &["--moderation-open", "--canary-seconds=0"], &boards].concat();
             self.spawn(&format!("gateway-{}", at + 1), "gateway", Some(url), &flags);
         }
     }

@@ -41,6 +41,10 @@ const OTHER_WEIGHTS: [&str; 12] = [
     "2.002",
 ];
 
+/// Boards with an order and with weights of their own: what is rebuilt is theirs, too, but for the weights.
+const BOARDS: &str =
+    r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 1}, {"name": "hot", "order": "trending"}]"#;
+
 async fn run(cluster: &Cluster, args: &[&str]) -> (i32, String) {
     let output: Output =
         tokio::time::timeout(COMMAND, cluster.command(args)).await.expect("the command ends");
@@ -67,8 +71,10 @@ async fn verify(cluster: &Cluster, flags: &[&str]) -> Value {
 }
 
 async fn equal(cluster: &Cluster) -> Value {
-    let report = verify(cluster, &[]).await;
+    let report = verify(cluster, &["--boards", BOARDS]).await;
     assert_eq!(report["good"], true, "{report:#}");
+    let compared = |board: &str| report["declared"][board]["videos"].as_u64().unwrap_or_default();
+    assert!(compared("liked") >= 30 && compared("hot") >= 30, "{report:#}");
     assert_eq!((&report["differing"], &report["log"]["counted"]), (&json!(0), &json!(true)), "{report:#}");
     report
 }
@@ -128,7 +134,7 @@ async fn rebuild_everything(cluster: &Cluster) {
 
 #[tokio::test]
 async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_throughout() {
-    let cluster = Cluster::start(&Stores::from_environment()).await;
+    let cluster = Cluster::start_with_boards(&Stores::from_environment(), BOARDS).await;
     let mut load = cluster.load(&[
         "--videos",
         "30",
@@ -165,7 +171,24 @@ async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_through
     let report = cluster.load_report();
     assert!(status.expect("waiting for the load").success(), "{report:#}");
     equal(&cluster).await;
+    declared_boards_are_read(&cluster).await;
     differences_are_named_and_mended(&cluster).await;
+}
+
+/// What the boards say of a video is what its counts say.
+async fn declared_boards_are_read(cluster: &Cluster) {
+    let get = async |path: &str| -> Value {
+        let response = reqwest::get(format!("{}{path}", cluster.gateways[0])).await.expect("an answer");
+        assert_eq!(response.status(), 200, "{path}");
+        response.json().await.expect("JSON")
+    };
+    let best = get("/videos?board=liked&limit=1").await["videos"][0].clone();
+    let id = best["video_id"].as_str().expect("a video");
+    let video = get(&format!("/videos/{id}")).await;
+    assert_eq!(best["score"].as_f64(), video["likes"].as_f64(), "{video}");
+    assert_eq!(video["ranks"]["liked"]["rank"], 1, "{video}");
+    let hottest = get("/videos?board=hot&limit=1").await["videos"][0]["video_id"].clone();
+    assert_eq!(hottest, get("/videos?board=trending&limit=1").await["videos"][0]["video_id"]);
 }
 
 fn port(address: &str) -> u16 {

@@ -7,6 +7,7 @@
 #![allow(clippy::duplicated_attributes, reason = "two columns may be of one type")]
 
 mod access;
+mod boards;
 mod definition;
 mod exposure;
 mod http_workload;
@@ -27,10 +28,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use access::{Auth, Jwks, Monitoring, NetworkPolicy, Peer, Tracing};
+pub use boards::{Board, BoardOrder, BoardWeights};
 pub use definition::{definition, definition_yaml};
 pub use exposure::{Exposure, ExposureType, ParentRef, ReaderExposure};
 pub use http_workload::{
-    Autoscaling, Budget, Comment, Consumer, HttpWorkload, Manager, ScaledBy, Statistics,
+    Autoscaling, Budget, Comment, CommentHook, Consumer, HttpWorkload, Manager, ScaledBy, Statistics,
+    WhenAway,
 };
 pub use maintenance::{Day, Held, Maintenance, Window};
 pub use pod::{ExtraContainer, ExtraVolume, Pod, PodUser};
@@ -168,6 +171,11 @@ pub struct RankingClusterSpec {
     /// What an interaction is worth.
     #[serde(default)]
     pub scoring: Scoring,
+    /// Boards beside `global` and `trending`, at most 16: each is one more write with every batch, and one more list in the
+    /// memory of each WebSocket service. One that is taken out is gone ten minutes later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub boards: Vec<Board>,
     /// Who may do what.
     pub auth: Auth,
     /// TLS of all ports of the pods; plain HTTP when absent.

@@ -11,9 +11,10 @@ mod pods;
 
 use std::net::IpAddr;
 
+use liverank_core::boards::DeclaredBoards;
 use liverank_runtime::PeerTls;
 
-use crate::crd::{RankingCluster, RankingClusterSpec};
+use crate::crd::{Board, RankingCluster, RankingClusterSpec};
 use crate::maintenance;
 pub use open::unknown_fields;
 
@@ -52,6 +53,7 @@ pub fn validate(cluster: &RankingCluster) -> Vec<Problem> {
     keys::annotations("spec.exposure.annotations", &spec.exposure.annotations, &mut problems);
     accounts(spec, &mut problems);
     time_zones(spec, &mut problems);
+    boards(spec, &mut problems);
     authorities(spec, &mut problems);
     for (path, pod) in [
         ("spec.gateway.pod", &spec.gateway.pod),
@@ -66,6 +68,14 @@ pub fn validate(cluster: &RankingCluster) -> Vec<Problem> {
         extras::check(path, pod, &mut problems);
     }
     problems.0
+}
+
+/// What the processes would refuse to start with.
+fn boards(spec: &RankingClusterSpec, problems: &mut Problems) {
+    let declared = spec.boards.iter().map(Board::declaration).collect();
+    if let Err(invalid) = DeclaredBoards::read(&serde_json::Value::Array(declared)) {
+        problems.add("spec.boards", invalid.reason);
+    }
 }
 
 /// Annotations of Services and `ServiceAccount`s.

@@ -4,6 +4,7 @@
 //! A service is a library with `run(config, …, listener, shell)`; [`ServiceContext`] is what it is given to live in.
 
 pub mod admin;
+pub mod boards;
 pub mod body;
 pub mod client;
 pub mod comment_json;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use liverank_core::ranking::{Ranked, Ranking, begin_around};
@@ -19,6 +20,8 @@ use crate::lossy_channel::LossyChannel;
 #[derive(Default)]
 pub struct EmbeddedRanking {
     boards: Mutex<Boards>,
+    /// Declared boards by key, and when each was wanted last.
+    declared: Mutex<HashMap<String, (Instant, Arc<EmbeddedRanking>)>>,
 }
 
 #[derive(Default)]
@@ -252,5 +255,28 @@ impl RankingStore for EmbeddedRanking {
         boards.subscribers.retain(|subscriber| !subscriber.is_closed());
         boards.subscribers.push(outlet);
         Ok(receiver)
+    }
+
+    fn declared(&self, key: &str) -> Arc<dyn RankingStore> {
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, store) = declared.entry(key.to_owned()).or_insert_with(|| (Instant::now(), Arc::default()));
+        Arc::clone(store) as Arc<dyn RankingStore>
+    }
+
+    async fn keep_declared(
+        &self,
+        wanted: &[String],
+        unwanted_after: Duration,
+    ) -> Result<Vec<String>, StoreError> {
+        let now = Instant::now();
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, (last, _)) in declared.iter_mut().filter(|(key, _)| wanted.contains(key)) {
+            *last = now;
+        }
+        let unwanted = |last: Instant| now.duration_since(last) >= unwanted_after;
+        let removed = declared.iter().filter(|(key, (last, _))| !wanted.contains(key) && unwanted(*last));
+        let removed: Vec<String> = removed.map(|(key, _)| key.clone()).collect();
+        declared.retain(|key, _| !removed.contains(key));
+        Ok(removed)
     }
 }

@@ -11,6 +11,8 @@
 //! | `ranking:steps:<random>` | string | where a write too large for one script goes, and how far it is; expires |
 //! | `ranking:half-life` | hash | generation → half-life of its decayed scores, in ms; of the one in force and later ones |
 //! | `ranking:changes` | channel | changes, as JSON |
+//! | `board:<key>:…` | as above | a declared board |
+//! | `ranking:declared` | hash | key of a declared board → when it was wanted last, in seconds; there is none where none was ever declared |
 //!
 //! A write larger than [`STEP`] entries takes several scripts, so that none holds up Redis for long. Its offsets come
 //! with the last one, and only where all steps before it are in this very store: entries are absolute, so that a
@@ -21,6 +23,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use liverank_core::VideoId;
@@ -70,6 +73,7 @@ static RESTORED: LazyLock<Script> =
 const PLACE: &str = include_str!("redis/place.lua");
 static PAGE: LazyLock<Script> = LazyLock::new(|| script(&[PLACE, include_str!("redis/page.lua")]));
 static PLACES: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/places.lua")]));
+static KEEP: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/keep.lua")]));
 static READ: LazyLock<Script> = LazyLock::new(|| script(&[PLACE, include_str!("redis/read.lua")]));
 
 fn script(parts: &[&str]) -> Script {
@@ -79,6 +83,8 @@ fn script(parts: &[&str]) -> Script {
 /// The boards on Redis.
 pub struct RedisRanking {
     link: Arc<RedisLink>,
+    /// What its keys begin with: nothing, or the name of a declared board.
+    begin: String,
     /// The repair that this process is at: one at a time.
     repair: Mutex<Repair>,
 }
@@ -132,11 +138,26 @@ impl Outcome {
 impl RedisRanking {
     /// The boards on the Redis of `link`.
     pub fn new(link: Arc<RedisLink>) -> Self {
-        Self { link, repair: Mutex::new(Repair::new(0)) }
+        Self { link, begin: String::new(), repair: Mutex::new(Repair::new(0)) }
+    }
+
+    fn of_declared(&self, key: &str) -> Self {
+        let (link, begin) = (Arc::clone(&self.link), format!("board:{key}:"));
+        Self { link, begin, repair: Mutex::new(Repair::new(0)) }
+    }
+
+    /// Removes all that it holds.
+    async fn remove(&self) -> Result<(), StoreError> {
+        let mut unlink = cmd("UNLINK");
+        for name in LIVE.into_iter().chain(SHADOW).chain(["ranking:half-life"]) {
+            unlink.arg(self.key(name));
+        }
+        self.link.query::<u64>(&unlink).await?;
+        Ok(())
     }
 
     fn key(&self, name: &str) -> String {
-        self.link.keys().shared("boards", name)
+        self.link.keys().shared("boards", &format!("{}{name}", self.begin))
     }
 
     fn channel(&self) -> String {
@@ -430,5 +451,29 @@ impl RankingStore for RedisRanking {
         let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
         self.link.listen_to(self.channel(), outlet, decode);
         Ok(receiver)
+    }
+
+    fn declared(&self, key: &str) -> Arc<dyn RankingStore> {
+        Arc::new(self.of_declared(key))
+    }
+
+    async fn keep_declared(
+        &self,
+        wanted: &[String],
+        unwanted_after: Duration,
+    ) -> Result<Vec<String>, StoreError> {
+        let list = self.key("ranking:declared");
+        let mut call = KEEP.key(list.clone());
+        call.arg(unwanted_after.as_secs());
+        for key in wanted {
+            call.arg(key);
+        }
+        let unwanted: Vec<String> = self.link.script(&call).await?;
+        for key in &unwanted {
+            // Off the list last: what ends in between is removed again.
+            self.of_declared(key).remove().await?;
+            self.link.query::<u64>(cmd("HDEL").arg(&list).arg(key)).await?;
+        }
+        Ok(unwanted)
     }
 }

@@ -281,7 +281,7 @@ export interface components {
             comment: string;
             /** @description The comment that it replies to. */
             reply_to?: components["schemas"]["Id"];
-            /** @description By which rule it waits: `words`, `links`, `patterns`, `hold_all`. */
+            /** @description By which rule it waits: `words`, `links`, `patterns`, `hold_all`, `hook`. */
             rule: string;
             /**
              * Format: date-time
@@ -548,6 +548,8 @@ export interface components {
             global: components["schemas"]["Place"];
             /** @description By the score that decays. */
             trending: components["schemas"]["Place"];
+        } & {
+            [key: string]: components["schemas"]["Place"];
         };
         /** @description A user's report. */
         Report: {

@@ -63,8 +63,8 @@ export type RankingPart = Schemas['RankingPart'];
 /** Everything in one answer. */
 export type Statistics = Schemas['Statistics'];
 
-/** A board that the server has. */
-export type Board = 'global' | 'trending';
+/** A board that the server has: one of these two, or the name of one that was declared. */
+export type Board = 'global' | 'trending' | (string & {});
 
 /** What becomes of a comment that waits. */
 export interface Review {

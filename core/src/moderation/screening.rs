@@ -43,6 +43,8 @@ pub enum RuleName {
     Patterns,
     /// Every comment waits.
     HoldAll,
+    /// What the hook said.
+    Hook,
 }
 
 impl RuleName {
@@ -60,6 +62,7 @@ impl RuleName {
             Self::Words => "words",
             Self::Patterns => "patterns",
             Self::HoldAll => "hold_all",
+            Self::Hook => "hook",
         }
     }
 }

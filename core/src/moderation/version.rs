@@ -84,7 +84,8 @@ impl RuleName {
             | Self::Links
             | Self::Words
             | Self::Patterns
-            | Self::HoldAll => 2,
+            | Self::HoldAll
+            | Self::Hook => 2,
         }
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::lifetime::Lifetime;
 use super::scope::Scope;
 use super::{ADMIN_PORT, Component, Store, identity, names, object, secrets, tls};
-use crate::crd::{RankingClusterSpec, RedisTopology};
+use crate::crd::{Board, RankingClusterSpec, RedisTopology};
 
 /// Where the file is in a pod.
 pub(super) const FOLDER: &str = "/etc/liverank/config";
@@ -52,6 +52,7 @@ fn settings(scope: Scope<'_>, component: Component) -> BTreeMap<&'static str, Va
     settings.extend(peers(scope, component));
     settings.extend(identity::settings(scope, component));
     settings.extend(tls::settings(scope, component));
+    settings.extend(boards(scope.spec, component));
     settings.extend(own(scope, component));
     // An image that is older than a setting would refuse to start with it.
     let version = Version::of_image(&scope.spec.image);
@@ -113,6 +114,16 @@ fn peers(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
         .collect()
 }
 
+/// The boards that are declared, for those who fill them and those who show them.
+fn boards(spec: &RankingClusterSpec, component: Component) -> Option<(&'static str, Value)> {
+    let has_boards = matches!(component, Component::Consumer | Component::Gateway | Component::Websocket);
+    if !has_boards || spec.boards.is_empty() {
+        return None;
+    }
+    let boards: Vec<Value> = spec.boards.iter().map(Board::declaration).collect();
+    Some(("boards", json!(Value::Array(boards).to_string())))
+}
+
 /// What only this role has.
 fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     let spec = scope.spec;
@@ -138,7 +149,14 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
             weights.into_iter().chain(unique).collect()
         }
         Component::Reader => vec![("capacity", json!(spec.readers.viewers_per_reader))],
-        Component::Gateway | Component::Comment => {
+        Component::Comment => spec.comment.hook.as_ref().map_or_else(Vec::new, |hook| {
+            vec![
+                ("comment-hook-url", json!(hook.url)),
+                ("comment-hook-timeout-ms", json!(hook.timeout_milliseconds)),
+                ("comment-hook-when-away", json!(hook.when_away.flag())),
+            ]
+        }),
+        Component::Gateway => {
             let viewers = secrets::checks_users(spec, component).then_some(&spec.auth);
             let url = secrets::jwks_url(spec, component).map(|url| ("auth-jwks-url", json!(url)));
             let issuer = viewers.and_then(|auth| auth.issuer.as_ref()).map(|it| ("auth-issuer", json!(it)));

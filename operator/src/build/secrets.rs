@@ -82,7 +82,14 @@ pub(super) fn files(spec: &RankingClusterSpec, component: Component) -> Vec<File
         name: "revoked.json",
         secret,
     });
-    of_stores.chain(jwks).chain(revoked).collect()
+    let hook = matches!(component, Component::Comment).then_some(spec.comment.hook.as_ref()).flatten();
+    let hook = hook.map(|hook| File {
+        setting: "comment-hook-key-file",
+        volume: "liverank-hook",
+        name: "hook.key",
+        secret: &hook.key_secret,
+    });
+    of_stores.chain(jwks).chain(revoked).chain(hook).collect()
 }
 
 /// Where a component that checks users' tokens gets the keys, if not from a Secret.

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_REPLICAS, Pod, Service, ServiceAccount, rules, schema};
+use super::{DEFAULT_REPLICAS, Pod, SecretKey, Service, ServiceAccount, rules, schema};
 
 /// A component that holds or answers clients and may autoscale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -124,6 +124,9 @@ impl Default for Budget {
 pub struct Comment {
     /// Whether there are comments at all; false turns off readers and managers too.
     pub enabled: bool,
+    /// An HTTP service of your own that is asked before a comment is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<CommentHook>,
     /// As of every front component.
     #[serde(flatten)]
     pub front: HttpWorkload,
@@ -131,7 +134,53 @@ pub struct Comment {
 
 impl Default for Comment {
     fn default() -> Self {
-        Self { enabled: true, front: HttpWorkload::default() }
+        Self { enabled: true, hook: None, front: HttpWorkload::default() }
+    }
+}
+
+/// An HTTP service of your own that is asked before a comment is taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CommentHook {
+    /// Where it is, http or https. Where `networkPolicy.egressCIDRs` says where pods may connect to, it has to be in there.
+    #[schemars(length(min = 1, max = 2048), extend("x-kubernetes-validations" = rules::hook_url()))]
+    pub url: String,
+    /// The key that requests are signed with, as `--comment-hook-key-file` of the comment service has it. Its Secret may change at
+    /// any time.
+    pub key_secret: SecretKey,
+    /// How long it may take, in milliseconds.
+    #[serde(default = "hook_timeout")]
+    #[schemars(range(min = 50, max = 2000))]
+    pub timeout_milliseconds: i32,
+    /// What becomes of comments while it is away: Accept, Hold (they wait for a moderator) or Refuse.
+    #[serde(default)]
+    pub when_away: WhenAway,
+}
+
+const fn hook_timeout() -> i32 {
+    500
+}
+
+/// What becomes of comments while the hook is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WhenAway {
+    /// They are taken.
+    Accept,
+    /// They wait for a moderator.
+    #[default]
+    Hold,
+    /// They are refused, to be sent again.
+    Refuse,
+}
+
+impl WhenAway {
+    /// As `--comment-hook-when-away` has it.
+    pub const fn flag(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Hold => "hold",
+            Self::Refuse => "refuse",
+        }
     }
 }
 

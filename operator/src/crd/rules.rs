@@ -121,6 +121,28 @@ pub(super) fn jwks_url() -> Value {
     rules(&[("self.startsWith('https://') && isURL(self)", "use a URL that begins with https://")])
 }
 
+/// On each of `boards`.
+pub(super) fn board() -> Value {
+    rules(&[
+        (
+            "self.name != 'global' && self.name != 'trending'",
+            "global and trending are there without being declared",
+        ),
+        (
+            "!has(self.weights) || !has(self.order) || self.order != 'Trending'",
+            "weights cannot go together with the order Trending",
+        ),
+    ])
+}
+
+/// On `comment.hook.url`.
+pub(super) fn hook_url() -> Value {
+    rules(&[(
+        "(self.startsWith('http://') || self.startsWith('https://')) && isURL(self) && !self.contains('@')",
+        "use a URL that begins with http:// or https://, without a user",
+    )])
+}
+
 /// On `monitoring.tracing.endpoint`. What it may not have would be shown in logs.
 pub(super) fn collector() -> Value {
     rules(&[(

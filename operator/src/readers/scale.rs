@@ -27,10 +27,11 @@ pub(super) struct Wanted {
 /// Readers wanted now. What the scaler sets is remembered.
 pub(super) fn wanted(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut Memory) -> Wanted {
     let settings = &seen.settings;
-    let current = match settings.scaling {
+    let set = match settings.scaling {
         Scaling::Auto | Scaling::Proposal => memory.wanted.unwrap_or_else(|| found(seen, fleet, memory)),
         Scaling::DryRun | Scaling::Manual => settings.replicas,
     };
+    let current = set.max(kept(seen, fleet, memory));
     memory.wanted = Some(current);
     if settings.scaling == Scaling::Manual {
         // Who switches to Auto later begins with what there is.
@@ -54,6 +55,17 @@ pub(super) fn wanted(seen: &Seen, view: &View<'_>, fleet: &Fleet, memory: &mut M
     memory.wanted = Some(readers);
     let fallback = settings.scaling == Scaling::Auto && least.is_some();
     Wanted { readers, decision: Some(decision), tale, fallback }
+}
+
+/// The readers that stay at least because taking readers away is paused: all that are there. One that came in the place of an
+/// evicted reader, or that was being emptied when that was paused, is one of them. While readers are replaced, or one leaves by
+/// itself, there may be more for a moment: then as many as were wanted before.
+fn kept(seen: &Seen, fleet: &Fleet, memory: &Memory) -> u32 {
+    match () {
+        () if seen.settings.scale_in => 0,
+        () if fleet.has_old() || fleet.leaving().is_some() => memory.wanted.unwrap_or(0),
+        () => fleet.active().filter(|member| member.uid.is_some()).count() as u32,
+    }
 }
 
 /// The readers that there are to be at least, because the load has been unknown for long enough. None is taken away by

@@ -4,4 +4,5 @@ mod proposals;
 mod rules;
 mod scene;
 mod simulation;
+mod stand_ins;
 mod world;

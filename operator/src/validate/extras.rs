@@ -13,12 +13,13 @@ use crate::crd::{ExtraContainer, Pod};
 /// Name of our own container.
 const OWN: &str = "liverank";
 /// Names of our own volumes.
-const OWN_VOLUMES: [&str; 10] = [
+const OWN_VOLUMES: [&str; 11] = [
     "config",
     "identity",
     "identity-token",
     "jwks",
     "kafka-ca",
+    "liverank-hook",
     "liverank-revoked",
     "liverank-tls",
     "liverank-tls-public",

@@ -126,7 +126,7 @@ fn others(now: &Value, field: &str, schema: &Value) -> Vec<Value> {
         ("initContainers" | "sidecars", _) => json!([{"name": "another", "image": "another"}]),
         ("ipFamilies", _) => json!(["IPv4"]),
         ("loadBalancerSourceRanges", _) => json!(["198.51.100.0/24"]),
-        ("imagePullSecrets" | "parentRefs", _) => json!([{"name": "another"}]),
+        ("imagePullSecrets" | "parentRefs" | "boards", _) => json!([{"name": "another"}]),
         ("tolerations", _) => json!([{"operator": "Exists"}]),
         ("topologySpread", _) => json!([]),
         ("ingressFrom", _) => json!([{"ipBlock": {"cidr": "192.0.2.0/24"}}]),

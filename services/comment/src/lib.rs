@@ -6,6 +6,7 @@
 //! | `history` | answers the comments of a video |
 //! | `restrictions` | whose comments are refused, as moderators say |
 //! | `rules` | what comments must be like, as moderators and the settings say |
+//! | [`hook`] | asks a service of the user's own before a comment is taken |
 //! | `statistics` | passes `GET /statistics` on |
 //! | `registrar` | has the manager register videos that were commented on |
 //! | `tally` | counts, for the statistics service |
@@ -37,6 +38,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 mod archive;
 mod history;
+pub mod hook;
 mod metrics;
 mod post;
 mod recent;
@@ -47,6 +49,7 @@ mod statistics;
 mod tally;
 
 use archive::CircuitBreaker;
+use hook::{Hook, HookArgs};
 use metrics::CommentMetrics;
 use recent::Recent;
 use registrar::Registrar;
@@ -88,6 +91,9 @@ pub struct Config {
     /// It has the members of `rules` in `POST /moderation/rules` (docs/moderation.md), and is read at the start.
     #[arg(long, env = "LIVERANK_COMMENT_RULES_FILE", value_name = "FILE")]
     pub comment_rules_file: Option<PathBuf>,
+    /// Who is asked before a comment is taken.
+    #[command(flatten)]
+    pub hook: HookArgs,
 }
 
 /// Shared by all requests.
@@ -100,6 +106,8 @@ struct CommentService {
     registrar: Registrar,
     restrictions: Restrictions,
     rules: Rules,
+    /// Who is asked before a comment is taken, where somebody is.
+    hook: Option<Hook>,
     acknowledged: Mutex<Recent<CommentId, Comment>>,
     tally: Mutex<Tally>,
     metrics: CommentMetrics,
@@ -137,6 +145,7 @@ pub async fn serve(
     let metrics = CommentMetrics::new(&shell.metrics);
     let managers = Replicas::new(peers.clone(), config.managers.manager_url);
     let mut tasks = Tasks::new(&shell);
+    let hook = Hook::start(&config.hook, metrics.hook.clone(), &mut tasks)?;
     let service = Arc::new(CommentService {
         log: Arc::clone(&log),
         archive: CircuitBreaker::new(archive, shell.health.clone()),
@@ -145,6 +154,7 @@ pub async fn serve(
         registrar: Registrar::start(managers, &mut tasks, &shell, metrics.clone()),
         restrictions: Restrictions::default(),
         rules: Rules::new(config.comment_rules_file.as_deref())?,
+        hook,
         acknowledged: Mutex::new(Recent::new(REMEMBERED, REMEMBER)),
         tally: Mutex::default(),
         metrics,

@@ -8,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
+use crate::hook::metrics::HookMetrics;
+
 label_values! {
     /// Which rule of comments.
     enum RuleLabel {
@@ -27,6 +29,8 @@ label_values! {
         Patterns = "patterns",
         /// Every comment waits.
         HoldAll = "hold_all",
+        /// The hook.
+        Hook = "hook",
     }
 }
 
@@ -41,6 +45,7 @@ impl From<RuleName> for RuleLabel {
             RuleName::Words => Self::Words,
             RuleName::Patterns => Self::Patterns,
             RuleName::HoldAll => Self::HoldAll,
+            RuleName::Hook => Self::Hook,
         }
     }
 }
@@ -73,6 +78,8 @@ pub struct CommentMetrics {
     pub masked: Counter,
     /// Places that have rules of comments.
     pub ruled_scopes: Gauge,
+    /// What the hook says, and how long it takes.
+    pub(crate) hook: HookMetrics,
     /// Seconds until the log answered.
     pub append_seconds: Histogram,
     /// Videos that were not registered because too many were waiting.
@@ -93,6 +100,7 @@ impl CommentMetrics {
             held: Counter::default(),
             masked: Counter::default(),
             ruled_scopes: Gauge::default(),
+            hook: HookMetrics::default(),
             append_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 15)),
             registrations_dropped: Counter::default(),
         };
@@ -112,6 +120,7 @@ impl CommentMetrics {
             registry.register("held", "Comments that were to wait for a moderator", m.held);
             registry.register("masked", "Comments taken with something masked", m.masked);
             registry.register("ruled_scopes", "Places that have rules of comments", m.ruled_scopes);
+            m.hook.register(registry);
             registry.register("append_seconds", "Time until the log answered", m.append_seconds);
             registry.register(
                 "registrations_dropped",

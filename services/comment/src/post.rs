@@ -38,6 +38,11 @@ const INVISIBLE: [char; 9] = [
     '\u{2800}',
 ];
 
+/// Whether anything of a text is seen.
+pub(crate) fn is_visible(text: &str) -> bool {
+    !text.chars().all(|c| c.is_whitespace() || c.is_control() || INVISIBLE.contains(&c))
+}
+
 /// What a client wants to say.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Draft {
@@ -60,7 +65,7 @@ impl Draft {
         let text = required_text(body, "comment")?;
         check_text("comment", text)?;
         // Only here: such comments are in logs already, and are read as they are.
-        if text.chars().all(|c| c.is_whitespace() || c.is_control() || INVISIBLE.contains(&c)) {
+        if !is_visible(text) {
             return Err(Invalid::new("comment", "must have a visible character"));
         }
         let key = optional_text(body, "idempotency_key")?;
@@ -120,9 +125,11 @@ pub(crate) async fn comment(
     }
     let kept = service.expect_kept(&sent_by, &draft.user, &draft.video, &mut draft.text).await?;
     let keyed = draft.key.is_some();
-    let comment = draft.into_comment(id, now_ms(), entry);
+    let mut comment = draft.into_comment(id, now_ms(), entry);
     // Nobody but its author is shown a shadowed one: there is nothing to wait for.
-    let held = kept.held.filter(|_| comment.entry.is_comment());
+    let mut held = kept.held.filter(|_| comment.entry.is_comment());
+    let judged = service.expect_judged(&sent_by, &mut comment, &mut held).await;
+    judged.inspect_err(|_| service.give_back(&kept))?;
     let written = service.write(&comment, held).await;
     written.inspect_err(|_| service.give_back(&kept))?;
     if held.is_some() {

@@ -14,11 +14,12 @@ use liverank_core::moderation::screening::{RuleName, Screen, Screened};
 use liverank_core::moderation::spacing::{Claim, Spacing};
 use liverank_core::moderation::{CommentRules, RulesInForce, Scope, ScopeRules};
 use liverank_core::viewer_role::ViewerRole;
-use liverank_core::{Millis, UserId, VideoId};
+use liverank_core::{Comment, Millis, UserId, VideoId};
 use liverank_runtime::identity::sent::SentBy;
 use liverank_runtime::{Problem, comment_json, now_ms};
 
 use crate::CommentService;
+use crate::hook::Judged;
 use crate::recent::Recent;
 
 /// Claims remembered: some 20 MB. Those that end first make room, so only a flood of more users than this in one slow
@@ -150,6 +151,33 @@ impl CommentService {
         taken.map(|()| Kept { claims, held })
     }
 
+    /// Has the hook judge a comment, where there is one: its text may be another then, and it may have to wait. Nobody judges
+    /// what a moderator says, and what its author alone is shown.
+    ///
+    /// # Errors
+    /// 403, 429 or 503, which name the rule `hook`.
+    pub(crate) async fn expect_judged(
+        &self,
+        sent_by: &SentBy,
+        comment: &mut Comment,
+        held: &mut Option<RuleName>,
+    ) -> Result<(), Problem> {
+        let Some(hook) = self.hook.as_ref().filter(|_| comment.entry.is_comment()) else { return Ok(()) };
+        if sent_by.has(ViewerRole::Moderator) {
+            return Ok(());
+        }
+        let judged = hook.judge(comment).await;
+        match judged.inspect_err(|_| self.metrics.ruled(RuleName::Hook))? {
+            Judged::Taken(text) if text == comment.text => {}
+            Judged::Taken(text) => {
+                comment.text = text;
+                self.metrics.masked.inc();
+            }
+            Judged::Held => *held = held.or(Some(RuleName::Hook)),
+        }
+        Ok(())
+    }
+
     /// Gives back what a comment claimed that was not acknowledged: it may be sent again at once.
     pub(crate) fn give_back(&self, kept: &Kept) {
         lock(&self.rules.spacing).give_back(&kept.claims);
@@ -202,7 +230,7 @@ fn forbidden(rule: RuleName, scope: &Scope) -> Problem {
         RuleName::Length => "the comment is longer than is allowed",
         RuleName::Links => "the comment has a link that is not allowed",
         RuleName::Words => "the comment has a word that is not allowed",
-        RuleName::Patterns | RuleName::SlowMode | RuleName::Repeat | RuleName::HoldAll => {
+        RuleName::Patterns | RuleName::SlowMode | RuleName::Repeat | RuleName::HoldAll | RuleName::Hook => {
             "the comment is of a kind that is not allowed"
         }
     };

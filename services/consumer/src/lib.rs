@@ -26,6 +26,7 @@ use clap::Args;
 use liverank_adapters::Backends;
 use liverank_core::counting::{Rules, UniqueKinds};
 use liverank_core::score::{Weights, parse_weight};
+use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::{ServiceContext, Tasks};
 
 use crate::metrics::ConsumerMetrics;
@@ -50,6 +51,9 @@ pub struct Config {
     /// What an event is worth.
     #[command(flatten)]
     pub rules: RuleArgs,
+    /// The boards that are declared.
+    #[command(flatten)]
+    pub boards: BoardsArgs,
 }
 
 /// How events count. These are the rules of a new archive: one that is there keeps its own until `rebuild scores`.
@@ -97,7 +101,8 @@ fn weight(text: &str) -> Result<i64, String> {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch: BATCH, dead_letter_newer_formats: false, rules: RuleArgs::default() }
+        let (rules, boards) = (RuleArgs::default(), BoardsArgs::default());
+        Self { batch: BATCH, dead_letter_newer_formats: false, rules, boards }
     }
 }
 
@@ -141,15 +146,19 @@ impl RuleArgs {
 ///
 /// An error that trying again cannot mend (an offset that the log no longer has, a store of another version) ends it.
 pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> anyhow::Result<()> {
+    let boards = config.boards.read()?;
     shell.health.starting("archive");
     shell.health.starting("log");
     let metrics = ConsumerMetrics::new(&shell.metrics);
     let Some(partitions) = open(&config, &backends, &shell).await? else { return Ok(()) };
-    let (projector, feed) = projector::start(&backends, partitions, &shell, metrics.clone());
+    let (projectors, feed) = projector::start(&backends, &boards, partitions, &shell, &metrics);
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("forget", forget::run(backends.clone(), feed.watch_owned(), shell.clone()));
     tasks.spawn("lag", lag::run(backends.clone(), feed.watch_owned(), metrics.lag.clone(), shell.clone()));
-    tasks.spawn("projector", projector);
+    for projector in projectors {
+        tasks.spawn("projector", projector);
+    }
+    tasks.spawn("keep_boards", projector::keep_declared(backends.clone(), boards));
     let counting = tasks.inside("counter", counter::run(&config, &backends, &shell, feed, &metrics));
     let counted = Box::pin(tasks.alongside(counting)).await;
     // The feed is dropped by now: the projector finishes what it was given, within the drain.

@@ -4,6 +4,9 @@
 //! offsets, in the generation it was committed in. Those that wait are taken as one, so that a video that changed in
 //! each goes to the boards once. When the boards say that they are behind or of another generation,
 //! or a batch was missed, everything is made good from the archive ([`crate::repair`]).
+//!
+//! Each declared board has a projector and a store of its own ([`RankingStore::declared`]), which stands where it stands: one that
+//! is new is filled from the archive while the others go on. It publishes no comments.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -13,7 +16,8 @@ use std::time::{Duration, Instant};
 
 use liverank_adapters::archive::Meta;
 use liverank_adapters::ranking_store::{Projected, Projection};
-use liverank_adapters::{Backends, StoreError};
+use liverank_adapters::{Backends, RankingStore, StoreError};
+use liverank_core::boards::{DeclaredBoard, DeclaredBoards};
 use liverank_core::counting::{Effects, OffsetRange};
 use liverank_core::trace::TraceContext;
 use liverank_core::{Comment, CommentId, VideoId};
@@ -22,13 +26,18 @@ use tokio::sync::{mpsc, watch};
 
 use crate::RETRY;
 use crate::metrics::ConsumerMetrics;
-use crate::repair::{RepairError, board_entry, no_archive, repair_boards};
+use crate::repair::{RepairError, Target, no_archive, repair};
 use crate::traces::{self, TracedRecord};
 
 /// Batches that may wait for the boards, of which each may be tens of megabytes. They are put on the boards together.
 const WAITING: usize = 4;
 /// How often the boards are looked at when nothing happens, so that one that was emptied is filled again soon.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often it is said which declared boards are wanted.
+const KEEP_EVERY: Duration = Duration::from_mins(1);
+/// How long a declared board stays that nobody wants: longer than an update of all consumers takes as a rule, in which some
+/// know it and some do not, and than a consumer is away.
+const UNWANTED_AFTER: Duration = Duration::from_mins(10);
 
 /// A committed batch.
 pub struct CommittedBatch {
@@ -45,6 +54,18 @@ pub struct CommittedBatch {
 }
 
 impl CommittedBatch {
+    /// What a declared board needs of it.
+    fn for_declared(&self) -> Self {
+        let effects = Effects { videos: self.effects.videos.clone(), ..Effects::default() };
+        Self {
+            spans: self.spans.clone(),
+            effects,
+            meta: self.meta.clone(),
+            committed: self.committed,
+            traced: Vec::new(),
+        }
+    }
+
     /// Merges `next` into this batch. Returns `next` as the error if records lie between the two, or the archive's meta document changed.
     fn join(&mut self, next: Self) -> Result<(), Box<Self>> {
         let follows = |span: &OffsetRange| {
@@ -77,12 +98,23 @@ pub struct ProjectionQueue {
     missed: Arc<AtomicBool>,
     away: Arc<AtomicBool>,
     metrics: ConsumerMetrics,
+    /// Those of declared boards.
+    declared: Vec<Self>,
 }
 
 impl ProjectionQueue {
     /// Hands a batch over. Waits while the projector is at work; where the boards are away it does not, for counting
     /// goes on without them and they are repaired when they are back.
     pub async fn done(&self, done: CommittedBatch) {
+        let copies: Vec<CommittedBatch> = self.declared.iter().map(|_| done.for_declared()).collect();
+        self.hand_over(done).await;
+        for (declared, copy) in self.declared.iter().zip(copies) {
+            declared.hand_over(copy).await;
+        }
+        self.metrics.waiting.set((WAITING - self.batches.capacity()) as i64);
+    }
+
+    async fn hand_over(&self, done: CommittedBatch) {
         let sent = match self.batches.try_send(done) {
             Err(mpsc::error::TrySendError::Full(done)) if !self.away.load(Relaxed) => {
                 self.batches.send(done).await.is_ok()
@@ -90,14 +122,14 @@ impl ProjectionQueue {
             sent => sent.is_ok(),
         };
         if !sent {
-            self.missed();
+            self.missed.store(true, Relaxed);
         }
-        self.metrics.waiting.set((WAITING - self.batches.capacity()) as i64);
     }
 
     /// Says that a batch may have been committed that the projector was not told of.
     pub fn missed(&self) {
         self.missed.store(true, Relaxed);
+        self.declared.iter().for_each(Self::missed);
     }
 
     /// Which partitions are ours, as it changes.
@@ -107,24 +139,53 @@ impl ProjectionQueue {
 
     /// Says which partitions are ours: all of them are looked at then. Returns whether they are others than before.
     pub fn owned(&self, partitions: Vec<u32>) -> bool {
+        for declared in &self.declared {
+            declared.owned(partitions.clone());
+        }
         let before = self.owned.send_replace(partitions);
         before != *self.owned.borrow()
     }
 }
 
-/// The projector, to be run as a task, for a log of so many partitions. It ends when the feed is dropped and empty.
+/// The projectors, each to be run as a task, for a log of so many partitions: that of the boards that there always are, and one
+/// for each declared board. They end when the feed is dropped and empty.
 pub fn start(
     backends: &Backends,
+    boards: &DeclaredBoards,
     partitions: u32,
     shell: &ServiceContext,
-    metrics: ConsumerMetrics,
-) -> (impl Future<Output = ()> + Send + 'static, ProjectionQueue) {
+    metrics: &ConsumerMetrics,
+) -> (Vec<impl Future<Output = ()> + Send + 'static + use<>>, ProjectionQueue) {
+    let one = |board: Option<&DeclaredBoard>| start_one(backends, board.cloned(), partitions, shell, metrics);
+    let (projector, mut feed) = one(None);
+    let mut projectors = vec![projector.run()];
+    for board in boards {
+        let (projector, declared) = one(Some(board));
+        projectors.push(projector.run());
+        feed.declared.push(declared);
+    }
+    (projectors, feed)
+}
+
+fn start_one(
+    backends: &Backends,
+    board: Option<DeclaredBoard>,
+    partitions: u32,
+    shell: &ServiceContext,
+    metrics: &ConsumerMetrics,
+) -> (Projector, ProjectionQueue) {
     let (batches, waiting) = mpsc::channel(WAITING);
     let (owned, owned_seen) = watch::channel(Vec::new());
     let missed = Arc::new(AtomicBool::new(false));
     let away = Arc::new(AtomicBool::new(false));
+    let ranking = match &board {
+        Some(board) => backends.ranking.declared(&board.key()),
+        None => Arc::clone(&backends.ranking),
+    };
     let projector = Projector {
         backends: backends.clone(),
+        ranking,
+        board,
         partitions,
         repaired_to: 0,
         shell: shell.clone(),
@@ -138,11 +199,37 @@ pub fn start(
         seen: BTreeMap::new(),
         noted: None,
     };
-    (projector.run(), ProjectionQueue { batches, owned, missed, away, metrics })
+    (
+        projector,
+        ProjectionQueue { batches, owned, missed, away, metrics: metrics.clone(), declared: Vec::new() },
+    )
+}
+
+/// Says again and again which declared boards are wanted; what no consumer wants any more is removed. Does not end by itself.
+pub async fn keep_declared(backends: Backends, boards: DeclaredBoards) {
+    let wanted: Vec<String> = boards.iter().map(DeclaredBoard::key).collect();
+    let mut again = tokio::time::interval(KEEP_EVERY);
+    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        again.tick().await;
+        match backends.ranking.keep_declared(&wanted, UNWANTED_AFTER).await {
+            Ok(removed) => {
+                for key in removed {
+                    tracing::info!(key, "a board that is not declared any more has been removed");
+                }
+            }
+            // The projectors say that the store is away; it is said again soon.
+            Err(error) => tracing::debug!(%error, "which boards are wanted was not noted"),
+        }
+    }
 }
 
 struct Projector {
     backends: Backends,
+    /// Where it projects to.
+    ranking: Arc<dyn RankingStore>,
+    /// The declared board whose projector it is, if it is one's.
+    board: Option<DeclaredBoard>,
     partitions: u32,
     /// The generation of the last repair: what was committed in an earlier one is in it.
     repaired_to: u64,
@@ -206,15 +293,17 @@ impl Projector {
         let projection = Projection {
             generation: meta.generation,
             spans,
-            entries: effects.videos.iter().map(|video| board_entry(video, &meta.rules)).collect(),
+            entries: self.target().entries(&effects.videos, &meta.rules),
             traces: traces::of_boards(&traced),
         };
         for failures in 0.. {
             let error = match self.publish_and_project(&meta, &mut comments, &traces, &projection).await {
                 Ok(Projected::Applied) if !self.missed.load(Relaxed) => {
                     self.back();
-                    self.metrics.project_seconds.observe(committed.elapsed().as_secs_f64());
-                    self.metrics.lag.projected(&projection.spans, now_ms());
+                    if self.board.is_none() {
+                        self.metrics.project_seconds.observe(committed.elapsed().as_secs_f64());
+                        self.metrics.lag.projected(&projection.spans, now_ms());
+                    }
                     return;
                 }
                 Ok(_) => match self.repair_boards().await {
@@ -246,7 +335,11 @@ impl Projector {
         if projection.generation < self.repaired_to {
             return Ok(Projected::Applied);
         }
-        self.backends.ranking.project(projection).await
+        self.ranking.project(projection).await
+    }
+
+    fn target(&self) -> Target<'_> {
+        Target { ranking: &*self.ranking, board: self.board.as_ref() }
     }
 
     fn note_ahead(&mut self, error: &RepairError) {
@@ -300,11 +393,11 @@ impl Projector {
             return Ok(false);
         }
         let meta = self.backends.archive.meta().await?.ok_or_else(no_archive)?;
-        let standing = self.backends.ranking.standing().await?;
+        let standing = self.ranking.standing().await?;
         let current = standing.generation == Some(meta.generation);
         if current && self.noted != Some(meta.generation) {
             // Boards that an earlier release filled do not say it.
-            self.backends.ranking.note_half_life(meta.generation, meta.rules.half_life_ms).await?;
+            self.ranking.note_half_life(meta.generation, meta.rules.half_life_ms).await?;
             self.noted = Some(meta.generation);
         }
         let known: BTreeMap<u32, u64> = standing.offsets.into_iter().collect();
@@ -318,11 +411,12 @@ impl Projector {
         let started = Instant::now();
         self.missed.store(false, Relaxed);
         let owned = self.owned.borrow().clone();
-        let repaired = repair_boards(&self.backends, &owned, self.partitions, &|_| ()).await;
+        let repaired = repair(&self.backends, self.target(), &owned, self.partitions, &|_| ()).await;
         let repaired = repaired.inspect_err(|_| self.missed())?;
         self.repaired_to = repaired.meta.generation;
         self.metrics.repairs.inc();
         tracing::info!(
+            board = self.board.as_ref().map(DeclaredBoard::name),
             videos = repaired.videos,
             comments = repaired.comments,
             generation = repaired.meta.generation,

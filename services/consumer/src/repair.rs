@@ -6,15 +6,38 @@ use std::collections::BTreeMap;
 
 use liverank_adapters::archive::Meta;
 use liverank_adapters::ranking_store::{BoardEntry, Projected, ProjectionCheckpoint};
-use liverank_adapters::{Backends, StoreError};
-use liverank_core::Comment;
+use liverank_adapters::{Backends, RankingStore, StoreError};
+use liverank_core::boards::DeclaredBoard;
 use liverank_core::counting::{Rules, VideoState};
 use liverank_core::score::points;
+use liverank_core::{Comment, canary};
 
 /// Videos or comments of one step: large enough to be fast, small enough not to hold a store up.
 const PAGE_ITEMS: usize = 1000;
 /// How often a repair begins anew when a new generation begins under it; they are made by hand.
 const MAX_ATTEMPTS: usize = 3;
+
+/// What is projected to, and repaired.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// Where it is kept.
+    pub ranking: &'a dyn RankingStore,
+    /// The declared board that it is; `None` for the boards that there always are.
+    pub board: Option<&'a DeclaredBoard>,
+}
+
+impl Target<'_> {
+    /// These videos as they are there.
+    pub fn entries(&self, videos: &[VideoState], rules: &Rules) -> Vec<BoardEntry> {
+        let Some(board) = self.board else {
+            return videos.iter().map(|video| board_entry(video, rules)).collect();
+        };
+        // What the system measures itself by is told to subscribers of the boards that there always are.
+        let videos = videos.iter().filter(|video| !canary::is(&video.video_id));
+        let own = board.rules(rules);
+        videos.map(|video| board_entry(&board.shown(video.clone(), rules), &own)).collect()
+    }
+}
 
 /// What a repair did.
 #[derive(Debug, Clone)]
@@ -56,10 +79,22 @@ pub async fn repair_boards(
     partitions: u32,
     progress: &(dyn Fn(usize) + Send + Sync),
 ) -> Result<Repaired, RepairError> {
+    let target = Target { ranking: &*backends.ranking, board: None };
+    repair(backends, target, owned, partitions, progress).await
+}
+
+/// [`repair_boards`], of these boards. For a declared one no comments are published: its offsets say nothing of them.
+pub async fn repair(
+    backends: &Backends,
+    target: Target<'_>,
+    owned: &[u32],
+    partitions: u32,
+    progress: &(dyn Fn(usize) + Send + Sync),
+) -> Result<Repaired, RepairError> {
     for _ in 0..MAX_ATTEMPTS {
         // What is in force is read before all else, so that what is written for it is not older than it.
         let meta = backends.archive.meta().await?.ok_or_else(no_archive)?;
-        let repair = Repair { backends, meta: &meta, owned, partitions, progress };
+        let repair = Repair { backends, target, meta: &meta, owned, partitions, progress };
         if let Some((videos, comments)) = repair.attempt().await? {
             return Ok(Repaired { meta, videos, comments });
         }
@@ -75,6 +110,7 @@ pub fn no_archive() -> StoreError {
 
 struct Repair<'a> {
     backends: &'a Backends,
+    target: Target<'a>,
     meta: &'a Meta,
     owned: &'a [u32],
     partitions: u32,
@@ -84,7 +120,8 @@ struct Repair<'a> {
 impl Repair<'_> {
     /// Videos and comments done, or `None` where a later generation has begun.
     async fn attempt(&self) -> Result<Option<(usize, usize)>, RepairError> {
-        let standing = self.backends.ranking.standing().await?;
+        let ranking = self.target.ranking;
+        let standing = ranking.standing().await?;
         if let Some(boards) = standing.generation.filter(|boards| *boards > self.meta.generation) {
             // It may have begun just now; then the archive says so.
             let archive = self.backends.archive.meta().await?.ok_or_else(no_archive)?.generation;
@@ -94,17 +131,21 @@ impl Repair<'_> {
         let positions = self.positions(&standing).await?;
         let mut comments = 0;
         for (partition, stands) in &standing.offsets {
-            if self.owned.contains(partition) {
+            if self.target.board.is_none() && self.owned.contains(partition) {
                 comments += self.publish_from(*partition, *stands).await?;
             }
         }
         // Where the store came back empty nobody knows what was published: readers find out by comparing heads.
         let Some(videos) = self.fill().await? else { return Ok(None) };
-        let offsets = noted_offsets(self.meta.generation, self.owned, &positions, &standing);
+        let offsets = match self.target.board {
+            None => noted_offsets(self.meta.generation, self.owned, &positions, &standing),
+            // They say one thing alone, which is true of every partition now.
+            Some(_) => positions.into_iter().collect(),
+        };
         // Before the generation is in force: who shows its scores needs it.
         let half_life = self.meta.rules.half_life_ms;
-        self.backends.ranking.note_half_life(self.meta.generation, half_life).await?;
-        let restored = self.backends.ranking.restored(self.meta.generation, &offsets).await?;
+        ranking.note_half_life(self.meta.generation, half_life).await?;
+        let restored = ranking.restored(self.meta.generation, &offsets).await?;
         Ok((restored != Projected::Superseded).then_some((videos, comments)))
     }
 
@@ -135,17 +176,16 @@ impl Repair<'_> {
         let mut filled = 0;
         loop {
             let page = self.backends.archive.videos_after(after.as_ref(), PAGE_ITEMS).await?;
-            let entries: Vec<BoardEntry> =
-                page.iter().map(|video| board_entry(video, &self.meta.rules)).collect();
+            let entries = self.target.entries(&page, &self.meta.rules);
             // Also nothing at all begins the generation.
-            if entries.is_empty() && filled > 0 {
+            if page.is_empty() && filled > 0 {
                 return Ok(Some(filled));
             }
-            let restored = self.backends.ranking.restore(self.meta.generation, &entries).await?;
+            let restored = self.target.ranking.restore(self.meta.generation, &entries).await?;
             if restored == Projected::Superseded {
                 return Ok(None);
             }
-            filled += entries.len();
+            filled += page.len();
             (self.progress)(filled);
             match page.into_iter().last() {
                 Some(last) => after = Some(last.video_id),

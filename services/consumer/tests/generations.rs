@@ -10,11 +10,14 @@ use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::{Projected, Projection};
-use liverank_adapters::{Backends, clock};
+use liverank_adapters::{Backends, RankingStore, clock};
 use liverank_consumer::Config;
+use liverank_core::boards::DeclaredBoards;
 use liverank_core::counting::Rules;
 use liverank_core::score::Weights;
 use liverank_runtime::ServiceContext;
+use liverank_runtime::boards::BoardsArgs;
+use serde_json::{Value, json};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -35,11 +38,15 @@ async fn like(backends: &Backends, video: &str) {
 
 /// Waits until the boards are of this generation and show these scores, best first.
 async fn boards(backends: &Backends, generation: u64, scores: &[(&str, f64)]) {
+    shown(&*backends.ranking, generation, scores).await;
+}
+
+async fn shown(ranking: &dyn RankingStore, generation: u64, scores: &[(&str, f64)]) {
     let end = Instant::now() + DEADLINE;
     loop {
-        let standing = backends.ranking.standing().await.unwrap();
+        let standing = ranking.standing().await.unwrap();
         let mut shown: Vec<(String, f64)> = Vec::new();
-        for entry in backends.ranking.snapshot().await.unwrap().entries {
+        for entry in ranking.snapshot().await.unwrap().entries {
             shown.push((entry.video_id.to_string(), entry.score));
         }
         shown.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -101,6 +108,71 @@ async fn boards_ahead_of_the_archive_are_told_and_left_alone() {
     }
     assert!(backends.ranking.snapshot().await.unwrap().entries.is_empty());
     assert!(!consumer.is_finished(), "it ended by itself");
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+}
+
+fn declares(boards: &Value) -> (Config, Vec<String>) {
+    let keys =
+        DeclaredBoards::read(boards).unwrap().iter().map(liverank_core::boards::DeclaredBoard::key).collect();
+    let boards = BoardsArgs { boards: Some(boards.to_string()), boards_file: None };
+    (Config { boards, ..Config::default() }, keys)
+}
+
+/// A board that is declared later has what was counted before, follows what comes, and a new generation; one that is declared
+/// otherwise is another one.
+#[tokio::test]
+async fn a_declared_board_is_filled_and_followed_while_the_others_serve() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = backends(directory.path());
+    let post = async |value: Value| {
+        let video = value["video_id"].as_str().unwrap().to_owned();
+        backends.log.append(video.as_bytes(), value.to_string().into_bytes()).await.unwrap();
+    };
+    let event = |video: &str, kind: &str| json!({"video_id": video, "user_id": "u", "type": kind});
+    let start = |config| {
+        let shell = ServiceContext::new(Duration::from_secs(5));
+        (tokio::spawn(liverank_consumer::run(config, backends.clone(), shell.clone())), shell)
+    };
+    let (consumer, shell) = start(Config::default());
+    post(event("a", "like")).await;
+    post(event("b", "view")).await;
+    boards(&backends, 1, &[("a", 2.0), ("b", 1.0)]).await;
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+
+    let weighed = json!([{"name": "viewed", "weights": {"view": 10}, "minimum": 10}, {"name": "hot", "order": "trending"}]);
+    let (config, keys) = declares(&weighed);
+    let (consumer, shell) = start(config);
+    let (viewed, hot) = (backends.ranking.declared(&keys[0]), backends.ranking.declared(&keys[1]));
+    shown(&*viewed, 1, &[("b", 10.0)]).await;
+    shown(&*hot, 1, &[("a", 2.0), ("b", 1.0)]).await;
+    assert_eq!(hot.half_life().await.unwrap(), Some(Rules::default().half_life_ms));
+    post(event("a", "view")).await;
+    post(event("b", "view")).await;
+    shown(&*viewed, 1, &[("b", 20.0), ("a", 10.0)]).await;
+    boards(&backends, 1, &[("a", 3.0), ("b", 2.0)]).await;
+    backends.archive.rebuilding().bump_generation().await.unwrap();
+    shown(&*viewed, 2, &[("b", 20.0), ("a", 10.0)]).await;
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+
+    // While it was not declared, things happened; and the same name has another meaning now.
+    let (consumer, shell) = start(Config::default());
+    post(event("b", "view")).await;
+    post(event("b", "view")).await;
+    boards(&backends, 2, &[("b", 4.0), ("a", 3.0)]).await;
+    assert!(!consumer.is_finished(), "it ended by itself");
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+    let (config, other) = declares(&json!([{"name": "viewed", "weights": {"like": 1}, "minimum": 1}]));
+    let (consumer, shell) = start(config);
+    shown(&*backends.ranking.declared(&other[0]), 2, &[("a", 1.0)]).await;
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+    let (config, _) = declares(&weighed);
+    let (consumer, shell) = start(config);
+    shown(&*viewed, 2, &[("b", 40.0), ("a", 10.0)]).await;
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();
 }

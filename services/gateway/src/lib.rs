@@ -26,6 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use liverank_adapters::Backends;
 use liverank_protocol::access::Service;
+use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::origins::Origins;
 use liverank_runtime::peer::ManagerUrls;
 use liverank_runtime::streams::Streams;
@@ -132,6 +133,9 @@ pub struct Config {
     /// By which keys viewers are known.
     #[command(flatten)]
     pub auth: AuthArgs,
+    /// The boards that are declared.
+    #[command(flatten)]
+    pub boards: BoardsArgs,
     /// Whoever reaches this gateway may delete comments and ban users.
     ///
     /// For trying: only where no tokens are asked for, and on a loopback address only. With viewers' keys, moderators are
@@ -196,6 +200,8 @@ pub(crate) struct Gateway {
     pub(crate) origins: Arc<Origins>,
     pub(crate) routes: RouteCache,
     pub(crate) rules: videos::RulesCache,
+    /// The boards that are declared.
+    pub(crate) boards: videos::Boards,
     pub(crate) patience: Duration,
     /// What is shown to those who look after the system.
     pub(crate) operate: operate::Operate,
@@ -217,6 +223,7 @@ impl Gateway {
         let to_managers = peers.showing(&shell.identity, Service::Manager);
         let store = || Dependency::new(shell.health.clone());
         let metrics = shell.metrics.register("gateway", GatewayMetrics::registered);
+        let boards = videos::Boards::new(config.boards.read()?, &*backends.ranking);
         Ok(Arc::new(Self {
             backends,
             log: store(),
@@ -243,6 +250,7 @@ impl Gateway {
             restrictions: moderation::restrictions::Restrictions::new(config.max_restrictions),
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
+            boards,
             rules: videos::RulesCache::default(),
             operate: operate::Operate::default(),
             demo: config.demo,

@@ -32,7 +32,7 @@ pub(crate) struct Asset {
 }
 
 /// The page's files.
-pub(crate) static ASSETS: [Asset; 25] = [
+pub(crate) static ASSETS: [Asset; 26] = [
     asset!("/", "index.html", HTML),
     asset!("/console.js", "console.js", SCRIPT),
     asset!("/console-comments.js", "console-comments.js", SCRIPT),
@@ -45,6 +45,7 @@ pub(crate) static ASSETS: [Asset; 25] = [
     asset!("/console-session.js", "console-session.js", SCRIPT),
     asset!("/console-format.js", "console-format.js", SCRIPT),
     asset!("/console-moderation.js", "console-moderation.js", SCRIPT),
+    asset!("/console-reports.js", "console-reports.js", SCRIPT),
     asset!("/console-operate.js", "console-operate.js", SCRIPT),
     asset!("/console-operate-chart.js", "console-operate-chart.js", SCRIPT),
     asset!("/console-operate-moves.js", "console-operate-moves.js", SCRIPT),

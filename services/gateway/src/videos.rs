@@ -1,13 +1,17 @@
 //! `GET /videos`, a ranked list in pages, and `GET /videos/{video_id}`, one video with its counts, viewers and ranks.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use futures::future::join_all;
+use liverank_adapters::RankingStore;
 use liverank_adapters::archive::pinned;
 use liverank_adapters::ranking_store::{Board, BoardPage, PageStart, Place, Places};
+use liverank_core::boards::{DeclaredBoard, DeclaredBoards, Order};
 use liverank_core::counting::{Rules, VideoState};
 use liverank_core::score::{Counters, points};
 use liverank_core::trending::{shown_points, shown_time};
@@ -58,19 +62,19 @@ pub(crate) async fn list(
     params: Params,
 ) -> Result<Json<ListPage>, Problem> {
     params.only(&["board", "limit", "cursor", "around", "fields"])?;
-    let board = board(params.text("board")?)?;
+    let (ranking, board) = gateway.board(params.text("board")?)?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let start = start(&params)?;
     let fields = Fields::parse(params.text("fields")?)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    let page = gateway.ranking.noted(gateway.backends.ranking.page(board, &start, limit).await)?;
+    let page = gateway.ranking.noted(ranking.page(board, &start, limit).await)?;
     let Some(BoardPage { lines: mut videos, first_rank, total }) = page else {
         return Err(Problem::not_found("the video that the list is to be around is not on the board")
             .with("field", "around"));
     };
     let next = videos.last().filter(|_| videos.len() == limit).map(cursor::after);
     if board == Board::Trending
-        && let Some(half_life) = gateway.ranking.noted(gateway.backends.ranking.half_life().await)?
+        && let Some(half_life) = gateway.ranking.noted(ranking.half_life().await)?
     {
         let at = shown_time(now_ms(), half_life);
         for line in &mut videos {
@@ -90,11 +94,40 @@ fn start(params: &Params) -> Result<PageStart, Invalid> {
     }
 }
 
-fn board(text: Option<&str>) -> Result<Board, Invalid> {
-    match text {
-        None | Some("global") => Ok(Board::Global),
-        Some("trending") => Ok(Board::Trending),
-        Some(_) => Err(Invalid::new("board", "must be global or trending")),
+/// The boards that are declared, and where each is kept.
+pub(crate) struct Boards {
+    declared: DeclaredBoards,
+    stores: Vec<Arc<dyn RankingStore>>,
+}
+
+impl Boards {
+    pub(crate) fn new(declared: DeclaredBoards, ranking: &dyn RankingStore) -> Self {
+        let stores = declared.iter().map(|board| ranking.declared(&board.key())).collect();
+        Self { declared, stores }
+    }
+
+    /// Each board, in which of the two orders of its store it is shown, and the store.
+    fn all(&self) -> impl Iterator<Item = (&DeclaredBoard, Board, &dyn RankingStore)> {
+        self.declared.iter().zip(&self.stores).map(|(board, store)| {
+            let order = match board.order() {
+                Order::Points => Board::Global,
+                Order::Trending => Board::Trending,
+            };
+            (board, order, &**store)
+        })
+    }
+}
+
+impl Gateway {
+    /// Where the board of this name is kept, and in which order it is shown.
+    fn board(&self, name: Option<&str>) -> Result<(&dyn RankingStore, Board), Invalid> {
+        let name = match name {
+            None | Some("global") => return Ok((&*self.backends.ranking, Board::Global)),
+            Some("trending") => return Ok((&*self.backends.ranking, Board::Trending)),
+            Some(name) => name,
+        };
+        let found = self.boards.all().find(|(board, ..)| board.name() == name);
+        found.map(|(_, order, store)| (store, order)).ok_or_else(|| self.boards.declared.unknown())
     }
 }
 
@@ -133,6 +166,9 @@ pub(crate) struct VideoJson {
 struct RanksJson {
     global: PlaceJson,
     trending: PlaceJson,
+    /// By name.
+    #[serde(flatten)]
+    declared: BTreeMap<String, PlaceJson>,
 }
 
 /// Where a video stands on a board.
@@ -151,13 +187,14 @@ impl PlaceJson {
 }
 
 impl RanksJson {
-    const fn new(places: Places) -> Self {
-        Self { global: PlaceJson::new(places.global), trending: PlaceJson::new(places.trending) }
+    fn new(places: Places) -> Self {
+        let (global, trending) = (PlaceJson::new(places.global), PlaceJson::new(places.trending));
+        Self { global, trending, declared: BTreeMap::new() }
     }
 }
 
 impl VideoJson {
-    fn new(video: VideoState, rules: &Rules, viewers: Option<u64>, places: Option<Places>) -> Self {
+    fn new(video: VideoState, rules: &Rules, viewers: Option<u64>, ranks: Option<RanksJson>) -> Self {
         let counters = &video.counters;
         // By name, so that the compiler finds a counter that nobody is shown.
         let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *counters;
@@ -172,7 +209,7 @@ impl VideoJson {
             watch_short,
             watch_long,
             viewers,
-            ranks: places.map(RanksJson::new),
+            ranks,
             metadata: video.metadata,
             removed: video.removed.is_some(),
             pinned: None,
@@ -193,11 +230,11 @@ pub(crate) async fn one(
     let id = canary::named_outside("video_id", &id)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
     let unknown = || Problem::not_found(format!("nothing has happened to the video {id} yet"));
-    let (rules, video, viewers, places, pinned) = tokio::join!(
+    let (rules, video, viewers, ranks, pinned) = tokio::join!(
         rules(&gateway),
         gateway.backends.archive.video(&id),
         viewers(&gateway, &id),
-        places(&gateway, &id),
+        ranks(&gateway, &id),
         pinned(&*gateway.backends.archive, &id)
     );
     let pinned = gateway.archive.noted(pinned)?;
@@ -206,7 +243,7 @@ pub(crate) async fn one(
     let rules = rules?.ok_or_else(unknown)?;
     Ok(Json(VideoJson {
         pinned: pinned.as_ref().map(pinned_json),
-        ..VideoJson::new(video, &rules, viewers, places)
+        ..VideoJson::new(video, &rules, viewers, ranks)
     }))
 }
 
@@ -215,9 +252,17 @@ fn pinned_json(comment: &Comment) -> Value {
 }
 
 /// Counts come from the archive: boards that are away hide a video's ranks, and nothing else of it.
-async fn places(gateway: &Gateway, id: &VideoId) -> Option<Places> {
-    let asked = tokio::time::timeout(RANKS_TIMEOUT, gateway.backends.ranking.places(id)).await.ok()?;
-    gateway.ranking.noted(asked).ok()
+async fn ranks(gateway: &Gateway, id: &VideoId) -> Option<RanksJson> {
+    let declared = gateway.boards.all().map(async |(board, order, store)| {
+        let places = store.places(id).await?;
+        let place = if order == Board::Global { places.global } else { places.trending };
+        Ok((board.name().to_owned(), PlaceJson::new(place)))
+    });
+    let asked = async { tokio::join!(gateway.backends.ranking.places(id), join_all(declared)) };
+    let (built_in, declared) = tokio::time::timeout(RANKS_TIMEOUT, asked).await.ok()?;
+    let mut ranks = RanksJson::new(gateway.ranking.noted(built_in).ok()?);
+    ranks.declared = gateway.ranking.noted(declared.into_iter().collect()).ok()?;
+    Some(ranks)
 }
 
 async fn viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
@@ -253,16 +298,4 @@ pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<Rules>, Problem> {
         *gateway.rules.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), rules));
     }
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn boards_are_named_exactly() {
-        assert_eq!(board(None), Ok(Board::Global));
-        assert_eq!(board(Some("trending")), Ok(Board::Trending));
-        assert!(board(Some("Global")).is_err() && board(Some("")).is_err());
-    }
 }

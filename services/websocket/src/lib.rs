@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `router` | takes the handshake and reads what is asked for |
 //! | `mirror` | follows the ranking, so that a list costs no store anything |
-//! | `boards` | both boards in memory |
+//! | `boards` | both boards in memory, and each declared one |
 //! | `lists` | which lists are watched; each is computed, paced and encoded once for all who watch it |
 //! | `published` | one state of a list, as frames |
 //! | `pace` | first change at once, then at most ten a second |
@@ -15,8 +15,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
+use liverank_adapters::ranking_store::Board;
 use liverank_adapters::{Backends, RankingStore};
+use liverank_core::boards::{DeclaredBoard, DeclaredBoards, Order};
 use liverank_protocol::access;
+use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::origins::Origins;
 use liverank_runtime::streams::Streams;
 use liverank_runtime::{Identity, ServiceContext, Tasks, server};
@@ -44,6 +48,9 @@ pub struct Config {
     /// Most `WebSockets` open at once; fewer where the limit of open files says so.
     #[arg(long, env = "LIVERANK_MAX_WEBSOCKETS", default_value_t = 50_000)]
     pub max_websockets: usize,
+    /// The boards that are declared.
+    #[command(flatten)]
+    pub boards: BoardsArgs,
     /// How long clients may take.
     #[arg(skip)]
     pub limits: Limits,
@@ -51,7 +58,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_websockets: 50_000, limits: Limits::default() }
+        Self { max_websockets: 50_000, boards: BoardsArgs::default(), limits: Limits::default() }
     }
 }
 
@@ -81,10 +88,34 @@ impl Default for Limits {
     }
 }
 
-/// What every request and connection is given.
-pub(crate) struct Service {
+/// A board as this process follows it, and its lists.
+pub(crate) struct Followed {
     lists: Arc<Lists>,
     mirror: Arc<Mirror>,
+}
+
+impl Followed {
+    fn new(metrics: &WebsocketMetrics) -> Self {
+        let mirror = Arc::new(Mirror::default());
+        Self { lists: Arc::new(Lists::new(Arc::clone(&mirror), metrics.clone())), mirror }
+    }
+}
+
+/// In which of the two orders of its store a declared board is shown.
+pub(crate) const fn order_of(board: &DeclaredBoard) -> Board {
+    match board.order() {
+        Order::Points => Board::Global,
+        Order::Trending => Board::Trending,
+    }
+}
+
+/// What every request and connection is given.
+pub(crate) struct Service {
+    /// The boards that there always are.
+    built_in: Followed,
+    boards: DeclaredBoards,
+    /// The declared boards, in the same order.
+    declared: Vec<Followed>,
     streams: Streams,
     origins: Arc<Origins>,
     limits: Limits,
@@ -110,11 +141,11 @@ pub async fn serve(
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
     let metrics = WebsocketMetrics::new(&shell.metrics);
-    let mirror = Arc::new(Mirror::default());
-    let lists = Arc::new(Lists::new(Arc::clone(&mirror), metrics.clone()));
+    let boards = config.boards.read()?;
     let service = Arc::new(Service {
-        lists: Arc::clone(&lists),
-        mirror: Arc::clone(&mirror),
+        built_in: Followed::new(&metrics),
+        declared: boards.iter().map(|_| Followed::new(&metrics)).collect(),
+        boards,
         streams: Streams::new(config.max_websockets, &shell, metrics.connections.clone()),
         origins: Arc::clone(&shell.http.origins),
         limits: config.limits,
@@ -123,8 +154,7 @@ pub async fn serve(
     });
     shell.health.starting("ranking");
     let tasks = Tasks::new(&shell);
-    let followed = mirror::follow(&mirror, &lists, &*ranking, &shell, &metrics);
-    let followed = tasks.inside("follow_ranking", followed);
+    let followed = tasks.inside("follow_ranking", follow_all(&service, &*ranking, &shell, &metrics));
     let router = router::new(Arc::clone(&service), &shell.identity);
     let served = server::serve(access::Service::Websocket, listener, router, &shell);
     let drained = service.streams.drained();
@@ -145,4 +175,20 @@ pub async fn serve(
     );
     followed?;
     served
+}
+
+/// Follows the ranking and each declared board until dropped. Ends by itself after an error that does not pass.
+async fn follow_all(
+    service: &Service,
+    ranking: &dyn RankingStore,
+    shell: &ServiceContext,
+    metrics: &WebsocketMetrics,
+) -> anyhow::Result<()> {
+    let of = |board: &DeclaredBoard| ranking.declared(&board.key());
+    let stores: Vec<Arc<dyn RankingStore>> = service.boards.iter().map(of).collect();
+    let all: Vec<&Followed> = std::iter::once(&service.built_in).chain(&service.declared).collect();
+    let declared = stores.iter().zip(&service.declared);
+    let declared = declared.map(|(store, followed)| mirror::follow(followed, &all, &**store, shell, metrics));
+    let built_in = mirror::follow(&service.built_in, &all, ranking, shell, metrics);
+    tokio::try_join!(built_in, try_join_all(declared)).map(drop)
 }

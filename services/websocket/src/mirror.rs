@@ -1,7 +1,7 @@
 //! The ranking as this process knows it: a snapshot, and every change since.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -13,8 +13,8 @@ use liverank_runtime::ServiceContext;
 use liverank_runtime::traces::Span;
 use tokio::sync::mpsc;
 
+use crate::Followed;
 use crate::boards::{Applied, Boards};
-use crate::lists::Lists;
 use crate::metrics::WebsocketMetrics;
 use crate::pace::Pace;
 
@@ -55,33 +55,34 @@ impl Mirror {
     }
 }
 
-/// Follows the ranking until dropped. Ends by itself after an error that does not pass.
+/// Follows boards until dropped. Ends by itself after an error that does not pass. The service has started when `all` that it
+/// follows have been read.
 pub(crate) async fn follow(
-    mirror: &Arc<Mirror>,
-    lists: &Lists,
+    followed: &Followed,
+    all: &[&Followed],
     ranking: &dyn RankingStore,
     shell: &ServiceContext,
     metrics: &WebsocketMetrics,
 ) -> anyhow::Result<()> {
-    let mut follower =
-        ViewerSession { mirror, lists, ranking, shell, metrics, pace: Pace::new(SNAPSHOT_INTERVAL) };
+    let pace = Pace::new(SNAPSHOT_INTERVAL);
+    let mut session = ViewerSession { followed, all, ranking, shell, metrics, pace };
     let mut failures = 0;
     loop {
         match ranking.changes().await {
             Ok(mut changes) => {
                 failures = 0;
-                follower.hear(&mut changes).await?;
+                session.hear(&mut changes).await?;
                 // The channel ends only with its store; should one end it otherwise, this is no busy loop.
                 tokio::time::sleep(RETRY.0).await;
             }
-            Err(error) => follower.away(&error, &mut failures).await?,
+            Err(error) => session.away(&error, &mut failures).await?,
         }
     }
 }
 
 struct ViewerSession<'a> {
-    mirror: &'a Arc<Mirror>,
-    lists: &'a Lists,
+    followed: &'a Followed,
+    all: &'a [&'a Followed],
     ranking: &'a dyn RankingStore,
     shell: &'a ServiceContext,
     metrics: &'a WebsocketMetrics,
@@ -111,13 +112,13 @@ impl ViewerSession<'_> {
         let standing = self.ranking.standing().await;
         self.shell.health.dependency("ranking", standing.map(drop).map_err(|error| error.to_string()));
         // Boards that an earlier release filled are told of their half-life later, without a change.
-        let known = self.mirror.boards().knows_half_life();
+        let known = self.followed.mirror.boards().knows_half_life();
         if known {
             return;
         }
         if let Ok(Some(half_life)) = self.ranking.half_life().await {
-            self.mirror.boards_mut().decays_by(Some(half_life));
-            self.lists.poke_all();
+            self.followed.mirror.boards_mut().decays_by(Some(half_life));
+            self.followed.lists.poke_all();
         }
     }
 
@@ -127,7 +128,7 @@ impl ViewerSession<'_> {
         let mut lost = false;
         // They end when those who are connected are told.
         let mut spans: Vec<Span> = Vec::new();
-        let mut boards = self.mirror.boards_mut();
+        let mut boards = self.followed.mirror.boards_mut();
         for change in changes {
             let Change::Changed { version, entries, traces } = change else {
                 lost = true;
@@ -146,7 +147,7 @@ impl ViewerSession<'_> {
             }
         }
         drop(boards);
-        self.lists.poke(owners.into_iter());
+        self.followed.lists.poke(owners.into_iter());
         drop(spans);
         lost
     }
@@ -171,12 +172,14 @@ impl ViewerSession<'_> {
         let boards = tokio::task::spawn_blocking(move || Boards::of(&snapshot));
         let mut boards = boards.await.context("building the boards")?;
         boards.decays_by(half_life);
-        let old = std::mem::replace(&mut *self.mirror.boards_mut(), boards);
+        let old = std::mem::replace(&mut *self.followed.mirror.boards_mut(), boards);
         tokio::task::spawn_blocking(move || drop(old)); // A million entries take a while.
-        self.mirror.loaded.store(true, Ordering::Release);
-        self.shell.health.started("ranking");
+        self.followed.mirror.loaded.store(true, Ordering::Release);
+        if self.all.iter().all(|followed| followed.mirror.is_loaded()) {
+            self.shell.health.started("ranking");
+        }
         self.shell.health.dependency("ranking", Ok(()));
-        self.lists.poke_all();
+        self.followed.lists.poke_all();
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use hyper_util::rt::TokioIo;
 use liverank_adapters::ranking_store::Board;
+use liverank_core::boards::DeclaredBoards;
 use liverank_core::{Invalid, UserId, VideoId, canary};
 use liverank_protocol::access::{self, Role};
 use liverank_runtime::identity::guard::Routes;
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::lists::Key;
 use crate::published::Shape;
-use crate::{Service, connection, handshake};
+use crate::{Followed, Service, connection, handshake, order_of};
 
 /// The list where no `limit` is given.
 const DEFAULT_LIMIT: usize = 1000;
@@ -47,14 +48,17 @@ async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
         "status": "healthy",
         "service": "websocket",
         "connections": service.metrics.connections.get(),
-        "videos": service.mirror.len(),
+        "videos": service.built_in.mirror.len(),
     }))
 }
 
 /// `GET /ws/videos?board=&limit=&mode=&around=`.
 async fn videos(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
-    match board_key(&params) {
-        Ok(key) => open(&service, key, request),
+    match board_key(&params, &service.boards) {
+        Ok((key, place)) => {
+            let followed = place.map_or(&service.built_in, |place| &service.declared[place]);
+            open(&service, followed, key, request)
+        }
         Err(problem) => problem.into_response(),
     }
 }
@@ -67,33 +71,40 @@ async fn user(
     request: Request,
 ) -> Response {
     match owner_key(path, &params).and_then(|key| known_to(&service, key, &request)) {
-        Ok(key) => open(&service, key, request),
+        Ok(key) => open(&service, &service.built_in, key, request),
         Err(problem) => problem.into_response(),
     }
 }
 
-fn board_key(params: &Params) -> Result<Key, Problem> {
+/// The list, and the place of the declared board that it is one of, if it is.
+fn board_key(params: &Params, declared: &DeclaredBoards) -> Result<(Key, Option<usize>), Problem> {
     params.only(&["board", "limit", "mode", "around"])?;
-    let board = match params.text("board")? {
-        None | Some("global") => Board::Global,
-        Some("trending") => Board::Trending,
-        Some(_) => return Err(Invalid::new("board", "must be global or trending").into()),
+    let (board, place) = match params.text("board")? {
+        None | Some("global") => (Board::Global, None),
+        Some("trending") => (Board::Trending, None),
+        Some(name) => {
+            let place = declared.position(name).ok_or_else(|| declared.unknown())?;
+            let board = declared.iter().nth(place).map_or(Board::Global, order_of);
+            (board, Some(place))
+        }
     };
     let shape = match params.text("mode")? {
         None | Some("list") => Shape::List,
         Some("delta") => Shape::Delta,
         Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
     };
-    match params.text("around")? {
-        None => Ok(Key::Board(board, limit(params)?, shape)),
+    let key = match params.text("around")? {
+        None => Key::Board(board, limit(params)?, shape),
         Some(_) if shape == Shape::Delta => {
-            Err(Invalid::new("around", "goes with mode=list only: all of such a list moves at once").into())
+            let why = "goes with mode=list only: all of such a list moves at once";
+            return Err(Invalid::new("around", why).into());
         }
         Some(id) => {
             let limit = params.number("limit", 1..=MAX_AROUND_LIMIT)?.unwrap_or(DEFAULT_AROUND_LIMIT);
-            Ok(Key::Around(board, VideoId::parse_field("around", id)?, limit as usize))
+            Key::Around(board, VideoId::parse_field("around", id)?, limit as usize)
         }
-    }
+    };
+    Ok((key, place))
 }
 
 fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Problem> {
@@ -126,20 +137,20 @@ fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
 }
 
 /// Takes the handshake and serves the list from there on.
-fn open(service: &Arc<Service>, key: Key, request: Request) -> Response {
+fn open(service: &Arc<Service>, followed: &Followed, key: Key, request: Request) -> Response {
     let client = request.extensions().get::<Exchange>().cloned().unwrap_or_default().client();
     let (upgrade, response) = match handshake::accept(request, &service.origins) {
         Ok(accepted) => accepted,
         Err(refused) => return *refused,
     };
-    if !service.mirror.is_loaded() {
+    if !followed.mirror.is_loaded() {
         return Problem::unavailable("the ranking has not been read yet: try again").into_response();
     }
     let Some(stay) = service.streams.enter(client) else {
         return Problem::unavailable("there is no room for another WebSocket here: try again")
             .into_response();
     };
-    let Some(feed) = service.lists.watch(key) else {
+    let Some(feed) = followed.lists.watch(key) else {
         return Problem::unavailable("too many different lists are watched here: ask for a usual limit")
             .into_response();
     };
@@ -159,7 +170,10 @@ mod tests {
 
     fn key(query: &str) -> Result<Key, String> {
         let params = Params::of(&format!("/ws/videos?{query}").parse().unwrap());
-        board_key(&params).map_err(|problem| problem.body()["field"].as_str().unwrap_or_default().to_owned())
+        let board = board_key(&params, &DeclaredBoards::default());
+        board
+            .map(|(key, _)| key)
+            .map_err(|problem| problem.body()["field"].as_str().unwrap_or_default().to_owned())
     }
 
     #[test]
@@ -178,6 +192,22 @@ mod tests {
         assert_eq!(key("around="), Err("around".into()));
         assert_eq!(key("around=v&limit=101"), Err("limit".into()));
         assert_eq!(key("around=v&limit=all"), Err("limit".into()));
+    }
+
+    #[test]
+    fn a_declared_board_has_its_place_and_its_order() {
+        let declared =
+            DeclaredBoards::read(&json!([{"name": "liked"}, {"name": "hot", "order": "trending"}])).unwrap();
+        let key = |query: &str| {
+            let params = Params::of(&format!("/ws/videos?{query}").parse().unwrap());
+            board_key(&params, &declared).map_err(|problem| problem.body()["detail"].to_string())
+        };
+        let list = |board| Key::Board(board, Some(5), Shape::List);
+        assert_eq!(key("board=liked&limit=5"), Ok((list(Board::Global), Some(0))));
+        assert_eq!(key("board=hot&limit=5"), Ok((list(Board::Trending), Some(1))));
+        assert_eq!(key("board=trending&limit=5"), Ok((list(Board::Trending), None)));
+        let told = key("board=best").unwrap_err();
+        assert!(told.contains("must be global, trending, liked or hot"), "{told}");
     }
 
     #[test]

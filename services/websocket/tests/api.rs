@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use liverank_adapters::RankingStore;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::ranking_store::{Board, BoardEntry, Change, PageStart, Projection};
+use liverank_core::boards::{DeclaredBoard, DeclaredBoards};
 use liverank_core::ranking::{Delta, Ranked};
 use liverank_core::{UserId, VideoId};
 use liverank_runtime::ServiceContext;
+use liverank_runtime::boards::BoardsArgs;
 use liverank_websocket::{Config, Limits};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -519,4 +521,31 @@ async fn ten_pings_at_once_are_answered_by_the_latest_and_a_status_that_is_none_
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer[9..], b"426");
+}
+
+/// A declared board has its own lists, from when it is filled on, and nothing of it is seen on the others.
+#[tokio::test]
+async fn a_declared_board_is_watched_by_its_name() {
+    let embedded = Arc::new(EmbeddedRanking::new());
+    embedded.restore(1, &[]).await.unwrap();
+    let declared = r#"[{"name": "liked", "weights": {"like": 1}}, {"name": "hot", "order": "trending"}]"#;
+    let boards = BoardsArgs { boards: Some(declared.into()), boards_file: None };
+    let value: Value = serde_json::from_str(declared).unwrap();
+    let keys: Vec<String> = DeclaredBoards::read(&value).unwrap().iter().map(DeclaredBoard::key).collect();
+    let service = Service::with(embedded, Config { boards, ..Config::default() }).await;
+    service.change(&[entry("a", 5.0, "o")]).await;
+    let liked = service.ranking.declared(&keys[0]);
+    liked.restore(1, &[entry("a", 1.0, "o"), entry("b", 2.0, "o")]).await.unwrap();
+    liked.restored(1, &[]).await.unwrap();
+    let mut client = service.connect("/ws/videos?board=liked&limit=5").await;
+    assert_eq!(client.ids_until(2).await, ["b", "a"]);
+    let entries = vec![entry("c", 3.0, "o")];
+    let change = Projection { generation: 1, spans: vec![], entries, traces: Vec::new() };
+    liked.project(&change).await.unwrap();
+    assert_eq!(client.ids_until(3).await, ["c", "b", "a"]);
+    assert_eq!(service.connect("/ws/videos?limit=5").await.ids_until(1).await, ["a"]);
+    assert_eq!(service.connect("/ws/videos?board=hot").await.next().await, json!([]));
+    let (status, problem) = Client::refused(service.address, "/ws/videos?board=best").await;
+    assert_eq!((status, &problem["field"]), (400, &json!("board")));
+    assert!(problem["detail"].as_str().unwrap().contains("liked or hot"), "{problem}");
 }

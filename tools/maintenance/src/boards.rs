@@ -5,14 +5,16 @@
 //! does not is looked at again, and named only if it is wrong twice in a row.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
-use liverank_adapters::archive::Position;
+use liverank_adapters::archive::{Archive, Position};
 use liverank_adapters::ranking_store::{BoardEntry, ProjectionCheckpoint};
-use liverank_adapters::{Backends, StoreError};
+use liverank_adapters::{Backends, RankingStore, StoreError};
 use liverank_core::VideoId;
+use liverank_core::boards::DeclaredBoard;
 use liverank_core::counting::{Rules, VideoState};
 use tokio::time::Instant;
 
@@ -39,26 +41,52 @@ const MAX_ATTEMPTS: usize = 3;
 
 type States = HashMap<VideoId, VideoState>;
 
-/// Compares every video of `cut`, which was read in `generation` when the archive stood at `positions`, and every one
-/// on the boards.
+/// What is compared with the archive: the boards that there always are, or a declared one.
+pub struct Compared<'a> {
+    archive: &'a dyn Archive,
+    ranking: Arc<dyn RankingStore>,
+    board: Option<&'a DeclaredBoard>,
+}
+
+impl<'a> Compared<'a> {
+    /// The boards that there always are.
+    pub fn built_in(backends: &'a Backends) -> Self {
+        Self { archive: &*backends.archive, ranking: Arc::clone(&backends.ranking), board: None }
+    }
+
+    /// A declared board.
+    pub fn declared(backends: &'a Backends, board: &'a DeclaredBoard) -> Self {
+        let ranking = backends.ranking.declared(&board.key());
+        Self { archive: &*backends.archive, ranking, board: Some(board) }
+    }
+}
+
+/// Compares every video of `cut`, with the generation in which it was read when the archive stood at `positions`, and every one
+/// on the boards. Without a cut the archive is read now.
 pub async fn compare(
-    backends: &Backends,
-    (generation, cut): (u64, States),
+    compared: &Compared<'_>,
+    cut: Option<(u64, States)>,
     positions: &BTreeMap<u32, Position>,
     progress: &Progress,
 ) -> anyhow::Result<(BoardsReport, Vec<Difference>)> {
-    let mut start = Some((cut, positions.clone()));
+    let mut start = cut.map(|(generation, cut)| (generation, cut, positions.clone()));
     for _ in 0..MAX_ATTEMPTS {
-        let meta = backends.archive.meta().await.context("reading the archive")?;
+        let meta = compared.archive.meta().await.context("reading the archive")?;
         let meta = meta.context("the archive was removed")?;
-        let comparison = Comparison { backends, rules: meta.rules, generation: meta.generation };
-        let (states, positions) = match start.take().filter(|_| meta.generation == generation) {
-            Some(start) => start,
+        let rules = compared.board.map_or(meta.rules, |board| board.rules(&meta.rules));
+        let comparison = Comparison { compared, meta_rules: meta.rules, rules, generation: meta.generation };
+        let (states, positions) = match start.take().filter(|(read_in, ..)| meta.generation == *read_in) {
+            Some((_, states, positions)) => (states, positions),
             // The cut belongs to an earlier generation by now: all is read again.
             None => (comparison.walk().await?, comparison.positions(positions).await?),
         };
         match comparison.run(states, positions, progress).await? {
-            Outcome::Done(report, differences) => return Ok((report, differences)),
+            Outcome::Done(report, mut differences) => {
+                for difference in &mut differences {
+                    difference.board = compared.board.map(|board| board.name().to_owned());
+                }
+                return Ok((report, differences));
+            }
             Outcome::Late(problem) => {
                 return Ok((BoardsReport { problem: Some(problem), ..BoardsReport::default() }, Vec::new()));
             }
@@ -78,7 +106,10 @@ enum Outcome {
 }
 
 struct Comparison<'a> {
-    backends: &'a Backends,
+    compared: &'a Compared<'a>,
+    /// By which the archive counts.
+    meta_rules: Rules,
+    /// By which these boards are made.
     rules: Rules,
     generation: u64,
 }
@@ -151,12 +182,12 @@ impl Comparison<'_> {
     async fn caught_up(&self, positions: &BTreeMap<u32, Position>) -> anyhow::Result<CaughtUp> {
         let deadline = Instant::now() + CATCH_UP;
         loop {
-            let standing = self.backends.ranking.standing().await.context("reading the boards")?;
+            let standing = self.compared.ranking.standing().await.context("reading the boards")?;
             let lacking = lagging_partitions(&standing, positions);
             if standing.generation == Some(self.generation) && lacking.is_empty() {
                 return Ok(CaughtUp::Yes);
             }
-            let meta = self.backends.archive.meta().await.context("reading the archive")?;
+            let meta = self.compared.archive.meta().await.context("reading the archive")?;
             if meta.is_some_and(|meta| meta.generation != self.generation) {
                 return Ok(CaughtUp::Anew);
             }
@@ -190,13 +221,22 @@ impl Comparison<'_> {
     }
 
     async fn snapshot(&self) -> anyhow::Result<HashMap<VideoId, BoardEntry>> {
-        let snapshot = self.backends.ranking.snapshot().await.context("reading the boards")?;
+        let snapshot = self.compared.ranking.snapshot().await.context("reading the boards")?;
         Ok(snapshot.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect())
+    }
+
+    /// A video of the archive as it should be on these boards.
+    fn shown(&self, state: VideoState) -> (VideoId, VideoState) {
+        let state = match self.compared.board {
+            Some(board) => board.shown(state, &self.meta_rules),
+            None => state,
+        };
+        (state.video_id.clone(), state)
     }
 
     async fn positions(&self, known: &BTreeMap<u32, Position>) -> anyhow::Result<BTreeMap<u32, Position>> {
         let partitions: Vec<u32> = known.keys().copied().collect();
-        let positions = self.backends.archive.offsets(&partitions).await.context("reading the archive")?;
+        let positions = self.compared.archive.offsets(&partitions).await.context("reading the archive")?;
         Ok(partitions.into_iter().zip(positions).collect())
     }
 
@@ -204,10 +244,10 @@ impl Comparison<'_> {
         if ids.len() > ONE_BY_ONE {
             return self.walk().await;
         }
-        let read = stream::iter(ids.iter().map(|id| self.backends.archive.video(id)));
+        let read = stream::iter(ids.iter().map(|id| self.compared.archive.video(id)));
         let states: Vec<Option<VideoState>> =
             read.buffer_unordered(MAX_READS_AT_ONCE).try_collect().await.context("reading the archive")?;
-        Ok(states.into_iter().flatten().map(|state| (state.video_id.clone(), state)).collect())
+        Ok(states.into_iter().flatten().map(|state| self.shown(state)).collect())
     }
 
     async fn walk(&self) -> anyhow::Result<States> {
@@ -215,11 +255,11 @@ impl Comparison<'_> {
         let mut after: Option<VideoId> = None;
         loop {
             let page: Result<Vec<VideoState>, StoreError> =
-                self.backends.archive.videos_after(after.as_ref(), PAGE_VIDEOS).await;
+                self.compared.archive.videos_after(after.as_ref(), PAGE_VIDEOS).await;
             let page = page.context("reading the archive")?;
             let Some(last) = page.last() else { return Ok(states) };
             after = Some(last.video_id.clone());
-            states.extend(page.into_iter().map(|state| (state.video_id.clone(), state)));
+            states.extend(page.into_iter().map(|state| self.shown(state)));
         }
     }
 }
@@ -258,3 +298,6 @@ enum CaughtUp {
     Anew,
     No(String),
 }
+
+#[cfg(test)]
+mod tests;

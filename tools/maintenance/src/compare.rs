@@ -27,6 +27,9 @@ pub struct Difference {
     pub expected: Value,
     /// Where the other value is: `archive` or `boards`.
     pub at: &'static str,
+    /// The declared board, where it is one that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub board: Option<String>,
     /// The value there; null where the video is not there.
     pub found: Value,
 }
@@ -59,7 +62,8 @@ impl<'a> Differences<'a> {
 
     fn add(&mut self, field: &'static str, expected: Value, found: Value) {
         let (by, at) = (self.by, self.at);
-        self.found.push(Difference { video_id: self.video_id.clone(), field, by, expected, at, found });
+        let (video_id, board) = (self.video_id.clone(), None);
+        self.found.push(Difference { video_id, field, by, expected, at, board, found });
     }
 
     fn check<T: PartialEq + Serialize + Copy>(&mut self, field: &'static str, expected: T, found: T) {

@@ -26,6 +26,9 @@ pub struct Report {
     pub log: LogReport,
     /// How the boards were compared, or why they were not.
     pub boards: BoardsReport,
+    /// The same of each declared board, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub declared: BTreeMap<String, BoardsReport>,
     /// How many videos differ somewhere.
     pub differing: usize,
     /// What differs, the first ones of it.
@@ -68,6 +71,16 @@ pub struct BoardsReport {
     pub problem: Option<String>,
 }
 
+impl fmt::Display for BoardsReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { videos, moving, problem } = self;
+        match problem {
+            Some(problem) => f.write_str(problem),
+            None => write!(f, "{videos} videos compared, {moving} of them while they moved"),
+        }
+    }
+}
+
 impl Report {
     /// Takes the differences in, all of them or the first ones.
     pub fn differ(&mut self, mut differences: Vec<Difference>, full: bool) {
@@ -89,15 +102,17 @@ impl fmt::Display for Report {
         writeln!(f, "cut       offset {events} in all over {} partitions", self.cut.len())?;
         writeln!(f, "archive   {videos} videos, generation {generation}")?;
         self.log(f)?;
-        if let Some(problem) = &self.boards.problem {
-            writeln!(f, "boards    {problem}")?;
-        } else {
-            let BoardsReport { videos, moving, .. } = &self.boards;
-            writeln!(f, "boards    {videos} videos compared, {moving} of them while they moved")?;
+        writeln!(f, "boards    {}", self.boards)?;
+        for (name, board) in &self.declared {
+            writeln!(f, "board {name}: {board}")?;
         }
-        for Difference { video_id, field, by, expected, at, found } in &self.differences {
+        for Difference { video_id, field, by, expected, at, board, found } in &self.differences {
             let video = video_id.as_str().escape_debug();
-            writeln!(f, "  video \"{video}\"  {field}: {expected} by the {by}, {found} in the {at}")?;
+            write!(f, "  video \"{video}\"  {field}: {expected} by the {by}, {found} in the {at}")?;
+            match board {
+                Some(board) => writeln!(f, " ({board})")?,
+                None => writeln!(f)?,
+            }
         }
         if self.more > 0 {
             writeln!(f, "  and {} more differences; --full shows all", self.more)?;

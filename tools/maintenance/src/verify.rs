@@ -12,8 +12,10 @@ use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
 use liverank_consumer::batches::read;
 use liverank_core::counting::{LogRecord, MarkKey, Rules, identities, mark_key};
 use liverank_core::{VideoId, canary};
+use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::output::OutputOrJsonArgs;
 
+use crate::boards::Compared;
 use crate::compare::{Difference, Kept, log_and_archive, within_archive};
 use crate::progress::Progress;
 use crate::report::{LogReport, Report};
@@ -43,6 +45,9 @@ pub struct Options {
     /// Compare log and archive only.
     #[arg(long)]
     pub without_boards: bool,
+    /// The boards that are declared, which are compared, too.
+    #[command(flatten)]
+    pub boards: BoardsArgs,
     /// The stores are embedded ones: their boards are in memory, and there are none without their process.
     #[arg(skip)]
     pub embedded: bool,
@@ -65,6 +70,7 @@ pub async fn run(
 
 /// Compares.
 pub async fn verify(options: &Options, backends: &Backends, progress: &Progress) -> anyhow::Result<Report> {
+    let declared = options.boards.read()?;
     if backends.archive.meta().await.context("reading the archive")?.is_none() {
         return Err(liverank_consumer::repair::no_archive().into());
     }
@@ -100,10 +106,19 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
         report.boards.problem = Some(why.into());
     } else {
         let states = kept.into_values().map(|kept| (kept.state.video_id.clone(), kept.state)).collect();
-        let (boards, wrong) = boards::compare(backends, (generation, states), &positions, progress).await?;
+        let built_in = Compared::built_in(backends);
+        let (boards, wrong) =
+            boards::compare(&built_in, Some((generation, states)), &positions, progress).await?;
         boards_agree = boards.problem.is_none();
         report.boards = boards;
         differences.extend(wrong);
+        for board in &declared {
+            let compared = Compared::declared(backends, board);
+            let (found, wrong) = boards::compare(&compared, None, &positions, progress).await?;
+            boards_agree &= found.problem.is_none();
+            report.declared.insert(board.name().to_owned(), found);
+            differences.extend(wrong);
+        }
     }
     report.good = differences.is_empty() && boards_agree && report.log.problem.is_none();
     report.differ(differences, options.full);

@@ -387,36 +387,6 @@ fn the_old_template_again_calls_the_upgrade_off() {
 }
 
 #[test]
-fn an_evicted_reader_has_a_stand_in_where_the_others_have_no_room() {
-    let evicted = |viewers: &[u64]| {
-        let mut seen = scene(replicas(3), viewers);
-        seen.readers[2].pod.as_mut().unwrap().terminating = true;
-        seen
-    };
-    // A reader takes 900 of 1,000.
-    assert!(words(&evicted(&[750, 750, 300]).first()).is_empty(), "the others have room for 300");
-    let (mut seen, mut memory) = (evicted(&[750, 751, 300]), memory());
-    let first = step(&seen, &mut memory);
-    assert_eq!((words(&first), actions(&first)), (vec!["create x-reader-3".to_owned()], vec!["ScaleUp"]));
-    assert!(first.decisions[0].reason.contains("leaves by itself"), "{}", first.decisions[0].reason);
-    seen.later(2_000);
-    assert_eq!(words(&step(&seen, &mut memory)), ["create x-reader-3"], "until it is seen");
-    // It is there and takes viewers; nobody goes, and nobody else comes.
-    let mut there = scene(replicas(3), &[750, 751, 200, 100]);
-    there.readers[2].pod.as_mut().unwrap().terminating = true;
-    there.later(4_000);
-    assert!(words(&step(&there, &mut memory)).is_empty());
-    // The next pod of the one that was evicted is there: one is too many, the cheapest.
-    let mut back = scene(replicas(3), &[750, 751, 0, 300]);
-    back.later(60_000);
-    assert_eq!(words(&step(&back, &mut memory))[0], "empty x-reader-2 (scale-down)");
-    // Nobody knows how many viewers there are.
-    let mut unknown = evicted(&[750, 751, 300]);
-    unknown.managers.clear();
-    assert!(words(&unknown.first()).is_empty());
-}
-
-#[test]
 fn a_drain_by_hand_is_carried_out_and_replaced() {
     let mut seen = scene(replicas(3), &[50, 0, 90]);
     seen.drain(1, DrainWhy::parse("because I say so"), 60_000);

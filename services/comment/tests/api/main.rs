@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot go on without ends it, in its helpers too")]
 
+mod hook;
 mod moderation;
 mod rules;
 mod support;

@@ -20,6 +20,7 @@ use liverank_adapters::event_log::{
 };
 use liverank_adapters::{Archive, EventLog, StoreError, clock};
 use liverank_comment::Config;
+use liverank_comment::hook::HookArgs;
 use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
@@ -52,9 +53,10 @@ pub struct Service {
     pub manager_away: Arc<AtomicBool>,
     neighbours: Neighbours,
     neighbour_url: Url,
-    shell: ServiceContext,
+    pub shell: ServiceContext,
     /// The system's rules of comments, for the next restart.
     pub rules_file: Option<PathBuf>,
+    pub hook: HookArgs,
     /// Who it is and whom it knows, from the next restart on.
     pub identity: Identity,
     pub directory: TempDir,
@@ -84,6 +86,7 @@ impl Service {
             neighbour_url,
             shell: ServiceContext::new(Duration::from_secs(1)),
             rules_file: None,
+            hook: HookArgs::default(),
             identity: Identity::default(),
             directory,
         };
@@ -112,6 +115,7 @@ impl Service {
             managers: ManagerUrls { manager_url: vec![self.neighbour_url.clone()] },
             statistics_url: vec![self.neighbour_url.clone()],
             comment_rules_file: self.rules_file.clone(),
+            hook: self.hook.clone(),
         };
         let (log, archive) = (Arc::clone(&self.log), Arc::clone(&self.archive));
         liverank_comment::serve(config, log, archive, listener, self.shell.clone())

@@ -3,7 +3,9 @@
 use axum::Json;
 use axum::extract::Path;
 use axum::routing::{get, post};
+use liverank_adapters::RankingStore;
 use liverank_adapters::ranking_store::{BoardEntry, Projection};
+use liverank_core::boards::DeclaredBoards;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use liverank_core::{Interaction, UserId, VideoId};
 use serde_json::{Value, json};
@@ -11,6 +13,10 @@ use serde_json::{Value, json};
 use crate::support::{System, problem, serve};
 
 pub async fn rank(system: &System, videos: &[(&str, f64, f64)]) {
+    rank_on(&*system.backends.ranking, videos).await;
+}
+
+async fn rank_on(ranking: &dyn RankingStore, videos: &[(&str, f64, f64)]) {
     let entries = videos.iter().map(|(id, score, trending)| BoardEntry {
         video_id: VideoId::parse(id).unwrap(),
         owner: UserId::parse("ana").unwrap(),
@@ -21,10 +27,10 @@ pub async fn rank(system: &System, videos: &[(&str, f64, f64)]) {
     });
     // The boards are empty, so a repair of their first generation is what fills them.
     let entries: Vec<BoardEntry> = entries.collect();
-    system.backends.ranking.restore(1, &entries).await.unwrap();
-    system.backends.ranking.restored(1, &[(0, 1)]).await.unwrap();
+    ranking.restore(1, &entries).await.unwrap();
+    ranking.restored(1, &[(0, 1)]).await.unwrap();
     let nothing = Projection { generation: 1, spans: vec![], entries: vec![], traces: Vec::new() };
-    system.backends.ranking.project(&nothing).await.unwrap();
+    ranking.project(&nothing).await.unwrap();
 }
 
 fn ids(page: &Value) -> Vec<&str> {
@@ -213,4 +219,47 @@ async fn a_video_that_nothing_happened_to_is_not_found() {
     problem(system.get("/videos/cat").await, 404).await;
     count(&system, &[json!({ "video_id": "cat", "user_id": "ana", "type": "view" })]).await;
     problem(system.get("/videos/dog").await, 404).await;
+}
+
+#[tokio::test]
+async fn boards_are_named_exactly() {
+    let system = System::start(&[]).await;
+    for name in ["Global", "", "best"] {
+        let told = problem(system.get(&format!("/videos?board={name}")).await, 400).await;
+        assert_eq!(
+            (&told["field"], told["detail"].as_str().unwrap()),
+            (&json!("board"), "board: must be global or trending")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_declared_board_is_read_by_its_name() {
+    let declared = r#"[{"name": "liked", "weights": {"like": 1}}, {"name": "hot", "order": "trending", "category": "cats"}]"#;
+    let system = System::start(&["--boards", declared]).await;
+    let boards = DeclaredBoards::read(&serde_json::from_str(declared).unwrap()).unwrap();
+    let stores: Vec<_> = boards.iter().map(|board| system.backends.ranking.declared(&board.key())).collect();
+    let event = |id: &str| json!({ "video_id": id, "user_id": "ana", "type": "view" });
+    count(&system, &[event("a"), event("b"), event("c")]).await;
+    rank(&system, &[("a", 1.0, 9.0), ("b", 2.0, 8.0), ("c", 3.0, 7.0)]).await;
+    rank_on(&*stores[0], &[("a", 5.0, 9.0), ("b", 4.0, 8.0)]).await;
+    rank_on(&*stores[1], &[("a", 1.0, 8.0), ("c", 3.0, 7.0)]).await;
+    let liked = system.json("/videos?board=liked&limit=1").await;
+    assert_eq!((ids(&liked), &liked["total"]), (vec!["a"], &json!(2)));
+    let next = system.json(&format!("/videos?board=liked&cursor={}", liked["next"].as_str().unwrap())).await;
+    assert_eq!(
+        (ids(&next), &next["first_rank"], &next["videos"][0]["score"]),
+        (vec!["b"], &json!(2), &json!(4.0))
+    );
+    assert_eq!(ids(&system.json("/videos?board=hot").await), ["a", "c"]);
+    let around = system.json("/videos?board=hot&around=c&limit=1").await;
+    assert_eq!((ids(&around), &around["first_rank"]), (vec!["c"], &json!(2)));
+    assert_eq!(ids(&system.json("/videos").await), ["c", "b", "a"]);
+    problem(system.get("/videos?board=liked&around=c").await, 404).await;
+    let told = problem(system.get("/videos?board=best").await, 400).await;
+    assert_eq!(told["detail"], "board: must be global, trending, liked or hot");
+    let ranks = system.json("/videos/c").await["ranks"].clone();
+    let place = |rank: Option<u64>, total: u64| json!({ "rank": rank, "total": total });
+    let expected = json!({ "global": place(Some(1), 3), "trending": place(Some(3), 3), "liked": place(None, 2), "hot": place(Some(2), 2) });
+    assert_eq!(ranks, expected);
 }

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use liverank_adapters::ranking_store::{
@@ -76,5 +77,17 @@ impl RankingStore for Lossy {
             }
         });
         Ok(receiver)
+    }
+
+    fn declared(&self, key: &str) -> Arc<dyn RankingStore> {
+        self.inner.declared(key)
+    }
+
+    async fn keep_declared(
+        &self,
+        wanted: &[String],
+        unwanted_after: Duration,
+    ) -> Result<Vec<String>, StoreError> {
+        self.inner.keep_declared(wanted, unwanted_after).await
     }
 }

@@ -1,0 +1,418 @@
+//! Boards that are declared: which videos are on one, and by what they are ordered.
+//!
+//! A declared board is a function of what the archive keeps of a video, and of nothing else: its counts, its decayed score,
+//! its metadata. So it can be filled at any time from the archive, and a video's line on it follows from the state of that
+//! video alone. [`DeclaredBoard::shown`] and [`DeclaredBoard::rules`] say what a video looks like there; from then on it is
+//! put on a board as on any other.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::counting::{Rules, VideoState, digest};
+use crate::metadata::MAX_CATEGORY_CHARS;
+use crate::moderation::ActorRole;
+use crate::score::{Weights, parse_weight};
+use crate::{Invalid, comment};
+
+/// The most boards that may be declared: each is one more write to the store of boards with every batch, and one more list
+/// of all its videos in the memory of each WebSocket service.
+pub const MAX_BOARDS: usize = 16;
+/// The longest name of a board, in characters: it is a part of keys and of addresses.
+pub const MAX_NAME_CHARS: usize = 32;
+/// The largest minimum, in points.
+pub const MAX_MINIMUM: f64 = 1e9;
+/// The boards that there are without being declared.
+pub const BUILT_IN: [&str; 2] = ["global", "trending"];
+
+/// By what a board is ordered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By points.
+    #[default]
+    Points,
+    /// By the decayed score, as `trending` is.
+    Trending,
+}
+
+/// What an event is worth on a board, in thousandths of a point.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BoardWeights {
+    view: i64,
+    like: i64,
+    comment: i64,
+    share: i64,
+    watch_short: i64,
+    watch_long: i64,
+}
+
+/// A board that is declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredBoard {
+    name: String,
+    order: Order,
+    weights: Option<BoardWeights>,
+    category: Option<String>,
+    /// In thousandths of a point.
+    minimum: i64,
+}
+
+/// The boards that are declared, in the order of their declaration. Cheap to clone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeclaredBoards(Arc<[DeclaredBoard]>);
+
+impl DeclaredBoards {
+    /// Reads a declaration: a list of boards, each with `name`, and `order`, `weights`, `category` and `minimum` where it has
+    /// them.
+    ///
+    /// # Errors
+    /// Names the board and the member that is wrong. `field` is always `boards`.
+    pub fn read(value: &Value) -> Result<Self, Invalid> {
+        let Value::Array(given) = value else { return Err(Invalid::new("boards", "must be a list")) };
+        if given.len() > MAX_BOARDS {
+            let wrong = format!("must be at most {MAX_BOARDS}, and are {}", given.len());
+            return Err(Invalid::new("boards", wrong));
+        }
+        let mut boards: Vec<DeclaredBoard> = Vec::with_capacity(given.len());
+        for (at, value) in given.iter().enumerate() {
+            let wrong = |Invalid { field, reason }| {
+                Invalid::new("boards", format!("{field} of board {} {reason}", at + 1))
+            };
+            let board = DeclaredBoard::read(value).map_err(wrong)?;
+            if boards.iter().any(|other| other.name == board.name) {
+                return Err(wrong(Invalid::new("name", "must be one that no other board has")));
+            }
+            boards.push(board);
+        }
+        Ok(Self(boards.into()))
+    }
+
+    /// The boards.
+    pub fn iter(&self) -> std::slice::Iter<'_, DeclaredBoard> {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The place of the board with this name.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.iter().position(|board| board.name == name)
+    }
+
+    /// Why this is the name of no board.
+    pub fn unknown(&self) -> Invalid {
+        let names: Vec<&str> = BUILT_IN.into_iter().chain(self.iter().map(DeclaredBoard::name)).collect();
+        let (last, others) = names.split_last().expect("two are built in");
+        Invalid::new("board", format!("must be {} or {last}", others.join(", ")))
+    }
+}
+
+impl<'a> IntoIterator for &'a DeclaredBoards {
+    type Item = &'a DeclaredBoard;
+    type IntoIter = std::slice::Iter<'a, DeclaredBoard>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl DeclaredBoard {
+    fn read(value: &Value) -> Result<Self, Invalid> {
+        let Value::Object(given) = value else { return Err(Invalid::new("all", "must be an object")) };
+        only(given, "all", &["name", "order", "weights", "category", "minimum"])?;
+        let name = text(given, "name")?.ok_or_else(|| Invalid::new("name", "is required"))?;
+        check_name(name)?;
+        let order = match text(given, "order")? {
+            None | Some("points") => Order::Points,
+            Some("trending") => Order::Trending,
+            Some(_) => return Err(Invalid::new("order", "must be points or trending")),
+        };
+        let weights = match given.get("weights") {
+            None | Some(Value::Null) => None,
+            Some(_) if order == Order::Trending => {
+                let why = "cannot go together with the order trending: decayed scores are made by the weights of all";
+                return Err(Invalid::new("weights", why));
+            }
+            Some(Value::Object(given)) => Some(BoardWeights::read(given)?),
+            Some(_) => return Err(Invalid::new("weights", "must be an object")),
+        };
+        let category = text(given, "category")?.map(str::to_owned);
+        if category.as_ref().is_some_and(|it| it.trim().is_empty() || it.chars().count() > MAX_CATEGORY_CHARS)
+        {
+            let wrong = format!("must be 1 to {MAX_CATEGORY_CHARS} characters, not only blanks");
+            return Err(Invalid::new("category", wrong));
+        }
+        let minimum = number(given, "minimum")?.unwrap_or(0.0);
+        if !(0.0..=MAX_MINIMUM).contains(&minimum) {
+            return Err(Invalid::new("minimum", format!("must be a number from 0 to {MAX_MINIMUM}")));
+        }
+        let minimum = (minimum * 1000.0).round() as i64;
+        Ok(Self { name: name.to_owned(), order, weights, category, minimum })
+    }
+
+    /// Its name: small letters, digits and `-`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// By what it is ordered.
+    pub const fn order(&self) -> Order {
+        self.order
+    }
+
+    /// The name under which stores keep it: its own, and what makes another board of it. So a board that is declared otherwise
+    /// is filled beside the one that it was, and nobody takes one for the other.
+    pub fn key(&self) -> String {
+        let Self { name, order, weights, category, minimum } = self;
+        let order = match order {
+            Order::Points => "points",
+            Order::Trending => "trending",
+        };
+        // Each part has one way to be written, and the last one alone may hold anything.
+        let weights = weights.map_or_else(|| "those of all".to_owned(), |own| own.to_string());
+        let category = category.as_deref().map_or_else(|| "any".to_owned(), |it| format!("of {it}"));
+        let content = format!("{order}, from {minimum}, {weights}, {category}");
+        format!("{name}:{}", comment::hex(&digest(&content)[..8]))
+    }
+
+    /// The rules by which its scores are made, where these are the rules of all.
+    pub fn rules(&self, rules: &Rules) -> Rules {
+        let Some(own) = self.weights else { return *rules };
+        let BoardWeights { view, like, comment, share, watch_short, watch_long } = own;
+        let watch_threshold_ms = rules.weights.watch_threshold_ms;
+        let weights = Weights { view, like, comment, share, watch_short, watch_long, watch_threshold_ms };
+        Rules { weights, ..*rules }
+    }
+
+    /// A video as it is on this board: taken off, where it does not belong there.
+    #[must_use]
+    pub fn shown(&self, mut video: VideoState, rules: &Rules) -> VideoState {
+        if !self.has(&video, rules) {
+            video.removed = video.removed.or(Some(ActorRole::Service));
+        }
+        video
+    }
+
+    fn has(&self, video: &VideoState, rules: &Rules) -> bool {
+        let of_category = |category: &String| {
+            let metadata = video.metadata.as_ref().map(crate::Metadata::to_value);
+            metadata.is_some_and(|it| it["category"].as_str() == Some(category))
+        };
+        video.counters.score(&self.rules(rules).weights) >= self.minimum
+            && (self.order == Order::Points || video.trending.is_finite())
+            && self.category.as_ref().is_none_or(of_category)
+    }
+}
+
+impl fmt::Display for BoardWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { view, like, comment, share, watch_short, watch_long } = self;
+        write!(f, "{view} {like} {comment} {share} {watch_short} {watch_long}")
+    }
+}
+
+impl BoardWeights {
+    /// What is not named is worth nothing.
+    fn read(given: &Map<String, Value>) -> Result<Self, Invalid> {
+        only(given, "weights", &["view", "like", "comment", "share", "watch_short", "watch_long"])?;
+        let weight = |field: &'static str, shown: &'static str| {
+            let points = number(given, field).map_err(|error| Invalid::new(shown, error.reason))?;
+            points.map_or(Ok(0), |points| parse_weight(shown, points))
+        };
+        let weights = Self {
+            view: weight("view", "weights.view")?,
+            like: weight("like", "weights.like")?,
+            comment: weight("comment", "weights.comment")?,
+            share: weight("share", "weights.share")?,
+            watch_short: weight("watch_short", "weights.watch_short")?,
+            watch_long: weight("watch_long", "weights.watch_long")?,
+        };
+        if weights == Self::default() {
+            return Err(Invalid::new("weights", "must have one that is more than 0"));
+        }
+        Ok(weights)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), Invalid> {
+    let of_kind = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+    if !first || name.len() > MAX_NAME_CHARS || !name.bytes().all(of_kind) {
+        let wrong = format!(
+            "must be 1 to {MAX_NAME_CHARS} small letters, digits and hyphens, and begin with a letter"
+        );
+        return Err(Invalid::new("name", wrong));
+    }
+    if BUILT_IN.contains(&name) {
+        return Err(Invalid::new("name", "must not be global or trending: these are there"));
+    }
+    Ok(())
+}
+
+fn only(given: &Map<String, Value>, field: &'static str, known: &[&str]) -> Result<(), Invalid> {
+    match given.keys().find(|key| !known.contains(&key.as_str())) {
+        Some(key) => {
+            let known = known.join(", ");
+            Err(Invalid::new(field, format!("has the member {key:?}, which is none of {known}")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn text<'a>(given: &'a Map<String, Value>, field: &'static str) -> Result<Option<&'a str>, Invalid> {
+    match given.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Invalid::new(field, "must be a string")),
+    }
+}
+
+fn number(given: &Map<String, Value>, field: &'static str) -> Result<Option<f64>, Invalid> {
+    match given.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_f64().map(Some).ok_or_else(|| Invalid::new(field, "must be a number")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::score::Counters;
+    use crate::{Metadata, UserId, VideoId};
+
+    fn one(value: &Value) -> DeclaredBoard {
+        DeclaredBoards::read(&json!([value])).unwrap().0[0].clone()
+    }
+
+    fn video(counters: Counters, trending: f64, category: Option<&str>) -> VideoState {
+        VideoState {
+            video_id: VideoId::parse("v").unwrap(),
+            owner: UserId::parse("o").unwrap(),
+            owner_given: false,
+            counters,
+            last_seq: 0,
+            trending,
+            corrections: 0,
+            metadata: category.map(|it| Metadata::read(&json!({"category": it, "title": "t"})).unwrap()),
+            removed: None,
+        }
+    }
+
+    fn is_on(board: &DeclaredBoard, video: &VideoState) -> bool {
+        !board.shown(video.clone(), &Rules::default()).is_off_boards()
+    }
+
+    #[test]
+    fn every_wrong_member_is_named_with_its_board() {
+        for (board, word) in [
+            (json!("cats"), "all of board 1"),
+            (json!({}), "name of board 1 is required"),
+            (json!({"name": "Cats"}), "name of board 1"),
+            (json!({"name": "2cats"}), "name of board 1"),
+            (json!({"name": "c".repeat(33)}), "name of board 1"),
+            (json!({"name": "a:b"}), "name of board 1"),
+            (json!({"name": "global"}), "name of board 1"),
+            (json!({"name": "a", "order": "best"}), "order of board 1"),
+            (json!({"name": "a", "half_life": 3}), "\"half_life\""),
+            (json!({"name": "a", "weights": 3}), "weights of board 1"),
+            (json!({"name": "a", "weights": {}}), "weights of board 1"),
+            (json!({"name": "a", "weights": {"like": 0}}), "weights of board 1"),
+            (json!({"name": "a", "weights": {"likes": 1}}), "\"likes\""),
+            (json!({"name": "a", "weights": {"like": 1001}}), "weights.like of board 1"),
+            (json!({"name": "a", "weights": {"like": 0.0001}}), "weights.like of board 1"),
+            (json!({"name": "a", "weights": {"like": "1"}}), "weights.like of board 1"),
+            (json!({"name": "a", "order": "trending", "weights": {"like": 1}}), "weights of board 1"),
+            (json!({"name": "a", "category": " "}), "category of board 1"),
+            (json!({"name": "a", "category": "c".repeat(65)}), "category of board 1"),
+            (json!({"name": "a", "minimum": -1}), "minimum of board 1"),
+            (json!({"name": "a", "minimum": 2e9}), "minimum of board 1"),
+        ] {
+            let error = DeclaredBoards::read(&json!([board.clone()])).unwrap_err();
+            assert_eq!(error.field, "boards");
+            assert!(error.reason.contains(word), "{board}: {}", error.reason);
+        }
+        let twice = DeclaredBoards::read(&json!([{"name": "a"}, {"name": "a", "minimum": 1}])).unwrap_err();
+        assert!(twice.reason.contains("name of board 2"), "{}", twice.reason);
+        let many: Vec<Value> = (0..=MAX_BOARDS).map(|at| json!({"name": format!("b{at}")})).collect();
+        assert!(DeclaredBoards::read(&Value::Array(many)).is_err());
+        assert!(DeclaredBoards::read(&json!({"name": "a"})).is_err());
+    }
+
+    #[test]
+    fn who_asks_for_a_board_that_is_not_there_is_told_which_are() {
+        let names = |value: Value| DeclaredBoards::read(&value).unwrap().unknown().reason;
+        assert_eq!(names(json!([])), "must be global or trending");
+        assert_eq!(names(json!([{"name": "cats"}])), "must be global, trending or cats");
+    }
+
+    #[test]
+    fn another_board_of_the_same_name_has_another_key() {
+        let key = |value: Value| one(&value).key();
+        let keys = [
+            key(json!({"name": "a"})),
+            key(json!({"name": "a", "minimum": 1})),
+            key(json!({"name": "a", "order": "trending"})),
+            key(json!({"name": "a", "weights": {"like": 1}})),
+            key(json!({"name": "a", "weights": {"view": 1}})),
+            key(json!({"name": "a", "category": "x"})),
+            key(json!({"name": "b"})),
+        ];
+        for (at, key) in keys.iter().enumerate() {
+            assert!(!keys[..at].contains(key), "{keys:?}");
+        }
+        assert_eq!(key(json!({"name": "a"})), key(json!({"name": "a", "order": "points", "minimum": 0})));
+        // It is in every Redis that has such a board: another text is another board, which is filled anew.
+        assert_eq!(key(json!({"name": "a"})), KEY_OF_A);
+    }
+
+    const KEY_OF_A: &str = "a:d04adb064166f334";
+
+    #[test]
+    fn a_video_is_on_the_board_of_its_category_from_the_minimum_on() {
+        let board = one(&json!({"name": "a", "category": "cats", "minimum": 2.5, "weights": {"like": 0.5}}));
+        let likes = |likes, category| video(Counters { likes, ..Counters::default() }, 1.0, category);
+        assert!(is_on(&board, &likes(5, Some("cats"))));
+        assert!(!is_on(&board, &likes(4, Some("cats"))));
+        assert!(!is_on(&board, &likes(5, Some("Cats"))) && !is_on(&board, &likes(5, None)));
+        let removed = VideoState { removed: Some(ActorRole::Owner), ..likes(5, Some("cats")) };
+        assert!(!is_on(&board, &removed));
+        let trending = one(&json!({"name": "t", "order": "trending"}));
+        assert!(is_on(&trending, &likes(0, None)));
+        assert!(!is_on(&trending, &video(Counters::default(), f64::NEG_INFINITY, None)));
+    }
+
+    proptest! {
+        /// The line of a video follows from its state, and a board without a condition has every video with its own points.
+        #[test]
+        fn points_are_the_sum_of_counts_by_the_board_s_weights(
+            counts in proptest::array::uniform6(0..1_000_000_i64), weights in proptest::array::uniform6(0..=1_000_000_i64), minimum in 0..1_000_000_i64,
+        ) {
+            prop_assume!(weights.iter().any(|weight| *weight > 0));
+            let [views, likes, comments, shares, watch_short, watch_long] = counts;
+            let counters = Counters { views, likes, comments, shares, watch_short, watch_long, watch_ms: 7 };
+            let points = weights.map(|weight| weight as f64 / 1000.0);
+            let board = one(&json!({"name": "a", "minimum": minimum, "weights": {
+                "view": points[0], "like": points[1], "comment": points[2], "share": points[3], "watch_short": points[4], "watch_long": points[5],
+            }}));
+            let expected: i64 = counts.iter().zip(weights).map(|(count, weight)| count * weight).sum();
+            let state = video(counters, 0.0, None);
+            prop_assert_eq!(state.counters.score(&board.rules(&Rules::default()).weights), expected);
+            let shown = board.shown(state.clone(), &Rules::default());
+            prop_assert_eq!(shown.is_off_boards(), expected < minimum * 1000);
+            prop_assert_eq!(shown.revision(), state.revision());
+        }
+
+        #[test]
+        fn nothing_that_is_declared_makes_it_panic(text in "\\PC{0,20}", number in any::<f64>()) {
+            let _ = DeclaredBoards::read(&json!([{"name": text, "category": text, "minimum": number}]));
+            let _ = DeclaredBoards::read(&json!([{"name": "a", "weights": {"like": number}}]));
+        }
+    }
+}

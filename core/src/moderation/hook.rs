@@ -1,0 +1,248 @@
+//! The hook: an HTTP service of the user's own that is asked before a comment is taken. Here is what is asked and answered,
+//! and when it is left alone; how it is asked is the comment service's.
+//!
+//! Who is asked: [`question`] writes a batch of comments as JSON, [`answers`] reads what comes back. An answer that is not
+//! whole is none: what a hook did not say of each comment, it said of none.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::comment::check_text;
+use crate::{Comment, CommentId, Invalid, Millis};
+
+/// The version of what is asked.
+pub const VERSION: u64 = 1;
+/// The longest reason that a hook may give, in characters: its user is shown it.
+pub const MAX_HOOK_REASON_CHARS: usize = 200;
+
+/// What a hook says of a comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookAnswer {
+    /// It is taken as it is.
+    Accept,
+    /// It is refused; its user is told why.
+    Refuse {
+        /// Why, if the hook says so.
+        reason: Option<String>,
+    },
+    /// It waits for a moderator.
+    Hold,
+    /// It is taken with this text in the place of its own.
+    Mask {
+        /// The text.
+        comment: String,
+    },
+}
+
+/// The body of the request that asks about these comments.
+pub fn question<'a>(comments: impl IntoIterator<Item = &'a Comment>) -> Vec<u8> {
+    let ask = |comment: &Comment| {
+        json!({
+            "id": comment.id,
+            "videoid": comment.video_id,
+            "userid": comment.user_id,
+            "comment": comment.text,
+            "reply_to": comment.reply_to,
+            "timestamp": comment.timestamp,
+        })
+    };
+    let comments: Vec<Value> = comments.into_iter().map(ask).collect();
+    let body = json!({ "version": VERSION, "comments": comments });
+    serde_json::to_vec(&body).expect("text and numbers always serialise")
+}
+
+#[derive(Deserialize)]
+struct Answers {
+    answers: Vec<Answered>,
+}
+
+/// One answer as it is written. Members that it has besides are passed over, and take no memory.
+#[derive(Deserialize)]
+struct Answered {
+    id: CommentId,
+    outcome: Outcome,
+    reason: Option<String>,
+    comment: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    Accept,
+    Refuse,
+    Hold,
+    Mask,
+}
+
+impl Answered {
+    fn checked(self) -> Result<(CommentId, HookAnswer), Invalid> {
+        let answer = match self.outcome {
+            Outcome::Accept => HookAnswer::Accept,
+            Outcome::Hold => HookAnswer::Hold,
+            Outcome::Refuse => HookAnswer::Refuse { reason: self.reason },
+            Outcome::Mask => {
+                let comment = self.comment.ok_or_else(|| Invalid::new("comment", "is missing"))?;
+                check_text("comment", &comment)?;
+                HookAnswer::Mask { comment }
+            }
+        };
+        match &answer {
+            HookAnswer::Refuse { reason: Some(reason) } if reason.chars().count() > MAX_HOOK_REASON_CHARS => {
+                Err(Invalid::new("reason", format!("must be at most {MAX_HOOK_REASON_CHARS} characters")))
+            }
+            _ => Ok((self.id, answer)),
+        }
+    }
+}
+
+/// Reads the answers to a question about these comments.
+///
+/// # Errors
+/// What is no JSON, has no answer for one of them or several, and one that nothing can be made of.
+pub fn answers(body: &[u8], asked: &[CommentId]) -> Result<HashMap<CommentId, HookAnswer>, Invalid> {
+    let read: Answers =
+        serde_json::from_slice(body).map_err(|error| Invalid::new("answers", error.to_string()))?;
+    let mut answers = HashMap::new();
+    for answered in read.answers {
+        let (id, answer) = answered.checked()?;
+        if answers.insert(id.clone(), answer).is_some() {
+            return Err(Invalid::new("answers", format!("has several for {id}")));
+        }
+    }
+    match asked.iter().find(|id| !answers.contains_key(*id)) {
+        Some(id) => Err(Invalid::new("answers", format!("has none for {id}"))),
+        None => Ok(answers),
+    }
+}
+
+/// How often a hook may fail, one time after the other, until it is left alone: one slow answer is no sign.
+pub const FAILURES: u32 = 3;
+/// For how long it is left alone then, in milliseconds.
+pub const LEFT_ALONE_MS: Millis = 5_000;
+
+/// Leaves a hook alone that fails: comments are not slowed down by it more than now and then. After a while one question
+/// tries whether it is back.
+#[derive(Debug, Default)]
+pub struct HookBreaker {
+    failures: u32,
+    /// Until when it is left alone.
+    until: Option<Millis>,
+    /// Whether the one question is out.
+    is_trying: bool,
+}
+
+impl HookBreaker {
+    /// Whether it is left alone.
+    pub fn is_open(&self, now: Millis) -> bool {
+        self.until.is_some_and(|until| now < until || self.is_trying)
+    }
+
+    /// Whether it is taken to be away.
+    pub const fn is_away(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Whether a question may be asked now. One that may has to be followed by [`Self::answered`] or [`Self::failed`].
+    pub fn admit(&mut self, now: Millis) -> bool {
+        let admits = !self.is_open(now);
+        self.is_trying |= admits && self.is_away();
+        admits
+    }
+
+    /// A question was answered.
+    pub const fn answered(&mut self) {
+        *self = Self { failures: 0, until: None, is_trying: false };
+    }
+
+    /// A question was not answered.
+    pub fn failed(&mut self, now: Millis) {
+        self.failures = self.failures.saturating_add(1);
+        self.is_trying = false;
+        if self.failures >= FAILURES {
+            self.until = Some(now + LEFT_ALONE_MS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ids(ids: &[&str]) -> Vec<CommentId> {
+        ids.iter().map(|id| id.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn each_comment_has_its_answer() {
+        let body = json!({"answers": [
+            {"id": "a", "outcome": "accept", "score": 0.1},
+            {"id": "b", "outcome": "refuse", "reason": "no ads here"},
+            {"id": "c", "outcome": "hold"},
+            {"id": "d", "outcome": "mask", "comment": "****"},
+            {"id": "e", "outcome": "refuse"},
+        ]});
+        let answers = answers(body.to_string().as_bytes(), &ids(&["a", "b", "c", "d", "e"])).unwrap();
+        let of = |id: &str| answers[id].clone();
+        assert_eq!(of("a"), HookAnswer::Accept);
+        assert_eq!(of("b"), HookAnswer::Refuse { reason: Some("no ads here".into()) });
+        assert_eq!(of("c"), HookAnswer::Hold);
+        assert_eq!(of("d"), HookAnswer::Mask { comment: "****".into() });
+        assert_eq!(of("e"), HookAnswer::Refuse { reason: None });
+    }
+
+    #[test]
+    fn an_answer_that_is_not_whole_is_none() {
+        let one = |answer: Value| json!({ "answers": [answer] }).to_string();
+        for body in [
+            String::new(),
+            "[]".into(),
+            "{}".into(),
+            json!({"answers": []}).to_string(),
+            one(json!({"id": "a"})),
+            one(json!({"id": "a", "outcome": "praise"})),
+            one(json!({"outcome": "accept"})),
+            one(json!({"id": "b", "outcome": "accept"})),
+            one(json!({"id": "a", "outcome": "mask"})),
+            one(json!({"id": "a", "outcome": "mask", "comment": ""})),
+            one(json!({"id": "a", "outcome": "mask", "comment": "x".repeat(4097)})),
+            one(json!({"id": "a", "outcome": "refuse", "reason": "x".repeat(201)})),
+            json!({"answers": [{"id": "a", "outcome": "accept"}, {"id": "a", "outcome": "hold"}]})
+                .to_string(),
+        ] {
+            assert!(answers(body.as_bytes(), &ids(&["a"])).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn after_some_failures_it_is_left_alone_and_tried_by_one() {
+        let mut breaker = HookBreaker::default();
+        for _ in 1..FAILURES {
+            assert!(breaker.admit(0));
+            breaker.failed(0);
+        }
+        assert!(breaker.admit(0) && !breaker.is_away());
+        breaker.failed(0);
+        assert!(breaker.is_away() && !breaker.admit(LEFT_ALONE_MS - 1));
+        assert!(breaker.admit(LEFT_ALONE_MS), "one tries");
+        assert!(!breaker.admit(LEFT_ALONE_MS), "and no other meanwhile");
+        breaker.failed(LEFT_ALONE_MS);
+        assert!(!breaker.admit(2 * LEFT_ALONE_MS - 1), "a failure of that one is enough");
+        assert!(breaker.admit(2 * LEFT_ALONE_MS));
+        breaker.answered();
+        assert!(!breaker.is_away() && breaker.admit(2 * LEFT_ALONE_MS) && breaker.admit(2 * LEFT_ALONE_MS));
+    }
+
+    proptest! {
+        /// Whatever comes back, nothing of it makes a panic, and what is read answers each question.
+        #[test]
+        fn no_answer_makes_it_panic(body in prop_oneof!["\\PC{0,60}", r#"\{"answers":\[\{"id":"a","outcome":"(accept|hold|refuse|mask)"\}\]\}"#]) {
+            if let Ok(answers) = answers(body.as_bytes(), &ids(&["a"])) {
+                prop_assert!(answers.contains_key(&ids(&["a"])[0]));
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Boards that are declared.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Decimal, rules};
+
+/// A board beside `global` and `trending`. It is filled from the archive while the system serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::board()))]
+pub struct Board {
+    /// Its name in `board=`: small letters, digits and hyphens.
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[a-z][a-z0-9-]*$"))]
+    pub name: String,
+    /// By what it is ordered: Points, or Trending (as the board `trending`).
+    #[serde(default)]
+    pub order: BoardOrder,
+    /// What an interaction is worth on it, in points; what is not named is worth nothing. The weights of `scoring` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<BoardWeights>,
+    /// Videos whose metadata have this `category` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub category: Option<String>,
+    /// From how many points on a video is on it.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub minimum: i64,
+}
+
+/// By what a board is ordered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BoardOrder {
+    /// By points.
+    #[default]
+    Points,
+    /// By the decayed score.
+    Trending,
+}
+
+/// What an interaction is worth on a board, in points.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BoardWeights {
+    /// One view.
+    pub view: Decimal,
+    /// One like.
+    pub like: Decimal,
+    /// One comment.
+    pub comment: Decimal,
+    /// One share.
+    pub share: Decimal,
+    /// One watch of less than the threshold of `scoring`.
+    pub watch_time_short: Decimal,
+    /// One watch of the threshold or more.
+    pub watch_time_long: Decimal,
+}
+
+impl Board {
+    /// As `--boards` has it.
+    pub fn declaration(&self) -> Value {
+        let order = match self.order {
+            BoardOrder::Points => "points",
+            BoardOrder::Trending => "trending",
+        };
+        let mut board = json!({ "name": self.name, "order": order, "minimum": self.minimum });
+        if let Some(weights) = &self.weights {
+            board["weights"] = json!({
+                "view": weights.view.as_f64(),
+                "like": weights.like.as_f64(),
+                "comment": weights.comment.as_f64(),
+                "share": weights.share.as_f64(),
+                "watch_short": weights.watch_time_short.as_f64(),
+                "watch_long": weights.watch_time_long.as_f64(),
+            });
+        }
+        if let Some(category) = &self.category {
+            board["category"] = json!(category);
+        }
+        board
+    }
+}

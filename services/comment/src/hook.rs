@@ -1,0 +1,231 @@
+//! The hook: an HTTP service of the user's own that is asked before a comment is taken.
+//!
+//! | module | does |
+//! |---|---|
+//! | this one | has a comment judged, and says what becomes of it where the hook does not answer |
+//! | `batches` | asks about many comments in one request, a few requests at a time |
+//! | `client` | sends one request, signed, and reads the answer |
+//! | `key` | the keys that requests are signed with |
+//! | `shares` | how many comments of a user and of a video may wait |
+//!
+//! What is asked and answered is in `liverank_core::moderation::hook`. A question is answered within twice the setting's time:
+//! it waits at most once that time for its turn, and the hook has it once. A hook that is away, and too many questions, are two things:
+//! what the setting says of the first must not be had by bringing about the second.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use axum::http::StatusCode;
+use liverank_core::Comment;
+use liverank_core::moderation::hook::{HookAnswer, HookBreaker};
+use liverank_runtime::{Problem, Tasks, now_ms};
+use reqwest::Url;
+use tokio::sync::{mpsc, oneshot};
+
+mod batches;
+mod client;
+mod key;
+pub(crate) mod metrics;
+mod shares;
+
+use batches::Asker;
+use client::HookClient;
+use metrics::HookMetrics;
+use shares::{Place, Shares};
+
+use crate::post::is_visible;
+
+/// Comments that wait for their turn: some sixteen requests. More are not answered in time.
+const WAITING: usize = 1_024;
+/// What is added to twice the setting's time, for the machine's own delays.
+const SLACK: Duration = Duration::from_millis(250);
+
+/// What becomes of comments while the hook is away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum WhenAway {
+    /// They are taken.
+    Accept,
+    /// They wait for a moderator.
+    #[default]
+    Hold,
+    /// They are refused, to be sent again.
+    Refuse,
+}
+
+/// Whether there is a hook, and how it is asked.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "The hook")]
+pub struct HookArgs {
+    /// Where the hook is: an HTTP service of your own that is asked before a comment is taken (docs/moderation.md). http or https.
+    #[arg(long, env = "LIVERANK_COMMENT_HOOK_URL", value_name = "URL")]
+    pub comment_hook_url: Option<Url>,
+    /// A file with the key that requests to the hook are signed with: `whsec_` and 24 to 64 bytes in base64.
+    ///
+    /// A second line may have a second key: requests are signed with both while they are changed. It is read again when it changes.
+    #[arg(long, env = "LIVERANK_COMMENT_HOOK_KEY_FILE", value_name = "FILE")]
+    pub comment_hook_key_file: Option<PathBuf>,
+    /// Milliseconds that the hook may take. A comment waits for it twice as long at most.
+    #[arg(long, env = "LIVERANK_COMMENT_HOOK_TIMEOUT_MS", value_name = "MS", default_value_t = 500,
+          value_parser = clap::value_parser!(u16).range(50..=2_000))]
+    pub comment_hook_timeout_ms: u16,
+    /// What becomes of comments while the hook is away.
+    #[arg(long, env = "LIVERANK_COMMENT_HOOK_WHEN_AWAY", value_enum, default_value_t = WhenAway::Hold)]
+    pub comment_hook_when_away: WhenAway,
+}
+
+impl Default for HookArgs {
+    /// No hook.
+    fn default() -> Self {
+        Self {
+            comment_hook_url: None,
+            comment_hook_key_file: None,
+            comment_hook_timeout_ms: 500,
+            comment_hook_when_away: WhenAway::default(),
+        }
+    }
+}
+
+impl HookArgs {
+    /// Whether the settings fit together.
+    ///
+    /// # Errors
+    /// Says which do not.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.named().map(drop)
+    }
+
+    /// Where the hook is, and the file with its key; `None` where no hook is set.
+    fn named(&self) -> anyhow::Result<Option<(&Url, &Path)>> {
+        let (url, key) = match (&self.comment_hook_url, &self.comment_hook_key_file) {
+            (None, None) => return Ok(None),
+            (Some(url), Some(key)) => (url, key),
+            _ => bail!("--comment-hook-url and --comment-hook-key-file go together"),
+        };
+        ensure!(
+            matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none(),
+            "--comment-hook-url must be http or https, and must name no user: requests are signed"
+        );
+        Ok(Some((url, key)))
+    }
+}
+
+/// What is said of a comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Said {
+    /// By the hook.
+    Answer(HookAnswer),
+    /// By nobody: the hook is away.
+    Away,
+    /// By nobody: too many wait for it.
+    Busy,
+}
+
+/// A comment that is asked about.
+struct Question {
+    comment: Comment,
+    since: Instant,
+    answer: oneshot::Sender<Said>,
+    /// Held until it is answered, whether or not somebody still waits for that.
+    _place: Place,
+}
+
+/// What becomes of a comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// It is taken, with this text.
+    Taken(String),
+    /// It waits for a moderator.
+    Held,
+}
+
+/// A hook.
+pub(crate) struct Hook {
+    questions: mpsc::Sender<Question>,
+    shares: Shares,
+    breaker: Arc<Mutex<HookBreaker>>,
+    when_away: WhenAway,
+    patience: Duration,
+    metrics: HookMetrics,
+}
+
+fn lock(breaker: &Mutex<HookBreaker>) -> std::sync::MutexGuard<'_, HookBreaker> {
+    breaker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hook {
+    /// Starts what asks it; `None` where no hook is set.
+    ///
+    /// # Errors
+    /// Settings that do not fit together, and a key that cannot be read.
+    pub(crate) fn start(
+        args: &HookArgs,
+        metrics: HookMetrics,
+        tasks: &mut Tasks,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some((url, key)) = args.named()? else { return Ok(None) };
+        let timeout = Duration::from_millis(args.comment_hook_timeout_ms.into());
+        let client = HookClient::new(url, key).context("--comment-hook-key-file")?;
+        let breaker = Arc::<Mutex<HookBreaker>>::default();
+        let (questions, waiting) = mpsc::channel(WAITING);
+        let asker = Asker { client, timeout, breaker: Arc::clone(&breaker), metrics: metrics.clone() };
+        tasks.spawn("ask_hook", async move { asker.run(waiting).await });
+        let (when_away, patience) = (args.comment_hook_when_away, 2 * timeout + SLACK);
+        Ok(Some(Self { questions, shares: Shares::default(), breaker, when_away, patience, metrics }))
+    }
+
+    /// Has a comment judged.
+    ///
+    /// # Errors
+    /// 403 where the hook refuses it, 503 where it is away and comments are refused then, 429 where too many wait for it.
+    pub(crate) async fn judge(&self, comment: &Comment) -> Result<Judged, Problem> {
+        let said = self.ask(comment.clone()).await;
+        self.metrics.said(&said);
+        match said {
+            Said::Answer(HookAnswer::Accept) => Ok(Judged::Taken(comment.text.clone())),
+            // Where nothing is left of it, there is nothing to show.
+            Said::Answer(HookAnswer::Mask { comment }) if !is_visible(&comment) => Err(refused(None)),
+            Said::Answer(HookAnswer::Mask { comment }) => Ok(Judged::Taken(comment)),
+            Said::Answer(HookAnswer::Hold) => Ok(Judged::Held),
+            Said::Answer(HookAnswer::Refuse { reason }) => Err(refused(reason)),
+            Said::Away => match self.when_away {
+                WhenAway::Accept => Ok(Judged::Taken(comment.text.clone())),
+                WhenAway::Hold => Ok(Judged::Held),
+                WhenAway::Refuse => Err(named(Problem::unavailable(
+                    "comments are judged before they are taken, and what judges them is away: not acknowledged, try again",
+                ))),
+            },
+            Said::Busy => {
+                let detail = "too many comments wait to be judged: not acknowledged, try again";
+                let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+                Err(named(problem.retry_after(liverank_runtime::problem::RETRY_AFTER)))
+            }
+        }
+    }
+
+    async fn ask(&self, comment: Comment) -> Said {
+        if lock(&self.breaker).is_open(now_ms()) {
+            return Said::Away;
+        }
+        let Some(place) = self.shares.place(&comment) else { return Said::Busy };
+        let (answer, said) = oneshot::channel();
+        let question = Question { comment, since: Instant::now(), answer, _place: place };
+        if self.questions.try_send(question).is_err() {
+            return Said::Busy;
+        }
+        match tokio::time::timeout(self.patience, said).await {
+            Ok(Ok(said)) => said,
+            Ok(Err(_)) | Err(_) => Said::Busy,
+        }
+    }
+}
+
+fn refused(reason: Option<String>) -> Problem {
+    let detail = reason.unwrap_or_else(|| "the comment is of a kind that is not allowed".to_owned());
+    named(Problem::new(StatusCode::FORBIDDEN, detail)).with("until", None::<String>)
+}
+
+fn named(problem: Problem) -> Problem {
+    problem.with("rule", "hook")
+}

@@ -1,0 +1,172 @@
+//! Many comments in one request, a few requests at a time.
+//!
+//! Nobody waits for a batch to fill: a comment that comes alone is asked about at once. What comes while all requests are out
+//! goes with the next one, so batches are as large as the hook is slow.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use liverank_core::CommentId;
+use liverank_core::moderation::hook::{HookAnswer, HookBreaker, question};
+use liverank_runtime::now_ms;
+use tokio::sync::mpsc;
+
+use super::client::HookClient;
+use super::metrics::HookMetrics;
+use super::{Question, Said, lock};
+
+/// Requests out at once. A hook has to be ready for so many from each comment service.
+const CALLS: usize = 4;
+/// Comments of one request.
+const BATCH: usize = 64;
+/// Bytes of comments of one request: those of the longest comments are no more than some dozen.
+const BATCH_BYTES: usize = 256 * 1024;
+
+pub(super) struct Asker {
+    pub(super) client: HookClient,
+    pub(super) timeout: Duration,
+    pub(super) breaker: Arc<Mutex<HookBreaker>>,
+    pub(super) metrics: HookMetrics,
+}
+
+impl Asker {
+    /// Asks about what waits. Does not end by itself.
+    pub(super) async fn run(self, mut waiting: mpsc::Receiver<Question>) {
+        let mut calls = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(()) = calls.next(), if !calls.is_empty() => {}
+                Some(first) = waiting.recv(), if calls.len() < CALLS => {
+                    let batch = self.gather(first, &mut waiting);
+                    if !batch.is_empty() {
+                        calls.push(self.call(batch));
+                    }
+                }
+                // The service that asks is gone: what ends it ends this, too.
+                else => std::future::pending().await,
+            }
+        }
+    }
+
+    /// The next batch, without what has waited too long to be answered in time.
+    fn gather(&self, first: Question, waiting: &mut mpsc::Receiver<Question>) -> Vec<Question> {
+        let (mut batch, mut bytes, mut next) = (Vec::new(), 0, Some(first));
+        while let Some(question) = next {
+            if question.since.elapsed() > self.timeout {
+                let _ = question.answer.send(Said::Busy);
+            } else {
+                bytes += question.comment.text.len();
+                batch.push(question);
+            }
+            let is_full = batch.len() >= BATCH || bytes >= BATCH_BYTES;
+            next = if is_full { None } else { waiting.try_recv().ok() };
+        }
+        batch
+    }
+
+    async fn call(&self, batch: Vec<Question>) {
+        if !lock(&self.breaker).admit(now_ms()) {
+            return answer(batch, |_| Said::Away);
+        }
+        let ids: Vec<CommentId> = batch.iter().map(|question| question.comment.id.clone()).collect();
+        let body = question(batch.iter().map(|question| &question.comment));
+        let started = Instant::now();
+        let answers = tokio::time::timeout(self.timeout, self.client.ask(body, &ids)).await;
+        self.metrics.seconds.observe(started.elapsed().as_secs_f64());
+        let answers = answers.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {:?}", self.timeout)));
+        self.note(answers.as_ref().err());
+        let mut answers: HashMap<CommentId, HookAnswer> = answers.unwrap_or_default();
+        answer(batch, |id| answers.remove(id).map_or(Said::Away, Said::Answer));
+    }
+
+    /// Notes how a call ended; the log has a line when the hook goes away, and when it comes back.
+    fn note(&self, error: Option<&anyhow::Error>) {
+        let mut breaker = lock(&self.breaker);
+        let was_away = breaker.is_away();
+        match error {
+            None => breaker.answered(),
+            Some(_) => breaker.failed(now_ms()),
+        }
+        let is_away = breaker.is_away();
+        drop(breaker);
+        self.metrics.away.set(i64::from(is_away));
+        match error {
+            Some(error) if !was_away && is_away => {
+                tracing::warn!(error = format!("{error:#}"), "the hook for comments is away");
+            }
+            Some(error) => {
+                tracing::debug!(error = format!("{error:#}"), "the hook for comments did not answer");
+            }
+            None if was_away => tracing::info!("the hook for comments is back"),
+            None => {}
+        }
+    }
+}
+
+fn answer(batch: Vec<Question>, mut said: impl FnMut(&CommentId) -> Said) {
+    for question in batch {
+        // Who asked may be gone.
+        let _ = question.answer.send(said(&question.comment.id));
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use liverank_core::Comment;
+    use liverank_core::comment::EntryKind;
+    use tokio::sync::oneshot;
+
+    use super::super::shares::Shares;
+    use super::*;
+
+    fn asker() -> (Asker, tempfile::NamedTempFile) {
+        let key = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(key.path(), "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw").unwrap();
+        let client = HookClient::new(&"http://127.0.0.1:9/".parse().unwrap(), key.path()).unwrap();
+        let (timeout, breaker, metrics) = (Duration::from_secs(10), Arc::default(), HookMetrics::default());
+        (Asker { client, timeout, breaker, metrics }, key)
+    }
+
+    pub(in super::super) fn comment(user: &str, video: &str, bytes: usize) -> Comment {
+        Comment {
+            id: "c".parse().unwrap(),
+            user_id: user.parse().unwrap(),
+            video_id: video.parse().unwrap(),
+            text: "x".repeat(bytes),
+            timestamp: 1,
+            seq: 0,
+            reply_to: None,
+            entry: EntryKind::Comment,
+        }
+    }
+
+    fn waits(age: Duration, bytes: usize) -> (Question, oneshot::Receiver<Said>) {
+        let (answer, said) = oneshot::channel();
+        let comment = comment("u", "v", bytes);
+        let since = Instant::now().checked_sub(age).expect("the machine runs for longer");
+        let place = Shares::default().place(&comment).unwrap();
+        (Question { comment, since, answer, _place: place }, said)
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_bounded_and_leaves_out_what_waited_too_long() {
+        let (asker, _key) = asker();
+        let (sender, mut waiting) = mpsc::channel(1_000);
+        let (old, said) = waits(Duration::from_secs(11), 1);
+        for _ in 0..100 {
+            sender.try_send(waits(Duration::ZERO, 1).0).ok().unwrap();
+        }
+        let batch = asker.gather(old, &mut waiting);
+        assert_eq!((batch.len(), said.await), (BATCH, Ok(Said::Busy)));
+        let batch = asker.gather(waits(Duration::ZERO, 1).0, &mut waiting);
+        assert_eq!(batch.len(), 100 - BATCH + 1);
+        for _ in 0..100 {
+            sender.try_send(waits(Duration::ZERO, 16_384).0).ok().unwrap();
+        }
+        let batch = asker.gather(waits(Duration::ZERO, 16_384).0, &mut waiting);
+        assert_eq!(batch.len(), BATCH_BYTES / 16_384);
+    }
+}

@@ -1,0 +1,81 @@
+use std::path::Path;
+
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
+use liverank_adapters::clock;
+use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::ranking_store::Projection;
+use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+use liverank_consumer::repair::{Target, repair};
+use liverank_core::Interaction;
+use liverank_core::boards::DeclaredBoards;
+use liverank_core::counting::{Batch, LogRecord, OffsetRange};
+use serde_json::json;
+
+use super::*;
+
+fn stores(directory: &Path) -> Backends {
+    Backends {
+        log: Arc::new(EmbeddedLog::open(directory, clock::system()).unwrap()),
+        archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
+        ranking: Arc::new(EmbeddedRanking::new()),
+        comments: Arc::new(EmbeddedBus::new()),
+        assignments: Arc::new(EmbeddedAssignments::new()),
+    }
+}
+
+async fn count(backends: &Backends, events: &[(&str, &str)]) {
+    let now = 1_700_000_000_000;
+    let record = |(offset, (video, kind)): (u64, &(&str, &str))| {
+        let value = json!({"video_id": video, "user_id": "u", "type": kind});
+        let event = Interaction::parse(&value, now).unwrap();
+        LogRecord { partition: 0, offset, broker_time: now, event }
+    };
+    let records: Vec<LogRecord> = (0..).zip(events).map(record).collect();
+    let span = OffsetRange { partition: 0, from: 0, next: records.len() as u64, last: None };
+    backends.archive.open(&Rules::default()).await.unwrap();
+    backends.archive.commit(&Batch { spans: vec![span], records }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_declared_board_is_compared_with_what_the_archive_says_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = stores(directory.path());
+    count(&backends, &[("a", "like"), ("a", "view"), ("b", "view"), ("c", "like")]).await;
+    let boards = json!([{"name": "liked", "weights": {"like": 5}, "minimum": 5}, {"name": "hot", "order": "trending"}]);
+    let boards = DeclaredBoards::read(&boards).unwrap();
+    let positions = BTreeMap::from([(0, backends.archive.offsets(&[0]).await.unwrap()[0])]);
+    let progress = Progress::new();
+    let wrong = async |board: &DeclaredBoard| {
+        let compared = Compared::declared(&backends, board);
+        let (report, wrong) = compare(&compared, None, &positions, &progress).await.unwrap();
+        assert_eq!((report.problem, report.videos), (None, 3));
+        wrong
+    };
+    for (board, on_it) in boards.iter().zip([2, 3]) {
+        let store = backends.ranking.declared(&board.key());
+        repair(&backends, Target { ranking: &*store, board: Some(board) }, &[], 1, &|_| ()).await.unwrap();
+        assert_eq!(store.snapshot().await.unwrap().entries.len(), on_it);
+        assert_eq!(wrong(board).await, []);
+    }
+    // One that does not belong there, and one with other points.
+    let liked = boards.iter().next().unwrap();
+    let store = backends.ranking.declared(&liked.key());
+    let entry = |id: &str, score| BoardEntry {
+        video_id: id.parse().unwrap(),
+        owner: "u".parse().unwrap(),
+        score,
+        trending: None,
+        revision: 1_000,
+        removed: false,
+    };
+    let entries = vec![entry("b", 9.0), entry("c", 4.0)];
+    let projection = Projection { generation: 1, spans: Vec::new(), entries, traces: Vec::new() };
+    store.project(&projection).await.unwrap();
+    let found = wrong(liked).await;
+    let fields: Vec<_> = found.iter().map(|it| (it.video_id.as_str(), it.field)).collect();
+    assert!(fields.contains(&("b", "there")) && fields.contains(&("c", "score")), "{found:?}");
+    assert!(found.iter().all(|difference| difference.board.as_deref() == Some("liked")), "{found:?}");
+    assert_eq!(wrong(boards.iter().nth(1).unwrap()).await, []);
+}

@@ -2,7 +2,7 @@
 """The checks of release/test.
 
 The installer installs from a server on this machine; the formula and krew's manifest have the archives' checksums; the packages
-of npm are packed and installed from their tarballs; the charts are packaged; each crate names what would be in it; the
+of npm are packed and installed from their tarballs; the charts are packaged; the bundle for OLM is held against the chart; each crate names what would be in it; the
 workflows and scripts are linted. What a check needs and this machine lacks is a failure, with the line that installs it.
 """
 
@@ -210,6 +210,104 @@ def artifact_hub_knows_the_charts():
     expect(set(repository) <= {"repositoryID", "owners", "ignore"}, f"artifacthub-repo.yml has {sorted(repository)}")
 
 
+IMAGE = f"ghcr.io/liverank/liverank:{VERSION}"
+HOMEPAGE = "https://example.org/liverank"
+
+
+def bundle(folder):
+    """A bundle for OLM in a folder, and its ClusterServiceVersion."""
+    run(sys.executable, "-B", ROOT / "release/bundle", VERSION, IMAGE, HOMEPAGE, folder)
+    return yaml.safe_load((folder / "manifests/liverank-operator.clusterserviceversion.yaml").read_text())
+
+
+def charts_objects(*values):
+    """What Helm makes of the chart, by kind and name."""
+    flags = [part for value in values for part in ("--set", value)]
+    text = run("helm", "template", "liverank", ROOT / "charts/liverank", "--namespace", "here", "--skip-tests", *flags)[1]
+    return {(body["kind"], body["metadata"]["name"]): body for body in yaml.safe_load_all(text) if body}
+
+
+def the_bundle_is_valid_for_olm():
+    found = os.environ.get("LIVERANK_TEST_VALIDATE_BUNDLE")
+    expect(found, "the validators of bundles are missing: testbed/testbed install lint")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        csv = bundle(folder)
+        said = run(found, folder)[1]
+        expect(said.strip() == "7 objects, 0 problems", said)
+        labels = dict(re.findall(r"(?m)^LABEL (\S+)=(\S+)$", (folder / "bundle.Dockerfile").read_text()))
+        annotations = yaml.safe_load((folder / "metadata/annotations.yaml").read_text())["annotations"]
+        expect(labels == annotations and len(labels) == 6, f"the image's labels are not the annotations: {labels}")
+        # What is wrong is found.
+        del csv["spec"]["customresourcedefinitions"]["owned"][0]["version"]
+        (folder / "manifests/liverank-operator.clusterserviceversion.yaml").write_text(yaml.safe_dump(csv))
+        code, said = run(found, folder, good=False)
+        expect(code == 1 and "0 problems" not in said, f"a resource without a version is taken: {said}")
+
+
+def the_bundle_asks_for_what_the_chart_asks_for():
+    """The permissions of the chart, whole and no more: in the namespaces that are watched, and for the operator's own Leases."""
+    with tempfile.TemporaryDirectory() as folder:
+        install = bundle(pathlib.Path(folder))["spec"]["install"]["spec"]
+    expect(set(install) == {"permissions", "deployments"}, f"OLM would make more of it: {sorted(install)}")
+    (permissions,), (deployment,) = install["permissions"], install["deployments"]
+    name = deployment["name"]
+    for values in ((), ("watchNamespace=there",)):
+        chart = charts_objects(f"fullnameOverride={name}", "rbac.aggregate=false", *values)
+        rules = [rule for (kind, _), body in chart.items() if kind in ("Role", "ClusterRole") for rule in body["rules"]]
+        order = functools.partial(json.dumps, sort_keys=True)
+        wanted, found = sorted(map(order, rules)), sorted(map(order, permissions["rules"]))
+        expect(found == wanted, f"not the chart's permissions ({values}): {set(found) ^ set(wanted)}")
+    pod = deployment["spec"]["template"]["spec"]
+    expect(pod["serviceAccountName"] == permissions["serviceAccountName"], "another ServiceAccount than the rules are for")
+
+
+def the_bundle_runs_what_the_chart_runs():
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        csv = bundle(folder)
+        (deployment,) = csv["spec"]["install"]["spec"]["deployments"]
+        definition = (folder / "manifests/liverank.dev_rankingclusters.yaml").read_text()
+        beside = [yaml.safe_load((folder / "manifests" / f"liverank-operator_{kind}.yaml").read_text())
+                  for kind in ("service", "poddisruptionbudget")]
+    repository, tag = IMAGE.rsplit(":", 1)
+    chart = charts_objects(f"fullnameOverride={deployment['name']}", "podUser=Platform", f"image.repository={repository}", f"image.tag={tag}")
+    wanted = chart["Deployment", deployment["name"]]["spec"]
+    (ours,), (theirs,) = deployment["spec"]["template"]["spec"]["containers"], wanted["template"]["spec"]["containers"]
+    watched = [it for it in ours["env"] if it not in theirs["env"]]
+    fields = [(it["name"], it["valueFrom"]["fieldRef"]["fieldPath"]) for it in watched]
+    expect(fields == [("LIVERANK_WATCH_NAMESPACE", "metadata.annotations['olm.targetNamespaces']")], f"variables: {fields}")
+    expect({**ours, "env": theirs["env"]} == theirs, "another container than the chart's")
+    expect(deployment["spec"]["selector"] == wanted["selector"], "another selector")
+    for body in beside:
+        selector = body["spec"]["selector"]
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        expect((selector.get("matchLabels") or selector).items() <= labels.items(), f"the {body['kind']} selects nothing")
+        expect("namespace" not in body["metadata"], f"the {body['kind']} is in a namespace of its own")
+    expect(definition == (ROOT / "crds/rankingcluster.yaml").read_text(), "another definition than crds/rankingcluster.yaml")
+    modes = {it["type"]: it["supported"] for it in csv["spec"]["installModes"]}
+    expect(len(modes) == 4 and all(modes.values()), f"install modes: {modes}")
+
+
+def the_bundle_describes_fields_that_there_are():
+    with tempfile.TemporaryDirectory() as folder:
+        (owned,) = bundle(pathlib.Path(folder))["spec"]["customresourcedefinitions"]["owned"]
+    crd = yaml.safe_load((ROOT / "crds/rankingcluster.yaml").read_text())
+    (version,) = [it for it in crd["spec"]["versions"] if it["name"] == owned["version"]]
+    expect((owned["name"], owned["kind"]) == (crd["metadata"]["name"], crd["spec"]["names"]["kind"]), "another resource")
+    schema = version["schema"]["openAPIV3Schema"]["properties"]
+    for part, descriptors in (("spec", owned["specDescriptors"]), ("status", owned["statusDescriptors"])):
+        paths = [it["path"] for it in descriptors]
+        expect(len(paths) == len(set(paths)) > 5, f"{part}: {paths}")
+        for it in descriptors:
+            field = schema[part]
+            for name in it["path"].split("."):
+                field = field["properties"][name]
+            expect(it["description"] == " ".join(field["description"].split()), f"{it['path']} is described otherwise")
+        left = {name for name, field in schema[part]["properties"].items() if field.get("description")} - set(paths)
+        expect(not left, f"{part}: {left} are not described")
+
+
 def crates_hold_sources_and_nothing_else():
     cargo = need("cargo", "Rust")
     metadata = json.loads(run(cargo, "metadata", "--no-deps", "--format-version", "1", "--locked", "--offline", cwd=ROOT)[1])
@@ -233,7 +331,9 @@ def workflows_are_linted():
 
 CHECKS = (the_installer_installs_what_the_checksums_say, the_installer_refuses_what_it_should,
           the_formula_and_the_manifest_have_the_archives_checksums, npm_packages_install_from_their_tarballs, versions_are_one,
-          charts_are_packaged, artifact_hub_knows_the_charts, crates_hold_sources_and_nothing_else, scripts_are_linted,
+          charts_are_packaged, artifact_hub_knows_the_charts, the_bundle_is_valid_for_olm,
+          the_bundle_asks_for_what_the_chart_asks_for, the_bundle_runs_what_the_chart_runs,
+          the_bundle_describes_fields_that_there_are, crates_hold_sources_and_nothing_else, scripts_are_linted,
           workflows_are_linted)
 
 
@@ -241,7 +341,7 @@ def held(check):
     name = check.__name__.replace("_", " ")
     try:
         check()
-    except (Failure, OSError, ValueError, KeyError, subprocess.TimeoutExpired, yaml.YAMLError) as error:
+    except (Failure, OSError, ValueError, LookupError, subprocess.TimeoutExpired, yaml.YAMLError) as error:
         print(f"not ok - {name}\n#   {error}", flush=True)
         return False
     print(f"ok - {name}", flush=True)

@@ -48,7 +48,7 @@ LEASE = [("leases.coordination.k8s.io", ["create"], None), ("leases.coordination
          ("serviceaccounts/token.", ["create"], True)]
 # Values that must not be taken, and what Helm has to name.
 WRONG = {
-    "replicas=two": "replicas", "replicas=-1": "replicas", "operatorClass=": "operatorClass",
+    "replicas=two": "replicas", "replicas=-1": "replicas", "shards=0": "shards", "shards=17": "shards", "operatorClass=": "operatorClass",
     "operatorClass=Prod": "operatorClass", "watchNamespace=a_b": "watchNamespace", "replica=2": "replica",
     "image.repository=": "repository", "image.repository=liverank:1": "repository", "image.digest=sha256:1": "digest",
     "image.pullPolicy=Sometimes": "pullPolicy", "image.name=x": "name", "crds.keep=maybe": "keep",
@@ -165,6 +165,21 @@ def check_permissions(values, kind, namespace):
         watched = [arg for arg in args if arg.startswith("--watch-namespace")]
         same(watched, [f"--watch-namespace={namespace}"] if namespace else [], "what is watched")
     return check
+
+
+def check_shards():
+    """Each shard's Lease may be renewed, and no other; one shard is said by nothing."""
+    most = int(re.search(r"const MAX_SHARDS: u32 = (\d+);", (ROOT / "operator/src/run/shard.rs").read_text())[1])
+    schema = json.loads((CHARTS / "liverank" / "values.schema.json").read_text())["properties"]["shards"]
+    same(schema["maximum"], most, "the most shards")
+    for shards in (1, 2, 3, most):
+        objects = render("liverank", f"shards={shards}")
+        name = only(objects, "Deployment")["metadata"]["name"]
+        args = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["args"]
+        said = [arg for arg in args if arg.startswith("--shards")]
+        same(said, [f"--shards={shards}"] if shards > 1 else [], "what the operator is told")
+        (named,) = [names for _, verbs, names in granted(only(objects, "Role", "-lease")) if "watch" in verbs]
+        same(named, [name] + [f"{name}-shard-{index}" for index in range(1, shards)], "Leases")
 
 
 def check_never_granted():
@@ -484,6 +499,7 @@ CHECKS = [
     ("liverank: selectors, accounts, roles and the Service find each other", check_references),
     ("liverank: cluster-wide permissions are exactly what the operator uses", check_permissions((), "ClusterRole", None)),
     ("liverank: those in one namespace too", check_permissions(("watchNamespace=there",), "Role", "there")),
+    ("liverank: shards have a Lease each", check_shards),
     ("liverank: no Secrets, no wildcards, no way to more", check_never_granted),
     ("liverank: one namespace needs nothing of the whole cluster", check_namespaced),
     ("liverank: a list of namespaces needs no more than one", check_namespaces),

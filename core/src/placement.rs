@@ -8,10 +8,12 @@ pub mod plan;
 pub mod planner;
 pub mod situation;
 pub mod what_if;
+pub mod zones;
 
 pub use plan::{Balance, Bound, Kind, Order, Plan, Rejected, Why};
-pub use planner::plan;
+pub use planner::{plan, plan_in_zones};
 pub use situation::{Budget, Limits, Part, Reader, ReaderAvailability, Situation, Video, WHOLE};
+pub use zones::Zones;
 
 use crate::ReaderId;
 

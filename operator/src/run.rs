@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`args`] | the command line |
 //! | [`lease`], [`leadership`] | who leads, and what fences its orders |
+//! | [`shard`], [`spread`] | which namespaces are whose, and who holds which Leases |
 //! | [`watch`], [`store`], [`cache`], [`progress`] | what is known: one watch a kind, pruned objects, whether it still moves |
 //! | [`fleet`], [`actor`], [`context`] | one actor a cluster |
 //! | [`claim`], [`lanes`] | which operator looks after a cluster; how many requests there are at once |
@@ -34,7 +35,9 @@ pub mod mounts;
 pub mod progress;
 pub mod reporter;
 pub mod rollout;
+pub mod shard;
 pub mod shrink;
+pub mod spread;
 pub mod steering;
 pub mod store;
 pub mod subset;
@@ -70,6 +73,8 @@ use lease::{Candidate, Held};
 use managers::AnswerBudget;
 use metrics::OperatorMetrics;
 use progress::{Progress, STALLED_AFTER};
+use shard::Installation;
+use spread::Spread;
 use store::{CachedObject, Store, Wakers};
 use tokens::{OperatorTokens, PublicKeys};
 use watch::{Wake, Watcher};
@@ -133,7 +138,10 @@ pub async fn run(
         clusters: parts.watch_clusters(),
         bells: Arc::clone(&bells),
         lanes: Lanes::new(metrics.clone()),
-        installation: format!("{}/{}", args.lease_namespace, args.lease_name),
+        installation: Installation {
+            namespace: args.lease_namespace.clone(),
+            lease_name: args.lease_name.clone(),
+        },
         metrics: metrics.clone(),
         announcer: Announcer::new(client.clone(), &identity, metrics.clone()),
         tokens,
@@ -155,7 +163,10 @@ pub async fn run(
     let mut tasks = parts.tasks;
     let api = client.clone();
     tasks.spawn("public_keys", async move { keys.keep_fetching(api).await });
-    tasks.spawn("readiness", report_readiness(Arc::clone(&world), shell.clone()));
+    let lease = (args.lease_namespace.as_str(), args.lease_name.as_str());
+    let (candidates, spread) = Candidate::for_shards(&client, lease, args.shards, &identity, &metrics);
+    metrics.shards.set(i64::from(args.shards));
+    tasks.spawn("readiness", report_readiness(Arc::clone(&world), spread, shell.clone()));
     let (told, health, api) = (Arc::clone(&progress), shell.health.clone(), client.clone());
     tasks.spawn("watch_progress", async move {
         progress::report_stalled_watches(&told, &api, &health, STALLED_AFTER).await;
@@ -163,24 +174,43 @@ pub async fn run(
     let served = shell.clone();
     tasks.spawn("admin_port", async move { drop(admin::run(admin, served).await) });
 
-    let candidate = Candidate::new(client, &args.lease_namespace, &args.lease_name, identity, metrics);
-    let lead = |held: Held, over| {
-        let office = Leadership {
-            held,
-            identity: candidate.me.clone(),
-            candidate: candidate.clone(),
-            over,
-            metrics: world.metrics.clone(),
-        };
-        fleet::run_actors(Arc::clone(&world), Arc::new(office))
-    };
-    Box::pin(tasks.alongside(candidate.run_while_leading(shell.shutdown.clone(), lead))).await
+    let leading = lead_shards(candidates, &world, &identity, &shell);
+    Box::pin(tasks.alongside(leading)).await
+}
+
+/// Leads each shard while it is this process's turn, until the shell's shutdown.
+async fn lead_shards(
+    candidates: Vec<Candidate>,
+    world: &Arc<OperatorContext>,
+    identity: &str,
+    shell: &ServiceContext,
+) -> anyhow::Result<()> {
+    let leading = candidates.into_iter().map(|candidate| {
+        let (world, identity) = (Arc::clone(world), identity.to_owned());
+        let stop = shell.shutdown.clone();
+        async move {
+            let lead = |held: Held, over| {
+                let office = Leadership {
+                    held,
+                    shard: candidate.shard(),
+                    identity: identity.clone(),
+                    candidate: candidate.clone(),
+                    over,
+                    metrics: world.metrics.clone(),
+                };
+                fleet::run_actors(Arc::clone(&world), Arc::new(office))
+            };
+            candidate.run_while_leading(stop, lead).await
+        }
+    });
+    futures::future::try_join_all(leading.map(Box::pin)).await.map(drop)
 }
 
 /// Ready when all watches have listed once; not any more when the process is on its way out.
-async fn report_readiness(world: Arc<OperatorContext>, shell: ServiceContext) {
+async fn report_readiness(world: Arc<OperatorContext>, spread: Arc<Spread>, shell: ServiceContext) {
     shell.health.starting("watches");
     fleet::wait_until_filled(&world).await;
+    spread.note_ready();
     shell.health.started("watches");
     tracing::info!("all watches are filled");
     shell.shutdown.cancelled().await;

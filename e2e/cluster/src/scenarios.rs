@@ -23,6 +23,7 @@ mod pods;
 mod repair;
 mod restarts;
 mod rules;
+mod shards;
 mod tls;
 
 /// The command line.
@@ -46,7 +47,7 @@ type Scenario = for<'a> fn(&'a World) -> LocalBoxFuture<'a, anyhow::Result<Strin
 
 /// In this order: each leaves the system as the next one needs it, ready and without an audience; the last ones take it
 /// away.
-const SCENARIOS: [(&str, Scenario); 19] = [
+const SCENARIOS: [(&str, Scenario); 20] = [
     ("rules", |world| Box::pin(rules::refuse_exactly(world))),
     ("install", |world| Box::pin(install::to_ready(world))),
     ("helm-test", |world| Box::pin(install::helm_test(world))),
@@ -63,6 +64,7 @@ const SCENARIOS: [(&str, Scenario); 19] = [
     ("kills", |world| Box::pin(kills::in_the_middle_of_a_drain(world))),
     ("at-rest", |world| Box::pin(at_rest::asks_for_nothing(world))),
     ("many", |world| Box::pin(many::fit_in_memory(world))),
+    ("shards", |world| Box::pin(shards::shared_by_two(world))),
     ("operator-upgrade", |world| Box::pin(operators::upgrade_restarts_nothing(world))),
     ("deletion", |world| Box::pin(deletion::needs_no_operator(world))),
     ("operator-gone", |world| Box::pin(operators::gone_and_all_goes_on(world))),

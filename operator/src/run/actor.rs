@@ -51,6 +51,8 @@ const MAX_WAIT_FOR_STORES: Duration = Duration::from_secs(3);
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is looked whether another installation's claim is still there.
 const CHECK_CLAIM_EVERY: Duration = Duration::from_secs(20);
+/// How often it is looked whether another shard of this installation is still at work: only while their number changes.
+const CHECK_SHARD_EVERY: Duration = Duration::from_secs(4);
 
 /// What a whole look found; a tick in between needs no more.
 struct Found {
@@ -132,7 +134,7 @@ impl Actor {
                 metrics.clone(),
                 key,
                 owner,
-                &world.installation,
+                (&world.installation, office.shard),
             ),
             claimed_by: None,
             applier: Applier::new(client.clone(), lanes.clone(), key.clone(), uid.clone(), metrics.clone()),
@@ -193,8 +195,8 @@ impl Actor {
             // What it owns goes with it; nothing of that may come back meanwhile.
             return Next::At(None);
         }
-        if !self.is_ours(&cluster).await {
-            return Next::At(Some(Instant::now() + CHECK_CLAIM_EVERY));
+        if let Some(wait) = self.wait_for_claim(&cluster).await {
+            return Next::At(Some(Instant::now() + wait));
         }
         let now = Timestamp::now();
         // On the heap: every actor would hold it on its own stack else, for as long as it looks.
@@ -277,12 +279,17 @@ impl Actor {
         Some(Instant::now() + Duration::from_millis(u64::try_from(wait).unwrap_or(0)) + GATHER_CHANGES_FOR)
     }
 
-    /// Whether this installation looks after the cluster.
-    async fn is_ours(&mut self, cluster: &RankingCluster) -> bool {
+    /// How long to wait before the claim is looked at again; `None`: it is ours, and so is the cluster.
+    async fn wait_for_claim(&mut self, cluster: &RankingCluster) -> Option<Duration> {
         match self.claim.take_or_renew().await {
             Hold::Held => {
                 self.tell_claimed(None);
-                true
+                None
+            }
+            Hold::OtherShard(shard) => {
+                self.tell_claimed(None);
+                tracing::debug!(cluster = %self.key, %shard, "it still looks after the cluster");
+                Some(CHECK_SHARD_EVERY)
             }
             Hold::Others(holder) => {
                 if self.claimed_by.as_ref() != Some(&holder) {
@@ -298,12 +305,12 @@ impl Actor {
                         .publish(&cluster.object_ref(&()), &events::warning_news("ClaimedByAnother", &words));
                 }
                 self.tell_claimed(Some(holder));
-                false
+                Some(CHECK_CLAIM_EVERY)
             }
             Hold::Unknown(error) => {
                 self.world.metrics.count_failure("claim");
                 tracing::warn!(cluster = %self.key, error, "it is not known who looks after it");
-                false
+                Some(CHECK_CLAIM_EVERY)
             }
         }
     }

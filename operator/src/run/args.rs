@@ -8,6 +8,7 @@ use anyhow::Context;
 use liverank_runtime::telemetry::LogArgs;
 
 use super::managers::Templates;
+use super::shard::MAX_SHARDS;
 use crate::policy::Policy;
 
 /// Looks after `RankingCluster`s.
@@ -19,7 +20,11 @@ pub struct Args {
     /// Looks at these namespaces only, separated by commas; without it, at all.
     #[arg(long, env = "LIVERANK_WATCH_NAMESPACE", value_name = "NAMESPACES", value_delimiter = ',')]
     pub watch_namespace: Vec<String>,
-    /// The name of the Lease whose holder leads.
+    /// In so many parts (at most 16) all namespaces are divided, each with a Lease of its own, by a hash of their names:
+    /// several replicas share the work.
+    #[arg(long, env = "LIVERANK_SHARDS", value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SHARDS)))]
+    pub shards: u32,
+    /// The name of the Lease whose holder leads; with shards, of the first one's.
     #[arg(long, env = "LIVERANK_LEASE_NAME", value_name = "NAME", default_value = "liverank-operator")]
     pub lease_name: String,
     /// Where the Lease is, and the operator itself.

@@ -1,23 +1,30 @@
 //! Which operator looks after a cluster: the one that holds its Lease, in the cluster's own namespace.
 //!
-//! The operator's own Lease ([`super::lease`]) chooses among the replicas of one installation. Two installations of one
+//! The operator's own Leases ([`super::lease`]) choose among the replicas of one installation. Two installations of one
 //! class, say one for the whole Kubernetes and one for a namespace, know nothing of each other's; both would roll the
-//! same pods in turn. So each cluster has a Lease of its own, which belongs to an installation, whichever replica leads.
-//! Who does not hold it writes nothing about the cluster, and gives its managers no orders.
+//! same pods in turn. So each cluster has a Lease of its own, which belongs to an installation's [shard](Shard), whichever
+//! replica leads it. Who does not hold it writes nothing about the cluster, and gives its managers no orders.
+//!
+//! While the number of shards changes, replicas with the old and with the new one differ in which shard a cluster is in, and
+//! so in which Lease its leader holds. The claim then is what keeps two of them apart: the new shard takes it when the old
+//! shard's Lease, in which its leader would stand, belongs to nobody or is held for another number of shards. Whoever
+//! leads the old shard after that has to write the claim before anything else, and of the two writes one fails.
 //!
 //! Times of others are not believed: a Lease that did not change for [`CLAIM_LASTS`] on our own clock belongs to nobody.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::lanes::Lanes;
+use super::lease::{LEASE_LASTS, record};
 use super::metrics::OperatorMetrics;
+use super::shard::{self, Installation, Shard};
 use super::store::Key;
 use crate::build::names;
 
@@ -30,13 +37,15 @@ const STOP_UNRENEWED_AFTER: Duration = Duration::from_mins(2);
 /// How long a request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether this installation looks after the cluster.
+/// Whether this shard of this installation looks after the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
-    /// This installation holds the claim.
+    /// This shard holds the claim.
     Held,
-    /// Another one does.
+    /// Another installation does.
     Others(String),
+    /// Another shard of this installation does, from before the number of shards was changed, and is still at work.
+    OtherShard(Shard),
     /// The claim could not be read or written: the reason, in words.
     Unknown(String),
 }
@@ -56,36 +65,43 @@ pub struct Claim {
     lanes: Lanes,
     metrics: OperatorMetrics,
     name: String,
-    installation: String,
+    installation: Installation,
+    /// What this shard of the installation is called as a holder.
+    claimant: String,
+    /// Where the installation's own Leases are.
+    leases: Api<Lease>,
     owner: OwnerReference,
-    /// Another's Lease: its resource version, and since when it has been that.
-    others: Option<(String, Instant)>,
+    others: StandsStill,
+    other_shard: StandsStill,
     renewed: Option<Instant>,
 }
 
 impl Claim {
-    /// On the cluster `key`, whose object is `owner`, for `installation`.
+    /// On the cluster `key`, whose object is `owner`, for a shard of `installation`.
     pub fn new(
         client: Client,
         lanes: Lanes,
         metrics: OperatorMetrics,
         key: &Key,
         owner: OwnerReference,
-        installation: &str,
+        (installation, shard): (&Installation, Shard),
     ) -> Self {
         Self {
+            leases: Api::namespaced(client.clone(), &installation.namespace),
             api: Api::namespaced(client, &key.namespace),
             lanes,
             metrics,
             name: names::claim(&key.name),
-            installation: installation.to_owned(),
+            claimant: installation.claimant(shard),
+            installation: installation.clone(),
             owner,
-            others: None,
+            others: StandsStill::default(),
+            other_shard: StandsStill::default(),
             renewed: None,
         }
     }
 
-    /// Takes the claim, or renews it where that is due. Returns whether this installation holds it.
+    /// Takes the claim, or renews it where that is due. Returns whether this shard holds it.
     pub async fn take_or_renew(&mut self) -> Hold {
         let age = |at: Instant| at.elapsed();
         if self.renewed.is_some_and(|at| age(at) < RENEW_EVERY) {
@@ -107,7 +123,11 @@ impl Claim {
         let found = self.lanes.run(timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name))).await;
         let found = found.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
         if let Act::Respect(holder) = self.decide(found.as_ref(), began) {
-            return Ok(Hold::Others(holder));
+            match self.installation.shard_of_claimant(&holder) {
+                None => return Ok(Hold::Others(holder)),
+                Some(shard) if !self.has_no_leader(shard).await => return Ok(Hold::OtherShard(shard)),
+                Some(_) => {}
+            }
         }
         let mine = self.lease_as_ours(found.clone(), Timestamp::now());
         let parameters = PostParams::default();
@@ -126,31 +146,34 @@ impl Claim {
         Ok(Hold::Held)
     }
 
+    /// Whether nobody leads another shard of this installation, so that nobody works under its claims.
+    async fn has_no_leader(&mut self, shard: Shard) -> bool {
+        let name = shard.lease_name(&self.installation.lease_name);
+        let found = self.lanes.run(timeout(REQUEST_TIMEOUT, self.leases.get_opt(&name))).await;
+        // One that cannot be read may be held, and one that is gone may have been deleted under its holder.
+        let Ok(Ok(Some(lease))) = found else { return false };
+        let holder = record::holder(&lease);
+        if holder.is_empty() || shard::shards_of_holder(holder) != shard.of {
+            return true;
+        }
+        self.other_shard.age(&lease, Instant::now()) >= LEASE_LASTS
+    }
+
     fn decide(&mut self, found: Option<&Lease>, now: Instant) -> Act {
         let Some(lease) = found else { return Act::Write };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-        if holder.is_empty() || holder == self.installation {
-            self.others = None;
+        if holder.is_empty() || holder == self.claimant {
+            self.others = StandsStill::default();
             return Act::Write;
         }
-        let version = lease.metadata.resource_version.clone().unwrap_or_default();
-        let since = match &self.others {
-            Some((before, since)) if *before == version => *since,
-            _ => now,
-        };
-        self.others = Some((version, since));
-        if now.saturating_duration_since(since) >= CLAIM_LASTS {
-            Act::Write
-        } else {
-            Act::Respect(holder.to_owned())
-        }
+        if self.others.age(lease, now) >= CLAIM_LASTS { Act::Write } else { Act::Respect(holder.to_owned()) }
     }
 
     /// Makes the Lease that this installation writes; the write is guarded by the version of the Lease that was found.
     fn lease_as_ours(&self, found: Option<Lease>, now: Timestamp) -> Lease {
         let before = found.unwrap_or_default();
         let spec = before.spec.unwrap_or_default();
-        let is_mine = spec.holder_identity.as_deref() == Some(&self.installation);
+        let is_mine = spec.holder_identity.as_deref() == Some(&self.claimant);
         let took = if is_mine { spec.acquire_time } else { Some(MicroTime(now)) };
         let transitions = spec.lease_transitions.unwrap_or(0).saturating_add(i32::from(!is_mine));
         Lease {
@@ -163,7 +186,7 @@ impl Claim {
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
-                holder_identity: Some(self.installation.clone()),
+                holder_identity: Some(self.claimant.clone()),
                 lease_duration_seconds: Some(CLAIM_LASTS.as_secs() as i32),
                 acquire_time: took,
                 renew_time: Some(MicroTime(now)),
@@ -171,6 +194,24 @@ impl Claim {
                 ..LeaseSpec::default()
             }),
         }
+    }
+}
+
+/// For how long another's Lease has not changed, on our own clock.
+#[derive(Default)]
+struct StandsStill(Option<(String, Instant)>);
+
+impl StandsStill {
+    /// Notes the Lease as it is at `now`. Returns for how long it has been so.
+    fn age(&mut self, lease: &Lease, now: Instant) -> Duration {
+        let id = |value: &Option<String>| value.clone().unwrap_or_default();
+        let version = id(&lease.metadata.uid) + "/" + &id(&lease.metadata.resource_version);
+        let since = match &self.0 {
+            Some((before, since)) if *before == version => *since,
+            _ => now,
+        };
+        self.0 = Some((version, since));
+        now.saturating_duration_since(since)
     }
 }
 
@@ -190,7 +231,10 @@ mod tests {
         let client = Client::new(tower::service_fn(nobody), "ns");
         let owner = OwnerReference { name: "live".into(), ..OwnerReference::default() };
         let lanes = Lanes::new(metrics.clone());
-        Claim::new(client, lanes, metrics, &Key::new("tv", "live"), owner, installation)
+        let (namespace, lease_name) = installation.split_once('/').unwrap();
+        let installation = Installation { namespace: namespace.into(), lease_name: lease_name.into() };
+        let ours = (&installation, Shard::WHOLE);
+        Claim::new(client, lanes, metrics, &Key::new("tv", "live"), owner, ours)
     }
 
     /// The API server's part: a version for each write.

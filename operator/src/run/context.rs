@@ -8,6 +8,7 @@ use super::events::Announcer;
 use super::lanes::Lanes;
 use super::managers::{AnswerBudget, Templates};
 use super::metrics::OperatorMetrics;
+use super::shard::Installation;
 use super::store::{Key, Store, Wakers};
 use super::tokens::{OperatorTokens, PublicKeys};
 use crate::build::OperatorFacts;
@@ -30,8 +31,8 @@ pub struct OperatorContext {
     pub bells: Arc<Wakers>,
     /// How many requests to the API server are under way at once.
     pub lanes: Lanes,
-    /// Which installation this is: where its Lease is.
-    pub installation: String,
+    /// Which installation this is: where its Leases are.
+    pub installation: Installation,
     /// The operator's metrics.
     pub metrics: OperatorMetrics,
     /// The publisher of Kubernetes events.

@@ -1,4 +1,4 @@
-//! What a leader does: one actor for each cluster, as long as it leads.
+//! What a leader does: one actor for each cluster of its shard, as long as it leads.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const CHECK_FILLED_EVERY: Duration = Duration::from_millis(50);
 /// An actor that broke begins anew after this long: what broke it is likely still there, and others must not suffer.
 const RESTART_ACTOR_AFTER: Duration = Duration::from_secs(30);
 
-/// Runs an actor for each cluster until this process no longer leads.
+/// Runs an actor for each cluster of the shard until this process no longer leads it.
 pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) -> anyhow::Result<()> {
     let mut fleet = Fleet {
         world: Arc::clone(&world),
@@ -28,8 +28,10 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
         actors: JoinSet::new(),
         keys: HashMap::new(),
         unreadable: HashMap::new(),
+        counted: (0, 0),
         telling: JoinSet::new(),
     };
+    let mut clusters = world.bells.clusters.subscribe();
     tokio::select! {
         () = office.over.cancelled() => return Ok(()),
         () = wait_until_filled(&world) => {}
@@ -38,7 +40,8 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
         fleet.start_missing_actors();
         tokio::select! {
             () = office.over.cancelled() => break,
-            () = world.bells.clusters.notified() => {}
+            // It ends with the world only, which is held here.
+            _ = clusters.changed() => {}
             Some(ended) = fleet.actors.join_next_with_id() => fleet.note_actor_ended(&ended),
             Some(told) = fleet.telling.join_next() => {
                 if told.is_err() {
@@ -49,8 +52,10 @@ pub async fn run_actors(world: Arc<OperatorContext>, office: Arc<Leadership>) ->
     }
     fleet.actors.shutdown().await;
     fleet.telling.shutdown().await;
-    world.metrics.clusters.set(0);
-    world.metrics.unreadable.set(0);
+    fleet.count(0, 0);
+    for key in fleet.keys.values() {
+        world.bells.take_down(key);
+    }
     Ok(())
 }
 
@@ -76,6 +81,8 @@ struct Fleet {
     keys: HashMap<Id, Key>,
     /// What cannot be read, as it was told last.
     unreadable: HashMap<Key, Unreadable>,
+    /// What of the gauges of clusters and unreadable ones is this shard's: others of this process count there, too.
+    counted: (i64, i64),
     telling: JoinSet<()>,
 }
 
@@ -85,6 +92,9 @@ impl Fleet {
         let running: HashSet<Key> = self.keys.values().cloned().collect();
         let mut unreadable = HashMap::new();
         for key in self.world.clusters.clusters() {
+            if !self.office.shard.has(&key.namespace) {
+                continue;
+            }
             if let Some(found) = self.world.unreadable_resource(&key) {
                 self.report_unreadable_once(&key, &found);
                 unreadable.insert(key, found);
@@ -99,9 +109,15 @@ impl Fleet {
             let begun = self.actors.spawn(confined(actor.run()));
             self.keys.insert(begun.id(), key);
         }
-        self.world.metrics.clusters.set(self.keys.len() as i64);
-        self.world.metrics.unreadable.set(unreadable.len() as i64);
+        self.count(self.keys.len() as i64, unreadable.len() as i64);
         self.unreadable = unreadable;
+    }
+
+    fn count(&mut self, clusters: i64, unreadable: i64) {
+        let (clusters_before, unreadable_before) =
+            std::mem::replace(&mut self.counted, (clusters, unreadable));
+        self.world.metrics.clusters.inc_by(clusters - clusters_before);
+        self.world.metrics.unreadable.inc_by(unreadable - unreadable_before);
     }
 
     /// Tells of a resource that cannot be read, once for each thing that is wrong with it.

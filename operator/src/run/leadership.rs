@@ -2,12 +2,15 @@
 
 use super::lease::{Candidate, Held};
 use super::metrics::OperatorMetrics;
+use super::shard::Shard;
 use tokio_util::sync::CancellationToken;
 
 /// One time in office.
 pub struct Leadership {
     /// What fences its orders.
     pub held: Held,
+    /// The shard that is led: nothing is done about clusters of other namespaces.
+    pub shard: Shard,
     /// The name of the process that holds the Lease.
     pub identity: String,
     /// What reads and writes the Lease.

@@ -1,4 +1,5 @@
-//! Who leads: one process at a time, the holder of a Lease.
+//! Who leads a shard: one process at a time, the holder of its Lease. Which ones a process tries to hold says
+//! [`super::spread`].
 //!
 //! Clocks of others are never believed: a holder is gone when its Lease has not changed for [`LEASE_LASTS`] on *our* clock.
 //! Every write is guarded by the resource version of what was decided on, so of two who take over one fails. A holder that
@@ -6,19 +7,24 @@
 //! by the number of transitions, which only ever grows while the Lease exists.
 
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{ObjectMeta, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::metrics::OperatorMetrics;
+use super::shard::{self, Shard};
+use super::spread::{OwnState, Spread, Step};
+use record::{LeaseSeen, asked_by, holder, release_lease, renew_lease, take_lease, transitions};
+
+pub mod record;
 
 /// How long a Lease holds without being renewed.
 pub const LEASE_LASTS: Duration = Duration::from_secs(15);
@@ -32,8 +38,6 @@ const STOP_WITHIN: Duration = Duration::from_secs(4);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause after a request that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// The longest duration believed of another holder's Lease: a slip of the hand must not stop everything for a day.
-const MAX_FOREIGN_DURATION: Duration = Duration::from_mins(1);
 /// Watches end after this long, in seconds: below the 240 s after which load balancers cut idle connections.
 const WATCH_SECONDS: u32 = 200;
 
@@ -46,104 +50,59 @@ pub struct Held {
     pub transitions: i32,
 }
 
-/// The next action on the Lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Act {
-    Create,
-    Take,
-    /// Somebody holds it: nothing, unless it does not change for this long.
-    Wait(Duration),
-}
-
-/// What a candidate has seen of the Lease, on its own clock.
-#[derive(Debug, Default)]
-struct ClusterView {
-    lease: Option<(Lease, Instant)>,
-}
-
-impl ClusterView {
-    fn note_lease(&mut self, lease: Option<Lease>, now: Instant) {
-        let since = match (&self.lease, &lease) {
-            // Only a new write shows that its holder lives: the same one may come several times.
-            (Some((before, since)), Some(after))
-                if before.metadata.resource_version == after.metadata.resource_version =>
-            {
-                *since
-            }
-            _ => now,
-        };
-        self.lease = lease.map(|lease| (lease, since));
-    }
-
-    fn decide(&self, now: Instant) -> Act {
-        let Some((lease, since)) = &self.lease else { return Act::Create };
-        if holder(lease).is_empty() {
-            return Act::Take;
-        }
-        let stated = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
-        let stated = u64::try_from(stated).ok().filter(|it| *it > 0).map_or(LEASE_LASTS, Duration::from_secs);
-        let left = stated.min(MAX_FOREIGN_DURATION).saturating_sub(now.saturating_duration_since(*since));
-        if left.is_zero() { Act::Take } else { Act::Wait(left) }
-    }
-}
-
-fn holder(lease: &Lease) -> &str {
-    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
-}
-
-fn transitions(lease: &Lease) -> i32 {
-    lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0)
-}
-
-/// `lease` as its new holder `me` writes it: transitions count every time in office, also one after another of the same.
-fn take_lease(mut lease: Lease, me: &str, now: Timestamp) -> Lease {
-    let transitions = transitions(&lease).saturating_add(1);
-    lease.spec = Some(LeaseSpec {
-        holder_identity: Some(me.to_owned()),
-        lease_duration_seconds: Some(LEASE_LASTS.as_secs() as i32),
-        acquire_time: Some(MicroTime(now)),
-        renew_time: Some(MicroTime(now)),
-        lease_transitions: Some(transitions),
-        ..lease.spec.unwrap_or_default()
-    });
-    lease
-}
-
-fn renew_lease(mut lease: Lease, now: Timestamp) -> Lease {
-    lease.spec.get_or_insert_default().renew_time = Some(MicroTime(now));
-    lease
-}
-
-/// Makes the Lease free at once for the next holder; the count of transitions stays.
-fn release_lease(mut lease: Lease, now: Timestamp) -> Lease {
-    let spec = lease.spec.get_or_insert_default();
-    spec.holder_identity = None;
-    spec.lease_duration_seconds = Some(1);
-    spec.renew_time = Some(MicroTime(now));
-    lease
-}
-
-/// A candidate for the Lease.
+/// A candidate for the Lease of a shard.
 #[derive(Clone)]
 pub struct Candidate {
     api: Api<Lease>,
     name: String,
-    /// Its name, which no other process ever has.
-    pub me: String,
+    shard: Shard,
+    /// What it is called in the Lease, as no other process ever is.
+    me: String,
+    spread: Arc<Spread>,
     metrics: OperatorMetrics,
 }
 
 /// Why a Lease is not held any more.
 enum Lost {
     Asked,
+    HandedOver,
     Overtaken(String),
     Late,
 }
 
 impl Candidate {
-    /// A candidate `me` for the Lease `namespace/name`.
-    pub fn new(client: Client, namespace: &str, name: &str, me: String, metrics: OperatorMetrics) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), me, metrics }
+    /// The process `identity`'s candidates for the Leases `namespace/name` and so on, one for each of so many shards; what
+    /// they know of each other's Leases, too.
+    pub fn for_shards(
+        client: &Client,
+        (namespace, name): (&str, &str),
+        shards: u32,
+        identity: &str,
+        metrics: &OperatorMetrics,
+    ) -> (Vec<Self>, Arc<Spread>) {
+        let me = shard::lease_holder(identity, shards);
+        let spread = Arc::new(Spread::new(&me, shards));
+        let candidate = |index| {
+            let shard = Shard { index, of: shards };
+            Self {
+                api: Api::namespaced(client.clone(), namespace),
+                name: shard.lease_name(name),
+                shard,
+                me: me.clone(),
+                spread: Arc::clone(&spread),
+                metrics: metrics.clone(),
+            }
+        };
+        ((0..shards).map(candidate).collect(), spread)
+    }
+
+    /// The shard whose Lease it is.
+    pub fn shard(&self) -> Shard {
+        self.shard
+    }
+
+    fn seat(&self) -> usize {
+        self.shard.index as usize
     }
 
     /// Runs `work` whenever this process holds the Lease, until `stop`; `work` has to end soon when its token is
@@ -159,8 +118,9 @@ impl Candidate {
         while let Some((lease, since)) = self.wait_for_lease(&stop).await {
             let uid = lease.metadata.uid.clone().unwrap_or_default();
             let held = Held { uid, transitions: transitions(&lease) };
-            tracing::info!(identity = self.me, transitions = held.transitions, "leading");
-            self.metrics.leader.set(1);
+            tracing::info!(identity = self.me, shard = %self.shard, transitions = held.transitions, "leading");
+            self.spread.note_own_state(self.seat(), OwnState::Holds);
+            self.metrics.note_leading(self.shard.index, true);
             let lost = stop.child_token();
             let mut working = tokio::spawn(end_within(lost.clone(), work(held, lost.clone())));
             let mut keeping = pin!(self.keep_renewing(lease, since, &lost));
@@ -176,13 +136,14 @@ impl Candidate {
                     keeping.await
                 }
             };
-            self.metrics.leader.set(0);
+            self.metrics.note_leading(self.shard.index, false);
             let (lease, why) = kept;
             match why {
-                Lost::Asked => self.write_release(lease).await,
+                Lost::Asked | Lost::HandedOver => self.write_release(lease).await,
                 Lost::Overtaken(by) => tracing::warn!(by, "not leading any more: the Lease is another's"),
                 Lost::Late => tracing::warn!("not leading any more: the Lease could not be renewed in time"),
             }
+            self.spread.note_own_state(self.seat(), OwnState::Waits);
         }
         Ok(())
     }
@@ -199,7 +160,7 @@ impl Candidate {
 
     /// Waits until the Lease is ours; `None`: asked to stop. With the time that it surely holds from.
     async fn wait_for_lease(&self, stop: &CancellationToken) -> Option<(Lease, Instant)> {
-        let mut sight = ClusterView::default();
+        let mut sight = LeaseSeen::default();
         let mut failing = false;
         loop {
             let tried = tokio::select! {
@@ -222,28 +183,66 @@ impl Candidate {
     }
 
     /// Reads the Lease, watches it until it can be taken, and takes it.
-    async fn wait_and_take_lease(&self, sight: &mut ClusterView) -> anyhow::Result<(Lease, Instant)> {
-        let found =
-            timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await.context("no answer in time")??;
-        sight.note_lease(found, Instant::now());
+    async fn wait_and_take_lease(&self, sight: &mut LeaseSeen) -> anyhow::Result<(Lease, Instant)> {
+        self.read(sight).await?;
         loop {
-            // One that we hold still, from a time in office that ended, is ours alone to take: no other has our name.
-            let mine = sight.lease.as_ref().is_some_and(|(lease, _)| holder(lease) == self.me);
-            match sight.decide(Instant::now()) {
-                Act::Wait(left) if !mine => self.watch_until_free(sight, left).await?,
-                _ => match self.take(sight).await {
+            let written = match self.spread.next_step(self.seat()) {
+                Step::WaitUntil(_) | Step::HandOver => {
+                    self.watch_until_due(sight).await?;
+                    continue;
+                }
+                Step::Ask => self.ask(sight).await,
+                Step::Take => match self.take(sight).await {
                     Ok(won) => return Ok(won),
-                    Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
-                        let found = timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await??;
-                        sight.note_lease(found, Instant::now());
+                    Err(error) => {
+                        self.spread.note_own_state(self.seat(), OwnState::Waits);
+                        Err(error)
                     }
-                    Err(error) => return Err(error.into()),
                 },
+            };
+            match written {
+                Ok(()) => {}
+                Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
+                    self.read(sight).await?;
+                }
+                Err(error) => return Err(error.into()),
             }
         }
     }
 
-    async fn take(&self, sight: &ClusterView) -> kube::Result<(Lease, Instant)> {
+    async fn read(&self, sight: &mut LeaseSeen) -> anyhow::Result<()> {
+        let found =
+            timeout(REQUEST_TIMEOUT, self.api.get_opt(&self.name)).await.context("no answer in time")??;
+        self.note_lease(sight, found);
+        Ok(())
+    }
+
+    fn note_lease(&self, sight: &mut LeaseSeen, found: Option<Lease>) {
+        let now = Instant::now();
+        sight.note_lease(found, now);
+        let lease = sight.lease.as_ref();
+        // One that we hold still, from a time in office that ended, is ours alone to take: no other has our name.
+        let is_mine = lease.is_some_and(|(lease, _)| holder(lease) == self.me);
+        let free_from = sight.free_from().filter(|_| !is_mine).unwrap_or(now);
+        let name = lease.map(|(lease, _)| holder(lease)).filter(|name| !name.is_empty());
+        let asked = lease.and_then(|(lease, _)| asked_by(lease));
+        self.spread.note_lease(self.seat(), name, free_from, asked);
+    }
+
+    /// Asks the holder for the Lease.
+    async fn ask(&self, sight: &mut LeaseSeen) -> kube::Result<()> {
+        let Some((lease, _)) = &sight.lease else { return Ok(()) };
+        let mine = record::ask_for_lease(lease.clone(), &self.me);
+        let parameters = PostParams::default();
+        let written = timeout(REQUEST_TIMEOUT, self.api.replace(&self.name, &parameters, &mine));
+        let lease = written.await.unwrap_or_else(|_| Err(no_answer()))?;
+        tracing::info!(shard = %self.shard, holder = holder(&lease), "asked for the Lease: its holder has more");
+        self.note_lease(sight, Some(lease));
+        self.spread.note_asked(self.seat());
+        Ok(())
+    }
+
+    async fn take(&self, sight: &LeaseSeen) -> kube::Result<(Lease, Instant)> {
         let began = Instant::now();
         let parameters = PostParams::default();
         let written = match &sight.lease {
@@ -260,35 +259,40 @@ impl Candidate {
         written.unwrap_or_else(|_| Err(no_answer())).map(|lease| (lease, began))
     }
 
-    /// Watches until the Lease may be taken; `left`: when that is if it does not change. A watch that broke without a word
-    /// does no harm: the Lease then seems to stand still, and the guarded write fails.
-    async fn watch_until_free(&self, sight: &mut ClusterView, left: Duration) -> anyhow::Result<()> {
+    /// Watches the Lease until there is something to do about it. A watch that broke without a word does no harm: the Lease
+    /// then seems to stand still, and the guarded write fails.
+    async fn watch_until_due(&self, sight: &mut LeaseSeen) -> anyhow::Result<()> {
+        let mut others = self.spread.changes();
         let version = sight.lease.as_ref().and_then(|(lease, _)| lease.metadata.resource_version.clone());
         let field = format!("metadata.name={}", self.name);
         let parameters = WatchParams::default().fields(&field).timeout(WATCH_SECONDS);
-        let opened = timeout(left, self.api.watch(&parameters, version.as_deref().unwrap_or("0"))).await;
-        let Ok(opened) = opened else { return Ok(()) };
+        let Step::WaitUntil(at) = self.spread.peek_step(self.seat()) else { return Ok(()) };
+        let opening = self.api.watch(&parameters, version.as_deref().unwrap_or("0"));
+        let Ok(opened) = tokio::time::timeout_at(at, opening).await else { return Ok(()) };
         let mut events = opened?.boxed();
-        while let Act::Wait(left) = sight.decide(Instant::now()) {
-            let Ok(event) = timeout(left, events.next()).await else { return Ok(()) };
+        loop {
+            let Step::WaitUntil(at) = self.spread.peek_step(self.seat()) else { return Ok(()) };
+            let event = tokio::select! {
+                event = events.next() => event,
+                _ = others.changed() => continue,
+                () = sleep_until(at) => continue,
+            };
             // The API server ends every watch after some minutes.
             let Some(event) = event else {
                 sleep(RETRY_AFTER).await;
                 return Ok(());
             };
             match event? {
-                WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
-                    sight.note_lease(Some(lease), Instant::now());
-                }
-                WatchEvent::Deleted(_) => sight.note_lease(None, Instant::now()),
+                WatchEvent::Added(lease) | WatchEvent::Modified(lease) => self.note_lease(sight, Some(lease)),
+                WatchEvent::Deleted(_) => self.note_lease(sight, None),
                 WatchEvent::Bookmark(_) => {}
                 WatchEvent::Error(status) => bail!("the watch of the Lease failed: {status}"),
             }
         }
-        Ok(())
     }
 
-    /// Renews the Lease until no try has succeeded for [`RENEW_WITHIN`], another holds it, or `lost` is cancelled. Returns the last Lease and why it was lost.
+    /// Renews the Lease until no try has succeeded for [`RENEW_WITHIN`], another holds it,
+    /// it is handed over, or `lost` is cancelled. Returns the last Lease and why it was lost.
     async fn keep_renewing(
         &self,
         mut lease: Lease,
@@ -309,7 +313,18 @@ impl Candidate {
             let began = Instant::now();
             let late = (good + RENEW_WITHIN).saturating_duration_since(began);
             match timeout(late, self.write_renewal(&lease)).await.unwrap_or_else(|late| Err(late.into())) {
-                Ok(Ok(written)) => (lease, good, next) = (written, began, RENEW_EVERY),
+                Ok(Ok(written)) => {
+                    (lease, good, next) = (written, began, RENEW_EVERY);
+                    self.spread.note_lease(
+                        self.seat(),
+                        Some(&self.me),
+                        began + LEASE_LASTS,
+                        asked_by(&lease),
+                    );
+                    if self.spread.next_step(self.seat()) == Step::HandOver {
+                        return (lease, Lost::HandedOver);
+                    }
+                }
                 Ok(Err(by)) => return (lease, Lost::Overtaken(by)),
                 Err(error) => {
                     self.metrics.renewals_failed.inc();
@@ -367,61 +382,4 @@ fn no_answer() -> kube::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lease(version: &str, holder: &str, transitions: i32, seconds: i32) -> Lease {
-        Lease {
-            metadata: ObjectMeta { resource_version: Some(version.into()), ..ObjectMeta::default() },
-            spec: Some(LeaseSpec {
-                holder_identity: (!holder.is_empty()).then(|| holder.into()),
-                lease_duration_seconds: Some(seconds),
-                // A clock that is a day ahead: nobody may care.
-                renew_time: Some(MicroTime(Timestamp::now() + jiff::SignedDuration::from_hours(24))),
-                lease_transitions: Some(transitions),
-                ..LeaseSpec::default()
-            }),
-        }
-    }
-
-    #[test]
-    fn a_holder_is_gone_when_its_lease_stands_still_on_our_clock() {
-        let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let mut sight = ClusterView::default();
-        assert_eq!(sight.decide(start), Act::Create);
-        sight.note_lease(Some(lease("1", "other", 3, 15)), start);
-        assert_eq!(sight.decide(after(10)), Act::Wait(Duration::from_secs(5)));
-        sight.note_lease(Some(lease("1", "other", 3, 15)), after(14));
-        assert_eq!(sight.decide(after(15)), Act::Take, "the same write seen again shows no life");
-        sight.note_lease(Some(lease("2", "other", 3, 15)), after(14));
-        assert_eq!(sight.decide(after(15)), Act::Wait(Duration::from_secs(14)));
-        sight.note_lease(None, after(16));
-        assert_eq!(sight.decide(after(16)), Act::Create);
-    }
-
-    #[test]
-    fn a_released_lease_is_taken_at_once_and_no_lease_holds_for_long() {
-        let now = Instant::now();
-        let mut sight = ClusterView::default();
-        sight.note_lease(Some(release_lease(lease("1", "other", 3, 15), Timestamp::now())), now);
-        assert_eq!(sight.decide(now), Act::Take);
-        sight.note_lease(Some(lease("2", "other", 3, 86_400)), now);
-        assert_eq!(sight.decide(now), Act::Wait(MAX_FOREIGN_DURATION));
-        sight.note_lease(Some(lease("3", "other", 3, -1)), now);
-        assert_eq!(sight.decide(now), Act::Wait(LEASE_LASTS));
-    }
-
-    #[test]
-    fn transitions_only_grow_and_count_changes_of_holder() {
-        let now = Timestamp::now();
-        let first = take_lease(Lease::default(), "a", now);
-        assert_eq!((holder(&first), transitions(&first)), ("a", 1));
-        let second = take_lease(release_lease(first, now), "b", now);
-        assert_eq!((holder(&second), transitions(&second)), ("b", 2));
-        let again = renew_lease(second, now);
-        assert_eq!((holder(&again), transitions(&again)), ("b", 2));
-        let same = release_lease(again, now);
-        assert_eq!(transitions(&take_lease(same, "b", now)), 3, "a time in office that ended is over");
-    }
-}
+mod tests;

@@ -16,6 +16,13 @@ pub struct Watch {
     pub kind: &'static str,
 }
 
+/// Which shard, of at most [`super::shard::MAX_SHARDS`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ShardLabel {
+    /// From 0.
+    pub shard: u32,
+}
+
 /// Which error.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Failure {
@@ -35,8 +42,12 @@ pub struct Write {
 /// Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct OperatorMetrics {
-    /// 1 while this process leads.
+    /// Shards that this process leads: 0 or 1 where there is one.
     pub leader: Gauge,
+    /// Shards that there are.
+    pub shards: Gauge,
+    /// 1 for each shard that this process leads, 0 for one that it led.
+    pub shard_leader: Family<ShardLabel, Gauge>,
     /// Renewals of the Lease that failed.
     pub renewals_failed: Counter,
     /// `RankingCluster`s that this process looks after.
@@ -72,6 +83,8 @@ impl OperatorMetrics {
     pub fn new(metrics: &Metrics) -> Self {
         let all = Self {
             leader: Gauge::default(),
+            shards: Gauge::default(),
+            shard_leader: Family::default(),
             renewals_failed: Counter::default(),
             clusters: Gauge::default(),
             unreadable: Gauge::default(),
@@ -90,7 +103,14 @@ impl OperatorMetrics {
         };
         metrics.register("operator", |registry| {
             let m = all.clone();
-            registry.register("leader", "1 while this process leads", m.leader);
+            registry.register(
+                "leader",
+                "Shards that this process leads; 1 or 0 where there is one",
+                m.leader,
+            );
+            registry.register("shards", "Shards that this process goes by", m.shards);
+            let text = "1 while this process leads the shard";
+            registry.register("shard_leader", text, m.shard_leader);
             registry.register(
                 "lease_renewals_failed",
                 "Renewals of the Lease that failed",
@@ -117,6 +137,12 @@ impl OperatorMetrics {
             registry.register("orders", "Orders that managers took", m.orders);
         });
         all
+    }
+
+    /// Notes that this process leads a shard, or no longer does.
+    pub fn note_leading(&self, shard: u32, leads: bool) {
+        self.leader.inc_by(if leads { 1 } else { -1 });
+        self.shard_leader.get_or_create(&ShardLabel { shard }).set(i64::from(leads));
     }
 
     /// Counts a failure, by its reason.
@@ -148,6 +174,7 @@ mod tests {
         let metrics = Metrics::default();
         let all = OperatorMetrics::new(&metrics);
         // Families without samples are not told.
+        all.note_leading(0, true);
         all.count_failure("conflict");
         all.count_write("pods", "apply");
         all.note_progress("pods");

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// A `RankingCluster`'s namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -191,8 +191,8 @@ impl<T: CachedObject> State<T> {
 #[derive(Default)]
 pub struct Wakers {
     actors: Mutex<HashMap<Key, Arc<Notify>>>,
-    /// Rung when a cluster may have come or gone.
-    pub clusters: Notify,
+    /// Sent when a cluster may have come or gone, to each shard's fleet.
+    pub clusters: watch::Sender<()>,
 }
 
 impl Wakers {

@@ -79,7 +79,7 @@ impl Wake {
     fn wake_actors(&self, keys: &[Key]) {
         self.bells.wake_actors(keys);
         if self.clusters && !keys.is_empty() {
-            self.bells.clusters.notify_one();
+            self.bells.clusters.send_replace(());
         }
     }
 }

@@ -88,7 +88,10 @@ fn fill_readers(
         (!model.has(video, reader), key, reader)
     });
     let mut left = amount;
-    for reader in takers {
+    for at in 0..takers.len() {
+        let nearest = at + next_taker(model, video, &takers[at..], &|reader| room(model, reader).min(left));
+        takers[at..=nearest].rotate_right(1);
+        let reader = takers[at];
         let may =
             model.has(video, reader) || model.reader_count(video) < model.limits.max_readers_per_video.max(1);
         let give = room(model, reader).min(left);
@@ -102,6 +105,25 @@ fn fill_readers(
         }
     }
     left
+}
+
+/// Which of the readers in line takes next: the first one, or one that is as empty within half the tolerance and takes as
+/// much, in a zone where the video has fewer readers.
+fn next_taker(model: &Model, video: u32, line: &[u32], takes: &dyn Fn(u32) -> u64) -> usize {
+    let first = line[0];
+    if model.zones.is_empty() || model.has(video, first) {
+        return 0;
+    }
+    let wanted = takes(first);
+    let seat = &model.seats[first as usize];
+    let most = seat.viewers_above_fair() + i128::from(seat.top.saturating_sub(seat.fair));
+    let is_as_good = |reader: u32| {
+        let above = model.seats[reader as usize].viewers_above_fair();
+        reader == first || (above <= most && takes(reader) >= wanted)
+    };
+    let choice = line.iter().enumerate().filter(|(_, reader)| is_as_good(**reader));
+    let choice = choice.min_by_key(|(at, reader)| (model.readers_in_zone_of(video, **reader), *at));
+    choice.map_or(0, |(at, _)| at)
 }
 
 /// Spreads videos with too many viewers on one reader, the hottest first: what is too much leaves, the rest stays.

@@ -88,6 +88,8 @@ pub(super) struct Model<'a> {
     pub limits: &'a Limits,
     pub seats: Vec<ReaderLoad>,
     pub videos: Vec<PlannedVideo>,
+    /// The zone of each reader; empty where there is nothing to choose.
+    pub zones: Vec<Option<u32>>,
     /// In the order in which they were first changed.
     pub touched: Vec<Touched>,
     /// Viewers of a video that one reader of average size may have.
@@ -122,6 +124,7 @@ impl<'a> Model<'a> {
             limits,
             seats: seats.collect(),
             videos: Vec::with_capacity(videos),
+            zones: Vec::new(),
             touched: Vec::new(),
             mean_limit: 1,
             spent: 0,
@@ -220,6 +223,16 @@ impl<'a> Model<'a> {
 
     pub fn parts(&self, video: u32) -> Vec<(u32, u64)> {
         parts_of(&self.videos[video as usize].placement, self.videos[video as usize].viewers)
+    }
+
+    /// Returns how many of the open readers that the video is on are in the zone of `reader`; more than any number where
+    /// that zone is not known.
+    pub fn readers_in_zone_of(&self, video: u32, reader: u32) -> usize {
+        let zone_of = |reader: u32| self.zones.get(reader as usize).copied().flatten();
+        let Some(zone) = zone_of(reader) else { return usize::MAX };
+        let parts = self.parts(video);
+        let open = parts.iter().filter(|part| self.seats[part.0 as usize].is_open());
+        open.filter(|part| zone_of(part.0) == Some(zone)).count()
     }
 
     /// Returns the number of readers that the video is on.

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::placement::situation::{Budget, Part, Reader, ReaderAvailability, Video, WHOLE};
-use crate::placement::{Kind, Order, Why};
+use crate::placement::{Kind, Order, Why, plan_in_zones};
 use crate::{ReaderId, VideoId};
 
 const NOW: i64 = 1_800_000_000_000;
@@ -196,6 +196,42 @@ fn without_room_nothing_is_forced() {
     assert_eq!(plan(&situation, &limits()).bound_by, [Bound::NoOpenReader]);
 }
 
+/// A zone for each reader, `None` where it is not known.
+fn zones(situation: &Situation, of: impl Fn(usize) -> Option<usize>) -> Zones {
+    let readers = situation.readers.iter().enumerate();
+    readers.filter_map(|(at, reader)| Some((reader.id.clone(), format!("zone-{}", of(at)?)))).collect()
+}
+
+/// In how many readers of each zone a video is.
+fn by_zone(order: &Order, of: impl Fn(usize) -> usize) -> Vec<usize> {
+    let mut counts = vec![0; 3];
+    order.to.iter().for_each(|part| counts[of(part.reader)] += 1);
+    counts
+}
+
+#[test]
+fn a_hot_videos_next_reader_is_in_another_zone_where_that_costs_no_balance() {
+    // By name alone it would be the second, and then the third reader.
+    let of = |at: usize| [0, 0, 0, 1, 1, 2][at];
+    let hot: &[&[(usize, u64)]] =
+        &[&[(0, 3600)], &[(1, 900)], &[(2, 900)], &[(3, 900)], &[(4, 900)], &[(5, 900)]];
+    let mut now = situation(6, hot);
+    let with = zones(&now, |at| Some(of(at)));
+    let (plain, made) = (plan(&now, &limits()), plan_in_zones(&now, &limits(), &with));
+    let of_hot = |plan: &Plan| plan.orders.iter().find(|order| order.video == 0).unwrap().clone();
+    assert_eq!((made.moved, made.after), (plain.moved, plain.after), "neither dearer nor less even");
+    assert_eq!(of_hot(&plain).to.len(), of_hot(&made).to.len());
+    let counts = by_zone(&of_hot(&made), of);
+    assert!(counts.iter().all(|count| *count >= 1), "{counts:?} of {:?}", of_hot(&made));
+    assert_ne!(of_hot(&plain), of_hot(&made));
+    // The other zones' readers are full: balance comes first.
+    for video in [3, 4, 5] {
+        now.videos[video].parts[0].viewers = 3000;
+    }
+    let made = plan_in_zones(&now, &limits(), &with);
+    assert_eq!(of_hot(&made), of_hot(&plan(&now, &limits())));
+}
+
 /// What must hold of every plan, whatever the situation.
 fn sound(situation: &Situation, limits: &Limits, plan: &Plan) -> Result<(), TestCaseError> {
     let mut seen = HashSet::new();
@@ -292,6 +328,53 @@ proptest! {
         let safe = plan(&situation, &safety);
         sound(&situation, &safety, &safe)?;
         prop_assert!(safe.orders.iter().all(|order| matches!(order.kind, Kind::Place | Kind::Drain)));
+    }
+
+    #[test]
+    fn equal_readers_of_a_hot_video_are_spread_over_zones_at_no_cost(
+        in_zones in prop::collection::vec(1_usize..5, 2..4),
+        hot in 120_u64..900,
+    ) {
+        let zone_of: Vec<usize> =
+            in_zones.iter().enumerate().flat_map(|(zone, readers)| vec![zone; *readers]).collect();
+        let mut videos: Vec<Vec<(usize, u64)>> = vec![vec![(0, hot)]];
+        videos.extend((1..zone_of.len()).flat_map(|at| vec![vec![(at, 60)]; 10]));
+        let videos: Vec<&[(usize, u64)]> = videos.iter().map(Vec::as_slice).collect();
+        let situation = situation(zone_of.len(), &videos);
+        // So wide that balance, which knows no zones, has nothing to do.
+        let limits = Limits { hot_video_viewers: 100, tolerance: 1000, ..limits() };
+        let with = zones(&situation, |at| Some(zone_of[at]));
+        let (plain, made) = (plan(&situation, &limits), plan_in_zones(&situation, &limits, &with));
+        prop_assert_eq!((made.moved, &made.after), (plain.moved, &plain.after));
+        let order = made.orders.iter().find(|order| order.video == 0).expect("it is hot");
+        let counts = by_zone(order, |at| zone_of[at]);
+        // A zone has two more of them than another one only where that one has no other reader.
+        for (zone, count) in counts.iter().enumerate().take(in_zones.len()) {
+            let most = counts.iter().max().unwrap();
+            prop_assert!(count + 1 >= *most || *count == in_zones[zone], "{:?} of {:?}", counts, in_zones);
+        }
+    }
+
+    #[test]
+    fn zones_that_leave_no_choice_change_nothing((situation, limits) in any_situation(), known in 0_usize..3) {
+        let one = zones(&situation, |at| (at % 3 < known).then_some(1));
+        prop_assert_eq!(plan_in_zones(&situation, &limits, &one), plan(&situation, &limits));
+    }
+
+    #[test]
+    fn plans_in_zones_are_sound_and_change_nothing_when_made_again(
+        (situation, limits) in any_situation(),
+        number in 2_usize..4,
+        unknown in 0_usize..6,
+    ) {
+        let mut situation = situation;
+        situation.videos.iter_mut().for_each(|video| video.moving = false);
+        let with = zones(&situation, |at| (at % 5 != unknown).then_some(at % number));
+        let first = plan_in_zones(&situation, &limits, &with);
+        sound(&situation, &limits, &first)?;
+        situation.carry_out(&first, 0);
+        let second = plan_in_zones(&situation, &limits, &with);
+        prop_assert!(second.orders.is_empty(), "{:?}", second);
     }
 
     #[test]

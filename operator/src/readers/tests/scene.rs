@@ -27,6 +27,7 @@ pub fn reader(at: usize) -> Reader {
         terminating: false,
         unschedulable: false,
         node: None,
+        zone: None,
         reason: None,
     };
     Reader {

@@ -354,6 +354,7 @@ impl World {
                     terminating: false,
                     unschedulable: false,
                     node: None,
+                    zone: None,
                     reason: None,
                 }),
                 own: serves.then(|| Own { viewers: self.connected(name), at: self.now }),

@@ -29,6 +29,7 @@ use crate::run::lanes::Lanes;
 use crate::run::lease::{Candidate, Held};
 use crate::run::managers::Templates;
 use crate::run::metrics::OperatorMetrics;
+use crate::run::shard::{Installation, Shard};
 use crate::run::store::Store;
 use crate::run::tokens::{OperatorTokens, PublicKeys};
 
@@ -167,7 +168,7 @@ fn world(client: &Client, manager: String) -> OperatorContext {
         clusters,
         bells: Arc::default(),
         lanes: Lanes::new(metrics.clone()),
-        installation: "system/operator".into(),
+        installation: Installation { namespace: "system".into(), lease_name: "operator".into() },
         announcer: Announcer::new(client.clone(), "test", metrics.clone()),
         metrics,
         tokens: OperatorTokens::new(client.clone(), "system", "operator"),
@@ -190,10 +191,13 @@ async fn clusters_whose_managers_and_webhooks_hang_keep_no_other_waiting() {
         Client::new(tower::service_fn(move |request| api_server(Arc::clone(&served), request)), "default");
     let world = Arc::new(world(&client, managers(Arc::clone(&log)).await));
     let metrics = world.metrics.clone();
+    let lease = ("system", "operator");
+    let candidate = Candidate::for_shards(&client, lease, 1, "test", &metrics).0.remove(0);
     let office = Leadership {
         held: Held { uid: "l".into(), transitions: 1 },
         identity: "test".into(),
-        candidate: Candidate::new(client, "system", "operator", "test".into(), metrics.clone()),
+        shard: Shard::WHOLE,
+        candidate,
         over: CancellationToken::new(),
         metrics,
     };

@@ -1,0 +1,179 @@
+//! What stands in a Lease, and what of it shows that its holder lives. Nothing here talks to anybody.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use tokio::time::Instant;
+
+use super::LEASE_LASTS;
+
+/// The annotation in which another replica asks for the Lease: what it is called as a holder.
+pub(super) const ASKED_BY: &str = "liverank.dev/asked-by";
+/// The longest duration believed of another holder's Lease: a slip of the hand must not stop everything for a day.
+const MAX_FOREIGN_DURATION: Duration = Duration::from_mins(1);
+
+/// What a candidate has seen of the Lease, on its own clock.
+#[derive(Debug, Default)]
+pub(super) struct LeaseSeen {
+    pub(super) lease: Option<(Lease, Instant)>,
+}
+
+impl LeaseSeen {
+    /// Notes what was read or written at `now`.
+    pub(super) fn note_lease(&mut self, lease: Option<Lease>, now: Instant) {
+        let since = match (&self.lease, &lease) {
+            // Only a new write shows that its holder lives: the same one may come several times.
+            // Another replica that asks for the Lease writes it too, and leaves what the holder writes as it is.
+            (Some((before, since)), Some(after))
+                if before.metadata.resource_version == after.metadata.resource_version
+                    || before.spec == after.spec =>
+            {
+                *since
+            }
+            _ => now,
+        };
+        self.lease = lease.map(|lease| (lease, since));
+    }
+
+    /// From when on the Lease belongs to nobody if it does not change; `None`: there is no Lease.
+    pub(super) fn free_from(&self) -> Option<Instant> {
+        let (lease, since) = self.lease.as_ref()?;
+        if holder(lease).is_empty() {
+            return Some(*since);
+        }
+        let stated = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+        let stated = u64::try_from(stated).ok().filter(|it| *it > 0).map_or(LEASE_LASTS, Duration::from_secs);
+        Some(*since + stated.min(MAX_FOREIGN_DURATION))
+    }
+}
+
+/// Returns the holder that a Lease names; empty: none.
+pub fn holder(lease: &Lease) -> &str {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}
+
+pub(super) fn transitions(lease: &Lease) -> i32 {
+    lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0)
+}
+
+/// Returns who asks for the Lease.
+pub(super) fn asked_by(lease: &Lease) -> Option<&str> {
+    lease.metadata.annotations.as_ref()?.get(ASKED_BY).map(String::as_str)
+}
+
+/// `lease` as its new holder `me` writes it: transitions count every time in office, also one after another of the same.
+pub(super) fn take_lease(mut lease: Lease, me: &str, now: Timestamp) -> Lease {
+    let transitions = transitions(&lease).saturating_add(1);
+    if let Some(annotations) = &mut lease.metadata.annotations {
+        annotations.remove(ASKED_BY);
+    }
+    lease.spec = Some(LeaseSpec {
+        holder_identity: Some(me.to_owned()),
+        lease_duration_seconds: Some(LEASE_LASTS.as_secs() as i32),
+        acquire_time: Some(MicroTime(now)),
+        renew_time: Some(MicroTime(now)),
+        lease_transitions: Some(transitions),
+        ..lease.spec.unwrap_or_default()
+    });
+    lease
+}
+
+pub(super) fn renew_lease(mut lease: Lease, now: Timestamp) -> Lease {
+    lease.spec.get_or_insert_default().renew_time = Some(MicroTime(now));
+    lease
+}
+
+/// `lease` as `me` writes it who asks its holder for it.
+pub(super) fn ask_for_lease(mut lease: Lease, me: &str) -> Lease {
+    lease.metadata.annotations.get_or_insert_default().insert(ASKED_BY.to_owned(), me.to_owned());
+    lease
+}
+
+/// Makes the Lease free at once for the next holder; the count of transitions stays.
+pub(super) fn release_lease(mut lease: Lease, now: Timestamp) -> Lease {
+    let spec = lease.spec.get_or_insert_default();
+    spec.holder_identity = None;
+    spec.lease_duration_seconds = Some(1);
+    spec.renew_time = Some(MicroTime(now));
+    lease
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::api::ObjectMeta;
+
+    use super::*;
+
+    fn lease(version: &str, holder: &str, transitions: i32, seconds: i32) -> Lease {
+        Lease {
+            metadata: ObjectMeta { resource_version: Some(version.into()), ..ObjectMeta::default() },
+            spec: Some(LeaseSpec {
+                holder_identity: (!holder.is_empty()).then(|| holder.into()),
+                lease_duration_seconds: Some(seconds),
+                // A clock that is a day ahead: nobody may care.
+                renew_time: Some(MicroTime(Timestamp::now() + jiff::SignedDuration::from_hours(24))),
+                lease_transitions: Some(transitions),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn a_holder_is_gone_when_its_lease_stands_still_on_our_clock() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut sight = LeaseSeen::default();
+        assert_eq!(sight.free_from(), None);
+        sight.note_lease(Some(lease("1", "other", 3, 15)), start);
+        assert_eq!(sight.free_from(), Some(after(15)));
+        sight.note_lease(Some(lease("1", "other", 3, 15)), after(14));
+        assert_eq!(sight.free_from(), Some(after(15)), "the same write seen again shows no life");
+        sight.note_lease(Some(lease("2", "other", 3, 15)), after(14));
+        assert_eq!(sight.free_from(), Some(after(29)));
+        sight.note_lease(None, after(16));
+        assert_eq!(sight.free_from(), None);
+    }
+
+    #[test]
+    fn a_released_lease_is_taken_at_once_and_no_lease_holds_for_long() {
+        let now = Instant::now();
+        let mut sight = LeaseSeen::default();
+        sight.note_lease(Some(release_lease(lease("1", "other", 3, 15), Timestamp::now())), now);
+        assert_eq!(sight.free_from(), Some(now));
+        sight.note_lease(Some(lease("2", "other", 3, 86_400)), now);
+        assert_eq!(sight.free_from(), Some(now + MAX_FOREIGN_DURATION));
+        sight.note_lease(Some(lease("3", "other", 3, -1)), now);
+        assert_eq!(sight.free_from(), Some(now + LEASE_LASTS));
+    }
+
+    #[test]
+    fn transitions_only_grow_and_count_changes_of_holder() {
+        let now = Timestamp::now();
+        let first = take_lease(Lease::default(), "a", now);
+        assert_eq!((holder(&first), transitions(&first)), ("a", 1));
+        let second = take_lease(release_lease(first, now), "b", now);
+        assert_eq!((holder(&second), transitions(&second)), ("b", 2));
+        let again = renew_lease(second, now);
+        assert_eq!((holder(&again), transitions(&again)), ("b", 2));
+        let same = release_lease(again, now);
+        assert_eq!(transitions(&take_lease(same, "b", now)), 3, "a time in office that ended is over");
+    }
+
+    #[test]
+    fn who_asks_shows_no_life_of_the_holder_and_who_takes_has_the_answer() {
+        let start = Instant::now();
+        let mut sight = LeaseSeen::default();
+        let held = lease("1", "other", 3, 15);
+        sight.note_lease(Some(held.clone()), start);
+        let mut asked = ask_for_lease(held, "me");
+        asked.metadata.resource_version = Some("2".into());
+        assert_eq!((asked_by(&asked), holder(&asked)), (Some("me"), "other"));
+        sight.note_lease(Some(asked.clone()), start + Duration::from_secs(9));
+        assert_eq!(sight.free_from(), Some(start + Duration::from_secs(15)));
+        let released = release_lease(asked, Timestamp::now());
+        assert_eq!(asked_by(&released), Some("me"), "it is left to who asked");
+        assert_eq!(asked_by(&take_lease(released, "me", Timestamp::now())), None);
+    }
+}

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use liverank_core::handover::Closing;
 use liverank_core::handover::coordinator::ReaderStatus;
-use liverank_core::placement::{Kind, Order, Part, Plan, Reader, ReaderAvailability, Situation, Video, plan};
+use liverank_core::placement::{
+    Kind, Order, Part, Plan, Reader, ReaderAvailability, Situation, Video, Zones, plan_in_zones,
+};
 use liverank_core::{Millis, ReaderId, VideoId};
 use liverank_protocol::{Load, MaybeUnknown, MoveRequest, ReaderState, VideoState};
 
@@ -67,7 +69,7 @@ pub(super) fn plan_balance(
     // What waits for somebody is measured by a whole minute's budget.
     let proposes = mode == RebalanceSetting::Proposal;
     let limits = seen.settings.limits(if proposes { seen.settings.viewers_per_minute } else { left });
-    let plan = plan(&situation, &limits);
+    let plan = plan_in_zones(&situation, &limits, &zones(seen));
     let is_ours = |order: &&Order| !matches!(order.kind, Kind::Place | Kind::Drain);
     let orders: Vec<&Order> = plan.orders.iter().filter(is_ours).take(MAX_ORDERS_A_ROUND).collect();
     if proposes {
@@ -226,6 +228,15 @@ fn tell_dry_run(
         memory.ordered.get(&video.id).is_some_and(|it| it.epoch == video.epoch)
     };
     (orders.iter().filter(known).count() < orders.len()).then_some(tale)
+}
+
+/// In which zone which reader runs, as far as Kubernetes says it.
+fn zones(seen: &RoundInput) -> Zones {
+    let of = |reader: &super::ObservedReader| {
+        let zone = reader.pod.as_ref()?.zone.clone()?;
+        Some((ReaderId::parse(&reader.name).ok()?, zone))
+    };
+    seen.readers.iter().filter_map(of).collect()
 }
 
 /// What the planner looks at: readers that live, videos that are watched. `at`: when the manager was asked.

@@ -112,6 +112,9 @@ pub struct ReaderPod {
     pub unschedulable: bool,
     /// The node that the pod runs on.
     pub node: Option<String>,
+    /// The zone of that node, where it is known.
+    #[serde(default)]
+    pub zone: Option<String>,
     /// Why it is not ready, in a few words.
     pub reason: Option<String>,
 }

@@ -215,6 +215,9 @@ fn shorten(text: &str) -> String {
     text[..end].to_owned()
 }
 
+/// The label of nodes, and of pods that the API server bound to them, that says their zone.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// A pod's fields that are read at all.
 pub type SlimPod = Object<SlimSpec, SlimStatus>;
 
@@ -301,6 +304,8 @@ pub struct Pod {
     pub ip: Option<Box<str>>,
     /// The node that it runs on.
     pub node: Option<Box<str>>,
+    /// The zone of that node, where Kubernetes copies it to pods (from 1.35 on): nodes are not read.
+    pub zone: Option<Box<str>>,
     /// When it was created, in milliseconds since 1970.
     pub created: i64,
     /// Whether it is ready.
@@ -334,6 +339,7 @@ impl Pod {
         let key = Key::new(pod.metadata.namespace.as_deref()?, labels.get(names::INSTANCE_LABEL)?);
         let component = labels.get(names::COMPONENT_LABEL)?.as_str().into();
         let reader = labels.get(names::READER_LABEL).map(|name| name.as_str().into());
+        let zone = labels.get(ZONE).filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into());
         let created = creation_millis(&pod.metadata);
         let status = pod.status.unwrap_or_default();
         let condition = |kind: &str| status.conditions.iter().find(|it| it.kind == kind);
@@ -352,6 +358,7 @@ impl Pod {
             reader,
             ip: status.pod_ip.clone(),
             node: pod.spec.node_name,
+            zone,
             created,
             ready: ready.is_some_and(|it| it.status == "True"),
             since,
@@ -441,7 +448,7 @@ mod tests {
     fn a_pod_tells_where_it_is_and_what_is_wrong_with_it() {
         let pod = |status: Value| {
             let object = json!({"metadata": {"name": "p", "namespace": "ns", "creationTimestamp": "2026-01-01T00:00:00Z",
-                "labels": {names::INSTANCE_LABEL: "x", names::COMPONENT_LABEL: "reader", names::READER_LABEL: "x-reader-0"}},
+                "labels": {names::INSTANCE_LABEL: "x", names::COMPONENT_LABEL: "reader", names::READER_LABEL: "x-reader-0", ZONE: "b"}},
                 "spec": {"nodeName": "node1", "containers": []}, "status": status});
             Pod::from_watched(serde_json::from_value(object).unwrap()).unwrap()
         };
@@ -449,6 +456,7 @@ mod tests {
             {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"}]}));
         assert!(ready.ready && ready.since == ready.created + 9_000);
         assert_eq!((ready.ip.as_deref(), ready.node.as_deref()), (Some("10.0.0.1"), Some("node1")));
+        assert_eq!(ready.zone.as_deref(), Some("b"));
         let nowhere = pod(json!({"conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes"}]}));
         assert_eq!(nowhere.unschedulable.as_deref(), Some("0/2 nodes"));

@@ -285,6 +285,7 @@ impl Steering {
                 terminating: pod.terminating,
                 unschedulable: pod.unschedulable.is_some(),
                 node: pod.node.as_deref().map(str::to_owned),
+                zone: pod.zone.as_deref().map(str::to_owned),
                 reason: pod.unschedulable.as_deref().or(pod.trouble.as_deref()).map(str::to_owned),
             }),
             own: self.own.get(live.name()).copied(),

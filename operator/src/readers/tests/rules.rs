@@ -662,3 +662,29 @@ fn unserved_viewers_degrade_the_status() {
     assert_eq!(reason, "ViewersUnserved");
     assert!(message.contains("x-reader-2"), "{message}");
 }
+
+/// The reader that gets a part of the hot video, where the readers are in these zones.
+fn next_reader_of_a_hot_video(zones: [Option<&str>; 4]) -> String {
+    let settings = ReaderSettings { hot_video_viewers: 200, tolerance_percent: 100, ..fixed_replicas(4) };
+    let mut seen = input_with_viewers(settings, &[240, 190, 190, 190]);
+    for (reader, zone) in seen.readers.iter_mut().zip(zones) {
+        reader.pod.as_mut().unwrap().zone = zone.map(str::to_owned);
+    }
+    // The bucket of a new leader fills first.
+    let mut memory = memory();
+    decide_round(&RoundInput { now: NOW - 60_000, managers: Vec::new(), ..seen.clone() }, &mut memory);
+    let outcome = decide_round(&seen, &mut memory);
+    let moves = outcome.steps.iter().find_map(|step| match step {
+        ReaderStep::Moves { moves } => Some(moves.clone()),
+        _ => None,
+    });
+    let hot = moves.expect("it is spread").into_iter().find(|it| it.videoid.as_str() == "v0").unwrap();
+    hot.readers.iter().map(|share| share.reader.to_string()).find(|reader| *reader != reader_name(0)).unwrap()
+}
+
+#[test]
+fn a_hot_videos_next_reader_is_in_another_zone_where_zones_are_known() {
+    assert_eq!(next_reader_of_a_hot_video([None; 4]), reader_name(1));
+    assert_eq!(next_reader_of_a_hot_video([Some("a"), Some("a"), Some("a"), Some("b")]), reader_name(3));
+    assert_eq!(next_reader_of_a_hot_video([Some("a"), None, Some("b"), Some("b")]), reader_name(2));
+}

@@ -33,6 +33,7 @@ pub fn reader(at: usize) -> ObservedReader {
         terminating: false,
         unschedulable: false,
         node: None,
+        zone: None,
         reason: None,
     };
     ObservedReader {

@@ -359,6 +359,7 @@ impl SimulatedCluster {
                     terminating: false,
                     unschedulable: false,
                     node: None,
+                    zone: None,
                     reason: None,
                 }),
                 own: serves.then(|| ReaderSelfReport { viewers: self.connected_viewers(name), at: self.now }),

@@ -19,19 +19,19 @@ use liverank_adapters::assignment_store::{
 
 mod planners;
 
-type Store = Arc<dyn AssignmentStore>;
+type SharedStore = Arc<dyn AssignmentStore>;
 
 /// Everything is heard within a fraction of this, on a machine that is not overloaded.
-const PATIENCE: Duration = Duration::from_secs(20);
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Identifiers that trip what takes them for patterns, hash tags, separators or ASCII.
-const ODD: [&str; 14] =
+const ODD_IDS: [&str; 14] =
     ["a b", "{", "}", "a}b{c", "{}", "*", "?", "[a-z]", "\\", "\"", "ä", "日本", "🎬", "0-0"];
 
 /// Runs all checks; `fresh` makes a new, empty store for each.
 pub async fn suite<F, Fut>(fresh: F)
 where
     F: Fn() -> Fut,
-    Fut: Future<Output = Store>,
+    Fut: Future<Output = SharedStore>,
 {
     an_assignment_changes_by_its_epoch_only(fresh().await).await;
     epochs_exceed_all_that_was_seen(fresh().await).await;
@@ -52,114 +52,129 @@ fn video(id: &str) -> VideoId {
 }
 
 /// Shares of different weights, the first one 1.
-fn readers(ids: &[&str]) -> Vec<Share> {
+fn shares_of(ids: &[&str]) -> Vec<Share> {
     let share = |(id, weight): (&&str, u32)| Share { reader: ReaderId::parse(id).unwrap(), weight };
     ids.iter().zip(1..).map(share).collect()
 }
 
-async fn assign(store: &Store, id: &str, expected: Option<u64>, to: &[&str], seen: u64) -> Swapped {
-    store.assign(&video(id), expected, &readers(to), seen, None).await.unwrap()
+async fn try_assign(store: &SharedStore, id: &str, expected: Option<u64>, to: &[&str], seen: u64) -> Swapped {
+    store.assign(&video(id), expected, &shares_of(to), seen, None).await.unwrap()
 }
 
-async fn assigned(store: &Store, id: &str, expected: Option<u64>, to: &[&str], seen: u64) -> Assignment {
-    match assign(store, id, expected, to, seen).await {
+async fn assign_and_expect(
+    store: &SharedStore,
+    id: &str,
+    expected: Option<u64>,
+    to: &[&str],
+    seen: u64,
+) -> Assignment {
+    match try_assign(store, id, expected, to, seen).await {
         Swapped::Stored(assignment) => {
-            assert_eq!((&assignment.video_id, assignment.readers()), (&video(id), &readers(to)[..]));
+            assert_eq!((&assignment.video_id, assignment.readers()), (&video(id), &shares_of(to)[..]));
             assignment
         }
         other => panic!("{id} was free, not {other:?}"),
     }
 }
 
-async fn all(store: &Store) -> BTreeMap<VideoId, Assignment> {
-    by_video(store.load().await.unwrap())
+async fn all_assignments(store: &SharedStore) -> BTreeMap<VideoId, Assignment> {
+    assignments_by_video(store.load().await.unwrap())
 }
 
-fn by_video(state: State) -> BTreeMap<VideoId, Assignment> {
+fn assignments_by_video(state: State) -> BTreeMap<VideoId, Assignment> {
     state.assignments.into_iter().map(|assignment| (assignment.video_id.clone(), assignment)).collect()
 }
 
-async fn next(changes: &mut mpsc::Receiver<Change>) -> Change {
-    tokio::time::timeout(PATIENCE, changes.recv()).await.expect("a change is told in time").expect("goes on")
+async fn next_change(changes: &mut mpsc::Receiver<Change>) -> Change {
+    tokio::time::timeout(CHANGE_TIMEOUT, changes.recv())
+        .await
+        .expect("a change is told in time")
+        .expect("goes on")
 }
 
 /// A subscription, and the version from which on it hears everything.
-async fn subscribed(store: &Store) -> (mpsc::Receiver<Change>, u64) {
+async fn subscribe_at_version(store: &SharedStore) -> (mpsc::Receiver<Change>, u64) {
     let mut changes = store.changes().await.unwrap();
-    assert_eq!(next(&mut changes).await, Change::Reset, "the first item");
+    assert_eq!(next_change(&mut changes).await, Change::Reset, "the first item");
     let version = store.load().await.unwrap().version;
     (changes, version)
 }
 
-async fn an_assignment_changes_by_its_epoch_only(store: Store) {
+async fn an_assignment_changes_by_its_epoch_only(store: SharedStore) {
     assert_eq!(store.load().await.unwrap().assignments, []);
-    let first = assigned(&store, "v", None, &["r1"], 0).await;
-    assert_eq!(assign(&store, "v", None, &["r2"], 0).await, Swapped::Conflict(Some(first.clone())));
+    let first = assign_and_expect(&store, "v", None, &["r1"], 0).await;
+    assert_eq!(try_assign(&store, "v", None, &["r2"], 0).await, Swapped::Conflict(Some(first.clone())));
     let wrong = Some(first.epoch() + 1);
-    assert_eq!(assign(&store, "v", wrong, &["r2"], 0).await, Swapped::Conflict(Some(first.clone())));
-    assert_eq!(assign(&store, "w", Some(first.epoch()), &["r2"], 0).await, Swapped::Conflict(None));
-    let second = assigned(&store, "v", Some(first.epoch()), &["r2", "r1"], 0).await;
+    assert_eq!(try_assign(&store, "v", wrong, &["r2"], 0).await, Swapped::Conflict(Some(first.clone())));
+    assert_eq!(try_assign(&store, "w", Some(first.epoch()), &["r2"], 0).await, Swapped::Conflict(None));
+    let second = assign_and_expect(&store, "v", Some(first.epoch()), &["r2", "r1"], 0).await;
     assert!(second.epoch() > first.epoch());
-    assert_eq!(all(&store).await, BTreeMap::from([(video("v"), second.clone())]));
+    assert_eq!(all_assignments(&store).await, BTreeMap::from([(video("v"), second.clone())]));
     let remove = async |epoch| store.remove(&video("v"), epoch).await.unwrap();
     assert_eq!(remove(first.epoch()).await, Swapped::Conflict(Some(second.clone())));
     assert_eq!(remove(second.epoch()).await, Swapped::Stored(second.clone()));
     assert_eq!(remove(second.epoch()).await, Swapped::Conflict(None));
-    assert_eq!(assign(&store, "v", Some(second.epoch()), &["r1"], 0).await, Swapped::Conflict(None));
-    assert!(all(&store).await.is_empty());
-    assert!(assigned(&store, "v", None, &["r1"], 0).await.epoch() > second.epoch(), "also after a removal");
+    assert_eq!(try_assign(&store, "v", Some(second.epoch()), &["r1"], 0).await, Swapped::Conflict(None));
+    assert!(all_assignments(&store).await.is_empty());
+    assert!(
+        assign_and_expect(&store, "v", None, &["r1"], 0).await.epoch() > second.epoch(),
+        "also after a removal"
+    );
 }
 
 /// A day in microseconds.
-const DAY: u64 = 24 * 3_600 * 1_000_000;
+const DAY_MICROS: u64 = 24 * 3_600 * 1_000_000;
 
 /// Half a day below the highest epoch or term that a store accepts: a day later it is above it.
-fn far() -> u64 {
+fn highest_safe_epoch() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    latest(now.as_micros() as u64) - DAY / 2
+    latest(now.as_micros() as u64) - DAY_MICROS / 2
 }
 
-async fn epochs_exceed_all_that_was_seen(store: Store) {
+async fn epochs_exceed_all_that_was_seen(store: SharedStore) {
     let mut last = 0;
-    for (at, seen) in [0, 0, 500, 3, 0, (1 << 40) + 1, 7, far(), 1].into_iter().enumerate() {
-        let epoch = assigned(&store, &format!("v{at}"), None, &["r"], seen).await.epoch();
+    for (at, seen) in [0, 0, 500, 3, 0, (1 << 40) + 1, 7, highest_safe_epoch(), 1].into_iter().enumerate() {
+        let epoch = assign_and_expect(&store, &format!("v{at}"), None, &["r"], seen).await.epoch();
         assert!(epoch > last && epoch > seen, "{epoch} after {last} and {seen}");
         last = epoch;
     }
-    let stored = all(&store).await;
+    let stored = all_assignments(&store).await;
     assert_eq!(stored[&video("v8")].epoch(), last, "large ones are exact");
-    assert!(assigned(&store, "v8", Some(last), &["s"], 0).await.epoch() > last);
+    assert!(assign_and_expect(&store, "v8", Some(last), &["s"], 0).await.epoch() > last);
 }
 
 /// `other` stands for the store after it lost everything: nobody is there who has seen anything.
-async fn epochs_and_terms_outlive_what_the_store_holds(store: &Store, other: &Store) {
-    let before = assigned(store, "v", None, &["r"], 0).await.epoch();
+async fn epochs_and_terms_outlive_what_the_store_holds(store: &SharedStore, other: &SharedStore) {
+    let before = assign_and_expect(store, "v", None, &["r"], 0).await.epoch();
     let term = planners::minted(store, "p", 0, 0).await;
     let minted = Instant::now();
     while minted.elapsed() < Duration::from_millis(1) {
         tokio::task::yield_now().await;
     }
-    assert!(assigned(other, "v", None, &["r"], 0).await.epoch() > before);
+    assert!(assign_and_expect(other, "v", None, &["r"], 0).await.epoch() > before);
     assert!(planners::minted(other, "p", 0, 0).await > term);
 }
 
-async fn an_impossible_epoch_is_refused(store: Store) {
-    for seen in [far() + DAY, 1 << 52, MAX_EPOCH - 1, MAX_EPOCH, u64::MAX] {
-        let refused = store.assign(&video("v"), None, &readers(&["r"]), seen, None).await;
+async fn an_impossible_epoch_is_refused(store: SharedStore) {
+    for seen in [highest_safe_epoch() + DAY_MICROS, 1 << 52, MAX_EPOCH - 1, MAX_EPOCH, u64::MAX] {
+        let refused = store.assign(&video("v"), None, &shares_of(&["r"]), seen, None).await;
         assert!(refused.is_err_and(|error| !error.is_transient()));
     }
-    assert!(assigned(&store, "v", None, &["r"], 0).await.epoch() < MAX_EPOCH / 2, "it left no trace");
+    assert!(
+        assign_and_expect(&store, "v", None, &["r"], 0).await.epoch() < MAX_EPOCH / 2,
+        "it left no trace"
+    );
 }
 
-async fn of_many_that_try_one_wins(store: Store) {
-    const TASKS: usize = 16;
-    const ROUNDS: usize = 30;
+async fn of_many_that_try_one_wins(store: SharedStore) {
+    const TASK_COUNT: usize = 16;
+    const ROUND_COUNT: usize = 30;
     let mut expected = None;
     let mut epochs = Vec::new();
-    for _ in 0..ROUNDS {
-        let tries = (0..TASKS).map(|task| {
+    for _ in 0..ROUND_COUNT {
+        let tries = (0..TASK_COUNT).map(|task| {
             let store = Arc::clone(&store);
-            tokio::spawn(async move { assign(&store, "v", expected, &[&format!("r{task}")], 0).await })
+            tokio::spawn(async move { try_assign(&store, "v", expected, &[&format!("r{task}")], 0).await })
         });
         let outcomes = futures::future::join_all(tries).await;
         let mut winners = Vec::new();
@@ -180,7 +195,9 @@ async fn of_many_that_try_one_wins(store: Store) {
     // Over different videos too, no epoch is minted twice.
     let many = (0..200).map(|at| {
         let store = Arc::clone(&store);
-        tokio::spawn(async move { assigned(&store, &format!("w{at}"), None, &["r"], 0).await.epoch() })
+        tokio::spawn(
+            async move { assign_and_expect(&store, &format!("w{at}"), None, &["r"], 0).await.epoch() },
+        )
     });
     let minted: BTreeSet<u64> =
         futures::future::join_all(many).await.into_iter().map(Result::unwrap).collect();
@@ -188,26 +205,26 @@ async fn of_many_that_try_one_wins(store: Store) {
     assert!(minted.first() > epochs.last());
 }
 
-async fn any_identifier_will_do(store: Store) {
+async fn any_identifier_will_do(store: SharedStore) {
     let long = "ß".repeat(128);
-    let (mut changes, mut version) = subscribed(&store).await;
-    for id in ODD.iter().copied().chain([long.as_str()]) {
-        let stored = assigned(&store, id, None, &[id, "other"], 0).await;
+    let (mut changes, mut version) = subscribe_at_version(&store).await;
+    for id in ODD_IDS.iter().copied().chain([long.as_str()]) {
+        let stored = assign_and_expect(&store, id, None, &[id, "other"], 0).await;
         version += 1;
-        assert_eq!(next(&mut changes).await, Change::Assigned { version, assignment: stored.clone() });
-        assert_eq!(all(&store).await[&video(id)], stored);
+        assert_eq!(next_change(&mut changes).await, Change::Assigned { version, assignment: stored.clone() });
+        assert_eq!(all_assignments(&store).await[&video(id)], stored);
     }
-    assert_eq!(all(&store).await.len(), ODD.len() + 1);
+    assert_eq!(all_assignments(&store).await.len(), ODD_IDS.len() + 1);
 }
 
-async fn changes_are_told_without_a_hole(store: Store) {
-    let (mut changes, start) = subscribed(&store).await;
-    let one = assigned(&store, "v", None, &["r1"], 0).await;
-    assign(&store, "v", None, &["r2"], 0).await;
-    let two = assigned(&store, "v", Some(one.epoch()), &["r2"], 70).await;
+async fn changes_are_told_without_a_hole(store: SharedStore) {
+    let (mut changes, start) = subscribe_at_version(&store).await;
+    let one = assign_and_expect(&store, "v", None, &["r1"], 0).await;
+    try_assign(&store, "v", None, &["r2"], 0).await;
+    let two = assign_and_expect(&store, "v", Some(one.epoch()), &["r2"], 70).await;
     store.remove(&video("v"), one.epoch()).await.unwrap();
     store.remove(&video("v"), two.epoch()).await.unwrap();
-    let three = assigned(&store, "w", None, &["r2"], 0).await;
+    let three = assign_and_expect(&store, "w", None, &["r2"], 0).await;
     let expected = [
         Change::Assigned { version: start + 1, assignment: one },
         Change::Assigned { version: start + 2, assignment: two },
@@ -215,27 +232,27 @@ async fn changes_are_told_without_a_hole(store: Store) {
         Change::Assigned { version: start + 4, assignment: three },
     ];
     for change in expected {
-        assert_eq!(next(&mut changes).await, change);
+        assert_eq!(next_change(&mut changes).await, change);
     }
     assert_eq!(store.load().await.unwrap().version, start + 4);
 }
 
-async fn a_slow_subscriber_is_told(store: Store) {
-    let (mut changes, _) = subscribed(&store).await;
+async fn a_slow_subscriber_is_told(store: SharedStore) {
+    let (mut changes, _) = subscribe_at_version(&store).await;
     let count = 2 * CHANGE_QUEUE;
     for at in 0..count {
-        assigned(&store, &format!("v{at}"), None, &["r"], 0).await;
+        assign_and_expect(&store, &format!("v{at}"), None, &["r"], 0).await;
     }
     let mut heard = 0;
-    while next(&mut changes).await != Change::Reset {
+    while next_change(&mut changes).await != Change::Reset {
         heard += 1;
         assert!(heard < count, "the loss is told");
     }
     let state = store.load().await.unwrap();
     assert_eq!(state.assignments.len(), count);
-    let assignment = assigned(&store, "last", None, &["r"], 0).await;
+    let assignment = assign_and_expect(&store, "last", None, &["r"], 0).await;
     loop {
-        match next(&mut changes).await {
+        match next_change(&mut changes).await {
             // What was still on its way when the state was loaded, which has it.
             Change::Assigned { version, .. } if version <= state.version => {}
             told => {
@@ -245,18 +262,18 @@ async fn a_slow_subscriber_is_told(store: Store) {
     }
 }
 
-async fn a_mirror_follows_many_writers(store: Store) {
-    const WRITERS: u64 = 8;
-    let (mut changes, _) = subscribed(&store).await;
-    let writers = (0..WRITERS).map(|writer| {
+async fn a_mirror_follows_many_writers(store: SharedStore) {
+    const WRITER_COUNT: u64 = 8;
+    let (mut changes, _) = subscribe_at_version(&store).await;
+    let writers = (0..WRITER_COUNT).map(|writer| {
         let store = Arc::clone(&store);
         tokio::spawn(async move {
             for at in 0..40 {
                 let id = format!("v{}", (at * 7 + writer) % 10);
-                let stands = all(&store).await.get(&video(&id)).map(Assignment::epoch);
+                let stands = all_assignments(&store).await.get(&video(&id)).map(Assignment::epoch);
                 match stands {
                     Some(epoch) if at % 4 == 0 => drop(store.remove(&video(&id), epoch).await.unwrap()),
-                    stands => drop(assign(&store, &id, stands, &[&format!("r{writer}")], 0).await),
+                    stands => drop(try_assign(&store, &id, stands, &[&format!("r{writer}")], 0).await),
                 }
             }
         })
@@ -264,13 +281,13 @@ async fn a_mirror_follows_many_writers(store: Store) {
     let writers: Vec<_> = writers.collect();
     let start = store.load().await.unwrap();
     let mut version = start.version;
-    let mut mirror = by_video(start);
+    let mut mirror = assignments_by_video(start);
     for writer in writers {
         writer.await.unwrap();
     }
     let end = store.load().await.unwrap();
     while version < end.version {
-        let told = match next(&mut changes).await {
+        let told = match next_change(&mut changes).await {
             Change::Reset => panic!("nothing was lost"),
             Change::Assigned { version: told, .. } | Change::Removed { version: told, .. }
                 if told <= version =>
@@ -289,14 +306,14 @@ async fn a_mirror_follows_many_writers(store: Store) {
         assert_eq!(told, version + 1, "no hole");
         version = told;
     }
-    assert_eq!(mirror, by_video(end));
+    assert_eq!(mirror, assignments_by_video(end));
 }
 
 /// An epoch of the year 2025.
-const LATE: u64 = 1_750_000_000_000_007;
+const EPOCH_OF_2025: u64 = 1_750_000_000_000_007;
 
 fn held(id: &str) -> Held {
-    Held { video: video(id), viewers: 1, epoch: LATE, ready: true, shedding: true }
+    Held { video: video(id), viewers: 1, epoch: EPOCH_OF_2025, ready: true, shedding: true }
 }
 
 fn record(id: &str, beat: u64) -> ReaderRecord {
@@ -309,8 +326,8 @@ fn record(id: &str, beat: u64) -> ReaderRecord {
         capacity: 5000,
         viewers: 17,
         draining: false,
-        highest_epoch: LATE,
-        videos: ODD.iter().map(|id| held(id)).collect(),
+        highest_epoch: EPOCH_OF_2025,
+        videos: ODD_IDS.iter().map(|id| held(id)).collect(),
         messages_sent: u64::MAX,
         grace_ms: 20_000,
         reconnects: 12,
@@ -319,12 +336,12 @@ fn record(id: &str, beat: u64) -> ReaderRecord {
     }
 }
 
-async fn beats(store: &Store) -> BTreeMap<String, u64> {
+async fn beats_of_readers(store: &SharedStore) -> BTreeMap<String, u64> {
     let records = store.readers().await.unwrap();
     records.into_iter().map(|record| (record.id.to_string(), record.beat)).collect()
 }
 
-async fn heartbeats_are_kept_as_they_came(store: Store) {
+async fn heartbeats_are_kept_as_they_came(store: SharedStore) {
     assert_eq!(store.readers().await.unwrap(), []);
     store.heartbeat(&record("r1", 1)).await.unwrap();
     store.heartbeat(&record("r 2", u64::MAX)).await.unwrap();
@@ -335,7 +352,7 @@ async fn heartbeats_are_kept_as_they_came(store: Store) {
     assert_eq!(records, [record("r 2", u64::MAX), newer]);
 }
 
-async fn a_reader_is_forgotten_by_its_last_beat_only(store: Store) {
+async fn a_reader_is_forgotten_by_its_last_beat_only(store: SharedStore) {
     let id = ReaderId::parse("r1").unwrap();
     let large = u64::MAX - 1;
     for beat in [12, 1, large] {
@@ -343,12 +360,16 @@ async fn a_reader_is_forgotten_by_its_last_beat_only(store: Store) {
         for other in [beat - 1, beat + 1, beat / 10, 0] {
             if other != beat {
                 store.forget_reader(&id, other).await.unwrap();
-                assert_eq!(beats(&store).await, BTreeMap::from([("r1".to_owned(), beat)]), "by {other}");
+                assert_eq!(
+                    beats_of_readers(&store).await,
+                    BTreeMap::from([("r1".to_owned(), beat)]),
+                    "by {other}"
+                );
             }
         }
     }
     store.heartbeat(&record("r2", large)).await.unwrap();
     store.forget_reader(&id, large).await.unwrap();
     store.forget_reader(&id, large).await.unwrap();
-    assert_eq!(beats(&store).await, BTreeMap::from([("r2".to_owned(), large)]));
+    assert_eq!(beats_of_readers(&store).await, BTreeMap::from([("r2".to_owned(), large)]));
 }

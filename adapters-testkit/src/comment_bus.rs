@@ -14,19 +14,19 @@ use tokio::sync::mpsc;
 
 use liverank_adapters::comment_bus::{CommentBus, DELIVERY_QUEUE, Delivery, Head, KEEP_BYTES, KEEP_COMMENTS};
 
-type Bus = Arc<dyn CommentBus>;
+type SharedBus = Arc<dyn CommentBus>;
 
 /// Everything is heard within a fraction of this, on a machine that is not overloaded.
-const PATIENCE: Duration = Duration::from_secs(20);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Identifiers that trip what takes them for patterns, hash tags, separators or ASCII.
-const ODD: [&str; 14] =
+const ODD_IDS: [&str; 14] =
     ["a b", "{", "}", "a}b{c", "{}", "*", "?", "[a-z]", "\\", "\"", "ä", "日本", "🎬", "0-0"];
 
 /// Runs all checks; `fresh` makes a new, empty bus for each.
 pub async fn suite<F, Fut>(fresh: F)
 where
     F: Fn() -> Fut,
-    Fut: Future<Output = Bus>,
+    Fut: Future<Output = SharedBus>,
 {
     an_empty_bus_says_so(fresh().await).await;
     who_subscribed_hears_all_in_order(fresh().await).await;
@@ -50,7 +50,7 @@ fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
-fn numbering() -> CommentEpoch {
+fn comment_epoch() -> CommentEpoch {
     CommentEpoch::parse("n1").unwrap()
 }
 
@@ -72,34 +72,37 @@ fn comments(id: &str, seqs: impl IntoIterator<Item = u64>) -> Vec<Comment> {
 }
 
 fn head(seq: u64) -> Head {
-    Head { numbering: numbering(), seq }
+    Head { numbering: comment_epoch(), seq }
 }
 
-async fn publish(bus: &Bus, comments: &[Comment]) {
-    bus.publish(&numbering(), comments).await.unwrap();
+async fn publish_all(bus: &SharedBus, comments: &[Comment]) {
+    bus.publish(&comment_epoch(), comments).await.unwrap();
 }
 
-async fn recent(bus: &Bus, id: &str, after: u64, limit: usize) -> Option<Vec<Comment>> {
-    bus.recent(&numbering(), &video(id), after, limit).await.unwrap()
+async fn recent_of(bus: &SharedBus, id: &str, after: u64, limit: usize) -> Option<Vec<Comment>> {
+    bus.recent(&comment_epoch(), &video(id), after, limit).await.unwrap()
 }
 
-async fn next(deliveries: &mut mpsc::Receiver<Delivery>) -> Delivery {
-    tokio::time::timeout(PATIENCE, deliveries.recv()).await.expect("is delivered in time").expect("goes on")
+async fn next_delivery(deliveries: &mut mpsc::Receiver<Delivery>) -> Delivery {
+    tokio::time::timeout(DELIVERY_TIMEOUT, deliveries.recv())
+        .await
+        .expect("is delivered in time")
+        .expect("goes on")
 }
 
 /// Hears comments up to `last`, each for the first time; fails at a loss.
-async fn heard_until(deliveries: &mut mpsc::Receiver<Delivery>, last: &Comment) -> Vec<Comment> {
-    heard_until_all(deliveries, std::slice::from_ref(last)).await
+async fn hear_until(deliveries: &mut mpsc::Receiver<Delivery>, last: &Comment) -> Vec<Comment> {
+    hear_until_all(deliveries, std::slice::from_ref(last)).await
 }
 
 /// Hears comments up to the last one of `lasts`, each for the first time: different videos come in any order.
-async fn heard_until_all(deliveries: &mut mpsc::Receiver<Delivery>, lasts: &[Comment]) -> Vec<Comment> {
+async fn hear_until_all(deliveries: &mut mpsc::Receiver<Delivery>, lasts: &[Comment]) -> Vec<Comment> {
     let mut heard: Vec<Comment> = Vec::new();
     let mut missing: Vec<&Comment> = lasts.iter().collect();
     loop {
-        match next(deliveries).await {
+        match next_delivery(deliveries).await {
             Delivery::Comment { numbering: told, comment, .. } => {
-                assert_eq!(told, numbering());
+                assert_eq!(told, comment_epoch());
                 missing.retain(|last| **last != comment);
                 if !heard.contains(&comment) {
                     heard.push(comment);
@@ -113,234 +116,234 @@ async fn heard_until_all(deliveries: &mut mpsc::Receiver<Delivery>, lasts: &[Com
     }
 }
 
-async fn an_empty_bus_says_so(bus: Bus) {
+async fn an_empty_bus_says_so(bus: SharedBus) {
     assert_eq!(bus.heads(&[video("v"), video("w")]).await.unwrap(), [None, None]);
     assert_eq!(bus.heads(&[]).await.unwrap(), []);
-    assert_eq!(recent(&bus, "v", 0, 10).await, None);
-    publish(&bus, &[]).await;
+    assert_eq!(recent_of(&bus, "v", 0, 10).await, None);
+    publish_all(&bus, &[]).await;
 }
 
-async fn who_subscribed_hears_all_in_order(bus: Bus) {
+async fn who_subscribed_hears_all_in_order(bus: SharedBus) {
     let (one, mut first) = bus.connect().await.unwrap();
     let (two, mut second) = bus.connect().await.unwrap();
     one.subscribe(&video("v")).await.unwrap();
     two.subscribe(&video("v")).await.unwrap();
     two.subscribe(&video("w")).await.unwrap();
     for seq in 1..=50 {
-        publish(&bus, &[comment("v", 2 * seq - 1), comment("w", seq), comment("v", 2 * seq)]).await;
+        publish_all(&bus, &[comment("v", 2 * seq - 1), comment("w", seq), comment("v", 2 * seq)]).await;
     }
-    publish(&bus, &[comment("w", 51), comment("v", 101)]).await;
-    assert_eq!(heard_until(&mut first, &comment("v", 101)).await, comments("v", 1..=101));
-    let both = heard_until_all(&mut second, &[comment("v", 101), comment("w", 51)]).await;
+    publish_all(&bus, &[comment("w", 51), comment("v", 101)]).await;
+    assert_eq!(hear_until(&mut first, &comment("v", 101)).await, comments("v", 1..=101));
+    let both = hear_until_all(&mut second, &[comment("v", 101), comment("w", 51)]).await;
     let of =
         |id: &str| both.iter().filter(|comment| comment.video_id == video(id)).cloned().collect::<Vec<_>>();
     assert_eq!((of("v"), of("w")), (comments("v", 1..=101), comments("w", 1..=51)));
 }
 
-async fn a_trace_comes_with_its_comment_and_with_no_other(bus: Bus) {
+async fn a_trace_comes_with_its_comment_and_with_no_other(bus: SharedBus) {
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     let trace = TraceContext { trace: [1; 16], span: [2; 8], sampled: true };
     let three = comments("v", 1..=3);
-    bus.publish_traced(&numbering(), &three, &[(three[1].id.clone(), trace)]).await.unwrap();
+    bus.publish_traced(&comment_epoch(), &three, &[(three[1].id.clone(), trace)]).await.unwrap();
     for (seq, expected) in [(1, None), (2, Some(trace)), (3, None)] {
-        let heard = next(&mut deliveries).await;
+        let heard = next_delivery(&mut deliveries).await;
         let comment = comment("v", seq);
         let trace = expected.map(Box::new);
-        assert_eq!(heard, Delivery::Comment { numbering: numbering(), comment, trace });
+        assert_eq!(heard, Delivery::Comment { numbering: comment_epoch(), comment, trace });
     }
-    assert_eq!(recent(&bus, "v", 0, 10).await, Some(three), "what is kept is the comments");
+    assert_eq!(recent_of(&bus, "v", 0, 10).await, Some(three), "what is kept is the comments");
 }
 
-async fn only_what_is_subscribed_to_is_heard(bus: Bus) {
+async fn only_what_is_subscribed_to_is_heard(bus: SharedBus) {
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
-    publish(&bus, &comments("v", 1..=1)).await;
+    publish_all(&bus, &comments("v", 1..=1)).await;
     // Twice is once.
     subscription.subscribe(&video("v")).await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     subscription.subscribe(&video("end")).await.unwrap();
     subscription.unsubscribe(&video("never")).await.unwrap();
-    publish(&bus, &[comment("v", 2), comment("other", 1), comment("end", 1)]).await;
-    let mut heard = heard_until_all(&mut deliveries, &[comment("v", 2), comment("end", 1)]).await;
+    publish_all(&bus, &[comment("v", 2), comment("other", 1), comment("end", 1)]).await;
+    let mut heard = hear_until_all(&mut deliveries, &[comment("v", 2), comment("end", 1)]).await;
     heard.sort_by_key(|comment| comment.seq);
     assert_eq!(heard, [comment("end", 1), comment("v", 2)]);
     subscription.unsubscribe(&video("v")).await.unwrap();
-    publish(&bus, &[comment("v", 3), comment("end", 2)]).await;
-    assert_eq!(heard_until(&mut deliveries, &comment("end", 2)).await, [comment("end", 2)]);
+    publish_all(&bus, &[comment("v", 3), comment("end", 2)]).await;
+    assert_eq!(hear_until(&mut deliveries, &comment("end", 2)).await, [comment("end", 2)]);
     subscription.subscribe(&video("v")).await.unwrap();
-    publish(&bus, &comments("v", 4..=4)).await;
-    assert_eq!(heard_until(&mut deliveries, &comment("v", 4)).await, [comment("v", 4)]);
+    publish_all(&bus, &comments("v", 4..=4)).await;
+    assert_eq!(hear_until(&mut deliveries, &comment("v", 4)).await, [comment("v", 4)]);
 }
 
-async fn any_identifier_will_do(bus: Bus) {
+async fn any_identifier_will_do(bus: SharedBus) {
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     let (long, other) = ("ß".repeat(128), format!("{}x", "ß".repeat(127)));
-    let ids: Vec<&str> = ODD.iter().copied().chain([long.as_str(), other.as_str(), "v", "vv"]).collect();
+    let ids: Vec<&str> = ODD_IDS.iter().copied().chain([long.as_str(), other.as_str(), "v", "vv"]).collect();
     for id in &ids {
         subscription.subscribe(&video(id)).await.unwrap();
     }
     for (at, id) in ids.iter().enumerate() {
         // Each its own number of comments, so that none is taken for another.
-        publish(&bus, &comments(id, 1..=at as u64 + 1)).await;
-        let heard = heard_until(&mut deliveries, &comment(id, at as u64 + 1)).await;
+        publish_all(&bus, &comments(id, 1..=at as u64 + 1)).await;
+        let heard = hear_until(&mut deliveries, &comment(id, at as u64 + 1)).await;
         assert_eq!(heard, comments(id, 1..=at as u64 + 1), "{id:?}");
     }
     let videos: Vec<VideoId> = ids.iter().map(|id| video(id)).collect();
     let expected: Vec<_> = (1..=ids.len() as u64).map(|seq| Some(head(seq))).collect();
     assert_eq!(bus.heads(&videos).await.unwrap(), expected);
     for (at, id) in ids.iter().enumerate() {
-        assert_eq!(recent(&bus, id, 0, 100).await, Some(comments(id, 1..=at as u64 + 1)), "{id:?}");
+        assert_eq!(recent_of(&bus, id, 0, 100).await, Some(comments(id, 1..=at as u64 + 1)), "{id:?}");
     }
 }
 
-async fn what_is_kept_can_be_read_from_any_place(bus: Bus) {
-    publish(&bus, &comments("v", 5..=30)).await;
-    assert_eq!(recent(&bus, "v", 4, 100).await, Some(comments("v", 5..=30)));
-    assert_eq!(recent(&bus, "v", 10, 3).await, Some(comments("v", 11..=13)));
-    assert_eq!(recent(&bus, "v", 10, 0).await, Some(vec![]));
-    assert_eq!(recent(&bus, "v", 29, 100).await, Some(comments("v", 30..=30)));
-    assert_eq!(recent(&bus, "v", 30, 100).await, Some(vec![]), "there is nothing after the last one");
-    assert_eq!(recent(&bus, "v", 31, 100).await, None, "who is ahead is not told that nothing is missing");
-    assert_eq!(recent(&bus, "v", u64::MAX, 1).await, None);
-    assert_eq!(recent(&bus, "v", 3, 100).await, None, "the first one is not kept");
+async fn what_is_kept_can_be_read_from_any_place(bus: SharedBus) {
+    publish_all(&bus, &comments("v", 5..=30)).await;
+    assert_eq!(recent_of(&bus, "v", 4, 100).await, Some(comments("v", 5..=30)));
+    assert_eq!(recent_of(&bus, "v", 10, 3).await, Some(comments("v", 11..=13)));
+    assert_eq!(recent_of(&bus, "v", 10, 0).await, Some(vec![]));
+    assert_eq!(recent_of(&bus, "v", 29, 100).await, Some(comments("v", 30..=30)));
+    assert_eq!(recent_of(&bus, "v", 30, 100).await, Some(vec![]), "there is nothing after the last one");
+    assert_eq!(recent_of(&bus, "v", 31, 100).await, None, "who is ahead is not told that nothing is missing");
+    assert_eq!(recent_of(&bus, "v", u64::MAX, 1).await, None);
+    assert_eq!(recent_of(&bus, "v", 3, 100).await, None, "the first one is not kept");
     let other = CommentEpoch::parse("n2").unwrap();
     assert_eq!(bus.recent(&other, &video("v"), 10, 100).await.unwrap(), None);
     assert_eq!(bus.recent(&other, &video("v"), 30, 100).await.unwrap(), None);
 }
 
-async fn publishing_again_changes_nothing(bus: Bus) {
+async fn publishing_again_changes_nothing(bus: SharedBus) {
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
-    publish(&bus, &comments("v", 1..=20)).await;
-    publish(&bus, &comments("v", 1..=20)).await;
-    publish(&bus, &comments("v", 15..=25)).await;
-    publish(&bus, &comments("v", 3..=3)).await;
-    publish(&bus, &comments("v", 26..=26)).await;
-    assert_eq!(recent(&bus, "v", 0, 100).await, Some(comments("v", 1..=26)));
+    publish_all(&bus, &comments("v", 1..=20)).await;
+    publish_all(&bus, &comments("v", 1..=20)).await;
+    publish_all(&bus, &comments("v", 15..=25)).await;
+    publish_all(&bus, &comments("v", 3..=3)).await;
+    publish_all(&bus, &comments("v", 26..=26)).await;
+    assert_eq!(recent_of(&bus, "v", 0, 100).await, Some(comments("v", 1..=26)));
     assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(26))]);
-    assert_eq!(heard_until(&mut deliveries, &comment("v", 26)).await, comments("v", 1..=26));
+    assert_eq!(hear_until(&mut deliveries, &comment("v", 26)).await, comments("v", 1..=26));
 }
 
-async fn a_hole_is_not_hidden(bus: Bus) {
+async fn a_hole_is_not_hidden(bus: SharedBus) {
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
-    publish(&bus, &comments("v", 1..=5)).await;
-    publish(&bus, &comments("v", 8..=9)).await;
+    publish_all(&bus, &comments("v", 1..=5)).await;
+    publish_all(&bus, &comments("v", 8..=9)).await;
     assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(9))]);
     for after in 3..=6 {
-        assert_eq!(recent(&bus, "v", after, 100).await, None, "6 and 7 are missing after {after}");
+        assert_eq!(recent_of(&bus, "v", after, 100).await, None, "6 and 7 are missing after {after}");
     }
-    assert_eq!(recent(&bus, "v", 7, 100).await, Some(comments("v", 8..=9)));
+    assert_eq!(recent_of(&bus, "v", 7, 100).await, Some(comments("v", 8..=9)));
     // They come late: whoever listens hears of them all the same.
-    publish(&bus, &comments("v", 6..=7)).await;
-    publish(&bus, &comments("v", 10..=10)).await;
-    let heard = heard_until(&mut deliveries, &comment("v", 10)).await;
+    publish_all(&bus, &comments("v", 6..=7)).await;
+    publish_all(&bus, &comments("v", 10..=10)).await;
+    let heard = hear_until(&mut deliveries, &comment("v", 10)).await;
     assert_eq!(heard, comments("v", [1, 2, 3, 4, 5, 8, 9, 6, 7, 10]));
-    if let Some(kept) = recent(&bus, "v", 5, 100).await {
+    if let Some(kept) = recent_of(&bus, "v", 5, 100).await {
         assert_eq!(kept, comments("v", 6..=10), "without a hole or not at all");
     }
-    assert_eq!(recent(&bus, "v", 7, 100).await, Some(comments("v", 8..=10)));
+    assert_eq!(recent_of(&bus, "v", 7, 100).await, Some(comments("v", 8..=10)));
 }
 
-async fn what_was_removed_is_not_handed_out(bus: Bus) {
+async fn what_was_removed_is_not_handed_out(bus: SharedBus) {
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
-    publish(&bus, &comments("v", 1..=5)).await;
+    publish_all(&bus, &comments("v", 1..=5)).await;
     let of = CommentId::parse("c3").unwrap();
     let entry = EntryKind::Deleted { comment_id: of, of: 3, role: ActorRole::Moderator };
     let deletion = Comment { text: String::new(), entry, ..comment("v", 6) };
     // Again, as one who is not sure that it was done; and the comment, as one who comes late.
     for _ in 0..2 {
-        publish(&bus, std::slice::from_ref(&deletion)).await;
-        publish(&bus, &comments("v", 3..=3)).await;
+        publish_all(&bus, std::slice::from_ref(&deletion)).await;
+        publish_all(&bus, &comments("v", 3..=3)).await;
     }
-    publish(&bus, &comments("v", 7..=7)).await;
-    let heard = heard_until(&mut deliveries, &comment("v", 7)).await;
+    publish_all(&bus, &comments("v", 7..=7)).await;
+    let heard = hear_until(&mut deliveries, &comment("v", 7)).await;
     assert_eq!(heard[5], deletion, "whoever listens is told");
     assert_eq!(heard.len(), 7);
     for after in 0..3 {
-        let kept = recent(&bus, "v", after, 100).await.unwrap_or_default();
+        let kept = recent_of(&bus, "v", after, 100).await.unwrap_or_default();
         assert!(kept.iter().all(|kept| kept.seq != 3 || *kept == comment("v", 3).removed()), "{kept:?}");
     }
     let rest = vec![comment("v", 4), comment("v", 5), deletion, comment("v", 7)];
-    assert_eq!(recent(&bus, "v", 3, 100).await, Some(rest));
+    assert_eq!(recent_of(&bus, "v", 3, 100).await, Some(rest));
     assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(7))]);
 }
 
-async fn another_numbering_replaces_the_old(bus: Bus) {
+async fn another_numbering_replaces_the_old(bus: SharedBus) {
     let new = CommentEpoch::parse("n2").unwrap();
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
-    publish(&bus, &comments("v", 1..=5)).await;
+    publish_all(&bus, &comments("v", 1..=5)).await;
     bus.publish(&new, &comments("v", 1..=2)).await.unwrap();
     assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(Head { numbering: new.clone(), seq: 2 })]);
     assert_eq!(bus.recent(&new, &video("v"), 0, 100).await.unwrap(), Some(comments("v", 1..=2)));
-    assert_eq!(recent(&bus, "v", 1, 100).await, None);
+    assert_eq!(recent_of(&bus, "v", 1, 100).await, None);
     let mut told = Vec::new();
     while told.len() < 7 {
-        let Delivery::Comment { numbering, comment, .. } = next(&mut deliveries).await else {
+        let Delivery::Comment { numbering, comment, .. } = next_delivery(&mut deliveries).await else {
             panic!("nothing was lost")
         };
         told.push((numbering, comment.seq));
     }
-    let expected = (1..=5).map(|seq| (numbering(), seq)).chain((1..=2).map(|seq| (new.clone(), seq)));
+    let expected = (1..=5).map(|seq| (comment_epoch(), seq)).chain((1..=2).map(|seq| (new.clone(), seq)));
     assert_eq!(told, expected.collect::<Vec<_>>());
 }
 
-async fn only_the_last_ones_are_kept(bus: Bus) {
+async fn only_the_last_ones_are_kept(bus: SharedBus) {
     let count = 3 * KEEP_COMMENTS as u64;
-    publish(&bus, &comments("v", 1..=count)).await;
+    publish_all(&bus, &comments("v", 1..=count)).await;
     let first = count - KEEP_COMMENTS as u64;
-    let kept = recent(&bus, "v", first, 2 * KEEP_COMMENTS).await;
+    let kept = recent_of(&bus, "v", first, 2 * KEEP_COMMENTS).await;
     assert_eq!(kept, Some(comments("v", first + 1..=count)));
-    assert_eq!(recent(&bus, "v", 0, 10).await, None, "memory is bounded");
+    assert_eq!(recent_of(&bus, "v", 0, 10).await, None, "memory is bounded");
     assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
 }
 
-async fn long_ones_are_kept_by_bytes(bus: Bus) {
-    const LONG: usize = 16 * 1024;
-    let count = 2 * KEEP_BYTES as u64 / LONG as u64;
-    let long = |seq| Comment { text: "x".repeat(LONG), ..comment("v", seq) };
+async fn long_ones_are_kept_by_bytes(bus: SharedBus) {
+    const LONG_TEXT_CHARS: usize = 16 * 1024;
+    let count = 2 * KEEP_BYTES as u64 / LONG_TEXT_CHARS as u64;
+    let long = |seq| Comment { text: "x".repeat(LONG_TEXT_CHARS), ..comment("v", seq) };
     let all: Vec<Comment> = (1..=count).map(long).collect();
     // As they come: one, a few, and many at a time.
     let (one, rest) = all.split_at(1);
-    publish(&bus, one).await;
+    publish_all(&bus, one).await;
     for few in rest.chunks(50) {
-        publish(&bus, few).await;
+        publish_all(&bus, few).await;
     }
-    let near = |after| recent(&bus, "v", after, KEEP_COMMENTS);
+    let near = |after| recent_of(&bus, "v", after, KEEP_COMMENTS);
     // What the text has beside it takes little.
-    let fit = (KEEP_BYTES / LONG) as u64 * 9 / 10;
+    let fit = (KEEP_BYTES / LONG_TEXT_CHARS) as u64 * 9 / 10;
     assert_eq!(
         near(count - fit).await.as_deref(),
         Some(&all[(count - fit) as usize..]),
         "there is room for these"
     );
-    assert_eq!(near(count - (KEEP_BYTES / LONG) as u64 - 1).await, None, "and not for these");
+    assert_eq!(near(count - (KEEP_BYTES / LONG_TEXT_CHARS) as u64 - 1).await, None, "and not for these");
     assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
     // Short ones have room again, up to their number.
-    publish(&bus, &comments("v", count + 1..=count + 2 * KEEP_COMMENTS as u64)).await;
+    publish_all(&bus, &comments("v", count + 1..=count + 2 * KEEP_COMMENTS as u64)).await;
     let after = count + KEEP_COMMENTS as u64;
-    let kept = recent(&bus, "v", after, KEEP_COMMENTS).await;
+    let kept = recent_of(&bus, "v", after, KEEP_COMMENTS).await;
     assert_eq!(kept, Some(comments("v", after + 1..=after + KEEP_COMMENTS as u64)));
 }
 
-async fn heads_come_in_the_order_asked_for(bus: Bus) {
+async fn heads_come_in_the_order_asked_for(bus: SharedBus) {
     let id = |at: u64| format!("v{at}");
     let all: Vec<Comment> = (0..1500).filter(|at| at % 3 > 0).map(|at| comment(&id(at), at)).collect();
-    publish(&bus, &all).await;
+    publish_all(&bus, &all).await;
     let asked: Vec<VideoId> = (0..1500).rev().map(|at| video(&id(at))).collect();
     let expected: Vec<_> = (0..1500).rev().map(|at| (at % 3 > 0).then(|| head(at))).collect();
     assert_eq!(bus.heads(&asked).await.unwrap(), expected);
 }
 
-async fn a_slow_subscriber_is_told(bus: Bus) {
+async fn a_slow_subscriber_is_told(bus: SharedBus) {
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     let count = 2 * DELIVERY_QUEUE as u64 + 100;
-    publish(&bus, &comments("v", 1..=count)).await;
+    publish_all(&bus, &comments("v", 1..=count)).await;
     let mut heard = 0;
-    while let Delivery::Comment { comment, .. } = next(&mut deliveries).await {
+    while let Delivery::Comment { comment, .. } = next_delivery(&mut deliveries).await {
         heard += 1;
         assert_eq!(comment.seq, heard, "what is heard before the loss has no hole");
         assert!(heard < count, "the loss is told");
@@ -348,53 +351,53 @@ async fn a_slow_subscriber_is_told(bus: Bus) {
     // Whoever compares heads now and goes on listening misses nothing.
     assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(head(count))]);
     let mut last = count + 1;
-    publish(&bus, &comments("v", last..=last)).await;
+    publish_all(&bus, &comments("v", last..=last)).await;
     loop {
-        match next(&mut deliveries).await {
+        match next_delivery(&mut deliveries).await {
             Delivery::Comment { comment, .. } if comment.seq == last => break,
             // What was still on its way.
             Delivery::Comment { comment, .. } => assert!(comment.seq < last),
             // It overflowed once more, meanwhile.
             Delivery::Reset => {
                 last += 1;
-                publish(&bus, &comments("v", last..=last)).await;
+                publish_all(&bus, &comments("v", last..=last)).await;
             }
         }
     }
 }
 
-async fn a_dropped_subscription_ends(bus: Bus) {
+async fn a_dropped_subscription_ends(bus: SharedBus) {
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
-    publish(&bus, &comments("v", 1..=1)).await;
-    assert_eq!(heard_until(&mut deliveries, &comment("v", 1)).await.len(), 1);
+    publish_all(&bus, &comments("v", 1..=1)).await;
+    assert_eq!(hear_until(&mut deliveries, &comment("v", 1)).await.len(), 1);
     drop(subscription);
-    let end = tokio::time::timeout(PATIENCE, deliveries.recv()).await.expect("ends in time");
+    let end = tokio::time::timeout(DELIVERY_TIMEOUT, deliveries.recv()).await.expect("ends in time");
     assert_eq!(end, None);
     // And one whose deliveries nobody takes any more does not hold up anything.
     let (subscription, deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     drop(deliveries);
-    publish(&bus, &comments("v", 2..=3)).await;
-    assert_eq!(recent(&bus, "v", 0, 10).await, Some(comments("v", 1..=3)));
+    publish_all(&bus, &comments("v", 2..=3)).await;
+    assert_eq!(recent_of(&bus, "v", 0, 10).await, Some(comments("v", 1..=3)));
 }
 
-async fn many_subscriptions_at_once(bus: Bus) {
-    const VIDEOS: u64 = 3000;
+async fn many_subscriptions_at_once(bus: SharedBus) {
+    const SUBSCRIBED_VIDEOS: u64 = 3000;
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
-    let ids: Vec<String> = (0..VIDEOS).map(|at| format!("v{at}")).collect();
+    let ids: Vec<String> = (0..SUBSCRIBED_VIDEOS).map(|at| format!("v{at}")).collect();
     let videos: Vec<VideoId> = ids.iter().map(|id| video(id)).collect();
     let all = videos.iter().map(|video| subscription.subscribe(video));
     futures::future::try_join_all(all).await.unwrap();
     let all: Vec<Comment> = ids.iter().map(|id| comment(id, 1)).collect();
-    publish(&bus, &all).await;
-    let heard = heard_until_all(&mut deliveries, &all).await;
+    publish_all(&bus, &all).await;
+    let heard = hear_until_all(&mut deliveries, &all).await;
     assert_eq!(heard.len(), ids.len());
     let odd = videos.iter().skip(1).step_by(2).map(|video| subscription.unsubscribe(video));
     futures::future::try_join_all(odd).await.unwrap();
     let all: Vec<Comment> = ids.iter().map(|id| comment(id, 2)).collect();
-    publish(&bus, &all).await;
+    publish_all(&bus, &all).await;
     let even: Vec<Comment> = all.iter().step_by(2).cloned().collect();
-    let heard = heard_until_all(&mut deliveries, &even).await;
+    let heard = hear_until_all(&mut deliveries, &even).await;
     assert_eq!(heard.len(), ids.len() / 2);
 }

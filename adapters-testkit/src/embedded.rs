@@ -9,17 +9,17 @@ use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{AssignmentStore, CommentBus, RankingStore};
 
 #[tokio::test]
-async fn rankings_keep_what_every_ranking_store_promises() {
+async fn embedded_ranking_passes_the_ranking_store_suite() {
     crate::ranking_store::suite(|| async { Arc::new(EmbeddedRanking::new()) as Arc<dyn RankingStore> }).await;
 }
 
 #[tokio::test]
-async fn a_bus_keeps_what_every_comment_bus_promises() {
+async fn embedded_bus_passes_the_comment_bus_suite() {
     crate::comment_bus::suite(|| async { Arc::new(EmbeddedBus::new()) as Arc<dyn CommentBus> }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn assignments_keep_what_every_assignment_store_promises() {
+async fn embedded_assignments_pass_the_assignment_store_suite() {
     crate::assignment_store::suite(|| async {
         Arc::new(EmbeddedAssignments::new()) as Arc<dyn AssignmentStore>
     })
@@ -27,7 +27,7 @@ async fn assignments_keep_what_every_assignment_store_promises() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn assignments_on_a_file_keep_it_too() {
+async fn embedded_assignments_on_a_file_pass_the_suite() {
     let directory = tempfile::tempdir().unwrap();
     let stores = AtomicUsize::new(0);
     crate::assignment_store::suite(|| async {

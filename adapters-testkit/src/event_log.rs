@@ -23,9 +23,9 @@ mod member;
 mod reading;
 
 /// How long anything may take to come true.
-const DEADLINE: Duration = Duration::from_mins(1);
+const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
 /// A wait that a check lets pass on purpose, to see that nothing comes.
-const QUIET: Duration = Duration::from_millis(700);
+const QUIET_TIME: Duration = Duration::from_millis(700);
 
 /// Runs every check, each on a log of its own: `fresh` gives a new, empty one that has not been opened.
 pub async fn suite<F, Fut>(fresh: F)
@@ -60,11 +60,11 @@ where
     partitions_of_others_are_passed_over(&*log().await).await;
 }
 
-async fn append(log: &dyn EventLog, key: &str, value: &str) -> RecordPosition {
+async fn append_text(log: &dyn EventLog, key: &str, value: &str) -> RecordPosition {
     log.append(key.as_bytes(), value.as_bytes().to_vec()).await.expect("an append is acknowledged")
 }
 
-fn place(record: &RawRecord) -> (u32, u64) {
+fn place_of(record: &RawRecord) -> (u32, u64) {
     (record.partition, record.offset)
 }
 
@@ -82,8 +82,8 @@ async fn a_fresh_log_is_empty(log: &dyn EventLog) {
 async fn a_key_keeps_its_partition_and_its_order(log: &dyn EventLog) {
     let mut used = BTreeSet::new();
     for key in (0..40).map(|at| format!("video-{at}")) {
-        let first = append(log, &key, "first").await;
-        let second = append(log, &key, "second").await;
+        let first = append_text(log, &key, "first").await;
+        let second = append_text(log, &key, "second").await;
         assert_eq!(first.partition, second.partition, "records of {key} are in one partition");
         assert!(second.offset > first.offset, "offsets grow: {first:?}, then {second:?}");
         used.insert(first.partition);
@@ -103,21 +103,21 @@ async fn a_trace_comes_with_its_record_and_with_no_other(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
     member.read_until(expected.len()).await;
     let read: BTreeMap<(u32, u64), Option<TraceContext>> =
-        member.records.iter().map(|record| (place(record), record.trace.as_deref().copied())).collect();
+        member.records.iter().map(|record| (place_of(record), record.trace.as_deref().copied())).collect();
     assert_eq!(read, expected);
 }
 
 async fn what_was_appended_at_once_is_read_once(log: &dyn EventLog) {
-    const KEYS: usize = 40;
-    const EACH: usize = 25;
+    const KEY_COUNT: usize = 40;
+    const RECORDS_A_KEY: usize = 25;
     let one_key = async |key: String| {
         let mut places = Vec::new();
-        for at in 0..EACH {
-            places.push((append(log, &key, &format!("{key}/{at}")).await, format!("{key}/{at}")));
+        for at in 0..RECORDS_A_KEY {
+            places.push((append_text(log, &key, &format!("{key}/{at}")).await, format!("{key}/{at}")));
         }
         places
     };
-    let written = join_all((0..KEYS).map(|key| one_key(format!("k{key}")))).await;
+    let written = join_all((0..KEY_COUNT).map(|key| one_key(format!("k{key}")))).await;
     for places in &written {
         assert!(
             places.windows(2).all(|pair| pair[0].0.offset < pair[1].0.offset),
@@ -130,14 +130,14 @@ async fn what_was_appended_at_once_is_read_once(log: &dyn EventLog) {
     }
     let expected: BTreeMap<(u32, u64), String> =
         written.into_iter().flatten().map(|(at, value)| ((at.partition, at.offset), value)).collect();
-    assert_eq!(expected.len(), KEYS * EACH, "no two appends share a place");
+    assert_eq!(expected.len(), KEY_COUNT * RECORDS_A_KEY, "no two appends share a place");
 
     let mut member = Member::join(log).await;
-    member.read_until(KEYS * EACH).await;
+    member.read_until(KEY_COUNT * RECORDS_A_KEY).await;
     let read: BTreeMap<(u32, u64), String> = member
         .records
         .iter()
-        .map(|record| (place(record), String::from_utf8(record.value.to_vec()).unwrap()))
+        .map(|record| (place_of(record), String::from_utf8(record.value.to_vec()).unwrap()))
         .collect();
     assert_eq!(member.records.len(), read.len(), "no record is delivered twice");
     assert_eq!(read, expected, "what is read is what was acknowledged, at the places that were told");
@@ -149,7 +149,7 @@ async fn what_was_appended_at_once_is_read_once(log: &dyn EventLog) {
 
 async fn the_log_s_time_never_goes_back(log: &dyn EventLog) {
     for at in 0..200 {
-        append(log, "one key", &at.to_string()).await;
+        append_text(log, "one key", &at.to_string()).await;
     }
     let mut member = Member::join(log).await;
     member.read_until(200).await;
@@ -171,26 +171,26 @@ async fn too_large_is_refused_and_not_in_the_log(log: &dyn EventLog) {
 }
 
 async fn nothing_is_read_before_start(log: &dyn EventLog) {
-    append(log, "k", "early").await;
+    append_text(log, "k", "early").await;
     let mut consumer = log.consume().await.unwrap();
     let mut owned = BTreeSet::new();
     let begun = Instant::now();
     while owned.len() < PARTITIONS as usize {
-        assert!(begun.elapsed() < DEADLINE, "a single member is assigned everything, has {owned:?}");
-        match consumer.poll(100, QUIET).await.unwrap() {
+        assert!(begun.elapsed() < CHECK_TIMEOUT, "a single member is assigned everything, has {owned:?}");
+        match consumer.poll(100, QUIET_TIME).await.unwrap() {
             ConsumerEvent::Assigned(partitions) => owned.extend(partitions),
             ConsumerEvent::Revoked(partitions) => owned.retain(|at| !partitions.contains(at)),
             ConsumerEvent::Records(records) => panic!("read before start: {records:?}"),
             ConsumerEvent::Idle => {}
         }
     }
-    let quiet = consumer.poll(100, QUIET).await.unwrap();
+    let quiet = consumer.poll(100, QUIET_TIME).await.unwrap();
     assert_eq!(quiet, ConsumerEvent::Idle, "nothing is read before start");
     consumer.start(&owned.iter().map(|at| Start::unmarked(*at, 0)).collect::<Vec<_>>()).await.unwrap();
     let begun = Instant::now();
     let records = loop {
-        assert!(begun.elapsed() < DEADLINE, "reads after start");
-        if let ConsumerEvent::Records(records) = consumer.poll(100, QUIET).await.unwrap() {
+        assert!(begun.elapsed() < CHECK_TIMEOUT, "reads after start");
+        if let ConsumerEvent::Records(records) = consumer.poll(100, QUIET_TIME).await.unwrap() {
             break records;
         }
     };
@@ -201,7 +201,7 @@ async fn nothing_is_read_before_start(log: &dyn EventLog) {
 async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
     let mut places = Vec::new();
     for at in 0..20 {
-        places.push(append(log, "k", &at.to_string()).await);
+        places.push(append_text(log, "k", &at.to_string()).await);
     }
     let values = |member: &Member| -> Vec<String> {
         member.records.iter().map(|record| String::from_utf8(record.value.to_vec()).unwrap()).collect()
@@ -219,7 +219,7 @@ async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
     }
     // Going back while records of before may be buffered: none of them may come after the first one asked for again.
     member.start_at(places[0].partition, places[0].offset).await;
-    let first = member.consumer.poll(3, DEADLINE).await.unwrap();
+    let first = member.consumer.poll(3, CHECK_TIMEOUT).await.unwrap();
     assert!(matches!(&first, ConsumerEvent::Records(records) if records[0].value == "0"), "{first:?}");
     member.records.clear();
     member.start_at(places[10].partition, places[10].offset).await;
@@ -228,21 +228,21 @@ async fn reading_starts_where_it_is_told_and_goes_back(log: &dyn EventLog) {
 }
 
 async fn an_offset_that_the_log_has_not_is_an_error(log: &dyn EventLog) {
-    let at = append(log, "k", "only").await;
+    let at = append_text(log, "k", "only").await;
     let mut member = Member::join(log).await;
     member.start_is_refused(Start::unmarked(at.partition, at.offset + 1000)).await;
 }
 
 async fn the_end_is_an_offset_to_start_from(log: &dyn EventLog) {
-    let old = append(log, "k", "old").await;
+    let old = append_text(log, "k", "old").await;
     let mut member = Member::join(log).await;
     member.start_at(old.partition, old.offset + 1).await;
     assert_eq!(
-        member.consumer.poll(10, QUIET).await.unwrap(),
+        member.consumer.poll(10, QUIET_TIME).await.unwrap(),
         ConsumerEvent::Idle,
         "nothing stands after the end"
     );
-    append(log, "k", "new").await;
+    append_text(log, "k", "new").await;
     member.read_until(1).await;
     assert_eq!(member.records[0].value, "new");
 }
@@ -251,19 +251,26 @@ async fn a_poll_is_bounded_and_wakes(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
     member.start_everything().await;
     let begun = Instant::now();
-    assert_eq!(member.consumer.poll(10, QUIET).await.unwrap(), ConsumerEvent::Idle);
+    assert_eq!(member.consumer.poll(10, QUIET_TIME).await.unwrap(), ConsumerEvent::Idle);
     let idle = begun.elapsed();
-    assert!(idle >= QUIET && idle < QUIET * 10, "an idle poll takes the time it was given, not {idle:?}");
+    assert!(
+        idle >= QUIET_TIME && idle < QUIET_TIME * 10,
+        "an idle poll takes the time it was given, not {idle:?}"
+    );
 
     let begun = Instant::now();
-    let (polled, _) = tokio::join!(member.consumer.poll(10, DEADLINE), append(log, "k", "wake"));
+    let (polled, _) = tokio::join!(member.consumer.poll(10, CHECK_TIMEOUT), append_text(log, "k", "wake"));
     assert!(matches!(polled, Ok(ConsumerEvent::Records(_))), "{polled:?}");
-    assert!(begun.elapsed() < DEADLINE / 4, "an append wakes the one who waits, after {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < CHECK_TIMEOUT / 4,
+        "an append wakes the one who waits, after {:?}",
+        begun.elapsed()
+    );
 
-    join_all((0..50).map(|at| async move { append(log, &format!("k{at}"), "many").await })).await;
+    join_all((0..50).map(|at| async move { append_text(log, &format!("k{at}"), "many").await })).await;
     let mut seen = 0;
     while seen < 50 {
-        match member.consumer.poll(7, DEADLINE).await.unwrap() {
+        match member.consumer.poll(7, CHECK_TIMEOUT).await.unwrap() {
             ConsumerEvent::Records(records) => {
                 assert!((1..=7).contains(&records.len()), "1 to 7 records, not {}", records.len());
                 seen += records.len();
@@ -275,21 +282,25 @@ async fn a_poll_is_bounded_and_wakes(log: &dyn EventLog) {
 }
 
 async fn a_dropped_poll_loses_nothing(log: &dyn EventLog) {
-    const RECORDS: usize = 300;
+    const RECORD_COUNT: usize = 300;
     let mut member = Member::join(log).await;
     member.start_everything().await;
     let writing = async {
-        for at in 0..RECORDS {
-            append(log, &format!("k{at}"), &at.to_string()).await;
+        for at in 0..RECORD_COUNT {
+            append_text(log, &format!("k{at}"), &at.to_string()).await;
         }
     };
     let reading = async {
         let begun = Instant::now();
         let mut wait = 0;
-        while member.records.len() < RECORDS {
-            assert!(begun.elapsed() < DEADLINE, "only {} of {RECORDS} arrived", member.records.len());
+        while member.records.len() < RECORD_COUNT {
+            assert!(
+                begun.elapsed() < CHECK_TIMEOUT,
+                "only {} of {RECORD_COUNT} arrived",
+                member.records.len()
+            );
             wait = (wait + 1) % 5;
-            let poll = member.consumer.poll(5, DEADLINE);
+            let poll = member.consumer.poll(5, CHECK_TIMEOUT);
             match tokio::time::timeout(Duration::from_millis(wait), poll).await {
                 Ok(Ok(ConsumerEvent::Records(records))) => member.records.extend(records),
                 Ok(other) => panic!("only records are to come, not {other:?}"),
@@ -298,8 +309,8 @@ async fn a_dropped_poll_loses_nothing(log: &dyn EventLog) {
         }
     };
     tokio::join!(writing, reading);
-    let distinct: BTreeSet<_> = member.records.iter().map(place).collect();
-    assert_eq!(distinct.len(), RECORDS, "each arrives once though polls are dropped");
+    let distinct: BTreeSet<_> = member.records.iter().map(place_of).collect();
+    assert_eq!(distinct.len(), RECORD_COUNT, "each arrives once though polls are dropped");
 }
 
 async fn members_share_and_take_over(log: &dyn EventLog) {
@@ -308,20 +319,25 @@ async fn members_share_and_take_over(log: &dyn EventLog) {
     let mut second = Member::new(log.consume().await.unwrap());
     let begun = Instant::now();
     while first.owned.len() != 6 || second.owned.len() != 6 {
-        assert!(begun.elapsed() < DEADLINE, "two share evenly: {:?} and {:?}", first.owned, second.owned);
+        assert!(
+            begun.elapsed() < CHECK_TIMEOUT,
+            "two share evenly: {:?} and {:?}",
+            first.owned,
+            second.owned
+        );
         // The new one first: what the other one still holds must not be given to it.
         second.step(Duration::from_millis(20)).await;
         first.step(Duration::from_millis(20)).await;
     }
     assert!(first.owned.is_disjoint(&second.owned), "{:?} and {:?} overlap", first.owned, second.owned);
 
-    join_all((0..100).map(|at| async move { append(log, &format!("k{at}"), "shared").await })).await;
+    join_all((0..100).map(|at| async move { append_text(log, &format!("k{at}"), "shared").await })).await;
     while first.records.len() + second.records.len() < 100 {
-        assert!(begun.elapsed() < DEADLINE, "all is read between the two");
+        assert!(begun.elapsed() < CHECK_TIMEOUT, "all is read between the two");
         first.step(Duration::from_millis(20)).await;
         second.step(Duration::from_millis(20)).await;
     }
-    let places: BTreeSet<_> = first.records.iter().chain(&second.records).map(place).collect();
+    let places: BTreeSet<_> = first.records.iter().chain(&second.records).map(place_of).collect();
     assert_eq!(places.len(), 100, "each record is read by its owner only");
     assert!(!second.records.is_empty() && !first.records.is_empty(), "both have work");
 
@@ -329,11 +345,11 @@ async fn members_share_and_take_over(log: &dyn EventLog) {
     drop(second);
     let begun = Instant::now();
     while first.owned.len() != PARTITIONS as usize {
-        assert!(begun.elapsed() < DEADLINE, "the one who stays takes over: {:?}", first.owned);
+        assert!(begun.elapsed() < CHECK_TIMEOUT, "the one who stays takes over: {:?}", first.owned);
         first.step(Duration::from_millis(20)).await;
     }
     first.records.clear();
-    join_all((0..100).map(|at| async move { append(log, &format!("k{at}"), "left").await })).await;
+    join_all((0..100).map(|at| async move { append_text(log, &format!("k{at}"), "left").await })).await;
     first.read_until(100).await;
     assert!(first.records.iter().all(|record| record.value == "left"), "goes on where the other one stood");
 }
@@ -343,18 +359,23 @@ async fn partitions_of_others_are_passed_over(log: &dyn EventLog) {
     let mut second = Member::new(log.consume().await.unwrap());
     let begun = Instant::now();
     while first.owned.len() != 6 || second.owned.len() != 6 {
-        assert!(begun.elapsed() < DEADLINE, "two share evenly: {:?} and {:?}", first.owned, second.owned);
+        assert!(
+            begun.elapsed() < CHECK_TIMEOUT,
+            "two share evenly: {:?} and {:?}",
+            first.owned,
+            second.owned
+        );
         first.step(Duration::from_millis(20)).await;
         second.step(Duration::from_millis(20)).await;
     }
     let everything: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
     first.consumer.start(&everything).await.expect("partitions of others are passed over");
-    join_all((0..100).map(|at| async move { append(log, &format!("k{at}"), "x").await })).await;
+    join_all((0..100).map(|at| async move { append_text(log, &format!("k{at}"), "x").await })).await;
     let ends: HashMap<u32, u64> = (0..).zip(log.end_offsets().await.unwrap()).collect();
     let own: usize = first.owned.iter().map(|at| ends[at] as usize).sum();
     first.read_until(own).await;
     for _ in 0..3 {
-        first.step(QUIET / 3).await;
+        first.step(QUIET_TIME / 3).await;
     }
     assert_eq!(first.records.len(), own, "a member reads its own partitions only");
     assert!(first.records.iter().all(|record| first.owned.contains(&record.partition)));

@@ -35,26 +35,26 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 use serde_json::{Value, json};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+type BenchResult<T> = Result<T, Box<dyn Error>>;
 
-const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-fn main() -> Outcome<()> {
+fn main() -> BenchResult<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = match arguments.as_slice() {
         ["produce", topic, events, videos, ids] => {
-            runtime.block_on(created(topic))?;
-            produce(topic, events.parse()?, videos.parse()?, *ids == "ids")
+            runtime.block_on(create_topic(topic))?;
+            measure_produce(topic, events.parse()?, videos.parse()?, *ids == "ids")
         }
-        ["bare", topic] => bare(topic),
-        ["archive", database, total] => runtime.block_on(archive(database, total.parse()?)),
-        ["standing", database] => runtime.block_on(standing(database)),
-        ["group", group, topic, total] => committed(group, topic, total.parse()?),
+        ["bare", topic] => measure_bare_consumer(topic),
+        ["archive", database, total] => runtime.block_on(measure_archive(database, total.parse()?)),
+        ["standing", database] => runtime.block_on(archive_position(database)),
+        ["group", group, topic, total] => measure_committed(group, topic, total.parse()?),
         ["latency", topic, videos, rate, seconds, prefix] => {
-            runtime.block_on(latency(topic, videos.parse()?, rate.parse()?, seconds.parse()?, prefix))
+            runtime.block_on(measure_latency(topic, videos.parse()?, rate.parse()?, seconds.parse()?, prefix))
         }
         _ => Err("see the head of this file for the commands".into()),
     }?;
@@ -62,25 +62,25 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-fn kafka() -> Outcome<String> {
+fn kafka_address() -> BenchResult<String> {
     std::env::var("LIVERANK_TEST_KAFKA")
         .map_err(|_| "LIVERANK_TEST_KAFKA is not set: start the real parts, testbed/testbed up".into())
 }
 
-fn kafka_client_config() -> Outcome<ClientConfig> {
+fn kafka_client_config() -> BenchResult<ClientConfig> {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", kafka()?);
+    config.set("bootstrap.servers", kafka_address()?);
     Ok(config)
 }
 
-async fn created(topic: &str) -> Outcome<()> {
-    let mut config = KafkaConfig::new(kafka()?);
+async fn create_topic(topic: &str) -> BenchResult<()> {
+    let mut config = KafkaConfig::new(kafka_address()?);
     config.topic = topic.to_owned();
     Ok(KafkaLog::new(config)?.open().await?)
 }
 
 /// Makes the events of a bench.
-struct Events {
+struct EventGenerator {
     random: StdRng,
     /// The sums of the videos' shares.
     shares: Vec<f64>,
@@ -89,8 +89,8 @@ struct Events {
     run: u128,
 }
 
-impl Events {
-    fn new(videos: usize, ids: bool) -> Outcome<Self> {
+impl EventGenerator {
+    fn new(videos: usize, ids: bool) -> BenchResult<Self> {
         let shares = (1..=videos).scan(0.0, |sum, rank| {
             *sum += 1.0 / rank as f64;
             Some(*sum)
@@ -99,7 +99,7 @@ impl Events {
         Ok(Self { random: StdRng::seed_from_u64(7), shares: shares.collect(), ids, made: 0, run })
     }
 
-    fn next(&mut self) -> (String, String) {
+    fn next_event(&mut self) -> (String, String) {
         let at = self.random.random_range(0.0..self.shares.last().copied().unwrap_or(1.0));
         let video = format!("video-{:06}", self.shares.partition_point(|sum| *sum <= at));
         let user = self.random.random_range(0..50_000);
@@ -118,13 +118,13 @@ impl Events {
     }
 }
 
-fn send(producer: &BaseProducer, topic: &str, key: &str, value: &str) -> Outcome<()> {
+fn send_record(producer: &BaseProducer, topic: &str, key: &str, value: &str) -> BenchResult<()> {
     let mut record = BaseRecord::to(topic).key(key).payload(value);
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                producer.poll(LOOK);
+                producer.poll(LOOK_INTERVAL);
                 record = back;
             }
             Err((error, _)) => return Err(error.into()),
@@ -132,33 +132,33 @@ fn send(producer: &BaseProducer, topic: &str, key: &str, value: &str) -> Outcome
     }
 }
 
-fn produce(topic: &str, events: u64, videos: usize, ids: bool) -> Outcome<Value> {
+fn measure_produce(topic: &str, events: u64, videos: usize, ids: bool) -> BenchResult<Value> {
     let producer: BaseProducer =
         kafka_client_config()?.set("linger.ms", "20").set("partitioner", "murmur2_random").create()?;
-    let mut source = Events::new(videos, ids)?;
+    let mut source = EventGenerator::new(videos, ids)?;
     for _ in 0..events {
-        let (key, value) = source.next();
-        send(&producer, topic, &key, &value)?;
+        let (key, value) = source.next_event();
+        send_record(&producer, topic, &key, &value)?;
         producer.poll(Duration::ZERO);
     }
-    producer.flush(PATIENCE)?;
+    producer.flush(TIMEOUT)?;
     Ok(json!({"produced": events}))
 }
 
 /// Where each partition begins and ends.
-fn extents(consumer: &BaseConsumer, topic: &str) -> Outcome<(TopicPartitionList, u64)> {
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
+fn partition_ends(consumer: &BaseConsumer, topic: &str) -> BenchResult<(TopicPartitionList, u64)> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
     let partitions = metadata.topics().first().ok_or("no such topic")?.partitions();
     let (mut list, mut total) = (TopicPartitionList::new(), 0);
     for partition in partitions {
-        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE)?;
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), TIMEOUT)?;
         list.add_partition_offset(topic, partition.id(), Offset::Offset(low))?;
         total += (high - low) as u64;
     }
     Ok((list, total))
 }
 
-fn bare(topic: &str) -> Outcome<Value> {
+fn measure_bare_consumer(topic: &str) -> BenchResult<Value> {
     let consumer: BaseConsumer = kafka_client_config()?
         .set("group.id", "bench-bare")
         .set("enable.auto.commit", "false")
@@ -166,11 +166,11 @@ fn bare(topic: &str) -> Outcome<Value> {
         .set("queued.min.messages", "200000")
         .set("fetch.max.bytes", "16777216")
         .create()?;
-    let (list, total) = extents(&consumer, topic)?;
+    let (list, total) = partition_ends(&consumer, topic)?;
     consumer.assign(&list)?;
     let (mut begun, mut read, mut readable) = (None, 0_u64, 0_u64);
     while read < total {
-        let message = consumer.poll(PATIENCE).ok_or("the log says nothing any more")??;
+        let message = consumer.poll(TIMEOUT).ok_or("the log says nothing any more")??;
         begun.get_or_insert_with(Instant::now);
         let event = Interaction::from_log(message.payload().unwrap_or_default(), 0);
         read += 1;
@@ -182,19 +182,19 @@ fn bare(topic: &str) -> Outcome<Value> {
 
 /// What was seen of a count that grows.
 #[derive(Default)]
-struct Growth {
+struct GrowthMeter {
     seen: Vec<(Instant, u64)>,
 }
 
-impl Growth {
-    fn note(&mut self, count: u64) {
+impl GrowthMeter {
+    fn note_count(&mut self, count: u64) {
         if self.seen.last().is_none_or(|(_, before)| *before < count) {
             self.seen.push((Instant::now(), count));
         }
     }
 
     /// From the first progress to the end.
-    fn result(&self) -> Outcome<Value> {
+    fn growth_rate(&self) -> BenchResult<Value> {
         let first = self.seen.iter().find(|(_, count)| *count > 0).ok_or("nothing was counted")?;
         let last = self.seen.last().ok_or("nothing was counted")?;
         let seconds = (last.0 - first.0).as_secs_f64();
@@ -205,50 +205,56 @@ impl Growth {
     }
 }
 
-async fn counts(database: &str) -> Outcome<MongoArchive> {
+async fn open_archive(database: &str) -> BenchResult<MongoArchive> {
     let mut config = MongoConfig::new(std::env::var("LIVERANK_TEST_MONGODB")?);
     config.database = database.to_owned();
     Ok(MongoArchive::new(config).await?)
 }
 
-async fn counted(archive: &MongoArchive) -> Outcome<u64> {
+async fn counted_records(archive: &MongoArchive) -> BenchResult<u64> {
     let partitions: Vec<u32> = (0..PARTITIONS).collect();
     Ok(archive.offsets(&partitions).await?.iter().map(|position| position.next).sum())
 }
 
-async fn standing(database: &str) -> Outcome<Value> {
-    Ok(json!({"count": counted(&counts(database).await?).await?}))
+async fn archive_position(database: &str) -> BenchResult<Value> {
+    Ok(json!({"count": counted_records(&open_archive(database).await?).await?}))
 }
 
-async fn archive(database: &str, total: u64) -> Outcome<Value> {
-    let archive = counts(database).await?;
-    let mut growth = Growth::default();
+async fn measure_archive(database: &str, total: u64) -> BenchResult<Value> {
+    let archive = open_archive(database).await?;
+    let mut growth = GrowthMeter::default();
     let mut count = 0;
     while count < total {
-        count = counted(&archive).await?;
-        growth.note(count);
-        tokio::time::sleep(LOOK).await;
+        count = counted_records(&archive).await?;
+        growth.note_count(count);
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
-    growth.result()
+    growth.growth_rate()
 }
 
-fn committed(group: &str, topic: &str, total: u64) -> Outcome<Value> {
+fn measure_committed(group: &str, topic: &str, total: u64) -> BenchResult<Value> {
     let consumer: BaseConsumer = kafka_client_config()?.set("group.id", group).create()?;
-    let (list, _) = extents(&consumer, topic)?;
-    let mut growth = Growth::default();
+    let (list, _) = partition_ends(&consumer, topic)?;
+    let mut growth = GrowthMeter::default();
     let mut count = 0;
     while count < total {
         // Transactions leave marks in the log of results, not in this one: its offsets are its events.
-        let offsets = consumer.committed_offsets(list.clone(), PATIENCE)?;
+        let offsets = consumer.committed_offsets(list.clone(), TIMEOUT)?;
         let next = |offset| if let Offset::Offset(next) = offset { next as u64 } else { 0 };
         count = offsets.elements().iter().map(|partition| next(partition.offset())).sum();
-        growth.note(count);
-        std::thread::sleep(LOOK);
+        growth.note_count(count);
+        std::thread::sleep(LOOK_INTERVAL);
     }
-    growth.result()
+    growth.growth_rate()
 }
 
-async fn latency(topic: &str, videos: usize, rate: u64, seconds: u64, prefix: &str) -> Outcome<Value> {
+async fn measure_latency(
+    topic: &str,
+    videos: usize,
+    rate: u64,
+    seconds: u64,
+    prefix: &str,
+) -> BenchResult<Value> {
     let url = std::env::var("LIVERANK_TEST_REDIS")?;
     let redis = RedisConfig { url, cluster: false, prefix: prefix.to_owned(), ca_file: None };
     let boards = RedisRanking::new(RedisLink::new(redis)?);
@@ -256,14 +262,14 @@ async fn latency(topic: &str, videos: usize, rate: u64, seconds: u64, prefix: &s
     let topic = topic.to_owned();
     let begun = Instant::now() + Duration::from_millis(500);
     let sending = tokio::task::spawn_blocking(move || {
-        paced(&topic, videos, rate, seconds, begun).map_err(|error| error.to_string())
+        send_paced(&topic, videos, rate, seconds, begun).map_err(|error| error.to_string())
     });
     let due = |nth: u64| begun + Duration::from_nanos(nth * 1_000_000_000 / rate);
-    let probes = rate * seconds / every(rate);
+    let probes = rate * seconds / probe_interval(rate);
     let mut waits: HashMap<u64, Duration> = HashMap::new();
-    let deadline = begun + Duration::from_secs(seconds) + PATIENCE;
+    let deadline = begun + Duration::from_secs(seconds) + TIMEOUT;
     while (waits.len() as u64) < probes && Instant::now() < deadline {
-        let Ok(Some(change)) = tokio::time::timeout(PATIENCE, changes.recv()).await else { break };
+        let Ok(Some(change)) = tokio::time::timeout(TIMEOUT, changes.recv()).await else { break };
         let now = Instant::now();
         let Change::Changed { entries, .. } = change else { continue };
         for entry in entries {
@@ -284,29 +290,29 @@ async fn latency(topic: &str, videos: usize, rate: u64, seconds: u64, prefix: &s
 }
 
 /// One event in so many is a probe: a hundred a second, or all.
-const fn every(rate: u64) -> u64 {
+const fn probe_interval(rate: u64) -> u64 {
     if rate < 100 { 1 } else { rate / 100 }
 }
 
-fn paced(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instant) -> Outcome<()> {
+fn send_paced(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instant) -> BenchResult<()> {
     let producer: BaseProducer =
         kafka_client_config()?.set("linger.ms", "1").set("partitioner", "murmur2_random").create()?;
-    let mut source = Events::new(videos, false)?;
+    let mut source = EventGenerator::new(videos, false)?;
     let mut nth = 0;
     while nth < rate * seconds {
         let due = (begun.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
         let due = if Instant::now() < begun { 0 } else { due.min(rate * seconds) };
         while nth < due {
-            let (mut key, mut value) = source.next();
-            if nth.is_multiple_of(every(rate)) {
+            let (mut key, mut value) = source.next_event();
+            if nth.is_multiple_of(probe_interval(rate)) {
                 key = format!("probe-{nth}");
                 value = json!({"video_id": key, "user_id": "prober", "type": "view"}).to_string();
             }
-            send(&producer, topic, &key, &value)?;
+            send_record(&producer, topic, &key, &value)?;
             nth += 1;
         }
         producer.poll(Duration::from_millis(1));
     }
-    producer.flush(PATIENCE)?;
+    producer.flush(TIMEOUT)?;
     Ok(())
 }

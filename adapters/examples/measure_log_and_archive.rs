@@ -14,14 +14,14 @@ use liverank_core::counting::{Batch, LogRecord, OffsetRange, Rules};
 use mongodb::bson::doc;
 use serde_json::json;
 
-const RUN: Duration = Duration::from_secs(5);
+const RUN_TIME: Duration = Duration::from_secs(5);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis();
-        log(&format!("measure-{now}")).await?;
-        archive(&format!("measure-{now}")).await?;
-        once_per_user(&format!("measure-{now}-once")).await
+        measure_appends(&format!("measure-{now}")).await?;
+        measure_commits(&format!("measure-{now}")).await?;
+        measure_unique_commits(&format!("measure-{now}-once")).await
     })
 }
 
@@ -29,14 +29,14 @@ fn percentile(sorted: &[Duration], share: f64) -> Duration {
     sorted[((sorted.len() - 1) as f64 * share) as usize]
 }
 
-async fn log(name: &str) -> Result<(), Box<dyn std::error::Error>> {
+async fn measure_appends(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     let mut config = KafkaConfig::new(std::env::var("LIVERANK_TEST_KAFKA")?);
     config.topic = name.to_owned();
     config.group = name.to_owned();
     let log = Arc::new(KafkaLog::new(config)?);
     log.open().await?;
     for appenders in [1, 64, 1024] {
-        let end = Instant::now() + RUN;
+        let end = Instant::now() + RUN_TIME;
         let tasks = (0..appenders).map(|at| {
             let log = Arc::clone(&log);
             tokio::spawn(async move {
@@ -63,13 +63,13 @@ async fn log(name: &str) -> Result<(), Box<dyn std::error::Error>> {
             percentile(&took, 0.5),
             percentile(&took, 0.99),
             percentile(&took, 1.0),
-            took.len() as f64 / RUN.as_secs_f64()
+            took.len() as f64 / RUN_TIME.as_secs_f64()
         );
     }
-    read(&log).await
+    measure_reads(&log).await
 }
 
-async fn read(log: &KafkaLog) -> Result<(), Box<dyn std::error::Error>> {
+async fn measure_reads(log: &KafkaLog) -> Result<(), Box<dyn std::error::Error>> {
     let begun = Instant::now();
     let total: u64 = log.end_offsets().await?.iter().sum();
     println!("end offsets: {:?}", begun.elapsed());
@@ -93,7 +93,7 @@ async fn read(log: &KafkaLog) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn archive(name: &str) -> Result<(), Box<dyn std::error::Error>> {
+async fn measure_commits(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     let mut config = MongoConfig::new(std::env::var("LIVERANK_TEST_MONGODB")?);
     config.database = name.to_owned();
     let archive = MongoArchive::new(config).await?;
@@ -140,7 +140,7 @@ async fn archive(name: &str) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// What it costs that likes count once per user: each of another user, all of them again, and all taken back.
-async fn once_per_user(name: &str) -> Result<(), Box<dyn std::error::Error>> {
+async fn measure_unique_commits(name: &str) -> Result<(), Box<dyn std::error::Error>> {
     const EVENTS: u64 = 5_000;
     const BATCHES: u64 = 20;
     for unique in ["", "like"] {

@@ -13,64 +13,72 @@ use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_core::{UserId, VideoId};
 
 /// Videos written at once while the boards are filled.
-const CHUNK: u32 = 1000;
+const VIDEOS_A_WRITE: u32 = 1000;
 /// Questions of each sort.
-const QUESTIONS: u32 = 2000;
+const QUESTIONS_OF_EACH_SORT: u32 = 2000;
 /// Scores that there are: each is shared by thousands of videos, so that order is by their ids, too.
-const SCORES: u32 = 300;
+const DISTINCT_SCORES: u32 = 300;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let videos = std::env::args().nth(1).map_or(Ok(1_000_000), |text| text.parse())?;
-    measure("embedded", &EmbeddedRanking::new(), videos).await?;
+    measure_store("embedded", &EmbeddedRanking::new(), videos).await?;
     let (single, cluster) =
         (std::env::var("LIVERANK_TEST_REDIS"), std::env::var("LIVERANK_TEST_REDIS_CLUSTER"));
     for (name, url, cluster) in [("Redis", single, false), ("Redis Cluster", cluster, true)] {
         let Ok(url) = url else { continue };
         let prefix = format!("ranks-{:016x}:", rand::random::<u64>());
         let link = RedisLink::new(RedisConfig { url, cluster, prefix, ca_file: None })?;
-        measure(name, &RedisRanking::new(Arc::clone(&link)), videos).await?;
+        measure_store(name, &RedisRanking::new(Arc::clone(&link)), videos).await?;
     }
     Ok(())
 }
 
-fn id(at: u32) -> Result<VideoId, Box<dyn Error>> {
+fn video_id(at: u32) -> Result<VideoId, Box<dyn Error>> {
     Ok(VideoId::parse(&format!("video-{at:08}"))?)
 }
 
 fn entry(at: u32, score: f64) -> Result<BoardEntry, Box<dyn Error>> {
     let owner = UserId::parse(&format!("owner-{}", at % 1000))?;
-    Ok(BoardEntry { video_id: id(at)?, owner, score, trending: Some(score), revision: 1, removed: false })
+    Ok(BoardEntry {
+        video_id: video_id(at)?,
+        owner,
+        score,
+        trending: Some(score),
+        revision: 1,
+        removed: false,
+    })
 }
 
-async fn measure(name: &str, store: &dyn RankingStore, videos: u32) -> Result<(), Box<dyn Error>> {
+async fn measure_store(name: &str, store: &dyn RankingStore, videos: u32) -> Result<(), Box<dyn Error>> {
     let begun = Instant::now();
-    for first in (0..videos).step_by(CHUNK as usize) {
-        let chunk = first..videos.min(first + CHUNK);
-        let entries: Result<Vec<_>, _> = chunk.map(|at| entry(at, f64::from(at % SCORES))).collect();
+    for first in (0..videos).step_by(VIDEOS_A_WRITE as usize) {
+        let chunk = first..videos.min(first + VIDEOS_A_WRITE);
+        let entries: Result<Vec<_>, _> = chunk.map(|at| entry(at, f64::from(at % DISTINCT_SCORES))).collect();
         store.restore(1, &entries?).await?;
     }
     store.restored(1, &[]).await?;
     println!("{name}: {videos} videos on two boards in {:?}", begun.elapsed());
     let mut took = [Vec::new(), Vec::new(), Vec::new()];
-    for question in 0..QUESTIONS {
+    for question in 0..QUESTIONS_OF_EACH_SORT {
         let at = question.wrapping_mul(2_654_435_761) % videos;
-        let video = id(at)?;
+        let video = video_id(at)?;
         let begun = Instant::now();
         let places = store.places(&video).await?;
         took[0].push(begun.elapsed());
         // Above it: the videos of greater scores, and of those with the same, the ones of greater ids.
-        let (points, rest) = (at % SCORES, videos % SCORES);
-        let with = |points: u32| videos / SCORES + u32::from(points < rest);
-        let above: u32 = (points + 1..SCORES).map(with).sum::<u32>() + with(points) - at / SCORES - 1;
+        let (points, rest) = (at % DISTINCT_SCORES, videos % DISTINCT_SCORES);
+        let with = |points: u32| videos / DISTINCT_SCORES + u32::from(points < rest);
+        let above: u32 =
+            (points + 1..DISTINCT_SCORES).map(with).sum::<u32>() + with(points) - at / DISTINCT_SCORES - 1;
         assert_eq!(places.global.rank, Some(u64::from(above) + 1), "exact");
         let begun = Instant::now();
         let page = store.page(Board::Global, &PageStart::Around(video.clone()), 11).await?;
         took[1].push(begun.elapsed());
         assert!(page.is_some_and(|page| page.lines.iter().any(|line| line.video_id == video)));
     }
-    for change in 0..QUESTIONS {
-        let entries = vec![entry(change, f64::from(SCORES + change))?];
+    for change in 0..QUESTIONS_OF_EACH_SORT {
+        let entries = vec![entry(change, f64::from(DISTINCT_SCORES + change))?];
         let begun = Instant::now();
         store.project(&Projection { generation: 1, spans: vec![], entries, traces: Vec::new() }).await?;
         took[2].push(begun.elapsed());

@@ -36,7 +36,7 @@ fn now_micros() -> u64 {
 }
 
 /// An error for an epoch or term that cannot have been minted by now: believed, it would be the last one.
-fn expect_possible(part: &'static str, seen: u64) -> Result<(), StoreError> {
+fn check_epoch_is_possible(part: &'static str, seen: u64) -> Result<(), StoreError> {
     if is_plausible(seen, now_micros()) {
         return Ok(());
     }

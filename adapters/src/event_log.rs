@@ -268,7 +268,7 @@ pub trait EventLog: Send + Sync {
 
 /// The error for a log that is not the one that was read before. `log` names it; `seen` says what it has instead of the
 /// offset that is to be read next.
-fn another_log(part: &'static str, log: &str, partition: u32, offset: u64, seen: &str) -> StoreError {
+fn another_log_error(part: &'static str, log: &str, partition: u32, offset: u64, seen: &str) -> StoreError {
     StoreError::unusable(
         part,
         format!(
@@ -280,4 +280,4 @@ fn another_log(part: &'static str, log: &str, partition: u32, offset: u64, seen:
 }
 
 /// What is seen where the record before an offset has another mark.
-const OTHER_RECORD: &str = "the record before it is not the one that was read there";
+const OTHER_RECORD_SEEN: &str = "the record before it is not the one that was read there";

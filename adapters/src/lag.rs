@@ -102,14 +102,14 @@ mod tests {
 
     use super::*;
 
-    fn at(end: u64, next: u64, shown: u64) -> Offset {
+    fn offsets_at(end: u64, next: u64, shown: u64) -> Offset {
         Offset { end, counted: Position { next, last: None }, shown }
     }
 
     #[test]
     fn a_backlog_is_as_old_as_its_oldest_record() {
         let mut backlog = Backlog::default();
-        let mut look = |end, next, now| backlog.look(&at(end, next, next), now);
+        let mut look = |end, next, now| backlog.look(&offsets_at(end, next, next), now);
         assert_eq!(look(10, 10, 0), Lag { records: 0, waited: 0, projection: 0 });
         assert_eq!(look(15, 10, 1_000), Lag { records: 5, waited: 0, projection: 0 });
         assert_eq!(
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_at_the_start_is_as_old_as_the_last_record_that_counted() {
+    fn a_backlog_from_before_the_start_is_as_old_as_the_last_counted_record() {
         let last = Some(RecordFingerprint { broker_time: 1_000, digest: 0 });
         let found = Offset { end: 9, counted: Position { next: 4, last }, shown: 1 };
         let mut backlog = Backlog::default();
@@ -141,9 +141,9 @@ mod tests {
     #[test]
     fn a_backlog_that_grows_for_ever_takes_bounded_memory_and_keeps_its_age() {
         let mut backlog = Backlog::default();
-        backlog.look(&at(0, 0, 0), 0);
+        backlog.look(&offsets_at(0, 0, 0), 0);
         for second in 1..100_000 {
-            let lag = backlog.look(&at(second, 0, 0), second as Millis * 1_000);
+            let lag = backlog.look(&offsets_at(second, 0, 0), second as Millis * 1_000);
             assert_eq!(lag.waited, (second as Millis - 1) * 1_000);
             assert!(backlog.seen.len() <= MAX_LOOKS);
         }

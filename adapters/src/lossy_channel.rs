@@ -9,10 +9,10 @@ use tokio::sync::{Notify, mpsc};
 /// The sending side: one for each listener.
 pub(crate) struct LossyChannel<T> {
     sender: mpsc::Sender<T>,
-    loss: Arc<Loss>,
+    loss: Arc<LossFlag>,
 }
 
-struct Loss {
+struct LossFlag {
     /// Whether something was dropped that the listener has not been told of.
     happened: AtomicBool,
     wake: Notify,
@@ -22,7 +22,7 @@ impl<T: Clone + Send + 'static> LossyChannel<T> {
     /// An outlet that holds up to `bound` items; `reset` tells its listener of a loss. Needs a runtime.
     pub(crate) fn open(bound: usize, reset: T) -> (Arc<Self>, mpsc::Receiver<T>) {
         let (sender, receiver) = mpsc::channel(bound);
-        let loss = Arc::new(Loss { happened: AtomicBool::new(false), wake: Notify::new() });
+        let loss = Arc::new(LossFlag { happened: AtomicBool::new(false), wake: Notify::new() });
         tokio::spawn(report_losses(sender.downgrade(), Arc::clone(&loss), reset));
         (Arc::new(Self { sender, loss }), receiver)
     }
@@ -62,7 +62,7 @@ impl<T> Drop for LossyChannel<T> {
 }
 
 /// Tells the listener of losses until the outlet or the listener is gone.
-async fn report_losses<T: Clone>(sender: mpsc::WeakSender<T>, loss: Arc<Loss>, reset: T) {
+async fn report_losses<T: Clone>(sender: mpsc::WeakSender<T>, loss: Arc<LossFlag>, reset: T) {
     loop {
         loss.wake.notified().await;
         // Held only while there is something to tell, so that the channel ends with its outlet.
@@ -81,11 +81,11 @@ async fn report_losses<T: Clone>(sender: mpsc::WeakSender<T>, loss: Arc<Loss>, r
 mod tests {
     use super::*;
 
-    const RESET: u32 = 0;
+    const RESET_ITEM: u32 = 0;
 
     #[tokio::test]
-    async fn all_arrives_while_there_is_room() {
-        let (outlet, mut receiver) = LossyChannel::open(3, RESET);
+    async fn every_item_arrives_while_the_channel_has_room() {
+        let (outlet, mut receiver) = LossyChannel::open(3, RESET_ITEM);
         (1..=3).for_each(|item| outlet.offer(item));
         drop(outlet);
         let mut heard = Vec::new();
@@ -96,28 +96,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_loss_is_told_once_there_is_room_and_then_it_goes_on() {
-        let (outlet, mut receiver) = LossyChannel::open(2, RESET);
+    async fn a_loss_is_reported_when_there_is_room_and_delivery_continues() {
+        let (outlet, mut receiver) = LossyChannel::open(2, RESET_ITEM);
         (1..=5).for_each(|item| outlet.offer(item));
         assert_eq!(receiver.recv().await, Some(1));
         assert_eq!(receiver.recv().await, Some(2));
-        assert_eq!(receiver.recv().await, Some(RESET));
+        assert_eq!(receiver.recv().await, Some(RESET_ITEM));
         outlet.offer(6);
         assert_eq!(receiver.recv().await, Some(6));
     }
 
     #[tokio::test]
-    async fn it_ends_with_its_outlet_also_after_a_loss() {
-        let (outlet, mut receiver) = LossyChannel::open(1, RESET);
+    async fn the_receiver_ends_with_its_channel_also_after_a_loss() {
+        let (outlet, mut receiver) = LossyChannel::open(1, RESET_ITEM);
         outlet.note_loss();
-        assert_eq!(receiver.recv().await, Some(RESET));
+        assert_eq!(receiver.recv().await, Some(RESET_ITEM));
         drop(outlet);
         assert_eq!(receiver.recv().await, None);
     }
 
     #[tokio::test]
-    async fn a_listener_that_is_gone_is_noticed() {
-        let (outlet, receiver) = LossyChannel::open(1, RESET);
+    async fn a_dropped_receiver_closes_the_channel() {
+        let (outlet, receiver) = LossyChannel::open(1, RESET_ITEM);
         assert!(!outlet.is_closed());
         drop(receiver);
         outlet.wait_until_closed().await;

@@ -27,10 +27,10 @@ pub(crate) const RETRY_PACE: Duration = Duration::from_secs(1);
 const CACHE_BYTES: usize = 64 << 20;
 /// What must fit on the disk before a broken file counts as mended: the largest single append. Without it a full disk
 /// would mend and break once a second.
-const PROBE_BYTES: usize = 1 << 20;
+const PROBE_SIZE_BYTES: usize = 1 << 20;
 
-const FORMAT: TableDefinition<&str, u64> = TableDefinition::new("format");
-const PROBE: TableDefinition<(), &[u8]> = TableDefinition::new("probe");
+const FORMAT_TABLE: TableDefinition<&str, u64> = TableDefinition::new("format");
+const PROBE_TABLE: TableDefinition<(), &[u8]> = TableDefinition::new("probe");
 
 /// Opens the medium. The argument says whether it may be created; it must not be where it was there before.
 pub(crate) type Opener = Box<dyn Fn(bool) -> Result<Database, Failure> + Send + Sync>;
@@ -50,14 +50,14 @@ pub(crate) struct RedbFile {
     /// What errors call the file: its path, or the name that it was opened with.
     name: String,
     open: Opener,
-    state: RwLock<State>,
+    state: RwLock<FileState>,
     /// Held by the one who opens again, so that nobody waits for a long repair.
     reopening: Mutex<()>,
     /// The error after which the file cannot be used, if there was one.
     broken: Mutex<Option<StoreError>>,
 }
 
-struct State {
+struct FileState {
     database: Option<Database>,
     /// How often it has been opened: tells a caller that what it remembers of the contents may be wrong.
     generation: u64,
@@ -70,27 +70,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 thread_local! {
-    static CATCHING: Cell<bool> = const { Cell::new(false) };
+    static CATCHES_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether a panic on this thread, now, costs one call of an embedded store and nothing else. For panic hooks, which run
 /// before a panic is caught.
 pub fn catches_panics() -> bool {
-    CATCHING.get()
+    CATCHES_PANICS.get()
 }
 
-/// Puts back what [`CATCHING`] was, also where a panic passes by.
-struct Catching(bool);
+/// Puts back what [`CATCHES_PANICS`] was, also where a panic passes by.
+struct CatchingGuard(bool);
 
-impl Drop for Catching {
+impl Drop for CatchingGuard {
     fn drop(&mut self) {
-        CATCHING.set(self.0);
+        CATCHES_PANICS.set(self.0);
     }
 }
 
 /// redb may panic on a file that somebody else wrote into; that must cost one call, not the thread.
 fn catch_panics<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    let _catching = Catching(CATCHING.replace(true));
+    let _catching = CatchingGuard(CATCHES_PANICS.replace(true));
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -138,13 +138,13 @@ impl RedbFile {
             purpose,
             name,
             open,
-            state: RwLock::new(State { database: None, generation: 0, retry_at: Instant::now() }),
+            state: RwLock::new(FileState { database: None, generation: 0, retry_at: Instant::now() }),
             reopening: Mutex::new(()),
             broken: Mutex::new(None),
         };
         let database =
             catch_panics(|| file.open_database(true)).map_err(|failure| file.explain_failure(&failure))?;
-        file.install(database);
+        file.install_database(database);
         Ok(file)
     }
 
@@ -152,7 +152,7 @@ impl RedbFile {
         let database = (self.open)(first)?;
         let transaction = begin_durable(&database)?;
         {
-            let mut format = transaction.open_table(FORMAT)?;
+            let mut format = transaction.open_table(FORMAT_TABLE)?;
             let found = format.get("version")?.map(|version| version.value());
             match found {
                 Some(version) if version != self.purpose.version => {
@@ -163,18 +163,18 @@ impl RedbFile {
         }
         (self.purpose.tables)(&transaction)?;
         if !first {
-            transaction.open_table(PROBE)?.insert((), vec![0xA5; PROBE_BYTES].as_slice())?;
+            transaction.open_table(PROBE_TABLE)?.insert((), vec![0xA5; PROBE_SIZE_BYTES].as_slice())?;
         }
         transaction.commit()?;
         if !first {
             let transaction = begin_durable(&database)?;
-            transaction.open_table(PROBE)?.remove(())?;
+            transaction.open_table(PROBE_TABLE)?.remove(())?;
             transaction.commit()?;
         }
         Ok(database)
     }
 
-    fn install(&self, database: Database) {
+    fn install_database(&self, database: Database) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.database = Some(database);
         state.generation += 1;
@@ -190,7 +190,7 @@ impl RedbFile {
         lock(&self.broken).clone().map_or(Ok(()), Err)
     }
 
-    fn broken(&self) -> StoreError {
+    fn broken_error(&self) -> StoreError {
         let mended =
             || StoreError::unavailable(self.purpose.part, format!("{}: is being opened again", self.name));
         lock(&self.broken).clone().unwrap_or_else(mended)
@@ -201,20 +201,20 @@ impl RedbFile {
     pub fn with<T>(&self, work: impl FnOnce(&Database, u64) -> Result<T, Failure>) -> Result<T, StoreError> {
         self.reopen_if_due()?;
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(database) = &state.database else { return Err(self.broken()) };
+        let Some(database) = &state.database else { return Err(self.broken_error()) };
         let generation = state.generation;
         let result = catch_panics(|| work(database, generation));
         drop(state);
         result.map_err(|failure| {
             let error = self.explain_failure(&failure);
             if failure.breaks_the_file() {
-                self.fail(generation, &error);
+                self.note_failure(generation, &error);
             }
             error
         })
     }
 
-    fn fail(&self, generation: u64, error: &StoreError) {
+    fn note_failure(&self, generation: u64, error: &StoreError) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if state.generation != generation || state.database.is_none() {
             return;
@@ -237,20 +237,20 @@ impl RedbFile {
         };
         match due() {
             (false, _) => return Ok(()),
-            (true, false) => return Err(self.broken()),
+            (true, false) => return Err(self.broken_error()),
             (true, true) => {}
         }
         let _only_one = match self.reopening.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(self.broken()),
+            Err(TryLockError::WouldBlock) => return Err(self.broken_error()),
         };
         if due() != (true, true) {
             return self.health();
         }
         match catch_panics(|| self.open_database(false)) {
             Ok(database) => {
-                self.install(database);
+                self.install_database(database);
                 tracing::info!(part = self.purpose.part, file = self.name, "the file can be used again");
                 Ok(())
             }

@@ -61,12 +61,12 @@ impl fmt::Debug for RedisConfig {
 
 /// The way to one Redis, shared by all stores on it.
 pub struct RedisLink {
-    servers: Servers,
+    servers: RedisServers,
     keys: Keys,
 }
 
 /// The servers that answer: one, or a cluster.
-enum Servers {
+enum RedisServers {
     One(Arc<Node>),
     Cluster(Arc<Cluster>),
 }
@@ -84,9 +84,9 @@ impl RedisLink {
         let dialer = |url: &str| Dialer::new(url.trim(), config.ca_file.as_deref());
         let servers = if config.cluster {
             let dialers = config.url.split(',').map(dialer).collect::<Result<_, _>>()?;
-            Servers::Cluster(Arc::new(Cluster::new(dialers)?))
+            RedisServers::Cluster(Arc::new(Cluster::new(dialers)?))
         } else {
-            Servers::One(Arc::new(dialer(&config.url)?.named()?))
+            RedisServers::One(Arc::new(dialer(&config.url)?.named()?))
         };
         Ok(Arc::new(Self { servers, keys: Keys::new(config.prefix, config.cluster) }))
     }
@@ -99,16 +99,16 @@ impl RedisLink {
     /// What publishes to a channel of one video: [`Keys`] and the subscriptions agree with it.
     pub(crate) fn publish(&self) -> &'static str {
         match self.servers {
-            Servers::One(_) => "PUBLISH",
-            Servers::Cluster(_) => "SPUBLISH",
+            RedisServers::One(_) => "PUBLISH",
+            RedisServers::Cluster(_) => "SPUBLISH",
         }
     }
 
     /// Sends one command, whose first argument is its key.
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         match &self.servers {
-            Servers::One(node) => command.query_async(&mut Single(node)).await,
-            Servers::Cluster(cluster) => command.query_async(&mut Router::new(cluster)).await,
+            RedisServers::One(node) => command.query_async(&mut Single(node)).await,
+            RedisServers::Cluster(cluster) => command.query_async(&mut Router::new(cluster)).await,
         }
         .map_err(store_error)
     }
@@ -117,8 +117,8 @@ impl RedisLink {
     /// these servers, before the others; their answers have no meaning.
     pub(crate) async fn pipeline<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, StoreError> {
         match &self.servers {
-            Servers::One(node) => commands.query_async(&mut Single(node)).await,
-            Servers::Cluster(cluster) => commands.query_async(&mut Router::new(cluster)).await,
+            RedisServers::One(node) => commands.query_async(&mut Single(node)).await,
+            RedisServers::Cluster(cluster) => commands.query_async(&mut Router::new(cluster)).await,
         }
         .map_err(store_error)
     }
@@ -129,8 +129,8 @@ impl RedisLink {
         call: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
         match &self.servers {
-            Servers::One(node) => call.invoke_async(&mut Single(node)).await,
-            Servers::Cluster(cluster) => call.invoke_async(&mut Router::new(cluster)).await,
+            RedisServers::One(node) => call.invoke_async(&mut Single(node)).await,
+            RedisServers::Cluster(cluster) => call.invoke_async(&mut Router::new(cluster)).await,
         }
         .map_err(store_error)
     }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_at_once() {
+    fn an_unusable_url_is_an_error_at_once() {
         let refused = |config: RedisConfig| RedisLink::new(config).err().expect("is refused").to_string();
         assert!(refused(config("http://localhost")).contains("URL"));
         let cluster = |url: &str| RedisConfig { cluster: true, ..config(url) };
@@ -203,14 +203,14 @@ mod tests {
     }
 
     #[test]
-    fn waits_grow_and_stay_bounded() {
+    fn backoff_times_grow_and_are_bounded() {
         assert!(backoff(1) <= BACKOFF_BOUNDS.0);
         assert!(backoff(4) >= BACKOFF_BOUNDS.0 * 4);
         assert!((0..100).all(|failures| backoff(failures) <= BACKOFF_BOUNDS.1));
     }
 
     #[tokio::test]
-    async fn a_redis_that_is_away_is_told_within_bounds() {
+    async fn an_unreachable_redis_is_an_error_within_a_bounded_time() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for cluster in [false, true] {
             let config = RedisConfig { cluster, ..config(&format!("redis://127.0.0.1:{port}")) };

@@ -20,10 +20,10 @@ mod medium;
 
 use medium::Medium;
 
-const BEGIN: i64 = 1_700_000_000_000;
+const BEGIN_TIME: i64 = 1_700_000_000_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_what_every_archive_promises() {
+async fn embedded_archive_passes_the_archive_suite() {
     let dirs = Mutex::new(Vec::new());
     archive::suite(async || {
         let dir = TempDir::new().unwrap();
@@ -38,8 +38,8 @@ async fn it_keeps_what_every_archive_promises() {
 fn batch(offset: u64) -> Batch {
     let value = json!({"video_id": "v", "user_id": "u", "type": "comment", "comment_id": format!("c{offset}"),
         "comment": format!("number {offset}")});
-    let event = Interaction::parse(&value, BEGIN).unwrap();
-    let record = LogRecord { partition: 0, offset, broker_time: BEGIN + offset as i64, event };
+    let event = Interaction::parse(&value, BEGIN_TIME).unwrap();
+    let record = LogRecord { partition: 0, offset, broker_time: BEGIN_TIME + offset as i64, event };
     Batch {
         spans: vec![OffsetRange { partition: 0, from: offset, next: offset + 1, last: None }],
         records: vec![record],
@@ -50,14 +50,14 @@ fn video() -> VideoId {
     VideoId::parse("v").unwrap()
 }
 
-fn refusal(dir: &Path) -> String {
+fn open_error(dir: &Path) -> String {
     let error = EmbeddedArchive::open(dir).err().expect("it cannot be opened");
     assert!(!error.is_transient(), "{error}");
     error.to_string()
 }
 
 #[tokio::test]
-async fn what_was_committed_is_there_after_reopening() {
+async fn committed_batches_survive_reopening() {
     let dir = TempDir::new().unwrap();
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
     let meta = archive.open(&Rules::default()).await.unwrap();
@@ -78,11 +78,11 @@ async fn what_was_committed_is_there_after_reopening() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_an_archive_is_refused_by_name() {
+async fn a_file_that_is_no_archive_is_refused_by_name() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join(FILE);
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
-    let in_use = refusal(dir.path());
+    let in_use = open_error(dir.path());
     assert!(in_use.contains("in use by another process") && in_use.contains(FILE), "{in_use}");
     drop(archive);
 
@@ -95,18 +95,18 @@ async fn what_cannot_be_an_archive_is_refused_by_name() {
         .unwrap();
     transaction.commit().unwrap();
     drop(database);
-    let newer = refusal(dir.path());
+    let newer = open_error(dir.path());
     assert!(newer.contains("format 9") && newer.contains(FILE), "{newer}");
 
     std::fs::write(&path, vec![0x5A; 100_000]).unwrap();
-    let foreign = refusal(dir.path());
+    let foreign = open_error(dir.path());
     assert!(foreign.contains("is damaged") && foreign.contains(FILE), "{foreign}");
-    let nowhere = refusal(&path);
+    let nowhere = open_error(&path);
     assert!(nowhere.contains("not a directory") && nowhere.contains(FILE), "{nowhere}");
 }
 
 #[tokio::test]
-async fn only_who_took_a_partition_up_commits_to_it() {
+async fn only_the_owner_of_a_partition_commits_to_it() {
     let dir = TempDir::new().unwrap();
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
     archive.open(&Rules::default()).await.unwrap();
@@ -191,7 +191,7 @@ async fn a_full_disk_is_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_whose_caller_went_away_is_whole_or_absent() {
+async fn a_commit_with_a_dropped_caller_is_whole_or_absent() {
     let dir = TempDir::new().unwrap();
     let archive = EmbeddedArchive::open(dir.path()).unwrap();
     archive.open(&Rules::default()).await.unwrap();

@@ -24,20 +24,20 @@ mod medium;
 
 use medium::Medium;
 
-fn open(dir: &Path) -> EmbeddedLog {
+fn open_log(dir: &Path) -> EmbeddedLog {
     EmbeddedLog::open(dir, clock::system()).unwrap()
 }
 
-fn refusal(dir: &Path) -> StoreError {
+fn open_error(dir: &Path) -> StoreError {
     EmbeddedLog::open(dir, clock::system()).err().expect("it cannot be opened")
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_what_every_log_promises() {
+async fn embedded_log_passes_the_event_log_suite() {
     let dirs = Mutex::new(Vec::new());
     event_log::suite(async || {
         let dir = TempDir::new().unwrap();
-        let log: Arc<dyn EventLog> = Arc::new(open(dir.path()));
+        let log: Arc<dyn EventLog> = Arc::new(open_log(dir.path()));
         dirs.lock().unwrap().push(dir);
         log
     })
@@ -45,15 +45,15 @@ async fn it_keeps_what_every_log_promises() {
 }
 
 /// Everything in the log, in order of place.
-async fn everything(log: &dyn EventLog) -> Vec<RawRecord> {
+async fn read_all(log: &dyn EventLog) -> Vec<RawRecord> {
     let mut consumer = log.consume().await.unwrap();
     let count: u64 = log.end_offsets().await.unwrap().iter().sum();
     let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
-    assert!(matches!(poll(&mut *consumer).await, ConsumerEvent::Assigned(all) if all.len() == 12));
+    assert!(matches!(poll_once(&mut *consumer).await, ConsumerEvent::Assigned(all) if all.len() == 12));
     consumer.start(&start).await.unwrap();
     let mut records = Vec::new();
     while records.len() < count as usize {
-        match poll(&mut *consumer).await {
+        match poll_once(&mut *consumer).await {
             ConsumerEvent::Records(more) => records.extend(more),
             other => panic!("{other:?} after {} of {count}", records.len()),
         }
@@ -62,36 +62,36 @@ async fn everything(log: &dyn EventLog) -> Vec<RawRecord> {
     records
 }
 
-async fn poll(consumer: &mut dyn LogConsumer) -> ConsumerEvent {
+async fn poll_once(consumer: &mut dyn LogConsumer) -> ConsumerEvent {
     consumer.poll(1000, Duration::from_secs(20)).await.unwrap()
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_is_there_after_reopening() {
+async fn acknowledged_records_survive_reopening() {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("new").join("data");
-    let log = open(&data);
+    let log = open_log(&data);
     for at in 0..100 {
         log.append(format!("k{}", at % 7).as_bytes(), at.to_string().into_bytes()).await.unwrap();
     }
-    let before = everything(&log).await;
+    let before = read_all(&log).await;
     drop(log);
-    let log = open(&data);
-    assert_eq!(everything(&log).await, before);
+    let log = open_log(&data);
+    assert_eq!(read_all(&log).await, before);
     let place = log.append(b"k1", b"next".to_vec()).await.unwrap();
     let last = before.iter().rfind(|record| record.partition == place.partition).unwrap();
     assert_eq!(place.offset, last.offset + 1, "offsets go on where they were");
 }
 
 #[tokio::test]
-async fn records_without_a_key_go_round() {
+async fn records_without_a_key_go_to_the_partitions_in_turn() {
     let dir = TempDir::new().unwrap();
-    let log = open(dir.path());
+    let log = open_log(dir.path());
     let places = join_all((0..24).map(|_| log.append(b"", b"v".to_vec()))).await;
     let mut partitions: Vec<u32> = places.into_iter().map(|place| place.unwrap().partition).collect();
     partitions.sort_unstable();
     assert_eq!(partitions, (0..24).map(|at| at / 2).collect::<Vec<u32>>());
-    assert!(everything(&log).await.iter().all(|record| record.key.is_none()));
+    assert!(read_all(&log).await.iter().all(|record| record.key.is_none()));
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn the_log_s_time_stands_still_when_the_clock_goes_back() {
     let hands = Arc::clone(&now);
     let clock: Clock = Arc::new(move || hands.load(Ordering::Relaxed));
     let times = async |log: &EmbeddedLog| -> Vec<i64> {
-        everything(log).await.iter().map(|record| record.broker_time).collect()
+        read_all(log).await.iter().map(|record| record.broker_time).collect()
     };
     let log = EmbeddedLog::open(dir.path(), Arc::clone(&clock)).unwrap();
     for time in [1000, 900, 1100] {
@@ -132,12 +132,12 @@ async fn dead_letters_are_kept_whole_and_in_order() {
             reason: format!("body: ünreadable {at}"),
         })
         .collect();
-    let log = open(dir.path());
+    let log = open_log(dir.path());
     for letter in &letters {
         log.append_dead_letter(letter).await.unwrap();
     }
     drop(log);
-    let log = open(dir.path());
+    let log = open_log(dir.path());
     let found = log.dead_letters(None).await.unwrap().next(100).await.unwrap();
     let whole = |letter: &StoredDeadLetter| {
         let origin = letter.origin.unwrap();
@@ -154,8 +154,8 @@ async fn dead_letters_are_kept_whole_and_in_order() {
 #[tokio::test]
 async fn a_directory_in_use_is_refused_by_name_and_free_again_after_a_close() {
     let dir = TempDir::new().unwrap();
-    let log = open(dir.path());
-    let error = refusal(dir.path());
+    let log = open_log(dir.path());
+    let error = open_error(dir.path());
     let path = dir.path().join(FILE).display().to_string();
     assert!(
         error.to_string().contains(&path) && error.to_string().contains("in use by another process"),
@@ -163,18 +163,18 @@ async fn a_directory_in_use_is_refused_by_name_and_free_again_after_a_close() {
     );
     assert!(!error.is_transient());
     drop(log);
-    open(dir.path());
+    open_log(dir.path());
 }
 
 #[tokio::test]
-async fn what_cannot_be_a_log_is_refused_by_name() {
+async fn a_file_that_is_no_log_is_refused_by_name() {
     let dir = TempDir::new().unwrap();
     std::fs::write(dir.path().join("file"), "x").unwrap();
-    let below_a_file = refusal(&dir.path().join("file"));
+    let below_a_file = open_error(&dir.path().join("file"));
     assert!(below_a_file.to_string().contains("not a directory"), "{below_a_file}");
 
     std::fs::write(dir.path().join(FILE), vec![0x5A; 100_000]).unwrap();
-    let foreign = refusal(dir.path());
+    let foreign = open_error(dir.path());
     assert!(foreign.to_string().contains("is damaged"), "{foreign}");
     for error in [below_a_file, foreign] {
         assert!(!error.is_transient() && error.to_string().contains(FILE), "{error}");
@@ -182,9 +182,9 @@ async fn what_cannot_be_a_log_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_log_of_another_format_is_left_alone() {
+async fn a_log_of_another_format_is_refused_and_not_changed() {
     let dir = TempDir::new().unwrap();
-    drop(open(dir.path()));
+    drop(open_log(dir.path()));
     let database = Database::create(dir.path().join(FILE)).unwrap();
     let transaction = database.begin_write().unwrap();
     transaction
@@ -194,7 +194,7 @@ async fn a_log_of_another_format_is_left_alone() {
         .unwrap();
     transaction.commit().unwrap();
     drop(database);
-    let error = refusal(dir.path());
+    let error = open_error(dir.path());
     assert!(
         error.to_string().contains("format 2") && error.to_string().contains("run the release"),
         "{error}"
@@ -202,9 +202,9 @@ async fn a_log_of_another_format_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_scribbled_over_never_takes_the_process_along() {
+async fn a_corrupted_file_never_ends_the_process() {
     let dir = TempDir::new().unwrap();
-    let log = open(dir.path());
+    let log = open_log(dir.path());
     join_all((0..2000).map(|at| log.append(b"k", vec![at as u8; 200]))).await;
     drop(log);
     let path = dir.path().join(FILE);
@@ -218,7 +218,7 @@ async fn a_file_that_was_scribbled_over_never_takes_the_process_along() {
             Err(error) => assert!(error.to_string().contains(FILE), "{error}"),
             Ok(log) => {
                 let mut consumer = log.consume().await.unwrap();
-                poll(&mut *consumer).await;
+                poll_once(&mut *consumer).await;
                 let start: Vec<_> = (0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect();
                 if consumer.start(&start).await.is_ok() {
                     match consumer.poll(10_000, Duration::from_millis(50)).await {
@@ -231,7 +231,7 @@ async fn a_file_that_was_scribbled_over_never_takes_the_process_along() {
     }
 }
 
-async fn until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+async fn wait_until<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(value) = probe().await {
@@ -267,9 +267,9 @@ async fn a_full_disk_is_survived() {
     assert!((1..=4).contains(&attempts), "tried again about once a second, not {attempts} times in 2.5 s");
 
     medium.empty();
-    until("health comes back though nobody appends", async || log.health().ok()).await;
+    wait_until("health comes back though nobody appends", async || log.health().ok()).await;
     acknowledged.push(log.append(b"k", b"after".to_vec()).await.unwrap());
-    let records = everything(&log).await;
+    let records = read_all(&log).await;
     for (place, value) in acknowledged.iter().zip(["before", "after"]) {
         let held = records.iter().find(|record| record.offset == place.offset).expect("it was acknowledged");
         assert_eq!(held.value, value);
@@ -277,7 +277,7 @@ async fn a_full_disk_is_survived() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_that_is_full_says_so_at_once() {
+async fn a_full_append_queue_refuses_at_once() {
     let medium = Medium::default();
     let disk = medium.clone();
     let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap();
@@ -296,7 +296,7 @@ async fn a_queue_that_is_full_says_so_at_once() {
             _ => None,
         }
     };
-    let refused = until("64 MiB wait", waiting).await;
+    let refused = wait_until("64 MiB wait", waiting).await;
     assert!(refused.to_string().contains("too many bytes wait"), "{refused}");
     drop(stall);
     for append in appends {
@@ -311,7 +311,7 @@ async fn a_queue_that_is_full_says_so_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_stands_still_does_not_hold_its_callers() {
+async fn appends_on_a_stalled_disk_time_out() {
     let medium = Medium::default();
     let disk = medium.clone();
     let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap();
@@ -326,21 +326,21 @@ async fn a_disk_that_stands_still_does_not_hold_its_callers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_do_not_see_what_is_not_yet_durable() {
+async fn readers_do_not_see_records_that_are_not_durable() {
     let medium = Medium::default();
     let disk = medium.clone();
     let log = Arc::new(EmbeddedLog::open_with("disk", move || disk.database(), clock::system()).unwrap());
     let mut consumer = log.consume().await.unwrap();
-    poll(&mut *consumer).await;
+    poll_once(&mut *consumer).await;
     consumer.start(&(0..PARTITIONS).map(|at| Start::unmarked(at, 0)).collect::<Vec<_>>()).await.unwrap();
     let stall = medium.stall();
     let writer = Arc::clone(&log);
     let append = tokio::spawn(async move { writer.append(b"k", b"v".to_vec()).await });
-    until("the fsync has begun", async || medium.stalled().then_some(())).await;
+    wait_until("the fsync has begun", async || medium.stalled().then_some(())).await;
     assert_eq!(consumer.poll(10, Duration::from_millis(200)).await.unwrap(), ConsumerEvent::Idle);
     assert_eq!(log.end_offsets().await.unwrap().iter().sum::<u64>(), 0);
     assert!(!append.is_finished(), "an append is not acknowledged before its fsync");
     drop(stall);
     append.await.unwrap().unwrap();
-    assert!(matches!(poll(&mut *consumer).await, ConsumerEvent::Records(_)));
+    assert!(matches!(poll_once(&mut *consumer).await, ConsumerEvent::Records(_)));
 }

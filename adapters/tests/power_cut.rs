@@ -27,26 +27,26 @@ mod medium;
 use medium::Medium;
 
 /// Disks, each with its own dice.
-const SEEDS: u64 = 40;
+const SEEDS_RUN: u64 = 40;
 /// Power cuts of each disk.
-const CUTS: usize = 4;
+const CUTS_A_DISK: usize = 4;
 
 /// Appends of a task, or batches, in one life: the power fails then at the latest, also on a disk that nobody writes to.
-const MOST: usize = 300;
+const MAX_WRITES_A_LIFE: usize = 300;
 
 /// The disk after a cut: every other time, a part of what was not synced survives.
-fn cut(medium: &Medium, dice: &mut StdRng) -> Medium {
+fn cut_power(medium: &Medium, dice: &mut StdRng) -> Medium {
     let survivors = dice.random::<bool>().then(|| dice.random());
     medium.cut(survivors)
 }
 
-type Acknowledged = BTreeMap<(u32, u64), String>;
+type AcknowledgedRecords = BTreeMap<(u32, u64), String>;
 
 /// Appends from many tasks until the power fails; adds what was acknowledged.
 async fn append_until_dark(
     medium: &Medium,
     life: usize,
-    acknowledged: &Arc<Mutex<Acknowledged>>,
+    acknowledged: &Arc<Mutex<AcknowledgedRecords>>,
 ) -> Result<(), String> {
     let disk = medium.clone();
     // The power may fail while the log is being opened.
@@ -58,7 +58,7 @@ async fn append_until_dark(
         .map(|task| {
             let (log, acknowledged) = (Arc::clone(&log), Arc::clone(acknowledged));
             tokio::spawn(async move {
-                for at in 0..MOST {
+                for at in 0..MAX_WRITES_A_LIFE {
                     let value = format!("{life}/{task}/{at}");
                     let Ok(place) =
                         log.append(format!("key {task}").as_bytes(), value.clone().into_bytes()).await
@@ -83,13 +83,13 @@ async fn append_until_dark(
 }
 
 /// Everything in the log, by place.
-async fn read_all(medium: &Medium) -> Result<Acknowledged, String> {
+async fn read_all(medium: &Medium) -> Result<AcknowledgedRecords, String> {
     let disk = medium.clone();
     let log = EmbeddedLog::open_with("disk", move || disk.database(), clock::system())
         .map_err(|error| format!("does not open after a cut: {error}"))?;
     let count = log.end_offsets().await.unwrap().iter().sum::<u64>() as usize;
     let mut consumer = log.consume().await.unwrap();
-    let mut held = Acknowledged::new();
+    let mut held = AcknowledgedRecords::new();
     while held.len() < count {
         match consumer.poll(1000, Duration::from_secs(20)).await.map_err(|error| error.to_string())? {
             ConsumerEvent::Assigned(_) => {
@@ -111,11 +111,11 @@ async fn read_all(medium: &Medium) -> Result<Acknowledged, String> {
 /// Appends and cuts, and compares; answers how many appends were acknowledged.
 async fn log_through_cuts(mut medium: Medium, seed: u64) -> Result<usize, String> {
     let mut dice = StdRng::seed_from_u64(seed);
-    let acknowledged = Arc::new(Mutex::new(Acknowledged::new()));
-    for life in 0..CUTS {
+    let acknowledged = Arc::new(Mutex::new(AcknowledgedRecords::new()));
+    for life in 0..CUTS_A_DISK {
         medium.power_for(dice.random_range(1..400));
         append_until_dark(&medium, life, &acknowledged).await?;
-        medium = cut(&medium, &mut dice);
+        medium = cut_power(&medium, &mut dice);
         let held = read_all(&medium).await?;
         for (place, value) in acknowledged.lock().unwrap().iter() {
             if held.get(place) != Some(value) {
@@ -137,7 +137,7 @@ async fn log_through_cuts(mut medium: Medium, seed: u64) -> Result<usize, String
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_append_survives() {
     let mut acknowledged = 0;
-    for seed in 0..SEEDS {
+    for seed in 0..SEEDS_RUN {
         acknowledged +=
             log_through_cuts(Medium::default(), seed).await.unwrap_or_else(|loss| panic!("{seed}: {loss}"));
     }
@@ -145,8 +145,8 @@ async fn every_acknowledged_append_survives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_on_a_disk_that_does_not_sync_is_found_out() {
-    for seed in 0..SEEDS {
+async fn the_test_detects_a_log_on_a_disk_that_does_not_sync() {
+    for seed in 0..SEEDS_RUN {
         match log_through_cuts(Medium::lying(), seed).await {
             Err(loss) if loss.contains("acknowledged") => return,
             _ => {}
@@ -191,7 +191,7 @@ async fn commit_until_dark(medium: &Medium, mut acknowledged: u64) -> Result<u64
     }
     let Ok(offsets) = archive.offsets(&[0]).await else { return Ok(acknowledged) };
     let mut next = offsets[0].next;
-    for _ in 0..MOST {
+    for _ in 0..MAX_WRITES_A_LIFE {
         let batch = batch(next);
         match archive.commit(&batch).await {
             Ok(_) => {
@@ -247,10 +247,10 @@ async fn check_archive(medium: &Medium, acknowledged: u64) -> Result<(), String>
 async fn archive_through_cuts(mut medium: Medium, seed: u64) -> Result<u64, String> {
     let mut dice = StdRng::seed_from_u64(seed);
     let mut acknowledged = 0;
-    for _ in 0..CUTS {
+    for _ in 0..CUTS_A_DISK {
         medium.power_for(dice.random_range(1..800));
         acknowledged = commit_until_dark(&medium, acknowledged).await?;
-        medium = cut(&medium, &mut dice);
+        medium = cut_power(&medium, &mut dice);
         check_archive(&medium, acknowledged).await?;
         medium = medium.cut(None);
     }
@@ -260,7 +260,7 @@ async fn archive_through_cuts(mut medium: Medium, seed: u64) -> Result<u64, Stri
 #[tokio::test(flavor = "multi_thread")]
 async fn every_acknowledged_batch_survives_whole() {
     let mut acknowledged = 0;
-    for seed in 0..SEEDS {
+    for seed in 0..SEEDS_RUN {
         acknowledged += archive_through_cuts(Medium::default(), seed)
             .await
             .unwrap_or_else(|loss| panic!("{seed}: {loss}"));
@@ -269,8 +269,8 @@ async fn every_acknowledged_batch_survives_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_on_a_disk_that_does_not_sync_is_found_out() {
-    for seed in 0..SEEDS {
+async fn the_test_detects_an_archive_on_a_disk_that_does_not_sync() {
+    for seed in 0..SEEDS_RUN {
         match archive_through_cuts(Medium::lying(), seed).await {
             Err(loss) if loss.contains("acknowledged") => return,
             _ => {}

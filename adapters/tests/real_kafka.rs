@@ -26,34 +26,34 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 #[path = "support/proxy.rs"]
 mod proxy;
 
-const DEADLINE: Duration = Duration::from_mins(1);
+const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-fn brokers() -> String {
+fn broker_addresses() -> String {
     std::env::var("LIVERANK_TEST_KAFKA")
         .expect("LIVERANK_TEST_KAFKA is not set; start the real parts: testbed/testbed up")
 }
 
-fn fresh() -> Fresh {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
+fn fresh() -> FreshTopic {
+    static TOPIC_COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
-    let name = format!("test-{now}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let mut config = KafkaConfig::new(brokers());
+    let name = format!("test-{now}-{}-{}", std::process::id(), TOPIC_COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut config = KafkaConfig::new(broker_addresses());
     config.topic.clone_from(&name);
     config.group = name;
-    Fresh(config)
+    FreshTopic(config)
 }
 
 /// A topic and group that nobody else has. The topics are deleted when it is dropped, whatever became of the test.
-struct Fresh(KafkaConfig);
+struct FreshTopic(KafkaConfig);
 
-impl Deref for Fresh {
+impl Deref for FreshTopic {
     type Target = KafkaConfig;
     fn deref(&self) -> &KafkaConfig {
         &self.0
     }
 }
 
-impl Drop for Fresh {
+impl Drop for FreshTopic {
     fn drop(&mut self) {
         let topics = [self.topic.clone(), self.dead_letters()];
         // Away from the runtime that the test runs in.
@@ -66,18 +66,18 @@ impl Drop for Fresh {
     }
 }
 
-async fn opened(config: &KafkaConfig) -> Arc<KafkaLog> {
+async fn open_log(config: &KafkaConfig) -> Arc<KafkaLog> {
     let log = KafkaLog::new(config.clone()).unwrap();
     log.open().await.unwrap();
     Arc::new(log)
 }
 
 fn admin() -> AdminClient<DefaultClientContext> {
-    ClientConfig::new().set("bootstrap.servers", brokers()).create().unwrap()
+    ClientConfig::new().set("bootstrap.servers", broker_addresses()).create().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_keeps_the_promises_of_a_log() {
+async fn kafka_log_passes_the_event_log_suite() {
     let used = std::sync::Mutex::new(Vec::new());
     event_log::suite(|| async {
         let config = fresh();
@@ -90,8 +90,11 @@ async fn it_keeps_the_promises_of_a_log() {
 
 /// Reads a whole topic without a group.
 fn read_all<T>(topic: &str, count: usize, each: impl Fn(&BorrowedMessage<'_>) -> T) -> Vec<T> {
-    let consumer: BaseConsumer =
-        ClientConfig::new().set("bootstrap.servers", brokers()).set("group.id", topic).create().unwrap();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", broker_addresses())
+        .set("group.id", topic)
+        .create()
+        .unwrap();
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS as i32 {
         list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
@@ -100,7 +103,7 @@ fn read_all<T>(topic: &str, count: usize, each: impl Fn(&BorrowedMessage<'_>) ->
     let begun = Instant::now();
     let mut read = Vec::new();
     while read.len() < count {
-        assert!(begun.elapsed() < DEADLINE, "only {} of {count} in {topic}", read.len());
+        assert!(begun.elapsed() < TEST_TIMEOUT, "only {} of {count} in {topic}", read.len());
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(100)) {
             read.push(each(&message));
         }
@@ -109,10 +112,10 @@ fn read_all<T>(topic: &str, count: usize, each: impl Fn(&BorrowedMessage<'_>) ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn topics_are_created_as_they_have_to_be() {
+async fn topics_are_created_with_the_wanted_settings() {
     let config = fresh();
     // Several processes at once, as it happens when a system starts.
-    join_all((0..4).map(|_| opened(&config))).await;
+    join_all((0..4).map(|_| open_log(&config))).await;
     let dead_letters = config.dead_letters();
     let topics = [ResourceSpecifier::Topic(&config.topic), ResourceSpecifier::Topic(&dead_letters)];
     let described = admin().describe_configs(&topics, &AdminOptions::new()).await.unwrap();
@@ -128,11 +131,11 @@ async fn topics_are_created_as_they_have_to_be() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_is_there_is_taken_as_it_is() {
+async fn an_existing_topic_is_used_unchanged() {
     let config = fresh();
     let topic = NewTopic::new(&config.topic, 3, TopicReplication::Fixed(1)).set("max.message.bytes", "50000");
     admin().create_topics([&topic], &AdminOptions::new()).await.unwrap();
-    let log = opened(&config).await;
+    let log = open_log(&config).await;
     assert_eq!(log.end_offsets().await.unwrap(), [0, 0, 0]);
     // Many small ones at once: a batch beyond the topic's limit would be refused as a whole.
     let small = join_all((0..200).map(|at| log.append(b"k", vec![at; 2000]))).await;
@@ -143,31 +146,32 @@ async fn a_topic_that_is_there_is_taken_as_it_is() {
 
 /// The hash of Kafka's Java clients (murmur2), by its published definition.
 fn java_partition(key: &[u8], partitions: u32) -> u32 {
-    const M: u32 = 0x5bd1_e995;
-    let mix = |k: u32| (k.wrapping_mul(M) ^ (k.wrapping_mul(M) >> 24)).wrapping_mul(M);
+    const MURMUR2_M: u32 = 0x5bd1_e995;
+    let mix =
+        |k: u32| (k.wrapping_mul(MURMUR2_M) ^ (k.wrapping_mul(MURMUR2_M) >> 24)).wrapping_mul(MURMUR2_M);
     let mut hash: u32 = 0x9747_b28c ^ key.len() as u32;
     let mut words = key.chunks_exact(4);
     for word in &mut words {
-        hash = hash.wrapping_mul(M) ^ mix(u32::from_le_bytes(word.try_into().unwrap()));
+        hash = hash.wrapping_mul(MURMUR2_M) ^ mix(u32::from_le_bytes(word.try_into().unwrap()));
     }
     let rest = words.remainder();
     if !rest.is_empty() {
         let word = rest.iter().rev().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
-        hash = (hash ^ word).wrapping_mul(M);
+        hash = (hash ^ word).wrapping_mul(MURMUR2_M);
     }
-    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    hash = (hash ^ (hash >> 13)).wrapping_mul(MURMUR2_M);
     ((hash ^ (hash >> 15)) & 0x7fff_ffff) % partitions
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keys_land_where_java_s_clients_put_them() {
+async fn keys_go_to_the_partitions_that_java_clients_choose() {
     // From the tests of Kafka's own `Utils.murmur2`: "21" → -973932308, "foobar" → -790332482.
     for (key, hash) in [("21", -973_932_308_i32), ("foobar", -790_332_482)] {
         let positive = hash.cast_unsigned() & 0x7fff_ffff;
         assert_eq!(java_partition(key.as_bytes(), 1_000_000_007), positive % 1_000_000_007, "{key}");
     }
     let config = fresh();
-    let log = opened(&config).await;
+    let log = open_log(&config).await;
     for key in ["a", "ab", "abc", "abcd", "video-12345", "日本", "ü", "a much longer key than the others are"]
     {
         let place = log.append(key.as_bytes(), b"x".to_vec()).await.unwrap();
@@ -176,9 +180,9 @@ async fn keys_land_where_java_s_clients_put_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dead_letters_say_where_they_come_from() {
+async fn dead_letters_name_their_origin() {
     let config = fresh();
-    let log = opened(&config).await;
+    let log = open_log(&config).await;
     let letter = |value: Vec<u8>, key: Vec<u8>| DeadLetter {
         record: RawRecord {
             partition: 7,
@@ -211,20 +215,20 @@ async fn dead_letters_say_where_they_come_from() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_of_others_are_read_as_they_are() {
+async fn records_of_foreign_producers_are_read_unchanged() {
     let config = fresh();
-    let log = opened(&config).await;
+    let log = open_log(&config).await;
     let producer: rdkafka::producer::FutureProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers())
+        .set("bootstrap.servers", broker_addresses())
         .set("compression.type", "zstd")
         .create()
         .unwrap();
     let keyless =
         rdkafka::producer::FutureRecord::<(), str>::to(&config.topic).payload("no key").partition(4);
-    producer.send(keyless, DEADLINE).await.unwrap();
+    producer.send(keyless, TEST_TIMEOUT).await.unwrap();
     let tombstone = rdkafka::producer::FutureRecord::<str, ()>::to(&config.topic).key("k").partition(4);
-    producer.send(tombstone, DEADLINE).await.unwrap();
-    let mut member = ViewerSession::join(&*log).await;
+    producer.send(tombstone, TEST_TIMEOUT).await.unwrap();
+    let mut member = CountingMember::join(&*log).await;
     member.follow_until(2).await;
     let records = &member.records;
     assert_eq!((records[0].key.as_deref(), &records[0].value[..]), (None, &b"no key"[..]));
@@ -235,21 +239,21 @@ async fn records_of_others_are_read_as_they_are() {
 
 /// What was to be read next has vanished: expired, or with the topic that held it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vanished_offset_is_told_by_its_name() {
+async fn a_vanished_offset_is_named_in_the_error() {
     let config = fresh();
-    let log = opened(&config).await;
+    let log = open_log(&config).await;
     let mut places = Vec::new();
     for at in 0..10 {
         places.push(log.append(b"k", vec![at]).await.unwrap());
     }
     let partition = places[0].partition;
-    trim(&config, partition, 6).await;
+    delete_before(&config, partition, 6).await;
     let mut consumer = log.consume().await.unwrap();
     let begun = Instant::now();
     let mut told = 0;
     let mut answer = String::new();
     while told < 3 {
-        assert!(begun.elapsed() < DEADLINE, "offset 2 was skipped silently");
+        assert!(begun.elapsed() < TEST_TIMEOUT, "offset 2 was skipped silently");
         match consumer.poll(10, Duration::from_millis(50)).await {
             Ok(ConsumerEvent::Assigned(partitions)) => {
                 let offsets: Vec<_> = partitions
@@ -271,7 +275,7 @@ async fn a_vanished_offset_is_told_by_its_name() {
     assert!(answer.contains(&expected), "{answer}");
     // Once somebody has decided where to go on, it does.
     consumer.start(&[Start::unmarked(partition, 6)]).await.unwrap();
-    let records = match consumer.poll(10, DEADLINE).await {
+    let records = match consumer.poll(10, TEST_TIMEOUT).await {
         Ok(ConsumerEvent::Records(records)) => records,
         other => panic!("{other:?} instead of records"),
     };
@@ -279,30 +283,30 @@ async fn a_vanished_offset_is_told_by_its_name() {
 }
 
 /// The next offset of each partition, and the mark of the record before it.
-type ProjectionCheckpoint = Arc<std::sync::Mutex<BTreeMap<u32, (u64, Option<RecordFingerprint>)>>>;
+type ArchivedOffsets = Arc<std::sync::Mutex<BTreeMap<u32, (u64, Option<RecordFingerprint>)>>>;
 
 /// A member that starts what it is assigned where `archive` stands, and moves the archive on.
-struct ViewerSession {
+struct CountingMember {
     consumer: Box<dyn LogConsumer>,
-    archive: ProjectionCheckpoint,
+    archive: ArchivedOffsets,
     owned: BTreeSet<u32>,
     records: Vec<RawRecord>,
 }
 
-impl ViewerSession {
+impl CountingMember {
     async fn join(log: &dyn EventLog) -> Self {
-        Self::of(log, Arc::default()).await
+        Self::with_archive(log, Arc::default()).await
     }
 
-    async fn of(log: &dyn EventLog, archive: ProjectionCheckpoint) -> Self {
+    async fn with_archive(log: &dyn EventLog, archive: ArchivedOffsets) -> Self {
         Self { consumer: log.consume().await.unwrap(), archive, owned: BTreeSet::new(), records: Vec::new() }
     }
 
-    async fn step(&mut self) {
-        self.try_step().await.unwrap();
+    async fn poll_once(&mut self) {
+        self.try_poll_once().await.unwrap();
     }
 
-    async fn try_step(&mut self) -> Result<(), StoreError> {
+    async fn try_poll_once(&mut self) -> Result<(), StoreError> {
         match self.consumer.poll(500, Duration::from_millis(20)).await? {
             ConsumerEvent::Assigned(partitions) => {
                 let starts: Vec<_> = {
@@ -340,51 +344,51 @@ impl ViewerSession {
     }
 
     /// Follows until it is told that the log is another one; answers in which words.
-    async fn follow_until_refused(&mut self) -> String {
+    async fn read_until_refused(&mut self) -> String {
         let begun = Instant::now();
         loop {
-            assert!(begun.elapsed() < DEADLINE, "another log was not noticed; read: {:?}", self.records);
-            match self.try_step().await {
+            assert!(begun.elapsed() < TEST_TIMEOUT, "another log was not noticed; read: {:?}", self.records);
+            match self.try_poll_once().await {
                 Err(error) if !error.is_transient() => return error.to_string(),
                 _ => {}
             }
         }
     }
 
-    async fn follow_until(&mut self, count: usize) {
+    async fn read_until(&mut self, count: usize) {
         let begun = Instant::now();
         while self.records.len() < count {
-            assert!(begun.elapsed() < DEADLINE, "only {} of {count}", self.records.len());
-            self.step().await;
+            assert!(begun.elapsed() < TEST_TIMEOUT, "only {} of {count}", self.records.len());
+            self.poll_once().await;
         }
     }
 }
 
 /// Deletes the records before an offset, as a retention does.
-async fn trim(config: &KafkaConfig, partition: u32, before: i64) {
+async fn delete_before(config: &KafkaConfig, partition: u32, before: i64) {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&config.topic, partition as i32, Offset::Offset(before)).unwrap();
     admin().delete_records(&list, &AdminOptions::new()).await.unwrap();
 }
 
 /// A log of ten records of one key, all of them read and remembered.
-async fn ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, ViewerSession) {
-    let log = opened(config).await;
+async fn log_of_ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, CountingMember) {
+    let log = open_log(config).await;
     for at in 0..10_u8 {
         log.append(b"k", vec![at]).await.unwrap();
     }
-    let mut member = ViewerSession::join(&*log).await;
+    let mut member = CountingMember::join(&*log).await;
     member.follow_until(10).await;
     (log, member)
 }
 
 /// Deletes the topic and creates it again with as many records, other ones.
-async fn recreate(config: &KafkaConfig, records: usize) -> Arc<KafkaLog> {
+async fn recreate_topic(config: &KafkaConfig, records: usize) -> Arc<KafkaLog> {
     let deleted = admin().delete_topics(&[&config.topic], &AdminOptions::new()).await.unwrap();
     assert!(deleted.iter().all(Result::is_ok), "{deleted:?}");
     let begun = Instant::now();
     let log = loop {
-        assert!(begun.elapsed() < DEADLINE, "the topic is made anew");
+        assert!(begun.elapsed() < TEST_TIMEOUT, "the topic is made anew");
         let log = Arc::new(KafkaLog::new(config.clone()).unwrap());
         if log.open().await.is_ok() && log.end_offsets().await.is_ok_and(|ends| ends.iter().sum::<u64>() == 0)
         {
@@ -393,44 +397,45 @@ async fn recreate(config: &KafkaConfig, records: usize) -> Arc<KafkaLog> {
     };
     for at in 0..records {
         let value = format!("new {at}").into_bytes();
-        until("the new topic takes records", async || log.append(b"k", value.clone()).await.is_ok()).await;
+        wait_until("the new topic takes records", async || log.append(b"k", value.clone()).await.is_ok())
+            .await;
     }
     log
 }
 
-fn is_refused_in_words(said: &str, config: &KafkaConfig) {
+fn check_refusal_text(said: &str, config: &KafkaConfig) {
     let place = format!("topic {} partition ", config.topic);
     assert!(said.contains(&place) && said.contains("offset 10 is to be read next"), "{said}");
     assert!(said.contains("rebuild mongodb"), "it says what to do: {said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_made_anew_between_two_runs_is_refused() {
+async fn a_topic_recreated_between_two_runs_is_refused() {
     // Shorter than what was read, one short of it, as long, and longer.
     for records in [0, 3, 9, 10, 11, 50] {
         let config = fresh();
-        let (log, member) = ten_read(&config).await;
+        let (log, member) = log_of_ten_read(&config).await;
         let archive = Arc::clone(&member.archive);
         drop((member, log));
-        let log = recreate(&config, records).await;
-        let mut member = ViewerSession::of(&*log, archive).await;
-        is_refused_in_words(&member.follow_until_refused().await, &config);
+        let log = recreate_topic(&config, records).await;
+        let mut member = CountingMember::of(&*log, archive).await;
+        check_refusal_text(&member.follow_until_refused().await, &config);
         assert!(member.records.is_empty(), "{records} new records: {:?}", member.records);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_made_anew_under_its_reader_is_refused() {
+async fn a_topic_recreated_under_its_reader_is_refused() {
     for records in [3, 10, 50] {
         let config = fresh();
-        let (_log, mut member) = ten_read(&config).await;
+        let (_log, mut member) = log_of_ten_read(&config).await;
         let following = tokio::spawn(async move {
             let said = member.follow_until_refused().await;
             (said, member)
         });
-        recreate(&config, records).await;
+        recreate_topic(&config, records).await;
         let (said, member) = following.await.unwrap();
-        is_refused_in_words(&said, &config);
+        check_refusal_text(&said, &config);
         assert_eq!(
             member.records.len(),
             10,
@@ -440,9 +445,9 @@ async fn a_topic_made_anew_under_its_reader_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_trimmed_topic_is_refused_where_something_is_missing_only() {
+async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
     let config = fresh();
-    let (log, member) = ten_read(&config).await;
+    let (log, member) = log_of_ten_read(&config).await;
     let partition = member.records[0].partition;
     let archive = Arc::clone(&member.archive);
     drop(member);
@@ -450,17 +455,17 @@ async fn a_trimmed_topic_is_refused_where_something_is_missing_only() {
         log.append(b"k", vec![at]).await.unwrap();
     }
     // Everything that was read has expired, and nothing else: there is nothing to compare with, and nothing missing.
-    trim(&config, partition, 10).await;
+    delete_before(&config, partition, 10).await;
     assert_eq!(log.beginnings().await.unwrap()[partition as usize], 10);
-    let mut member = ViewerSession::of(&*log, Arc::clone(&archive)).await;
+    let mut member = CountingMember::of(&*log, Arc::clone(&archive)).await;
     member.follow_until(10).await;
     assert_eq!(member.records.iter().map(|at| at.value[0]).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
     drop(member);
     for at in 20..30 {
         log.append(b"k", vec![at]).await.unwrap();
     }
-    trim(&config, partition, 25).await;
-    let mut member = ViewerSession::of(&*log, archive).await;
+    delete_before(&config, partition, 25).await;
+    let mut member = CountingMember::of(&*log, archive).await;
     let said = member.follow_until_refused().await;
     let expected = format!("partition {partition}: offset 20 is to be read next, and the log holds 25 to 30");
     assert!(said.contains(&expected) && member.records.is_empty(), "{said}");
@@ -473,15 +478,15 @@ async fn a_trimmed_topic_is_refused_where_something_is_missing_only() {
 
 /// Looking at the record before the first one takes no question of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_marked_start_costs_nothing() {
+async fn a_start_with_a_fingerprint_is_as_fast_as_one_without() {
     let config = fresh();
-    let log = opened(&config).await;
+    let log = open_log(&config).await;
     let written = join_all((0..600).map(|at| {
         let log = Arc::clone(&log);
         async move { log.append(format!("k{at}").as_bytes(), b"v".to_vec()).await.unwrap() }
     }))
     .await;
-    let mut member = ViewerSession::join(&*log).await;
+    let mut member = CountingMember::join(&*log).await;
     member.follow_until(written.len()).await;
     let standing = member.archive.lock().unwrap().clone();
     let mut took = [Duration::ZERO; 2];
@@ -501,7 +506,7 @@ async fn a_marked_start_costs_nothing() {
         member.consumer.start(&starts).await.unwrap();
         let mut seen = 0;
         while seen < starts.len() {
-            if let ConsumerEvent::Records(records) = member.consumer.poll(500, DEADLINE).await.unwrap() {
+            if let ConsumerEvent::Records(records) = member.consumer.poll(500, TEST_TIMEOUT).await.unwrap() {
                 seen += records.len();
             }
         }
@@ -518,7 +523,7 @@ async fn a_marked_start_costs_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_come_and_go_under_load_and_nothing_is_lost() {
     let config = fresh();
-    let log = opened(&config).await;
+    let log = open_log(&config).await;
     let stop = Arc::new(AtomicBool::new(false));
     let writing = tokio::spawn({
         let (log, stop) = (Arc::clone(&log), Arc::clone(&stop));
@@ -539,15 +544,15 @@ async fn members_come_and_go_under_load_and_nothing_is_lost() {
             written
         }
     });
-    let archive = ProjectionCheckpoint::default();
-    let mut first = ViewerSession::of(&*log, Arc::clone(&archive)).await;
+    let archive = ArchivedOffsets::default();
+    let mut first = CountingMember::of(&*log, Arc::clone(&archive)).await;
     first.follow_until(500).await;
     let mut moved = Vec::new();
     for _ in 0..2 {
-        let mut second = ViewerSession::of(&*log, Arc::clone(&archive)).await;
+        let mut second = CountingMember::of(&*log, Arc::clone(&archive)).await;
         let begun = Instant::now();
         while second.records.len() < 500 || first.owned.len() != 6 {
-            assert!(begun.elapsed() < DEADLINE, "the second gets its share: {:?}", second.owned);
+            assert!(begun.elapsed() < TEST_TIMEOUT, "the second gets its share: {:?}", second.owned);
             first.step().await;
             second.step().await;
         }
@@ -555,7 +560,7 @@ async fn members_come_and_go_under_load_and_nothing_is_lost() {
         drop(second);
         let begun = Instant::now();
         while first.owned.len() != PARTITIONS as usize {
-            assert!(begun.elapsed() < DEADLINE, "the first takes over: {:?}", first.owned);
+            assert!(begun.elapsed() < TEST_TIMEOUT, "the first takes over: {:?}", first.owned);
             first.step().await;
         }
     }
@@ -582,31 +587,31 @@ fn rewrite_port(frame: &mut [u8], ports: Ports) {
     }
 }
 
-async fn through_a_proxy() -> (Proxy, Fresh) {
-    let port = brokers().rsplit_once(':').unwrap().1.parse().unwrap();
+async fn through_a_proxy() -> (Proxy, FreshTopic) {
+    let port = broker_addresses().rsplit_once(':').unwrap().1.parse().unwrap();
     let proxy = Proxy::before(port, Some(rewrite_port)).await;
     let mut config = fresh();
     config.0.brokers = format!("127.0.0.1:{}", proxy.ports.proxy);
     (proxy, config)
 }
 
-async fn until(what: &str, mut come_true: impl AsyncFnMut() -> bool) -> Duration {
+async fn wait_until(what: &str, mut come_true: impl AsyncFnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !come_true().await {
-        assert!(begun.elapsed() < DEADLINE, "{what}");
+        assert!(begun.elapsed() < TEST_TIMEOUT, "{what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     begun.elapsed()
 }
 
-async fn away_and_back(mode: Mode) {
+async fn check_outage(mode: Mode) {
     let (proxy, config) = through_a_proxy().await;
-    let log = opened(&config).await;
+    let log = open_log(&config).await;
     log.append(b"k", b"before".to_vec()).await.unwrap();
 
     proxy.set(mode);
     // Appends go on, as they would: the first ones may wait, and then they fail at once.
-    let opened = until("the breaker opens", async || {
+    let opened = wait_until("the breaker opens", async || {
         let slow = tokio::time::timeout(Duration::from_millis(50), log.append(b"k", b"lost?".to_vec())).await;
         assert!(!matches!(slow, Ok(Ok(_))), "acknowledged without a broker");
         log.health().is_err()
@@ -624,10 +629,10 @@ async fn away_and_back(mode: Mode) {
     }
 
     proxy.set(Mode::Open);
-    let recovered = until("the breaker closes by itself", async || log.health().is_ok()).await;
+    let recovered = wait_until("the breaker closes by itself", async || log.health().is_ok()).await;
     assert!(recovered < Duration::from_secs(15), "{mode:?}: back after {recovered:?}");
     let place = log.append(b"k", b"after".to_vec()).await.unwrap();
-    let mut member = ViewerSession::join(&*log).await;
+    let mut member = CountingMember::join(&*log).await;
     member.follow_until(place.offset as usize + 1).await;
     let values: Vec<_> = member.records.iter().map(|record| &record.value[..]).collect();
     assert_eq!((values[0], values[values.len() - 1]), (&b"before"[..], &b"after"[..]));
@@ -636,23 +641,23 @@ async fn away_and_back(mode: Mode) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_broker_is_refused_at_once_and_comes_back() {
-    away_and_back(Mode::Cut).await;
+    check_outage(Mode::Cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_broker_is_refused_at_once_and_comes_back() {
-    away_and_back(Mode::Stalled).await;
+    check_outage(Mode::Stalled).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_survives_its_broker() {
     let (proxy, config) = through_a_proxy().await;
-    let log = opened(&config).await;
-    let mut member = ViewerSession::join(&*log).await;
+    let log = open_log(&config).await;
+    let mut member = CountingMember::join(&*log).await;
     log.append(b"k", b"before".to_vec()).await.unwrap();
     member.follow_until(1).await;
     proxy.set(Mode::Cut);
-    let told = until("polls tell that the broker is away", async || {
+    let told = wait_until("polls tell that the broker is away", async || {
         match member.consumer.poll(10, Duration::from_millis(50)).await {
             Err(error) => {
                 assert!(error.is_transient(), "{error}");
@@ -664,8 +669,8 @@ async fn a_member_survives_its_broker() {
     .await;
     assert!(told < Duration::from_secs(10), "{told:?}");
     proxy.set(Mode::Open);
-    until("the log is back", async || log.append(b"k", b"after".to_vec()).await.is_ok()).await;
-    until("reading goes on", async || match member.consumer.poll(10, Duration::from_millis(50)).await {
+    wait_until("the log is back", async || log.append(b"k", b"after".to_vec()).await.is_ok()).await;
+    wait_until("reading goes on", async || match member.consumer.poll(10, Duration::from_millis(50)).await {
         Ok(ConsumerEvent::Records(records)) => records[0].value == "after",
         Ok(ConsumerEvent::Assigned(partitions)) => {
             let offsets: Vec<_> = partitions.into_iter().map(|at| Start::unmarked(at, 1)).collect();
@@ -678,7 +683,7 @@ async fn a_member_survives_its_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_open_without_a_broker_says_so() {
+async fn opening_without_a_broker_is_an_error() {
     let config = KafkaConfig::new("127.0.0.1:1");
     let begun = Instant::now();
     let error = KafkaLog::new(config).unwrap().open().await.unwrap_err();

@@ -21,23 +21,23 @@ use serde_json::json;
 #[path = "support/proxy.rs"]
 mod proxy;
 
-const DEADLINE: Duration = Duration::from_mins(1);
+const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-fn uri() -> String {
+fn mongodb_uri() -> String {
     std::env::var("LIVERANK_TEST_MONGODB")
         .expect("LIVERANK_TEST_MONGODB is not set; start the real parts: testbed/testbed up")
 }
 
 /// A database that nobody else has.
-fn fresh() -> MongoConfig {
+fn fresh_database() -> MongoConfig {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
-    let mut config = MongoConfig::new(uri());
+    let mut config = MongoConfig::new(mongodb_uri());
     config.database = format!("test-{now}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
     config
 }
 
-async fn opened(config: &MongoConfig) -> MongoArchive {
+async fn open_archive(config: &MongoConfig) -> MongoArchive {
     let archive = MongoArchive::new(config.clone()).await.unwrap();
     archive.open(&Rules::default()).await.unwrap();
     archive
@@ -45,7 +45,7 @@ async fn opened(config: &MongoConfig) -> MongoArchive {
 
 async fn documents(config: &MongoConfig, collection: &str) -> Vec<Document> {
     use futures::TryStreamExt;
-    let client = Client::with_uri_str(uri()).await.unwrap();
+    let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     let found = client.database(&config.database).collection(collection).find(doc! {}).await.unwrap();
     found.try_collect().await.unwrap()
 }
@@ -66,9 +66,9 @@ fn batch(partition: u32, from: u64, values: &[serde_json::Value]) -> Batch {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn it_keeps_the_promises_of_an_archive() {
+async fn mongodb_archive_passes_the_archive_suite() {
     archive::suite(|| async {
-        let archive: Arc<dyn Archive> = Arc::new(MongoArchive::new(fresh()).await.unwrap());
+        let archive: Arc<dyn Archive> = Arc::new(MongoArchive::new(fresh_database()).await.unwrap());
         archive
     })
     .await;
@@ -76,8 +76,8 @@ async fn it_keeps_the_promises_of_an_archive() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_the_database_find_the_fields_they_know() {
-    let config = fresh();
-    let archive = opened(&config).await;
+    let config = fresh_database();
+    let archive = open_archive(&config).await;
     let event = |kind: &str, extra: serde_json::Value| {
         let mut value = json!({"video_id": "v", "user_id": "u", "type": kind});
         value.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
@@ -123,8 +123,8 @@ async fn clients_of_the_database_find_the_fields_they_know() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_may_open_at_once_and_one_decides() {
-    let config = fresh();
+async fn of_many_concurrent_openers_one_decides_the_meta_document() {
+    let config = fresh_database();
     let opened = join_all((1..=6).map(|at| {
         let config = config.clone();
         async move {
@@ -141,9 +141,9 @@ async fn many_may_open_at_once_and_one_decides() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_format_and_an_archive_that_is_gone_are_refused() {
-    let config = fresh();
-    let archive = opened(&config).await;
-    let client = Client::with_uri_str(uri()).await.unwrap();
+    let config = fresh_database();
+    let archive = open_archive(&config).await;
+    let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     let meta = client.database(&config.database).collection::<Document>("meta");
     let view = batch(0, 0, &[json!({"video_id": "v", "user_id": "u", "type": "view"})]);
     meta.update_one(doc! {}, doc! { "$set": { "format": 3_i64 } }).await.unwrap();
@@ -161,8 +161,8 @@ async fn another_format_and_an_archive_that_is_gone_are_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_beyond_one_command_is_one_transaction() {
     const COUNT: u64 = 6_000;
-    const MANY: u64 = 25_000;
-    let archive = opened(&fresh()).await;
+    const VIDEO_COUNT: u64 = 25_000;
+    let archive = open_archive(&fresh_database()).await;
     // More statements than go into one command, and more bytes: 18 MiB of comments.
     let values: Vec<_> = (0..COUNT)
         .map(|at| {
@@ -187,22 +187,22 @@ async fn a_batch_beyond_one_command_is_one_transaction() {
         .map(|at| json!({"video_id": long("v", at), "user_id": long("u", at), "type": "like"}))
         .collect();
     let many = archive.commit(&batch(2, 0, &values)).await.unwrap();
-    assert_eq!(many.effects.videos.len() as u64, MANY);
+    assert_eq!(many.effects.videos.len() as u64, VIDEO_COUNT);
 }
 
 /// A client that only knows the way through the proxy.
 async fn through_a_proxy() -> (Proxy, MongoArchive) {
-    let uri = uri();
+    let uri = mongodb_uri();
     let port = uri.rsplit_once(':').unwrap().1.split('/').next().unwrap().parse().unwrap();
     let proxy = Proxy::before(port, None).await;
-    let mut config = fresh();
+    let mut config = fresh_database();
     // Members name themselves in their answers; a direct connection does not follow that.
     config.uri = format!("mongodb://127.0.0.1:{}/?directConnection=true", proxy.ports.proxy);
-    let archive = opened(&config).await;
+    let archive = open_archive(&config).await;
     (proxy, archive)
 }
 
-async fn away_and_back(mode: Mode) {
+async fn check_outage(mode: Mode) {
     let (proxy, archive) = through_a_proxy().await;
     let view = |from: u64| batch(0, from, &[json!({"video_id": "v", "user_id": "u", "type": "view"})]);
     archive.commit(&view(0)).await.unwrap();
@@ -229,7 +229,7 @@ async fn away_and_back(mode: Mode) {
     let stands = loop {
         match archive.offsets(&[0]).await {
             Ok(stands) => break stands[0].next,
-            Err(error) => assert!(begun.elapsed() < DEADLINE, "it is back: {error}"),
+            Err(error) => assert!(begun.elapsed() < TEST_TIMEOUT, "it is back: {error}"),
         }
     };
     // Unknown whether the batch was applied; the archive knows.
@@ -241,25 +241,25 @@ async fn away_and_back(mode: Mode) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_server_is_told_soon_and_comes_back() {
-    away_and_back(Mode::Cut).await;
+async fn a_dead_server_is_an_error_soon_and_comes_back() {
+    check_outage(Mode::Cut).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_silent_server_is_told_soon_and_comes_back() {
-    away_and_back(Mode::Stalled).await;
+async fn a_silent_server_is_an_error_soon_and_comes_back() {
+    check_outage(Mode::Stalled).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_open_without_a_server_says_so() {
-    let mut config = fresh();
+async fn opening_without_a_server_is_an_error() {
+    let mut config = fresh_database();
     config.uri = "mongodb://127.0.0.1:1/?replicaSet=rs0".to_owned();
     let begun = Instant::now();
     let archive = MongoArchive::new(config).await.expect("a server that is away is no wrong configuration");
     let error = archive.open(&Rules::default()).await.unwrap_err();
     assert!(error.is_transient() && error.part() == "mongodb", "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    let mut config = fresh();
+    let mut config = fresh_database();
     config.uri = "mongodb://127.0.0.1:1/?noSuchOption=1&tls=maybe".to_owned();
     let error = MongoArchive::new(config).await.unwrap_err();
     assert!(!error.is_transient(), "{error}");
@@ -267,12 +267,12 @@ async fn an_open_without_a_server_says_so() {
 
 /// Releases up to 0.1 remembered an event by its id alone, as a document of this form.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_earlier_release_remembered_is_a_repeat_still() {
-    let config = fresh();
-    let archive = opened(&config).await;
+async fn identities_stored_by_an_earlier_release_still_mark_repeats() {
+    let config = fresh_database();
+    let archive = open_archive(&config).await;
     let digest = identity_digest("e:old").to_vec();
     let seen = doc! { "_id": Binary { subtype: BinarySubtype::Generic, bytes: digest }, "time": 1_700_000_000_000_i64 };
-    let client = Client::with_uri_str(uri()).await.unwrap();
+    let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     client.database(&config.database).collection("seen").insert_one(seen).await.unwrap();
     let named = |id: &str| json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": id});
     let effects = archive.commit(&batch(0, 0, &[named("old"), named("new")])).await.unwrap().effects;
@@ -282,8 +282,8 @@ async fn what_an_earlier_release_remembered_is_a_repeat_still() {
 /// Transactions that meet on a video, each with a batch of its own, from processes of their own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_processes_count_one_video() {
-    let config = fresh();
-    let archives = join_all((0..3).map(|_| opened(&config))).await;
+    let config = fresh_database();
+    let archives = join_all((0..3).map(|_| open_archive(&config))).await;
     let owner = UserId::parse("u").unwrap();
     join_all(archives.iter().zip(0..).map(|(archive, partition)| async move {
         for at in 0..20 {

@@ -29,73 +29,73 @@ use tokio::sync::mpsc;
 #[path = "real_redis/boards_format.rs"]
 mod boards_format;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-fn url() -> String {
+fn redis_url() -> String {
     std::env::var("LIVERANK_TEST_REDIS")
         .expect("start the real parts: testbed/testbed up, and eval \"$(testbed/testbed env)\"")
 }
 
 /// A link with a prefix of its own; `db` separates the tests that lose data and connections from all others.
 fn link(db: u8) -> Arc<RedisLink> {
-    let url = format!("{}/{db}", url().trim_end_matches('/'));
+    let url = format!("{}/{db}", redis_url().trim_end_matches('/'));
     let prefix = format!("test-{:016x}:", rand::random::<u64>());
     RedisLink::new(RedisConfig { url, cluster: false, prefix, ca_file: None }).unwrap()
 }
 
 /// A link to an empty database of its own. Channels are shared by all databases: it takes a prefix to separate those.
-async fn alone(db: u8, prefix: &str) -> (Arc<RedisLink>, Admin) {
-    let url = format!("{}/{db}", url().trim_end_matches('/'));
-    let mut admin = Admin::new(db).await;
+async fn link_to_empty_database(db: u8, prefix: &str) -> (Arc<RedisLink>, RedisAdmin) {
+    let url = format!("{}/{db}", redis_url().trim_end_matches('/'));
+    let mut admin = RedisAdmin::new(db).await;
     admin.flush().await;
     let link = RedisLink::new(RedisConfig { url, cluster: false, prefix: prefix.to_owned(), ca_file: None });
     (link.unwrap(), admin)
 }
 
 /// Redis as an operator sees it.
-struct Admin {
+struct RedisAdmin {
     connection: MultiplexedConnection,
     db: u8,
 }
 
-impl Admin {
+impl RedisAdmin {
     async fn new(db: u8) -> Self {
-        let client = redis::Client::open(format!("{}/{db}", url().trim_end_matches('/'))).unwrap();
+        let client = redis::Client::open(format!("{}/{db}", redis_url().trim_end_matches('/'))).unwrap();
         Self { connection: client.get_multiplexed_async_connection().await.unwrap(), db }
     }
 
-    async fn ask<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+    async fn run_command<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
         cmd(words[0]).arg(&words[1..]).query_async(&mut self.connection).await.unwrap()
     }
 
     /// Listens to a channel.
-    async fn listen(&self, channel: &str) -> redis::aio::PubSub {
-        let client = redis::Client::open(url()).unwrap();
+    async fn subscribe_channel(&self, channel: &str) -> redis::aio::PubSub {
+        let client = redis::Client::open(redis_url()).unwrap();
         let mut subscriber = client.get_async_pubsub().await.unwrap();
         subscriber.subscribe(channel).await.unwrap();
         subscriber
     }
 
     /// What is said there next.
-    async fn heard(subscriber: &mut redis::aio::PubSub) -> Vec<u8> {
-        let told = tokio::time::timeout(PATIENCE, subscriber.on_message().next()).await;
+    async fn next_message(subscriber: &mut redis::aio::PubSub) -> Vec<u8> {
+        let told = tokio::time::timeout(TEST_TIMEOUT, subscriber.on_message().next()).await;
         told.expect("said in time").expect("goes on").get_payload_bytes().to_vec()
     }
 
-    async fn flush(&mut self) {
-        self.ask::<()>(&["FLUSHDB"]).await;
+    async fn flush_database(&mut self) {
+        self.run_command::<()>(&["FLUSHDB"]).await;
     }
 
     /// Closes the other connections to this database that pass; answers how many.
-    async fn kill(&mut self, passes: fn(&str) -> bool) -> usize {
-        let own: u64 = self.ask(&["CLIENT", "ID"]).await;
-        let clients: String = self.ask(&["CLIENT", "LIST"]).await;
+    async fn kill_connections(&mut self, passes: fn(&str) -> bool) -> usize {
+        let own: u64 = self.run_command(&["CLIENT", "ID"]).await;
+        let clients: String = self.run_command(&["CLIENT", "LIST"]).await;
         let mut killed = 0;
         for client in clients.lines() {
             let field = |name: &str| client.split(' ').find_map(|field| field.strip_prefix(name)).unwrap();
             if field("db=") == self.db.to_string() && field("id=") != own.to_string() && passes(field("sub="))
             {
-                let gone: usize = self.ask(&["CLIENT", "KILL", "ID", field("id=")]).await;
+                let gone: usize = self.run_command(&["CLIENT", "KILL", "ID", field("id=")]).await;
                 killed += gone;
             }
         }
@@ -103,15 +103,15 @@ impl Admin {
     }
 }
 
-async fn next<T>(receiver: &mut mpsc::Receiver<T>) -> T {
-    tokio::time::timeout(PATIENCE, receiver.recv()).await.expect("arrives in time").expect("goes on")
+async fn next_item<T>(receiver: &mut mpsc::Receiver<T>) -> T {
+    tokio::time::timeout(TEST_TIMEOUT, receiver.recv()).await.expect("arrives in time").expect("goes on")
 }
 
 fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
-fn reader(id: &str) -> Share {
+fn reader_share(id: &str) -> Share {
     Share { reader: ReaderId::parse(id).unwrap(), weight: 1 }
 }
 
@@ -127,7 +127,7 @@ fn entry(id: &str, score: f64) -> BoardEntry {
     }
 }
 
-fn batch(from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
+fn projection_of(from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
     Projection {
         generation: 1,
         spans: vec![OffsetRange { partition: 0, from, next, last: None }],
@@ -136,7 +136,7 @@ fn batch(from: u64, next: u64, entries: Vec<BoardEntry>) -> Projection {
     }
 }
 
-fn numbering() -> CommentEpoch {
+fn comment_epoch() -> CommentEpoch {
     CommentEpoch::parse("n1").unwrap()
 }
 
@@ -151,38 +151,39 @@ fn comments(id: &str, seqs: impl IntoIterator<Item = u64>) -> Vec<Comment> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keeps_what_every_ranking_store_promises() {
+async fn redis_ranking_passes_the_ranking_store_suite() {
     let fresh = || async { Arc::new(RedisRanking::new(link(0))) as Arc<dyn RankingStore> };
     liverank_adapters_testkit::ranking_store::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keeps_what_every_comment_bus_promises() {
+async fn redis_bus_passes_the_comment_bus_suite() {
     let fresh = || async { Arc::new(RedisBus::new(link(0))) as Arc<dyn CommentBus> };
     liverank_adapters_testkit::comment_bus::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keeps_what_every_assignment_store_promises() {
+async fn redis_assignments_pass_the_assignment_store_suite() {
     let fresh = || async { Arc::new(RedisAssignments::new(link(0))) as Arc<dyn AssignmentStore> };
     liverank_adapters_testkit::assignment_store::suite(fresh).await;
 }
 
 #[tokio::test]
-async fn others_find_what_the_design_says() {
-    let (link, mut redis) = alone(11, "").await;
+async fn keys_and_messages_in_redis_are_those_of_the_design() {
+    let (link, mut redis) = link_to_empty_database(11, "").await;
     let store = RedisRanking::new(Arc::clone(&link));
     store.restored(1, &[]).await.unwrap();
-    store.project(&batch(0, 1, vec![entry("a", 0.1 + 0.2), entry("b", 1e15)])).await.unwrap();
+    store.project(&projection_of(0, 1, vec![entry("a", 0.1 + 0.2), entry("b", 1e15)])).await.unwrap();
     let board: Vec<(String, f64)> =
         redis.ask(&["ZREVRANGE", "global_ranking", "0", "-1", "WITHSCORES"]).await;
     assert_eq!(board, [("b".to_owned(), 1e15), ("a".to_owned(), 0.1 + 0.2)]);
 
-    let client = redis::Client::open(url()).unwrap();
+    let client = redis::Client::open(redis_url()).unwrap();
     let (mut sink, mut stream) = client.get_async_pubsub().await.unwrap().split();
     sink.subscribe("video:v").await.unwrap();
-    RedisBus::new(link).publish(&numbering(), &comments("v", 1..=1)).await.unwrap();
-    let told = tokio::time::timeout(PATIENCE, futures::StreamExt::next(&mut stream)).await.unwrap().unwrap();
+    RedisBus::new(link).publish(&comment_epoch(), &comments("v", 1..=1)).await.unwrap();
+    let told =
+        tokio::time::timeout(TEST_TIMEOUT, futures::StreamExt::next(&mut stream)).await.unwrap().unwrap();
     let json: serde_json::Value = serde_json::from_slice(told.get_payload_bytes()).unwrap();
     assert_eq!((&json["videoid"], &json["comment"], &json["seq"]), (&"v".into(), &"hé".into(), &1.into()));
 }
@@ -190,10 +191,10 @@ async fn others_find_what_the_design_says() {
 /// Declared boards have keys of their own, and none where none is declared.
 #[tokio::test]
 async fn declared_boards_leave_nothing_behind() {
-    let (link, mut redis) = alone(2, "t2:").await;
+    let (link, mut redis) = link_to_empty_database(2, "t2:").await;
     let store = RedisRanking::new(link);
     store.restored(1, &[]).await.unwrap();
-    store.project(&batch(0, 1, vec![entry("a", 1.0)])).await.unwrap();
+    store.project(&projection_of(0, 1, vec![entry("a", 1.0)])).await.unwrap();
     store.keep_declared(&[], Duration::ZERO).await.unwrap();
     // What counts the steps of a repair ends by itself.
     let mut keys = async || -> BTreeSet<String> {
@@ -219,50 +220,53 @@ async fn declared_boards_leave_nothing_behind() {
 
 #[tokio::test]
 async fn streams_are_bounded_in_length_and_time() {
-    let (link, mut redis) = alone(12, "t12:").await;
+    let (link, mut redis) = link_to_empty_database(12, "t12:").await;
     let bus = RedisBus::new(link);
-    bus.publish(&numbering(), &comments("v", 1..=5 * KEEP_COMMENTS as u64)).await.unwrap();
+    bus.publish(&comment_epoch(), &comments("v", 1..=5 * KEEP_COMMENTS as u64)).await.unwrap();
     let length: usize = redis.ask(&["XLEN", "t12:comments:v"]).await;
     assert!((KEEP_COMMENTS..2 * KEEP_COMMENTS).contains(&length), "{length}");
     let left: u64 = redis.ask(&["TTL", "t12:comments:v"]).await;
     assert!(left <= KEEP_SECONDS && left > KEEP_SECONDS - 60, "{left}");
     // A hole that somebody made is not hidden either.
     redis.ask::<u64>(&["XDEL", "t12:comments:v", "4998-0"]).await;
-    assert_eq!(bus.recent(&numbering(), &video("v"), 4996, 100).await.unwrap(), None);
-    let rest = bus.recent(&numbering(), &video("v"), 4998, 100).await.unwrap();
+    assert_eq!(bus.recent(&comment_epoch(), &video("v"), 4996, 100).await.unwrap(), None);
+    let rest = bus.recent(&comment_epoch(), &video("v"), 4998, 100).await.unwrap();
     assert_eq!(rest, Some(comments("v", 4999..=5000)));
 }
 
 #[tokio::test]
-async fn a_lost_subscription_is_told_and_taken_up_again() {
-    let (link, mut redis) = alone(13, "t13:").await;
+async fn a_lost_subscription_is_reported_and_renewed() {
+    let (link, mut redis) = link_to_empty_database(13, "t13:").await;
     let (ranking, bus) = (RedisRanking::new(Arc::clone(&link)), RedisBus::new(Arc::clone(&link)));
     let assignments = RedisAssignments::new(link);
     ranking.restored(1, &[]).await.unwrap();
     let mut changes = ranking.changes().await.unwrap();
-    assert_eq!(next(&mut changes).await, Change::Reset);
+    assert_eq!(next_item(&mut changes).await, Change::Reset);
     let mut assigned = assignments.changes().await.unwrap();
-    assert_eq!(next(&mut assigned).await, assignment_store::Change::Reset);
+    assert_eq!(next_item(&mut assigned).await, assignment_store::Change::Reset);
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     for at in 0..1200 {
         subscription.subscribe(&video(&format!("v{at}"))).await.unwrap();
     }
     for round in 0..3_u32 {
         assert_eq!(redis.kill(|subscribed| subscribed != "0").await, 3, "three subscriptions");
-        assert_eq!(next(&mut changes).await, Change::Reset);
-        assert_eq!(next(&mut assigned).await, assignment_store::Change::Reset);
-        assert_eq!(next(&mut deliveries).await, Delivery::Reset);
+        assert_eq!(next_item(&mut changes).await, Change::Reset);
+        assert_eq!(next_item(&mut assigned).await, assignment_store::Change::Reset);
+        assert_eq!(next_item(&mut deliveries).await, Delivery::Reset);
         // From there on everything is heard again, on every channel.
         let from = u64::from(round);
-        ranking.project(&batch(from, from + 1, vec![entry("v", f64::from(round + 1))])).await.unwrap();
-        assert!(matches!(next(&mut changes).await, Change::Changed { .. }));
-        assignments.assign(&video(&format!("v{round}")), None, &[reader("r")], 0, None).await.unwrap();
-        assert!(matches!(next(&mut assigned).await, assignment_store::Change::Assigned { .. }));
+        ranking
+            .project(&projection_of(from, from + 1, vec![entry("v", f64::from(round + 1))]))
+            .await
+            .unwrap();
+        assert!(matches!(next_item(&mut changes).await, Change::Changed { .. }));
+        assignments.assign(&video(&format!("v{round}")), None, &[reader_share("r")], 0, None).await.unwrap();
+        assert!(matches!(next_item(&mut assigned).await, assignment_store::Change::Assigned { .. }));
         for at in [0, 499, 500, 1199] {
             let comment = comment(&format!("v{at}"), from + 1);
-            bus.publish(&numbering(), std::slice::from_ref(&comment)).await.unwrap();
-            let heard = Delivery::Comment { numbering: numbering(), comment, trace: None };
-            assert_eq!(next(&mut deliveries).await, heard);
+            bus.publish(&comment_epoch(), std::slice::from_ref(&comment)).await.unwrap();
+            let heard = Delivery::Comment { numbering: comment_epoch(), comment, trace: None };
+            assert_eq!(next_item(&mut deliveries).await, heard);
         }
         subscription.subscribe(&video(&format!("late {round}"))).await.unwrap();
     }
@@ -270,18 +274,18 @@ async fn a_lost_subscription_is_told_and_taken_up_again() {
 
 #[tokio::test]
 async fn a_lost_connection_is_replaced() {
-    let (link, mut redis) = alone(14, "t14:").await;
+    let (link, mut redis) = link_to_empty_database(14, "t14:").await;
     let store = RedisRanking::new(link);
     store.restored(1, &[]).await.unwrap();
     for round in 0..5_u64 {
         assert_eq!(redis.kill(|_| true).await, 1, "one connection");
         // What was on its way may fail; within a moment all is well.
         let started = Instant::now();
-        let projection = batch(round, round + 1, vec![entry("v", round as f64)]);
+        let projection = projection_of(round, round + 1, vec![entry("v", round as f64)]);
         loop {
             match store.project(&projection).await {
                 Ok(projected) => break assert_eq!(projected, Projected::Applied),
-                Err(error) => assert!(error.is_transient() && started.elapsed() < PATIENCE, "{error}"),
+                Err(error) => assert!(error.is_transient() && started.elapsed() < TEST_TIMEOUT, "{error}"),
             }
         }
     }
@@ -290,39 +294,45 @@ async fn a_lost_connection_is_replaced() {
 
 #[tokio::test]
 async fn a_redis_that_comes_back_empty_is_noticed() {
-    let (link, mut redis) = alone(15, "t15:").await;
+    let (link, mut redis) = link_to_empty_database(15, "t15:").await;
     let (ranking, bus) = (RedisRanking::new(Arc::clone(&link)), RedisBus::new(Arc::clone(&link)));
     ranking.restored(1, &[]).await.unwrap();
-    ranking.project(&batch(0, 1, vec![entry("v", 1.0)])).await.unwrap();
+    ranking.project(&projection_of(0, 1, vec![entry("v", 1.0)])).await.unwrap();
     let version = ranking.snapshot().await.unwrap().version;
     let mut changes = ranking.changes().await.unwrap();
-    assert_eq!(next(&mut changes).await, Change::Reset);
-    bus.publish(&numbering(), &comments("v", 1..=3)).await.unwrap();
+    assert_eq!(next_item(&mut changes).await, Change::Reset);
+    bus.publish(&comment_epoch(), &comments("v", 1..=3)).await.unwrap();
 
     redis.flush().await;
     assert_eq!(ranking.standing().await.unwrap(), ProjectionCheckpoint::default());
-    assert_eq!(ranking.project(&batch(1, 2, vec![entry("v", 2.0)])).await.unwrap(), Projected::Behind);
+    assert_eq!(
+        ranking.project(&projection_of(1, 2, vec![entry("v", 2.0)])).await.unwrap(),
+        Projected::Behind
+    );
     let keys: u64 = redis.ask(&["DBSIZE"]).await;
     assert_eq!((keys, ranking.snapshot().await.unwrap().version), (0, 0), "nothing was written");
     assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [None]);
-    bus.publish(&numbering(), &comments("v", 4..=4)).await.unwrap();
-    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(Head { numbering: numbering(), seq: 4 })]);
-    assert_eq!(bus.recent(&numbering(), &video("v"), 2, 10).await.unwrap(), None);
+    bus.publish(&comment_epoch(), &comments("v", 4..=4)).await.unwrap();
+    assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [Some(Head { numbering: comment_epoch(), seq: 4 })]);
+    assert_eq!(bus.recent(&comment_epoch(), &video("v"), 2, 10).await.unwrap(), None);
 
     ranking.restore(1, &[entry("v", 2.0)]).await.unwrap();
     ranking.restored(1, &[(0, 2)]).await.unwrap();
-    assert_eq!(next(&mut changes).await, Change::Reset, "the new beginning");
-    assert_eq!(next(&mut changes).await, Change::Reset, "the end of the repair");
+    assert_eq!(next_item(&mut changes).await, Change::Reset, "the new beginning");
+    assert_eq!(next_item(&mut changes).await, Change::Reset, "the end of the repair");
     assert!(
         ranking.snapshot().await.unwrap().version > version + 1,
         "nobody takes its versions for the old ones"
     );
-    assert_eq!(ranking.project(&batch(2, 3, vec![entry("v", 3.0)])).await.unwrap(), Projected::Applied);
+    assert_eq!(
+        ranking.project(&projection_of(2, 3, vec![entry("v", 3.0)])).await.unwrap(),
+        Projected::Applied
+    );
 }
 
 #[tokio::test]
-async fn a_repair_whose_beginning_was_lost_does_not_count() {
-    let (link, mut redis) = alone(10, "t10:").await;
+async fn a_repair_that_lost_its_first_steps_does_not_count() {
+    let (link, mut redis) = link_to_empty_database(10, "t10:").await;
     let store = RedisRanking::new(Arc::clone(&link));
     let entries = [entry("a", 1.0), entry("b", 2.0)];
     store.restore(1, &entries[..1]).await.unwrap();
@@ -350,17 +360,17 @@ async fn a_repair_whose_beginning_was_lost_does_not_count() {
 }
 
 /// Boards of generation 1, and two processes that fill generation 2.
-async fn two_fillers(db: u8, prefix: &str) -> (RedisRanking, RedisRanking, Admin) {
-    let (link, redis) = alone(db, prefix).await;
+async fn two_repairs_under_way(db: u8, prefix: &str) -> (RedisRanking, RedisRanking, RedisAdmin) {
+    let (link, redis) = link_to_empty_database(db, prefix).await;
     let (first, second) = (RedisRanking::new(Arc::clone(&link)), RedisRanking::new(link));
     first.restored(1, &[]).await.unwrap();
-    first.project(&batch(0, 1, vec![entry("old", 9.0)])).await.unwrap();
+    first.project(&projection_of(0, 1, vec![entry("old", 9.0)])).await.unwrap();
     (first, second, redis)
 }
 
 #[tokio::test]
-async fn two_who_fill_a_generation_do_each_other_no_harm() {
-    let (first, second, mut redis) = two_fillers(6, "t6:").await;
+async fn two_concurrent_repairs_of_a_generation_are_safe() {
+    let (first, second, mut redis) = two_repairs_under_way(6, "t6:").await;
     first.restore(2, &[entry("a", 1.0), entry("b", 2.0)]).await.unwrap();
     second.restore(2, &[entry("a", 1.5)]).await.unwrap();
     first.restore(2, &[entry("c", 3.0)]).await.unwrap();
@@ -391,8 +401,8 @@ async fn two_who_fill_a_generation_do_each_other_no_harm() {
 }
 
 #[tokio::test]
-async fn what_a_filler_leaves_behind_expires_and_is_not_taken_for_whole() {
-    let (first, second, mut redis) = two_fillers(5, "t5:").await;
+async fn an_unfinished_repair_expires_and_is_never_served() {
+    let (first, second, mut redis) = two_repairs_under_way(5, "t5:").await;
     first.restore(2, &[entry("a", 1.0)]).await.unwrap();
     let mut left: Vec<String> = redis.ask(&["KEYS", "t5:ranking:next*"]).await;
     left.extend(redis.ask::<Vec<String>>(&["KEYS", "t5:ranking:steps:*"]).await);
@@ -426,9 +436,9 @@ async fn what_a_filler_leaves_behind_expires_and_is_not_taken_for_whole() {
 
 #[tokio::test]
 async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
-    let (link, mut redis) = alone(9, "t9:").await;
+    let (link, mut redis) = link_to_empty_database(9, "t9:").await;
     let store = RedisAssignments::new(link);
-    let readers = [reader("r")];
+    let readers = [reader_share("r")];
     let assign = async |video_id: &str, seen| match store
         .assign(&video(video_id), None, &readers, seen, None)
         .await
@@ -472,7 +482,7 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
 /// later assignment.
 #[tokio::test]
 async fn an_epoch_that_was_never_minted_is_healed() {
-    let (link, mut redis) = alone(5, "t5:").await;
+    let (link, mut redis) = link_to_empty_database(5, "t5:").await;
     let store = RedisAssignments::new(link);
     let never = MAX_EPOCH.to_string();
     let poisoned = format!(r#"{{"format":1,"epoch":{never},"readers":[{{"reader":"evil","weight":1}}]}}"#);
@@ -506,8 +516,9 @@ async fn an_epoch_that_was_never_minted_is_healed() {
     assert_eq!(store.load().await.unwrap().assignments, [], "nor what was assigned under it");
     assert_eq!(store.orders().await.unwrap().term, None);
     // A video is registered, the poisoned one again, moved and let go, as if it had never been.
-    let assign =
-        async |id: &str, expected| store.assign(&video(id), expected, &[reader("r")], 0, None).await.unwrap();
+    let assign = async |id: &str, expected| {
+        store.assign(&video(id), expected, &[reader_share("r")], 0, None).await.unwrap()
+    };
     let mut epochs = Vec::new();
     for id in ["new", "poisoned"] {
         let Swapped::Stored(stored) = assign(id, None).await else { panic!("{id} is not stored") };
@@ -525,13 +536,13 @@ async fn an_epoch_that_was_never_minted_is_healed() {
     let TermGrant::Held(term) = store.mint_term("p", None, 0, 0).await.unwrap() else { panic!("no term") };
     assert!(term.term < MAX_EPOCH / 2);
     let ordered =
-        store.assign(&video("new"), Some(epochs[1]), &[reader("r")], 0, Some(term.term)).await.unwrap();
+        store.assign(&video("new"), Some(epochs[1]), &[reader_share("r")], 0, Some(term.term)).await.unwrap();
     assert!(matches!(ordered, Swapped::Stored(_)), "{ordered:?}");
 }
 
 #[tokio::test]
-async fn what_another_program_wrote_is_not_taken_for_ours() {
-    let (link, mut redis) = alone(8, "t8:").await;
+async fn keys_of_another_program_are_not_taken_for_ours() {
+    let (link, mut redis) = link_to_empty_database(8, "t8:").await;
     redis.ask::<()>(&["SET", "t8:global_ranking", "text"]).await;
     let (boards, best) = (RedisRanking::new(Arc::clone(&link)), ranking_store::PageStart::Best);
     let error = boards.page(ranking_store::Board::Global, &best, 5).await.unwrap_err();
@@ -543,11 +554,11 @@ async fn what_another_program_wrote_is_not_taken_for_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_batch_whose_beginning_was_lost_does_not_count() {
-    const ENTRIES: usize = 20_000;
-    let (link, mut redis) = alone(7, "t7:").await;
+async fn a_large_batch_that_lost_its_first_steps_does_not_count() {
+    const ENTRY_COUNT: usize = 20_000;
+    let (link, mut redis) = link_to_empty_database(7, "t7:").await;
     let entries: Vec<_> = (0..ENTRIES).map(|at| entry(&format!("v{at}"), 1.0)).collect();
-    let projection = Arc::new(batch(0, 1, entries));
+    let projection = Arc::new(projection_of(0, 1, entries));
     // As if the boards had been lost and begun again between two steps; which of them it hits is chance.
     let lose = "redis.call('FLUSHDB') return redis.call('HSET', 't7:ranking:projection', 'generation', '1')";
     for _ in 0..20 {
@@ -574,8 +585,8 @@ async fn a_large_batch_whose_beginning_was_lost_does_not_count() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_told_at_once() {
-    let url = url().replace("redis://", "redis://nobody:hunter2@");
+async fn wrong_credentials_are_an_error_at_once() {
+    let url = redis_url().replace("redis://", "redis://nobody:hunter2@");
     let link = RedisLink::new(RedisConfig { url, cluster: false, prefix: String::new(), ca_file: None });
     let error = RedisRanking::new(link.unwrap()).standing().await.unwrap_err();
     assert!(!error.is_transient() && !error.to_string().contains("hunter2"), "{error}");

@@ -17,29 +17,30 @@ use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, cmd};
 use tokio::sync::{RwLock, mpsc};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Who moves slots or takes nodes away is alone with the cluster.
-static CALM: RwLock<()> = RwLock::const_new(());
+static CLUSTER_CALM: RwLock<()> = RwLock::const_new(());
 
-fn urls() -> String {
+fn cluster_urls() -> String {
     std::env::var("LIVERANK_TEST_REDIS_CLUSTER")
         .expect("start the real parts: testbed/testbed up redis-cluster, and eval \"$(testbed/testbed env)\"")
 }
 
-fn prefix() -> String {
+fn fresh_prefix() -> String {
     format!("test-{:016x}:", rand::random::<u64>())
 }
 
 fn link() -> Arc<RedisLink> {
-    RedisLink::new(RedisConfig { url: urls(), cluster: true, prefix: prefix(), ca_file: None }).unwrap()
+    RedisLink::new(RedisConfig { url: cluster_urls(), cluster: true, prefix: fresh_prefix(), ca_file: None })
+        .unwrap()
 }
 
 fn video(id: &str) -> VideoId {
     VideoId::parse(id).unwrap()
 }
 
-fn numbering() -> CommentEpoch {
+fn comment_epoch() -> CommentEpoch {
     CommentEpoch::parse("n1").unwrap()
 }
 
@@ -50,21 +51,21 @@ fn comment(id: &str, seq: u64) -> Comment {
 }
 
 fn delivery(id: &str, seq: u64) -> Delivery {
-    Delivery::Comment { numbering: numbering(), comment: comment(id, seq), trace: None }
+    Delivery::Comment { numbering: comment_epoch(), comment: comment(id, seq), trace: None }
 }
 
-async fn next<T>(receiver: &mut mpsc::Receiver<T>) -> T {
-    tokio::time::timeout(PATIENCE, receiver.recv()).await.expect("arrives in time").expect("goes on")
+async fn next_item<T>(receiver: &mut mpsc::Receiver<T>) -> T {
+    tokio::time::timeout(TEST_TIMEOUT, receiver.recv()).await.expect("arrives in time").expect("goes on")
 }
 
 /// A node as an operator sees it.
-struct Node {
+struct ClusterNode {
     connection: MultiplexedConnection,
     url: String,
     id: String,
 }
 
-impl Node {
+impl ClusterNode {
     async fn connect(url: &str) -> Self {
         let client = redis::Client::open(url).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
@@ -72,21 +73,21 @@ impl Node {
         Self { connection, url: url.to_owned(), id }
     }
 
-    async fn all() -> Vec<Self> {
-        futures::future::join_all(urls().split(',').map(Self::connect)).await
+    async fn all_nodes() -> Vec<Self> {
+        futures::future::join_all(cluster_urls().split(',').map(Self::connect)).await
     }
 
-    async fn ask<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+    async fn run_command<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
         let answer = cmd(words[0]).arg(&words[1..]).query_async(&mut self.connection).await;
         answer.unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    fn port(&self) -> &str {
+    fn node_port(&self) -> &str {
         self.url.rsplit_once(':').unwrap().1
     }
 
     /// Closes its listeners for a while and comes back with its data.
-    async fn restart(&mut self, after: Duration) {
+    async fn restart_after(&mut self, after: Duration) {
         let after = after.as_millis().to_string();
         let gone = cmd("DEBUG").arg("RESTART").arg(after).query_async::<()>(&mut self.connection).await;
         assert!(gone.is_err(), "it answers, and so goes on");
@@ -94,7 +95,7 @@ impl Node {
 }
 
 /// The node that holds the slot of `key`, and another one.
-async fn holder_and_other(nodes: &mut [Node], key: &str) -> (usize, usize) {
+async fn holder_and_other(nodes: &mut [ClusterNode], key: &str) -> (usize, usize) {
     let slot: u16 = nodes[0].ask(&["CLUSTER", "KEYSLOT", key]).await;
     let ranges: Vec<(u16, u16, Vec<redis::Value>)> = nodes[0].ask(&["CLUSTER", "SLOTS"]).await;
     let range = ranges.into_iter().find(|range| (range.0..=range.1).contains(&slot)).expect("is held");
@@ -104,7 +105,7 @@ async fn holder_and_other(nodes: &mut [Node], key: &str) -> (usize, usize) {
 }
 
 /// A video whose channel is held by the node `at`.
-async fn video_of(nodes: &mut [Node], at: usize) -> String {
+async fn video_held_by(nodes: &mut [ClusterNode], at: usize) -> String {
     for number in 0.. {
         let id = format!("video-{number}");
         if holder_and_other(nodes, &format!("{{{id}}}")).await.0 == at {
@@ -115,7 +116,7 @@ async fn video_of(nodes: &mut [Node], at: usize) -> String {
 }
 
 /// A video in a slot of its own: a node does not let go of one that holds what another test has left.
-async fn video_alone(nodes: &mut [Node]) -> String {
+async fn video_in_own_slot(nodes: &mut [ClusterNode]) -> String {
     loop {
         let id = format!("moving-{:016x}", rand::random::<u64>());
         let key = format!("{{{id}}}");
@@ -128,44 +129,45 @@ async fn video_alone(nodes: &mut [Node]) -> String {
 }
 
 /// Publishes until it is taken: a node that has just come back refuses for a moment.
-async fn publish(bus: &RedisBus, comment: Comment) {
+async fn publish_until_taken(bus: &RedisBus, comment: Comment) {
     let started = Instant::now();
-    while let Err(error) = bus.publish(&numbering(), std::slice::from_ref(&comment)).await {
-        assert!(error.is_transient() && started.elapsed() < PATIENCE, "{error}");
+    while let Err(error) = bus.publish(&comment_epoch(), std::slice::from_ref(&comment)).await {
+        assert!(error.is_transient() && started.elapsed() < TEST_TIMEOUT, "{error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keeps_what_every_ranking_store_promises() {
-    let _calm = CALM.read().await;
+async fn redis_cluster_ranking_passes_the_ranking_store_suite() {
+    let _calm = CLUSTER_CALM.read().await;
     let fresh = || async { Arc::new(RedisRanking::new(link())) as Arc<dyn RankingStore> };
     liverank_adapters_testkit::ranking_store::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keeps_what_every_comment_bus_promises() {
-    let _calm = CALM.read().await;
+async fn redis_cluster_bus_passes_the_comment_bus_suite() {
+    let _calm = CLUSTER_CALM.read().await;
     let fresh = || async { Arc::new(RedisBus::new(link())) as Arc<dyn CommentBus> };
     liverank_adapters_testkit::comment_bus::suite(fresh).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn keeps_what_every_assignment_store_promises() {
-    let _calm = CALM.read().await;
+async fn redis_cluster_assignments_pass_the_assignment_store_suite() {
+    let _calm = CLUSTER_CALM.read().await;
     let fresh = || async { Arc::new(RedisAssignments::new(link())) as Arc<dyn AssignmentStore> };
     liverank_adapters_testkit::assignment_store::suite(fresh).await;
 }
 
 #[tokio::test]
-async fn what_is_named_wrongly_is_told() {
-    let _calm = CALM.read().await;
+async fn a_wrong_node_address_is_an_error() {
+    let _calm = CLUSTER_CALM.read().await;
     let single = std::env::var("LIVERANK_TEST_REDIS").expect("testbed/testbed up redis");
-    let link = RedisLink::new(RedisConfig { url: single, cluster: true, prefix: prefix(), ca_file: None });
+    let link =
+        RedisLink::new(RedisConfig { url: single, cluster: true, prefix: fresh_prefix(), ca_file: None });
     let error = RedisRanking::new(link.unwrap()).standing().await.unwrap_err();
     assert!(!error.is_transient() && error.to_string().contains("cluster support disabled"), "{error}");
     // A cluster that passes for a single one: two of its three nodes do not hold the key.
-    let (mut told, prefix) = (0, prefix());
-    for url in urls().split(',') {
+    let (mut told, prefix) = (0, fresh_prefix());
+    for url in cluster_urls().split(',') {
         let config =
             RedisConfig { url: url.to_owned(), cluster: false, prefix: prefix.clone(), ca_file: None };
         if let Err(error) = RedisRanking::new(RedisLink::new(config).unwrap()).standing().await {
@@ -178,42 +180,50 @@ async fn what_is_named_wrongly_is_told() {
 
 #[tokio::test]
 async fn comments_go_by_sharded_channels_and_streams_in_one_slot() {
-    let _calm = CALM.read().await;
-    let prefix = prefix();
-    let link =
-        RedisLink::new(RedisConfig { url: urls(), cluster: true, prefix: prefix.clone(), ca_file: None });
+    let _calm = CLUSTER_CALM.read().await;
+    let prefix = fresh_prefix();
+    let link = RedisLink::new(RedisConfig {
+        url: cluster_urls(),
+        cluster: true,
+        prefix: prefix.clone(),
+        ca_file: None,
+    });
     let bus = RedisBus::new(link.unwrap());
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     let channel = format!("{prefix}video:{{v}}");
-    let mut nodes = Node::all().await;
+    let mut nodes = ClusterNode::all().await;
     let (holder, _) = holder_and_other(&mut nodes, &channel).await;
     let heard: (String, u64) = nodes[holder].ask(&["PUBSUB", "SHARDNUMSUB", &channel]).await;
     assert_eq!(heard, (channel, 1));
-    bus.publish(&numbering(), &[comment("v", 1)]).await.unwrap();
-    assert_eq!(next(&mut deliveries).await, delivery("v", 1));
+    bus.publish(&comment_epoch(), &[comment("v", 1)]).await.unwrap();
+    assert_eq!(next_item(&mut deliveries).await, delivery("v", 1));
     assert_eq!(nodes[holder].ask::<u64>(&["EXISTS", &format!("{prefix}comments:{{v}}")]).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slot_that_moves_under_a_subscription_is_followed() {
-    let _alone = CALM.write().await;
-    let prefix = prefix();
-    let link =
-        RedisLink::new(RedisConfig { url: urls(), cluster: true, prefix: prefix.clone(), ca_file: None });
+async fn a_subscription_follows_a_slot_that_moves() {
+    let _alone = CLUSTER_CALM.write().await;
+    let prefix = fresh_prefix();
+    let link = RedisLink::new(RedisConfig {
+        url: cluster_urls(),
+        cluster: true,
+        prefix: prefix.clone(),
+        ca_file: None,
+    });
     let bus = RedisBus::new(link.unwrap());
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
-    let mut nodes = Node::all().await;
-    let moving = &video_alone(&mut nodes).await;
-    let staying = video_of(&mut nodes, 0).await;
+    let mut nodes = ClusterNode::all().await;
+    let moving = &video_in_own_slot(&mut nodes).await;
+    let staying = video_held_by(&mut nodes, 0).await;
     for id in [moving, &staying] {
         subscription.subscribe(&video(id)).await.unwrap();
     }
     let (mut seq, mut unheard) = (0, Duration::ZERO);
     for _ in 0..3 {
         seq += 1;
-        publish(&bus, comment(moving, seq)).await;
-        assert_eq!(next(&mut deliveries).await, delivery(moving, seq));
+        publish_until_taken(&bus, comment(moving, seq)).await;
+        assert_eq!(next_item(&mut deliveries).await, delivery(moving, seq));
         let key = format!("{prefix}comments:{{{moving}}}");
         let slot = nodes[0].ask::<u16>(&["CLUSTER", "KEYSLOT", &key]).await.to_string();
         let (from, to) = holder_and_other(&mut nodes, &key).await;
@@ -223,88 +233,91 @@ async fn a_slot_that_moves_under_a_subscription_is_followed() {
         nodes[from].ask::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
         // What is there is served there, and told there.
         seq += 1;
-        bus.publish(&numbering(), &[comment(moving, seq)]).await.unwrap();
-        assert_eq!(next(&mut deliveries).await, delivery(moving, seq));
+        bus.publish(&comment_epoch(), &[comment(moving, seq)]).await.unwrap();
+        assert_eq!(next_item(&mut deliveries).await, delivery(moving, seq));
         nodes[from].ask::<()>(&["MIGRATE", "127.0.0.1", &to_port, &key, "0", "5000"]).await;
         // What has gone is asked for where it is: reads, and writes to it together with others.
-        let last = bus.recent(&numbering(), &video(moving), seq - 1, 10).await.unwrap();
+        let last = bus.recent(&comment_epoch(), &video(moving), seq - 1, 10).await.unwrap();
         assert_eq!(last, Some(vec![comment(moving, seq)]));
         seq += 1;
-        bus.publish(&numbering(), &[comment(moving, seq), comment(&staying, seq)]).await.unwrap();
-        assert_eq!(next(&mut deliveries).await, delivery(&staying, seq));
+        bus.publish(&comment_epoch(), &[comment(moving, seq), comment(&staying, seq)]).await.unwrap();
+        assert_eq!(next_item(&mut deliveries).await, delivery(&staying, seq));
         let heads = bus.heads(&[video(moving), video(&staying)]).await.unwrap();
         assert_eq!(
             heads,
-            [Some(Head { numbering: numbering(), seq }), Some(Head { numbering: numbering(), seq })]
+            [Some(Head { numbering: comment_epoch(), seq }), Some(Head { numbering: comment_epoch(), seq })]
         );
         for at in [to, from, (to + 1) % 3] {
             nodes[at].ask::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
         }
         let moved = Instant::now();
         assert_eq!(
-            next(&mut deliveries).await,
+            next_item(&mut deliveries).await,
             Delivery::Reset,
             "what was told where nobody listened is lost"
         );
         unheard += moved.elapsed();
     }
     seq += 1;
-    publish(&bus, comment(moving, seq)).await;
-    assert_eq!(next(&mut deliveries).await, delivery(moving, seq));
+    publish_until_taken(&bus, comment(moving, seq)).await;
+    assert_eq!(next_item(&mut deliveries).await, delivery(moving, seq));
     // By the node's word, not by the look every 5 s, of which three moves would wait for at least two.
     assert!(unheard < Duration::from_secs(8), "{unheard:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_goes_away_takes_only_its_slots_along_and_comes_back() {
-    let _alone = CALM.write().await;
+async fn a_lost_node_affects_only_its_slots_and_comes_back() {
+    let _alone = CLUSTER_CALM.write().await;
     let link = link();
     let (bus, boards) = (RedisBus::new(Arc::clone(&link)), RedisRanking::new(link));
     boards.restored(1, &[]).await.unwrap();
     let mut changes = boards.changes().await.unwrap();
-    assert_eq!(next(&mut changes).await, Change::Reset);
-    let mut nodes = Node::all().await;
+    assert_eq!(next_item(&mut changes).await, Change::Reset);
+    let mut nodes = ClusterNode::all().await;
     let (gone, stays) = holder_and_other(&mut nodes, "{boards}").await;
-    let (there, elsewhere) = (video_of(&mut nodes, gone).await, video_of(&mut nodes, stays).await);
+    let (there, elsewhere) = (video_held_by(&mut nodes, gone).await, video_held_by(&mut nodes, stays).await);
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     for id in [&there, &elsewhere] {
         subscription.subscribe(&video(id)).await.unwrap();
-        bus.publish(&numbering(), &[comment(id, 1)]).await.unwrap();
-        assert_eq!(next(&mut deliveries).await, delivery(id, 1));
+        bus.publish(&comment_epoch(), &[comment(id, 1)]).await.unwrap();
+        assert_eq!(next_item(&mut deliveries).await, delivery(id, 1));
     }
 
     nodes[gone].restart(Duration::from_secs(5)).await;
-    let error = bus.publish(&numbering(), &[comment(&there, 2)]).await.unwrap_err();
+    let error = bus.publish(&comment_epoch(), &[comment(&there, 2)]).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     let error = boards.standing().await.unwrap_err();
     assert!(error.is_transient() && error.to_string().starts_with("redis is unavailable"), "{error}");
     let started = Instant::now();
     for seq in 2..=50 {
-        bus.publish(&numbering(), &[comment(&elsewhere, seq)]).await.unwrap();
-        assert_eq!(next(&mut deliveries).await, delivery(&elsewhere, seq));
+        bus.publish(&comment_epoch(), &[comment(&elsewhere, seq)]).await.unwrap();
+        assert_eq!(next_item(&mut deliveries).await, delivery(&elsewhere, seq));
     }
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 
     // It comes back with what it had, and all that was wanted there is heard again, after the loss is told.
-    publish(&bus, comment(&there, 2)).await;
-    assert_eq!(bus.recent(&numbering(), &video(&there), 0, 10).await.unwrap().map(|all| all.len()), Some(2));
-    let mut heard = next(&mut deliveries).await;
+    publish_until_taken(&bus, comment(&there, 2)).await;
+    assert_eq!(
+        bus.recent(&comment_epoch(), &video(&there), 0, 10).await.unwrap().map(|all| all.len()),
+        Some(2)
+    );
+    let mut heard = next_item(&mut deliveries).await;
     while heard == delivery(&there, 2) {
-        heard = next(&mut deliveries).await;
+        heard = next_item(&mut deliveries).await;
     }
     assert_eq!(heard, Delivery::Reset);
-    publish(&bus, comment(&there, 3)).await;
+    publish_until_taken(&bus, comment(&there, 3)).await;
     while heard != delivery(&there, 3) {
-        heard = next(&mut deliveries).await;
+        heard = next_item(&mut deliveries).await;
     }
-    assert_eq!(next(&mut changes).await, Change::Reset);
+    assert_eq!(next_item(&mut changes).await, Change::Reset);
     assert_eq!(boards.standing().await.unwrap().generation, Some(1));
     subscription.unsubscribe(&video(&there)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lost_subscriptions_are_taken_up_again_channel_by_channel() {
-    let _alone = CALM.write().await;
+async fn lost_subscriptions_are_renewed_channel_by_channel() {
+    let _alone = CLUSTER_CALM.write().await;
     let bus = RedisBus::new(link());
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     let ids: Vec<String> = (0..1200).map(|at| format!("v{at}")).collect();
@@ -315,7 +328,7 @@ async fn lost_subscriptions_are_taken_up_again_channel_by_channel() {
     for result in futures::future::join_all(subscribed).await {
         result.unwrap();
     }
-    let mut nodes = Node::all().await;
+    let mut nodes = ClusterNode::all().await;
     for round in 1..=2 {
         for node in &mut nodes {
             assert_eq!(
@@ -329,11 +342,11 @@ async fn lost_subscriptions_are_taken_up_again_channel_by_channel() {
         let started = Instant::now();
         let mut heard = std::collections::HashSet::new();
         while heard.len() < ids.len() {
-            assert!(started.elapsed() < PATIENCE, "{} of {}", heard.len(), ids.len());
+            assert!(started.elapsed() < TEST_TIMEOUT, "{} of {}", heard.len(), ids.len());
             let seq = round * 1000 + started.elapsed().as_millis() as u64 + 1;
             let missing = ids.iter().filter(|id| !heard.contains(*id));
             let comments: Vec<Comment> = missing.take(300).map(|id| comment(id, seq)).collect();
-            bus.publish(&numbering(), &comments).await.unwrap();
+            bus.publish(&comment_epoch(), &comments).await.unwrap();
             let pause = Duration::from_millis(200);
             while let Ok(Some(delivery)) = tokio::time::timeout(pause, deliveries.recv()).await {
                 match delivery {

@@ -22,21 +22,21 @@ use liverank_websocket::measure::ListEncoder;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-const EVENTS: usize = 5_000;
-const COMMENTS: u64 = 50;
-const VIEWERS: usize = 500;
-const LIST: usize = 100;
-const UPDATES: usize = 200;
-const ROUTES: u32 = 20_000;
+const EVENT_COUNT: usize = 5_000;
+const COMMENT_COUNT: u64 = 50;
+const VIEWER_COUNT: usize = 500;
+const LIST_LINES: usize = 100;
+const LIST_UPDATES: usize = 200;
+const ROUTES_CHOSEN: u32 = 20_000;
 
 fn main() -> anyhow::Result<()> {
     let path = std::env::args().nth(1).context("name a path: count, stream, list, plan or route")?;
     let operations = match path.as_str() {
-        "count" => measured_count(&events()),
-        "stream" => measured_stream(&comments()?),
-        "list" => measured_list(ListEncoder::new(), lists()?),
-        "plan" => measured_plan(&situation()?),
-        "route" => measured_route(&Cluster::new()?),
+        "count" => count_once(&example_events()),
+        "stream" => stream_once(&comments()?),
+        "list" => encode_lists_once(ListEncoder::new(), example_lists()?),
+        "plan" => plan_once(&situation()?),
+        "route" => route_once(&ExampleCluster::new()?),
         other => bail!("there is no path {other:?}: count, stream, list, plan or route"),
     };
     println!("{operations}");
@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// Events of 2,000 videos as the log gives them, the first videos more often.
-fn events() -> Vec<RawRecord> {
+fn example_events() -> Vec<RawRecord> {
     let mut random = StdRng::seed_from_u64(1);
     let kinds = [r#""view""#, r#""view""#, r#""like""#, r#""share""#, r#""watch_time","watch_time":3.5"#];
     let record = |offset: u64| {
@@ -61,12 +61,12 @@ fn events() -> Vec<RawRecord> {
             trace: None,
         }
     };
-    (0..EVENTS as u64).map(record).collect()
+    (0..EVENT_COUNT as u64).map(record).collect()
 }
 
 /// From the bytes of the log to what a commit writes; an operation is an event.
 #[inline(never)]
-fn measured_count(records: &[RawRecord]) -> usize {
+fn count_once(records: &[RawRecord]) -> usize {
     let records: Vec<_> = records.iter().filter_map(|record| batches::read(record).ok()).collect();
     let effects = counting::apply(&records, [], [], &Rules::default());
     black_box(&effects.videos);
@@ -86,16 +86,16 @@ fn comments() -> anyhow::Result<Vec<Comment>> {
             reply_to: None,
         })
     };
-    (1..=COMMENTS).map(comment).collect()
+    (1..=COMMENT_COUNT).map(comment).collect()
 }
 
 /// From a comment of the bus to the bytes of each viewer, in portions of five; an operation is a delivery.
 #[inline(never)]
-fn measured_stream(comments: &[Comment]) -> usize {
+fn stream_once(comments: &[Comment]) -> usize {
     let numbering = CommentEpoch::from_bits(1);
     let mut ring = Ring::new(100, 4 << 20);
     ring.anchor(numbering.clone(), 0);
-    let mut viewers = vec![Cursor::New; VIEWERS];
+    let mut viewers = vec![Cursor::New; VIEWER_COUNT];
     for viewer in &mut viewers {
         ring.take(viewer);
     }
@@ -118,27 +118,27 @@ fn measured_stream(comments: &[Comment]) -> usize {
 }
 
 /// The best hundred of a board, again and again after three of them changed.
-fn lists() -> anyhow::Result<Vec<Vec<Ranked>>> {
+fn example_lists() -> anyhow::Result<Vec<Vec<Ranked>>> {
     let mut random = StdRng::seed_from_u64(2);
     let line = |at: usize| {
         let (video, owner) = (format!("video-{at}"), format!("owner-{}", at % 7));
         let (video_id, user_id) = (VideoId::parse(&video)?, UserId::parse(&owner)?);
-        anyhow::Ok(Ranked { video_id, score: (LIST - at) as f64 * 10.0, user_id })
+        anyhow::Ok(Ranked { video_id, score: (LIST_LINES - at) as f64 * 10.0, user_id })
     };
-    let mut list = (0..LIST).map(line).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut list = (0..LIST_LINES).map(line).collect::<anyhow::Result<Vec<_>>>()?;
     let mut update = || {
         for _ in 0..3 {
-            list[random.random_range(0..LIST)].score += f64::from(random.random_range(1..30_i32));
+            list[random.random_range(0..LIST_LINES)].score += f64::from(random.random_range(1..30_i32));
         }
         list.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.video_id.cmp(&b.video_id)));
         list.clone()
     };
-    Ok((0..UPDATES).map(|_| update()).collect())
+    Ok((0..LIST_UPDATES).map(|_| update()).collect())
 }
 
 /// A list of a hundred and its change, encoded for all who watch it; an operation is an update.
 #[inline(never)]
-fn measured_list(mut encoder: ListEncoder, lists: Vec<Vec<Ranked>>) -> usize {
+fn encode_lists_once(mut encoder: ListEncoder, lists: Vec<Vec<Ranked>>) -> usize {
     let operations = lists.len();
     for list in lists {
         black_box(encoder.encode(list));
@@ -169,20 +169,20 @@ fn situation() -> anyhow::Result<Situation> {
 
 /// One plan for all videos; an operation is a video.
 #[inline(never)]
-fn measured_plan(situation: &Situation) -> usize {
+fn plan_once(situation: &Situation) -> usize {
     let limits = Limits { budget: Budget::unlimited(), ..Limits::default() };
     black_box(plan(situation, &limits));
     situation.videos.len()
 }
 
 /// What a manager knows of four readers of one video.
-struct Cluster {
+struct ExampleCluster {
     video: VideoId,
     assigned: Assigned,
     held: BTreeMap<ReaderId, Held>,
 }
 
-impl Cluster {
+impl ExampleCluster {
     fn new() -> anyhow::Result<Self> {
         let video = VideoId::parse("video")?;
         let mut readers = Vec::new();
@@ -199,7 +199,7 @@ impl Cluster {
     }
 }
 
-impl ClusterView for Cluster {
+impl ClusterView for ExampleCluster {
     fn assigned(&self, _: &VideoId) -> Option<&Assigned> {
         Some(&self.assigned)
     }
@@ -231,10 +231,10 @@ impl ClusterView for Cluster {
 
 /// Which reader a viewer is sent to; an operation is a viewer.
 #[inline(never)]
-fn measured_route(cluster: &Cluster) -> usize {
-    for lot in 0..ROUTES {
+fn route_once(cluster: &ExampleCluster) -> usize {
+    for lot in 0..ROUTES_CHOSEN {
         let lots = [lot.wrapping_mul(2_654_435_761), lot];
         black_box(route(cluster, &cluster.video, &cluster.assigned, lots));
     }
-    ROUTES as usize
+    ROUTES_CHOSEN as usize
 }

@@ -135,15 +135,15 @@ pub struct Man {
 }
 
 /// Without the commands that print the help of others: a page has it.
-fn without_help(command: Command) -> Command {
-    command.disable_help_subcommand(true).mut_subcommands(without_help)
+fn without_help_commands(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help_commands)
 }
 
 impl Man {
     fn run(&self) -> anyhow::Result<ExitCode> {
         let write = || {
             std::fs::create_dir_all(&self.directory)?;
-            clap_mangen::generate_to(without_help(command(Shown::All)), &self.directory)
+            clap_mangen::generate_to(without_help_commands(command(Shown::All)), &self.directory)
         };
         write().with_context(|| format!("writing to {}", self.directory.display()))?;
         Ok(ExitCode::SUCCESS)
@@ -151,7 +151,7 @@ impl Man {
 }
 
 /// How long after its drain a process may take to end: what a service does at the end is bounded by it several times.
-const LATE: Duration = Duration::from_secs(10);
+const MAX_TIME_AFTER_DRAIN: Duration = Duration::from_secs(10);
 
 /// What every process takes.
 #[derive(Debug, Clone, Args)]
@@ -189,7 +189,7 @@ impl Process {
         let identity = self.identity.open()?;
         let process = process::Process {
             drain: Duration::from_secs(self.drain_seconds),
-            late: LATE,
+            late: MAX_TIME_AFTER_DRAIN,
             threads: None,
             catches_panics: liverank_adapters::catches_panics,
         };
@@ -197,7 +197,7 @@ impl Process {
         let http = HttpSettings { tls: listener, admin_tls: admin, ..self.http.settings()? };
         let lived = process.run(|shell| {
             let metrics = shell.metrics.clone();
-            let (tracer, export) = self.traces.open(&peers, &metrics, instance());
+            let (tracer, export) = self.traces.open(&peers, &metrics, instance_name());
             let running = main(ServiceContext { identity, http, peer_tls: peers, tracer, ..shell });
             async move {
                 tokio::select! {
@@ -211,7 +211,7 @@ impl Process {
 }
 
 /// What the host is called: a pod's name, on Kubernetes.
-fn instance() -> Option<String> {
+fn instance_name() -> Option<String> {
     std::env::var("HOSTNAME").ok().filter(|name| !name.is_empty())
 }
 
@@ -322,7 +322,7 @@ impl Cli {
 }
 
 /// The admin port of `liverank up`.
-const UP_ADMIN: &str = "127.0.0.1:9090";
+const UP_ADMIN_ADDRESS: &str = "127.0.0.1:9090";
 
 /// The command line with each role's own defaults.
 pub fn command(shown: Shown) -> Command {
@@ -330,8 +330,9 @@ pub fn command(shown: Shown) -> Command {
 }
 
 fn with_own_defaults(command: Command) -> Command {
-    let up =
-        |command: Command| command.mut_arg("admin_listen", |arg| arg.required(false).default_value(UP_ADMIN));
+    let up = |command: Command| {
+        command.mut_arg("admin_listen", |arg| arg.required(false).default_value(UP_ADMIN_ADDRESS))
+    };
     Role::ALL.into_iter().fold(command.mut_subcommand("up", up), |command, role| {
         command.mut_subcommand(role.name(), |command| {
             // Admin ports carry no secrets, and probes and scrapers come from other machines.
@@ -359,14 +360,14 @@ mod tests {
     }
 
     /// Commands that answer nothing: they serve until they are ended, or write files or a script.
-    const NO_ANSWER: &[&str] = &["up", "completion", "man", "init"];
+    const COMMANDS_WITHOUT_ANSWER: &[&str] = &["up", "completion", "man", "init"];
 
     /// Every command that has none below it, and the words that lead to it.
-    fn leaves<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Command)>) {
+    fn collect_leaf_commands<'a>(command: &'a Command, path: &str, found: &mut Vec<(String, &'a Command)>) {
         for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
             let path = format!("{path} {}", below.get_name());
             if below.has_subcommands() {
-                leaves(below, &path, found);
+                collect_leaf_commands(below, &path, found);
             } else {
                 found.push((path, below));
             }
@@ -374,17 +375,18 @@ mod tests {
     }
 
     #[test]
-    fn all_commands_speak_alike() {
+    fn all_commands_take_the_same_output_flags() {
         let mut command = command(Shown::All);
         command.build();
         let mut found = Vec::new();
-        leaves(&command, "liverank", &mut found);
+        collect_leaf_commands(&command, "liverank", &mut found);
         assert!(found.len() > 30, "{}", found.len());
         let serves = |name: &str| name == "up" || Role::ALL.iter().any(|role| role.name() == name);
         for (path, command) in found {
             let shown: Vec<_> = command.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
             let flag = |long: &str| shown.iter().find(|arg| arg.get_long() == Some(long));
-            let answers = !serves(command.get_name()) && !NO_ANSWER.contains(&command.get_name());
+            let answers =
+                !serves(command.get_name()) && !COMMANDS_WITHOUT_ANSWER.contains(&command.get_name());
             let output = flag("output").filter(|arg| arg.get_short() == Some('o'));
             let formats: Option<Vec<String>> = output
                 .map(|arg| arg.get_possible_values().iter().map(|it| it.get_name().to_owned()).collect());
@@ -409,7 +411,7 @@ mod tests {
         let mut command = command(Shown::All);
         command.build();
         let mut found = Vec::new();
-        leaves(&command, "liverank", &mut found);
+        collect_leaf_commands(&command, "liverank", &mut found);
         for (path, _) in found {
             let page =
                 std::fs::read_to_string(directory.path().join(format!("{}.1", path.replace(' ', "-"))));
@@ -419,7 +421,7 @@ mod tests {
         assert!(!directory.path().join("liverank-config-help.1").exists());
     }
 
-    fn file(path: &str) -> String {
+    fn read_repository_file(path: &str) -> String {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
@@ -449,7 +451,8 @@ mod tests {
 
     #[test]
     fn compose_and_the_chart_agree_with_the_table_of_roles() {
-        let compose: serde_yaml::Value = serde_yaml::from_str(&file("docker-compose.yml")).unwrap();
+        let compose: serde_yaml::Value =
+            serde_yaml::from_str(&read_repository_file("docker-compose.yml")).unwrap();
         let command = command(Shown::All);
         for role in Role::ALL {
             let name = if role == Role::Reader { "reader-1" } else { role.name() };
@@ -466,7 +469,7 @@ mod tests {
             }
         }
         let manager = format!("{{protocol: TCP, port: {}}}", Role::Manager.port().unwrap());
-        let policy = file("charts/liverank/templates/networkpolicy.yaml");
+        let policy = read_repository_file("charts/liverank/templates/networkpolicy.yaml");
         assert!(policy.contains(&manager), "the operator's network policy does not let it to the managers");
     }
 
@@ -477,6 +480,9 @@ mod tests {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/roles.md");
             std::fs::write(path, &text).unwrap();
         }
-        assert!(file("docs/roles.md") == text, "docs/roles.md differs: UPDATE_DOCS=1 writes it anew");
+        assert!(
+            read_repository_file("docs/roles.md") == text,
+            "docs/roles.md differs: UPDATE_DOCS=1 writes it anew"
+        );
     }
 }

@@ -47,7 +47,7 @@ pub struct Token {
     caller: Caller,
     /// Who takes it.
     #[arg(long = "to", value_name = "SERVICE", default_value = "manager")]
-    service: Taker,
+    service: TokenTaker,
     /// For how long it is good, a day at most.
     #[arg(long, alias = "seconds", value_name = "DURATION", default_value = "5m",
           value_parser = between(Duration::from_secs(1), Duration::from_hours(24)))]
@@ -58,7 +58,7 @@ pub struct Token {
 
 /// Services that take tokens.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Taker {
+enum TokenTaker {
     Manager,
     Statistics,
 }
@@ -95,8 +95,8 @@ impl IdentityCommand {
             Self::Token(it) => {
                 let source = KeyRing::read(&it.secret.identity_key_file)?.source(&it.caller)?;
                 let service = match it.service {
-                    Taker::Manager => Service::Manager,
-                    Taker::Statistics => Service::Statistics,
+                    TokenTaker::Manager => Service::Manager,
+                    TokenTaker::Statistics => Service::Statistics,
                 };
                 let now = liverank_runtime::now_micros() / 1_000_000;
                 let token = source.sign(service, now, it.valid_for.as_secs());
@@ -116,7 +116,7 @@ impl Init {
     fn run(&self) -> anyhow::Result<()> {
         let secret = self.directory.join("master/key");
         if !secret.exists() {
-            self.write(&secret, &hex(&rand::random::<[u8; 32]>()))?;
+            self.write_new_file(&secret, &hex(&rand::random::<[u8; 32]>()))?;
         }
         let all = KeyRing::read(&secret)?;
         let roles = [Role::Gateway, Role::Statistics, Role::Cli].into_iter().filter_map(Caller::of);
@@ -126,12 +126,12 @@ impl Init {
         }
         for (name, caller) in callers {
             // Written anew each time: it follows from the secret.
-            self.write(&self.directory.join(name).join("key"), &all.derived(&caller)?)?;
+            self.write_new_file(&self.directory.join(name).join("key"), &all.derived(&caller)?)?;
         }
         Ok(())
     }
 
-    fn write(&self, file: &Path, text: &str) -> anyhow::Result<()> {
+    fn write_new_file(&self, file: &Path, text: &str) -> anyhow::Result<()> {
         let mode = if self.readable { 0o444 } else { 0o400 };
         let write = || {
             let directory = file.parent().unwrap_or(file);

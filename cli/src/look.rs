@@ -70,7 +70,7 @@ impl Managers {
     /// # Errors
     /// None answers, or it refuses; with what to do about it.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.0.get(&[path]).await.map_err(|error| self.explain(error))
+        self.0.get(&[path]).await.map_err(|error| self.explain_error(error))
     }
 
     /// What they answer to `POST path`.
@@ -82,10 +82,10 @@ impl Managers {
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> anyhow::Result<T> {
-        self.0.post(&[path], body).await.map_err(|error| self.explain(error))
+        self.0.post(&[path], body).await.map_err(|error| self.explain_error(error))
     }
 
-    fn explain(&self, error: PeerError) -> anyhow::Error {
+    fn explain_error(&self, error: PeerError) -> anyhow::Error {
         let urls: Vec<&str> = self.0.urls().iter().map(Url::as_str).collect();
         match error {
             PeerError::Unavailable(why) => {
@@ -126,13 +126,13 @@ impl Status {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let load: Load = self.managers.as_role(Role::Cli)?.get("load").await?;
-            self.managers.output.print(&serde_json::to_value(&load)?, || status(&load))?;
+            self.managers.output.print(&serde_json::to_value(&load)?, || status_text(&load))?;
             Ok(if troubles(&load).is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         })
     }
 }
 
-fn status(load: &Load) -> String {
+fn status_text(load: &Load) -> String {
     let percent = |reader: &ReaderState| reader.viewers * 100 / reader.capacity.max(1);
     let row = |reader: &ReaderState| {
         vec![
@@ -198,13 +198,13 @@ impl MovesShown {
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
             let moves: Moves = self.managers.as_role(Role::Cli)?.get("moves").await?;
-            self.managers.output.print(&serde_json::to_value(&moves)?, || shown(&moves.moves))?;
+            self.managers.output.print(&serde_json::to_value(&moves)?, || moves_table(&moves.moves))?;
             Ok(ExitCode::SUCCESS)
         })
     }
 }
 
-fn shown(moves: &[MoveState]) -> String {
+fn moves_table(moves: &[MoveState]) -> String {
     let readers = |shares: &[Share]| {
         let names: Vec<String> = shares.iter().map(|share| share.reader.to_string()).collect();
         names.join(",")
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn status_is_a_table_and_says_what_is_wrong() {
-        let text = status(&load());
+        let text = status_text(&load());
         assert!(text.starts_with("READER    STATE  CORDON  VIEWERS  CAPACITY  FULL"), "{text}");
         assert!(text.contains("reader-1  alive  -       20000    20000     100 %"), "{text}");
         assert!(text.contains("20000 viewers of 3 videos; manager-a plans; 2 viewers are on their way"));

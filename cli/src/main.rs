@@ -26,7 +26,7 @@ use liverank_runtime::shutdown;
 
 fn main() -> ExitCode {
     if let Err(error) = shutdown::from_the_start() {
-        return failed(&error);
+        return print_failure(&error);
     }
     let args: Vec<OsString> = std::env::args_os().collect();
     // A variable that is not Unicode is none of ours.
@@ -34,20 +34,24 @@ fn main() -> ExitCode {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     match config::parse::<cli::Cli>(cli::command(help::Shown::of(&args)), &args, &environment) {
-        Ok(cli) => finished(cli.run()),
+        Ok(cli) => exit_code_of(cli.run()),
         Err(ConfigError::Value(error)) => error.exit(),
-        Err(error) => failed(&error),
+        Err(error) => print_failure(&error),
     }
 }
 
-fn finished(result: anyhow::Result<ExitCode>) -> ExitCode {
+fn exit_code_of(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        if is_broken_pipe(&error) { READER_GONE.into() } else { failed(&format!("{error:#}")) }
+        if is_broken_pipe(&error) {
+            BROKEN_PIPE_EXIT_CODE.into()
+        } else {
+            print_failure(&format!("{error:#}"))
+        }
     })
 }
 
 /// The exit code of a program that writes to a pipe that nobody reads any more (128 + SIGPIPE), as `head` leaves it.
-const READER_GONE: u8 = 141;
+const BROKEN_PIPE_EXIT_CODE: u8 = 141;
 
 /// Whether it failed because whoever reads its output has read enough. That is no error to tell of.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -56,7 +60,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.map(std::io::Error::kind).chain(json).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }
 
-fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+fn print_failure(error: &dyn std::fmt::Display) -> ExitCode {
     let _ = writeln!(io::stderr(), "liverank: {error}");
     ExitCode::FAILURE
 }

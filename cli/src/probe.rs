@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// Between two questions: a process that starts is ready within seconds, and is not to be kept busy.
-const PAUSE: Duration = Duration::from_millis(500);
+const PROBE_PAUSE: Duration = Duration::from_millis(500);
 /// What is printed of an answer, in characters: `/readyz` has a line a part.
-const ANSWER_SHOWN: usize = 2_000;
+const MAX_ANSWER_CHARS_SHOWN: usize = 2_000;
 
 /// `liverank probe`.
 #[derive(Debug, Clone, Args)]
@@ -43,7 +43,7 @@ impl Probe {
             let deadline = Instant::now() + self.within;
             let (mut good, mut text, mut answers) = (true, String::new(), Vec::new());
             for url in &self.urls {
-                let answer = answered(&peers, url, deadline).await;
+                let answer = ask_until_good(&peers, url, deadline).await;
                 good &= answer.is_ok();
                 answers.push(json!({"url": url.as_str(), "good": answer.is_ok(), "answer": answer.as_ref().unwrap_or_else(|last| last)}));
                 let _ = match &answer {
@@ -60,27 +60,27 @@ impl Probe {
 }
 
 /// Asks until the answer is good; at the deadline, what was last heard.
-async fn answered(peers: &Peers, url: &Url, deadline: Instant) -> Result<String, String> {
+async fn ask_until_good(peers: &Peers, url: &Url, deadline: Instant) -> Result<String, String> {
     let mut last = "no answer".to_owned();
     loop {
-        match timeout_at(deadline, ask(peers, url)).await {
+        match timeout_at(deadline, ask_once(peers, url)).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => last = error,
             Err(_) => return Err(last),
         }
-        if Instant::now() + PAUSE >= deadline {
+        if Instant::now() + PROBE_PAUSE >= deadline {
             return Err(last);
         }
-        sleep(PAUSE).await;
+        sleep(PROBE_PAUSE).await;
     }
 }
 
-async fn ask(peers: &Peers, url: &Url) -> Result<String, String> {
+async fn ask_once(peers: &Peers, url: &Url) -> Result<String, String> {
     let request = peers.client().get(url.clone()).timeout(ANSWER_TIMEOUT);
     let response = request.send().await.map_err(|error| root_cause(&error))?;
     let status = response.status();
     let body = response.text().await.map_err(|error| root_cause(&error))?;
-    let shown: String = body.trim().chars().take(ANSWER_SHOWN).collect();
+    let shown: String = body.trim().chars().take(MAX_ANSWER_CHARS_SHOWN).collect();
     if status.is_success() { Ok(shown) } else { Err(format!("{status}: {shown}")) }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     /// Answers one connection after the other with what is in the list, then with the last of it.
-    async fn server(answers: &'static [&'static str]) -> Url {
+    async fn scripted_server(answers: &'static [&'static str]) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/readyz", listener.local_addr().unwrap());
         tokio::spawn(async move {
@@ -109,32 +109,32 @@ mod tests {
         url.parse().unwrap()
     }
 
-    const READY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nready";
-    const STARTING: &str =
+    const READY_ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nready";
+    const STARTING_ANSWER: &str =
         "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 8\r\nconnection: close\r\n\r\nstarting";
 
     #[tokio::test]
-    async fn asks_again_until_the_answer_is_good() {
-        let url = server(&[STARTING, READY]).await;
+    async fn probe_asks_again_until_the_answer_is_good() {
+        let url = scripted_server(&[STARTING_ANSWER, READY_ANSWER]).await;
         let deadline = Instant::now() + Duration::from_secs(30);
-        assert_eq!(answered(&Peers::default(), &url, deadline).await, Ok("ready".into()));
+        assert_eq!(ask_until_good(&Peers::default(), &url, deadline).await, Ok("ready".into()));
     }
 
     #[tokio::test]
-    async fn says_at_the_deadline_what_was_last_heard() {
-        let url = server(&[STARTING]).await;
+    async fn probe_reports_the_last_answer_at_the_deadline() {
+        let url = scripted_server(&[STARTING_ANSWER]).await;
         let deadline = Instant::now() + Duration::from_secs(2);
-        let last = answered(&Peers::default(), &url, deadline).await.unwrap_err();
+        let last = ask_until_good(&Peers::default(), &url, deadline).await.unwrap_err();
         assert_eq!(last, "503 Service Unavailable: starting");
     }
 
     #[tokio::test]
-    async fn says_why_nobody_answered() {
+    async fn probe_reports_why_nobody_answered() {
         let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url: Url = format!("http://{}/", nobody.local_addr().unwrap()).parse().unwrap();
         drop(nobody);
         let deadline = Instant::now() + Duration::from_secs(2);
-        let last = answered(&Peers::default(), &url, deadline).await.unwrap_err();
+        let last = ask_until_good(&Peers::default(), &url, deadline).await.unwrap_err();
         assert!(last.contains("refused"), "{last}");
     }
 }

@@ -12,7 +12,7 @@ use crate::judged::Judged;
 use crate::stores::{StoreArgs, StoreUser};
 
 /// What is said where a process that others must know was given nothing to be known by.
-const NO_IDENTITY: &str = "this process calls others or is called by them, and nobody would know whom by: set \
+const NO_IDENTITY_ERROR: &str = "this process calls others or is called by them, and nobody would know whom by: set \
     --identity-key-file to a file with 32 random bytes or more, the same for all (`openssl rand -hex 32 > identity.key`); on \
     Kubernetes --identity-token-file and --identity-jwks-file";
 
@@ -28,7 +28,7 @@ pub fn run<C: Args + Judged, B, F: Future<Output = anyhow::Result<()>>>(
     let admin_listen = process.admin_listen;
     let who = access::Role::from(role);
     let has_identity = process.identity.is_given();
-    ensure!(has_identity || !matches!(role, Role::Gateway | Role::Manager | Role::Reader), NO_IDENTITY);
+    ensure!(has_identity || !matches!(role, Role::Gateway | Role::Manager | Role::Reader), NO_IDENTITY_ERROR);
     process.run(move |mut shell| async move {
         // A reader says by itself which one it is.
         if let Some(caller) = Caller::of(who).filter(|_| has_identity) {

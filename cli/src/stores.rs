@@ -44,7 +44,7 @@ pub struct StoreArgs {
     kafka_username: Option<String>,
     /// Password for Kafka.
     #[arg(long, env = "LIVERANK_KAFKA_PASSWORD", hide_env_values = true)]
-    kafka_password: Option<Secret>,
+    kafka_password: Option<HiddenText>,
     /// A file with that password, so that it stands in no environment and no list of processes.
     #[arg(
         long,
@@ -54,17 +54,17 @@ pub struct StoreArgs {
     )]
     kafka_password_file: Option<PathBuf>,
     /// How the password is proven to Kafka.
-    #[arg(long, env = "LIVERANK_KAFKA_SASL", value_enum, default_value_t = Sasl::ScramSha512)]
-    kafka_sasl: Sasl,
+    #[arg(long, env = "LIVERANK_KAFKA_SASL", value_enum, default_value_t = SaslChoice::ScramSha512)]
+    kafka_sasl: SaslChoice,
     /// Redis, as redis://[user:password@]host:port[/db], or rediss:// for TLS; of a cluster, some of its nodes, separated
     /// by commas.
     #[arg(long, env = "LIVERANK_REDIS", hide_env_values = true, value_name = "URL")]
-    redis: Option<Secret>,
+    redis: Option<HiddenText>,
     /// A file with that address, so that its password stands in no environment and no list of processes.
     #[arg(long, env = "LIVERANK_REDIS_URL_FILE", value_name = "FILE", conflicts_with = "redis")]
     redis_url_file: Option<PathBuf>,
     /// In front of every Redis key's and channel's name, where that is to differ from --prefix.
-    #[arg(long, env = "LIVERANK_REDIS_PREFIX", value_parser = redis_prefix)]
+    #[arg(long, env = "LIVERANK_REDIS_PREFIX", value_parser = parse_redis_prefix)]
     redis_prefix: Option<String>,
     /// Redis is a Redis Cluster.
     #[arg(long, env = "LIVERANK_REDIS_CLUSTER")]
@@ -74,7 +74,7 @@ pub struct StoreArgs {
     redis_ca_file: Option<PathBuf>,
     /// `MongoDB` (a replica set), as mongodb://[user:password@]host:port/?replicaSet=…; tls=true for TLS.
     #[arg(long, env = "LIVERANK_MONGODB", hide_env_values = true, value_name = "URI")]
-    mongodb: Option<Secret>,
+    mongodb: Option<HiddenText>,
     /// A file with that address, so that its password stands in no environment and no list of processes.
     #[arg(long, env = "LIVERANK_MONGODB_URI_FILE", value_name = "FILE", conflicts_with = "mongodb")]
     mongodb_uri_file: Option<PathBuf>,
@@ -86,21 +86,21 @@ pub struct StoreArgs {
     mongodb_ca_file: Option<PathBuf>,
     /// In front of the topic's, the group's, the database's and every Redis key's name, so that several systems can
     /// share the stores.
-    #[arg(long, env = "LIVERANK_PREFIX", default_value = "", value_parser = prefix)]
+    #[arg(long, env = "LIVERANK_PREFIX", default_value = "", value_parser = parse_prefix)]
     prefix: String,
 }
 
 /// A value that is not shown.
 #[derive(Clone)]
-struct Secret(String);
+struct HiddenText(String);
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for HiddenText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("(not shown)")
     }
 }
 
-impl std::str::FromStr for Secret {
+impl std::str::FromStr for HiddenText {
     type Err = std::convert::Infallible;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Ok(Self(text.to_owned()))
@@ -108,7 +108,7 @@ impl std::str::FromStr for Secret {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Sasl {
+enum SaslChoice {
     Plain,
     #[value(name = "scram-sha-256")]
     ScramSha256,
@@ -117,7 +117,7 @@ enum Sasl {
 }
 
 /// A prefix has to be good for a Kafka topic and a `MongoDB` database alike.
-fn prefix(text: &str) -> Result<String, String> {
+fn parse_prefix(text: &str) -> Result<String, String> {
     let fits = text.len() <= 32
         && text
             .bytes()
@@ -126,7 +126,7 @@ fn prefix(text: &str) -> Result<String, String> {
 }
 
 /// A secret that is given, or that stands in a file.
-fn secret(given: Option<&Secret>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
+fn read_secret(given: Option<&HiddenText>, file: Option<&Path>) -> anyhow::Result<Option<String>> {
     let Some(file) = file else { return Ok(given.map(|secret| secret.0.clone())) };
     let text = std::fs::read_to_string(file).with_context(|| format!("the file {}", file.display()))?;
     let text = text.trim();
@@ -135,7 +135,7 @@ fn secret(given: Option<&Secret>, file: Option<&Path>) -> anyhow::Result<Option<
 }
 
 /// Names of keys, however they are chosen, without what is special in Redis: a brace would be a hash tag.
-fn redis_prefix(text: &str) -> Result<String, String> {
+fn parse_redis_prefix(text: &str) -> Result<String, String> {
     let fits =
         text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
     if fits { Ok(text.to_owned()) } else { Err("must be at most 63 of A-Z a-z 0-9 - _ . : /".into()) }
@@ -171,7 +171,7 @@ pub fn hide_unused(role: Role, command: Command) -> Command {
 }
 
 impl StoreArgs {
-    const fn is_named(&self, store: Store) -> bool {
+    const fn is_store_named(&self, store: Store) -> bool {
         match store {
             Store::Kafka => self.kafka.is_some(),
             Store::Redis => self.redis.is_some() || self.redis_url_file.is_some(),
@@ -181,17 +181,18 @@ impl StoreArgs {
 
     /// Whether any real store is named.
     pub fn any(&self) -> bool {
-        Store::ALL.into_iter().any(|store| self.is_named(store))
+        Store::ALL.into_iter().any(|store| self.is_store_named(store))
     }
 
     /// Names every setting that is missing for `who` at once.
-    fn require(&self, who: StoreUser) -> anyhow::Result<()> {
+    fn require_settings(&self, who: StoreUser) -> anyhow::Result<()> {
         let flags = |stores: &[Store]| {
             let flags: Vec<String> = stores.iter().map(|store| format!("--{}", store.name())).collect();
             flags.join(" and ")
         };
         let needed = who.stores;
-        let missing: Vec<Store> = needed.iter().copied().filter(|store| !self.is_named(*store)).collect();
+        let missing: Vec<Store> =
+            needed.iter().copied().filter(|store| !self.is_store_named(*store)).collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -215,11 +216,11 @@ impl StoreArgs {
             tls: self.kafka_tls || self.kafka_ca_file.is_some(),
             ca_file: self.kafka_ca_file.clone(),
             username: self.kafka_username.clone(),
-            password: secret(self.kafka_password.as_ref(), self.kafka_password_file.as_deref())?,
+            password: read_secret(self.kafka_password.as_ref(), self.kafka_password_file.as_deref())?,
             sasl: match self.kafka_sasl {
-                Sasl::Plain => SaslMechanism::Plain,
-                Sasl::ScramSha256 => SaslMechanism::ScramSha256,
-                Sasl::ScramSha512 => SaslMechanism::ScramSha512,
+                SaslChoice::Plain => SaslMechanism::Plain,
+                SaslChoice::ScramSha256 => SaslMechanism::ScramSha256,
+                SaslChoice::ScramSha512 => SaslMechanism::ScramSha512,
             },
         };
         Ok(Arc::new(KafkaLog::new(config).context("--kafka")?))
@@ -227,7 +228,7 @@ impl StoreArgs {
 
     fn link(&self) -> anyhow::Result<Arc<RedisLink>> {
         let config = RedisConfig {
-            url: secret(self.redis.as_ref(), self.redis_url_file.as_deref())?.unwrap_or_default(),
+            url: read_secret(self.redis.as_ref(), self.redis_url_file.as_deref())?.unwrap_or_default(),
             cluster: self.redis_cluster,
             prefix: self.redis_prefix.clone().unwrap_or_else(|| self.prefix.clone()),
             ca_file: self.redis_ca_file.clone(),
@@ -237,7 +238,7 @@ impl StoreArgs {
 
     async fn mongo(&self) -> anyhow::Result<Arc<MongoArchive>> {
         let config = MongoConfig {
-            uri: secret(self.mongodb.as_ref(), self.mongodb_uri_file.as_deref())?.unwrap_or_default(),
+            uri: read_secret(self.mongodb.as_ref(), self.mongodb_uri_file.as_deref())?.unwrap_or_default(),
             database: format!("{}{}", self.prefix, self.mongodb_database),
             ca_file: self.mongodb_ca_file.clone(),
         };
@@ -251,25 +252,25 @@ impl StoreArgs {
 
     /// What the WebSocket service needs.
     pub fn ranking(&self, who: StoreUser) -> anyhow::Result<Arc<dyn RankingStore>> {
-        self.require(who)?;
+        self.require_settings(who)?;
         Ok(Arc::new(RedisRanking::new(self.link()?)))
     }
 
     /// What a manager needs.
     pub fn assignments(&self, who: StoreUser) -> anyhow::Result<Arc<dyn AssignmentStore>> {
-        self.require(who)?;
+        self.require_settings(who)?;
         Ok(Arc::new(RedisAssignments::new(self.link()?)))
     }
 
     /// What the statistics service needs.
     pub async fn archive(self, who: StoreUser) -> anyhow::Result<Arc<dyn Archive>> {
-        self.require(who)?;
+        self.require_settings(who)?;
         Ok(self.mongo().await?)
     }
 
     /// What a store says of itself; `None` where it is not named.
     pub async fn inspect(&self, store: Store) -> anyhow::Result<Option<Inspection>> {
-        if !self.is_named(store) {
+        if !self.is_store_named(store) {
             return Ok(None);
         }
         let inspection = match store {
@@ -285,7 +286,7 @@ impl StoreArgs {
         self,
         who: StoreUser,
     ) -> anyhow::Result<(Arc<dyn EventLog>, Arc<dyn Archive>)> {
-        self.require(who)?;
+        self.require_settings(who)?;
         Ok((self.kafka()?, self.mongo().await?))
     }
 
@@ -294,14 +295,14 @@ impl StoreArgs {
         self,
         who: StoreUser,
     ) -> anyhow::Result<(Arc<dyn Archive>, Arc<dyn CommentBus>)> {
-        self.require(who)?;
+        self.require_settings(who)?;
         let bus = Arc::new(RedisBus::new(self.link()?));
         Ok((self.mongo().await?, bus))
     }
 
     /// The real stores, all of which must be named. `who` asks.
     pub async fn all(self, who: StoreUser) -> anyhow::Result<Backends> {
-        self.require(who)?;
+        self.require_settings(who)?;
         let link = self.link()?;
         Ok(Backends {
             log: self.kafka()?,
@@ -332,11 +333,11 @@ mod tests {
 
     use super::*;
 
-    const KAFKA: &str = "--kafka=127.0.0.1:1";
-    const REDIS: &str = "--redis=redis://127.0.0.1:1";
-    const MONGODB: &str = "--mongodb=mongodb://127.0.0.1:1/?replicaSet=rs0";
+    const KAFKA_FLAG: &str = "--kafka=127.0.0.1:1";
+    const REDIS_FLAG: &str = "--redis=redis://127.0.0.1:1";
+    const MONGODB_FLAG: &str = "--mongodb=mongodb://127.0.0.1:1/?replicaSet=rs0";
     /// None of them can be used: who tried would fail.
-    const WRONG: [&str; 3] = ["--kafka=", "--redis=nowhere", "--mongodb=nowhere"];
+    const UNUSABLE_FLAGS: [&str; 3] = ["--kafka=", "--redis=nowhere", "--mongodb=nowhere"];
 
     fn args(flags: &[&str]) -> StoreArgs {
         let command = StoreArgs::augment_args(Command::new("test").no_binary_name(true));
@@ -344,7 +345,7 @@ mod tests {
     }
 
     /// Opens what `role` needs, as `liverank <role>` does.
-    async fn open(role: Role, flags: &[&str]) -> Result<(), String> {
+    async fn open_for_role(role: Role, flags: &[&str]) -> Result<(), String> {
         let stores = args(flags);
         let opened = match role {
             Role::Websocket => stores.ranking(role.into()).map(drop),
@@ -360,19 +361,19 @@ mod tests {
     #[tokio::test]
     async fn a_role_needs_what_it_uses_and_touches_nothing_else() {
         for (role, needed, unused) in [
-            (Role::Gateway, &[KAFKA, REDIS, MONGODB][..], &[][..]),
-            (Role::Consumer, &[KAFKA, REDIS, MONGODB], &[]),
-            (Role::Websocket, &[REDIS], &[WRONG[0], WRONG[2]]),
-            (Role::Comment, &[KAFKA, MONGODB], &[WRONG[1]]),
-            (Role::Reader, &[REDIS, MONGODB], &[WRONG[0]]),
-            (Role::Manager, &[REDIS], &[WRONG[0], WRONG[2]]),
-            (Role::Statistics, &[MONGODB], &[WRONG[0], WRONG[1]]),
+            (Role::Gateway, &[KAFKA_FLAG, REDIS_FLAG, MONGODB_FLAG][..], &[][..]),
+            (Role::Consumer, &[KAFKA_FLAG, REDIS_FLAG, MONGODB_FLAG], &[]),
+            (Role::Websocket, &[REDIS_FLAG], &[UNUSABLE_FLAGS[0], UNUSABLE_FLAGS[2]]),
+            (Role::Comment, &[KAFKA_FLAG, MONGODB_FLAG], &[UNUSABLE_FLAGS[1]]),
+            (Role::Reader, &[REDIS_FLAG, MONGODB_FLAG], &[UNUSABLE_FLAGS[0]]),
+            (Role::Manager, &[REDIS_FLAG], &[UNUSABLE_FLAGS[0], UNUSABLE_FLAGS[2]]),
+            (Role::Statistics, &[MONGODB_FLAG], &[UNUSABLE_FLAGS[0], UNUSABLE_FLAGS[1]]),
         ] {
-            assert_eq!(open(role, needed).await, Ok(()), "{}", role.name());
-            assert_eq!(open(role, &[needed, unused].concat()).await, Ok(()), "{}", role.name());
+            assert_eq!(open_for_role(role, needed).await, Ok(()), "{}", role.name());
+            assert_eq!(open_for_role(role, &[needed, unused].concat()).await, Ok(()), "{}", role.name());
             for left_out in needed {
                 let rest: Vec<&str> = needed.iter().copied().filter(|flag| flag != left_out).collect();
-                let error = open(role, &[&rest, unused].concat()).await.unwrap_err();
+                let error = open_for_role(role, &[&rest, unused].concat()).await.unwrap_err();
                 let flag = left_out.split('=').next().unwrap();
                 let variable = flag.replace("--", "LIVERANK_").to_uppercase();
                 assert!(error.starts_with(&format!("{} needs", role.name())), "{error}");
@@ -382,11 +383,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_needed_is_tried() {
-        for (role, wrong) in
-            [(Role::Websocket, WRONG[1]), (Role::Manager, WRONG[1]), (Role::Statistics, WRONG[2])]
-        {
-            let error = open(role, &[wrong]).await.unwrap_err();
+    async fn a_role_opens_the_stores_it_needs() {
+        for (role, wrong) in [
+            (Role::Websocket, UNUSABLE_FLAGS[1]),
+            (Role::Manager, UNUSABLE_FLAGS[1]),
+            (Role::Statistics, UNUSABLE_FLAGS[2]),
+        ] {
+            let error = open_for_role(role, &[wrong]).await.unwrap_err();
             assert!(error.starts_with(wrong.split('=').next().unwrap()), "{}: {error}", role.name());
         }
     }

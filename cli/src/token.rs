@@ -24,12 +24,12 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 
 /// The `iss` and the `aud` of such tokens.
-const ISSUER: &str = "liverank-dev";
-const AUDIENCE: &str = "liverank";
+const DEV_ISSUER: &str = "liverank-dev";
+const DEV_AUDIENCE: &str = "liverank";
 /// Where the keys are, below the data directory of `liverank up`.
-const FOLDER: &str = "dev-keys";
-const PRIVATE: &str = "key.pkcs8";
-const PUBLIC: &str = "jwks.json";
+const KEYS_FOLDER: &str = "dev-keys";
+const PRIVATE_KEY_FILE: &str = "key.pkcs8";
+const PUBLIC_KEYS_FILE: &str = "jwks.json";
 
 /// `liverank token`.
 #[derive(Debug, Clone, Subcommand)]
@@ -40,7 +40,7 @@ pub enum Token {
 
 /// What a viewer may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Role {
+enum TokenRole {
     Viewer,
     Poster,
     Member,
@@ -57,7 +57,7 @@ pub struct UserToken {
     user: String,
     /// What they may do; may be given several times. It stands in the token as `roles`.
     #[arg(long, value_enum, value_name = "ROLE", default_values = ["viewer", "poster"])]
-    role: Vec<Role>,
+    role: Vec<TokenRole>,
     /// For how long it is good.
     #[arg(long, value_name = "DURATION", default_value = "12h",
           value_parser = between(Duration::from_secs(1), Duration::from_hours(8760)))]
@@ -73,7 +73,7 @@ pub struct UserToken {
 }
 
 impl UserToken {
-    fn life(&self) -> Duration {
+    fn token_life(&self) -> Duration {
         self.hours.map_or(self.valid_for, |hours| Duration::from_hours(hours.into()))
     }
 }
@@ -86,7 +86,8 @@ impl Token {
                 UserId::parse_field("--user", &wanted.user)?;
                 let keys = DevKeys::of(&wanted.data_dir)?;
                 let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-                let token = keys.sign(&claims(&wanted.user, &wanted.role, wanted.life(), now))?;
+                let token =
+                    keys.sign_claims(&token_claims(&wanted.user, &wanted.role, wanted.token_life(), now))?;
                 wanted.output.print(&json!({"token": token}), || format!("{token}\n"))?;
                 Ok(ExitCode::SUCCESS)
             }
@@ -94,14 +95,14 @@ impl Token {
     }
 }
 
-fn claims(user: &str, roles: &[Role], valid_for: Duration, now: u64) -> Value {
+fn token_claims(user: &str, roles: &[TokenRole], valid_for: Duration, now: u64) -> Value {
     let roles: Vec<String> = roles
         .iter()
         .filter_map(|role| role.to_possible_value().map(|value| value.get_name().to_owned()))
         .collect();
     json!({
-        "iss": ISSUER,
-        "aud": AUDIENCE,
+        "iss": DEV_ISSUER,
+        "aud": DEV_AUDIENCE,
         "sub": user,
         "roles": roles,
         "iat": now,
@@ -118,63 +119,68 @@ pub struct DevKeys {
 impl DevKeys {
     /// The keys below a data directory; they are made where there are none.
     pub fn of(data_dir: &Path) -> anyhow::Result<Self> {
-        let folder = data_dir.join(FOLDER);
-        let private = folder.join(PRIVATE);
+        let folder = data_dir.join(KEYS_FOLDER);
+        let private = folder.join(PRIVATE_KEY_FILE);
         if !private.exists() {
-            make(&folder).with_context(|| format!("keys cannot be made in {}", folder.display()))?;
+            make_key(&folder).with_context(|| format!("keys cannot be made in {}", folder.display()))?;
         }
         let bytes = fs::read(&private).with_context(|| private.display().to_string())?;
         let pair = Ed25519KeyPair::from_pkcs8(&bytes)
             .map_err(|error| anyhow!("{} holds no Ed25519 key: {error}", private.display()))?;
         let keys = Self { folder, pair };
         // Written each time: the private key says what must be in it.
-        fs::write(keys.jwks(), keys.public().to_string())
-            .with_context(|| keys.jwks().display().to_string())?;
+        fs::write(keys.jwks_file(), keys.public_keys().to_string())
+            .with_context(|| keys.jwks_file().display().to_string())?;
         Ok(keys)
     }
 
-    fn jwks(&self) -> PathBuf {
-        self.folder.join(PUBLIC)
+    fn jwks_file(&self) -> PathBuf {
+        self.folder.join(PUBLIC_KEYS_FILE)
     }
 
-    fn public(&self) -> Value {
+    fn public_keys(&self) -> Value {
         let x = URL_SAFE_NO_PAD.encode(self.pair.public_key().as_ref());
-        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": ISSUER, "x": x}]})
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": DEV_ISSUER, "x": x}]})
     }
 
     /// What a gateway is set up with to take their tokens.
     pub fn auth(&self) -> AuthArgs {
-        AuthArgs::of_file(self.jwks(), ISSUER, AUDIENCE)
+        AuthArgs::of_file(self.jwks_file(), DEV_ISSUER, DEV_AUDIENCE)
     }
 
     /// A token with which a user of this name watches and posts, for an hour.
     pub fn viewer(&self, user: &str) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        self.sign(&claims(user, &[Role::Viewer, Role::Poster], Duration::from_hours(1), now))
+        self.sign_claims(&token_claims(
+            user,
+            &[TokenRole::Viewer, TokenRole::Poster],
+            Duration::from_hours(1),
+            now,
+        ))
     }
 
-    fn sign(&self, claims: &Value) -> anyhow::Result<String> {
-        let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": ISSUER});
-        let signed = format!("{}.{}", part(&header)?, part(claims)?);
+    fn sign_claims(&self, claims: &Value) -> anyhow::Result<String> {
+        let header = json!({"alg": "EdDSA", "typ": "JWT", "kid": DEV_ISSUER});
+        let signed = format!("{}.{}", token_part(&header)?, token_part(claims)?);
         let signature = self.pair.sign(signed.as_bytes());
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
     }
 }
 
-fn part(value: &Value) -> anyhow::Result<String> {
+fn token_part(value: &Value) -> anyhow::Result<String> {
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(value)?))
 }
 
 /// Makes a key that only its owner reads. Where another process makes one at the same time, the first stays.
-fn make(folder: &Path) -> anyhow::Result<()> {
+fn make_key(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder)?;
     let pair =
         Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| anyhow!("no random bytes"))?;
-    let own = folder.join(format!("{PRIVATE}.{}", std::process::id()));
+    let own = folder.join(format!("{PRIVATE_KEY_FILE}.{}", std::process::id()));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&own)?;
     file.write_all(pair.as_ref())?;
     file.sync_all()?;
-    let linked = fs::hard_link(&own, folder.join(PRIVATE));
+    let linked = fs::hard_link(&own, folder.join(PRIVATE_KEY_FILE));
     fs::remove_file(&own)?;
     match linked {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error.into()),
@@ -235,8 +241,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let first = DevKeys::of(directory.path()).unwrap();
         let second = DevKeys::of(directory.path()).unwrap();
-        assert_eq!(first.public(), second.public());
-        let mode = fs::metadata(first.folder.join(PRIVATE)).unwrap().permissions().mode();
+        assert_eq!(first.public_keys(), second.public_keys());
+        let mode = fs::metadata(first.folder.join(PRIVATE_KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(&first.folder).unwrap().count(), 2, "nothing is left behind");
     }
@@ -244,11 +250,11 @@ mod tests {
     #[test]
     fn a_token_says_who_what_and_until_when() {
         let directory = tempfile::tempdir().unwrap();
-        let roles = [Role::Poster, Role::Moderator];
-        let claims = claims("ann", &roles, Duration::from_hours(2), 1_000);
+        let roles = [TokenRole::Poster, TokenRole::Moderator];
+        let claims = token_claims("ann", &roles, Duration::from_hours(2), 1_000);
         assert_eq!((&claims["sub"], &claims["exp"]), (&json!("ann"), &json!(1_000 + 7_200)));
         assert_eq!(claims["roles"], json!(["poster", "moderator"]));
-        let token = DevKeys::of(directory.path()).unwrap().sign(&claims).unwrap();
+        let token = DevKeys::of(directory.path()).unwrap().sign_claims(&claims).unwrap();
         let parts: Vec<Vec<u8>> =
             token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).collect();
         assert_eq!(serde_json::from_slice::<Value>(&parts[1]).unwrap(), claims);

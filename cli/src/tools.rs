@@ -29,17 +29,17 @@ pub struct Told<C: Args> {
 }
 
 /// What such a command has told.
-struct Narrative {
+struct CommandNarrative {
     output: OutputArgs,
     lines: Vec<u8>,
 }
 
-impl Narrative {
+impl CommandNarrative {
     const fn new(output: OutputArgs) -> Self {
         Self { output, lines: Vec::new() }
     }
 
-    fn end(&self, verdict: Verdict) -> anyhow::Result<Verdict> {
+    fn print_end(&self, verdict: Verdict) -> anyhow::Result<Verdict> {
         if self.output.output != Format::Table {
             let text = String::from_utf8_lossy(&self.lines);
             let value = json!({"good": verdict == Verdict::Good, "told": text.lines().collect::<Vec<_>>()});
@@ -49,7 +49,7 @@ impl Narrative {
     }
 }
 
-impl Write for Narrative {
+impl Write for CommandNarrative {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.output.output == Format::Table { io::stdout().write(bytes) } else { self.lines.write(bytes) }
     }
@@ -152,7 +152,7 @@ impl<C: Args> Tool<C> {
         }
     }
 
-    fn event_log(&self, who: &str) -> anyhow::Result<Arc<dyn EventLog>> {
+    fn open_event_log(&self, who: &str) -> anyhow::Result<Arc<dyn EventLog>> {
         match (self.stores.log()?, &self.data_dir) {
             (Some(log), _) => Ok(log),
             (None, Some(directory)) if directory.is_dir() => {
@@ -186,21 +186,21 @@ impl Rebuild {
                     bail!("the boards of embedded storage are in memory, and are made anew at each start");
                 }
                 let backends = tool.backends("rebuild redis").await?;
-                let mut told = Narrative::new(tool.command.output);
+                let mut told = CommandNarrative::new(tool.command.output);
                 let verdict = work(&backends, &progress, &mut told).redis().await?;
-                told.end(verdict)
+                told.print_end(verdict)
             }),
             Self::Scores(tool) => tool.run(async |tool, progress| {
                 let backends = tool.backends("rebuild scores").await?;
-                let mut told = Narrative::new(tool.command.output);
+                let mut told = CommandNarrative::new(tool.command.output);
                 let verdict = work(&backends, &progress, &mut told).scores(&tool.command.command).await?;
-                told.end(verdict)
+                told.print_end(verdict)
             }),
             Self::Mongodb(tool) => tool.run(async |tool, progress| {
                 let backends = tool.backends("rebuild mongodb").await?;
-                let mut told = Narrative::new(tool.command.output);
+                let mut told = CommandNarrative::new(tool.command.output);
                 let verdict = work(&backends, &progress, &mut told).mongodb(&tool.command.command).await?;
-                told.end(verdict)
+                told.print_end(verdict)
             }),
         }
     }
@@ -209,8 +209,8 @@ impl Rebuild {
 const fn work<'a>(
     backends: &'a Backends,
     progress: &'a Progress,
-    told: &'a mut Narrative,
-) -> Work<'a, &'a mut Narrative> {
+    told: &'a mut CommandNarrative,
+) -> Work<'a, &'a mut CommandNarrative> {
     Work { backends, progress, out: told }
 }
 
@@ -219,14 +219,14 @@ impl Dlq {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::List(tool) => tool.run(async |tool, _| {
-                let log = tool.event_log("dlq list")?;
+                let log = tool.open_event_log("dlq list")?;
                 dlq::list(&tool.command, &*log, &mut std::io::stdout()).await
             }),
             Self::Replay(tool) => tool.run(async |tool, progress| {
-                let log = tool.event_log("dlq replay")?;
-                let mut told = Narrative::new(tool.command.output);
+                let log = tool.open_event_log("dlq replay")?;
+                let mut told = CommandNarrative::new(tool.command.output);
                 let verdict = dlq::replay(&tool.command.command, &*log, &progress, &mut told).await?;
-                told.end(verdict)
+                told.print_end(verdict)
             }),
         }
     }

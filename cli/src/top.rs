@@ -30,7 +30,7 @@ mod screen;
 mod text;
 
 /// How long the front door may take: it waits for the stores 3 s itself.
-const WITHIN: Duration = Duration::from_secs(6);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// `liverank top`.
 #[derive(Debug, Clone, Args)]
@@ -60,21 +60,21 @@ impl Top {
         look::run(async {
             let client = Peers::over(&self.tls.open()?).client();
             if self.once || self.output.output != Format::Table || !std::io::stdout().is_terminal() {
-                let answer = self.ask(&client).await?;
+                let answer = self.fetch_overview(&client).await?;
                 let picture = Picture::read(&answer)?;
                 self.output.print(&answer, || text::of(&picture))?;
                 return Ok(ExitCode::SUCCESS);
             }
             // What is wrong from the start is said on an ordinary screen.
-            let first = Picture::read(&self.ask(&client).await?)?;
+            let first = Picture::read(&self.fetch_overview(&client).await?)?;
             let mut terminal = ratatui::init();
-            let ended = self.show(&client, &mut terminal, first).await;
+            let ended = self.show_until_quit(&client, &mut terminal, first).await;
             ratatui::restore();
             ended.map(|()| ExitCode::SUCCESS)
         })
     }
 
-    async fn show(
+    async fn show_until_quit(
         &self,
         client: &Client,
         terminal: &mut ratatui::DefaultTerminal,
@@ -103,16 +103,16 @@ impl Top {
                     _ => {}
                 }
             }
-            match self.ask(client).await.and_then(|answer| Picture::read(&answer)) {
+            match self.fetch_overview(client).await.and_then(|answer| Picture::read(&answer)) {
                 Ok(seen) => (picture, trouble) = (seen, None),
                 Err(error) => trouble = Some(format!("{error:#}")),
             }
         }
     }
 
-    async fn ask(&self, client: &Client) -> anyhow::Result<Value> {
+    async fn fetch_overview(&self, client: &Client) -> anyhow::Result<Value> {
         let url = self.url.join("/operate").context("--url")?;
-        let mut request = client.get(url).timeout(WITHIN);
+        let mut request = client.get(url).timeout(REQUEST_TIMEOUT);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

@@ -19,7 +19,7 @@ fn main() {
         chaos_tables();
     }
     if which.as_deref() != Some("chaos") {
-        cost();
+        measure_cost();
     }
 }
 
@@ -35,7 +35,7 @@ fn chaos_tables() {
         ("tolerance 10 %, 20,000 viewers a minute", default),
     ] {
         let run = chaos::run(&Chaos { seed, rounds: 1000, videos: 5000, limits }, |_, _| {});
-        row(name, &run);
+        print_row(name, &run);
         if std::env::args().any(|arg| arg == "--events") {
             for event in ["start", "drift", "viral", "join", "leave", "die"] {
                 let of: Vec<&Round> = run.iter().filter(|round| round.event == event).collect();
@@ -49,7 +49,7 @@ fn chaos_tables() {
     }
 }
 
-fn row(name: &str, run: &[Round]) {
+fn print_row(name: &str, run: &[Round]) {
     let of = |field: fn(&Round) -> u64, per_mille| {
         percentile(&mut run.iter().map(field).collect::<Vec<u64>>(), per_mille)
     };
@@ -70,9 +70,9 @@ fn row(name: &str, run: &[Round]) {
 
 /// 90,000 streams and about 2,000,000 viewers over 200 readers: placed from nothing, and planned again after a tenth of
 /// the viewers went elsewhere, against sorting as many pairs.
-fn cost() {
+fn measure_cost() {
     let mut random = StdRng::seed_from_u64(7);
-    let situation = large(&mut random);
+    let situation = large_situation(&mut random);
     let limits = Limits { budget: Budget::unlimited(), ..Limits::default() };
     let mut pairs: Vec<(u64, u32)> =
         situation.videos.iter().zip(0..).map(|(video, at)| (video.viewers(), at)).collect();
@@ -80,21 +80,21 @@ fn cost() {
     let first = plan(&situation, &limits);
     let mut settled = situation.clone();
     settled.carry_out(&first, 0);
-    let shaken = shake(&settled, &mut random);
+    let shaken = change_situation(&settled, &mut random);
 
     let mut times: [Vec<u64>; 5] = Default::default();
     let mut result = [0_u64; 4];
     let tight = chaos::tight();
     for _ in 0..11 {
         let mut sorted = pairs.clone();
-        times[0].push(timed(|| sorted.sort_unstable()));
+        times[0].push(time_ms(|| sorted.sort_unstable()));
         assert!(sorted.is_sorted());
         for (at, (situation, limits)) in
             [(&situation, &limits), (&settled, &limits), (&shaken, &limits), (&shaken, &tight)]
                 .into_iter()
                 .enumerate()
         {
-            times[at + 1].push(timed(|| result[at] = plan(situation, limits).orders.len() as u64));
+            times[at + 1].push(time_ms(|| result[at] = plan(situation, limits).orders.len() as u64));
         }
     }
     let medians = times.each_mut().map(|times| percentile(times, 500));
@@ -115,13 +115,13 @@ fn cost() {
 }
 
 #[allow(clippy::disallowed_methods, reason = "it measures time")]
-fn timed(work: impl FnOnce()) -> u64 {
+fn time_ms(work: impl FnOnce()) -> u64 {
     let start = Instant::now();
     work();
     start.elapsed().as_nanos() as u64
 }
 
-fn large(random: &mut StdRng) -> Situation {
+fn large_situation(random: &mut StdRng) -> Situation {
     let readers = (0..200).map(|at| Reader {
         id: ReaderId::parse(&format!("reader-{at:03}")).expect("short and plain"),
         capacity: 20_000,
@@ -139,7 +139,7 @@ fn large(random: &mut StdRng) -> Situation {
 }
 
 /// Every video gains or loses up to a fifth, and a reader is to be emptied.
-fn shake(settled: &Situation, random: &mut StdRng) -> Situation {
+fn change_situation(settled: &Situation, random: &mut StdRng) -> Situation {
     use rand::RngExt;
     let mut shaken = settled.clone();
     shaken.readers[17].standing = ReaderAvailability::Draining;

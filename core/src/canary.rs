@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_events_are_by_its_own_user_and_that_user_has_no_others() {
+    fn canary_events_name_the_canary_user_and_no_other_video() {
         let checked = |video: &str, name: &str, owner: Option<&str>| {
             let owner = owner.map(|owner| UserId::parse(owner).unwrap());
             let (video, user) = (VideoId::parse(video).unwrap(), UserId::parse(name).unwrap());
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_cannot_name_it() {
+    fn outside_input_cannot_name_the_canary() {
         assert!(is(&video()));
         assert_eq!(named_outside("videoid", "cats").unwrap().as_str(), "cats");
         assert_eq!(named_outside("videoid", ID).unwrap_err().field, "videoid");

@@ -242,23 +242,26 @@ mod tests {
 
     use super::*;
 
-    fn derived(user: &str, video: &str, key: &str) -> CommentId {
+    fn derived_comment_id(user: &str, video: &str, key: &str) -> CommentId {
         derived_id(&UserId::parse(user).unwrap(), &VideoId::parse(video).unwrap(), key)
     }
 
     #[test]
-    fn an_id_is_derived_from_all_three_and_their_borders() {
-        assert_eq!(derived("u", "v", "k"), derived("u", "v", "k"));
-        for other in
-            [derived("u", "v", "l"), derived("u", "w", "k"), derived("x", "v", "k"), derived("uv", "k", "k")]
-        {
-            assert_ne!(derived("u", "v", "k"), other);
+    fn a_derived_comment_id_depends_on_user_video_and_key() {
+        assert_eq!(derived_comment_id("u", "v", "k"), derived_comment_id("u", "v", "k"));
+        for other in [
+            derived_comment_id("u", "v", "l"),
+            derived_comment_id("u", "w", "k"),
+            derived_comment_id("x", "v", "k"),
+            derived_comment_id("uv", "k", "k"),
+        ] {
+            assert_ne!(derived_comment_id("u", "v", "k"), other);
         }
-        assert_ne!(derived("ab", "c", "d"), derived("a", "bc", "d"));
+        assert_ne!(derived_comment_id("ab", "c", "d"), derived_comment_id("a", "bc", "d"));
     }
 
     #[test]
-    fn text_is_measured_in_characters() {
+    fn comment_length_is_measured_in_characters() {
         assert!(check_text("comment", &"é".repeat(4096)).is_ok());
         assert_eq!(check_text("comment", &"é".repeat(4097)).unwrap_err().field, "comment");
         assert!(check_text("comment", "").is_err());
@@ -275,7 +278,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn positions_survive_the_wire(bits in any::<u64>(), seq in 0u64..u64::MAX / 2) {
+        fn positions_round_trip(bits in any::<u64>(), seq in 0u64..u64::MAX / 2) {
             let position = Position { numbering: CommentEpoch::from_bits(bits), seq };
             prop_assert_eq!(Position::parse(&position.to_string()).unwrap(), position);
         }

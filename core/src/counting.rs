@@ -73,7 +73,7 @@ impl VideoState {
     }
 
     /// A video's state before its first event, which `event` is.
-    fn first(event: &Interaction) -> Self {
+    fn from_first_event(event: &Interaction) -> Self {
         // Whoever writes to the topic first must not become the owner of the system's own video.
         let own = canary::is(&event.video_id).then(canary::user);
         let given = own.or_else(|| event.owner_id.clone());
@@ -90,7 +90,7 @@ impl VideoState {
         }
     }
 
-    fn put(&mut self, metadata: &Metadata, owner: Option<&UserId>) {
+    fn put_metadata(&mut self, metadata: &Metadata, owner: Option<&UserId>) {
         if let (false, Some(owner)) = (self.owner_given, owner) {
             self.owner = owner.clone();
             self.owner_given = true;
@@ -101,7 +101,7 @@ impl VideoState {
     }
 
     /// Takes it off the boards. An owner does not take the place of a service that did so before.
-    fn remove(&mut self, by: ActorRole) {
+    fn take_off_boards(&mut self, by: ActorRole) {
         self.removed = Some(self.removed.filter(|_| by == ActorRole::Owner).unwrap_or(by));
         self.corrections += 1;
     }
@@ -115,7 +115,7 @@ impl VideoState {
     }
 
     /// Takes back an event of this type that added `log2` to the decayed score.
-    fn take_back(&mut self, kind: Kind, log2: f64, rules: &Rules) {
+    fn take_back_event(&mut self, kind: Kind, log2: f64, rules: &Rules) {
         self.counters.take_back(kind);
         // The count has one less now: with two more the revision still grows by one.
         self.corrections += 2;
@@ -144,25 +144,25 @@ impl Rules {
     /// # Errors
     /// Says what differs, and that the log has to be counted anew.
     pub fn rescored_by(&self, others: &Self) -> Result<(), String> {
-        const ANEW: &str = "`rebuild mongodb` counts anew from the log";
+        const COUNT_ANEW_HINT: &str = "`rebuild mongodb` counts anew from the log";
         let (threshold, wanted) = (self.weights.watch_threshold_ms, others.weights.watch_threshold_ms);
         if threshold != wanted {
             return Err(format!(
                 "the watch threshold is {threshold} ms in the archive and {wanted} ms now: how many watches are of \
-                 either kind cannot be had from counts; {ANEW}"
+                 either kind cannot be had from counts; {COUNT_ANEW_HINT}"
             ));
         }
         if !others.unique.includes(self.unique) {
             return Err(format!(
                 "these types count once per user in the archive: {}; and these now: {}. Counts do not tell how often \
-                 each user did it; {ANEW}",
+                 each user did it; {COUNT_ANEW_HINT}",
                 self.unique, others.unique
             ));
         }
         if !self.unique.is_empty() && self.half_life_ms != others.half_life_ms {
             return Err(format!(
                 "another half-life starts trending anew, and then what is taken back later cannot be told from what \
-                 was never in it (once per user: {}); {ANEW}",
+                 was never in it (once per user: {}); {COUNT_ANEW_HINT}",
                 self.unique
             ));
         }
@@ -267,7 +267,7 @@ pub fn apply_with(
 ) -> Effects {
     let mut moderating = Moderating::new(records, moderated);
     let mut marks = Marks::of(marks);
-    let mut videos = Videos::of(known);
+    let mut videos = BatchVideos::of(known);
     let mut sightings: HashMap<String, Millis> = sightings.into_iter().collect();
     let mut effects = Effects::default();
     for record in records {
@@ -284,7 +284,7 @@ pub fn apply_with(
         if event.kind == Kind::Moderation {
             // Of a video that nothing has happened to there is nothing to delete.
             let known = videos.is_known(&event.video_id) || moderating::makes_known(event);
-            let video = if known { Some(videos.changing(event)) } else { None };
+            let video = if known { Some(videos.video_to_change(event)) } else { None };
             moderating.apply(record, video, &mut effects);
             for key in moderating::forgotten_marks(event) {
                 marks.remove(&key);
@@ -296,7 +296,7 @@ pub fn apply_with(
         if let Some(kind) = event.kind.takes_back() {
             match mark.and_then(|key| marks.remove(&key)) {
                 Some(log2) => {
-                    videos.changing(event).take_back(kind, log2, rules);
+                    videos.video_to_change(event).take_back_event(kind, log2, rules);
                     effects.counted += 1;
                 }
                 None => effects.repeated += 1,
@@ -307,8 +307,8 @@ pub fn apply_with(
             effects.repeated += 1;
             continue;
         }
-        let video = videos.changing(event);
-        let log2 = count(video, record, rules);
+        let video = videos.video_to_change(event);
+        let log2 = count_event(video, record, rules);
         if let Some(key) = mark {
             marks.set(key, log2);
         }
@@ -330,19 +330,19 @@ pub fn apply_with(
         }
         effects.counted += 1;
     }
-    effects.videos = videos.changed();
+    effects.videos = videos.into_changed();
     effects.marks = marks.changes();
     effects.reports = moderating.reports();
     effects
 }
 
 /// The videos of a batch. An event of a known one costs one look-up and no copy of its id.
-struct Videos {
+struct BatchVideos {
     states: Vec<(VideoState, bool)>,
     places: HashMap<VideoId, usize>,
 }
 
-impl Videos {
+impl BatchVideos {
     fn of(known: impl IntoIterator<Item = VideoState>) -> Self {
         let states: Vec<_> = known.into_iter().map(|state| (state, false)).collect();
         let places =
@@ -354,12 +354,12 @@ impl Videos {
         self.places.contains_key(id)
     }
 
-    fn changing(&mut self, event: &Interaction) -> &mut VideoState {
+    fn video_to_change(&mut self, event: &Interaction) -> &mut VideoState {
         let place = if let Some(place) = self.places.get(&event.video_id) {
             *place
         } else {
             self.places.insert(event.video_id.clone(), self.states.len());
-            self.states.push((VideoState::first(event), false));
+            self.states.push((VideoState::from_first_event(event), false));
             self.states.len() - 1
         };
         let (state, changed) = &mut self.states[place];
@@ -367,7 +367,7 @@ impl Videos {
         state
     }
 
-    fn changed(self) -> Vec<VideoState> {
+    fn into_changed(self) -> Vec<VideoState> {
         let changed = self.states.into_iter().filter_map(|(state, changed)| changed.then_some(state));
         let mut changed: Vec<_> = changed.collect();
         changed.sort_unstable_by(|a, b| a.video_id.cmp(&b.video_id));
@@ -376,7 +376,7 @@ impl Videos {
 }
 
 /// Counts an event, and returns what it added to the decayed score, as a logarithm.
-fn count(video: &mut VideoState, record: &LogRecord, rules: &Rules) -> f64 {
+fn count_event(video: &mut VideoState, record: &LogRecord, rules: &Rules) -> f64 {
     let event = &record.event;
     if let (false, Some(owner)) = (video.owner_given, &event.owner_id) {
         video.owner = owner.clone();
@@ -409,13 +409,13 @@ mod tests {
         }
     }
 
-    fn comment(offset: u64, video: &str, id: &str) -> LogRecord {
+    fn comment_record(offset: u64, video: &str, id: &str) -> LogRecord {
         let value =
             json!({"video_id": video, "user_id": "u", "type": "comment", "comment_id": id, "comment": "hi"});
         record(offset, &value)
     }
 
-    fn none() -> Vec<(String, Millis)> {
+    fn no_sightings() -> Vec<(String, Millis)> {
         Vec::new()
     }
 
@@ -425,7 +425,7 @@ mod tests {
         let mut late = record(2, &view);
         late.broker_time += REPEAT_WINDOW_MS;
         let records = [record(0, &view), record(1, &view), late];
-        let effects = apply(&records, [], none(), &Rules::default());
+        let effects = apply(&records, [], no_sightings(), &Rules::default());
         assert_eq!((effects.counted, effects.repeated), (2, 1));
         assert_eq!(effects.videos[0].counters.views, 2);
         for name in identities(&records[0].event) {
@@ -435,16 +435,16 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_its_sender_s_own_and_of_one_video() {
+    fn an_event_id_is_scoped_to_its_user_and_video() {
         let of = |video: &str, user: &str| json!({"video_id": video, "user_id": user, "type": "view", "event_id": "e"});
         let records = [of("v", "ana"), of("v", "ben"), of("w", "ana"), of("v", "ana")];
         let records: Vec<_> = records.iter().enumerate().map(|(at, it)| record(at as u64, it)).collect();
-        let effects = apply(&records, [], none(), &Rules::default());
+        let effects = apply(&records, [], no_sightings(), &Rules::default());
         assert_eq!((effects.counted, effects.repeated, effects.identities.len()), (3, 1, 3));
     }
 
     #[test]
-    fn what_an_earlier_release_remembered_is_recognised_until_its_window_ends() {
+    fn identities_of_an_earlier_release_are_recognised_within_their_window() {
         let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
         let (now, mut later) = (record(0, &view), record(1, &view));
         later.broker_time = now.broker_time + REPEAT_WINDOW_MS;
@@ -458,20 +458,25 @@ mod tests {
     }
 
     #[test]
-    fn comments_are_numbered_from_where_the_video_stands() {
-        let first = apply(&[comment(0, "v", "a"), comment(1, "w", "b")], [], none(), &Rules::default());
+    fn comments_are_numbered_after_the_last_one_of_the_video() {
+        let first = apply(
+            &[comment_record(0, "v", "a"), comment_record(1, "w", "b")],
+            [],
+            no_sightings(),
+            &Rules::default(),
+        );
         assert_eq!(first.comments.iter().map(|c| c.comment.seq).collect::<Vec<_>>(), [1, 1]);
-        let again = [comment(2, "v", "c"), comment(3, "v", "c"), comment(4, "v", "d")];
-        let second = apply(&again, first.videos, none(), &Rules::default());
+        let again = [comment_record(2, "v", "c"), comment_record(3, "v", "c"), comment_record(4, "v", "d")];
+        let second = apply(&again, first.videos, no_sightings(), &Rules::default());
         assert_eq!(second.comments.iter().map(|c| c.comment.seq).collect::<Vec<_>>(), [2, 3]);
         assert_eq!((second.videos.len(), second.videos[0].counters.comments), (1, 3));
     }
 
     #[test]
     fn the_first_body_of_a_comment_wins() {
-        let mut other = comment(1, "v", "a");
+        let mut other = comment_record(1, "v", "a");
         other.event.comment.as_mut().unwrap().text = "later".into();
-        let effects = apply(&[comment(0, "v", "a"), other], [], none(), &Rules::default());
+        let effects = apply(&[comment_record(0, "v", "a"), other], [], no_sightings(), &Rules::default());
         assert_eq!(effects.comments.len(), 1);
         assert_eq!(effects.comments[0].comment.text, "hi");
     }
@@ -482,7 +487,7 @@ mod tests {
         let run = |values: &[Value]| {
             let records: Vec<_> =
                 values.iter().enumerate().map(|(at, value)| record(at as u64, value)).collect();
-            apply(&records, [], none(), &Rules::default()).videos[0].owner.to_string()
+            apply(&records, [], no_sightings(), &Rules::default()).videos[0].owner.to_string()
         };
         assert_eq!(run(&[by("a", None), by("b", None)]), "a");
         assert_eq!(run(&[by("a", None), by("b", Some("o"))]), "o");
@@ -490,15 +495,15 @@ mod tests {
     }
 
     #[test]
-    fn the_canary_is_counted_and_numbered_and_neither_shown_nor_kept() {
+    fn the_canary_is_counted_and_published_but_not_archived() {
         let own = |kind: &str| json!({"video_id": canary::ID, "user_id": canary::ID, "type": kind, "comment_id": "a", "comment": "hi"});
         let mut view = own("view");
         view.as_object_mut().unwrap().remove("comment_id");
         let mut view = record(0, &view);
         // Whoever reads records refuses this one; here it would not matter either.
         (view.event.user_id, view.event.owner_id) = ("mallory".parse().unwrap(), "mallory".parse().ok());
-        let records = [view, record(1, &own("comment")), comment(2, "v", "b")];
-        let effects = apply(&records, [], none(), &Rules::default());
+        let records = [view, record(1, &own("comment")), comment_record(2, "v", "b")];
+        let effects = apply(&records, [], no_sightings(), &Rules::default());
         let [own, other] = effects.videos.as_slice() else { panic!("{:?}", effects.videos) };
         assert_eq!((own.owner.as_str(), own.counters.views, own.last_seq), (canary::ID, 1, 1));
         assert!(own.is_off_boards() && !other.is_off_boards());
@@ -508,14 +513,15 @@ mod tests {
     }
 
     #[test]
-    fn an_event_and_a_comment_of_the_same_name_do_not_shadow_each_other() {
+    fn an_event_and_a_comment_with_the_same_id_both_count() {
         let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "x"});
-        let effects = apply(&[record(0, &view), comment(1, "v", "x")], [], none(), &Rules::default());
+        let effects =
+            apply(&[record(0, &view), comment_record(1, "v", "x")], [], no_sightings(), &Rules::default());
         assert_eq!(effects.counted, 2);
     }
 
     #[test]
-    fn a_batch_goes_on_where_the_one_before_it_ended() {
+    fn a_batch_continues_from_the_state_of_the_batch_before() {
         let view = json!({"video_id": "v", "user_id": "u", "type": "view"});
         let mark = |digest| Some(RecordFingerprint { broker_time: 1, digest });
         let span = |partition, from, next, last| OffsetRange { partition, from, next, last };
@@ -532,7 +538,7 @@ mod tests {
     proptest! {
         /// However a log is cut into batches, the result is the same.
         #[test]
-        fn the_cut_does_not_matter(
+        fn splitting_the_log_into_other_batches_gives_the_same_result(
             events in proptest::collection::vec((0..3usize, 0..crate::Kind::ALL.len(), proptest::option::of(0..6u8)), 1..40),
             cut in any::<prop::sample::Index>(),
         ) {
@@ -547,9 +553,9 @@ mod tests {
                 record(at as u64, &value)
             }).collect();
             let rules = Rules::default();
-            let whole = apply(&records, [], none(), &rules);
+            let whole = apply(&records, [], no_sightings(), &rules);
             let (head, tail) = records.split_at(cut.index(records.len()));
-            let first = apply(head, [], none(), &rules);
+            let first = apply(head, [], no_sightings(), &rules);
             let second = apply(tail, first.videos.clone(), first.identities.clone(), &rules);
             let mut merged: BTreeMap<_, _> = first.videos.into_iter().map(|v| (v.video_id.clone(), v)).collect();
             merged.extend(second.videos.into_iter().map(|v| (v.video_id.clone(), v)));

@@ -76,7 +76,7 @@ mod tests {
     const NOW: u64 = 1_790_000_000_000_000;
 
     #[test]
-    fn what_is_far_ahead_of_the_clock_was_never_minted() {
+    fn an_epoch_far_ahead_of_the_clock_is_implausible() {
         for good in [0, 1, NOW, NOW + AHEAD_MICROS] {
             assert_eq!(plausible("epoch", good, NOW), Ok(good));
         }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn thirty_thousand_counts_add_up() {
+    fn thirty_thousand_of_the_greatest_counts_add_up_without_overflow() {
         assert!(MAX_COUNT.checked_mul(30_000).is_some());
         assert_eq!(countable("viewers", MAX_COUNT), Ok(MAX_COUNT));
         assert_eq!(countable("viewers", MAX_COUNT + 1).unwrap_err().field, "viewers");

@@ -162,11 +162,11 @@ impl Interaction {
             return Ok(event);
         }
         let value = crate::json::parse(json)?;
-        if let Some(format) = later(&value, "format", FORMAT) {
+        if let Some(format) = newer_version(&value, "format", FORMAT) {
             return Err(Unreadable::Newer { format });
         }
         if moderation::is_record(&value) {
-            return match later(&value, "version", moderation::VERSION) {
+            return match newer_version(&value, "version", moderation::VERSION) {
                 Some(format) => Err(Unreadable::Newer { format }),
                 None => Ok(moderation::parse(&value)?),
             };
@@ -189,7 +189,7 @@ impl Interaction {
                 let text = required_text(object, "comment")?;
                 check_text("comment", text)?;
                 let (comment_id, text) = (CommentId::parse(id)?, text.to_owned());
-                Some(CommentBody { comment_id, text, reply_to: reply_to(object) })
+                Some(CommentBody { comment_id, text, reply_to: parse_reply_to(object) })
             }
             None => None,
         };
@@ -197,8 +197,8 @@ impl Interaction {
             video_id: VideoId::parse(required_text(object, "video_id")?)?,
             user_id: UserId::parse(required_text(object, "user_id")?)?,
             kind,
-            watch_ms: watch_ms(object)?.filter(|_| kind == Kind::WatchTime).unwrap_or(0),
-            timestamp: timestamp(object)?.unwrap_or(now),
+            watch_ms: parse_watch_ms(object)?.filter(|_| kind == Kind::WatchTime).unwrap_or(0),
+            timestamp: parse_timestamp(object)?.unwrap_or(now),
             event_id: optional_text(object, "event_id")?.map(EventId::parse).transpose()?,
             owner_id: optional_text(object, "owner_id")?
                 .map(|id| UserId::parse_field("owner_id", id))
@@ -213,7 +213,7 @@ impl Interaction {
     /// The JSON that goes into the log.
     pub fn to_json(&self) -> Vec<u8> {
         #[derive(Serialize)]
-        struct Wire<'a> {
+        struct EventJson<'a> {
             video_id: &'a VideoId,
             user_id: &'a UserId,
             r#type: &'static str,
@@ -236,7 +236,7 @@ impl Interaction {
         if let Some(moderation) = &self.moderation {
             return moderation::to_json(self, moderation);
         }
-        let wire = Wire {
+        let wire = EventJson {
             video_id: &self.video_id,
             user_id: &self.user_id,
             r#type: self.kind.name(),
@@ -255,20 +255,20 @@ impl Interaction {
 
 /// The whole number in `member` of a record, where it is later than the `latest` that this release reads. Anything but a
 /// whole number is no format: foreign records may have such a member.
-fn later(record: &Value, member: &str, latest: u64) -> Option<u64> {
+fn newer_version(record: &Value, member: &str, latest: u64) -> Option<u64> {
     record.get(member)?.as_u64().filter(|number| *number > latest)
 }
 
 /// The text member `field` of `object`.
 pub fn required_text<'a>(object: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, Invalid> {
-    optional_text(object, field)?.ok_or_else(|| missing(object, field))
+    optional_text(object, field)?.ok_or_else(|| missing_field(object, field))
 }
 
 /// The two services that liverank comes from have their own names for the same two things: who mixes them up is told.
-const TWINS: [(&str, &str); 2] = [("user_id", "userid"), ("video_id", "videoid")];
+const FIELD_ALIASES: [(&str, &str); 2] = [("user_id", "userid"), ("video_id", "videoid")];
 
-fn missing(object: &Map<String, Value>, field: &'static str) -> Invalid {
-    let twins = TWINS.into_iter().flat_map(|(one, other)| [(one, other), (other, one)]);
+fn missing_field(object: &Map<String, Value>, field: &'static str) -> Invalid {
+    let twins = FIELD_ALIASES.into_iter().flat_map(|(one, other)| [(one, other), (other, one)]);
     let mut others = twins.filter(|(name, other)| *name == field && object.contains_key(*other));
     match others.next() {
         Some((_, other)) => {
@@ -297,23 +297,23 @@ pub fn optional_text<'a>(
 
 /// What a comment replies to. Before there were replies the member was passed over, whatever it was: in a log from that
 /// time it still is where it is no id. The comment service refuses one, before it comes into the log.
-fn reply_to(object: &Map<String, Value>) -> Option<CommentId> {
+fn parse_reply_to(object: &Map<String, Value>) -> Option<CommentId> {
     CommentId::parse(object.get("reply_to")?.as_str()?).ok()
 }
 
-fn watch_ms(object: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
+fn parse_watch_ms(object: &Map<String, Value>) -> Result<Option<u64>, Invalid> {
     match object.get("watch_time") {
         None | Some(Value::Null) => Ok(None),
         Some(value) => {
             let seconds =
                 value.as_f64().ok_or_else(|| Invalid::new("watch_time", "must be a number of seconds"))?;
-            watched(seconds).map(Some)
+            seconds_to_ms(seconds).map(Some)
         }
     }
 }
 
 /// Seconds of watching in milliseconds.
-fn watched(seconds: f64) -> Result<u64, Invalid> {
+fn seconds_to_ms(seconds: f64) -> Result<u64, Invalid> {
     if !seconds.is_finite() || !(0.0..=MAX_WATCH_SECONDS).contains(&seconds) {
         return Err(Invalid::new("watch_time", "must be 0 to 86400 seconds"));
     }
@@ -324,28 +324,28 @@ fn watched(seconds: f64) -> Result<u64, Invalid> {
 const YEAR_10000: Millis = 253_402_300_800_000;
 
 /// Unix seconds (integer or fractional) or RFC 3339, in the years 1970 to 9999.
-fn timestamp(object: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
+fn parse_timestamp(object: &Map<String, Value>) -> Result<Option<Millis>, Invalid> {
     match object.get("timestamp") {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Number(seconds)) => {
-            let seconds = seconds.as_f64().ok_or_else(not_a_time)?;
-            in_range((seconds * 1000.0).round() as Millis).map(Some)
+            let seconds = seconds.as_f64().ok_or_else(invalid_timestamp)?;
+            check_time_range((seconds * 1000.0).round() as Millis).map(Some)
         }
-        Some(Value::String(text)) => rfc_3339(text).map(Some),
-        Some(_) => Err(not_a_time()),
+        Some(Value::String(text)) => parse_rfc_3339(text).map(Some),
+        Some(_) => Err(invalid_timestamp()),
     }
 }
 
-fn not_a_time() -> Invalid {
+fn invalid_timestamp() -> Invalid {
     Invalid::new("timestamp", "must be Unix seconds or an RFC 3339 time, from 1970 to 9999")
 }
 
-fn rfc_3339(text: &str) -> Result<Millis, Invalid> {
-    in_range(text.parse::<Timestamp>().map_err(|_| not_a_time())?.as_millisecond())
+fn parse_rfc_3339(text: &str) -> Result<Millis, Invalid> {
+    check_time_range(text.parse::<Timestamp>().map_err(|_| invalid_timestamp())?.as_millisecond())
 }
 
-fn in_range(millis: Millis) -> Result<Millis, Invalid> {
-    if (0..YEAR_10000).contains(&millis) { Ok(millis) } else { Err(not_a_time()) }
+fn check_time_range(millis: Millis) -> Result<Millis, Invalid> {
+    if (0..YEAR_10000).contains(&millis) { Ok(millis) } else { Err(invalid_timestamp()) }
 }
 
 #[cfg(test)]
@@ -357,11 +357,11 @@ mod tests {
 
     const NOW: Millis = 1_700_000_000_123;
 
-    fn field_of(value: &Value) -> &'static str {
+    fn field_of_error(value: &Value) -> &'static str {
         Interaction::parse(value, NOW).unwrap_err().field
     }
 
-    fn field_in_the_log(record: &[u8]) -> &'static str {
+    fn field_of_log_error(record: &[u8]) -> &'static str {
         match Interaction::from_log(record, NOW) {
             Err(Unreadable::Invalid(invalid)) => invalid.field,
             other => panic!("{other:?}"),
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_s_event_is_read_as_it_is() {
+    fn the_seed_s_event_is_parsed() {
         let seed = br#"{"video_id":"v1","user_id":"u1","type":"watch_time","watch_time":3.5,"timestamp":1700000000}"#;
         let event = Interaction::from_log(seed, NOW).unwrap();
         assert_eq!((event.kind, event.watch_ms, event.timestamp), (Kind::WatchTime, 3500, 1_700_000_000_000));
@@ -400,17 +400,17 @@ mod tests {
         for (field, value) in cases {
             let mut bad = good.clone();
             bad[field] = value.clone();
-            assert_eq!(field_of(&bad), field, "{value}");
+            assert_eq!(field_of_error(&bad), field, "{value}");
         }
         let kind = Interaction::parse(&json!({"type": "dislike"}), NOW).unwrap_err();
         assert_eq!(kind.reason, "must be view, like, comment, share, watch_time, unlike or unshare");
-        assert_eq!(field_of(&json!([])), "body");
-        assert_eq!(field_in_the_log(b"{"), "body");
-        assert_eq!(field_in_the_log(br#"{"watch_time":NaN}"#), "body");
+        assert_eq!(field_of_error(&json!([])), "body");
+        assert_eq!(field_of_log_error(b"{"), "body");
+        assert_eq!(field_of_log_error(br#"{"watch_time":NaN}"#), "body");
     }
 
     #[test]
-    fn a_record_of_a_later_format_is_to_wait_and_a_foreign_member_is_none() {
+    fn a_record_of_a_later_format_is_reported_as_later() {
         let read = |value: &Value| Interaction::from_log(value.to_string().as_bytes(), NOW);
         let good = json!({"video_id": "v", "user_id": "u", "type": "view"});
         let with = |member: &str, value: Value| {
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn who_mixes_the_two_spellings_up_is_told() {
+    fn a_mixed_up_field_alias_is_named_in_the_error() {
         let mixed = json!({"videoid": "v", "userid": "u", "type": "view"});
         let refused = Interaction::parse(&mixed, NOW).unwrap_err();
         assert_eq!(refused.to_string(), "video_id: is required: here it is called video_id, not videoid");
@@ -464,10 +464,10 @@ mod tests {
     }
 
     #[test]
-    fn a_number_past_all_numbers_is_its_field_s_fault() {
+    fn a_number_beyond_f64_names_its_field() {
         for field in ["watch_time", "timestamp", "video_id", "event_id"] {
             let text = format!(r#"{{"video_id":"v","user_id":"u","type":"watch_time","{field}":1e400}}"#);
-            assert_eq!(field_in_the_log(text.as_bytes()), field);
+            assert_eq!(field_of_log_error(text.as_bytes()), field);
         }
     }
 
@@ -501,11 +501,11 @@ mod tests {
         }
         let empty =
             json!({"video_id": "v", "user_id": "u", "type": "comment", "comment_id": "c", "comment": ""});
-        assert_eq!(field_of(&empty), "comment");
+        assert_eq!(field_of_error(&empty), "comment");
     }
 
     /// A member of an object, right or wrong.
-    fn member() -> impl Strategy<Value = String> {
+    fn random_member() -> impl Strategy<Value = String> {
         let name = prop_oneof![
             6 => proptest::sample::select(vec!["video_id", "user_id", "type", "watch_time", "timestamp", "event_id",
                 "owner_id", "comment_id", "comment"]).prop_map(str::to_owned),
@@ -525,7 +525,7 @@ mod tests {
     }
 
     prop_compose! {
-        fn interaction()(
+        fn random_interaction()(
             video in "[a-z]{1,8}", user in "\\PC{1,8}", kind in 0..Kind::ALL.len(), watch_ms in 0u64..=86_400_000,
             timestamp in 0i64..253_402_300_800_000, event in proptest::option::of("[a-z]{1,4}"),
             owner in proptest::option::of("[a-z]{1,4}"), text in "\\PC{1,40}", reply in proptest::option::of("[a-z]{1,4}"),
@@ -552,13 +552,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(event in interaction()) {
+        fn events_round_trip(event in random_interaction()) {
             prop_assert_eq!(Interaction::from_log(&event.to_json(), NOW).unwrap(), event);
         }
 
         /// However a client writes its JSON, both ways of reading say the same, errors and their words included.
         #[test]
-        fn the_fast_way_says_what_the_other_says(members in proptest::collection::vec(member(), 0..9), cut in 0..400usize) {
+        fn the_fast_parser_agrees_with_the_full_parser(members in proptest::collection::vec(random_member(), 0..9), cut in 0..400usize) {
             let text = format!("{{{}}}", members.join(","));
             let bytes = text.as_bytes();
             let cut = &bytes[..bytes.len().min(cut)];
@@ -569,7 +569,7 @@ mod tests {
         }
 
         #[test]
-        fn what_we_write_is_read_the_fast_way(event in interaction()) {
+        fn the_fast_parser_reads_what_we_write(event in random_interaction()) {
             let json = event.to_json();
             prop_assert!(Fields::read(&json).and_then(|fields| fields.interaction(NOW)).is_some());
         }

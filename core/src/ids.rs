@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_are_inclusive() {
+    fn the_length_bounds_of_ids_are_inclusive() {
         assert!(VideoId::parse("v").is_ok());
         assert!(VideoId::parse(&"v".repeat(256)).is_ok());
         assert_eq!(VideoId::parse("").unwrap_err().field, "video_id");
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_by_bytes() {
+    fn ids_are_ordered_by_bytes() {
         let mut ids: Vec<VideoId> =
             ["ä", "b", "B", "a"].iter().map(|id| VideoId::parse(id).unwrap()).collect();
         ids.sort();
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_checked_too() {
+    fn ids_in_json_are_checked() {
         assert!(serde_json::from_str::<VideoId>("\"\"").is_err());
         assert_eq!(serde_json::from_str::<VideoId>("\"a\\u00e9\"").unwrap().as_str(), "aé");
     }

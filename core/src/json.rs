@@ -50,14 +50,14 @@ const KNOWN_FIELDS: [&str; 31] = [
 /// # Errors
 /// What is not JSON, as the field `body`; a number that is too large, as the member of the object that it stands in.
 pub fn parse(text: &[u8]) -> Result<Value, Invalid> {
-    serde_json::from_slice(text).map_err(|error| match at_fault(text) {
+    serde_json::from_slice(text).map_err(|error| match field_with_large_number(text) {
         Some(field) => Invalid::new(field, "must be a number that a 64-bit floating point number can hold"),
         None => Invalid::new("body", format!("is not JSON: {error}")),
     })
 }
 
 /// The first of our fields whose value is JSON with a number that is too large.
-fn at_fault(text: &[u8]) -> Option<&'static str> {
+fn field_with_large_number(text: &[u8]) -> Option<&'static str> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_slice(text).ok()?;
     let mut unread = members.iter().filter(|(_, raw)| serde_json::from_str::<Value>(raw.get()).is_err());
     unread.find_map(|(name, raw)| {
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_past_all_numbers_is_its_field_s_fault() {
+    fn a_number_beyond_f64_names_its_field() {
         for (text, field) in [
             (r#"{"a":1,"watch_time":1e400}"#, "watch_time"),
             (r#"{"timestamp":-1E+999,"video_id":"v"}"#, "timestamp"),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_the_body_s_fault() {
+    fn invalid_json_names_the_body() {
         let deep = format!("{{\"watch_time\":{}{}}}", "[".repeat(200), "]".repeat(200));
         let endless = format!("{{\"watch_time\":1e400,\"a\":{}", "[".repeat(100_000));
         for text in [

@@ -24,7 +24,7 @@ impl Quota {
     }
 
     /// How long `count` takes to come back, in nanoseconds.
-    const fn nanos(self, count: u64) -> u64 {
+    const fn refill_nanos(self, count: u64) -> u64 {
         (count as u128 * 1_000_000_000 / self.per_second as u128) as u64
     }
 }
@@ -57,10 +57,10 @@ impl<K: Eq + Hash> Buckets<K> {
         if self.full_at.len() >= self.capacity && !self.full_at.contains_key(&caller) {
             self.full_at.retain(|_, full_at| *full_at > now);
             if self.full_at.len() >= self.capacity {
-                return draw(&mut self.others, self.quota, count, now);
+                return draw_from_bucket(&mut self.others, self.quota, count, now);
             }
         }
-        draw(self.full_at.entry(caller).or_default(), self.quota, count, now)
+        draw_from_bucket(self.full_at.entry(caller).or_default(), self.quota, count, now)
     }
 
     /// Returns the number of callers with a bucket of their own.
@@ -74,11 +74,11 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 }
 
-fn draw(full_at: &mut u64, quota: Quota, count: u64, now: u64) -> Result<(), Duration> {
+fn draw_from_bucket(full_at: &mut u64, quota: Quota, count: u64, now: u64) -> Result<(), Duration> {
     let from = (*full_at).max(now);
     // What is missing from the bucket now, and then.
-    let then = from.saturating_add(quota.nanos(count));
-    let allowed = now.saturating_add(quota.nanos(quota.burst.max(count)));
+    let then = from.saturating_add(quota.refill_nanos(count));
+    let allowed = now.saturating_add(quota.refill_nanos(quota.burst.max(count)));
     if then > allowed {
         return Err(Duration::from_nanos(then - allowed));
     }
@@ -95,7 +95,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_burst_and_then_the_rate() {
+    fn a_bucket_allows_a_burst_and_then_the_rate() {
         let mut buckets = Buckets::new(Quota::new(10, 20), 10);
         for _ in 0..20 {
             assert_eq!(buckets.take("a", 1, SECOND), Ok(()));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_kept_shares_and_who_has_rested_makes_room() {
+    fn callers_beyond_the_bound_share_a_bucket_and_full_buckets_are_evicted() {
         let mut buckets = Buckets::new(Quota::new(1, 2), 3);
         for caller in 0..3 {
             buckets.take(caller, 1, SECOND).unwrap();
@@ -124,7 +124,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_more_than_burst_and_rate_ever(
+        fn a_bucket_never_allows_more_than_burst_and_rate(
             (rate, burst) in (1u64..50, 1u64..50), steps in proptest::collection::vec((0u64..300, 1u64..5), 1..200),
         ) {
             let mut buckets = Buckets::new(Quota::new(rate, burst), 4);

@@ -33,7 +33,7 @@ impl Metadata {
         check_thumbnail(given)?;
         let members: Map<String, Value> =
             given.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect();
-        let text = settled(Value::Object(members).to_string())?;
+        let text = normalise_text(Value::Object(members).to_string())?;
         if text.len() > MAX_METADATA_BYTES {
             let wrong = format!("must be at most {MAX_METADATA_BYTES} bytes of JSON, is {}", text.len());
             return Err(Invalid::new("body", wrong));
@@ -73,12 +73,12 @@ impl<'de> Deserialize<'de> for Metadata {
 }
 
 /// How often, at most, a text is read and written until it stays what it is.
-const TRIES: usize = 8;
+const MAX_NORMALISING_ROUNDS: usize = 8;
 
 /// The text as it is when it has been read and written again: a number of seventeen digits may become the next one to it. So
 /// what is kept is what is told for ever, and not the next number with each reading.
-fn settled(mut text: String) -> Result<String, Invalid> {
-    for _ in 0..TRIES {
+fn normalise_text(mut text: String) -> Result<String, Invalid> {
+    for _ in 0..MAX_NORMALISING_ROUNDS {
         let again = crate::json::parse(text.as_bytes())?.to_string();
         if again == text {
             return Ok(text);
@@ -88,7 +88,7 @@ fn settled(mut text: String) -> Result<String, Invalid> {
     Err(Invalid::new("body", "has a number that cannot be kept as it is: write it with fewer digits"))
 }
 
-fn text<'a>(members: &'a Map<String, Value>, field: &'static str) -> Result<Option<&'a str>, Invalid> {
+fn text_member<'a>(members: &'a Map<String, Value>, field: &'static str) -> Result<Option<&'a str>, Invalid> {
     match members.get(field) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -97,7 +97,7 @@ fn text<'a>(members: &'a Map<String, Value>, field: &'static str) -> Result<Opti
 }
 
 fn check_text(members: &Map<String, Value>, field: &'static str, most: usize) -> Result<(), Invalid> {
-    let Some(text) = text(members, field)? else { return Ok(()) };
+    let Some(text) = text_member(members, field)? else { return Ok(()) };
     let chars = text.chars().count();
     if chars == 0 || chars > most || text.chars().any(char::is_control) || text.trim().is_empty() {
         let wrong = format!("must be 1 to {most} characters, not only blanks, and no control characters");
@@ -108,7 +108,7 @@ fn check_text(members: &Map<String, Value>, field: &'static str, most: usize) ->
 
 /// Pages show it as an image: no other scheme is to come into a page that way.
 fn check_thumbnail(members: &Map<String, Value>) -> Result<(), Invalid> {
-    let Some(address) = text(members, "thumbnail")? else { return Ok(()) };
+    let Some(address) = text_member(members, "thumbnail")? else { return Ok(()) };
     let is_known = ["https://", "http://", "/"].iter().any(|start| address.starts_with(start));
     let is_clean = !address.chars().any(|c| c.is_control() || c.is_whitespace());
     if !is_known || !is_clean || address.len() > MAX_THUMBNAIL_BYTES {
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_is_kept_without_what_is_null() {
+    fn metadata_is_kept_without_null_members() {
         let value = json!({"title": "Cats", "thumbnail": "https://cdn.test/c.jpg", "category": "pets", "x": [1, {"y": 2.5}],
             "none": null});
         let metadata = Metadata::read(&value).unwrap();
@@ -162,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(title in "\\PC{1,20}", other in "\\PC{0,20}", number: i64, float: f64) {
+        fn metadata_round_trips(title in "\\PC{1,20}", other in "\\PC{0,20}", number: i64, float: f64) {
             let Ok(metadata) = Metadata::read(&json!({"title": title, "o": other, "n": number, "f": float})) else { return Ok(()) };
             prop_assert_eq!(Metadata::parse(metadata.as_str()).unwrap(), metadata);
         }

@@ -51,21 +51,21 @@ mod tests {
         ReaderLoad { id: ReaderId::parse(id).unwrap(), viewers, videos, capacity, open }
     }
 
-    fn placed(readers: &[ReaderLoad]) -> Option<&str> {
+    fn chosen_reader(readers: &[ReaderLoad]) -> Option<&str> {
         place(readers).map(ReaderId::as_str)
     }
 
     #[test]
-    fn the_emptiest_by_capacity_then_videos_then_name() {
-        assert_eq!(placed(&[reader("a", 50, 0, 100, true), reader("b", 60, 0, 200, true)]), Some("b"));
-        assert_eq!(placed(&[reader("a", 0, 2, 100, true), reader("b", 0, 1, 100, true)]), Some("b"));
-        assert_eq!(placed(&[reader("b", 0, 1, 100, true), reader("a", 0, 1, 100, true)]), Some("a"));
+    fn the_least_used_reader_is_chosen_then_fewest_videos_then_name() {
+        assert_eq!(chosen_reader(&[reader("a", 50, 0, 100, true), reader("b", 60, 0, 200, true)]), Some("b"));
+        assert_eq!(chosen_reader(&[reader("a", 0, 2, 100, true), reader("b", 0, 1, 100, true)]), Some("b"));
+        assert_eq!(chosen_reader(&[reader("b", 0, 1, 100, true), reader("a", 0, 1, 100, true)]), Some("a"));
     }
 
     #[test]
     fn closed_readers_take_nothing() {
-        assert_eq!(placed(&[reader("a", 0, 0, 100, false), reader("b", 99, 9, 100, true)]), Some("b"));
-        assert_eq!(placed(&[reader("a", 0, 0, 100, false)]), None);
-        assert_eq!(placed(&[]), None);
+        assert_eq!(chosen_reader(&[reader("a", 0, 0, 100, false), reader("b", 99, 9, 100, true)]), Some("b"));
+        assert_eq!(chosen_reader(&[reader("a", 0, 0, 100, false)]), None);
+        assert_eq!(chosen_reader(&[]), None);
     }
 }

@@ -193,7 +193,7 @@ pub fn decide(inputs: &Inputs, policy: &Policy) -> Decision {
     let ahead = u128::from(rise_per_minute) * policy.lead_ms.max(0) as u128 / 60_000;
     // A trend says little about more than twice of what is there.
     let expected = seen.viewers.saturating_add(ahead.min(u128::from(seen.viewers)) as u64);
-    let mut draft = Draft {
+    let mut draft = DecisionDraft {
         inputs,
         policy,
         seen: &seen,
@@ -242,14 +242,14 @@ impl Policy {
     }
 
     /// Do `readers` carry this many viewers, with the tolerance?
-    fn carried_by(&self, viewers: u64, readers: u32) -> bool {
+    fn is_carried_by(&self, viewers: u64, readers: u32) -> bool {
         let each = u128::from(self.viewers_per_reader.max(1)) * u128::from(self.target.max(1));
         u128::from(viewers) * 1_000_000 <= each * u128::from(readers) * (1000 + u128::from(self.tolerance))
     }
 }
 
 /// A decision in the making.
-struct Draft<'a> {
+struct DecisionDraft<'a> {
     inputs: &'a Inputs,
     policy: &'a Policy,
     seen: &'a demand::Seen,
@@ -260,7 +260,7 @@ struct Draft<'a> {
     rejected: Vec<(u32, Bound)>,
 }
 
-impl Draft<'_> {
+impl DecisionDraft<'_> {
     fn drop(&mut self, number: u32, because: Bound) {
         self.bound_by.push(because);
         self.rejected.push((number, because));
@@ -289,7 +289,7 @@ impl Draft<'_> {
     fn scale_up(&mut self, expected: u64) -> u32 {
         let (current, policy) = (self.inputs.current, self.policy);
         let mut number = self.raw;
-        if policy.carried_by(expected, current) {
+        if policy.is_carried_by(expected, current) {
             self.drop(number, Bound::Tolerance);
             return current;
         }
@@ -304,7 +304,7 @@ impl Draft<'_> {
         if number <= current {
             return current;
         }
-        if self.added_lately() {
+        if self.was_reader_added_lately() {
             self.drop(number, Bound::UpCooldown);
             return current;
         }
@@ -317,7 +317,7 @@ impl Draft<'_> {
     }
 
     /// Was a reader added within the cooldown?
-    fn added_lately(&self) -> bool {
+    fn was_reader_added_lately(&self) -> bool {
         let mut history: Vec<&Past> = self.inputs.history.iter().collect();
         history.sort_by_key(|past| past.at);
         let since = self.inputs.now.saturating_sub(self.policy.up_cooldown_ms);
@@ -346,7 +346,7 @@ impl Draft<'_> {
         if number >= current {
             return current;
         }
-        if let Some(because) = self.forbids_down(since) {
+        if let Some(because) = self.limit_on_scale_down(since) {
             self.drop(number, because);
             return current;
         }
@@ -358,7 +358,7 @@ impl Draft<'_> {
         number
     }
 
-    fn forbids_down(&self, since: Millis) -> Option<Bound> {
+    fn limit_on_scale_down(&self, since: Millis) -> Option<Bound> {
         let (readers, current) = (self.inputs.readers.len(), self.inputs.current as usize);
         let short = !self.inputs.history.iter().any(|past| past.at <= since);
         match () {

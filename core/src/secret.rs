@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_secret_itself_is_it_and_nothing_prints_it() {
+    fn a_secret_equals_only_itself_and_is_never_printed() {
         let secret = Secret::new("s3cret");
         assert!(secret.is(b"s3cret"));
         for wrong in [&b""[..], b"s3cre", b"s3crets", b"S3cret"] {

@@ -54,12 +54,12 @@ impl StreamEvents {
     /// A name that is none: who asks for more than a release knows is to be told, not left waiting.
     pub fn parse(text: Option<&str>) -> Result<Self, Invalid> {
         let names = text.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
-        names.map(kind).try_fold(Self::default(), |asked, kind| Ok(asked.with(kind?)))
+        names.map(parse_kind).try_fold(Self::default(), |asked, kind| Ok(asked.with(kind?)))
     }
 
     /// The names that this release knows, for what another release of ours says: its other names are passed over.
     pub fn parse_known(text: &str) -> Self {
-        text.split(',').filter_map(|name| kind(name.trim()).ok()).fold(Self::default(), Self::with)
+        text.split(',').filter_map(|name| parse_kind(name.trim()).ok()).fold(Self::default(), Self::with)
     }
 
     /// Returns the set with this kind added.
@@ -79,7 +79,7 @@ impl StreamEvents {
     }
 }
 
-fn kind(name: &str) -> Result<StreamEvent, Invalid> {
+fn parse_kind(name: &str) -> Result<StreamEvent, Invalid> {
     let found = StreamEvent::ALL.into_iter().find(|kind| kind.name() == name);
     found.ok_or_else(|| {
         let known = StreamEvent::ALL.map(StreamEvent::name).join(", ");
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn stream_events_round_trip() {
         let all = StreamEvent::ALL.into_iter().fold(StreamEvents::default(), StreamEvents::with);
         for asked in [StreamEvents::default(), all] {
             assert_eq!(StreamEvents::parse(Some(&asked.to_string())), Ok(asked));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_for_by_nothing_and_a_wrong_name_is_refused() {
+    fn empty_text_asks_for_no_events_and_a_wrong_name_is_refused() {
         for nothing in [None, Some(""), Some(" , ")] {
             assert!(StreamEvents::parse(nothing).unwrap().is_empty(), "{nothing:?}");
         }

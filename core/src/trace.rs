@@ -14,7 +14,7 @@ use crate::limits::{Buckets, Quota};
 pub const MAX_BYTES: usize = 256;
 
 /// Bytes of the version that we write: `00-<trace>-<span>-<flags>`.
-const BYTES: usize = 55;
+const TRACEPARENT_BYTES: usize = 55;
 
 /// A span by which others go on: which trace, which span of it, and whether it is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,7 +33,7 @@ impl TraceContext {
         if text.len() > MAX_BYTES {
             return None;
         }
-        let (known, more) = text.split_at_checked(BYTES)?;
+        let (known, more) = text.split_at_checked(TRACEPARENT_BYTES)?;
         let [version] = hex_bytes(&known[..2])?;
         // The version that there is has no more; a later one has it behind another dash.
         let is_whole =
@@ -127,10 +127,10 @@ pub enum Reason {
 }
 
 /// How many of the traces that go on may be recorded for each that this process may begin: one consumer follows many gateways.
-const GOING_ON: u64 = 8;
+const CONTINUED_TRACE_FACTOR: u64 = 8;
 
 /// What a trace takes out of a bucket that a second fills by a minute's number of traces.
-const COST: u64 = 60;
+const TRACE_COST_SECONDS: u64 = 60;
 
 /// How many traces are recorded.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -147,12 +147,12 @@ impl Sampling {
     pub fn reason(&self, parent: Option<&TraceContext>, trace: &[u8; 16]) -> Option<Reason> {
         match parent {
             Some(parent) => parent.sampled.then_some(Reason::Asked),
-            None => self.is_of_share(trace).then_some(Reason::Share),
+            None => self.is_in_sampled_share(trace).then_some(Reason::Share),
         }
     }
 
     /// Every process says the same of a trace.
-    fn is_of_share(&self, trace: &[u8; 16]) -> bool {
+    fn is_in_sampled_share(&self, trace: &[u8; 16]) -> bool {
         let (_, low) = trace.split_at(8);
         let drawn = low.iter().fold(0_u64, |drawn, byte| drawn << 8 | u64::from(*byte));
         // A share of 1 is all of them, the highest number as well.
@@ -173,14 +173,15 @@ impl Sampler {
     pub fn new(sampling: &Sampling) -> Self {
         let per_minute = u64::from(sampling.per_minute);
         // A second brings a sixtieth of a minute's: one trace costs sixty.
-        let buckets = |per_minute: u64| Buckets::new(Quota::new(per_minute, per_minute * COST), 2);
-        Self { here: buckets(per_minute), going_on: buckets(per_minute * GOING_ON) }
+        let buckets =
+            |per_minute: u64| Buckets::new(Quota::new(per_minute, per_minute * TRACE_COST_SECONDS), 2);
+        Self { here: buckets(per_minute), going_on: buckets(per_minute * CONTINUED_TRACE_FACTOR) }
     }
 
     /// Whether one more trace may be recorded. `now` is on any clock that does not go back.
     pub fn admits(&mut self, reason: Reason, now: Duration) -> bool {
         let buckets = if reason == Reason::GoesOn { &mut self.going_on } else { &mut self.here };
-        buckets.take(reason, COST, now).is_ok()
+        buckets.take(reason, TRACE_COST_SECONDS, now).is_ok()
     }
 }
 
@@ -190,36 +191,36 @@ mod tests {
 
     use super::*;
 
-    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const EXAMPLE_TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn parse(text: &str) -> Option<TraceContext> {
         TraceContext::parse(text.as_bytes())
     }
 
     #[test]
-    fn a_parent_is_read_as_the_standard_says() {
-        let read = parse(PARENT).unwrap();
+    fn a_traceparent_is_parsed_as_the_standard_says() {
+        let read = parse(EXAMPLE_TRACEPARENT).unwrap();
         assert!(
             read.sampled && read.trace[0] == 0x4b && read.span == [0, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 2, 0xb7]
         );
-        let unsampled = PARENT.replace("-01", "-00");
+        let unsampled = EXAMPLE_TRACEPARENT.replace("-01", "-00");
         assert_eq!(parse(&unsampled).map(|read| read.sampled), Some(false));
-        let other_flags = PARENT.replace("-01", "-fe");
+        let other_flags = EXAMPLE_TRACEPARENT.replace("-01", "-fe");
         assert_eq!(parse(&other_flags).map(|read| read.sampled), Some(false), "flags that we do not know");
-        let later = format!("01{}-more", &PARENT[2..]);
+        let later = format!("01{}-more", &EXAMPLE_TRACEPARENT[2..]);
         assert_eq!(parse(&later), Some(read), "a later version has more behind");
         for wrong in [
             String::new(),
-            PARENT[..54].to_owned(),
-            format!("{PARENT}-"),
-            format!("ff{}", &PARENT[2..]),
-            format!("01{}more", &PARENT[2..]),
-            format!("01{}-{}", &PARENT[2..], "m".repeat(MAX_BYTES)),
-            PARENT.to_uppercase(),
-            PARENT.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
-            PARENT.replace("00f067aa0ba902b7", &"0".repeat(16)),
-            PARENT.replace('-', "_"),
-            format!("é{}", &PARENT[2..]),
+            EXAMPLE_TRACEPARENT[..54].to_owned(),
+            format!("{EXAMPLE_TRACEPARENT}-"),
+            format!("ff{}", &EXAMPLE_TRACEPARENT[2..]),
+            format!("01{}more", &EXAMPLE_TRACEPARENT[2..]),
+            format!("01{}-{}", &EXAMPLE_TRACEPARENT[2..], "m".repeat(MAX_BYTES)),
+            EXAMPLE_TRACEPARENT.to_uppercase(),
+            EXAMPLE_TRACEPARENT.replace("4bf92f3577b34da6a3ce929d0e0e4736", &"0".repeat(32)),
+            EXAMPLE_TRACEPARENT.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            EXAMPLE_TRACEPARENT.replace('-', "_"),
+            format!("é{}", &EXAMPLE_TRACEPARENT[2..]),
         ] {
             assert_eq!(parse(&wrong), None, "{wrong}");
         }
@@ -227,7 +228,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(trace: [u8; 16], span: [u8; 8], sampled: bool) {
+        fn traceparents_round_trip(trace: [u8; 16], span: [u8; 8], sampled: bool) {
             let context = TraceContext { trace, span, sampled };
             let read = parse(&context.to_string());
             let expected = (trace != [0; 16] && span != [0; 8]).then_some(context);
@@ -235,12 +236,12 @@ mod tests {
         }
 
         #[test]
-        fn nothing_that_anybody_writes_is_a_panic(text: Vec<u8>) {
+        fn no_traceparent_makes_the_parser_panic(text: Vec<u8>) {
             let _ = TraceContext::parse(&text);
         }
 
         #[test]
-        fn no_flood_is_recorded_beyond_the_bound(steps in prop::collection::vec((0_u64..400, 0..3_usize), 1..600)) {
+        fn sampling_is_bounded_under_a_flood(steps in prop::collection::vec((0_u64..400, 0..3_usize), 1..600)) {
             let sampling = Sampling { ratio: 1.0, per_minute: 60 };
             let mut sampler = Sampler::new(&sampling);
             let (mut now, mut taken) = (Duration::ZERO, [0_u64; 3]);
@@ -251,12 +252,12 @@ mod tests {
             }
             // What a bucket holds, and what came in meanwhile.
             let most = 60 + now.as_secs() + 1;
-            prop_assert!(taken[0] <= most && taken[1] <= most && taken[2] <= most * GOING_ON, "{:?} in {:?}", taken, now);
+            prop_assert!(taken[0] <= most && taken[1] <= most && taken[2] <= most * CONTINUED_TRACE_FACTOR, "{:?} in {:?}", taken, now);
         }
     }
 
     #[test]
-    fn strangers_who_ask_take_nothing_from_the_others() {
+    fn sampling_requested_by_strangers_has_its_own_budget() {
         let mut sampler = Sampler::new(&Sampling { ratio: 0.5, per_minute: 10 });
         let now = Duration::from_secs(1);
         let asked = (0..1_000).filter(|_| sampler.admits(Reason::Asked, now)).count();
@@ -270,18 +271,19 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_that_of_the_setting_and_the_parent_is_heard() {
+    fn the_sampled_share_is_the_setting_and_a_sampled_parent_is_respected() {
         let of = |ratio| Sampling { ratio, per_minute: 1 };
         let trace = |low: u64| {
             let mut trace = [7; 16];
             trace[8..].copy_from_slice(&low.to_be_bytes());
             trace
         };
-        let many =
-            |ratio| (0..1_000).filter(|at| of(ratio).is_of_share(&trace(at * (u64::MAX / 1_000)))).count();
+        let many = |ratio| {
+            (0..1_000).filter(|at| of(ratio).is_in_sampled_share(&trace(at * (u64::MAX / 1_000)))).count()
+        };
         assert_eq!((many(0.0), many(0.25), many(1.0)), (0, 250, 1_000));
-        assert!(!of(0.0).is_of_share(&trace(0)) && of(1.0).is_of_share(&trace(u64::MAX)));
-        let sampled = parse(PARENT).unwrap();
+        assert!(!of(0.0).is_in_sampled_share(&trace(0)) && of(1.0).is_in_sampled_share(&trace(u64::MAX)));
+        let sampled = parse(EXAMPLE_TRACEPARENT).unwrap();
         let unsampled = TraceContext { sampled: false, ..sampled };
         assert_eq!(of(0.0).reason(Some(&sampled), &sampled.trace), Some(Reason::Asked));
         assert_eq!(of(1.0).reason(Some(&unsampled), &sampled.trace), None);

@@ -37,18 +37,18 @@ impl ViewerRole {
     }
 
     /// The roles that come with this one, as bits.
-    const fn with_others(self) -> u8 {
+    const fn implied_roles(self) -> u8 {
         let others = match self {
             Self::Viewer => 0,
-            Self::Poster => Self::Viewer.bit(),
+            Self::Poster => Self::Viewer.role_bit(),
             Self::Member | Self::Moderator | Self::Service | Self::Operator => {
-                Self::Viewer.bit() | Self::Poster.bit()
+                Self::Viewer.role_bit() | Self::Poster.role_bit()
             }
         };
-        others | self.bit()
+        others | self.role_bit()
     }
 
-    const fn bit(self) -> u8 {
+    const fn role_bit(self) -> u8 {
         1 << self as u8
     }
 }
@@ -60,7 +60,7 @@ pub struct ViewerRoles(u8);
 impl Default for ViewerRoles {
     /// Whose token names no role of ours watches and posts: tokens of issuers that know nothing of roles do.
     fn default() -> Self {
-        Self(ViewerRole::Poster.with_others())
+        Self(ViewerRole::Poster.implied_roles())
     }
 }
 
@@ -70,8 +70,10 @@ impl ViewerRoles {
     pub fn of_claim(claim: Option<&Value>) -> Self {
         let role = |text: &str| ViewerRole::ALL.into_iter().find(|role| role.name() == text);
         let roles: u8 = match claim {
-            Some(Value::String(list)) => list.split_ascii_whitespace().filter_map(role).fold(0, add),
-            Some(Value::Array(list)) => list.iter().filter_map(Value::as_str).filter_map(role).fold(0, add),
+            Some(Value::String(list)) => list.split_ascii_whitespace().filter_map(role).fold(0, add_role),
+            Some(Value::Array(list)) => {
+                list.iter().filter_map(Value::as_str).filter_map(role).fold(0, add_role)
+            }
             _ => 0,
         };
         if roles == 0 { Self::default() } else { Self(roles) }
@@ -84,7 +86,7 @@ impl ViewerRoles {
 
     /// Whether `role` is among them.
     pub const fn has(self, role: ViewerRole) -> bool {
-        self.0 & role.bit() != 0
+        self.0 & role.role_bit() != 0
     }
 }
 
@@ -96,8 +98,8 @@ impl std::fmt::Display for ViewerRoles {
     }
 }
 
-const fn add(roles: u8, role: ViewerRole) -> u8 {
-    roles | role.with_others()
+const fn add_role(roles: u8, role: ViewerRole) -> u8 {
+    roles | role.implied_roles()
 }
 
 #[cfg(test)]
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_no_other() {
+    fn a_role_does_not_imply_others() {
         let moderator = ViewerRoles::of_names("moderator");
         assert!(moderator.has(ViewerRole::Moderator) && moderator.has(ViewerRole::Poster));
         assert!(!moderator.has(ViewerRole::Service));

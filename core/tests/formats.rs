@@ -16,20 +16,20 @@ use release_before::{Treatment, treatment};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-const TIME: i64 = 1_700_000_000_250;
-const DIGEST: &str = "00112233445566778899aabbccddeeff";
+const RECORD_TIME: i64 = 1_700_000_000_250;
+const EXAMPLE_DIGEST: &str = "00112233445566778899aabbccddeeff";
 
-fn record(name: &'static str, today: &Interaction) {
+fn check_record(name: &'static str, today: &Interaction) {
     let format = Format {
         directory: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"),
         name,
-        write: written,
-        read: |json: &Value| Interaction::from_log(json.to_string().as_bytes(), TIME),
+        write: written_json,
+        read: |json: &Value| Interaction::from_log(json.to_string().as_bytes(), RECORD_TIME),
     };
     check(&format, today);
 }
 
-fn written(record: &Interaction) -> Value {
+fn written_json(record: &Interaction) -> Value {
     serde_json::from_slice(&record.to_json()).expect("a record is JSON")
 }
 
@@ -43,7 +43,7 @@ fn interaction(kind: Kind) -> Interaction {
         user_id: user("ann"),
         kind,
         watch_ms: if kind == Kind::WatchTime { 3500 } else { 0 },
-        timestamp: TIME,
+        timestamp: RECORD_TIME,
         event_id: Some(EventId::parse("e-1").expect("an id")),
         owner_id: Some(user("olga")),
         comment: (kind == Kind::Comment).then(|| CommentBody {
@@ -56,8 +56,8 @@ fn interaction(kind: Kind) -> Interaction {
 }
 
 /// One record of each action, by the name of its fixture; of an action that holds a restriction, one of each version.
-fn actions() -> Vec<(&'static str, Value)> {
-    let restrict = |kind: &str| json!({"action": "restrict", "userid": "ann", "kind": kind, "scope": {"owner": "olga"}, "until": TIME + 60_000});
+fn example_actions() -> Vec<(&'static str, Value)> {
+    let restrict = |kind: &str| json!({"action": "restrict", "userid": "ann", "kind": kind, "scope": {"owner": "olga"}, "until": RECORD_TIME + 60_000});
     let rules = json!({
         "slow_seconds": 5, "members_only": true, "max_chars": 200, "own_repeat_seconds": 60, "any_repeat_seconds": 5,
         "links": {"action": "hold", "allow": ["example.org"]}, "hold_all": true,
@@ -81,15 +81,21 @@ fn actions() -> Vec<(&'static str, Value)> {
             json!({"action": "put_video", "metadata": {"title": "Cats"}, "owner_id": "olga"}),
         ),
         ("moderation-remove-video", json!({"action": "remove_video"})),
-        ("moderation-erase", json!({"action": "erase", "comment_id": "c-2", "seq": 7, "user": DIGEST})),
-        ("moderation-forget", json!({"action": "forget", "user": DIGEST, "marks": [DIGEST]})),
+        (
+            "moderation-erase",
+            json!({"action": "erase", "comment_id": "c-2", "seq": 7, "user": EXAMPLE_DIGEST}),
+        ),
+        ("moderation-forget", json!({"action": "forget", "user": EXAMPLE_DIGEST, "marks": [EXAMPLE_DIGEST]})),
         ("moderation-report", json!({"action": "report", "comment_id": "c-2", "why": "self_harm"})),
         (
             "moderation-close-reports",
             json!({"action": "close_reports", "comment_id": "c-2", "outcome": "dismissed"}),
         ),
-        ("moderation-erase-report", json!({"action": "erase_report", "comment_id": "c-2", "user": DIGEST})),
-        ("moderation-erase-user", json!({"action": "erase_user", "user": DIGEST})),
+        (
+            "moderation-erase-report",
+            json!({"action": "erase_report", "comment_id": "c-2", "user": EXAMPLE_DIGEST}),
+        ),
+        ("moderation-erase-user", json!({"action": "erase_user", "user": EXAMPLE_DIGEST})),
         ("moderation-restrict", restrict("mute")),
         ("moderation-restrict-shadow", restrict("shadow")),
         (
@@ -104,14 +110,14 @@ fn action(json: &Value) -> Action {
     serde_json::from_value(json.clone()).unwrap_or_else(|error| panic!("{json}: {error}"))
 }
 
-fn done(action: Action, role: ActorRole) -> Interaction {
+fn moderation_record(action: Action, role: ActorRole) -> Interaction {
     let video = action.is_on_a_video().then(|| VideoId::parse("cats").expect("an id"));
     let moderation = Moderation { action, role, reason: Some("spam".to_owned()) };
-    moderation.into_record(user("mia"), video, EventId::parse("m-1").expect("an id"), TIME)
+    moderation.into_record(user("mia"), video, EventId::parse("m-1").expect("an id"), RECORD_TIME)
 }
 
 /// The names that `T` may have, as serde lists them where it meets another one. So no test has to list them.
-fn names<T: DeserializeOwned + std::fmt::Debug>(other: &Value) -> Vec<String> {
+fn names_known_to_serde<T: DeserializeOwned + std::fmt::Debug>(other: &Value) -> Vec<String> {
     let error = serde_json::from_value::<T>(other.clone()).expect_err("no such name").to_string();
     let names: Vec<String> = error.split('`').skip(3).step_by(2).map(str::to_owned).collect();
     assert!(names.len() > 1, "{error}");
@@ -119,16 +125,16 @@ fn names<T: DeserializeOwned + std::fmt::Debug>(other: &Value) -> Vec<String> {
 }
 
 #[test]
-fn interactions() {
+fn interactions_have_fixtures() {
     for kind in Kind::ALL {
-        record(kind.name(), &interaction(kind));
+        check_record(kind.name(), &interaction(kind));
     }
 }
 
 #[test]
 fn what_moderators_do() {
-    for (name, json) in actions() {
-        record(name, &done(action(&json), ActorRole::Moderator));
+    for (name, json) in example_actions() {
+        check_record(name, &moderation_record(action(&json), ActorRole::Moderator));
     }
 }
 
@@ -136,13 +142,16 @@ fn what_moderators_do() {
 fn treatments() -> BTreeMap<String, Treatment> {
     let mut treatments = BTreeMap::new();
     for kind in Kind::ALL {
-        treatments.insert(kind.name().to_owned(), treatment(&written(&interaction(kind))));
+        treatments.insert(kind.name().to_owned(), treatment(&written_json(&interaction(kind))));
     }
-    for role in names::<ActorRole>(&json!("king")) {
+    for role in names_known_to_serde::<ActorRole>(&json!("king")) {
         let role: ActorRole = serde_json::from_value(json!(role)).expect("a role");
-        for (_, json) in actions() {
-            let restrictions =
-                if json.get("kind").is_some() { names::<Restriction>(&json!("fine")) } else { vec![] };
+        for (_, json) in example_actions() {
+            let restrictions = if json.get("kind").is_some() {
+                names_known_to_serde::<Restriction>(&json!("fine"))
+            } else {
+                vec![]
+            };
             for kind in restrictions.iter().map(Some).chain(restrictions.is_empty().then_some(None)) {
                 let mut json = json.clone();
                 if let Some(kind) = kind {
@@ -150,7 +159,7 @@ fn treatments() -> BTreeMap<String, Treatment> {
                 }
                 let kind = kind.map(|kind| format!(" {kind}")).unwrap_or_default();
                 let name = json["action"].as_str().expect("a name").to_owned();
-                let treatment = treatment(&written(&done(action(&json), role)));
+                let treatment = treatment(&written_json(&moderation_record(action(&json), role)));
                 treatments.insert(format!("{name}{kind} by {}", role.name()), treatment);
             }
         }
@@ -160,9 +169,11 @@ fn treatments() -> BTreeMap<String, Treatment> {
 
 #[test]
 fn a_consumer_of_the_release_before_counts_what_it_knows_and_waits_at_the_rest() {
-    let covered: Vec<String> =
-        actions().iter().map(|(_, json)| json["action"].as_str().expect("a name").to_owned()).collect();
-    for name in names::<Action>(&json!({"action": "praise"})) {
+    let covered: Vec<String> = example_actions()
+        .iter()
+        .map(|(_, json)| json["action"].as_str().expect("a name").to_owned())
+        .collect();
+    for name in names_known_to_serde::<Action>(&json!({"action": "praise"})) {
         assert!(covered.contains(&name), "{name}: has no record among `actions`");
     }
     let of = |wanted: Treatment| -> Vec<String> {
@@ -184,7 +195,7 @@ fn a_consumer_of_the_release_before_counts_what_it_knows_and_waits_at_the_rest()
 
 /// The fixtures of a crate, by name. Each is there twice.
 #[allow(clippy::disallowed_methods, reason = "a test reads files; core itself does not")]
-fn stored(directory: &str) -> BTreeSet<String> {
+fn stored_fixtures(directory: &str) -> BTreeSet<String> {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let names = |directory: String| -> BTreeSet<String> {
         let files = std::fs::read_dir(&directory).unwrap_or_else(|error| panic!("{directory}: {error}"));
@@ -199,23 +210,27 @@ fn stored(directory: &str) -> BTreeSet<String> {
 #[test]
 fn the_document_names_every_fixture_and_no_other() {
     let document = include_str!("../../docs/formats.md");
-    stored("protocol/tests/fixtures");
+    stored_fixtures("protocol/tests/fixtures");
     for (letter, directory) in
         [("A", "adapters/tests/fixtures"), ("C", "core/tests/fixtures"), ("R", "runtime/tests/fixtures")]
     {
         let cells = document.lines().filter_map(|line| line.rsplit(" | ").next());
         let cells = cells.filter_map(|cell| cell.strip_prefix(&format!("{letter} `")));
         let named = cells.flat_map(|cell| cell.split('`').step_by(2)).filter(|name| !name.contains('.'));
-        assert_eq!(named.map(str::to_owned).collect::<BTreeSet<_>>(), stored(directory), "{directory}");
+        assert_eq!(
+            named.map(str::to_owned).collect::<BTreeSet<_>>(),
+            stored_fixtures(directory),
+            "{directory}"
+        );
     }
 }
 
 #[test]
 fn a_record_that_an_earlier_build_wrote_under_version_1_is_read() {
-    for (name, json) in actions() {
-        let today = done(action(&json), ActorRole::Owner);
-        let mut record = written(&today);
+    for (name, json) in example_actions() {
+        let today = moderation_record(action(&json), ActorRole::Owner);
+        let mut record = written_json(&today);
         record["version"] = json!(1);
-        assert_eq!(Interaction::from_log(record.to_string().as_bytes(), TIME), Ok(today), "{name}");
+        assert_eq!(Interaction::from_log(record.to_string().as_bytes(), RECORD_TIME), Ok(today), "{name}");
     }
 }

@@ -10,7 +10,7 @@ use chaos::{Chaos, percentile};
 use liverank_core::placement::{Limits, Plan, ReaderAvailability, Situation, WHOLE, plan};
 
 /// What must hold of every plan, in whatever situation.
-fn sound(situation: &Situation, plan: &Plan) {
+fn check_plan(situation: &Situation, plan: &Plan) {
     let mut seen = HashSet::new();
     let mut load = vec![0_i64; situation.readers.len()];
     let mut gains = vec![false; situation.readers.len()];
@@ -42,11 +42,11 @@ fn sound(situation: &Situation, plan: &Plan) {
 }
 
 #[test]
-fn a_thousand_rounds_at_one_per_cent_without_a_budget() {
+fn a_thousand_chaos_rounds_balance_within_one_per_cent() {
     let limits = chaos::tight();
     let mut rounds = 0;
     let run = chaos::run(&Chaos { seed: 1, rounds: 1000, videos: 5000, limits }, |situation, made| {
-        sound(situation, made);
+        check_plan(situation, made);
         rounds += 1;
         if rounds % 20 == 0 {
             let mut after = situation.clone();
@@ -67,7 +67,7 @@ fn a_thousand_rounds_at_one_per_cent_without_a_budget() {
 #[test]
 fn at_the_default_limits_no_round_moves_more_than_its_budget() {
     let limits = Limits::default();
-    let run = chaos::run(&Chaos { seed: 2, rounds: 100, videos: 5000, limits }, sound);
+    let run = chaos::run(&Chaos { seed: 2, rounds: 100, videos: 5000, limits }, check_plan);
     for round in run {
         assert!(round.moved <= limits.budget.full || round.orders == 1);
     }

@@ -17,20 +17,20 @@ use liverank_core::{ReaderId, VideoId};
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 
-const TICK: Duration = Duration::from_millis(100);
+const TICK_INTERVAL: Duration = Duration::from_millis(100);
 const TICKS_A_REPORT: u64 = 10;
 /// How long an order of a heartbeat's answer holds.
-const ORDER_HOLDS: u64 = 30;
-const LONGEST_AWAY: u64 = 30;
+const ORDER_TICKS: u64 = 30;
+const MAX_TICKS_AWAY: u64 = 30;
 /// Between a reader that is told to leave and the compare-and-set that takes the video from it.
-const SWAPPED_AFTER: u64 = 15;
+const SWAP_AFTER_TICKS: u64 = 15;
 /// Between one that is empty and the next that is told to leave.
-const NEXT_AFTER: u64 = 50;
+const NEXT_READER_AFTER_TICKS: u64 = 50;
 /// Ticks in which all is to be over.
-const AT_MOST: u64 = 6_000;
+const MAX_TICKS: u64 = 6_000;
 
 /// What the manager knows.
-struct Known {
+struct ManagerKnowledge {
     video: VideoId,
     assigned: Assigned,
     standing: BTreeMap<ReaderId, ReaderStatus>,
@@ -41,7 +41,7 @@ struct Known {
     capacity: u64,
 }
 
-impl ClusterView for Known {
+impl ClusterView for ManagerKnowledge {
     fn assigned(&self, _: &VideoId) -> Option<&Assigned> {
         Some(&self.assigned)
     }
@@ -66,7 +66,7 @@ impl ClusterView for Known {
     }
 }
 
-struct Viewer {
+struct ModelViewer {
     at: ReaderId,
     /// When it comes back, and where it was told to go, where it goes by that.
     away: Option<(u64, Option<ReaderId>)>,
@@ -74,9 +74,9 @@ struct Viewer {
     moves: u32,
 }
 
-struct Model {
-    known: Known,
-    viewers: Vec<Viewer>,
+struct ReplacementModel {
+    known: ManagerKnowledge,
+    viewers: Vec<ModelViewer>,
     orders: BTreeMap<ReaderId, (u64, HandOver)>,
     tick: u64,
     rng: u64,
@@ -88,7 +88,7 @@ fn reader(kind: &str, at: usize) -> ReaderId {
 
 /// What an upgrade finds.
 #[derive(Debug, Clone)]
-struct Start {
+struct UpgradeStart {
     /// The readers' parts of the video.
     weights: Vec<u32>,
     viewers: usize,
@@ -99,15 +99,15 @@ struct Start {
 }
 
 /// Emptied a moment ago. Its process goes on for a while; the managers were told that it is removed.
-const EMPTIED: &str = "emptied";
+const EMPTIED_READER: &str = "emptied";
 
-impl Model {
-    fn new(start: &Start, seed: u64) -> Self {
+impl ReplacementModel {
+    fn new(start: &UpgradeStart, seed: u64) -> Self {
         let readers = start.weights.iter().enumerate();
         let readers: Vec<Share> =
             readers.map(|(at, weight)| Share { reader: reader("old", at), weight: *weight }).collect();
         let mut model = Self {
-            known: Known {
+            known: ManagerKnowledge {
                 video: VideoId::parse("v").expect("a name"),
                 standing: readers.iter().map(|it| (it.reader.clone(), ReaderStatus::Alive)).collect(),
                 closed: Vec::new(),
@@ -122,12 +122,12 @@ impl Model {
             tick: 0,
             rng: seed | 1,
         };
-        model.known.standing.insert(reader(EMPTIED, 0), ReaderStatus::Gone);
+        model.known.standing.insert(reader(EMPTIED_READER, 0), ReaderStatus::Gone);
         // As many at each as its weight says, more or less.
         let drifted: Vec<u64> = readers
             .iter()
             .map(|share| {
-                let percent = 100 - start.drift + model.random() % (2 * start.drift + 1);
+                let percent = 100 - start.drift + model.random_number() % (2 * start.drift + 1);
                 u64::from(share.weight) * u64::from(percent)
             })
             .collect();
@@ -140,14 +140,14 @@ impl Model {
                 here
             });
             let at = reader("old", at.expect("one of them"));
-            model.viewers.push(Viewer { at, away: None, direct: nth % 2 == 0, moves: 0 });
+            model.viewers.push(ModelViewer { at, away: None, direct: nth % 2 == 0, moves: 0 });
         }
-        let most = readers.iter().map(|share| model.watching(&share.reader)).max().unwrap_or(0);
+        let most = readers.iter().map(|share| model.viewers_watching(&share.reader)).max().unwrap_or(0);
         model.known.capacity = (most * start.room / 100).max(most + 1);
         model
     }
 
-    fn random(&mut self) -> u32 {
+    fn random_number(&mut self) -> u32 {
         // xorshift64 (Marsaglia 2003).
         self.rng ^= self.rng << 13;
         self.rng ^= self.rng >> 7;
@@ -155,95 +155,97 @@ impl Model {
         (self.rng >> 32) as u32
     }
 
-    fn watching(&self, reader: &ReaderId) -> u64 {
+    fn viewers_watching(&self, reader: &ReaderId) -> u64 {
         self.viewers.iter().filter(|viewer| viewer.at == *reader && viewer.away.is_none()).count() as u64
     }
 
-    fn step(&mut self, pace: &Pace) {
+    fn advance_a_tick(&mut self, pace: &Pace) {
         self.tick += 1;
         let readers: Vec<ReaderId> = self.known.standing.keys().cloned().collect();
         for (at, reader) in readers.iter().enumerate() {
             if (self.tick + at as u64 * 3).is_multiple_of(TICKS_A_REPORT) {
-                self.report(reader, pace);
+                self.report_heartbeat(reader, pace);
             }
-            self.close(reader);
+            self.close_due_streams(reader);
         }
         for at in 0..self.viewers.len() {
             let Some((until, to)) = self.viewers[at].away.clone() else { continue };
             if until > self.tick {
                 continue;
             }
-            let lots = [self.random(), self.random()];
+            let lots = [self.random_number(), self.random_number()];
             let known = &self.known;
             let ways = route(known, &known.video, &known.assigned, lots);
-            let mut takes = to.into_iter().chain(ways).filter(|to| self.watching(to) < known.capacity);
+            let mut takes =
+                to.into_iter().chain(ways).filter(|to| self.viewers_watching(to) < known.capacity);
             let Some(to) = takes.next() else {
                 self.viewers[at].away = Some((self.tick + TICKS_A_REPORT, None));
                 continue;
             };
-            self.known.reserved.give(TICK * self.tick as u32, &to, 1);
+            self.known.reserved.give(TICK_INTERVAL * self.tick as u32, &to, 1);
             let viewer = &mut self.viewers[at];
             viewer.moves += u32::from(viewer.at != to);
             (viewer.at, viewer.away) = (to, None);
         }
     }
 
-    fn report(&mut self, reader: &ReaderId, pace: &Pace) {
+    fn report_heartbeat(&mut self, reader: &ReaderId, pace: &Pace) {
         let (video, epoch) = (self.known.video.clone(), self.known.assigned.epoch);
         let shedding = self.orders.get(reader).is_some_and(|(until, order)| *until > self.tick && order.here);
-        let held = Held { video, viewers: self.watching(reader), epoch, ready: true, shedding };
+        let held = Held { video, viewers: self.viewers_watching(reader), epoch, ready: true, shedding };
         let before = self.known.reported.insert(reader.clone(), held.clone()).map_or(0, |held| held.viewers);
         self.known.reserved.arrived(reader, held.viewers.saturating_sub(before));
-        self.known.reserved.expire(TICK * self.tick as u32);
+        self.known.reserved.expire(TICK_INTERVAL * self.tick as u32);
         let reported = &self.known.reported;
         let all = reported.values().map(|held| held.viewers).sum();
         let handed_over = reported.iter().any(|(reader, held)| self.known.assigned.hands_over(reader, held));
-        self.known.peak.note(TICK * self.tick as u32, all, handed_over);
+        self.known.peak.note(TICK_INTERVAL * self.tick as u32, all, handed_over);
         match answer(&self.known, reader, &[held], pace).hand_over.pop() {
-            Some(order) => self.orders.insert(reader.clone(), (self.tick + ORDER_HOLDS, order)),
+            Some(order) => self.orders.insert(reader.clone(), (self.tick + ORDER_TICKS, order)),
             None => self.orders.remove(reader),
         };
     }
 
     /// Ends as many streams as are due.
-    fn close(&mut self, reader: &ReaderId) {
+    fn close_due_streams(&mut self, reader: &ReaderId) {
         let Some((until, order)) = self.orders.get(reader).cloned() else { return };
-        let due = u64::from(order.pace).div_ceil(10).min(self.watching(reader).saturating_sub(order.keep));
+        let due =
+            u64::from(order.pace).div_ceil(10).min(self.viewers_watching(reader).saturating_sub(order.keep));
         if until < self.tick {
             return;
         }
         let to = ReaderId::parse(&order.to).expect("a name");
         for _ in 0..due {
-            let nth = self.random() as usize % self.watching(reader) as usize;
-            let away = self.tick + 1 + u64::from(self.random()) % LONGEST_AWAY;
+            let nth = self.random_number() as usize % self.viewers_watching(reader) as usize;
+            let away = self.tick + 1 + u64::from(self.random_number()) % MAX_TICKS_AWAY;
             let mut here = self.viewers.iter_mut().filter(|it| it.at == *reader && it.away.is_none());
             let viewer = here.nth(nth).expect("one of them");
             viewer.away = Some((away, viewer.direct.then(|| to.clone())));
         }
     }
 
-    fn stands(&mut self, reader: &ReaderId, standing: ReaderStatus) {
+    fn set_status(&mut self, reader: &ReaderId, standing: ReaderStatus) {
         self.known.standing.insert(reader.clone(), standing);
     }
 
     /// One after the other leaves, and a new one takes its place. Answers whether all came to an end.
-    fn replace_all(&mut self, pace: &Pace) -> bool {
+    fn replace_all_readers(&mut self, pace: &Pace) -> bool {
         // What goes on before, goes on: an upgrade waits for nothing.
         for _ in 0..50 {
-            self.step(pace);
+            self.advance_a_tick(pace);
         }
         let old: Vec<ReaderId> = self.known.assigned.readers.iter().map(|it| it.reader.clone()).collect();
         // All are closed at once; the first new one takes a while to come. By then who was sent away before is back.
         self.known.closed.clone_from(&old);
-        for _ in 0..NEXT_AFTER {
-            self.step(pace);
+        for _ in 0..NEXT_READER_AFTER_TICKS {
+            self.advance_a_tick(pace);
         }
         self.viewers.iter_mut().for_each(|viewer| viewer.moves = 0);
         for (at, old) in old.iter().enumerate() {
-            self.stands(&reader("new", at), ReaderStatus::Alive);
-            self.stands(old, ReaderStatus::Draining);
-            for _ in 0..SWAPPED_AFTER {
-                self.step(pace);
+            self.set_status(&reader("new", at), ReaderStatus::Alive);
+            self.set_status(old, ReaderStatus::Draining);
+            for _ in 0..SWAP_AFTER_TICKS {
+                self.advance_a_tick(pace);
             }
             let known = &self.known;
             let taker = |besides: &[Share]| {
@@ -253,33 +255,33 @@ impl Model {
             };
             let order = without(known, &known.video, taker).expect("a new reader takes it");
             self.known.assigned = Assigned { epoch: self.known.assigned.epoch + 1, readers: order.readers };
-            while self.watching(old) > 0 {
-                self.step(pace);
-                if self.tick > AT_MOST {
+            while self.viewers_watching(old) > 0 {
+                self.advance_a_tick(pace);
+                if self.tick > MAX_TICKS {
                     return false;
                 }
             }
             self.known.standing.remove(old);
             self.known.reported.remove(old);
             // The pod goes and another starts: by then who was sent away is back.
-            for _ in 0..NEXT_AFTER {
-                self.step(pace);
+            for _ in 0..NEXT_READER_AFTER_TICKS {
+                self.advance_a_tick(pace);
             }
         }
         self.known.closed.clear();
         // Whatever else would be moved is moved by then.
         for _ in 0..200 {
-            self.step(pace);
+            self.advance_a_tick(pace);
         }
         true
     }
 }
 
 /// Replaces all readers, and requires that each viewer is moved once.
-fn moves_each_once(start: &Start, per_second: u32, seed: u64) -> Result<(), String> {
+fn check_each_moves_once(start: &UpgradeStart, per_second: u32, seed: u64) -> Result<(), String> {
     let pace = Pace { within: Duration::from_secs(1), least: 1, most: per_second };
-    let mut model = Model::new(start, seed);
-    if !model.replace_all(&pace) {
+    let mut model = ReplacementModel::new(start, seed);
+    if !model.replace_all_readers(&pace) {
         return Err(format!("after {} ticks viewers have not left", model.tick));
     }
     match model.viewers.iter().filter(|viewer| viewer.moves != 1).count() {
@@ -290,9 +292,9 @@ fn moves_each_once(start: &Start, per_second: u32, seed: u64) -> Result<(), Stri
 
 /// The hand-over of one reader lasts longer than a viewer needs: all the time some are counted nowhere.
 #[test]
-fn an_upgrade_moves_nobody_twice_that_takes_long() {
-    let start = Start { weights: vec![1, 3], viewers: 971, drift: 22, room: 106 };
-    moves_each_once(&start, 81, 9_748_012_876_064_597_756).expect("each once");
+fn a_slow_upgrade_moves_no_viewer_twice() {
+    let start = UpgradeStart { weights: vec![1, 3], viewers: 971, drift: 22, room: 106 };
+    check_each_moves_once(&start, 81, 9_748_012_876_064_597_756).expect("each once");
 }
 
 proptest! {
@@ -303,14 +305,14 @@ proptest! {
     })]
 
     #[test]
-    fn an_upgrade_moves_nobody_twice(
+    fn an_upgrade_moves_no_viewer_twice(
         weights in prop::collection::vec(1_u32..10, 1..6),
         viewers in 1_usize..1_500,
         (drift, room) in (0_u32..60, 100_u64..200),
         per_second in 20_u32..2_000,
         seed in any::<u64>(),
     ) {
-        let moved = moves_each_once(&Start { weights, viewers, drift, room }, per_second, seed);
+        let moved = check_each_moves_once(&UpgradeStart { weights, viewers, drift, room }, per_second, seed);
         prop_assert!(moved.is_ok(), "{}", moved.unwrap_err());
     }
 }

@@ -12,12 +12,12 @@ use liverank_e2e::floods::{Flood, Served, others};
 use liverank_e2e::up::{Door, Up};
 
 /// Of the whole system in one process.
-const MOST_MIB: u64 = 1024;
+const MAX_MEMORY_MIB: u64 = 1024;
 /// For what is to be closed and given back after a flood.
-const REST: Duration = Duration::from_secs(12);
+const REST_AFTER_FLOOD: Duration = Duration::from_secs(12);
 
 /// How somebody is served until `end`, and the most memory, in MiB.
-async fn watched(up: &Up, end: Instant) -> (Served, u64) {
+async fn measure_others(up: &Up, end: Instant) -> (Served, u64) {
     let mut most = 0;
     let looking = async {
         while Instant::now() < end {
@@ -29,7 +29,7 @@ async fn watched(up: &Up, end: Instant) -> (Served, u64) {
     (served, most / 1024)
 }
 
-fn millis(served: &Served, part: f64) -> f64 {
+fn quantile_millis(served: &Served, part: f64) -> f64 {
     served.quantile(part).as_secs_f64() * 1e3
 }
 
@@ -53,26 +53,26 @@ async fn main() -> anyhow::Result<()> {
         let up = Up::start().await;
         up.round_trip().await;
         let before = up.process.resident_kib() / 1024;
-        let (calm, _) = watched(&up, Instant::now() + time / 4).await;
+        let (calm, _) = measure_others(&up, Instant::now() + time / 4).await;
         let end = Instant::now() + time;
         let (began, (served, most)) =
-            tokio::join!(flood.run(up.address(Door::Gateway), end), watched(&up, end));
+            tokio::join!(flood.run(up.address(Door::Gateway), end), measure_others(&up, end));
         up.round_trip().await;
-        tokio::time::sleep(REST).await;
+        tokio::time::sleep(REST_AFTER_FLOOD).await;
         let after = up.process.resident_kib() / 1024;
-        let ratio = millis(&served, 0.99) / millis(&calm, 0.99).max(0.1);
+        let ratio = quantile_millis(&served, 0.99) / quantile_millis(&calm, 0.99).max(0.1);
         println!(
             "{:<28} {:>9} {:>8.1} {:>8.1} {ratio:>7.2} {:>20}",
             flood.name(),
             served.times.len(),
-            millis(&served, 0.5),
-            millis(&served, 0.99),
+            quantile_millis(&served, 0.5),
+            quantile_millis(&served, 0.99),
             format!("{before}/{most}/{after}")
         );
         println!(
             "  calm: p50 {:.1} ms, p99 {:.1} ms; the flood began {began} times",
-            millis(&calm, 0.5),
-            millis(&calm, 0.99)
+            quantile_millis(&calm, 0.5),
+            quantile_millis(&calm, 0.99)
         );
         if let Some(first) = served.wrong.first() {
             wrong.push(format!(
@@ -81,7 +81,7 @@ async fn main() -> anyhow::Result<()> {
                 served.wrong.len()
             ));
         }
-        if most > MOST_MIB {
+        if most > MAX_MEMORY_MIB {
             wrong.push(format!("{}: {most} MiB", flood.name()));
         }
     }

@@ -23,15 +23,15 @@ use rskafka::record::Record;
 mod mongo;
 
 /// Events a request to Kafka.
-const REQUEST: usize = 2000;
+const EVENTS_A_REQUEST: usize = 2000;
 /// Longer than any run.
-const PATIENCE: Duration = Duration::from_mins(3);
+const RUN_TIMEOUT: Duration = Duration::from_mins(3);
 /// Runs of each kind, in turns, so that what the machine does besides falls on both.
-const RUNS: usize = 3;
+const RUNS_OF_EACH_KIND: usize = 3;
 /// Partitions of each consumer, of the twelve.
-const HALF: u64 = 6;
+const PARTITIONS_A_CONSUMER: u64 = 6;
 
-struct System {
+struct BenchSystem {
     stores: Stores,
     prefix: String,
     consumers: Vec<Process>,
@@ -42,14 +42,14 @@ struct System {
 }
 
 /// The first partition of those that a consumer said last that it owns.
-fn owned(consumer: &Process) -> i32 {
+fn first_owned_partition(consumer: &Process) -> i32 {
     let log = consumer.log();
     let said = log.rsplit("partitions owned partitions=[").next().unwrap_or_default();
     let first = said.split([',', ']']).next().unwrap_or_default();
     first.parse().unwrap_or_else(|_| panic!("no partitions in the log: {log}"))
 }
 
-impl System {
+impl BenchSystem {
     async fn start(directory: &std::path::Path) -> Self {
         let stores = Stores::from_environment();
         let prefix = format!("hot{}-", std::process::id());
@@ -73,32 +73,34 @@ impl System {
             admins.push(format!("http://{admin}/metrics"));
         }
         let mut system = Self { stores, prefix, consumers, admins, partitions: Vec::new(), counted: 0 };
-        wait::until("six partitions each", PATIENCE, || async {
+        wait::until("six partitions each", RUN_TIMEOUT, || async {
             for nth in 0..2 {
-                if system.metric(nth, "liverank_consumer_partitions").await? as u64 != HALF {
+                if system.metric_value(nth, "liverank_consumer_partitions").await? as u64
+                    != PARTITIONS_A_CONSUMER
+                {
                     return None;
                 }
             }
             Some(())
         })
         .await;
-        system.partitions = system.consumers.iter().map(owned).collect();
+        system.partitions = system.consumers.iter().map(first_owned_partition).collect();
         system
     }
 
-    async fn metric(&self, nth: usize, name: &str) -> Option<f64> {
+    async fn metric_value(&self, nth: usize, name: &str) -> Option<f64> {
         let text = reqwest::get(&self.admins[nth]).await.ok()?.text().await.ok()?;
         let line = text.lines().find(|line| line.starts_with(&format!("{name} ")))?.to_owned();
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    fn all(&self, signal: Signal) {
+    fn signal_all(&self, signal: Signal) {
         for consumer in &self.consumers {
             consumer.signal(signal);
         }
     }
 
-    async fn write(&self, video: &str, events: usize, partitions: &[i32]) -> anyhow::Result<()> {
+    async fn write_events(&self, video: &str, events: usize, partitions: &[i32]) -> anyhow::Result<()> {
         let client = ClientBuilder::new(vec![self.stores.kafka.clone()]).build().await?;
         let topic = format!("{}video_interactions", self.prefix);
         let key = (partitions.len() == 1).then(|| video.as_bytes().to_vec());
@@ -121,8 +123,8 @@ impl System {
         let share = events / partitions.len();
         for partition in partitions {
             let partition = client.partition_client(&topic, *partition, UnknownTopicHandling::Retry).await?;
-            for from in (0..share).step_by(REQUEST) {
-                let records = (from..share.min(from + REQUEST)).map(record).collect();
+            for from in (0..share).step_by(EVENTS_A_REQUEST) {
+                let records = (from..share.min(from + EVENTS_A_REQUEST)).map(record).collect();
                 partition.produce(records, Compression::NoCompression).await?;
             }
         }
@@ -130,10 +132,10 @@ impl System {
     }
 
     /// Events a second.
-    async fn run(&mut self, video: &str, events: usize, partitions: &[i32]) -> anyhow::Result<f64> {
-        self.all(Signal::STOP);
-        let written = self.write(video, events, partitions).await;
-        self.all(Signal::CONT);
+    async fn measure_run(&mut self, video: &str, events: usize, partitions: &[i32]) -> anyhow::Result<f64> {
+        self.signal_all(Signal::STOP);
+        let written = self.write_events(video, events, partitions).await;
+        self.signal_all(Signal::CONT);
         let begun = Instant::now();
         written?;
         let target = self.counted + events as u64;
@@ -144,7 +146,7 @@ impl System {
             .find_map(|part| part.parse().ok())
             .context("a port")?;
         let set = mongo::ReplicaSet::new(vec![port]);
-        let (_, mut member) = set.writable(PATIENCE).await?;
+        let (_, mut member) = set.writable(RUN_TIMEOUT).await?;
         let database = format!("{}video_db", self.prefix);
         loop {
             let all = (doc! {}, doc! { "next": 1 }, doc! {});
@@ -153,7 +155,10 @@ impl System {
             if sum as u64 >= target {
                 break;
             }
-            anyhow::ensure!(begun.elapsed() < PATIENCE, "{sum} of {target} are counted after {PATIENCE:?}");
+            anyhow::ensure!(
+                begun.elapsed() < RUN_TIMEOUT,
+                "{sum} of {target} are counted after {RUN_TIMEOUT:?}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let took = begun.elapsed();
@@ -169,24 +174,27 @@ impl System {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let events: usize = std::env::args().nth(1).map_or(Ok(400_000), |text| text.parse())?;
-    let events = events.next_multiple_of(8 * REQUEST);
+    let events = events.next_multiple_of(8 * EVENTS_A_REQUEST);
     let directory = tempfile::tempdir()?;
-    let mut system = System::start(directory.path()).await;
+    let mut system = BenchSystem::start(directory.path()).await;
     // Caches, collections, connections.
     let partitions = system.partitions.clone();
-    system.run("warm-up", 8 * REQUEST, &partitions).await?;
+    system.measure_run("warm-up", 8 * EVENTS_A_REQUEST, &partitions).await?;
     let (mut keyed, mut keyless) = (Vec::new(), Vec::new());
-    for nth in 0..RUNS {
-        keyed.push(system.run(&format!("keyed-{nth}"), events, &partitions[..1]).await?);
-        keyless.push(system.run(&format!("keyless-{nth}"), events, &partitions).await?);
+    for nth in 0..RUNS_OF_EACH_KIND {
+        keyed.push(system.measure_run(&format!("keyed-{nth}"), events, &partitions[..1]).await?);
+        keyless.push(system.measure_run(&format!("keyless-{nth}"), events, &partitions).await?);
         println!("{events} events: keyed {:.0}/s, without keys {:.0}/s", keyed[nth], keyless[nth]);
     }
     for nth in 0..2 {
-        let counted = system.metric(nth, "liverank_consumer_events_counted_total").await.unwrap_or(0.0);
+        let counted = system.metric_value(nth, "liverank_consumer_events_counted_total").await.unwrap_or(0.0);
         println!("consumer-{} counted {counted}", nth + 1);
     }
     keyed.sort_by(f64::total_cmp);
     keyless.sort_by(f64::total_cmp);
-    println!("median without keys / median keyed: {:.2}", keyless[RUNS / 2] / keyed[RUNS / 2]);
+    println!(
+        "median without keys / median keyed: {:.2}",
+        keyless[RUNS_OF_EACH_KIND / 2] / keyed[RUNS_OF_EACH_KIND / 2]
+    );
     Ok(())
 }

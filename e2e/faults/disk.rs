@@ -23,22 +23,22 @@ use crate::ports::free_port;
 use crate::schedule::Fault;
 
 /// The file system's size: the stores of a long run, and some.
-const SIZE: &str = "256m";
+const DISK_SIZE: &str = "256m";
 /// Videos.
-const VIDEOS: usize = 4;
+const VIDEO_COUNT: usize = 4;
 /// Comments and interactions posted while the disk is full, a second: enough for the stores to want to grow.
-const A_SECOND: u64 = 60;
+const POSTS_A_SECOND: u64 = 60;
 /// Comments in all, at most: what the oracle has room for.
-const COMMENTS: usize = 200_000;
+const MAX_COMMENTS: usize = 200_000;
 /// How long the process may take to start, to notice that the disk is full, and to acknowledge all once it is not.
-const PATIENCE: Duration = Duration::from_mins(1);
+const DISK_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Four interactions, a comment, and so on.
-fn source(plan: &Plan) -> impl Iterator<Item = Event> + Send + use<> {
+fn event_source(plan: &Plan) -> impl Iterator<Item = Event> + Send + use<> {
     // The rate only says how many there are in all.
     let second = Duration::from_secs(1);
-    let mut interactions = plan.interaction_events(4.0 * COMMENTS as f64, second);
-    plan.comments(COMMENTS as f64, second).flat_map(move |comment| {
+    let mut interactions = plan.interaction_events(4.0 * MAX_COMMENTS as f64, second);
+    plan.comments(MAX_COMMENTS as f64, second).flat_map(move |comment| {
         let mut some: Vec<Event> = interactions.by_ref().take(4).collect();
         some.push(comment);
         some
@@ -64,10 +64,10 @@ impl Disk {
         let mount = directory.join("disk");
         std::fs::create_dir_all(&mount)?;
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={SIZE}"), "liverank-faults"])
+            .args(["-t", "tmpfs", "-o", &format!("size={DISK_SIZE}"), "liverank-faults"])
             .arg(&mount)
             .status()?;
-        ensure!(mounted.success(), "a file system of {SIZE} cannot be mounted: disk-full needs root");
+        ensure!(mounted.success(), "a file system of {DISK_SIZE} cannot be mounted: disk-full needs root");
         let address = || format!("127.0.0.1:{}", free_port());
         let door = address();
         let data = mount.join("data").display().to_string();
@@ -77,8 +77,8 @@ impl Disk {
             args.extend([format!("--{name}-listen"), address()]);
         }
         args.extend(["--admin-listen".to_owned(), address()]);
-        let plan = Plan::new("disk".to_owned(), VIDEOS, 0.5, seed);
-        let record = Arc::new(Record::new(VIDEOS + 1, COMMENTS));
+        let plan = Plan::new("disk".to_owned(), VIDEO_COUNT, 0.5, seed);
+        let record = Arc::new(Record::new(VIDEO_COUNT + 1, MAX_COMMENTS));
         let client = Client::builder().no_proxy().build()?;
         let targets = Targets::new(&[format!("http://{door}").parse()?]);
         let disk = Self {
@@ -86,26 +86,26 @@ impl Disk {
             door,
             process: Mutex::new(Process::start("up", &args, directory)),
             poster: Poster::new(client.clone(), targets.clone(), plan.clone(), Arc::clone(&record)),
-            source: Mutex::new(Box::new(source(&plan))),
+            source: Mutex::new(Box::new(event_source(&plan))),
             plan,
             record,
             targets,
             client,
         };
         for event in disk.plan.opening() {
-            let posted = tokio::time::timeout(PATIENCE, disk.poster.post(&event)).await;
+            let posted = tokio::time::timeout(DISK_TIMEOUT, disk.poster.post(&event)).await;
             ensure!(posted == Ok(true), "{} does not take {}", disk.door, event.id);
         }
         Ok(disk)
     }
 
-    fn filler(&self) -> PathBuf {
+    fn filler_file(&self) -> PathBuf {
         self.mount.join("filler")
     }
 
     /// Takes all the room there is.
-    fn take_room(&self) -> anyhow::Result<()> {
-        let mut file = std::fs::File::create(self.filler())?;
+    fn fill_all_room(&self) -> anyhow::Result<()> {
+        let mut file = std::fs::File::create(self.filler_file())?;
         let block = vec![0u8; 64 * 1024];
         let mut size = block.len();
         while size > 0 {
@@ -122,20 +122,24 @@ impl Disk {
     pub async fn fill(&self, fault: &Fault) -> anyhow::Result<String> {
         let killed = fault.draw & 1 == 0;
         let mut posts = JoinSet::new();
-        self.take_room()?;
+        self.fill_all_room()?;
         let bitten = self.post_until_refused(&mut posts, fault.lasts).await;
         let alive = self.process.lock().await.runs();
         if killed && alive {
             self.process.lock().await.kill();
         }
-        std::fs::remove_file(self.filler())?;
+        std::fs::remove_file(self.filler_file())?;
         if killed || !alive {
             self.process.lock().await.restart();
         }
         bitten?;
         let acknowledged = async { while posts.join_next().await.is_some() {} };
-        let all = tokio::time::timeout(PATIENCE, acknowledged).await;
-        ensure!(all.is_ok(), "{} events are not acknowledged {PATIENCE:?} after there is room", posts.len());
+        let all = tokio::time::timeout(DISK_TIMEOUT, acknowledged).await;
+        ensure!(
+            all.is_ok(),
+            "{} events are not acknowledged {DISK_TIMEOUT:?} after there is room",
+            posts.len()
+        );
         ensure!(alive, "it ended by itself on a full disk");
         self.compare().await?;
         Ok(if killed { "killed while it was full" } else { "went on by itself" }.to_owned())
@@ -146,14 +150,14 @@ impl Disk {
         let refused = || self.record.counts.retried.load(Relaxed);
         let before = refused();
         let mut since = None;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DISK_TIMEOUT;
         while since.is_none_or(|since: Instant| since.elapsed() < lasts) {
             self.post_one(posts).await;
             if since.is_none() && refused() > before {
                 since = Some(Instant::now());
             }
             ensure!(since.is_some() || Instant::now() < deadline, "a full disk was never noticed");
-            tokio::time::sleep(Duration::from_millis(1000 / A_SECOND)).await;
+            tokio::time::sleep(Duration::from_millis(1000 / POSTS_A_SECOND)).await;
         }
         Ok(())
     }
@@ -175,7 +179,7 @@ impl Disk {
             viewers: Vec::new(),
             watchers: None,
         };
-        let rested = verifier.settle(PATIENCE).await;
+        let rested = verifier.settle(DISK_TIMEOUT).await;
         ensure!(rested && self.record.words().is_empty(), "{}", self.record.words().join("\n"));
         Ok(())
     }

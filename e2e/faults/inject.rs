@@ -17,10 +17,10 @@ use crate::system::System;
 use crate::traffic::Traffic;
 
 /// How long a replica set may be without a primary.
-const ELECTION: Duration = Duration::from_mins(1);
+const ELECTION_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long secondaries cannot reach their primary before it is killed: long enough for writes that only it has, shorter
 /// than what the set takes for a failure.
-const UNREPLICATED: Duration = Duration::from_millis(1_500);
+const UNREPLICATED_TIME: Duration = Duration::from_millis(1_500);
 /// A network's delays for every 16 KiB, in ms: another room, another continent, a bad line.
 const DELAYS_MS: [u64; 3] = [20, 120, 400];
 
@@ -39,7 +39,7 @@ pub struct Bench<'a> {
 }
 
 /// Takes one of `from`, as the fault's draw says.
-fn pick<T>(from: &[T], draw: u64) -> &T {
+fn pick_by_draw<T>(from: &[T], draw: u64) -> &T {
     &from[(draw % from.len() as u64) as usize]
 }
 
@@ -50,45 +50,45 @@ impl Bench<'_> {
         let calm = if fault.kind.on() == On::Kafka { Some(self.traffic.calm.write().await) } else { None };
         let done = match fault.kind {
             Kind::StopConsumer => self.stop_consumer(fault).await,
-            Kind::Rebalance => self.rebalance(fault).await,
+            Kind::Rebalance => self.cause_rebalance(fault).await,
             Kind::KafkaRestart => self.restart_part("kafka", fault).await,
             Kind::RedisRestart => self.restart_part("redis", fault).await,
-            Kind::RedisEmpty => self.redis_empty(fault).await,
-            Kind::RedisOld => self.redis_old(fault).await,
-            Kind::MongodbKill => self.mongodb_kill(fault).await,
-            Kind::MongodbStepDown => self.step_down(fault).await,
-            Kind::CutKafka | Kind::CutRedis | Kind::CutMongodb => self.cut(fault).await,
-            Kind::SlowKafka | Kind::SlowRedis | Kind::SlowMongodb => self.slow(fault).await,
+            Kind::RedisEmpty => self.empty_redis(fault).await,
+            Kind::RedisOld => self.restore_old_redis(fault).await,
+            Kind::MongodbKill => self.kill_primary(fault).await,
+            Kind::MongodbStepDown => self.step_primary_down(fault).await,
+            Kind::CutKafka | Kind::CutRedis | Kind::CutMongodb => self.cut_network(fault).await,
+            Kind::SlowKafka | Kind::SlowRedis | Kind::SlowMongodb => self.slow_network(fault).await,
             Kind::DiskFull => match self.disk {
                 Some(disk) => disk.fill(fault).await,
                 None => anyhow::bail!("there is no disk to fill"),
             },
-            Kind::ClockJump => self.clock_jump(fault).await,
+            Kind::ClockJump => self.jump_clock(fault).await,
             Kind::KillGateway
             | Kind::KillConsumer
             | Kind::KillWebsocket
             | Kind::KillComment
             | Kind::KillReader
             | Kind::KillManager
-            | Kind::KillStatistics => self.kill(fault).await,
+            | Kind::KillStatistics => self.kill_process(fault).await,
         };
         drop(calm);
         done.with_context(|| fault.kind.name())
     }
 
-    fn note(&self, remark: Option<String>) {
+    fn note_remark(&self, remark: Option<String>) {
         if let Some(remark) = remark {
             self.story.remark(&remark);
         }
     }
 
-    fn victim(&self, fault: &Fault) -> String {
+    fn pick_victim(&self, fault: &Fault) -> String {
         let On::Role(role) = fault.kind.on() else { return String::new() };
-        pick(&self.system.of_role(role), fault.draw).clone()
+        pick_by_draw(&self.system.of_role(role), fault.draw).clone()
     }
 
-    async fn kill(&self, fault: &Fault) -> anyhow::Result<String> {
-        let victim = self.victim(fault);
+    async fn kill_process(&self, fault: &Fault) -> anyhow::Result<String> {
+        let victim = self.pick_victim(fault);
         self.system.kill(&victim).await?;
         sleep(fault.lasts).await;
         self.system.restart(&victim).await?;
@@ -96,24 +96,24 @@ impl Bench<'_> {
     }
 
     async fn stop_consumer(&self, fault: &Fault) -> anyhow::Result<String> {
-        let victim = self.victim(fault);
+        let victim = self.pick_victim(fault);
         self.system.signal(&victim, Signal::STOP).await?;
         sleep(fault.lasts).await;
         self.system.signal(&victim, Signal::CONT).await?;
         Ok(victim)
     }
 
-    async fn rebalance(&self, fault: &Fault) -> anyhow::Result<String> {
+    async fn cause_rebalance(&self, fault: &Fault) -> anyhow::Result<String> {
         let orderly = fault.draw & 2 == 0;
         if fault.draw & 1 == 0 {
             let extra = self.system.another_consumer()?;
             sleep(fault.lasts).await;
-            self.note(extra.leave(orderly).await?);
+            self.note_remark(extra.leave(orderly).await?);
             let how = if orderly { "orderly" } else { "killed" };
             return Ok(format!("another one joins and leaves ({how})"));
         }
-        let victim = self.victim(fault);
-        self.note(self.system.stop(&victim).await?);
+        let victim = self.pick_victim(fault);
+        self.note_remark(self.system.stop(&victim).await?);
         sleep(fault.lasts).await;
         self.system.restart(&victim).await?;
         Ok(format!("{victim} leaves and joins"))
@@ -126,7 +126,7 @@ impl Bench<'_> {
         Ok(format!("killed for {:?}", fault.lasts))
     }
 
-    async fn redis_empty(&self, fault: &Fault) -> anyhow::Result<String> {
+    async fn empty_redis(&self, fault: &Fault) -> anyhow::Result<String> {
         self.parts.testbed(&["kill", "redis"]).await?;
         sleep(fault.lasts).await;
         self.parts.testbed(&["wipe", "redis"]).await?;
@@ -134,7 +134,7 @@ impl Bench<'_> {
         Ok(format!("killed for {:?}, back without data", fault.lasts))
     }
 
-    async fn redis_old(&self, fault: &Fault) -> anyhow::Result<String> {
+    async fn restore_old_redis(&self, fault: &Fault) -> anyhow::Result<String> {
         // Half of the time the copy is from moments ago, under load; else from when the round began, at rest.
         if fault.draw & 1 == 0 {
             self.parts.copy_redis().await?;
@@ -148,13 +148,13 @@ impl Bench<'_> {
         Ok(format!("killed for {:?}, back as of {age}", fault.lasts))
     }
 
-    async fn mongodb_kill(&self, fault: &Fault) -> anyhow::Result<String> {
-        let (primary, _) = self.parts.set.writable(ELECTION).await?;
+    async fn kill_primary(&self, fault: &Fault) -> anyhow::Result<String> {
+        let (primary, _) = self.parts.set.writable(ELECTION_TIMEOUT).await?;
         let members = self.parts.set.len();
         let name = |nth: usize| format!("mongodb-{}", nth + 1);
         let others: Vec<usize> = (0..members).filter(|nth| *nth != primary).collect();
         let (victim, words) = match fault.draw % 3 {
-            0 => (*pick(&others, fault.draw / 3), "a secondary"),
+            0 => (*pick_by_draw(&others, fault.draw / 3), "a secondary"),
             1 => (primary, "the primary"),
             _ => (primary, "the primary, with writes that only it has"),
         };
@@ -162,7 +162,7 @@ impl Bench<'_> {
         if alone {
             // The others cannot fetch what it writes.
             self.parts.mongodb_net[primary].set_others(Network::Reset);
-            sleep(UNREPLICATED).await;
+            sleep(UNREPLICATED_TIME).await;
         }
         let killed = self.parts.testbed(&["kill", &name(victim)]).await;
         if alone {
@@ -171,26 +171,26 @@ impl Bench<'_> {
         killed?;
         sleep(fault.lasts).await;
         // Without a primary by then, the one that was would be elected again and roll nothing back.
-        self.parts.set.writable(ELECTION).await?;
+        self.parts.set.writable(ELECTION_TIMEOUT).await?;
         self.parts.testbed(&["start", &name(victim)]).await?;
         Ok(format!("{words}, {}, for {:?}", name(victim), fault.lasts))
     }
 
-    async fn step_down(&self, fault: &Fault) -> anyhow::Result<String> {
-        let (primary, mut member) = self.parts.set.writable(ELECTION).await?;
+    async fn step_primary_down(&self, fault: &Fault) -> anyhow::Result<String> {
+        let (primary, mut member) = self.parts.set.writable(ELECTION_TIMEOUT).await?;
         // Not for long: it may be elected again soon. By force in half of the cases: then nobody has to have caught up.
         let force = fault.draw & 1 == 0;
         let catch_up = if force { 0 } else { 4 };
         let order = doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": catch_up, "force": force };
         member.command("admin", order).await?;
         sleep(fault.lasts).await;
-        let (now, _) = self.parts.set.writable(ELECTION).await?;
+        let (now, _) = self.parts.set.writable(ELECTION_TIMEOUT).await?;
         let how = if force { "by force" } else { "in order" };
         Ok(format!("{how}: from mongodb-{} to mongodb-{}", primary + 1, now + 1))
     }
 
     /// The proxies between our processes and what the fault is about.
-    async fn ways(&self, fault: &Fault) -> (Vec<&Proxy>, &'static str) {
+    async fn proxies_of(&self, fault: &Fault) -> (Vec<&Proxy>, &'static str) {
         match fault.kind.on() {
             On::Kafka => (vec![&*self.parts.kafka_net], "all"),
             On::Redis => (vec![&*self.parts.redis_net], "all"),
@@ -201,8 +201,8 @@ impl Bench<'_> {
         }
     }
 
-    async fn network(&self, fault: &Fault, network: Network) -> String {
-        let (ways, which) = self.ways(fault).await;
+    async fn set_network(&self, fault: &Fault, network: Network) -> String {
+        let (ways, which) = self.proxies_of(fault).await;
         for way in &ways {
             way.set(network);
         }
@@ -213,27 +213,27 @@ impl Bench<'_> {
         format!("{network:?}, {which}, for {:?}", fault.lasts)
     }
 
-    async fn cut(&self, fault: &Fault) -> anyhow::Result<String> {
+    async fn cut_network(&self, fault: &Fault) -> anyhow::Result<String> {
         let network = if fault.draw & 1 == 0 { Network::Reset } else { Network::Silent };
-        Ok(self.network(fault, network).await)
+        Ok(self.set_network(fault, network).await)
     }
 
-    async fn slow(&self, fault: &Fault) -> anyhow::Result<String> {
-        let delay = Duration::from_millis(*pick(&DELAYS_MS, fault.draw));
-        Ok(self.network(fault, Network::Slow(delay)).await)
+    async fn slow_network(&self, fault: &Fault) -> anyhow::Result<String> {
+        let delay = Duration::from_millis(*pick_by_draw(&DELAYS_MS, fault.draw));
+        Ok(self.set_network(fault, Network::Slow(delay)).await)
     }
 
-    async fn clock_jump(&self, fault: &Fault) -> anyhow::Result<String> {
-        let seconds = *pick(&JUMPS, fault.draw);
+    async fn jump_clock(&self, fault: &Fault) -> anyhow::Result<String> {
+        let seconds = *pick_by_draw(&JUMPS, fault.draw);
         let names = self.system.names();
         let (victims, which) = match (fault.draw >> 8) % 3 {
             0 => (names, "all".to_owned()),
             1 => {
-                let victim = pick(&names, fault.draw >> 16).clone();
+                let victim = pick_by_draw(&names, fault.draw >> 16).clone();
                 (vec![victim.clone()], victim)
             }
             _ => {
-                let role = *pick(&["consumer", "manager", "reader", "gateway"], fault.draw >> 16);
+                let role = *pick_by_draw(&["consumer", "manager", "reader", "gateway"], fault.draw >> 16);
                 (self.system.of_role(role), format!("every {role}"))
             }
         };

@@ -12,7 +12,7 @@ use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, Unknown
 use rskafka::record::Record;
 
 /// How long the brokers may take. The client library retries within it, and would for ever.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The topic.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub struct Topic {
 impl Topic {
     /// The topic of this name, which is there.
     pub async fn open(port: u16, name: &str, partitions: usize) -> anyhow::Result<Self> {
-        tokio::time::timeout(6 * ANSWER, async {
+        tokio::time::timeout(6 * ANSWER_TIMEOUT, async {
             let client = ClientBuilder::new(vec![format!("127.0.0.1:{port}")]).build().await?;
             let mut opened = Vec::new();
             for partition in 0..i32::try_from(partitions)? {
@@ -43,7 +43,7 @@ impl Topic {
     /// Where each partition ends.
     pub async fn ends(&self) -> anyhow::Result<Vec<i64>> {
         let asked = self.partitions.iter().map(|partition| partition.get_offset(OffsetAt::Latest));
-        Ok(tokio::time::timeout(ANSWER, futures::future::try_join_all(asked)).await??)
+        Ok(tokio::time::timeout(ANSWER_TIMEOUT, futures::future::try_join_all(asked)).await??)
     }
 
     /// Appends a record without a key. Without an end of its own: a record whose fate is not known would be appended

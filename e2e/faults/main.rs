@@ -52,17 +52,17 @@ use system::System;
 use traffic::{Load, Traffic};
 
 /// Partitions of the log.
-const PARTITIONS: usize = 12;
+const PARTITION_COUNT: usize = 12;
 /// How long posts may take to be acknowledged, and the system to come to rest, after the last fault of a round.
-const PATIENCE: Duration = Duration::from_mins(2);
+const REST_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long lists may take to follow the boards.
-const LISTS: Duration = Duration::from_secs(15);
+const LISTS_TIMEOUT: Duration = Duration::from_secs(15);
 /// The load goes on for so long between the last fault of a round and its end, so that rest is not all that heals.
-const AFTER: Duration = Duration::from_millis(500);
+const LOAD_AFTER_FAULTS: Duration = Duration::from_millis(500);
 
 /// Faults, under load, on real parts.
 #[derive(Debug, Parser)]
-struct Args {
+struct FaultsArgs {
     /// Which faults come when depends on it alone.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -90,7 +90,7 @@ struct Args {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = FaultsArgs::parse();
     let story = Story::new(args.seed);
     let kept = args.directory.is_some();
     let directory = args
@@ -99,10 +99,10 @@ async fn main() -> ExitCode {
         .unwrap_or_else(|| std::env::temp_dir().join(format!("liverank-faults-{}", std::process::id())));
     let kinds = if args.kinds.is_empty() { Kind::all().to_vec() } else { args.kinds.clone() };
     story.say(&format!("seed {}; logs in {}", args.seed, directory.display()));
-    let run = run(&args, &kinds, &directory, &story);
+    let run = run_schedule(&args, &kinds, &directory, &story);
     let outcome = tokio::select! {
         outcome = run => outcome,
-        () = asked_to_end() => Err(anyhow::anyhow!("asked to end")),
+        () = wait_for_end_signal() => Err(anyhow::anyhow!("asked to end")),
     };
     let outcome = outcome.and_then(|()| {
         let remarks = story.remarks();
@@ -128,7 +128,7 @@ async fn main() -> ExitCode {
     if right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-async fn asked_to_end() {
+async fn wait_for_end_signal() {
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
@@ -141,7 +141,12 @@ async fn asked_to_end() {
 }
 
 /// Runs the schedule.
-async fn run(args: &Args, kinds: &[Kind], directory: &Path, story: &Story) -> anyhow::Result<()> {
+async fn run_schedule(
+    args: &FaultsArgs,
+    kinds: &[Kind],
+    directory: &Path,
+    story: &Story,
+) -> anyhow::Result<()> {
     ensure!(!kinds.is_empty(), "no kinds of faults");
     std::fs::create_dir_all(directory)?;
     story.say(&format!("the binary is {}", liverank_e2e::binary().display()));
@@ -149,9 +154,10 @@ async fn run(args: &Args, kinds: &[Kind], directory: &Path, story: &Story) -> an
     let parts = Parts::start(directory.join("parts")).await.context("starting the parts")?;
     story.say("Kafka, Redis and MongoDB are up");
     let system = System::start(&parts, prefix, directory).await.context("starting the system")?;
-    let topic = Topic::open(parts.kafka_port(), &format!("{prefix}video_interactions"), PARTITIONS).await?;
+    let topic =
+        Topic::open(parts.kafka_port(), &format!("{prefix}video_interactions"), PARTITION_COUNT).await?;
     let traffic = Arc::new(Traffic::new("v", &system.gateways, &system.managers, &args.load, args.seed)?);
-    traffic.begin(PATIENCE).await?;
+    traffic.begin(REST_TIMEOUT).await?;
     traffic.generate(&args.load, Some(topic.clone()));
     let disk =
         if kinds.contains(&Kind::DiskFull) { Some(Disk::start(directory, args.seed).await?) } else { None };
@@ -166,7 +172,7 @@ async fn run(args: &Args, kinds: &[Kind], directory: &Path, story: &Story) -> an
         if left == 0 || late {
             break;
         }
-        one_round(round, schedule.round(left), &bench, &examiner, story).await?;
+        run_round(round, schedule.round(left), &bench, &examiner, story).await?;
     }
     system.verify().await?;
     story.say("liverank verify finds nothing, either");
@@ -177,7 +183,7 @@ async fn run(args: &Args, kinds: &[Kind], directory: &Path, story: &Story) -> an
 }
 
 /// Lets a round of faults happen, and compares everything when all is at rest.
-async fn one_round(
+async fn run_round(
     round: usize,
     groups: Vec<Vec<Fault>>,
     bench: &Bench<'_>,
@@ -196,12 +202,12 @@ async fn one_round(
         });
         futures::future::try_join_all(faults).await?;
     }
-    tokio::time::sleep(AFTER).await;
+    tokio::time::sleep(LOAD_AFTER_FAULTS).await;
     let began = Instant::now();
-    bench.traffic.off(PATIENCE).await?;
-    examiner.rest(PATIENCE).await?;
+    bench.traffic.off(REST_TIMEOUT).await?;
+    examiner.rest(REST_TIMEOUT).await?;
     let rest = began.elapsed();
-    let different = examiner.compare(LISTS).await?;
+    let different = examiner.compare(LISTS_TIMEOUT).await?;
     bench.system.check().await?;
     ensure!(different.is_empty(), "{}", different.join("\n"));
     story.right(round, rest, bench.traffic.record.counts.sent.load(Relaxed));

@@ -9,13 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// `OP_MSG`.
-const OP_MSG: i32 = 2013;
+const OP_MSG_CODE: i32 = 2013;
 /// Larger than any answer: the server's limit is 48 MB a message.
 const MAX_MESSAGE: usize = 64 << 20;
 /// How long a member may take to answer a command.
-const ANSWER: Duration = Duration::from_secs(15);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Documents a batch; the server ends one at 16 MiB by itself.
-const BATCH: i32 = 50_000;
+const BATCH_DOCUMENTS: i32 = 50_000;
 
 /// A connection to one member.
 pub struct Member {
@@ -26,7 +26,7 @@ pub struct Member {
 impl Member {
     /// Connects to the member on this port of 127.0.0.1.
     pub async fn connect(port: u16) -> anyhow::Result<Self> {
-        let stream = tokio::time::timeout(ANSWER, TcpStream::connect(("127.0.0.1", port))).await??;
+        let stream = tokio::time::timeout(ANSWER_TIMEOUT, TcpStream::connect(("127.0.0.1", port))).await??;
         Ok(Self { stream, requests: 0 })
     }
 
@@ -34,20 +34,20 @@ impl Member {
     pub async fn command(&mut self, database: &str, mut command: Document) -> anyhow::Result<Document> {
         command.insert("$db", database);
         let name = command.keys().next().cloned().unwrap_or_default();
-        let answer = tokio::time::timeout(ANSWER, self.exchange(&command))
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.send_and_receive(&command))
             .await
-            .with_context(|| format!("{name}: no answer within {ANSWER:?}"))??;
+            .with_context(|| format!("{name}: no answer within {ANSWER_TIMEOUT:?}"))??;
         let ok = answer.get("ok").and_then(|ok| ok.as_f64().or_else(|| ok.as_i32().map(f64::from)));
         ensure!(ok == Some(1.0), "{name}: {}", answer.get_str("errmsg").unwrap_or("failed"));
         Ok(answer)
     }
 
-    async fn exchange(&mut self, command: &Document) -> anyhow::Result<Document> {
+    async fn send_and_receive(&mut self, command: &Document) -> anyhow::Result<Document> {
         self.requests += 1;
         let body = bson::to_vec(command)?;
         let mut message = Vec::with_capacity(body.len() + 21);
         let length = i32::try_from(body.len() + 21)?;
-        for word in [length, self.requests, 0, OP_MSG, 0] {
+        for word in [length, self.requests, 0, OP_MSG_CODE, 0] {
             message.extend_from_slice(&word.to_le_bytes());
         }
         message.push(0);
@@ -58,7 +58,7 @@ impl Member {
         let mut rest = vec![0; length - 4];
         self.stream.read_exact(&mut rest).await?;
         // Two ids, the operation, the flags, the kind of the one section.
-        ensure!(rest[8..12] == OP_MSG.to_le_bytes() && rest[16] == 0, "an answer of an unknown form");
+        ensure!(rest[8..12] == OP_MSG_CODE.to_le_bytes() && rest[16] == 0, "an answer of an unknown form");
         Ok(Document::from_reader(&rest[17..])?)
     }
 
@@ -72,7 +72,7 @@ impl Member {
         sort: Document,
     ) -> anyhow::Result<Vec<Document>> {
         let command = doc! {
-            "find": collection, "filter": filter, "projection": projection, "sort": sort, "batchSize": BATCH,
+            "find": collection, "filter": filter, "projection": projection, "sort": sort, "batchSize": BATCH_DOCUMENTS,
             "readConcern": { "level": "majority" },
         };
         let mut answer = self.command(database, command).await?;
@@ -87,7 +87,7 @@ impl Member {
             if id == 0 {
                 return Ok(found);
             }
-            let more = doc! { "getMore": id, "collection": collection, "batchSize": BATCH };
+            let more = doc! { "getMore": id, "collection": collection, "batchSize": BATCH_DOCUMENTS };
             answer = self.command(database, more).await?;
         }
     }

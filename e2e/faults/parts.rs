@@ -14,11 +14,11 @@ use crate::ports::free_port;
 use crate::proxy::Proxy;
 
 /// Members of the replica set: with three a majority goes on without one, and what one alone has is rolled back.
-const MEMBERS: u16 = 3;
+const REPLICA_SET_MEMBERS: u16 = 3;
 /// How drivers introduce themselves; the members of the set introduce themselves otherwise.
-const DRIVER: &[u8] = b"mongo-rust-driver";
+const DRIVER_NAME: &[u8] = b"mongo-rust-driver";
 /// Longer than the script's own patience.
-const SCRIPT: Duration = Duration::from_mins(3);
+const SCRIPT_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// The real parts. Stopped when dropped.
 pub struct Parts {
@@ -38,7 +38,7 @@ pub struct Parts {
     pub faketime: String,
 }
 
-fn script() -> &'static str {
+fn testbed_script() -> &'static str {
     concat!(env!("CARGO_MANIFEST_DIR"), "/../testbed/testbed")
 }
 
@@ -55,15 +55,16 @@ fn ports_in_a_row(count: u16) -> u16 {
 impl Parts {
     /// Starts them, with their data in `directory`.
     pub async fn start(directory: PathBuf) -> anyhow::Result<Self> {
-        let (kafka, redis, mongodb) = (ports_in_a_row(2), free_port(), ports_in_a_row(MEMBERS));
-        let (kafka_net, redis_net, mongodb_net) = (free_port(), free_port(), ports_in_a_row(MEMBERS));
+        let (kafka, redis, mongodb) = (ports_in_a_row(2), free_port(), ports_in_a_row(REPLICA_SET_MEMBERS));
+        let (kafka_net, redis_net, mongodb_net) =
+            (free_port(), free_port(), ports_in_a_row(REPLICA_SET_MEMBERS));
         let settings = [
             ("KAFKA_PORT", kafka),
             ("KAFKA_CONTROLLER_PORT", kafka + 1),
             ("KAFKA_ADVERTISED_PORT", kafka_net),
             ("MONGODB_PORT", mongodb),
             ("MONGODB_ADVERTISED_PORT", mongodb_net),
-            ("MONGODS", MEMBERS),
+            ("MONGODS", REPLICA_SET_MEMBERS),
             ("REDIS_PORT", redis),
         ];
         let setting = |(name, value): (&str, u16)| (format!("LIVERANK_TESTBED_{name}"), value.to_string());
@@ -72,15 +73,15 @@ impl Parts {
         // It is started again and again, and does little: the quick compiler is all it needs.
         environment.push(("JDK_JAVA_OPTIONS".into(), "-XX:TieredStopAtLevel=1".into()));
         let mut proxies = Vec::new();
-        for nth in 0..MEMBERS {
-            proxies.push(Proxy::start(mongodb_net + nth, mongodb + nth, DRIVER).await?);
+        for nth in 0..REPLICA_SET_MEMBERS {
+            proxies.push(Proxy::start(mongodb_net + nth, mongodb + nth, DRIVER_NAME).await?);
         }
         let mut parts = Self {
             directory,
             environment,
             kafka,
             redis,
-            set: ReplicaSet::new((mongodb..mongodb + MEMBERS).collect()),
+            set: ReplicaSet::new((mongodb..mongodb + REPLICA_SET_MEMBERS).collect()),
             kafka_net: Proxy::start(kafka_net, kafka, b"").await?,
             redis_net: Proxy::start(redis_net, redis, b"").await?,
             mongodb_net: proxies,
@@ -88,11 +89,11 @@ impl Parts {
         };
         parts.testbed(&["install", "kafka", "mongodb", "redis", "faketime"]).await?;
         parts.testbed(&["up"]).await?;
-        parts.faketime = parts.library().await?;
+        parts.faketime = parts.client_library().await?;
         Ok(parts)
     }
 
-    async fn library(&self) -> anyhow::Result<String> {
+    async fn client_library(&self) -> anyhow::Result<String> {
         let said = self.testbed(&["env"]).await?;
         let line = said.lines().find_map(|line| line.strip_prefix("export LIVERANK_TEST_FAKETIME="));
         Ok(line.context("the testbed does not say where libfaketime is")?.to_owned())
@@ -100,11 +101,12 @@ impl Parts {
 
     /// Runs the testbed's script.
     pub async fn testbed(&self, words: &[&str]) -> anyhow::Result<String> {
-        let mut command = Command::new(script());
+        let mut command = Command::new(testbed_script());
         command.args(words).envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).kill_on_drop(true);
-        let done =
-            tokio::time::timeout(SCRIPT, command.output()).await.context("the testbed takes too long")??;
+        let done = tokio::time::timeout(SCRIPT_TIMEOUT, command.output())
+            .await
+            .context("the testbed takes too long")??;
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
         ensure!(
             done.status.success(),
@@ -147,28 +149,28 @@ impl Parts {
         Ok(kill_process(pid.context("a process id")?, signal)?)
     }
 
-    fn redis_data(&self) -> PathBuf {
+    fn redis_data_folder(&self) -> PathBuf {
         self.directory.join("redis/data")
     }
 
-    fn redis_copy(&self) -> PathBuf {
+    fn redis_copy_folder(&self) -> PathBuf {
         self.directory.join("redis-copy")
     }
 
     /// Copies what Redis has on its disk, as it would be after a power cut just now.
     pub async fn copy_redis(&self) -> anyhow::Result<()> {
         self.signal("redis", Signal::STOP)?;
-        let copied = self.replace(self.redis_data(), self.redis_copy()).await;
+        let copied = self.replace_folder(self.redis_data_folder(), self.redis_copy_folder()).await;
         self.signal("redis", Signal::CONT)?;
         copied
     }
 
     /// Puts that copy in the place of what Redis has now; it must not run.
     pub async fn restore_redis(&self) -> anyhow::Result<()> {
-        self.replace(self.redis_copy(), self.redis_data()).await
+        self.replace_folder(self.redis_copy_folder(), self.redis_data_folder()).await
     }
 
-    async fn replace(&self, from: PathBuf, to: PathBuf) -> anyhow::Result<()> {
+    async fn replace_folder(&self, from: PathBuf, to: PathBuf) -> anyhow::Result<()> {
         if to.exists() {
             tokio::fs::remove_dir_all(&to).await?;
         }
@@ -180,7 +182,7 @@ impl Parts {
 
 impl Drop for Parts {
     fn drop(&mut self) {
-        let mut command = std::process::Command::new(script());
+        let mut command = std::process::Command::new(testbed_script());
         command.arg("down").envs(self.environment.iter().cloned());
         // Nobody is left to be told.
         let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();

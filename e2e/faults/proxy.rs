@@ -9,9 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 /// Bytes carried at once; with a delay for each it is the bandwidth, too.
-const CHUNK: usize = 16 * 1024;
+const CHUNK_BYTES: usize = 16 * 1024;
 /// How long a store that is up may take to accept.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the network does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ impl Proxy {
 
     async fn carry(&self, mut client: TcpStream, to: u16, ours: &'static [u8]) -> std::io::Result<()> {
         client.set_nodelay(true)?;
-        let mut first = vec![0; CHUNK];
+        let mut first = vec![0; CHUNK_BYTES];
         let count = client.read(&mut first).await?;
         first.truncate(count);
         let is_ours = ours.is_empty() || first.windows(ours.len()).any(|window| window == ours);
@@ -91,35 +91,35 @@ async fn carry(
     network: watch::Receiver<Network>,
 ) -> std::io::Result<()> {
     let mut gate = network.clone();
-    if !passes(&mut gate).await {
-        return reset(&client);
+    if !wait_until_passes(&mut gate).await {
+        return reset_connection(&client);
     }
-    let store = tokio::time::timeout(CONNECT, TcpStream::connect(("127.0.0.1", to))).await??;
+    let store = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(("127.0.0.1", to))).await??;
     store.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_store, mut to_store) = store.into_split();
     to_store.write_all(first).await?;
     let cut = tokio::select! {
-        cut = pump(from_client, &mut to_store, network.clone()) => cut?,
+        cut = carry_one_way(from_client, &mut to_store, network.clone()) => cut?,
         cut = async {
             let mut to_client = to_client;
-            let cut = pump(from_store, &mut to_client, network).await;
+            let cut = carry_one_way(from_store, &mut to_client, network).await;
             if matches!(cut, Ok(true)) {
-                reset(to_client.as_ref())?;
+                reset_connection(to_client.as_ref())?;
             }
             cut
         } => cut?,
     };
-    if cut { reset(to_store.as_ref()) } else { Ok(()) }
+    if cut { reset_connection(to_store.as_ref()) } else { Ok(()) }
 }
 
 /// Carries one way until an end; answers whether it was cut.
-async fn pump(
+async fn carry_one_way(
     mut from: OwnedReadHalf,
     to: &mut OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
 ) -> std::io::Result<bool> {
-    let mut bytes = vec![0; CHUNK];
+    let mut bytes = vec![0; CHUNK_BYTES];
     loop {
         let count = tokio::select! {
             count = from.read(&mut bytes) => count?,
@@ -128,7 +128,7 @@ async fn pump(
         if count == 0 {
             return Ok(false);
         }
-        if !passes(&mut network).await {
+        if !wait_until_passes(&mut network).await {
             return Ok(true);
         }
         to.write_all(&bytes[..count]).await?;
@@ -136,7 +136,7 @@ async fn pump(
 }
 
 /// Waits as long as the network makes one wait; answers false where it is cut.
-async fn passes(network: &mut watch::Receiver<Network>) -> bool {
+async fn wait_until_passes(network: &mut watch::Receiver<Network>) -> bool {
     let slow = match *network.borrow_and_update() {
         Network::Slow(delay) => Some(delay),
         _ => None,
@@ -149,6 +149,6 @@ async fn passes(network: &mut watch::Receiver<Network>) -> bool {
 }
 
 /// Ends it with a reset instead of an orderly end.
-fn reset(stream: &TcpStream) -> std::io::Result<()> {
+fn reset_connection(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_zero_linger()
 }

@@ -11,7 +11,7 @@ use crate::schedule::Kind;
 
 /// Faults of the round under way, kept to be told where something differs.
 #[derive(Default)]
-struct Told {
+struct ToldFault {
     round: Vec<String>,
     counts: BTreeMap<Kind, u32>,
     rests: Vec<f64>,
@@ -23,10 +23,10 @@ struct Told {
 pub struct Story {
     seed: u64,
     start: Instant,
-    told: Mutex<Told>,
+    told: Mutex<ToldFault>,
 }
 
-fn clock(elapsed: Duration) -> String {
+fn clock_text(elapsed: Duration) -> String {
     let seconds = elapsed.as_secs();
     format!("{:02}:{:02}.{}", seconds / 60, seconds % 60, elapsed.subsec_millis() / 100)
 }
@@ -40,12 +40,12 @@ impl Story {
     /// Says something.
     #[expect(clippy::print_stdout, reason = "it is what the program is for")]
     pub fn say(&self, words: &str) {
-        println!("[{}] {words}", clock(self.start.elapsed()));
+        println!("[{}] {words}", clock_text(self.start.elapsed()));
     }
 
     /// A fault is over.
     pub fn fault(&self, kind: Kind, began: Instant, words: &str) {
-        let at = clock(began.duration_since(self.start));
+        let at = clock_text(began.duration_since(self.start));
         let line =
             format!("{at} {}: {words} (over after {:.1} s)", kind.name(), began.elapsed().as_secs_f64());
         self.say(&line);

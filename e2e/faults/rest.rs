@@ -20,9 +20,9 @@ use crate::system::System;
 use crate::traffic::Traffic;
 
 /// Between looks.
-const POLL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the replica set may be without a primary.
-const ELECTION: Duration = Duration::from_mins(1);
+const ELECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The system, the stores under it, and what is known of its load.
 pub struct Examiner<'a> {
@@ -39,26 +39,26 @@ pub struct Examiner<'a> {
 }
 
 /// A video in MongoDB.
-struct Video {
+struct ArchivedVideo {
     owner: String,
     score: f64,
     counters: Counters,
     head: u64,
 }
 
-fn whole(document: &Document, field: &str) -> anyhow::Result<i64> {
+fn whole_number(document: &Document, field: &str) -> anyhow::Result<i64> {
     let value = document.get(field).with_context(|| format!("no {field} in {document}"))?;
     let whole = value.as_i64().or_else(|| value.as_i32().map(i64::from));
     whole.with_context(|| format!("{field} is {value}"))
 }
 
 impl Examiner<'_> {
-    fn database(&self) -> String {
+    fn database_name(&self) -> String {
         format!("{}video_db", self.prefix)
     }
 
-    async fn archive(&self) -> anyhow::Result<Member> {
-        Ok(self.parts.set.writable(ELECTION).await?.1)
+    async fn connect_archive(&self) -> anyhow::Result<Member> {
+        Ok(self.parts.set.writable(ELECTION_TIMEOUT).await?.1)
     }
 
     async fn redis(&self) -> anyhow::Result<Redis> {
@@ -70,25 +70,25 @@ impl Examiner<'_> {
     pub async fn rest(&self, patience: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + patience;
         loop {
-            let looked = tokio::time::timeout_at(deadline, self.at_rest()).await;
+            let looked = tokio::time::timeout_at(deadline, self.check_at_rest()).await;
             match looked {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) if Instant::now() >= deadline => {
                     return Err(error.context(format!("not at rest after {patience:?}")));
                 }
                 Err(_) => anyhow::bail!("not at rest after {patience:?}: the stores do not answer"),
-                Ok(Err(_)) => tokio::time::sleep(POLL).await,
+                Ok(Err(_)) => tokio::time::sleep(POLL_INTERVAL).await,
             }
         }
     }
 
-    async fn at_rest(&self) -> anyhow::Result<()> {
+    async fn check_at_rest(&self) -> anyhow::Result<()> {
         let ends = self.topic.ends().await.context("the log's ends")?;
-        let mut archive = self.archive().await?;
-        let found = archive.find(&self.database(), "offsets", doc! {}, doc! {}, doc! {}).await?;
+        let mut archive = self.connect_archive().await?;
+        let found = archive.find(&self.database_name(), "offsets", doc! {}, doc! {}, doc! {}).await?;
         let mut counted = BTreeMap::new();
         for document in &found {
-            counted.insert(whole(document, "_id")?, whole(document, "next")?);
+            counted.insert(whole_number(document, "_id")?, whole_number(document, "next")?);
         }
         let boards = self.redis().await?.hash(&format!("{}ranking:projection", self.prefix)).await?;
         for (partition, end) in ends.iter().enumerate() {
@@ -114,25 +114,25 @@ impl Examiner<'_> {
         Ok(())
     }
 
-    async fn videos(&self, archive: &mut Member) -> anyhow::Result<BTreeMap<String, Video>> {
+    async fn videos(&self, archive: &mut Member) -> anyhow::Result<BTreeMap<String, ArchivedVideo>> {
         let mut videos = BTreeMap::new();
         // The gateways measure all the time, by a video of their own: it is on no board, and its comments are not kept.
         let others = doc! { "video_id": { "$ne": canary::ID } };
-        for found in archive.find(&self.database(), "videos", others, doc! {}, doc! {}).await? {
+        for found in archive.find(&self.database_name(), "videos", others, doc! {}, doc! {}).await? {
             let counters = Counters {
-                views: whole(&found, "views")?,
-                likes: whole(&found, "likes")?,
-                comments: whole(&found, "comments")?,
-                shares: whole(&found, "shares")?,
+                views: whole_number(&found, "views")?,
+                likes: whole_number(&found, "likes")?,
+                comments: whole_number(&found, "comments")?,
+                shares: whole_number(&found, "shares")?,
                 watch_ms: (found.get_f64("watch_time_total")? * 1000.0).round() as i64,
-                watch_short: whole(&found, "watch_short")?,
-                watch_long: whole(&found, "watch_long")?,
+                watch_short: whole_number(&found, "watch_short")?,
+                watch_long: whole_number(&found, "watch_long")?,
             };
-            let video = Video {
+            let video = ArchivedVideo {
                 owner: found.get_str("user_id")?.to_owned(),
                 score: found.get_f64("score")?,
                 counters,
-                head: whole(&found, "last_seq")? as u64,
+                head: whole_number(&found, "last_seq")? as u64,
             };
             videos.insert(found.get_str("video_id")?.to_owned(), video);
         }
@@ -141,25 +141,25 @@ impl Examiner<'_> {
 
     /// Compares all there is with what was sent. Answers what differs, in words.
     pub async fn compare(&self, patience: Duration) -> anyhow::Result<Vec<String>> {
-        let mut archive = self.archive().await?;
+        let mut archive = self.connect_archive().await?;
         let videos = self.videos(&mut archive).await?;
-        let mut different = self.counts(&videos);
-        different.extend(self.boards(&videos).await?);
-        different.extend(self.comments(&mut archive, &videos).await?);
-        different.extend(self.lists(&videos, patience).await);
+        let mut different = self.compare_counts(&videos);
+        different.extend(self.compare_boards(&videos).await?);
+        different.extend(self.compare_comments(&mut archive, &videos).await?);
+        different.extend(self.compare_lists(&videos, patience).await);
         // What viewers were given twice, out of order or in another place was noted when it was given.
         different.extend(self.traffic.record.words());
         Ok(different)
     }
 
-    fn ours(&self) -> impl Iterator<Item = (usize, String)> {
+    fn our_videos(&self) -> impl Iterator<Item = (usize, String)> {
         (0..=self.traffic.plan.videos()).map(|video| (video, self.traffic.plan.video(video)))
     }
 
     /// Every video and every type in MongoDB.
-    fn counts(&self, videos: &BTreeMap<String, Video>) -> Vec<String> {
+    fn compare_counts(&self, videos: &BTreeMap<String, ArchivedVideo>) -> Vec<String> {
         let mut different = Vec::new();
-        for (nth, id) in self.ours() {
+        for (nth, id) in self.our_videos() {
             let Some(video) = videos.get(&id) else {
                 different.push(format!("MongoDB: {id} is missing"));
                 continue;
@@ -172,14 +172,14 @@ impl Examiner<'_> {
                 different.push(format!("MongoDB: {id} belongs to {} instead of {owner}", video.owner));
             }
         }
-        let known: Vec<String> = self.ours().map(|(_, id)| id).collect();
+        let known: Vec<String> = self.our_videos().map(|(_, id)| id).collect();
         let strange = videos.keys().filter(|id| !known.contains(id));
         different.extend(strange.map(|id| format!("MongoDB: nobody sent anything for {id}")));
         different
     }
 
     /// Every video's score on the board in Redis.
-    async fn boards(&self, videos: &BTreeMap<String, Video>) -> anyhow::Result<Vec<String>> {
+    async fn compare_boards(&self, videos: &BTreeMap<String, ArchivedVideo>) -> anyhow::Result<Vec<String>> {
         let board = self.redis().await?.sorted_set(&format!("{}global_ranking", self.prefix)).await?;
         let mut different = Vec::new();
         for (id, video) in videos {
@@ -195,21 +195,21 @@ impl Examiner<'_> {
     }
 
     /// Every video's comments: 1, 2, …, each as it was posted, as many as the video says, and viewers up to the last.
-    async fn comments(
+    async fn compare_comments(
         &self,
         archive: &mut Member,
-        videos: &BTreeMap<String, Video>,
+        videos: &BTreeMap<String, ArchivedVideo>,
     ) -> anyhow::Result<Vec<String>> {
         let fields = doc! { "_id": 0, "seq": 1, "comment": 1 };
         let mut different = Vec::new();
-        for (nth, id) in self.ours() {
+        for (nth, id) in self.our_videos() {
             let filter = doc! { "video_id": &id };
             let sort = doc! { "seq": 1 };
-            let found = archive.find(&self.database(), "comments", filter, fields.clone(), sort).await?;
+            let found = archive.find(&self.database_name(), "comments", filter, fields.clone(), sort).await?;
             let mut history = Vec::new();
             for comment in &found {
                 let number = comment_number(comment.get_str("comment")?);
-                history.push((whole(comment, "seq")? as u64, number));
+                history.push((whole_number(comment, "seq")? as u64, number));
             }
             let faults = self.traffic.record.comments.check_history(nth, &history);
             different.extend(faults.into_iter().map(|fault| format!("MongoDB, {id}: {}", fault.what)));
@@ -226,14 +226,18 @@ impl Examiner<'_> {
     }
 
     /// What every gateway answers, and what the WebSocket client was given last: they may follow a moment later.
-    async fn lists(&self, videos: &BTreeMap<String, Video>, patience: Duration) -> Vec<String> {
+    async fn compare_lists(
+        &self,
+        videos: &BTreeMap<String, ArchivedVideo>,
+        patience: Duration,
+    ) -> Vec<String> {
         let expected: BTreeMap<&str, (f64, &str)> =
             videos.iter().map(|(id, video)| (id.as_str(), (video.score, video.owner.as_str()))).collect();
         let deadline = Instant::now() + patience;
         loop {
             let mut different = compare("the WebSocket list", &self.traffic.watchers.last_list(), &expected);
             for gateway in &self.system.gateways {
-                match ranking(gateway).await {
+                match fetch_ranking(gateway).await {
                     Ok(lines) => different.extend(compare(gateway, &lines, &expected)),
                     Err(error) => different.push(format!("{gateway} does not answer: {error:#}")),
                 }
@@ -241,12 +245,12 @@ impl Examiner<'_> {
             if different.is_empty() || Instant::now() >= deadline {
                 return different;
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
 
-async fn ranking(gateway: &str) -> anyhow::Result<Vec<Line>> {
+async fn fetch_ranking(gateway: &str) -> anyhow::Result<Vec<Line>> {
     let answer = reqwest::get(format!("{gateway}/videos?limit=1000")).await?.error_for_status()?;
     let mut body: serde_json::Value = answer.json().await?;
     Ok(serde_json::from_value(body["videos"].take())?)
@@ -273,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_must_be_equal() {
+    fn a_list_that_differs_is_reported() {
         let expected = [("a", (3.0, "o")), ("b", (2.0, "o"))].into();
         let count = |lines: &[(&str, f64)]| {
             let line = |(id, score): &(&str, f64)| Line {

@@ -7,9 +7,9 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
 /// One in so many faults begins while the one before it is still there.
-const OVERLAP: u32 = 4;
+const OVERLAP_DIVISOR: u32 = 4;
 /// How long after its predecessor an overlapping fault begins, at most.
-const OVERLAP_MS: u64 = 1500;
+const MAX_OVERLAP_DELAY_MS: u64 = 1500;
 
 /// What happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
@@ -112,7 +112,7 @@ impl Kind {
     }
 
     /// How long it lasts: from and to, in ms.
-    const fn lasts_ms(self) -> (u64, u64) {
+    const fn duration_range_ms(self) -> (u64, u64) {
         match self {
             // The session timeout is 6 s.
             Self::StopConsumer => (7_000, 10_000),
@@ -157,7 +157,7 @@ impl Schedule {
         let mut groups: Vec<Vec<Fault>> = Vec::new();
         for _ in 0..self.a_round.min(most) {
             let fault = self.fault();
-            let overlaps = self.random.random_range(0..OVERLAP) == 0;
+            let overlaps = self.random.random_range(0..OVERLAP_DIVISOR) == 0;
             match groups.last_mut() {
                 Some(group) if overlaps && group.iter().all(|other| other.kind.on() != fault.kind.on()) => {
                     group.push(fault);
@@ -175,10 +175,10 @@ impl Schedule {
             self.deck.shuffle(&mut self.random);
         }
         let kind = self.deck.pop().expect("there are kinds, and the deck was filled");
-        let (from, to) = kind.lasts_ms();
+        let (from, to) = kind.duration_range_ms();
         Fault {
             kind,
-            after: Duration::from_millis(self.random.random_range(0..OVERLAP_MS)),
+            after: Duration::from_millis(self.random.random_range(0..MAX_OVERLAP_DELAY_MS)),
             lasts: Duration::from_millis(self.random.random_range(from..=to)),
             draw: self.random.random(),
         }
@@ -191,15 +191,15 @@ mod tests {
 
     use super::*;
 
-    fn rounds(seed: u64, count: usize) -> Vec<Vec<Vec<Fault>>> {
+    fn draw_rounds(seed: u64, count: usize) -> Vec<Vec<Vec<Fault>>> {
         let mut schedule = Schedule::new(seed, Kind::all(), 6);
         (0..count).map(|_| schedule.round(usize::MAX)).collect()
     }
 
     #[test]
     fn a_seed_makes_the_same_schedule_and_another_one_another() {
-        assert_eq!(rounds(3, 20), rounds(3, 20));
-        assert_ne!(rounds(3, 20), rounds(4, 20));
+        assert_eq!(draw_rounds(3, 20), draw_rounds(3, 20));
+        assert_ne!(draw_rounds(3, 20), draw_rounds(4, 20));
     }
 
     #[test]
@@ -213,8 +213,8 @@ mod tests {
     }
 
     #[test]
-    fn some_overlap_and_never_on_the_same_part() {
-        let groups: Vec<Vec<Fault>> = rounds(5, 50).into_iter().flatten().collect();
+    fn faults_overlap_sometimes_and_never_on_the_same_part() {
+        let groups: Vec<Vec<Fault>> = draw_rounds(5, 50).into_iter().flatten().collect();
         assert!(groups.iter().any(|group| group.len() > 1));
         assert!(groups.iter().any(|group| group.len() == 1));
         for group in groups {

@@ -17,7 +17,7 @@ use crate::parts::Parts;
 use crate::ports::free_port;
 
 /// How many of each there are.
-const ROLES: [(&str, usize); 7] = [
+const ROLE_COUNTS: [(&str, usize); 7] = [
     ("statistics", 1),
     ("manager", 2),
     ("reader", 3),
@@ -27,16 +27,16 @@ const ROLES: [(&str, usize); 7] = [
     ("gateway", 2),
 ];
 /// How long a process may take to say that it is ready, with all it needs there or soon there again.
-const READY: Duration = Duration::from_mins(1);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long it may take to drain.
-const DRAIN: Duration = Duration::from_secs(45);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(45);
 /// How long comparing everything may take.
-const VERIFY: Duration = Duration::from_mins(5);
+const VERIFY_TIMEOUT: Duration = Duration::from_mins(5);
 /// A log that is larger is cut down to its last part of a quarter of this.
-const LOG_BYTES: u64 = 8 << 20;
+const MAX_LOG_BYTES: u64 = 8 << 20;
 
 /// One process, and where it says how it is.
-struct Member {
+struct SystemProcess {
     process: Mutex<Process>,
     admin: String,
     clock: Clock,
@@ -44,7 +44,7 @@ struct Member {
 
 /// All processes.
 pub struct System {
-    members: BTreeMap<String, Member>,
+    members: BTreeMap<String, SystemProcess>,
     directory: PathBuf,
     client: Client,
     library: String,
@@ -57,7 +57,7 @@ pub struct System {
     pub managers: Vec<String>,
 }
 
-fn urls(count: usize) -> Vec<String> {
+fn local_urls(count: usize) -> Vec<String> {
     (0..count).map(|_| format!("http://127.0.0.1:{}", free_port())).collect()
 }
 
@@ -66,7 +66,8 @@ impl System {
     pub async fn start(parts: &Parts, prefix: &str, directory: &Path) -> anyhow::Result<Self> {
         let mut common = parts.flags();
         common.extend(["--prefix".to_owned(), prefix.to_owned()]);
-        let urls: BTreeMap<&str, Vec<String>> = ROLES.map(|(role, count)| (role, urls(count))).into();
+        let urls: BTreeMap<&str, Vec<String>> =
+            ROLE_COUNTS.map(|(role, count)| (role, local_urls(count))).into();
         let mut system = Self {
             members: BTreeMap::new(),
             directory: directory.to_owned(),
@@ -77,10 +78,10 @@ impl System {
             gateways: urls["gateway"].clone(),
             managers: urls["manager"].clone(),
         };
-        for (role, count) in ROLES {
+        for (role, count) in ROLE_COUNTS {
             for nth in 0..count {
                 let flags = flags_of(role, nth, &urls);
-                system.add(&format!("{role}-{}", nth + 1), role, flags)?;
+                system.add_process(&format!("{role}-{}", nth + 1), role, flags)?;
             }
         }
         for name in system.names() {
@@ -89,14 +90,14 @@ impl System {
         Ok(system)
     }
 
-    fn add(&mut self, name: &str, role: &str, flags: Vec<String>) -> anyhow::Result<()> {
+    fn add_process(&mut self, name: &str, role: &str, flags: Vec<String>) -> anyhow::Result<()> {
         let admin = format!("127.0.0.1:{}", free_port());
         let mut args = vec![role.to_owned(), "--admin-listen".into(), admin.clone()];
         args.extend(flags);
         args.extend(self.common.iter().cloned());
         let clock = Clock::new(&self.directory, name, &self.library)?;
-        let process = Process::start_in(name, &args, &self.directory, &environment(&clock));
-        let member = Member { process: Mutex::new(process), admin, clock };
+        let process = Process::start_in(name, &args, &self.directory, &process_environment(&clock));
+        let member = SystemProcess { process: Mutex::new(process), admin, clock };
         self.members.insert(name.to_owned(), member);
         Ok(())
     }
@@ -112,7 +113,7 @@ impl System {
         self.members.keys().filter(of_role).cloned().collect()
     }
 
-    fn member(&self, name: &str) -> &Member {
+    fn member(&self, name: &str) -> &SystemProcess {
         &self.members[name]
     }
 
@@ -120,14 +121,14 @@ impl System {
     pub async fn ready(&self, name: &str) -> anyhow::Result<()> {
         let member = self.member(name);
         let url = format!("http://{}/readyz", member.admin);
-        let deadline = Instant::now() + READY;
+        let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             let answer = self.client.get(&url).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
                 return Ok(());
             }
             ensure!(member.process.lock().await.runs(), "{name} ended by itself");
-            ensure!(Instant::now() < deadline, "{name} is not ready after {READY:?}");
+            ensure!(Instant::now() < deadline, "{name} is not ready after {READY_TIMEOUT:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -144,7 +145,7 @@ impl System {
     /// SIGTERM, and waits for the end. Answers what it thinks of how it ended, where that is not well.
     pub async fn stop(&self, name: &str) -> anyhow::Result<Option<String>> {
         let mut process = self.member(name).process.lock().await;
-        drain(&mut process).await
+        drain_process(&mut process).await
     }
 
     /// Starts it again, and waits until it is ready.
@@ -171,7 +172,8 @@ impl System {
         let mut args = vec!["consumer".to_owned(), "--admin-listen".into(), self.extra_admin.clone()];
         args.extend(self.common.iter().cloned());
         let clock = Clock::new(&self.directory, "consumer-extra", &self.library)?;
-        let process = Process::start_in("consumer-extra", &args, &self.directory, &environment(&clock));
+        let process =
+            Process::start_in("consumer-extra", &args, &self.directory, &process_environment(&clock));
         Ok(Extra(process))
     }
 
@@ -179,8 +181,9 @@ impl System {
     pub async fn verify(&self) -> anyhow::Result<()> {
         let mut command = tokio::process::Command::new(liverank_e2e::binary());
         command.arg("verify").args(&self.common).stdin(Stdio::null()).kill_on_drop(true);
-        let said =
-            tokio::time::timeout(VERIFY, command.output()).await.context("verify takes too long")??;
+        let said = tokio::time::timeout(VERIFY_TIMEOUT, command.output())
+            .await
+            .context("verify takes too long")??;
         ensure!(
             said.status.success(),
             "liverank verify: {}{}",
@@ -199,7 +202,7 @@ impl System {
                 let from = log.len().saturating_sub(2000);
                 bail!("{name} ended by itself: …{}", log.get(from..).unwrap_or(&log));
             }
-            shorten(process.log_file()).with_context(|| format!("the log of {name}"))?;
+            shorten_log(process.log_file()).with_context(|| format!("the log of {name}"))?;
         }
         Ok(())
     }
@@ -224,7 +227,7 @@ impl Extra {
     /// Ends it, by SIGTERM or by SIGKILL. Answers as [`System::stop`].
     pub async fn leave(mut self, orderly: bool) -> anyhow::Result<Option<String>> {
         if orderly {
-            return drain(&mut self.0).await;
+            return drain_process(&mut self.0).await;
         }
         ensure!(self.0.runs(), "the additional consumer had ended by itself: {}", self.0.log());
         self.0.kill();
@@ -234,11 +237,11 @@ impl Extra {
 }
 
 /// One that does not end in time is killed, so that the run goes on: what counts is compared all the same.
-async fn drain(process: &mut Process) -> anyhow::Result<Option<String>> {
+async fn drain_process(process: &mut Process) -> anyhow::Result<Option<String>> {
     let name = process.name().to_owned();
     ensure!(process.runs(), "{name} had ended by itself: {}", process.log());
     process.signal(Signal::TERM);
-    let deadline = Instant::now() + DRAIN;
+    let deadline = Instant::now() + DRAIN_TIMEOUT;
     while process.runs() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -247,7 +250,7 @@ async fn drain(process: &mut Process) -> anyhow::Result<Option<String>> {
         process.kill();
     }
     clock::sweep(process.id());
-    Ok(late.then(|| format!("{name} did not end within {DRAIN:?} of SIGTERM")))
+    Ok(late.then(|| format!("{name} did not end within {DRAIN_TIMEOUT:?} of SIGTERM")))
 }
 
 fn flags_of(role: &str, nth: usize, urls: &BTreeMap<&str, Vec<String>>) -> Vec<String> {
@@ -279,14 +282,14 @@ fn flags_of(role: &str, nth: usize, urls: &BTreeMap<&str, Vec<String>>) -> Vec<S
 }
 
 /// Keeps the end of a log that has grown too long. Its process appends, so it goes on at the new end.
-fn shorten(log: &Path) -> anyhow::Result<()> {
+fn shorten_log(log: &Path) -> anyhow::Result<()> {
     let mut file = std::fs::File::options().read(true).write(true).open(log)?;
     let length = file.metadata()?.len();
-    if length <= LOG_BYTES {
+    if length <= MAX_LOG_BYTES {
         return Ok(());
     }
     let mut tail = Vec::new();
-    file.seek(SeekFrom::Start(length - LOG_BYTES / 4))?;
+    file.seek(SeekFrom::Start(length - MAX_LOG_BYTES / 4))?;
     file.read_to_end(&mut tail)?;
     std::fs::write(log.with_extension("log.old"), tail)?;
     file.set_len(0)?;
@@ -294,7 +297,7 @@ fn shorten(log: &Path) -> anyhow::Result<()> {
 }
 
 /// A clock of its own, and the key by which processes know each other.
-fn environment(clock: &Clock) -> Vec<(String, String)> {
+fn process_environment(clock: &Clock) -> Vec<(String, String)> {
     let mut environment = clock.environment();
     environment.push(liverank_e2e::identity::variable());
     environment

@@ -22,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 use crate::kafka::Topic;
 
 /// Everything here is drawn for a day at most; a run is over before.
-const DAY: Duration = Duration::from_hours(24);
+const MAX_PLANNED_TIME: Duration = Duration::from_hours(24);
 /// Events on their way; past it the load runs late rather than the memory full.
-const IN_FLIGHT: u32 = 4000;
+const MAX_EVENTS_IN_FLIGHT: u32 = 4000;
 /// How long a foreign producer waits before it tries again.
-const AGAIN: Duration = Duration::from_millis(200);
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long a foreign producer waits for the log.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much.
 #[derive(Debug, Clone, clap::Args)]
@@ -81,7 +81,10 @@ impl Traffic {
     ) -> anyhow::Result<Self> {
         let parsed = |urls: &[String]| urls.iter().map(|url| url.parse()).collect::<Result<Vec<Url>, _>>();
         let plan = Plan::new(prefix.to_owned(), load.videos, 0.8, seed);
-        let record = Arc::new(Record::new(load.videos + 1, liverank_load::plan::count(load.comments, DAY)));
+        let record = Arc::new(Record::new(
+            load.videos + 1,
+            liverank_load::plan::count(load.comments, MAX_PLANNED_TIME),
+        ));
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(Duration::from_secs(2))
@@ -121,7 +124,7 @@ impl Traffic {
             calm: Arc::default(),
             ways,
             open: watch::Sender::new(false),
-            room: Arc::new(Semaphore::new(IN_FLIGHT as usize)),
+            room: Arc::new(Semaphore::new(MAX_EVENTS_IN_FLIGHT as usize)),
             over,
         })
     }
@@ -146,10 +149,13 @@ impl Traffic {
 
     /// Starts the generators; they post while the load is on.
     pub fn generate(self: &Arc<Self>, load: &Load, topic: Option<Topic>) {
-        self.through_the_door(self.plan.interaction_events(load.interactions, DAY), load.interactions);
-        self.through_the_door(self.plan.comments(load.comments, DAY), load.comments);
+        self.through_the_door(
+            self.plan.interaction_events(load.interactions, MAX_PLANNED_TIME),
+            load.interactions,
+        );
+        self.through_the_door(self.plan.comments(load.comments, MAX_PLANNED_TIME), load.comments);
         if let Some(topic) = topic {
-            self.foreign(topic, load.foreign);
+            self.produce_as_foreigner(topic, load.foreign);
         }
     }
 
@@ -157,7 +163,7 @@ impl Traffic {
         let traffic = Arc::clone(self);
         tokio::spawn(async move {
             for event in events {
-                let Some(room) = traffic.turn(rate).await else { return };
+                let Some(room) = traffic.wait_for_turn(rate).await else { return };
                 let poster = Arc::clone(&traffic.poster);
                 tokio::spawn(async move {
                     poster.post(&event).await;
@@ -169,21 +175,21 @@ impl Traffic {
 
     /// The ranking seed's producers: no key, any partition, one hot video above all; with an id where Kafka is being
     /// disturbed, so that they can repeat themselves, and without where it is not.
-    fn foreign(self: &Arc<Self>, topic: Topic, rate: f64) {
+    fn produce_as_foreigner(self: &Arc<Self>, topic: Topic, rate: f64) {
         let traffic = Arc::clone(self);
         tokio::spawn(async move {
             for number in 0.. {
-                let Some(room) = traffic.turn(rate).await else { return };
+                let Some(room) = traffic.wait_for_turn(rate).await else { return };
                 let (traffic, topic) = (Arc::clone(&traffic), topic.clone());
                 tokio::spawn(async move {
-                    traffic.append(&topic, number).await;
+                    traffic.append_foreign_record(&topic, number).await;
                     drop(room);
                 });
             }
         });
     }
 
-    async fn append(&self, topic: &Topic, number: usize) {
+    async fn append_foreign_record(&self, topic: &Topic, number: usize) {
         let plain = number.is_multiple_of(2);
         let hot = rand::random_range(0..2) == 0;
         let event = Event {
@@ -209,7 +215,7 @@ impl Traffic {
             let done = if calm.is_some() {
                 appended.await.is_ok()
             } else {
-                tokio::time::timeout(ANSWER, appended).await.is_ok_and(|done| done.is_ok())
+                tokio::time::timeout(ANSWER_TIMEOUT, appended).await.is_ok_and(|done| done.is_ok())
             };
             if done {
                 return self.record.acknowledged(&event, sent);
@@ -218,12 +224,12 @@ impl Traffic {
                 // Nobody disturbed Kafka, and it refused: whether it counts cannot be told.
                 return self.record.given_up(&event);
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 
     /// Waits for the next event's time, for the load to be on, and for room; `None` when the run is over.
-    async fn turn(&self, rate: f64) -> Option<tokio::sync::OwnedSemaphorePermit> {
+    async fn wait_for_turn(&self, rate: f64) -> Option<tokio::sync::OwnedSemaphorePermit> {
         let mut open = self.open.subscribe();
         tokio::select! {
             () = self.over.cancelled() => None,
@@ -251,8 +257,8 @@ impl Traffic {
     /// The load pauses, and everything under way is acknowledged.
     pub async fn off(&self, patience: Duration) -> anyhow::Result<()> {
         self.open.send_replace(false);
-        let all = tokio::time::timeout(patience, self.room.acquire_many(IN_FLIGHT)).await;
-        let under_way = IN_FLIGHT as usize - self.room.available_permits();
+        let all = tokio::time::timeout(patience, self.room.acquire_many(MAX_EVENTS_IN_FLIGHT)).await;
+        let under_way = MAX_EVENTS_IN_FLIGHT as usize - self.room.available_permits();
         ensure!(all.is_ok(), "{under_way} events are not acknowledged {patience:?} after the last fault");
         Ok(())
     }

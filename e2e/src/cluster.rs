@@ -59,11 +59,11 @@ pub struct Cluster {
     pub prefix: String,
 }
 
-fn urls(count: usize) -> Vec<String> {
+fn local_urls(count: usize) -> Vec<String> {
     (0..count).map(|_| format!("http://127.0.0.1:{}", free_port())).collect()
 }
 
-fn address(url: &str) -> String {
+fn address_of(url: &str) -> String {
     url.trim_start_matches("http://").to_owned()
 }
 
@@ -110,12 +110,12 @@ impl Cluster {
             flags: Vec::new(),
             boards: Vec::new(),
             processes: Vec::new(),
-            gateways: urls(2),
-            managers: urls(2),
-            comments: urls(2),
-            readers: urls(3),
-            websockets: urls(2),
-            statistics: urls(1).remove(0),
+            gateways: local_urls(2),
+            managers: local_urls(2),
+            comments: local_urls(2),
+            readers: local_urls(3),
+            websockets: local_urls(2),
+            statistics: local_urls(1).remove(0),
             prefix,
         }
     }
@@ -125,25 +125,25 @@ impl Cluster {
         let statistics = self.statistics.clone();
         let managers = self.managers.join(",");
         let both = ["--manager-url", &managers, "--statistics-url", &statistics];
-        self.spawn("statistics-1", "statistics", Some(&statistics), &[]);
+        self.spawn_process("statistics-1", "statistics", Some(&statistics), &[]);
         for (at, url) in self.managers.clone().iter().enumerate() {
-            self.spawn(&format!("manager-{}", at + 1), "manager", Some(url), &both[2..]);
+            self.spawn_process(&format!("manager-{}", at + 1), "manager", Some(url), &both[2..]);
         }
         for (at, url) in self.readers.clone().iter().enumerate() {
             let name = format!("reader-{}", at + 1);
             let own = ["--reader-id", &name, "--public-url", url, "--internal-url", url];
-            self.spawn(&name, "reader", Some(url), &[&own[..], &both].concat());
+            self.spawn_process(&name, "reader", Some(url), &[&own[..], &both].concat());
         }
         for (at, url) in self.comments.clone().iter().enumerate() {
-            self.spawn(&format!("comment-{}", at + 1), "comment", Some(url), &both);
+            self.spawn_process(&format!("comment-{}", at + 1), "comment", Some(url), &both);
         }
         let boards = self.boards.clone();
         let boards: Vec<&str> = boards.iter().map(String::as_str).collect();
         for (at, url) in self.websockets.clone().iter().enumerate() {
-            self.spawn(&format!("websocket-{}", at + 1), "websocket", Some(url), &boards);
+            self.spawn_process(&format!("websocket-{}", at + 1), "websocket", Some(url), &boards);
         }
         for at in 1..=2 {
-            self.spawn(&format!("consumer-{at}"), "consumer", None, &boards);
+            self.spawn_process(&format!("consumer-{at}"), "consumer", None, &boards);
         }
     }
 
@@ -160,15 +160,15 @@ impl Cluster {
             // Tests moderate without an issuer of tokens.
             // What gateways measure by themselves would be in what tests count.
             let flags = [&both[..], &front, &["--moderation-open", "--canary-seconds=0"], &boards].concat();
-            self.spawn(&format!("gateway-{}", at + 1), "gateway", Some(url), &flags);
+            self.spawn_process(&format!("gateway-{}", at + 1), "gateway", Some(url), &flags);
         }
     }
 
-    fn spawn(&mut self, name: &str, role: &str, url: Option<&str>, more: &[&str]) {
+    fn spawn_process(&mut self, name: &str, role: &str, url: Option<&str>, more: &[&str]) {
         let admin = format!("127.0.0.1:{}", free_port());
         let mut args = vec![role.to_owned(), "--admin-listen".into(), admin];
         if let Some(url) = url {
-            args.extend(["--listen".into(), address(url)]);
+            args.extend(["--listen".into(), address_of(url)]);
         }
         args.extend(more.iter().map(|arg| (*arg).to_owned()));
         args.extend(self.common.iter().chain(&self.flags).cloned());

@@ -29,13 +29,13 @@ pub struct Recorded {
     pub parent: String,
 }
 
-type Taken = Arc<Mutex<Vec<Recorded>>>;
+type TakenSpans = Arc<Mutex<Vec<Recorded>>>;
 
 /// See the module.
 pub struct Collector {
     /// For `--otlp-endpoint`.
     pub url: String,
-    taken: Taken,
+    taken: TakenSpans,
 }
 
 impl Collector {
@@ -43,8 +43,8 @@ impl Collector {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("its address"));
-        let taken = Taken::default();
-        let router = Router::new().route("/v1/traces", post(take)).with_state(Arc::clone(&taken));
+        let taken = TakenSpans::default();
+        let router = Router::new().route("/v1/traces", post(take_spans)).with_state(Arc::clone(&taken));
         tokio::spawn(async move { axum::serve(listener, router).await });
         Self { url, taken }
     }
@@ -61,7 +61,7 @@ impl Collector {
         let deadline = std::time::Instant::now() + within;
         wait::until("the way of a trace", within + Duration::from_secs(1), || async {
             let spans = self.of_trace(trace);
-            let missing = missing(&spans, parent, names);
+            let missing = first_missing_span(&spans, parent, names);
             assert!(
                 missing.is_none() || std::time::Instant::now() < deadline,
                 "{missing:?} is not in its place in {spans:#?}"
@@ -73,20 +73,21 @@ impl Collector {
 }
 
 /// The first of these names that no span has whose parent is the one before.
-fn missing<'a>(spans: &[Recorded], parent: &str, names: &[&'a str]) -> Option<&'a str> {
+fn first_missing_span<'a>(spans: &[Recorded], parent: &str, names: &[&'a str]) -> Option<&'a str> {
     let (first, rest) = names.split_first()?;
     let candidates = spans.iter().filter(|span| span.name == *first && span.parent == parent);
     // Each span says whose it is: the first word of its name.
-    let of_service = candidates.filter(|span| span.service == format!("liverank-{}", word(first)));
-    let missing: Vec<Option<&str>> = of_service.map(|span| missing(spans, &span.span, rest)).collect();
+    let of_service = candidates.filter(|span| span.service == format!("liverank-{}", span_word(first)));
+    let missing: Vec<Option<&str>> =
+        of_service.map(|span| first_missing_span(spans, &span.span, rest)).collect();
     if missing.is_empty() { Some(first) } else { missing.into_iter().min_by_key(Option::is_some)? }
 }
 
-fn word(name: &str) -> &str {
+fn span_word(name: &str) -> &str {
     name.split(' ').next().unwrap_or_default()
 }
 
-async fn take(State(taken): State<Taken>, body: Bytes) {
+async fn take_spans(State(taken): State<TakenSpans>, body: Bytes) {
     let request = ExportTraceServiceRequest::decode(body).expect("a request of OTLP");
     let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
     for resource in request.resource_spans {

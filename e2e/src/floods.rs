@@ -15,15 +15,15 @@ use tokio::time::{sleep, timeout_at};
 use crate::raw;
 
 /// Where floods come from.
-const HOST: [u8; 4] = [127, 0, 0, 2];
+const FLOOD_HOST: [u8; 4] = [127, 0, 0, 2];
 /// The receive buffer of connections that do not read.
 const SMALL_BUFFER: u32 = 4096;
 /// How long others wait: as long as a person does, and then some.
-const PATIENCE: Duration = Duration::from_secs(20);
+const OTHERS_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a giant frame carries.
-const ZEROS: &[u8] = &[0; 16 * 1024];
+const FRAME_ZEROS: &[u8] = &[0; 16 * 1024];
 /// After a connection that was refused.
-const AGAIN: Duration = Duration::from_millis(20);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(20);
 /// Between two requests of somebody who means well.
 const NOW_AND_THEN: Duration = Duration::from_millis(50);
 
@@ -72,7 +72,7 @@ impl Flood {
     }
 
     /// Connections at a time.
-    const fn width(self) -> usize {
+    const fn connections_at_a_time(self) -> usize {
         match self {
             Self::Requests => 16,
             Self::SlowHeads | Self::HalfOpen => 1000,
@@ -86,38 +86,40 @@ impl Flood {
     /// Goes on until `end` at a gateway; answers how often it began: connections, or batches of new ids.
     pub async fn run(self, gateway: &str, end: Instant) -> usize {
         let gateway: SocketAddr = gateway.parse().expect("an address");
-        let began = join_all((0..self.width()).map(|number| self.again_and_again(gateway, number, end)));
+        let began = join_all(
+            (0..self.connections_at_a_time()).map(|number| self.repeat_connections(gateway, number, end)),
+        );
         let beside = async {
             if self == Self::NeverRead {
-                chatter(gateway, end).await;
+                post_chatter(gateway, end).await;
             }
         };
         tokio::join!(began, beside).0.into_iter().sum()
     }
 
-    async fn again_and_again(self, gateway: SocketAddr, number: usize, end: Instant) -> usize {
+    async fn repeat_connections(self, gateway: SocketAddr, number: usize, end: Instant) -> usize {
         for time in 0.. {
             if Instant::now() >= end {
                 return time;
             }
             let once = async {
-                let mut stream = connected(gateway, self == Self::NeverRead).await?;
-                self.once(&mut stream, number, time).await?;
+                let mut stream = connect_from_flood_host(gateway, self == Self::NeverRead).await?;
+                self.flood_once(&mut stream, number, time).await?;
                 // No connection waits for its last packets: the host has as many ports as it needs.
                 stream.set_zero_linger()
             };
             match timeout_at(end.into(), once).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => sleep(AGAIN).await,
+                Ok(Err(_)) => sleep(RECONNECT_PAUSE).await,
                 Err(_) => return time + 1,
             }
         }
         unreachable!("numbers do not end")
     }
 
-    async fn once(self, stream: &mut TcpStream, number: usize, time: usize) -> std::io::Result<()> {
+    async fn flood_once(self, stream: &mut TcpStream, number: usize, time: usize) -> std::io::Result<()> {
         match self {
-            Self::Requests => pipeline(stream).await,
+            Self::Requests => send_pipelined(stream).await,
             Self::SlowHeads => {
                 stream.write_all(b"GET /videos HTTP/1.1\r\nHost: liverank\r\n").await?;
                 for line in 0.. {
@@ -130,15 +132,15 @@ impl Flood {
                 if number.is_multiple_of(2) {
                     stream.write_all(&raw::head("POST", "/interact", &[], 60_000)).await?;
                 }
-                drain(stream).await
+                read_to_end(stream).await
             }
             Self::GiantFrames => {
                 stream.write_all(&raw::handshake("/ws/videos")).await?;
                 stream.write_all(&[&[0x82, 0xff, 0x40], &[0; 7][..], &[0; 4]].concat()).await?;
                 let (mut read, mut write) = stream.split();
                 tokio::select! {
-                    sent = send_for_ever(&mut write, ZEROS) => sent,
-                    read = drain(&mut read) => read,
+                    sent = send_for_ever(&mut write, FRAME_ZEROS) => sent,
+                    read = read_to_end(&mut read) => read,
                 }
             }
             Self::NeverRead => {
@@ -149,11 +151,11 @@ impl Flood {
             }
             Self::NewIds => {
                 let items: Vec<Value> =
-                    (0..1000).map(|item| new_item(&format!("{number}-{time}-{item}"))).collect();
+                    (0..1000).map(|item| new_video_item(&format!("{number}-{time}-{item}"))).collect();
                 let body = Value::from(items).to_string();
                 let headers = ["Content-Type: application/json"];
                 stream.write_all(&raw::request("POST", "/interactions", &headers, body.as_bytes())).await?;
-                drain(stream).await
+                read_to_end(stream).await
             }
             Self::Reconnects => {
                 stream
@@ -165,23 +167,23 @@ impl Flood {
     }
 }
 
-fn new_item(name: &str) -> Value {
+fn new_video_item(name: &str) -> Value {
     let process = std::process::id();
     json!({"video_id": format!("new-{process}-{name}"), "user_id": format!("u-{name}"), "type": "view",
         "event_id": format!("e-{process}-{name}")})
 }
 
-async fn connected(gateway: SocketAddr, small: bool) -> std::io::Result<TcpStream> {
+async fn connect_from_flood_host(gateway: SocketAddr, small: bool) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if small {
         socket.set_recv_buffer_size(SMALL_BUFFER)?;
     }
-    socket.bind((HOST, 0).into())?;
+    socket.bind((FLOOD_HOST, 0).into())?;
     socket.connect(gateway).await
 }
 
 /// Reads and forgets, to the end.
-async fn drain(from: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<()> {
+async fn read_to_end(from: &mut (impl AsyncReadExt + Unpin)) -> std::io::Result<()> {
     let mut bytes = vec![0; 16 * 1024];
     while from.read(&mut bytes).await? > 0 {}
     Ok(())
@@ -194,7 +196,7 @@ async fn send_for_ever(to: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> s
 }
 
 /// Sixteen requests at once, again and again; answers are read as they come.
-async fn pipeline(stream: &mut TcpStream) -> std::io::Result<()> {
+async fn send_pipelined(stream: &mut TcpStream) -> std::io::Result<()> {
     let like = br#"{"video_id":"calm","user_id":"flood","type":"view"}"#;
     let like = format!("POST /interact HTTP/1.1\r\nHost: liverank\r\nContent-Length: {}\r\n\r\n", like.len())
         + std::str::from_utf8(like).expect("text");
@@ -202,15 +204,15 @@ async fn pipeline(stream: &mut TcpStream) -> std::io::Result<()> {
     let (mut read, mut write) = stream.split();
     tokio::select! {
         sent = send_for_ever(&mut write, requests.as_bytes()) => sent,
-        read = drain(&mut read) => read,
+        read = read_to_end(&mut read) => read,
     }
 }
 
 /// Long comments under one video, and likes that move the lists, for those who do not read.
-async fn chatter(gateway: SocketAddr, end: Instant) {
+async fn post_chatter(gateway: SocketAddr, end: Instant) {
     let client = Client::builder()
-        .local_address(std::net::IpAddr::from(HOST))
-        .timeout(PATIENCE)
+        .local_address(std::net::IpAddr::from(FLOOD_HOST))
+        .timeout(OTHERS_TIMEOUT)
         .build()
         .expect("a client");
     let comment = json!({"userid": "loud", "videoid": "chatter", "comment": "x".repeat(4000)});
@@ -241,7 +243,8 @@ impl Served {
 
 /// Likes a video and reads the list, each on a connection of its own, until `end`.
 pub async fn others(gateway: &str, end: Instant) -> Served {
-    let client = Client::builder().pool_max_idle_per_host(0).timeout(PATIENCE).build().expect("a client");
+    let client =
+        Client::builder().pool_max_idle_per_host(0).timeout(OTHERS_TIMEOUT).build().expect("a client");
     let mut served = Served::default();
     while Instant::now() < end {
         let like = json!({"video_id": "calm", "user_id": "ann", "type": "like"});

@@ -7,14 +7,14 @@ use liverank_protocol::access::{Caller, Service};
 use liverank_runtime::identity::local::KeyRing;
 
 /// What all keys of these tests follow from: good for nothing else.
-const SECRET: &str = "the-secret-of-the-end-to-end-tests";
+const TEST_SECRET: &str = "the-secret-of-the-end-to-end-tests";
 
 /// The file with the secret, written once: a process that starts meanwhile must not find it empty.
 pub fn key_file() -> PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     let made = || {
         let file = std::env::temp_dir().join(format!("liverank-e2e-{}.key", std::process::id()));
-        std::fs::write(&file, SECRET).expect("writing the key file");
+        std::fs::write(&file, TEST_SECRET).expect("writing the key file");
         file
     };
     FILE.get_or_init(made).clone()
@@ -28,7 +28,7 @@ pub fn variable() -> (String, String) {
 /// A token of `caller` for `service`, good for an hour.
 pub fn token(caller: &str, service: Service) -> String {
     let caller: Caller = caller.parse().expect("a caller");
-    let keys = KeyRing::of_secret(SECRET.as_bytes()).expect("a secret");
+    let keys = KeyRing::of_secret(TEST_SECRET.as_bytes()).expect("a secret");
     let seconds = liverank_runtime::now_micros() / 1_000_000;
     keys.source(&caller).expect("any caller's key").sign(service, seconds, 3_600)
 }

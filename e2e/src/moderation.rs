@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::wait;
 
 /// For what happens at once when all is well, on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A ban is to be in force everywhere a second after it was acknowledged; this is a debug build on a busy machine.
-const IN_FORCE: Duration = Duration::from_secs(2);
-const VIDEO: &str = "moderated";
+const BAN_TIMEOUT: Duration = Duration::from_secs(2);
+const MODERATED_VIDEO: &str = "moderated";
 
 /// What was deleted and who was banned, and where to look whether it still is.
 pub struct Moderated {
@@ -23,24 +23,24 @@ pub struct Moderated {
 }
 
 /// A stream of events, read as text.
-struct Stream {
+struct TextStream {
     response: Response,
     text: String,
 }
 
-impl Stream {
+impl TextStream {
     async fn open(client: &Client, gateway: &str, query: &str) -> Self {
-        let url = format!("{gateway}/connect?userid=watcher&videoid={VIDEO}{query}");
+        let url = format!("{gateway}/connect?userid=watcher&videoid={MODERATED_VIDEO}{query}");
         let response = client.get(url).send().await.expect("a stream");
         let mut stream = Self { response, text: String::new() };
-        stream.until("\"connected\"").await;
+        stream.read_until("\"connected\"").await;
         stream
     }
 
     /// Reads until this text has come.
-    async fn until(&mut self, what: &str) {
+    async fn read_until(&mut self, what: &str) {
         while !self.text.contains(what) {
-            let chunk = tokio::time::timeout(SOON, self.response.chunk()).await;
+            let chunk = tokio::time::timeout(EFFECT_TIMEOUT, self.response.chunk()).await;
             let chunk = chunk.unwrap_or_else(|_| panic!("{what} does not come after:\n{}", self.text));
             let chunk = chunk.expect("the stream goes on").expect("the stream goes on");
             self.text.push_str(&String::from_utf8_lossy(&chunk));
@@ -56,49 +56,49 @@ impl Moderated {
     pub async fn new(gateway: &str, comments: &[String]) -> Self {
         let (client, gateway, comments) = (Client::new(), gateway.to_owned(), comments.to_vec());
         let mut moderated = Self { client, gateway, comments, start: String::new() };
-        moderated.run().await;
+        moderated.moderate_and_ban().await;
         moderated
     }
 
-    async fn run(&mut self) {
-        let mut asked = Stream::open(&self.client, &self.gateway, "&events=deleted").await;
-        let mut plain = Stream::open(&self.client, &self.gateway, "").await;
+    async fn moderate_and_ban(&mut self) {
+        let mut asked = TextStream::open(&self.client, &self.gateway, "&events=deleted").await;
+        let mut plain = TextStream::open(&self.client, &self.gateway, "").await;
         let mut ids = Vec::new();
         for text in ["stays-1", "goes", "stays-2"] {
-            let (status, answer) = self.post(&self.gateway, "ann", text).await;
+            let (status, answer) = self.post_comment(&self.gateway, "ann", text).await;
             assert_eq!(status, StatusCode::CREATED, "{answer}");
             ids.push(answer["comment"]["id"].as_str().expect("an id").to_owned());
         }
-        asked.until("stays-2").await;
+        asked.read_until("stays-2").await;
         let id = asked.text.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id");
         let (numbering, _) = id.rsplit_once('-').expect("a numbering");
         self.start = format!("{numbering}-0");
-        let url = format!("{}/comments/{VIDEO}/{}?reason=test", self.gateway, ids[1]);
+        let url = format!("{}/comments/{MODERATED_VIDEO}/{}?reason=test", self.gateway, ids[1]);
         let answer = self.client.delete(url).send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
-        asked.until("event: deleted").await;
-        asked.until(&ids[1]).await;
-        self.post(&self.gateway, "ann", "after").await;
-        plain.until("after").await;
+        asked.read_until("event: deleted").await;
+        asked.read_until(&ids[1]).await;
+        self.post_comment(&self.gateway, "ann", "after").await;
+        plain.read_until("after").await;
         assert!(!plain.text.contains("event: "), "who did not ask is told of nothing else:\n{}", plain.text);
-        self.ban().await;
+        self.ban_user().await;
         self.check().await;
     }
 
-    async fn post(&self, at: &str, user: &str, text: &str) -> (StatusCode, Value) {
-        let body = json!({"userid": user, "videoid": VIDEO, "comment": text});
+    async fn post_comment(&self, at: &str, user: &str, text: &str) -> (StatusCode, Value) {
+        let body = json!({"userid": user, "videoid": MODERATED_VIDEO, "comment": text});
         let answer = self.client.post(format!("{at}/comment")).json(&body).send().await.expect("an answer");
         (answer.status(), answer.json().await.expect("JSON"))
     }
 
-    async fn ban(&self) {
+    async fn ban_user(&self) {
         let body = json!({"userid": "troll", "reason": "spam"});
         let url = format!("{}/moderation/bans", self.gateway);
         let answer = self.client.post(url).json(&body).send().await.expect("an answer");
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         let acknowledged = Instant::now();
         for comment in &self.comments {
-            self.until_refused(comment, IN_FORCE).await;
+            self.wait_until_refused(comment, BAN_TIMEOUT).await;
         }
         println!(
             "a ban was in force at {} comment services after {:?}",
@@ -107,9 +107,9 @@ impl Moderated {
         );
     }
 
-    async fn until_refused(&self, comment: &str, within: Duration) {
+    async fn wait_until_refused(&self, comment: &str, within: Duration) {
         wait::until("the ban in force", within, || async {
-            let (status, answer) = self.post(comment, "troll", "let me in").await;
+            let (status, answer) = self.post_comment(comment, "troll", "let me in").await;
             (status == StatusCode::FORBIDDEN && answer["rule"] == "ban").then_some(())
         })
         .await;
@@ -120,8 +120,8 @@ impl Moderated {
     /// # Panics
     /// Where that is not so.
     pub async fn check(&self) {
-        wait::until("history without the comment", SOON, || async {
-            let url = format!("{}/comments/{VIDEO}?limit=1000", self.gateway);
+        wait::until("history without the comment", EFFECT_TIMEOUT, || async {
+            let url = format!("{}/comments/{MODERATED_VIDEO}?limit=1000", self.gateway);
             let page: Value = self.client.get(url).send().await.ok()?.json().await.ok()?;
             let texts: Vec<&str> =
                 page["comments"].as_array()?.iter().filter_map(|line| line["comment"].as_str()).collect();
@@ -130,12 +130,12 @@ impl Moderated {
         })
         .await;
         let resume = format!("&events=deleted&last_event_id={}", self.start);
-        let mut back = Stream::open(&self.client, &self.gateway, &resume).await;
-        back.until("event: deleted").await;
+        let mut back = TextStream::open(&self.client, &self.gateway, &resume).await;
+        back.read_until("event: deleted").await;
         assert!(back.text.contains("stays-1") && back.text.contains("stays-2"), "{}", back.text);
         assert!(!back.text.contains("goes"), "a deleted comment came back:\n{}", back.text);
         for comment in &self.comments {
-            self.until_refused(comment, SOON).await;
+            self.wait_until_refused(comment, EFFECT_TIMEOUT).await;
         }
         let url = format!("{}/moderation/log", self.gateway);
         let log: Value = self.client.get(url).send().await.expect("an answer").json().await.expect("JSON");

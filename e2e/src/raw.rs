@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Longer than any time limit of the servers: who gets neither an answer nor an end within it was forgotten.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The receive buffer of connections that are to stall soon.
 const SMALL_BUFFER: u32 = 4096;
 
@@ -39,7 +39,7 @@ impl Answer {
         self.header("content-length")?.parse().ok()
     }
 
-    fn read(head: &[u8], body: &[u8]) -> Self {
+    fn parse_answer(head: &[u8], body: &[u8]) -> Self {
         let head = String::from_utf8_lossy(head).into_owned();
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
         Self { status, head, body: body.to_vec() }
@@ -69,14 +69,14 @@ pub async fn send_and_read(stream: &mut TcpStream, request: &[u8]) -> io::Result
 /// Reads the next answer: its body by its length, or to the end; of a chunked one, what came with the head; of a stream of
 /// events, at least the first.
 pub async fn answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer> {
-    tokio::time::timeout(PATIENCE, read_answer(from)).await?
+    tokio::time::timeout(ANSWER_TIMEOUT, read_answer(from)).await?
 }
 
 async fn read_answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer> {
     let mut bytes = Vec::new();
     loop {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
-            let found = Answer::read(&bytes[..end], &bytes[end + 4..]);
+            let found = Answer::parse_answer(&bytes[..end], &bytes[end + 4..]);
             let missing = found.content_length().map(|length| length.saturating_sub(found.body.len()));
             let chunked = found.header("transfer-encoding").is_some();
             // It ends when its viewer goes; its first event is the answer.
@@ -87,14 +87,14 @@ async fn read_answer<R: AsyncReadExt + Unpin>(from: &mut R) -> io::Result<Answer
             }
         }
         match from.read_buf(&mut bytes).await {
-            Ok(0) if bytes.is_empty() => return Ok(Answer::read(b"", b"")),
+            Ok(0) if bytes.is_empty() => return Ok(Answer::parse_answer(b"", b"")),
             Ok(0) => {
                 let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(bytes.len());
-                return Ok(Answer::read(&bytes[..end], bytes.get(end + 4..).unwrap_or_default()));
+                return Ok(Answer::parse_answer(&bytes[..end], bytes.get(end + 4..).unwrap_or_default()));
             }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset && bytes.is_empty() => {
-                return Ok(Answer::read(b"", b""));
+                return Ok(Answer::parse_answer(b"", b""));
             }
             Err(error) => return Err(error),
         }

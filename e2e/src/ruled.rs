@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::wait;
 
 /// For what happens at once when all is well, on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
-const VIDEO: &str = "ruled";
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(20);
+const RULED_VIDEO: &str = "ruled";
 
 /// What was released, pinned and reported, and where to look whether it still is.
 pub struct Ruled {
@@ -33,79 +33,82 @@ impl Ruled {
         let (client, gateway) = (Client::new(), gateway.to_owned());
         let mut ruled =
             Self { client, gateway, pinned: String::new(), reported: String::new(), hidden: String::new() };
-        ruled.run().await;
+        ruled.apply_rules().await;
         ruled.check().await;
         ruled
     }
 
-    async fn run(&mut self) {
-        let url = format!("{}/connect?userid=watcher&videoid={VIDEO}&events=pinned", self.gateway);
+    async fn apply_rules(&mut self) {
+        let url = format!("{}/connect?userid=watcher&videoid={RULED_VIDEO}&events=pinned", self.gateway);
         let mut stream = self.client.get(url).send().await.expect("a stream");
         let mut seen = String::new();
         let rules =
             json!({"words": [{"action": "hold", "words": ["odd"]}, {"action": "mask", "words": ["darn"]}]});
-        self.moderate("/moderation/rules", &json!({"videoid": VIDEO, "rules": rules})).await;
-        wait::until("words are masked", SOON, || async {
-            let (_, answer) = self.post("ben", "darn").await;
+        self.post_as_moderator("/moderation/rules", &json!({"videoid": RULED_VIDEO, "rules": rules})).await;
+        wait::until("words are masked", EFFECT_TIMEOUT, || async {
+            let (_, answer) = self.post_comment("ben", "darn").await;
             (answer["comment"]["comment"] == "****").then_some(())
         })
         .await;
-        let (status, waits) = self.post("ann", "odd one").await;
+        let (status, waits) = self.post_comment("ann", "odd one").await;
         assert_eq!((status, &waits["held"]), (StatusCode::ACCEPTED, &json!(true)), "{waits}");
-        let (status, first) = self.post("ben", "first").await;
+        let (status, first) = self.post_comment("ben", "first").await;
         assert_eq!(status, StatusCode::CREATED);
-        until(&mut stream, &mut seen, "\"first\"").await;
+        read_until(&mut stream, &mut seen, "\"first\"").await;
         assert!(!seen.contains("odd one"), "nobody is shown what waits:\n{seen}");
-        wait::until("it is in the queue", SOON, || async {
-            let held = self.get("/moderation/held").await;
+        wait::until("it is in the queue", EFFECT_TIMEOUT, || async {
+            let held = self.get_as_moderator("/moderation/held").await;
             (held["comments"][0]["id"] == waits["comment"]["id"]).then_some(())
         })
         .await;
-        let release = json!({"videoid": VIDEO, "id": waits["comment"]["id"], "outcome": "release"});
-        self.moderate("/moderation/held", &release).await;
-        until(&mut stream, &mut seen, "odd one").await;
+        let release = json!({"videoid": RULED_VIDEO, "id": waits["comment"]["id"], "outcome": "release"});
+        self.post_as_moderator("/moderation/held", &release).await;
+        read_until(&mut stream, &mut seen, "odd one").await;
         first["comment"]["id"].as_str().expect("an id").clone_into(&mut self.pinned);
-        self.moderate("/moderation/pins", &json!({"videoid": VIDEO, "id": self.pinned})).await;
-        until(&mut stream, &mut seen, "event: pinned").await;
+        self.post_as_moderator("/moderation/pins", &json!({"videoid": RULED_VIDEO, "id": self.pinned})).await;
+        read_until(&mut stream, &mut seen, "event: pinned").await;
         waits["comment"]["id"].as_str().expect("an id").clone_into(&mut self.reported);
-        self.report().await;
-        self.shadow(&mut stream, &mut seen).await;
+        self.report_comments().await;
+        self.shadow_ban_user(&mut stream, &mut seen).await;
     }
 
     /// Has both comments reported, the pinned one twice, and decides on that one.
-    async fn report(&self) {
+    async fn report_comments(&self) {
         let spam = |user: &str| json!({"userid": user, "reason": "spam", "text": "words of its own"});
         for (id, user) in [(&self.pinned, "cy"), (&self.pinned, "dan"), (&self.reported, "cy")] {
-            wait::until("the comment is there to be reported", SOON, || async {
-                let path = format!("/comments/{VIDEO}/{id}/reports");
-                let (status, _) = self.ask(Method::POST, &path, Some(&spam(user))).await;
+            wait::until("the comment is there to be reported", EFFECT_TIMEOUT, || async {
+                let path = format!("/comments/{RULED_VIDEO}/{id}/reports");
+                let (status, _) = self.request_as_moderator(Method::POST, &path, Some(&spam(user))).await;
                 (status == StatusCode::ACCEPTED).then_some(())
             })
             .await;
         }
-        wait::until("both are in the queue", SOON, || async {
-            let page = self.get("/moderation/reports?order=most").await;
+        wait::until("both are in the queue", EFFECT_TIMEOUT, || async {
+            let page = self.get_as_moderator("/moderation/reports?order=most").await;
             let counts = [&page["comments"][0]["count"], &page["comments"][1]["count"]];
             (counts == [&json!(2), &json!(1)]).then_some(())
         })
         .await;
-        self.moderate(
+        self.post_as_moderator(
             "/moderation/reports",
-            &json!({"videoid": VIDEO, "id": self.pinned, "outcome": "dismiss"}),
+            &json!({"videoid": RULED_VIDEO, "id": self.pinned, "outcome": "dismiss"}),
         )
         .await;
     }
 
     /// Has a user shadow-banned, and waits until a comment of that user does not come between two of another.
-    async fn shadow(&mut self, stream: &mut Response, seen: &mut String) {
-        self.moderate("/moderation/bans", &json!({"userid": "shade", "kind": "shadow", "videoid": VIDEO}))
-            .await;
+    async fn shadow_ban_user(&mut self, stream: &mut Response, seen: &mut String) {
+        self.post_as_moderator(
+            "/moderation/bans",
+            &json!({"userid": "shade", "kind": "shadow", "videoid": RULED_VIDEO}),
+        )
+        .await;
         for round in 0..200 {
             let (hidden, marker) = (format!("hidden-{round}."), format!("marker-{round}."));
-            let (status, answer) = self.post("shade", &hidden).await;
+            let (status, answer) = self.post_comment("shade", &hidden).await;
             assert_eq!(status, StatusCode::CREATED, "who is shadow-banned does not notice: {answer}");
-            self.post("ben", &marker).await;
-            until(stream, seen, &marker).await;
+            self.post_comment("ben", &marker).await;
+            read_until(stream, seen, &marker).await;
             if !seen.contains(&hidden) {
                 self.hidden = hidden;
                 return;
@@ -123,19 +126,19 @@ impl Ruled {
             let lines = page["comments"].as_array().into_iter().flatten();
             lines.filter_map(|line| Some(line["comment"].as_str()?.to_owned())).collect()
         };
-        wait::until("history", SOON, || async {
-            let page = self.get(&format!("/comments/{VIDEO}?limit=1000")).await;
+        wait::until("history", EFFECT_TIMEOUT, || async {
+            let page = self.get_as_moderator(&format!("/comments/{RULED_VIDEO}?limit=1000")).await;
             let (shown, pinned) = (texts(&page), page["pinned"]["id"] == self.pinned.as_str());
             let is_shown = |text: &str| shown.iter().any(|shown| shown == text);
             (is_shown("first") && is_shown("odd one") && !is_shown(&self.hidden) && pinned).then_some(())
         })
         .await;
-        let own = self.get(&format!("/comments/{VIDEO}?limit=1000&userid=shade")).await;
+        let own = self.get_as_moderator(&format!("/comments/{RULED_VIDEO}?limit=1000&userid=shade")).await;
         assert!(texts(&own).contains(&self.hidden), "its author is shown it: {own:#}");
-        assert_eq!(self.get("/moderation/held").await["comments"], json!([]));
-        wait::until("what was reported is as it was left", SOON, || async {
-            let open = self.get("/moderation/reports").await;
-            let closed = self.get("/moderation/reports?state=closed").await;
+        assert_eq!(self.get_as_moderator("/moderation/held").await["comments"], json!([]));
+        wait::until("what was reported is as it was left", EFFECT_TIMEOUT, || async {
+            let open = self.get_as_moderator("/moderation/reports").await;
+            let closed = self.get_as_moderator("/moderation/reports?state=closed").await;
             let (open, closed) = (&open["comments"], &closed["comments"]);
             let is_open = open[0]["id"] == self.reported.as_str() && open[0]["count"] == 1;
             let is_closed = closed[0]["id"] == self.pinned.as_str() && closed[0]["count"] == 2;
@@ -143,33 +146,38 @@ impl Ruled {
             (is_open && is_closed && is_dismissed && open[1].is_null()).then_some(())
         })
         .await;
-        let rules = self.get("/moderation/rules").await;
-        assert_eq!(rules["rules"][0]["videoid"], VIDEO, "{rules:#}");
-        let bans = self.get("/moderation/bans").await;
+        let rules = self.get_as_moderator("/moderation/rules").await;
+        assert_eq!(rules["rules"][0]["videoid"], RULED_VIDEO, "{rules:#}");
+        let bans = self.get_as_moderator("/moderation/bans").await;
         let bans = bans["bans"].as_array().expect("bans");
         assert!(bans.iter().any(|ban| ban["kind"] == "shadow"), "{bans:?}");
-        wait::until("rules are in force", SOON, || async {
-            let (_, answer) = self.post("ben", "darn").await;
+        wait::until("rules are in force", EFFECT_TIMEOUT, || async {
+            let (_, answer) = self.post_comment("ben", "darn").await;
             (answer["comment"]["comment"] == "****").then_some(())
         })
         .await;
     }
 
-    async fn post(&self, user: &str, text: &str) -> (StatusCode, Value) {
-        let body = json!({"userid": user, "videoid": VIDEO, "comment": text});
-        self.ask(Method::POST, "/comment", Some(&body)).await
+    async fn post_comment(&self, user: &str, text: &str) -> (StatusCode, Value) {
+        let body = json!({"userid": user, "videoid": RULED_VIDEO, "comment": text});
+        self.request_as_moderator(Method::POST, "/comment", Some(&body)).await
     }
 
-    async fn moderate(&self, path: &str, body: &Value) {
-        let (status, answer) = self.ask(Method::POST, path, Some(body)).await;
+    async fn post_as_moderator(&self, path: &str, body: &Value) {
+        let (status, answer) = self.request_as_moderator(Method::POST, path, Some(body)).await;
         assert_eq!(status, StatusCode::ACCEPTED, "{path}: {answer}");
     }
 
-    async fn get(&self, path: &str) -> Value {
-        self.ask(Method::GET, path, None).await.1
+    async fn get_as_moderator(&self, path: &str) -> Value {
+        self.request_as_moderator(Method::GET, path, None).await.1
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+    async fn request_as_moderator(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (StatusCode, Value) {
         let request = self.client.request(method, format!("{}{path}", self.gateway));
         let request = if let Some(body) = body { request.json(body) } else { request };
         let answer = request.send().await.expect("an answer");
@@ -178,9 +186,9 @@ impl Ruled {
 }
 
 /// Reads a stream until this text has come.
-async fn until(stream: &mut Response, seen: &mut String, what: &str) {
+async fn read_until(stream: &mut Response, seen: &mut String, what: &str) {
     while !seen.contains(what) {
-        let chunk = tokio::time::timeout(SOON, stream.chunk()).await;
+        let chunk = tokio::time::timeout(EFFECT_TIMEOUT, stream.chunk()).await;
         let chunk = chunk.unwrap_or_else(|_| panic!("{what} does not come after:\n{seen}"));
         let chunk = chunk.expect("the stream goes on").expect("the stream goes on");
         seen.push_str(&String::from_utf8_lossy(&chunk));

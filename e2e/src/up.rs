@@ -11,7 +11,7 @@ use crate::process::Process;
 use crate::{free_port, wait};
 
 /// How long a debug build on a busy machine may take to start.
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A public port of the system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,18 +75,18 @@ impl Up {
         let process = Process::start("up", &args, directory.path());
         let client = reqwest::Client::new();
         let up = Self { process, addresses, admin, client, data, _directory: directory };
-        wait::json(&format!("{}/videos", up.url(Door::Gateway)), START).await;
+        wait::json(&format!("{}/videos", up.url(Door::Gateway)), START_TIMEOUT).await;
         let registered = || async {
             up.post("/register", &json!({"videoid": "calm"})).await.1["readerUrl"].as_str().map(str::len)
         };
-        wait::until("a reader for a video", START, registered).await;
+        wait::until("a reader for a video", START_TIMEOUT, registered).await;
         let known = || async {
             let load = up.client.get(format!("{}/load", up.url(Door::Manager)));
             let load = load.bearer_auth(token("cli", Service::Manager)).send().await.ok()?;
             let load: Value = load.json().await.ok()?;
             (load["readers"].as_array()?.len() == readers).then_some(())
         };
-        wait::until("every reader", START, known).await;
+        wait::until("every reader", START_TIMEOUT, known).await;
         up
     }
 

@@ -8,10 +8,10 @@ use liverank_e2e::moderation::Moderated;
 use liverank_e2e::wait;
 
 /// Every role that there is, one instance of each; the statistics service is there once.
-const VICTIMS: [&str; 7] =
+const PROCESSES_KILLED: [&str; 7] =
     ["gateway-1", "consumer-1", "comment-1", "reader-1", "manager-1", "websocket-1", "statistics-1"];
 
-async fn finished(mut load: tokio::process::Child, cluster: &Cluster) -> serde_json::Value {
+async fn finish_load(mut load: tokio::process::Child, cluster: &Cluster) -> serde_json::Value {
     let status = tokio::time::timeout(Duration::from_mins(4), load.wait())
         .await
         .expect("the load ends")
@@ -22,7 +22,7 @@ async fn finished(mut load: tokio::process::Child, cluster: &Cluster) -> serde_j
 }
 
 #[tokio::test]
-async fn one_of_each_killed_under_load_and_nothing_is_missing_or_repeated() {
+async fn killing_one_process_of_each_role_under_load_loses_and_repeats_nothing() {
     let mut cluster = Cluster::start(&Stores::from_environment()).await;
     let load = cluster.load(&[
         "--videos",
@@ -42,14 +42,14 @@ async fn one_of_each_killed_under_load_and_nothing_is_missing_or_repeated() {
         "--rest-timeout",
         "60",
     ]);
-    for victim in VICTIMS {
+    for victim in PROCESSES_KILLED {
         tokio::time::sleep(Duration::from_secs(5)).await;
         cluster.process(victim).kill();
         // Long enough for the others to have taken over without it.
         tokio::time::sleep(Duration::from_secs(2)).await;
         cluster.process(victim).restart();
     }
-    let report = finished(load, &cluster).await;
+    let report = finish_load(load, &cluster).await;
     assert_eq!(report["unacknowledged"], 0, "{report:#}");
     for process in &mut cluster.processes {
         assert!(process.runs(), "{} died by itself:\n{}", process.name(), process.log());
@@ -57,7 +57,7 @@ async fn one_of_each_killed_under_load_and_nothing_is_missing_or_repeated() {
 }
 
 #[tokio::test]
-async fn gateways_that_are_there_first_take_events_that_are_counted_later() {
+async fn gateways_started_first_take_events_that_are_counted_later() {
     let mut cluster = Cluster::new(&Stores::from_environment());
     cluster.start_gateways();
     let client = reqwest::Client::new();
@@ -120,7 +120,7 @@ async fn a_dead_reader_s_video_is_served_by_another_within_seconds() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_and_who_was_banned_stays_so_whatever_dies() {
+async fn deletions_and_bans_survive_killed_processes() {
     let mut cluster = Cluster::start(&Stores::from_environment()).await;
     let moderated = Moderated::new(&cluster.gateways[0], &cluster.comments.clone()).await;
     let victims = ["consumer-1", "consumer-2", "comment-1", "comment-2", "reader-1", "reader-2", "reader-3"];

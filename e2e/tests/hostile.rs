@@ -21,130 +21,131 @@ use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
 /// How long anything may take.
-const SOON: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Who has secrets here, and what these are.
-const VICTIM: &str = "victim-user";
-const VIDEO: &str = "victim-video";
-const WORDS: &str = "what-the-victim-said";
+const VICTIM_USER: &str = "victim-user";
+const VICTIM_VIDEO: &str = "victim-video";
+const VICTIM_TEXT: &str = "what-the-victim-said";
 /// How the key of a reader's passes would be told.
-const PASS_KEY: &str = r#""pass_key":""#;
+const PASS_KEY_MEMBER: &str = r#""pass_key":""#;
 
 /// What an attacker gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Gets {
+enum AttackOutcome {
     /// What anybody gets, or it in particular may have.
     Answered,
     /// 401 or 403, and not a word more.
     Refused,
 }
-use Gets::{Answered, Refused};
+use AttackOutcome::{Answered, Refused};
 
 /// Whose credential is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attacker {
+enum AttackerKind {
     Nobody,
     Viewer,
     Reader,
     OtherRole,
 }
 
-const ATTACKERS: [Attacker; 4] = [Attacker::Nobody, Attacker::Viewer, Attacker::Reader, Attacker::OtherRole];
+const ALL_ATTACKERS: [AttackerKind; 4] =
+    [AttackerKind::Nobody, AttackerKind::Viewer, AttackerKind::Reader, AttackerKind::OtherRole];
 /// Everybody may ask.
-const OPEN: [Gets; 4] = [Answered; 4];
+const OPEN_TO_ALL: [AttackOutcome; 4] = [Answered; 4];
 /// None of these may.
-const SHUT: [Gets; 4] = [Refused; 4];
+const CLOSED_TO_ALL: [AttackOutcome; 4] = [Refused; 4];
 /// A viewer may, as itself.
-const VIEWERS: [Gets; 4] = [Refused, Answered, Refused, Refused];
+const OPEN_TO_VIEWERS: [AttackOutcome; 4] = [Refused, Answered, Refused, Refused];
 /// A reader may.
-const READERS: [Gets; 4] = [Refused, Refused, Answered, Refused];
+const OPEN_TO_READERS: [AttackOutcome; 4] = [Refused, Refused, Answered, Refused];
 
-type Row = (Service, &'static str, &'static str, [Gets; 4]);
+type AttackRow = (Service, &'static str, &'static str, [AttackOutcome; 4]);
 
 /// The table: what each attacker gets who asks for what the victim has, or in the victim's name.
-const ROWS: &[Row] = {
+const ATTACK_ROWS: &[AttackRow] = {
     use Service::{Comment, Gateway, Manager, Reader, Statistics, Websocket};
     &[
-        (Gateway, "POST", "/interact", SHUT),
+        (Gateway, "POST", "/interact", CLOSED_TO_ALL),
         // Each item has a status of its own.
-        (Gateway, "POST", "/interactions", VIEWERS),
-        (Gateway, "GET", "/videos", OPEN),
-        (Gateway, "GET", "/videos/{video_id}", OPEN),
-        (Gateway, "PUT", "/videos/{video_id}", SHUT),
-        (Gateway, "DELETE", "/videos/{video_id}", SHUT),
-        (Gateway, "GET", "/ws/videos", VIEWERS),
-        (Gateway, "GET", "/ws/user/{user_id}", SHUT),
-        (Gateway, "POST", "/comment", SHUT),
-        (Gateway, "GET", "/comments/{videoid}", OPEN),
+        (Gateway, "POST", "/interactions", OPEN_TO_VIEWERS),
+        (Gateway, "GET", "/videos", OPEN_TO_ALL),
+        (Gateway, "GET", "/videos/{video_id}", OPEN_TO_ALL),
+        (Gateway, "PUT", "/videos/{video_id}", CLOSED_TO_ALL),
+        (Gateway, "DELETE", "/videos/{video_id}", CLOSED_TO_ALL),
+        (Gateway, "GET", "/ws/videos", OPEN_TO_VIEWERS),
+        (Gateway, "GET", "/ws/user/{user_id}", CLOSED_TO_ALL),
+        (Gateway, "POST", "/comment", CLOSED_TO_ALL),
+        (Gateway, "GET", "/comments/{videoid}", OPEN_TO_ALL),
         // Of a comment that is not there, a viewer is told that.
-        (Gateway, "DELETE", "/comments/{videoid}/{id}", VIEWERS),
-        (Gateway, "POST", "/comments/{videoid}/{id}/reports", SHUT),
-        (Gateway, "GET", "/moderation/bans", SHUT),
-        (Gateway, "POST", "/moderation/bans", SHUT),
-        (Gateway, "DELETE", "/moderation/bans", SHUT),
-        (Gateway, "GET", "/moderation/held", SHUT),
-        (Gateway, "POST", "/moderation/held", SHUT),
-        (Gateway, "GET", "/moderation/reports", SHUT),
-        (Gateway, "POST", "/moderation/reports", SHUT),
-        (Gateway, "POST", "/moderation/pins", SHUT),
-        (Gateway, "DELETE", "/moderation/pins", SHUT),
-        (Gateway, "GET", "/moderation/revocations", SHUT),
-        (Gateway, "POST", "/moderation/revocations", SHUT),
-        (Gateway, "DELETE", "/moderation/revocations", SHUT),
-        (Gateway, "GET", "/moderation/rules", SHUT),
-        (Gateway, "POST", "/moderation/rules", SHUT),
-        (Gateway, "DELETE", "/moderation/rules", SHUT),
-        (Gateway, "GET", "/moderation/log", SHUT),
-        (Gateway, "GET", "/operate", SHUT),
-        (Gateway, "POST", "/operate/what-if", SHUT),
-        (Gateway, "POST", "/operate/demo", SHUT),
-        (Gateway, "DELETE", "/operate/demo", SHUT),
-        (Gateway, "GET", "/connect", SHUT),
-        (Gateway, "POST", "/connect", SHUT),
-        (Gateway, "POST", "/register", OPEN),
-        (Gateway, "GET", "/resolve/{videoid}", OPEN),
-        (Gateway, "GET", "/statistics", SHUT),
-        (Gateway, "POST", "/comment-api-statistics", OPEN),
-        (Gateway, "POST", "/reader-api-statistics", OPEN),
-        (Gateway, "POST", "/reader-api-manager-statistics", OPEN),
-        (Gateway, "POST", "/client-statistics", OPEN),
-        (Gateway, "GET", "/health", OPEN),
-        (Gateway, "GET", "/openapi.json", OPEN),
-        (Gateway, "GET", "/openapi-internal.json", OPEN),
-        (Gateway, "GET", "/asyncapi.yaml", OPEN),
-        (Gateway, "GET", "/asyncapi.json", OPEN),
-        (Websocket, "GET", "/ws/videos", SHUT),
-        (Websocket, "GET", "/ws/user/{user_id}", SHUT),
-        (Websocket, "GET", "/health", OPEN),
-        (Comment, "POST", "/comment", SHUT),
-        (Comment, "GET", "/comments/{videoid}", SHUT),
-        (Comment, "GET", "/statistics", SHUT),
-        (Comment, "GET", "/health", OPEN),
-        (Reader, "GET", "/connect", SHUT),
-        (Reader, "POST", "/connect", SHUT),
-        (Reader, "GET", "/health", OPEN),
-        (Reader, "POST", "/warm", SHUT),
-        (Manager, "POST", "/register", OPEN),
-        (Manager, "GET", "/resolve/{videoid}", OPEN),
-        (Manager, "GET", "/health", OPEN),
-        (Manager, "POST", "/route", READERS),
-        (Manager, "GET", "/viewers/{videoid}", SHUT),
-        (Manager, "POST", "/viewers", SHUT),
-        (Manager, "POST", "/heartbeat", SHUT),
-        (Manager, "GET", "/load", SHUT),
-        (Manager, "GET", "/moves", SHUT),
-        (Manager, "GET", "/cordons", SHUT),
-        (Manager, "GET", "/plan", SHUT),
-        (Manager, "GET", "/overview", SHUT),
-        (Manager, "POST", "/what-if", SHUT),
-        (Manager, "POST", "/term", SHUT),
-        (Manager, "POST", "/moves", SHUT),
-        (Manager, "POST", "/cordons", SHUT),
-        (Statistics, "GET", "/statistics", SHUT),
-        (Statistics, "POST", "/comment-api-statistics", OPEN),
-        (Statistics, "POST", "/reader-api-statistics", OPEN),
-        (Statistics, "POST", "/reader-api-manager-statistics", OPEN),
-        (Statistics, "POST", "/client-statistics", OPEN),
-        (Statistics, "GET", "/health", OPEN),
+        (Gateway, "DELETE", "/comments/{videoid}/{id}", OPEN_TO_VIEWERS),
+        (Gateway, "POST", "/comments/{videoid}/{id}/reports", CLOSED_TO_ALL),
+        (Gateway, "GET", "/moderation/bans", CLOSED_TO_ALL),
+        (Gateway, "POST", "/moderation/bans", CLOSED_TO_ALL),
+        (Gateway, "DELETE", "/moderation/bans", CLOSED_TO_ALL),
+        (Gateway, "GET", "/moderation/held", CLOSED_TO_ALL),
+        (Gateway, "POST", "/moderation/held", CLOSED_TO_ALL),
+        (Gateway, "GET", "/moderation/reports", CLOSED_TO_ALL),
+        (Gateway, "POST", "/moderation/reports", CLOSED_TO_ALL),
+        (Gateway, "POST", "/moderation/pins", CLOSED_TO_ALL),
+        (Gateway, "DELETE", "/moderation/pins", CLOSED_TO_ALL),
+        (Gateway, "GET", "/moderation/revocations", CLOSED_TO_ALL),
+        (Gateway, "POST", "/moderation/revocations", CLOSED_TO_ALL),
+        (Gateway, "DELETE", "/moderation/revocations", CLOSED_TO_ALL),
+        (Gateway, "GET", "/moderation/rules", CLOSED_TO_ALL),
+        (Gateway, "POST", "/moderation/rules", CLOSED_TO_ALL),
+        (Gateway, "DELETE", "/moderation/rules", CLOSED_TO_ALL),
+        (Gateway, "GET", "/moderation/log", CLOSED_TO_ALL),
+        (Gateway, "GET", "/operate", CLOSED_TO_ALL),
+        (Gateway, "POST", "/operate/what-if", CLOSED_TO_ALL),
+        (Gateway, "POST", "/operate/demo", CLOSED_TO_ALL),
+        (Gateway, "DELETE", "/operate/demo", CLOSED_TO_ALL),
+        (Gateway, "GET", "/connect", CLOSED_TO_ALL),
+        (Gateway, "POST", "/connect", CLOSED_TO_ALL),
+        (Gateway, "POST", "/register", OPEN_TO_ALL),
+        (Gateway, "GET", "/resolve/{videoid}", OPEN_TO_ALL),
+        (Gateway, "GET", "/statistics", CLOSED_TO_ALL),
+        (Gateway, "POST", "/comment-api-statistics", OPEN_TO_ALL),
+        (Gateway, "POST", "/reader-api-statistics", OPEN_TO_ALL),
+        (Gateway, "POST", "/reader-api-manager-statistics", OPEN_TO_ALL),
+        (Gateway, "POST", "/client-statistics", OPEN_TO_ALL),
+        (Gateway, "GET", "/health", OPEN_TO_ALL),
+        (Gateway, "GET", "/openapi.json", OPEN_TO_ALL),
+        (Gateway, "GET", "/openapi-internal.json", OPEN_TO_ALL),
+        (Gateway, "GET", "/asyncapi.yaml", OPEN_TO_ALL),
+        (Gateway, "GET", "/asyncapi.json", OPEN_TO_ALL),
+        (Websocket, "GET", "/ws/videos", CLOSED_TO_ALL),
+        (Websocket, "GET", "/ws/user/{user_id}", CLOSED_TO_ALL),
+        (Websocket, "GET", "/health", OPEN_TO_ALL),
+        (Comment, "POST", "/comment", CLOSED_TO_ALL),
+        (Comment, "GET", "/comments/{videoid}", CLOSED_TO_ALL),
+        (Comment, "GET", "/statistics", CLOSED_TO_ALL),
+        (Comment, "GET", "/health", OPEN_TO_ALL),
+        (Reader, "GET", "/connect", CLOSED_TO_ALL),
+        (Reader, "POST", "/connect", CLOSED_TO_ALL),
+        (Reader, "GET", "/health", OPEN_TO_ALL),
+        (Reader, "POST", "/warm", CLOSED_TO_ALL),
+        (Manager, "POST", "/register", OPEN_TO_ALL),
+        (Manager, "GET", "/resolve/{videoid}", OPEN_TO_ALL),
+        (Manager, "GET", "/health", OPEN_TO_ALL),
+        (Manager, "POST", "/route", OPEN_TO_READERS),
+        (Manager, "GET", "/viewers/{videoid}", CLOSED_TO_ALL),
+        (Manager, "POST", "/viewers", CLOSED_TO_ALL),
+        (Manager, "POST", "/heartbeat", CLOSED_TO_ALL),
+        (Manager, "GET", "/load", CLOSED_TO_ALL),
+        (Manager, "GET", "/moves", CLOSED_TO_ALL),
+        (Manager, "GET", "/cordons", CLOSED_TO_ALL),
+        (Manager, "GET", "/plan", CLOSED_TO_ALL),
+        (Manager, "GET", "/overview", CLOSED_TO_ALL),
+        (Manager, "POST", "/what-if", CLOSED_TO_ALL),
+        (Manager, "POST", "/term", CLOSED_TO_ALL),
+        (Manager, "POST", "/moves", CLOSED_TO_ALL),
+        (Manager, "POST", "/cordons", CLOSED_TO_ALL),
+        (Statistics, "GET", "/statistics", CLOSED_TO_ALL),
+        (Statistics, "POST", "/comment-api-statistics", OPEN_TO_ALL),
+        (Statistics, "POST", "/reader-api-statistics", OPEN_TO_ALL),
+        (Statistics, "POST", "/reader-api-manager-statistics", OPEN_TO_ALL),
+        (Statistics, "POST", "/client-statistics", OPEN_TO_ALL),
+        (Statistics, "GET", "/health", OPEN_TO_ALL),
     ]
 };
 
@@ -160,29 +161,33 @@ const fn door(service: Service) -> Door {
 }
 
 /// What is sent to a path: what would be of effect if it were believed.
-fn body(path: &str) -> Value {
+fn attack_body(path: &str) -> Value {
     let lease = json!({"uid": "thief", "transitions": 99});
     match path {
-        "/interact" => json!({"video_id": VIDEO, "user_id": VICTIM, "type": "share"}),
-        "/interactions" => json!([{"video_id": VIDEO, "user_id": VICTIM, "type": "share"}]),
-        "/comment" => json!({"userid": VICTIM, "videoid": VIDEO, "comment": "in the victim's name"}),
-        "/connect" => json!({"userid": VICTIM, "videoid": VIDEO}),
-        "/register" | "/route" => json!({"videoid": VIDEO}),
-        "/moderation/bans" => json!({"userid": VICTIM}),
-        "/moderation/revocations" => json!({"sub": VICTIM}),
-        "/moderation/held" => json!({"videoid": VIDEO, "id": "c", "outcome": "release"}),
-        "/comments/{videoid}/{id}/reports" => json!({"userid": VICTIM, "reason": "spam"}),
-        "/moderation/reports" => json!({"videoid": VIDEO, "id": "c", "outcome": "dismiss"}),
-        "/moderation/pins" => json!({"videoid": VIDEO, "id": "c"}),
-        "/moderation/rules" => json!({"videoid": VIDEO, "rules": {"slow_seconds": 60}}),
-        "/viewers" => json!({"videos": [VIDEO]}),
-        "/warm" => json!({"videoid": VIDEO, "epoch": 1}),
+        "/interact" => json!({"video_id": VICTIM_VIDEO, "user_id": VICTIM_USER, "type": "share"}),
+        "/interactions" => json!([{"video_id": VICTIM_VIDEO, "user_id": VICTIM_USER, "type": "share"}]),
+        "/comment" => {
+            json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": "in the victim's name"})
+        }
+        "/connect" => json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO}),
+        "/register" | "/route" => json!({"videoid": VICTIM_VIDEO}),
+        "/moderation/bans" => json!({"userid": VICTIM_USER}),
+        "/moderation/revocations" => json!({"sub": VICTIM_USER}),
+        "/moderation/held" => json!({"videoid": VICTIM_VIDEO, "id": "c", "outcome": "release"}),
+        "/comments/{videoid}/{id}/reports" => json!({"userid": VICTIM_USER, "reason": "spam"}),
+        "/moderation/reports" => json!({"videoid": VICTIM_VIDEO, "id": "c", "outcome": "dismiss"}),
+        "/moderation/pins" => json!({"videoid": VICTIM_VIDEO, "id": "c"}),
+        "/moderation/rules" => json!({"videoid": VICTIM_VIDEO, "rules": {"slow_seconds": 60}}),
+        "/viewers" => json!({"videos": [VICTIM_VIDEO]}),
+        "/warm" => json!({"videoid": VICTIM_VIDEO, "epoch": 1}),
         "/heartbeat" => {
             json!({"id": "reader-1", "public_url": "http://127.0.0.1:1", "internal_url": "http://127.0.0.1:1",
             "beat": 1, "capacity": 10, "viewers": 0, "draining": true, "highest_epoch": 0, "videos": [], "messages_sent": 0})
         }
         "/term" => json!({"holder": "thief", "lease": lease}),
-        "/moves" => json!({"term": 1, "lease": lease, "moves": [{"videoid": VIDEO, "to": ["reader-9"]}]}),
+        "/moves" => {
+            json!({"term": 1, "lease": lease, "moves": [{"videoid": VICTIM_VIDEO, "to": ["reader-9"]}]})
+        }
         "/cordons" => {
             json!({"term": 1, "lease": lease, "cordons": [{"id": "reader-1", "cordon": "removed"}]})
         }
@@ -191,46 +196,55 @@ fn body(path: &str) -> Value {
 }
 
 /// The path and the query that are asked for.
-fn target(path: &str) -> String {
+fn attack_target(path: &str) -> String {
     match path {
         "/connect" => format!("/connect?userid={VICTIM}&videoid={VIDEO}"),
         // All of it, with who watches what.
         "/statistics" => "/statistics?full=true".to_owned(),
-        other => other.replace("{user_id}", VICTIM).replace("{videoid}", VIDEO).replace("{video_id}", VIDEO),
+        other => other
+            .replace("{user_id}", VICTIM_USER)
+            .replace("{videoid}", VICTIM_VIDEO)
+            .replace("{video_id}", VICTIM_VIDEO),
     }
 }
 
-struct Siege {
+struct HostileSystem {
     up: Up,
     client: Client,
     eve: String,
 }
 
-impl Siege {
+impl HostileSystem {
     async fn start() -> Self {
         let up = Up::start_with(1, &["--auth-dev"]).await;
         let eve = up.viewer_token("eve");
-        Self { up, client: Client::builder().timeout(SOON).build().unwrap(), eve }
+        Self { up, client: Client::builder().timeout(TEST_TIMEOUT).build().unwrap(), eve }
     }
 
-    fn credential(&self, attacker: Attacker, service: Service) -> Option<String> {
+    fn credential_of(&self, attacker: AttackerKind, service: Service) -> Option<String> {
         match attacker {
-            Attacker::Nobody => None,
-            Attacker::Viewer => Some(self.eve.clone()),
-            Attacker::Reader => Some(token("reader/reader-9", service)),
-            Attacker::OtherRole => Some(token("consumer", service)),
+            AttackerKind::Nobody => None,
+            AttackerKind::Viewer => Some(self.eve.clone()),
+            AttackerKind::Reader => Some(token("reader/reader-9", service)),
+            AttackerKind::OtherRole => Some(token("consumer", service)),
         }
     }
 
-    async fn ask(&self, attacker: Attacker, service: Service, method: &str, path: &str) -> Response {
-        let url = format!("{}{}", self.up.url(door(service)), target(path));
+    async fn send_as_attacker(
+        &self,
+        attacker: AttackerKind,
+        service: Service,
+        method: &str,
+        path: &str,
+    ) -> Response {
+        let url = format!("{}{}", self.up.url(door(service)), attack_target(path));
         let method: Method = method.parse().unwrap();
         let mut request = self.client.request(method.clone(), url);
         // What only a gateway may say: whoever can say it to a service behind the gateway is believed by nobody.
-        request = request.header("liverank-user", VICTIM).header("liverank-roles", "moderator service");
+        request = request.header("liverank-user", VICTIM_USER).header("liverank-roles", "moderator service");
         request = request.header("liverank-pass", format!("9999999999.{}", "0".repeat(64)));
         if matches!(method, Method::POST | Method::PUT) {
-            request = request.json(&body(path));
+            request = request.json(&attack_body(path));
         }
         if path.starts_with("/ws/") {
             request = request.header("connection", "upgrade").header("upgrade", "websocket");
@@ -238,16 +252,20 @@ impl Siege {
                 .header("sec-websocket-version", "13")
                 .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
         }
-        if let Some(credential) = self.credential(attacker, service) {
+        if let Some(credential) = self.credential_of(attacker, service) {
             request = request.bearer_auth(credential);
         }
         request.send().await.unwrap()
     }
 
     /// Tries one endpoint, and tells what is wrong with what came of it.
-    async fn attack(&self, (service, method, path, gets): &Row, attacker: Attacker) -> Result<(), String> {
+    async fn attack_endpoint(
+        &self,
+        (service, method, path, gets): &AttackRow,
+        attacker: AttackerKind,
+    ) -> Result<(), String> {
         let expected = gets[attacker as usize];
-        let response = self.ask(attacker, *service, method, path).await;
+        let response = self.send_as_attacker(attacker, *service, method, path).await;
         let status = response.status().as_u16();
         let said = format!("{attacker:?} at {method} {path} of {}: {status}", service.name());
         let is_refused = matches!(status, 401 | 403);
@@ -267,10 +285,11 @@ impl Siege {
             return Err(format!("{said}: {text}"));
         }
         // History is everybody's to read at the front door. Who watches what is nobody's, and neither is a key of passes.
-        let secrets: &[&str] = if is_refused { &[VICTIM, WORDS, PASS_KEY] } else { &[PASS_KEY] };
+        let secrets: &[&str] =
+            if is_refused { &[VICTIM_USER, VICTIM_TEXT, PASS_KEY_MEMBER] } else { &[PASS_KEY_MEMBER] };
         let is_history = *service == Service::Gateway && path.starts_with("/comments/");
         let is_public = is_history || path.starts_with("/videos") || path.contains("api");
-        let who: &[&str] = if is_public { &[] } else { &[VICTIM] };
+        let who: &[&str] = if is_public { &[] } else { &[VICTIM_USER] };
         match secrets.iter().chain(who).find(|secret| text.contains(**secret)) {
             Some(secret) => Err(format!("{said} tells {secret}: {text}")),
             None => Ok(()),
@@ -278,7 +297,7 @@ impl Siege {
     }
 
     /// What must be the same afterwards, as somebody sees it who may see all.
-    async fn state(&self) -> Value {
+    async fn victim_state(&self) -> Value {
         let cli = token("cli", Service::Manager);
         let look = async |path: &str| {
             let url = format!("{}{path}", self.up.url(Door::Manager));
@@ -288,7 +307,7 @@ impl Siege {
         let readers: Vec<Value> =
             load["readers"].as_array().unwrap().iter().map(|it| it["id"].clone()).collect();
         let assignments = load["assignments"].as_array().unwrap();
-        let victims = assignments.iter().find(|it| it["videoid"] == VIDEO).unwrap();
+        let victims = assignments.iter().find(|it| it["videoid"] == VICTIM_VIDEO).unwrap();
         json!({
             "readers": readers,
             "served by": victims["readers"],
@@ -301,10 +320,10 @@ impl Siege {
     }
 
     /// The victim posts and watches, through the front door.
-    async fn victim(&self) -> Response {
-        let own = self.up.viewer_token(VICTIM);
+    async fn post_and_watch_as_victim(&self) -> Response {
+        let own = self.up.viewer_token(VICTIM_USER);
         let front = self.up.url(Door::Gateway);
-        let comment = json!({"userid": VICTIM, "videoid": VIDEO, "comment": WORDS});
+        let comment = json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": VICTIM_TEXT});
         let posted = self
             .client
             .post(format!("{front}/comment"))
@@ -315,58 +334,62 @@ impl Siege {
             .unwrap();
         assert_eq!(posted.status(), 201, "{}", posted.text().await.unwrap());
         let patient = Client::new();
-        let stream =
-            patient.get(format!("{front}{}", target("/connect"))).bearer_auth(&own).send().await.unwrap();
+        let stream = patient
+            .get(format!("{front}{}", attack_target("/connect")))
+            .bearer_auth(&own)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(stream.status(), 200);
         stream
     }
 }
 
 /// Reads until `words` have come.
-async fn hear(stream: &mut Response, words: &str) {
+async fn read_until(stream: &mut Response, words: &str) {
     let mut heard = String::new();
     while !heard.contains(words) {
-        let part = tokio::time::timeout(SOON, stream.chunk()).await.expect("the stream is silent");
+        let part = tokio::time::timeout(TEST_TIMEOUT, stream.chunk()).await.expect("the stream is silent");
         let part = part.unwrap().expect("the stream has ended");
         heard.push_str(&String::from_utf8_lossy(&part));
     }
 }
 
 #[test]
-fn every_endpoint_has_a_row() {
+fn every_endpoint_has_an_attack_row() {
     let rows: BTreeSet<_> =
-        ROWS.iter().map(|(service, method, path, _)| (service.name(), *method, *path)).collect();
+        ATTACK_ROWS.iter().map(|(service, method, path, _)| (service.name(), *method, *path)).collect();
     let endpoints = ENDPOINTS.iter().map(|it| (it.service.name(), it.method, it.path));
     assert_eq!(rows, endpoints.collect(), "each endpoint of the table says whom of the attackers it answers");
-    assert_eq!(rows.len(), ROWS.len(), "a row stands twice");
+    assert_eq!(rows.len(), ATTACK_ROWS.len(), "a row stands twice");
 }
 
 #[tokio::test]
-async fn nothing_is_changed_and_nothing_is_learnt() {
-    let siege = Siege::start().await;
+async fn attackers_change_nothing_and_learn_nothing() {
+    let siege = HostileSystem::start().await;
     let mut stream = siege.victim().await;
-    hear(&mut stream, "connected").await;
-    wait::until("the victim is counted and watches", SOON, || async {
+    read_until(&mut stream, "connected").await;
+    wait::until("the victim is counted and watches", TEST_TIMEOUT, || async {
         let state = siege.state().await;
-        (state["comments"]["comments"][0]["comment"] == WORDS && state["viewers"]["viewers"] == 1)
+        (state["comments"]["comments"][0]["comment"] == VICTIM_TEXT && state["viewers"]["viewers"] == 1)
             .then_some(())
     })
     .await;
     let before = siege.state().await;
     let mut wrong = Vec::new();
-    for row in ROWS {
-        for attacker in ATTACKERS {
+    for row in ATTACK_ROWS {
+        for attacker in ALL_ATTACKERS {
             wrong.extend(siege.attack(row, attacker).await.err());
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(siege.state().await, before, "nothing was changed");
     // And the victim has noticed nothing.
-    let own = siege.up.viewer_token(VICTIM);
-    let again = json!({"userid": VICTIM, "videoid": VIDEO, "comment": "still here"});
+    let own = siege.up.viewer_token(VICTIM_USER);
+    let again = json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": "still here"});
     let front = siege.up.url(Door::Gateway);
     let posted =
         siege.client.post(format!("{front}/comment")).bearer_auth(own).json(&again).send().await.unwrap();
     assert_eq!(posted.status(), 201);
-    hear(&mut stream, "still here").await;
+    read_until(&mut stream, "still here").await;
 }

@@ -12,7 +12,7 @@ fn main() -> anyhow::Result<()> {
     let said = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output()?;
     ensure!(said.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&said.stderr));
     let metadata: Value = serde_json::from_slice(&said.stdout)?;
-    let names = left_out(&metadata).context("metadata of another shape")?;
+    let names = targets_left_out(&metadata).context("metadata of another shape")?;
     println!(
         "Not run here, for they need the real stores or the machine for themselves: {}.",
         names.join(", ")
@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// The names of all test targets that do not run unless they are named.
-fn left_out(metadata: &Value) -> Option<Vec<&str>> {
+fn targets_left_out(metadata: &Value) -> Option<Vec<&str>> {
     let mut names = Vec::new();
     for package in metadata["packages"].as_array()? {
         for target in package["targets"].as_array()? {

@@ -23,7 +23,7 @@ mod kafka;
 mod mongo;
 
 /// The commands read everything, on a machine that also runs the whole system.
-const COMMAND: Duration = Duration::from_mins(3);
+const COMMAND_TIMEOUT: Duration = Duration::from_mins(3);
 /// The flags of weights a thousandth above the default ones: in a list of these every score has a fraction (but for
 /// multiples of 1,001), in a list of the default ones none has.
 const OTHER_WEIGHTS: [&str; 12] = [
@@ -45,24 +45,25 @@ const OTHER_WEIGHTS: [&str; 12] = [
 const BOARDS: &str =
     r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 1}, {"name": "hot", "order": "trending"}]"#;
 
-async fn run(cluster: &Cluster, args: &[&str]) -> (i32, String) {
+async fn run_command(cluster: &Cluster, args: &[&str]) -> (i32, String) {
     let output: Output =
-        tokio::time::timeout(COMMAND, cluster.command(args)).await.expect("the command ends");
+        tokio::time::timeout(COMMAND_TIMEOUT, cluster.command(args)).await.expect("the command ends");
     let text =
         format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     (output.status.code().expect("an exit code"), text)
 }
 
-async fn runs(cluster: &Cluster, args: &[&str]) -> String {
-    let (code, text) = run(cluster, args).await;
+async fn run_successfully(cluster: &Cluster, args: &[&str]) -> String {
+    let (code, text) = run_command(cluster, args).await;
     assert_eq!(code, 0, "{args:?}: {text}");
     text
 }
 
 /// What `verify` says; its exit code has to agree.
-async fn verify(cluster: &Cluster, flags: &[&str]) -> Value {
+async fn run_verify(cluster: &Cluster, flags: &[&str]) -> Value {
     let args = [&["verify", "--json", "--log", "warn"], flags].concat();
-    let output = tokio::time::timeout(COMMAND, cluster.command(&args)).await.expect("the command ends");
+    let output =
+        tokio::time::timeout(COMMAND_TIMEOUT, cluster.command(&args)).await.expect("the command ends");
     let report: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
     let code = i32::from(report["good"] != true);
@@ -70,8 +71,8 @@ async fn verify(cluster: &Cluster, flags: &[&str]) -> Value {
     report
 }
 
-async fn equal(cluster: &Cluster) -> Value {
-    let report = verify(cluster, &["--boards", BOARDS]).await;
+async fn expect_equal(cluster: &Cluster) -> Value {
+    let report = run_verify(cluster, &["--boards", BOARDS]).await;
     assert_eq!(report["good"], true, "{report:#}");
     let compared = |board: &str| report["declared"][board]["videos"].as_u64().unwrap_or_default();
     assert!(compared("liked") >= 30 && compared("hot") >= 30, "{report:#}");
@@ -81,13 +82,13 @@ async fn equal(cluster: &Cluster) -> Value {
 
 /// Which weights the scores of a list follow.
 #[derive(Debug, Default)]
-struct Seen {
+struct WeightsSeen {
     lists: usize,
     by_default: usize,
     by_other: usize,
 }
 
-fn look_at(list: &Value, seen: &mut Seen) {
+fn note_weights_of(list: &Value, seen: &mut WeightsSeen) {
     let videos = list["videos"].as_array().unwrap_or_else(|| panic!("no list: {list}"));
     assert!(!videos.is_empty(), "an empty list after {seen:?}");
     let thousandths = |video: &Value| (video["score"].as_f64().expect("a score") * 1000.0).round() as i64;
@@ -101,28 +102,28 @@ fn look_at(list: &Value, seen: &mut Seen) {
 }
 
 /// Asks for the whole list again and again until `over`.
-async fn watch(url: String, over: &AtomicBool) -> Seen {
-    let mut seen = Seen::default();
+async fn watch_list(url: String, over: &AtomicBool) -> WeightsSeen {
+    let mut seen = WeightsSeen::default();
     while !over.load(Relaxed) {
         let response = reqwest::get(&url).await.expect("an answer");
         assert_eq!(response.status(), 200);
-        look_at(&response.json().await.expect("a list"), &mut seen);
+        note_weights_of(&response.json().await.expect("a list"), &mut seen);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     seen
 }
 
 async fn rebuild_everything(cluster: &Cluster) {
-    equal(cluster).await;
+    expect_equal(cluster).await;
     for (what, flags) in
         [("redis", &[][..]), ("scores", &OTHER_WEIGHTS), ("scores", &[]), ("mongodb", &[]), ("redis", &[])]
     {
         let started = Instant::now();
-        let told = runs(cluster, &[&["rebuild", what], flags].concat()).await;
+        let told = run_successfully(cluster, &[&["rebuild", what], flags].concat()).await;
         println!("rebuild {what} {:?}: {:?}; {}", flags.get(1), started.elapsed(), told.trim());
         assert!(told.contains("filling the boards"), "no progress: {told}");
         let started = Instant::now();
-        let report = equal(cluster).await;
+        let report = expect_equal(cluster).await;
         println!(
             "verify: {:?}, {} events, cut {}",
             started.elapsed(),
@@ -164,13 +165,13 @@ async fn rebuilds_under_load_leave_everything_equal_and_lists_are_served_through
         rebuild_everything(&cluster).await;
         over.store(true, Relaxed);
     };
-    let (seen, ()) = tokio::join!(watch(url.clone(), &over), rebuilding);
+    let (seen, ()) = tokio::join!(watch_list(url.clone(), &over), rebuilding);
     println!("{seen:?}");
     assert!(seen.by_default > 0 && seen.by_other > 0 && seen.lists > 20, "{seen:?}");
     let status = tokio::time::timeout(Duration::from_mins(4), load.wait()).await.expect("the load ends");
     let report = cluster.load_report();
     assert!(status.expect("waiting for the load").success(), "{report:#}");
-    equal(&cluster).await;
+    expect_equal(&cluster).await;
     declared_boards_are_read(&cluster).await;
     differences_are_named_and_mended(&cluster).await;
 }
@@ -191,15 +192,15 @@ async fn declared_boards_are_read(cluster: &Cluster) {
     assert_eq!(hottest, get("/videos?board=trending&limit=1").await["videos"][0]["video_id"]);
 }
 
-fn port(address: &str) -> u16 {
+fn port_of_address(address: &str) -> u16 {
     let host = address.trim_start_matches("mongodb://").trim_start_matches("redis://");
     let host = host.split(['/', ',']).next().unwrap_or_default();
     host.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address with a port")
 }
 
 /// One command to Redis, without spaces in its words.
-async fn redis(command: &str) -> String {
-    let port = port(&Stores::from_environment().redis);
+async fn redis_command(command: &str) -> String {
+    let port = port_of_address(&Stores::from_environment().redis);
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("connecting to Redis");
     let mut stream = BufReader::new(stream);
     stream.write_all(format!("{command}\r\n").as_bytes()).await.expect("writing to Redis");
@@ -209,20 +210,20 @@ async fn redis(command: &str) -> String {
     answer
 }
 
-async fn primary() -> mongo::Member {
-    let set = mongo::ReplicaSet::new(vec![port(&Stores::from_environment().mongodb)]);
+async fn connect_primary() -> mongo::Member {
+    let set = mongo::ReplicaSet::new(vec![port_of_address(&Stores::from_environment().mongodb)]);
     set.writable(Duration::from_secs(20)).await.expect("a primary").1
 }
 
-async fn spoil(cluster: &Cluster, video: &str, change: bson::Document) {
+async fn spoil_video(cluster: &Cluster, video: &str, change: bson::Document) {
     let database = format!("{}video_db", cluster.prefix);
     let update = doc! { "update": "videos", "updates": [{ "q": { "video_id": video }, "u": change }] };
-    let answer = primary().await.command(&database, update).await.expect("changing a video");
+    let answer = connect_primary().await.command(&database, update).await.expect("changing a video");
     assert_eq!(answer.get_i32("n"), Ok(1));
 }
 
 /// The fields that a report names of each video, sorted.
-fn named(report: &Value) -> Vec<(String, String)> {
+fn differing_fields(report: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let differences = report["differences"].as_array().expect("differences");
     let mut named: Vec<_> = differences
@@ -244,23 +245,23 @@ async fn differences_are_named_and_mended(cluster: &Cluster) {
     let ids: Vec<&str> = (0..3).map(|at| list["videos"][at]["video_id"].as_str().expect("an id")).collect();
     let of = |video: usize, what: &str| (ids[video].to_owned(), what.to_owned());
 
-    redis(&format!("ZINCRBY {}global_ranking 5 {}", cluster.prefix, ids[0])).await;
-    redis(&format!("ZREM {}global_ranking {}", cluster.prefix, ids[1])).await;
-    let report = verify(cluster, &[]).await;
+    redis_command(&format!("ZINCRBY {}global_ranking 5 {}", cluster.prefix, ids[0])).await;
+    redis_command(&format!("ZREM {}global_ranking {}", cluster.prefix, ids[1])).await;
+    let report = run_verify(cluster, &[]).await;
     let mut expected = vec![of(0, "boards score"), of(1, "boards there")];
     expected.sort();
-    assert_eq!(named(&report), expected, "{report:#}");
-    runs(cluster, &["rebuild", "redis"]).await;
-    equal(cluster).await;
+    assert_eq!(differing_fields(&report), expected, "{report:#}");
+    run_successfully(cluster, &["rebuild", "redis"]).await;
+    expect_equal(cluster).await;
 
-    spoil(cluster, ids[2], doc! { "$inc": { "views": 1_i64 } }).await;
-    let report = verify(cluster, &[]).await;
+    spoil_video(cluster, ids[2], doc! { "$inc": { "views": 1_i64 } }).await;
+    let report = run_verify(cluster, &[]).await;
     // The score beside the counters and the one on the boards are the right ones still.
     let mut expected = vec![of(2, "archive score"), of(2, "archive views"), of(2, "boards score")];
     expected.sort();
-    assert_eq!(named(&report), expected, "{report:#}");
-    runs(cluster, &["rebuild", "mongodb"]).await;
-    equal(cluster).await;
+    assert_eq!(differing_fields(&report), expected, "{report:#}");
+    run_successfully(cluster, &["rebuild", "mongodb"]).await;
+    expect_equal(cluster).await;
 }
 
 #[tokio::test]
@@ -268,11 +269,11 @@ async fn dead_letters_are_listed_and_replayed_once() {
     let stores = Stores::from_environment();
     let cluster = Cluster::start(&stores).await;
     let name = format!("{}video_interactions", cluster.prefix);
-    let port = port(&stores.kafka);
+    let port = port_of_address(&stores.kafka);
     let log = kafka::Topic::open(port, &name, 12).await.expect("the log");
     log.append(3, br#"{"video_id":"v","user_id":"u"}"#.to_vec()).await.expect("appending poison");
     let list = wait::until("the dead letter", Duration::from_secs(30), || async {
-        let (code, text) = run(&cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
+        let (code, text) = run_command(&cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
         assert_eq!(code, 0, "{text}");
         let line: Value = serde_json::from_str(text.lines().next()?).ok()?;
         Some(line)
@@ -280,7 +281,7 @@ async fn dead_letters_are_listed_and_replayed_once() {
     .await;
     assert_eq!(list["reason"], "type: is required", "{list:#}");
     assert_eq!(list["origin"][0], "3/0", "{list:#}");
-    let (code, text) = run(&cluster, &["dlq", "replay", "--all"]).await;
+    let (code, text) = run_command(&cluster, &["dlq", "replay", "--all"]).await;
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("0 replayed, 1 stay") && text.contains("type: is required"), "{text}");
 
@@ -290,26 +291,27 @@ async fn dead_letters_are_listed_and_replayed_once() {
     let like = br#"{"video_id":"late","user_id":"u","type":"like"}"#;
     dead.append(0, like.to_vec()).await.expect("appending a letter");
     for _ in 0..2 {
-        let text = runs(&cluster, &["dlq", "replay", "--partition", "0", "--offset", &offset]).await;
+        let text =
+            run_successfully(&cluster, &["dlq", "replay", "--partition", "0", "--offset", &offset]).await;
         assert!(text.contains("1 replayed, 0 stay"), "{text}");
     }
     // Both are in the log, one of them counts.
     let report = wait::until("both counted", Duration::from_secs(30), || async {
-        let report = verify(&cluster, &[]).await;
+        let report = run_verify(&cluster, &[]).await;
         (report["log"]["events"] == 1 && report["log"]["repeats"] == 1).then_some(report)
     })
     .await;
     assert_eq!((&report["good"], &report["log"]["unreadable"]), (&json!(true), &json!(1)), "{report:#}");
     let video = wait::json(&format!("{}/videos/late", cluster.gateways[0]), Duration::from_secs(10)).await;
     assert_eq!(video["likes"], 1, "{video:#}");
-    let (code, text) = run(&cluster, &["dlq", "replay", "--partition", "0", "--offset", "99"]).await;
+    let (code, text) = run_command(&cluster, &["dlq", "replay", "--partition", "0", "--offset", "99"]).await;
     assert_eq!(code, 1, "{text}");
-    assert_eq!(run(&cluster, &["dlq", "replay"]).await.0, 2, "a usage error");
+    assert_eq!(run_command(&cluster, &["dlq", "replay"]).await.0, 2, "a usage error");
     a_log_that_begins_late_is_told(&cluster).await;
 }
 
 /// Deletes every record of the log, as its retention would.
-async fn expire(prefix: &str) {
+async fn delete_log_records(prefix: &str) {
     let brokers = vec![Stores::from_environment().kafka];
     let client = ClientBuilder::new(brokers).build().await.expect("connecting to Kafka");
     for partition in 0..12 {
@@ -325,14 +327,14 @@ async fn expire(prefix: &str) {
 
 /// What expired cannot be counted again: it is said, and nothing is thrown away.
 async fn a_log_that_begins_late_is_told(cluster: &Cluster) {
-    expire(&cluster.prefix).await;
-    let report = verify(cluster, &[]).await;
+    delete_log_records(&cluster.prefix).await;
+    let report = run_verify(cluster, &[]).await;
     let problem = report["log"]["problem"].as_str().unwrap_or_default();
     assert!(problem.contains("no longer reaches back to offset 0"), "{report:#}");
     assert_eq!((&report["good"], &report["differing"]), (&json!(false), &json!(0)), "{report:#}");
-    assert_eq!(verify(cluster, &["--without-log"]).await["good"], true);
-    let (code, text) = run(cluster, &["rebuild", "mongodb"]).await;
+    assert_eq!(run_verify(cluster, &["--without-log"]).await["good"], true);
+    let (code, text) = run_command(cluster, &["rebuild", "mongodb"]).await;
     assert!(code == 1 && text.contains("refused: the log no longer reaches back"), "{text}");
-    runs(cluster, &["rebuild", "redis"]).await;
-    assert_eq!(verify(cluster, &["--without-log"]).await["good"], true);
+    run_successfully(cluster, &["rebuild", "redis"]).await;
+    assert_eq!(run_verify(cluster, &["--without-log"]).await["good"], true);
 }

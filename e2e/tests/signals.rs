@@ -17,10 +17,10 @@ use serde_json::json;
 use signals::scrape::{Scrape, document};
 use signals::work;
 
-const SOON: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What moves only when something goes wrong, or seldom. The rest has to move here.
-const QUIET: &[(&str, &str)] = &[
+const QUIET_METRICS: &[(&str, &str)] = &[
     ("liverank_comment_unavailable_total", "the log is never away"),
     ("liverank_comment_restricted_total", "nobody is banned"),
     ("liverank_comment_ruled_total", "there are no rules of comments"),
@@ -66,14 +66,14 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
     let collector = Collector::start().await;
     let up = Up::start_with(2, &["--canary-seconds=1", "--otlp-endpoint", &collector.url]).await;
     // Partitions' metrics come with the consumer's first look at them.
-    let before = wait::until("the consumer tells its lag", SOON, || async {
+    let before = wait::until("the consumer tells its lag", TEST_TIMEOUT, || async {
         let scrape = Scrape::of(up.admin()).await;
         scrape.has("liverank_consumer_lag_records").then_some(scrape)
     })
     .await;
     work::everything(&up).await;
-    let quiet = |name: &str| QUIET.iter().any(|(it, _)| *it == name);
-    let deadline = Instant::now() + SOON;
+    let quiet = |name: &str| QUIET_METRICS.iter().any(|(it, _)| *it == name);
+    let deadline = Instant::now() + TEST_TIMEOUT;
     loop {
         let after = Scrape::of(up.admin()).await;
         let still: Vec<String> = after.still_since(&before).into_iter().filter(|name| !quiet(name)).collect();
@@ -89,16 +89,16 @@ async fn every_documented_metric_is_there_and_moves_under_load() {
         after.write();
     }
     assert_eq!(after.document(), document().0, "docs/metrics.md is another: UPDATE_DOCS=1 writes it anew");
-    for (name, _) in QUIET {
+    for (name, _) in QUIET_METRICS {
         assert!(after.has(name), "{name} is no metric, and stands among those that are quiet");
     }
 }
 
 #[tokio::test]
-async fn the_canary_measures_three_ways_and_is_seen_by_nobody() {
+async fn the_canary_measures_three_paths_and_is_hidden() {
     let mut up = Up::start_with(2, &["--canary-seconds=1"]).await;
     let series = |metric: &str, label: &str| format!("liverank_gateway_canary_{metric}{{{label}}}");
-    let scrape = wait::until("three measurements each way", SOON, || async {
+    let scrape = wait::until("three measurements each way", TEST_TIMEOUT, || async {
         let scrape = Scrape::of(up.admin()).await;
         let ways = ["interaction_to_board", "interaction_to_socket", "comment_to_stream"];
         let count = |way| scrape.value(&series("seconds_count", &format!("way=\"{way}\"")));
@@ -121,7 +121,7 @@ async fn the_canary_measures_three_ways_and_is_seen_by_nobody() {
         let list = up.get(Door::Gateway, &format!("/videos?board={board}")).await;
         assert_eq!((&list["videos"], &list["total"]), (&json!([]), &json!(0)), "{board}");
     }
-    let statistics = wait::until("the reports", SOON, || async {
+    let statistics = wait::until("the reports", TEST_TIMEOUT, || async {
         let statistics = up.get(Door::Gateway, "/statistics").await;
         let reported =
             statistics["readerApis"]["totalReaders"] == 2 && !statistics["readerApiManager"].is_null();
@@ -145,7 +145,7 @@ async fn the_canary_measures_three_ways_and_is_seen_by_nobody() {
     }
     work::canary_is_refused(&up).await;
     up.process.signal(Signal::TERM);
-    up.process.wait(SOON);
+    up.process.wait(TEST_TIMEOUT);
     let verify = ["verify", "--json", "--data-dir", up.data(), "--log", "warn"];
     let verify =
         std::process::Command::new(liverank_e2e::binary()).args(verify).output().expect("running it");
@@ -154,7 +154,7 @@ async fn the_canary_measures_three_ways_and_is_seen_by_nobody() {
 }
 
 #[tokio::test]
-async fn strangers_make_no_more_series() {
+async fn strangers_cannot_add_metric_series() {
     let up = Up::start().await;
     work::hostile(&up, 0..200).await;
     let before = Scrape::of(up.admin()).await;
@@ -170,7 +170,7 @@ async fn strangers_make_no_more_series() {
 }
 
 #[tokio::test]
-async fn a_real_prometheus_takes_all_of_it() {
+async fn a_real_prometheus_scrapes_every_metric() {
     let up = Up::start_with(2, &[]).await;
     let address = format!("127.0.0.1:{}", free_port());
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -197,11 +197,13 @@ async fn a_real_prometheus_takes_all_of_it() {
         answer["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok()
     };
     // It gives up on the whole of a scrape where one line is wrong.
-    wait::until("a scrape", SOON, || async { ask(r#"up{job="liverank"}"#).await.filter(|up| *up > 0.5) })
-        .await;
+    wait::until("a scrape", TEST_TIMEOUT, || async {
+        ask(r#"up{job="liverank"}"#).await.filter(|up| *up > 0.5)
+    })
+    .await;
     assert_eq!(ask("count(liverank_reader_capacity)").await, Some(2.0), "two readers share a family");
     assert!(up.get(Door::Gateway, "/videos").await.is_object());
-    wait::until("the request", SOON, || async {
+    wait::until("the request", TEST_TIMEOUT, || async {
         ask(r#"liverank_http_requests_total{service="gateway",route="/videos",status="2xx"}"#).await
     })
     .await;

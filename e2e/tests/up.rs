@@ -14,16 +14,16 @@ mod first_process;
 #[path = "up/tls.rs"]
 mod tls;
 
-const START: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-struct Up {
+struct UpProcess {
     process: Process,
     front: String,
     args: Vec<String>,
     directory: tempfile::TempDir,
 }
 
-fn arguments(data: &std::path::Path) -> (Vec<String>, String) {
+fn up_arguments(data: &std::path::Path) -> (Vec<String>, String) {
     let address = || format!("127.0.0.1:{}", free_port());
     let front = address();
     let mut args = vec!["up".to_owned(), "--data-dir".into(), data.display().to_string()];
@@ -35,16 +35,16 @@ fn arguments(data: &std::path::Path) -> (Vec<String>, String) {
     (args, format!("http://{front}"))
 }
 
-impl Up {
+impl UpProcess {
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (args, front) = arguments(&directory.path().join("data"));
+        let (args, front) = up_arguments(&directory.path().join("data"));
         let process = Process::start("up", &args, directory.path());
-        wait::json(&format!("{front}/videos"), START).await;
+        wait::json(&format!("{front}/videos"), START_TIMEOUT).await;
         Self { process, front, args, directory }
     }
 
-    async fn post(&self, path: &str, body: serde_json::Value) -> reqwest::Response {
+    async fn post_json(&self, path: &str, body: serde_json::Value) -> reqwest::Response {
         reqwest::Client::new()
             .post(format!("{}{path}", self.front))
             .json(&body)
@@ -54,39 +54,39 @@ impl Up {
     }
 
     /// The videos of the board, with their metadata.
-    async fn list(&self) -> Option<Vec<serde_json::Value>> {
+    async fn listed_videos(&self) -> Option<Vec<serde_json::Value>> {
         let response = reqwest::get(format!("{}/videos?fields=metadata", self.front)).await.ok()?;
         response.json::<serde_json::Value>().await.ok()?["videos"].as_array().cloned()
     }
 
-    async fn until_listed(&self, video: &str, score: &serde_json::Value) {
-        wait::until("the score on the board", START, || async {
-            let list = self.list().await?;
+    async fn wait_until_listed(&self, video: &str, score: &serde_json::Value) {
+        wait::until("the score on the board", START_TIMEOUT, || async {
+            let list = self.listed_videos().await?;
             (list.len() == 1 && list[0]["video_id"] == video && list[0]["score"] == *score).then_some(())
         })
         .await;
     }
 
-    async fn views(&self, video: &str) -> Option<i64> {
+    async fn views_of(&self, video: &str) -> Option<i64> {
         let response = reqwest::get(format!("{}/videos/{video}", self.front)).await.ok()?;
         response.json::<serde_json::Value>().await.ok()?["views"].as_i64()
     }
 }
 
 /// A process that must fail to start: its exit code and what it said.
-fn refused(args: &[String], directory: &std::path::Path) -> String {
+fn refused_start(args: &[String], directory: &std::path::Path) -> String {
     let mut process = Process::start("refused", args, directory);
-    let status = process.wait(START);
+    let status = process.wait(START_TIMEOUT);
     assert_eq!(status.code(), Some(1), "{}", process.log());
     process.log()
 }
 
 #[tokio::test]
-async fn an_event_in_a_ranking_out_and_control_c_ends_it_with_0() {
-    let mut up = Up::start().await;
+async fn an_event_is_ranked_and_control_c_exits_with_0() {
+    let mut up = UpProcess::start().await;
     let answer = up.post("/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"})).await;
     assert_eq!(answer.status(), 202);
-    wait::until("the like on the board", START, || async {
+    wait::until("the like on the board", START_TIMEOUT, || async {
         let list: serde_json::Value =
             reqwest::get(format!("{}/videos", up.front)).await.ok()?.json().await.ok()?;
         (list["videos"][0]["score"] == json!(2.0)).then_some(())
@@ -106,8 +106,8 @@ async fn an_event_in_a_ranking_out_and_control_c_ends_it_with_0() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_kill_and_counts_once() {
-    let mut up = Up::start().await;
+async fn acknowledged_events_survive_a_kill_and_count_once() {
+    let mut up = UpProcess::start().await;
     for round in 0..3 {
         for event in 0..20 {
             let id = format!("{round}-{event}");
@@ -116,7 +116,7 @@ async fn what_was_acknowledged_survives_a_kill_and_counts_once() {
         }
         up.process.kill();
         up.process.restart();
-        wait::json(&format!("{}/videos", up.front), START).await;
+        wait::json(&format!("{}/videos", up.front), START_TIMEOUT).await;
         // A client that lost the answer sends again.
         let again =
             json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": format!("{round}-19")});
@@ -128,7 +128,7 @@ async fn what_was_acknowledged_survives_a_kill_and_counts_once() {
             202
         );
         let expected = (round + 1) * 20;
-        wait::until("every view counted once", START, || async {
+        wait::until("every view counted once", START_TIMEOUT, || async {
             up.views(&format!("end-{round}")).await?;
             (up.views("v").await? == expected).then_some(())
         })
@@ -138,7 +138,7 @@ async fn what_was_acknowledged_survives_a_kill_and_counts_once() {
 
 #[tokio::test]
 async fn a_registered_video_is_resolved_as_before_after_a_kill() {
-    let mut up = Up::start().await;
+    let mut up = UpProcess::start().await;
     let at = up.args.iter().position(|arg| arg == "--manager-listen").expect("a manager");
     let manager = format!("http://{}", up.args[at + 1]);
     let register = || async {
@@ -148,23 +148,23 @@ async fn a_registered_video_is_resolved_as_before_after_a_kill() {
         answer.json::<serde_json::Value>().await.ok()?["readerUrl"].as_str().map(str::to_owned)
     };
     // The readers have to report first.
-    let reader = wait::until("the video has a reader", START, register).await;
+    let reader = wait::until("the video has a reader", START_TIMEOUT, register).await;
     for _ in 0..3 {
         up.process.kill();
         up.process.restart();
-        wait::json(&format!("{manager}/health"), START).await;
-        let resolved = wait::json(&format!("{manager}/resolve/v"), START).await;
+        wait::json(&format!("{manager}/health"), START_TIMEOUT).await;
+        let resolved = wait::json(&format!("{manager}/resolve/v"), START_TIMEOUT).await;
         assert_eq!(resolved["readerUrl"].as_str(), Some(reader.as_str()), "{resolved}");
     }
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_named() {
-    let up = Up::start().await;
+async fn a_port_in_use_is_named_in_the_error() {
+    let up = UpProcess::start().await;
     let other = up.directory.path().join("other");
     let mut args = up.args.clone();
     args[2] = other.display().to_string();
-    let said = refused(&args, up.directory.path());
+    let said = refused_start(&args, up.directory.path());
     let port = up.front.rsplit(':').next().unwrap();
     assert!(said.contains("in use") && said.contains("liverank:"), "{said}");
     assert!(said.contains(port) || said.contains("reader"), "{said}");
@@ -172,22 +172,22 @@ async fn a_port_in_use_is_named() {
 }
 
 #[tokio::test]
-async fn a_locked_data_directory_is_named() {
-    let up = Up::start().await;
+async fn a_locked_data_directory_is_named_in_the_error() {
+    let up = UpProcess::start().await;
     let data = up.directory.path().join("data");
-    let (args, _) = arguments(&data);
-    let said = refused(&args, up.directory.path());
+    let (args, _) = up_arguments(&data);
+    let said = refused_start(&args, up.directory.path());
     assert!(said.contains(&data.display().to_string()) && said.contains("another process"), "{said}");
 }
 
 #[tokio::test]
-async fn an_unusable_data_directory_is_named() {
+async fn an_unusable_data_directory_is_named_in_the_error() {
     let directory = tempfile::tempdir().unwrap();
     // Root may write anywhere; nobody may make a directory below a file.
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let (args, _) = arguments(&file.join("data"));
-    let said = refused(&args, directory.path());
+    let (args, _) = up_arguments(&file.join("data"));
+    let said = refused_start(&args, directory.path());
     assert!(said.contains(&file.display().to_string()), "{said}");
 }
 
@@ -197,44 +197,45 @@ async fn wrong_settings_are_refused_by_name() {
     let config = directory.path().join("liverank.yaml");
     std::fs::write(&config, "kafak: localhost:9092\n").unwrap();
     let args = |list: &[&str]| list.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
-    let said = refused(&args(&["gateway", "--config", &config.display().to_string()]), directory.path());
+    let said =
+        refused_start(&args(&["gateway", "--config", &config.display().to_string()]), directory.path());
     assert!(said.contains("kafak") && said.contains("did you mean kafka?"), "{said}");
-    let said = refused(&args(&["gateway"]), directory.path());
+    let said = refused_start(&args(&["gateway"]), directory.path());
     assert!(said.contains("--kafka") && said.contains("--redis") && said.contains("--mongodb"), "{said}");
     let mut process = Process::start("usage", &args(&["reader", "--capacity", "many"]), directory.path());
-    assert_eq!(process.wait(START).code(), Some(2));
+    assert_eq!(process.wait(START_TIMEOUT).code(), Some(2));
     assert!(process.log().contains("--capacity") && process.log().contains("many"), "{}", process.log());
 }
 
 #[tokio::test]
-async fn what_moderators_did_stays_so_after_a_kill() {
+async fn moderation_survives_a_kill() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (mut args, front) = arguments(&directory.path().join("data"));
+    let (mut args, front) = up_arguments(&directory.path().join("data"));
     args.push("--moderation-open".into());
     let comment = args.iter().position(|arg| arg == "--comment-listen").expect("a flag") + 1;
     let comment = format!("http://{}", args[comment]);
     let mut process = Process::start("up", &args, directory.path());
-    wait::json(&format!("{front}/videos"), START).await;
+    wait::json(&format!("{front}/videos"), START_TIMEOUT).await;
     let moderated = Moderated::new(&front, &[comment]).await;
     process.kill();
     process.restart();
-    wait::json(&format!("{front}/videos"), START).await;
+    wait::json(&format!("{front}/videos"), START_TIMEOUT).await;
     moderated.check().await;
     let ruled = Ruled::new(&front).await;
     process.kill();
     process.restart();
-    wait::json(&format!("{front}/videos"), START).await;
+    wait::json(&format!("{front}/videos"), START_TIMEOUT).await;
     ruled.check().await;
 }
 
 #[tokio::test]
 async fn a_like_counts_once_and_is_taken_back_and_a_video_leaves_the_boards_also_after_a_kill() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (mut args, front) = arguments(&directory.path().join("data"));
+    let (mut args, front) = up_arguments(&directory.path().join("data"));
     args.extend(["--moderation-open".into(), "--unique".into(), "like".into()]);
     let process = Process::start("up", &args, directory.path());
-    let mut up = Up { process, front, args, directory };
-    wait::json(&format!("{}/videos", up.front), START).await;
+    let mut up = UpProcess { process, front, args, directory };
+    wait::json(&format!("{}/videos", up.front), START_TIMEOUT).await;
     let does = async |user: &str, kind: &str| {
         let event = json!({"video_id": "cats", "user_id": user, "type": kind});
         assert_eq!(up.post("/interact", event).await.status(), 202);
@@ -246,7 +247,7 @@ async fn a_like_counts_once_and_is_taken_back_and_a_video_leaves_the_boards_also
     up.until_listed("cats", &json!(5.0)).await;
     up.process.kill();
     up.process.restart();
-    wait::json(&format!("{}/videos", up.front), START).await;
+    wait::json(&format!("{}/videos", up.front), START_TIMEOUT).await;
     let does = async |user: &str, kind: &str| {
         let event = json!({"video_id": "cats", "user_id": user, "type": kind});
         assert_eq!(up.post("/interact", event).await.status(), 202);
@@ -266,16 +267,16 @@ async fn a_like_counts_once_and_is_taken_back_and_a_video_leaves_the_boards_also
         let list = up.list().await?;
         (list[0]["metadata"]["title"] == "Cats" && list[0]["score"] == json!(3.0)).then_some(())
     };
-    wait::until("the title in the list", START, is_put).await;
+    wait::until("the title in the list", START_TIMEOUT, is_put).await;
     assert_eq!(client.delete(&url).send().await.expect("an answer").status(), 202);
     let is_off = async || up.list().await?.is_empty().then_some(());
-    wait::until("the video off the boards", START, is_off).await;
+    wait::until("the video off the boards", START_TIMEOUT, is_off).await;
     does("cid", "like").await;
     let counted = async || {
         let video: serde_json::Value = reqwest::get(&url).await.ok()?.json().await.ok()?;
         (video["likes"] == 2 && video["removed"] == true).then_some(())
     };
-    wait::until("the like of a video that is off", START, counted).await;
+    wait::until("the like of a video that is off", START_TIMEOUT, counted).await;
     assert_eq!(up.list().await.expect("a list"), Vec::<serde_json::Value>::new());
     put(json!({"title": "Cats again"})).await;
     up.until_listed("cats", &json!(5.0)).await;
@@ -289,7 +290,7 @@ async fn settings_are_judged_before_a_port_is_taken() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let said = |flags: &[&str]| {
         let args: Vec<String> = flags.iter().map(|arg| (*arg).to_owned()).collect();
-        let said = refused(&args, directory.path());
+        let said = refused_start(&args, directory.path());
         std::fs::remove_file(directory.path().join("refused.log")).expect("its log");
         assert!(!said.contains("in use"), "{flags:?} names the port instead of what is wrong: {said}");
         said
@@ -316,5 +317,5 @@ async fn settings_are_judged_before_a_port_is_taken() {
     // With settings that are right the same port is what is wrong.
     let args: Vec<String> =
         ["consumer", "--admin-listen", &address].iter().chain(&stores).map(|arg| (*arg).to_owned()).collect();
-    assert!(refused(&args, directory.path()).contains("in use"));
+    assert!(refused_start(&args, directory.path()).contains("in use"));
 }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::texts::{expect_short, text};
 
 /// Rules of every sort.
-static RULES: LazyLock<Screen> = LazyLock::new(|| {
+static ALL_RULES_SCREEN: LazyLock<Screen> = LazyLock::new(|| {
     let rules = CommentRules::from_json(
         br#"{"links":{"action":"mask","allow":["example.org"]},"words":[{"action":"mask","words":["darn*","*heck","two words"]},
             {"action":"hold","words":["wait"]}],"patterns":[{"action":"mask","pattern":"\\d{3,}"}]}"#,
@@ -23,7 +23,7 @@ static RULES: LazyLock<Screen> = LazyLock::new(|| {
     Screen::of(&rules.expect("they are rules")).expect("they can be looked for")
 });
 
-fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+fn parse_object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match json::parse(bytes) {
         Ok(Value::Object(object)) => Some(object),
         Ok(_) => None,
@@ -35,7 +35,7 @@ fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
 }
 
 pub(crate) fn comment(bytes: &[u8]) {
-    if let Some(body) = object(bytes)
+    if let Some(body) = parse_object(bytes)
         && let Err(refusal) = Draft::parse(&body)
     {
         expect_short(&refusal);
@@ -50,7 +50,7 @@ pub(crate) fn comment(bytes: &[u8]) {
     if chars > MAX_COMMENT_CHARS {
         return;
     }
-    match RULES.screen(&text) {
+    match ALL_RULES_SCREEN.screen(&text) {
         Screened::Taken(masked) | Screened::Held(masked, _) => {
             // What is acknowledged is read from the log.
             assert!(text.is_empty() || check_text("comment", &masked).is_ok(), "{masked}");
@@ -72,7 +72,7 @@ pub(crate) fn comment_rules(bytes: &[u8]) {
 }
 
 pub(crate) fn metadata(bytes: &[u8]) {
-    let Some(body) = object(bytes) else { return };
+    let Some(body) = parse_object(bytes) else { return };
     match Metadata::read(&Value::Object(body)) {
         Ok(metadata) => {
             assert!(metadata.as_str().len() <= liverank_core::metadata::MAX_METADATA_BYTES);
@@ -96,7 +96,7 @@ pub(crate) fn heartbeat(bytes: &[u8]) {
 }
 
 pub(crate) fn statistics(bytes: &[u8]) {
-    let Some(body) = object(bytes) else { return };
+    let Some(body) = parse_object(bytes) else { return };
     let read = [
         reports::Comments::parse(&body).map(|report| serde_json::to_vec(&report)),
         reports::Reader::parse(&body).map(|report| serde_json::to_vec(&report)),

@@ -23,11 +23,11 @@ use liverank_runtime::{Problem, ServiceContext};
 use tokio::io::AsyncWriteExt;
 
 /// Longer than anything takes that does not wait for its client.
-const PATIENCE: Duration = Duration::from_secs(20);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest answer to one request here.
-const ANSWER_BYTES: usize = 4096;
+const MAX_ANSWER_BYTES: usize = 4096;
 /// The shortest request.
-const REQUEST_BYTES: usize = 16;
+const MIN_REQUEST_BYTES: usize = 16;
 
 thread_local! {
     static RUNTIME: tokio::runtime::Runtime =
@@ -59,7 +59,7 @@ pub(crate) fn gzip(bytes: &[u8]) {
     }
 }
 
-async fn bare() -> Response {
+async fn hijack_echo() -> Response {
     let mut answer = "dropped".into_response();
     answer.extensions_mut().insert(Hijack::new(|bare| {
         tokio::spawn(async move {
@@ -72,12 +72,16 @@ async fn bare() -> Response {
     answer
 }
 
-async fn echo(exchange: Exchange, params: Params, JsonObject(body): JsonObject) -> Result<Response, Problem> {
+async fn echo_body(
+    exchange: Exchange,
+    params: Params,
+    JsonObject(body): JsonObject,
+) -> Result<Response, Problem> {
     params.only(&["videoid"])?;
     Ok(format!("{} members from {}", body.len(), exchange.client()).into_response())
 }
 
-async fn handshake(request: Request) -> Response {
+async fn websocket_handshake(request: Request) -> Response {
     let (parts, _) = request.into_parts();
     match check_handshake(&parts, &Origins::default()) {
         Ok(_) => "a handshake".into_response(),
@@ -86,22 +90,22 @@ async fn handshake(request: Request) -> Response {
 }
 
 /// What the server's thread is called.
-const THREAD: &str = "served";
+const SERVER_THREAD_NAME: &str = "served";
 /// Panics of that thread. They are confined to their connections there, and nobody else would hear of them.
-static PANICS: AtomicUsize = AtomicUsize::new(0);
+static PANIC_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 fn count_panics() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if std::thread::current().name() == Some(THREAD) {
-            PANICS.fetch_add(1, Ordering::SeqCst);
+        if std::thread::current().name() == Some(SERVER_THREAD_NAME) {
+            PANIC_COUNT.fetch_add(1, Ordering::SeqCst);
         }
         before(panic);
     }));
 }
 
 /// A server of this process, which takes plain requests, bodies, handshakes, and hands sockets over.
-static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
+static SERVER_ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
     let (tell, told) = mpsc::channel();
     count_panics();
     let serve = move || {
@@ -109,22 +113,22 @@ static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
         runtime.block_on(async move {
             let router = Router::new()
                 .route("/plain", get("plain"))
-                .route("/bare", get(bare))
-                .route("/body", post(echo))
-                .route("/ws", get(handshake));
+                .route("/bare", get(hijack_echo))
+                .route("/body", post(echo_body))
+                .route("/ws", get(websocket_handshake));
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
             tell.send(listener.local_addr().expect("it listens")).expect("somebody waits for it");
-            let shell = ServiceContext::new(PATIENCE);
+            let shell = ServiceContext::new(SERVER_TIMEOUT);
             server::serve(Service::Gateway, listener, server::with_fallbacks(router), &shell).await
         })
     };
-    std::thread::Builder::new().name(THREAD.to_owned()).spawn(serve).expect("a thread");
+    std::thread::Builder::new().name(SERVER_THREAD_NAME.to_owned()).spawn(serve).expect("a thread");
     told.recv().expect("the server is there")
 });
 
 pub(crate) fn http(bytes: &[u8]) {
-    let mut client = TcpStream::connect(*SERVER).expect("the server takes connections");
-    client.set_read_timeout(Some(PATIENCE)).expect("a time");
+    let mut client = TcpStream::connect(*SERVER_ADDRESS).expect("the server takes connections");
+    client.set_read_timeout(Some(SERVER_TIMEOUT)).expect("a time");
     // A server may have closed already: it need not read what it refuses.
     let _ = client.write_all(bytes).and_then(|()| client.shutdown(Shutdown::Write));
     let mut answers = Vec::new();
@@ -134,8 +138,8 @@ pub(crate) fn http(bytes: &[u8]) {
         !matches!(kind, Some(std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)),
         "who sent all that it sends is left without an answer or an end"
     );
-    assert_eq!(PANICS.load(Ordering::SeqCst), 0, "the server panicked");
+    assert_eq!(PANIC_COUNT.load(Ordering::SeqCst), 0, "the server panicked");
     assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{}", answers.escape_ascii());
-    let most = (1 + bytes.len() / REQUEST_BYTES) * ANSWER_BYTES;
+    let most = (1 + bytes.len() / MIN_REQUEST_BYTES) * MAX_ANSWER_BYTES;
     assert!(answers.len() <= most, "{} bytes for {}", answers.len(), bytes.len());
 }

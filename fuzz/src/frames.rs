@@ -8,13 +8,13 @@ use liverank_websocket::frame::{ReadError, Reader, Said};
 use crate::connections::block_on;
 
 /// Where to cut the rest: the first byte says.
-fn cut(bytes: &[u8]) -> (&[u8], &[u8]) {
+fn split_by_first_byte(bytes: &[u8]) -> (&[u8], &[u8]) {
     let Some((first, rest)) = bytes.split_first() else { return (&[], &[]) };
     rest.split_at(usize::from(*first).min(rest.len()))
 }
 
 pub(crate) fn websocket(bytes: &[u8]) {
-    let (one, other) = cut(bytes);
+    let (one, other) = split_by_first_byte(bytes);
     let whole = [one, other].concat();
     let (mut at_once, mut in_pieces) = (Frames::default(), Frames::default());
     at_once.all(&whole);
@@ -50,7 +50,7 @@ async fn read_along(bytes: &[u8]) {
 }
 
 pub(crate) fn stream(bytes: &[u8]) {
-    let (one, other) = cut(bytes);
+    let (one, other) = split_by_first_byte(bytes);
     let (mut whole, mut pieces) = (Scanner::default(), Scanner::default());
     let came = Bytes::from([one, other].concat());
     let expected = whole.feed(&came);

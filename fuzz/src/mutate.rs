@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// The longest input that is made: what is longer is tried by libFuzzer.
 const MAX_BYTES: usize = 2048;
 /// What parsers stumble over.
-const WORDS: [&[u8]; 40] = [
+const AWKWARD_WORDS: [&[u8]; 40] = [
     b"\0",
     b"\r\n",
     b"\n\n",
@@ -51,10 +51,10 @@ const WORDS: [&[u8]; 40] = [
 ];
 
 /// `SplitMix64` (Steele et al., 2014): the same inputs in each run.
-struct Random(u64);
+struct SplitMix64(u64);
 
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
+impl SplitMix64 {
+    fn number_below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -62,25 +62,33 @@ impl Random {
     }
 
     fn range(&mut self, of: &[u8]) -> std::ops::Range<usize> {
-        let from = self.below(of.len() + 1);
-        from..from + self.below(of.len() - from + 1)
+        let from = self.number_below(of.len() + 1);
+        from..from + self.number_below(of.len() - from + 1)
     }
 
     /// One of the corpus, changed in a few places.
-    fn input(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
-        let mut input = corpus[self.below(corpus.len())].clone();
-        for _ in 0..=self.below(6) {
-            let at = self.below(input.len() + 1);
-            match self.below(7) {
+    fn mutated_input(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
+        let mut input = corpus[self.number_below(corpus.len())].clone();
+        for _ in 0..=self.number_below(6) {
+            let at = self.number_below(input.len() + 1);
+            match self.number_below(7) {
                 0 => {
                     if let Some(byte) = input.get_mut(at) {
-                        *byte ^= 1 << self.below(8);
+                        *byte ^= 1 << self.number_below(8);
                     }
                 }
-                1 => drop(input.splice(at..at, WORDS[self.below(WORDS.len())].iter().copied())),
+                1 => {
+                    drop(input.splice(
+                        at..at,
+                        AWKWARD_WORDS[self.number_below(AWKWARD_WORDS.len())].iter().copied(),
+                    ))
+                }
                 2 => {
                     let range = self.range(&input);
-                    drop(input.splice(range, WORDS[self.below(WORDS.len())].iter().copied()));
+                    drop(input.splice(
+                        range,
+                        AWKWARD_WORDS[self.number_below(AWKWARD_WORDS.len())].iter().copied(),
+                    ));
                 }
                 3 => {
                     let range = self.range(&input);
@@ -91,11 +99,11 @@ impl Random {
                     drop(input.splice(at..at, again));
                 }
                 5 => {
-                    let other = &corpus[self.below(corpus.len())];
+                    let other = &corpus[self.number_below(corpus.len())];
                     let part = other[self.range(other)].to_vec();
                     drop(input.splice(at..at, part));
                 }
-                _ => input.insert(at, self.below(256) as u8),
+                _ => input.insert(at, self.number_below(256) as u8),
             }
         }
         input.truncate(MAX_BYTES);
@@ -103,37 +111,37 @@ impl Random {
     }
 }
 
-fn directory(target: &str) -> PathBuf {
+fn corpus_directory(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target)
 }
 
-fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let listed = std::fs::read_dir(directory(target)).expect("every target has a corpus");
+fn read_corpus(target: &str) -> Vec<Vec<u8>> {
+    let listed = std::fs::read_dir(corpus_directory(target)).expect("every target has a corpus");
     let mut files: Vec<PathBuf> = listed.map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files.iter().map(|file| std::fs::read(file).unwrap()).collect()
 }
 
-fn tried(target: &str, run: fn(&[u8]), input: &[u8]) {
+fn run_input(target: &str, run: fn(&[u8]), input: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(input))) {
         let found = std::env::temp_dir().join(format!("liverank-fuzz-{target}"));
         std::fs::write(&found, input).unwrap();
-        eprintln!("to keep this input: cp {} {}/", found.display(), directory(target).display());
+        eprintln!("to keep this input: cp {} {}/", found.display(), corpus_directory(target).display());
         std::panic::resume_unwind(panic);
     }
 }
 
 /// Replays the corpus, and goes on with what comes of it for a second, or for what `LIVERANK_TEST_FUZZ_SECONDS` says.
 pub(crate) fn try_all(target: &str, run: fn(&[u8])) {
-    let corpus = corpus(target);
+    let corpus = read_corpus(target);
     assert!(!corpus.is_empty(), "the corpus of {target} is empty");
     for input in &corpus {
-        tried(target, run, input);
+        run_input(target, run, input);
     }
     let seconds = std::env::var("LIVERANK_TEST_FUZZ_SECONDS").map_or(1, |seconds| seconds.parse().unwrap());
-    let (start, mut random, mut inputs) = (Instant::now(), Random(1), 0_u64);
+    let (start, mut random, mut inputs) = (Instant::now(), SplitMix64(1), 0_u64);
     while start.elapsed() < Duration::from_secs(seconds) {
-        tried(target, run, &random.input(&corpus));
+        run_input(target, run, &random.mutated_input(&corpus));
         inputs += 1;
     }
     println!("{target}: {inputs} inputs");

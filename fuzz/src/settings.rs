@@ -17,7 +17,7 @@ use crate::texts::text;
 /// A role with settings of every form.
 #[derive(Debug, Parser)]
 #[command(name = "liverank")]
-struct Role {
+struct FuzzedRole {
     #[command(flatten)]
     http: HttpArgs,
     #[command(flatten)]
@@ -25,18 +25,18 @@ struct Role {
 }
 
 thread_local! {
-    static FILE: RefCell<NamedTempFile> = RefCell::new(NamedTempFile::new().expect("a file"));
+    static SETTINGS_FILE: RefCell<NamedTempFile> = RefCell::new(NamedTempFile::new().expect("a file"));
 }
 
 pub(crate) fn file(bytes: &[u8]) {
-    let path = FILE.with_borrow_mut(|file| {
+    let path = SETTINGS_FILE.with_borrow_mut(|file| {
         let kept = file.as_file_mut();
         kept.set_len(0).and_then(|()| kept.seek(SeekFrom::Start(0)).map(drop)).expect("it is ours");
         kept.write_all(bytes).expect("there is room");
         file.path().to_string_lossy().into_owned()
     });
     let environment = BTreeMap::from([("LIVERANK_CONFIG".to_owned(), path)]);
-    match config::parse::<Role>(Role::command(), &[OsString::from("liverank")], &environment) {
+    match config::parse::<FuzzedRole>(FuzzedRole::command(), &[OsString::from("liverank")], &environment) {
         Ok(role) => {
             let _ = (role.http.settings(), role.auth.check());
         }

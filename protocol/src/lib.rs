@@ -45,14 +45,14 @@ pub struct RouteReader {
     #[serde(default)]
     pub load: u64,
     /// Whether it takes viewers of this video: alive, and not sending any away.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub takes: bool,
     /// By which a gateway makes passes for its viewers; of use at this reader alone. Only gateways are told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_key: Option<Secret>,
 }
 
-const fn yes() -> bool {
+const fn default_true() -> bool {
     true
 }
 

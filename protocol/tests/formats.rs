@@ -21,7 +21,7 @@ use liverank_protocol::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-fn message<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &'static str, today: &T) {
+fn check_message<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &'static str, today: &T) {
     let format = Format {
         directory: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"),
         name,
@@ -60,7 +60,7 @@ fn cordon() -> CordonRequest {
 }
 
 #[test]
-fn routes_and_heartbeats() {
+fn route_and_heartbeat_messages_have_fixtures() {
     let of_route = RouteReader {
         id: reader("reader-1"),
         public_url: "http://a:4001".to_owned(),
@@ -69,20 +69,20 @@ fn routes_and_heartbeats() {
         takes: false,
         pass_key: Some(secret()),
     };
-    message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });
+    check_message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });
     let hand_over =
         HandOver { video: video(), epoch: 7, to: "http://c:4001".to_owned(), here: true, keep: 3, pace: 50 };
     let answer = HeartbeatAnswer { hand_over: vec![hand_over], viewers_elsewhere: vec![(video(), 12)] };
-    message("heartbeat-answer", &answer);
-    message("warm", &Warm { videoid: video(), epoch: 7 });
-    message("warmed", &Warmed { videoid: video(), head: Some("abc-12".to_owned()) });
-    message("viewers", &Viewers { videoid: video(), viewers: 12 });
-    message("viewers-request", &ViewersRequest { videos: vec![video()] });
-    message("viewers-of-many", &ViewersOfMany { viewers: vec![12] });
+    check_message("heartbeat-answer", &answer);
+    check_message("warm", &Warm { videoid: video(), epoch: 7 });
+    check_message("warmed", &Warmed { videoid: video(), head: Some("abc-12".to_owned()) });
+    check_message("viewers", &Viewers { videoid: video(), viewers: 12 });
+    check_message("viewers-request", &ViewersRequest { videos: vec![video()] });
+    check_message("viewers-of-many", &ViewersOfMany { viewers: vec![12] });
 }
 
 #[test]
-fn the_load_of_the_readers() {
+fn load_messages_have_fixtures() {
     let state = ReaderState {
         id: reader("reader-1"),
         public_url: "http://a:4001".to_owned(),
@@ -122,17 +122,17 @@ fn the_load_of_the_readers() {
         cordons: vec![cordon()],
         unserved: Some(Unserved { requests: 2, since_ms: 1500, video: Some(video()) }),
     };
-    message("load", &load);
+    check_message("load", &load);
 }
 
 #[test]
-fn orders() {
+fn order_messages_have_fixtures() {
     let request =
         TermRequest { holder: "operator".to_owned(), expected: Some(2), renew: Some(3), lease: lease() };
-    message("term-request", &request);
+    check_message("term-request", &request);
     let order =
         MoveRequest { videoid: video(), expected: 7, readers: vec![share()], why: "balance".to_owned() };
-    message("moves-request", &MovesRequest { term: 3, lease: lease(), moves: vec![order] });
+    check_message("moves-request", &MovesRequest { term: 3, lease: lease(), moves: vec![order] });
     let answer = MoveAnswer {
         videoid: video(),
         status: 409,
@@ -140,7 +140,7 @@ fn orders() {
         epoch: Some(8),
         detail: Some("another epoch is in force".to_owned()),
     };
-    message("move-answer", &answer);
+    check_message("move-answer", &answer);
     let state = MoveState {
         id: 5,
         videoid: video(),
@@ -156,13 +156,13 @@ fn orders() {
         detail: Some("it was given up".to_owned()),
         age_ms: 900,
     };
-    message("moves", &Moves { moves: vec![state], in_flight: 4, viewers_per_minute: 20_000 });
-    message("cordons-request", &CordonsRequest { term: 3, lease: lease(), cordons: vec![cordon()] });
-    message("cordons", &Cordons { cordons: vec![cordon()] });
+    check_message("moves", &Moves { moves: vec![state], in_flight: 4, viewers_per_minute: 20_000 });
+    check_message("cordons-request", &CordonsRequest { term: 3, lease: lease(), cordons: vec![cordon()] });
+    check_message("cordons", &Cordons { cordons: vec![cordon()] });
 }
 
 #[test]
-fn reports() {
+fn report_messages_have_fixtures() {
     let one = |value| BTreeMap::from([("cats".to_owned(), value)]);
     let comment = CommentReport {
         instance_id: Some("comment-1".to_owned()),
@@ -171,7 +171,7 @@ fn reports() {
         active_topics: vec!["cats".to_owned()],
         topic_subscribers: one(1),
     };
-    message("comment-report", &comment);
+    check_message("comment-report", &comment);
     let of_reader = ReaderReport {
         instance_id: "reader-1".to_owned(),
         active_connections: 12,
@@ -179,7 +179,7 @@ fn reports() {
         subscribed_topics: vec!["cats".to_owned()],
         messages_sent: 70,
     };
-    message("reader-report", &of_reader);
+    check_message("reader-report", &of_reader);
     let manager = ManagerReport {
         instance_id: Some("manager-1".to_owned()),
         service: "ReaderApiManager".to_owned(),
@@ -188,7 +188,7 @@ fn reports() {
         registration_count: 2,
         video_mappings: BTreeMap::from([("cats".to_owned(), "reader-1".to_owned())]),
     };
-    message("manager-report", &manager);
+    check_message("manager-report", &manager);
 }
 
 #[test]

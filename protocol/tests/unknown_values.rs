@@ -5,7 +5,7 @@ use liverank_core::handover::coordinator::ReaderStatus;
 use liverank_protocol::{CordonRequest, Load, MovePhase, MoveState, OrderedBy};
 use serde_json::{Value, json};
 
-fn load(state: &str, cordon: &Value) -> Value {
+fn load_with(state: &str, cordon: &Value) -> Value {
     json!({
         "readers": [{
             "id": "reader-1", "public_url": "http://a", "internal_url": "http://b", "state": state, "cordon": cordon,
@@ -28,7 +28,7 @@ fn known_values_are_read_and_written_as_before() {
     let cordons = [("closed", Closing::Closed), ("draining", Closing::Draining)];
     for (name, state) in states {
         for (cordon_name, cordon) in cordons {
-            let json = load(name, &json!(cordon_name));
+            let json = load_with(name, &json!(cordon_name));
             let read: Load = serde_json::from_value(json.clone()).unwrap();
             assert_eq!(read.readers[0].state, state);
             assert!(read.readers[0].cordon.as_ref().is_some_and(|it| *it == cordon));
@@ -39,7 +39,7 @@ fn known_values_are_read_and_written_as_before() {
 
 #[test]
 fn unknown_values_are_kept_as_text_and_are_none_of_the_known_ones() {
-    let json = load("hibernating", &json!("half_closed"));
+    let json = load_with("hibernating", &json!("half_closed"));
     let read: Load = serde_json::from_value(json.clone()).unwrap();
     let reader = &read.readers[0];
     assert_eq!((reader.state.to_string(), reader.viewers), ("hibernating".to_owned(), 3));

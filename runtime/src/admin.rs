@@ -19,29 +19,29 @@ pub async fn run(listener: TcpListener, shell: ServiceContext) -> anyhow::Result
 /// The admin endpoints.
 pub fn router(shell: ServiceContext) -> Router {
     Router::new()
-        .route("/livez", get(livez))
+        .route("/livez", get(answer_livez))
         .route("/health", get(|| async { Json(json!({ "status": "healthy" })) }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+        .route("/readyz", get(answer_readyz))
+        .route("/metrics", get(answer_metrics))
         .fallback(problem::no_such_path)
         .with_state(shell)
 }
 
 /// Answering at all is what living means to most: a blocked runtime does not get here.
-async fn livez(State(shell): State<ServiceContext>) -> Response {
+async fn answer_livez(State(shell): State<ServiceContext>) -> Response {
     match shell.health.why_stuck() {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::INTERNAL_SERVER_ERROR, why + "\n").into_response(),
     }
 }
 
-async fn readyz(State(shell): State<ServiceContext>) -> Response {
+async fn answer_readyz(State(shell): State<ServiceContext>) -> Response {
     let (ready, report) = shell.health.report();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
 }
 
-async fn metrics(State(shell): State<ServiceContext>) -> Response {
+async fn answer_metrics(State(shell): State<ServiceContext>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], shell.metrics.encode()).into_response()
 }

@@ -23,11 +23,11 @@ use crate::server::connection::NoRoom;
 /// The largest body of a request that carries one thing: an interaction or a comment of 4,096 characters fits several
 /// times, escaped as it may be.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// How long a body may take to arrive, and a second more for every [`LEAST_RATE`] bytes that have come: a half-open
+/// How long a body may take to arrive, and a second more for every [`MIN_BYTES_A_SECOND`] bytes that have come: a half-open
 /// connection does not stay, and a phone on a bad network gets its batch through.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is taken for the least that a client sends in a second.
-const LEAST_RATE: usize = 16 * 1024;
+const MIN_BYTES_A_SECOND: usize = 16 * 1024;
 
 /// A JSON object as the body of a request: at most [`MAX_BODY_BYTES`], within [`BODY_TIMEOUT`], of content type
 /// `application/json` or none at all.
@@ -80,10 +80,10 @@ pub async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes
     let gzip = is_gzip(headers)?;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > limit as u64) {
-        return Err(too_large(limit));
+        return Err(too_large_problem(limit));
     }
-    let sent = receive(body, limit).await?;
-    if gzip { gunzip(&sent, limit) } else { Ok(sent) }
+    let sent = receive_body(body, limit).await?;
+    if gzip { gunzip_bounded(&sent, limit) } else { Ok(sent) }
 }
 
 /// Whether it is compressed with gzip.
@@ -106,33 +106,33 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, Problem> {
     Ok(gzip)
 }
 
-fn too_large(limit: usize) -> Problem {
+fn too_large_problem(limit: usize) -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {limit} bytes"))
 }
 
-async fn receive(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
+async fn receive_body(mut body: Body, limit: usize) -> Result<Bytes, Problem> {
     let start = Instant::now();
     let mut whole = BytesMut::new();
     loop {
-        let allowed = BODY_TIMEOUT + Duration::from_secs((whole.len() / LEAST_RATE) as u64);
+        let allowed = BODY_TIMEOUT + Duration::from_secs((whole.len() / MIN_BYTES_A_SECOND) as u64);
         let frame = match tokio::time::timeout_at(start + allowed, body.frame()).await {
             Err(_) => {
                 let detail = format!("the request's body did not arrive within {} s", allowed.as_secs());
                 return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
             }
             Ok(None) => return Ok(whole.freeze()),
-            Ok(Some(frame)) => frame.map_err(|error| broken(&error))?,
+            Ok(Some(frame)) => frame.map_err(|error| broken_body_problem(&error))?,
         };
         let Ok(data) = frame.into_data() else { continue };
         if whole.len() + data.len() > limit {
-            return Err(too_large(limit));
+            return Err(too_large_problem(limit));
         }
         whole.extend_from_slice(&data);
     }
 }
 
 /// What is answered where no more of a body can be had.
-fn broken(error: &axum::Error) -> Problem {
+fn broken_body_problem(error: &axum::Error) -> Problem {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = error.source();
     while let Some(found) = cause {
         if found.is::<NoRoom>() {
@@ -145,11 +145,11 @@ fn broken(error: &axum::Error) -> Problem {
 }
 
 /// No more than `limit` bytes come out, however small what went in.
-fn gunzip(sent: &[u8], limit: usize) -> Result<Bytes, Problem> {
+fn gunzip_bounded(sent: &[u8], limit: usize) -> Result<Bytes, Problem> {
     let mut whole = Vec::with_capacity(sent.len().saturating_mul(4).min(limit));
     let read = MultiGzDecoder::new(sent).take(limit as u64 + 1).read_to_end(&mut whole);
     read.map_err(|error| Invalid::new("body", format!("is not gzip: {error}")))?;
-    if whole.len() > limit { Err(too_large(limit)) } else { Ok(whole.into()) }
+    if whole.len() > limit { Err(too_large_problem(limit)) } else { Ok(whole.into()) }
 }
 
 /// JSON text as a value.
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn json_or_nothing() {
+    fn only_json_content_types_are_accepted() {
         assert!(expect_json(&HeaderMap::new()).is_ok());
         let json = headers(header::CONTENT_TYPE, "Application/JSON; charset=utf-8");
         assert!(expect_json(&json).is_ok());
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn too_large_is_413() {
+    async fn a_body_over_the_limit_is_413() {
         let none = HeaderMap::new();
         let refused = read(&none, Body::from(vec![0; 65]), 64).await.unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     /// Sends `bytes` once a second, for ever.
-    fn dripping(bytes: usize) -> Body {
+    fn dripping_body(bytes: usize) -> Body {
         let drops = futures::stream::unfold((), move |()| async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Some((Ok::<_, std::io::Error>(Bytes::from(vec![b' '; bytes])), ()))
@@ -208,26 +208,27 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_sends_slowly_has_time_and_who_trickles_has_not() {
+    async fn a_slow_body_is_accepted_and_a_trickling_one_times_out() {
         let start = tokio::time::Instant::now();
-        let refused = read(&HeaderMap::new(), dripping(1), 1024 * 1024).await.unwrap_err();
+        let refused = read(&HeaderMap::new(), dripping_body(1), 1024 * 1024).await.unwrap_err();
         assert_eq!((refused.status(), start.elapsed().as_secs()), (StatusCode::REQUEST_TIMEOUT, 10));
-        let refused = read(&HeaderMap::new(), dripping(LEAST_RATE), 1024 * 1024).await.unwrap_err();
+        let refused =
+            read(&HeaderMap::new(), dripping_body(MIN_BYTES_A_SECOND), 1024 * 1024).await.unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE, "a megabyte came through, and then more");
     }
 
-    fn gzipped(bytes: &[u8]) -> Body {
+    fn gzipped_body(bytes: &[u8]) -> Body {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         encoder.write_all(bytes).unwrap();
         Body::from(encoder.finish().unwrap())
     }
 
     #[tokio::test]
-    async fn gzip_is_taken_and_bounded() {
+    async fn a_gzip_body_is_decompressed_within_the_limit() {
         let gzip = headers(header::CONTENT_ENCODING, "GZIP");
-        assert_eq!(read(&gzip, gzipped(b"{\"a\":1}"), 64).await.unwrap(), "{\"a\":1}");
-        assert_eq!(read(&gzip, gzipped(&[b' '; 64]), 64).await.unwrap().len(), 64);
-        let bomb = read(&gzip, gzipped(&vec![b' '; 50_000]), 1000).await.unwrap_err();
+        assert_eq!(read(&gzip, gzipped_body(b"{\"a\":1}"), 64).await.unwrap(), "{\"a\":1}");
+        assert_eq!(read(&gzip, gzipped_body(&[b' '; 64]), 64).await.unwrap().len(), 64);
+        let bomb = read(&gzip, gzipped_body(&vec![b' '; 50_000]), 1000).await.unwrap_err();
         assert_eq!(bomb.status(), StatusCode::PAYLOAD_TOO_LARGE);
         for broken in ["{}", "\x1f\u{8b}"] {
             let refused = read(&gzip, Body::from(broken), 64).await.unwrap_err();

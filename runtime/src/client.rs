@@ -46,7 +46,7 @@ pub enum ClientError {
 impl ClientError {
     /// Whether nobody is there: the attempt to connect was refused, and not merely unanswered.
     pub fn is_refused(&self) -> bool {
-        matches!(self, Self::Connect(_)) && !self.is_late()
+        matches!(self, Self::Connect(_)) && !self.is_timeout()
     }
 
     /// Whether the answer came and is not what was asked for.
@@ -54,7 +54,7 @@ impl ClientError {
         matches!(self, Self::Decode(_))
     }
 
-    fn is_late(&self) -> bool {
+    fn is_timeout(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = cause {
             let io = error.downcast_ref::<std::io::Error>();
@@ -185,8 +185,8 @@ impl RequestBuilder {
         *request.method_mut() = self.method;
         *request.uri_mut() = uri;
         *request.headers_mut() = self.headers;
-        let deadline = Deadline::of(self.timeout);
-        let answer = deadline.wait(self.client.0.request(request)).await?.map_err(|error| {
+        let deadline = RequestDeadline::of(self.timeout);
+        let answer = deadline.wait_for(self.client.0.request(request)).await?.map_err(|error| {
             if error.is_connect() { ClientError::Connect(error) } else { ClientError::Broken(error.into()) }
         })?;
         let (head, body) = answer.into_parts();
@@ -196,14 +196,14 @@ impl RequestBuilder {
 
 /// Until when all of it has to be done.
 #[derive(Debug, Clone, Copy)]
-struct Deadline(Option<(Instant, Duration)>);
+struct RequestDeadline(Option<(Instant, Duration)>);
 
-impl Deadline {
+impl RequestDeadline {
     fn of(timeout: Option<Duration>) -> Self {
         Self(timeout.map(|timeout| (Instant::now() + timeout, timeout)))
     }
 
-    async fn wait<T>(self, future: impl Future<Output = T>) -> Result<T, ClientError> {
+    async fn wait_for<T>(self, future: impl Future<Output = T>) -> Result<T, ClientError> {
         match self.0 {
             Some((at, timeout)) => timeout_at(at, future).await.map_err(|_| ClientError::Late(timeout)),
             None => Ok(future.await),
@@ -217,7 +217,7 @@ pub struct Response {
     status: StatusCode,
     headers: HeaderMap,
     body: Incoming,
-    deadline: Deadline,
+    deadline: RequestDeadline,
 }
 
 impl Response {
@@ -236,7 +236,7 @@ impl Response {
         let deadline = self.deadline;
         let parts = stream::unfold(Some(BodyDataStream::new(self.body)), move |body| async move {
             let mut body = body?;
-            match deadline.wait(body.next()).await {
+            match deadline.wait_for(body.next()).await {
                 Ok(Some(Ok(part))) => Some((Ok(part), Some(body))),
                 Ok(None) => None,
                 Ok(Some(Err(error))) => Some((Err(ClientError::Broken(error.into())), None)),

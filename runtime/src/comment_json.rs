@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_in_the_seed_s_names() {
+    fn event_data_is_one_line_with_the_seed_s_member_names() {
         assert_eq!(
             event_data(&comment(1_700_000_000_120)),
             r#"{"id":"c1","userid":"ana","videoid":"cat","comment":"two\nlines \"quoted\"","timestamp":"2023-11-14T22:13:20.120Z","seq":7}"#
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_says_to_what() {
+    fn a_reply_has_the_id_it_replies_to() {
         let reply = Comment { reply_to: Some(CommentId::parse("c0").unwrap()), ..comment(0) };
         assert!(event_data(&reply).ends_with(r#","seq":7,"reply_to":"c0"}"#));
         assert_eq!(serde_json::to_value(unnumbered(&reply)).unwrap()["reply_to"], "c0");
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_is_too_far() {
+    fn times_outside_the_calendar_are_clamped() {
         assert_eq!(time(253_402_200_000_000), "9999-12-30T20:00:00.000Z");
         assert_eq!(time(Millis::MAX), "9999-12-30T22:00:00.999Z");
         assert_eq!(time(Millis::MIN), "-009999-01-02T01:59:59.000Z");

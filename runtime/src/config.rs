@@ -22,7 +22,7 @@ mod effective;
 pub use effective::{Effective, Layer, effective};
 
 /// The prefix of our environment variables.
-const PREFIX: &str = "LIVERANK_";
+const VARIABLE_PREFIX: &str = "LIVERANK_";
 /// The first line of a file that the operator wrote.
 pub const WRITTEN_BY_OPERATOR: &str = "# Written by liverank-operator";
 /// The variable, and the flag, that name the file.
@@ -44,7 +44,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// A key of the file that nothing is called.
-    #[error("the configuration file {}: unknown key `{key}`{}", path.display(), hint(meant.as_ref()))]
+    #[error("the configuration file {}: unknown key `{key}`{}", path.display(), spelling_hint(meant.as_ref()))]
     Key {
         /// Which file.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum ConfigError {
         meant: Option<String>,
     },
     /// A `LIVERANK_*` variable that nothing is called.
-    #[error("the environment variable {name} is not one of liverank's{}", hint(meant.as_ref()))]
+    #[error("the environment variable {name} is not one of liverank's{}", spelling_hint(meant.as_ref()))]
     Variable {
         /// Its name.
         name: String,
@@ -63,14 +63,14 @@ pub enum ConfigError {
     },
 }
 
-static IGNORED: OnceLock<Vec<String>> = OnceLock::new();
+static IGNORED_KEYS: OnceLock<Vec<String>> = OnceLock::new();
 
 /// The keys of the operator's file that this process does not know and goes without.
 pub fn ignored() -> &'static [String] {
-    IGNORED.get().map_or(&[], Vec::as_slice)
+    IGNORED_KEYS.get().map_or(&[], Vec::as_slice)
 }
 
-fn hint(meant: Option<&String>) -> String {
+fn spelling_hint(meant: Option<&String>) -> String {
     meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default()
 }
 
@@ -81,17 +81,17 @@ pub fn parse<P: FromArgMatches>(
     args: &[OsString],
     environment: &BTreeMap<String, String>,
 ) -> Result<P, ConfigError> {
-    let (command, read) = layered(command, args, environment)?;
+    let (command, read) = with_file_layer(command, args, environment)?;
     if let Some(read) = read {
         // A process has one command line: there is nothing to replace.
-        let _ = IGNORED.set(read.ignored);
+        let _ = IGNORED_KEYS.set(read.ignored);
     }
     let matches = command.try_get_matches_from(args)?;
     Ok(P::from_arg_matches(&matches)?)
 }
 
 /// The settings that were read from a file.
-struct ReadFile {
+struct FileSettings {
     /// Keys that are not known.
     ignored: Vec<String>,
     /// The names of the flags that it sets.
@@ -99,22 +99,23 @@ struct ReadFile {
 }
 
 /// The command with what the file says as its defaults.
-fn layered(
+fn with_file_layer(
     command: Command,
     args: &[OsString],
     environment: &BTreeMap<String, String>,
-) -> Result<(Command, Option<ReadFile>), ConfigError> {
+) -> Result<(Command, Option<FileSettings>), ConfigError> {
     check_variables(&command, environment)?;
     let command = without_blank(command, environment);
-    let Some(path) = file_named(args, environment) else { return Ok((command, None)) };
+    let Some(path) = config_file_named(args, environment) else { return Ok((command, None)) };
     let file = read_file(&path)?;
-    let set = file.keys.iter().filter(|(_, value)| !is_blank(value)).map(|(key, _)| flag(key)).collect();
+    let set =
+        file.keys.iter().filter(|(_, value)| !is_blank(value)).map(|(key, _)| flag_of_key(key)).collect();
     let (command, ignored) = with_defaults(command, &path, args, file)?;
-    Ok((command, Some(ReadFile { ignored, set })))
+    Ok((command, Some(FileSettings { ignored, set })))
 }
 
 /// The flag that a key of the file sets.
-fn flag(key: &str) -> String {
+fn flag_of_key(key: &str) -> String {
     key.replace(['.', '_'], "-")
 }
 
@@ -133,12 +134,14 @@ fn check_variables(command: &Command, environment: &BTreeMap<String, String>) ->
             || name.contains("_PORT_")
     };
     let is_set = |name: &str| environment.get(name).is_some_and(|value| !is_blank(value));
-    let unknown = |name: &&String| name.starts_with(PREFIX) && !known.contains(name) && !foreign(name);
+    let unknown =
+        |name: &&String| name.starts_with(VARIABLE_PREFIX) && !known.contains(name) && !foreign(name);
     match environment.keys().filter(|name| is_set(name)).find(unknown) {
         None => Ok(()),
-        Some(name) => {
-            Err(ConfigError::Variable { name: name.clone(), meant: nearest(name, known.iter()).cloned() })
-        }
+        Some(name) => Err(ConfigError::Variable {
+            name: name.clone(),
+            meant: nearest_name(name, known.iter()).cloned(),
+        }),
     }
 }
 
@@ -165,7 +168,7 @@ fn all_args(command: &Command) -> Box<dyn Iterator<Item = &Arg> + '_> {
     Box::new(command.get_arguments().chain(command.get_subcommands().flat_map(all_args)))
 }
 
-fn file_named(args: &[OsString], environment: &BTreeMap<String, String>) -> Option<PathBuf> {
+fn config_file_named(args: &[OsString], environment: &BTreeMap<String, String>) -> Option<PathBuf> {
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         if arg == FILE_FLAG {
@@ -179,38 +182,38 @@ fn file_named(args: &[OsString], environment: &BTreeMap<String, String>) -> Opti
 }
 
 /// A configuration file.
-struct File {
+struct ConfigFile {
     /// Its leaves by their keys, nesting joined with `.`.
     keys: BTreeMap<String, String>,
     /// Whether the operator wrote it.
     by_operator: bool,
 }
 
-fn read_file(path: &Path) -> Result<File, ConfigError> {
+fn read_file(path: &Path) -> Result<ConfigFile, ConfigError> {
     let file_error = |reason: String| ConfigError::File { path: path.to_owned(), reason };
     let text = std::fs::read_to_string(path).map_err(|error| file_error(error.to_string()))?;
     let value: Value = serde_yaml::from_str(&text).map_err(|error| file_error(error.to_string()))?;
     let mut keys = BTreeMap::new();
-    flatten(&value, String::new(), &mut keys).map_err(file_error)?;
-    Ok(File { keys, by_operator: text.lines().next() == Some(WRITTEN_BY_OPERATOR) })
+    flatten_value(&value, String::new(), &mut keys).map_err(file_error)?;
+    Ok(ConfigFile { keys, by_operator: text.lines().next() == Some(WRITTEN_BY_OPERATOR) })
 }
 
-fn flatten(value: &Value, key: String, keys: &mut BTreeMap<String, String>) -> Result<(), String> {
+fn flatten_value(value: &Value, key: String, keys: &mut BTreeMap<String, String>) -> Result<(), String> {
     let leaf = match value {
         Value::Null => return Ok(()),
         Value::Mapping(mapping) => {
             for (name, value) in mapping {
                 let name = name.as_str().ok_or_else(|| format!("a key below `{key}` is not a string"))?;
                 let key = if key.is_empty() { name.to_owned() } else { format!("{key}.{name}") };
-                flatten(value, key, keys)?;
+                flatten_value(value, key, keys)?;
             }
             return Ok(());
         }
         Value::Sequence(items) => {
-            let items: Option<Vec<String>> = items.iter().map(scalar).collect();
+            let items: Option<Vec<String>> = items.iter().map(scalar_text).collect();
             items.ok_or_else(|| format!("`{key}` must be a list of plain values"))?.join(",")
         }
-        value => scalar(value).ok_or_else(|| format!("`{key}` must be a plain value"))?,
+        value => scalar_text(value).ok_or_else(|| format!("`{key}` must be a plain value"))?,
     };
     if key.is_empty() {
         return Err("must be a mapping of keys to values".into());
@@ -219,7 +222,7 @@ fn flatten(value: &Value, key: String, keys: &mut BTreeMap<String, String>) -> R
     Ok(())
 }
 
-fn scalar(value: &Value) -> Option<String> {
+fn scalar_text(value: &Value) -> Option<String> {
     match value {
         Value::Bool(value) => Some(value.to_string()),
         Value::Number(value) => Some(value.to_string()),
@@ -232,12 +235,12 @@ fn with_defaults(
     mut command: Command,
     path: &Path,
     args: &[OsString],
-    file: File,
+    file: ConfigFile,
 ) -> Result<(Command, Vec<String>), ConfigError> {
-    let subcommands = chosen(&command, args);
+    let subcommands = chosen_subcommands(&command, args);
     let mut ignored = Vec::new();
     for (key, value) in file.keys {
-        let long = flag(&key);
+        let long = flag_of_key(&key);
         let has_long = |arg: &&Arg| arg.get_long() == Some(&long);
         let Some(found) = all_args(&command).find(has_long).map(|arg| arg.get_id().clone()) else {
             if file.by_operator {
@@ -245,7 +248,7 @@ fn with_defaults(
                 continue;
             }
             let known: Vec<&str> = all_args(&command).filter_map(Arg::get_long).collect();
-            let meant = nearest(&long, known.iter()).map(ToString::to_string);
+            let meant = nearest_name(&long, known.iter()).map(ToString::to_string);
             return Err(ConfigError::Key { path: path.to_owned(), key, meant });
         };
         command = set_default(command, &subcommands, &found, &value);
@@ -254,7 +257,7 @@ fn with_defaults(
 }
 
 /// The subcommand that was asked for, and that one's.
-fn chosen(command: &Command, args: &[OsString]) -> Vec<String> {
+fn chosen_subcommands(command: &Command, args: &[OsString]) -> Vec<String> {
     let mut path = Vec::new();
     let mut command = command;
     for arg in args.iter().skip(1) {
@@ -291,7 +294,7 @@ fn set_default(command: Command, path: &[String], id: &Id, value: &str) -> Comma
     }
 }
 
-fn nearest<'a, T: AsRef<str>>(name: &str, known: impl Iterator<Item = &'a T>) -> Option<&'a T> {
+fn nearest_name<'a, T: AsRef<str>>(name: &str, known: impl Iterator<Item = &'a T>) -> Option<&'a T> {
     known
         .map(|candidate| (strsim::damerau_levenshtein(name, candidate.as_ref()), candidate))
         .filter(|(distance, _)| *distance <= name.len() / 3)
@@ -307,7 +310,7 @@ mod tests {
 
     #[derive(Parser, Debug)]
     #[command(name = "test")]
-    enum Cli {
+    enum ExampleCli {
         Gateway {
             #[arg(long, env = "LIVERANK_KAFKA")]
             kafka: Option<String>,
@@ -321,18 +324,18 @@ mod tests {
             ports: Vec<u16>,
         },
         #[command(subcommand)]
-        Rebuild(Rebuild),
+        Rebuild(ExampleRebuild),
     }
 
     #[derive(Parser, Debug)]
-    enum Rebuild {
+    enum ExampleRebuild {
         Scores {
             #[arg(long, env = "LIVERANK_WEIGHT", default_value = "1")]
             weight: u32,
         },
     }
 
-    fn parsed(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<Cli, String> {
+    fn parse_example(args: &[&str], env: &[(&str, &str)], file: Option<&str>) -> Result<ExampleCli, String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("liverank.yaml");
         let mut args: Vec<OsString> = ["test"].iter().chain(args).map(OsString::from).collect();
@@ -344,14 +347,14 @@ mod tests {
             env.insert(FILE_VARIABLE.into(), path.to_string_lossy().into_owned());
         }
         args.retain(|arg| !arg.is_empty());
-        parse(Cli::command(), &args, &env).map_err(|error| error.to_string())
+        parse(ExampleCli::command(), &args, &env).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn the_file_is_below_the_flags() {
+    fn flags_override_the_config_file() {
         let file = "kafka: from-file\nlisten: 127.0.0.1:1\n";
-        let Cli::Gateway { kafka, listen } =
-            parsed(&["gateway", "--listen", "127.0.0.1:2"], &[], Some(file)).unwrap()
+        let ExampleCli::Gateway { kafka, listen } =
+            parse_example(&["gateway", "--listen", "127.0.0.1:2"], &[], Some(file)).unwrap()
         else {
             panic!("another role")
         };
@@ -359,9 +362,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_role_is_passed_over_and_nesting_joins() {
-        assert!(parsed(&["gateway"], &[], Some("ring: {size: 5}\n")).is_ok());
-        let Cli::Reader { ring_size, .. } = parsed(&["reader"], &[], Some("ring: {size: 5}\n")).unwrap()
+    fn keys_of_other_roles_are_ignored_and_nested_keys_are_joined() {
+        assert!(parse_example(&["gateway"], &[], Some("ring: {size: 5}\n")).is_ok());
+        let ExampleCli::Reader { ring_size, .. } =
+            parse_example(&["reader"], &[], Some("ring: {size: 5}\n")).unwrap()
         else {
             panic!("another role")
         };
@@ -369,18 +373,18 @@ mod tests {
     }
 
     #[test]
-    fn a_command_below_another_has_its_layers_too() {
-        let weight = |args: &[&str], file| match parsed(args, &[], file).unwrap() {
-            Cli::Rebuild(Rebuild::Scores { weight }) => weight,
+    fn a_nested_command_has_file_and_environment_layers() {
+        let weight = |args: &[&str], file| match parse_example(args, &[], file).unwrap() {
+            ExampleCli::Rebuild(ExampleRebuild::Scores { weight }) => weight,
             other => panic!("{other:?}"),
         };
         assert_eq!(weight(&["rebuild", "scores"], Some("weight: 3\nring: {size: 5}\n")), 3);
         assert_eq!(weight(&["rebuild", "scores", "--weight", "4"], Some("weight: 3\n")), 4);
-        assert!(parsed(&["gateway"], &[("LIVERANK_WEIGHT", "2")], None).is_ok());
+        assert!(parse_example(&["gateway"], &[("LIVERANK_WEIGHT", "2")], None).is_ok());
     }
 
     #[test]
-    fn a_list_may_be_empty() {
+    fn an_empty_list_is_a_valid_setting() {
         for (file, expected) in [
             ("ports: []\n", vec![]),
             ("ports: ''\n", vec![]),
@@ -388,7 +392,8 @@ mod tests {
             ("ports: 3\n", vec![3]),
             ("ring-size: 1\n", vec![8080]),
         ] {
-            let Cli::Reader { ports, .. } = parsed(&["reader"], &[], Some(file)).unwrap() else {
+            let ExampleCli::Reader { ports, .. } = parse_example(&["reader"], &[], Some(file)).unwrap()
+            else {
                 panic!("another role")
             };
             assert_eq!(ports, expected, "{file}");
@@ -396,58 +401,60 @@ mod tests {
     }
 
     #[test]
-    fn what_is_blank_is_not_set() {
+    fn blank_variables_count_as_unset() {
         for file in ["listen: ''\n", "listen: '  '\n", "listen:\n"] {
-            let Cli::Gateway { listen, .. } = parsed(&["gateway"], &[], Some(file)).unwrap() else {
+            let ExampleCli::Gateway { listen, .. } = parse_example(&["gateway"], &[], Some(file)).unwrap()
+            else {
                 panic!("another role")
             };
             assert_eq!(listen.port(), 8080, "{file}");
         }
         for name in ["LIVERANK_CONFIG", "LIVERANK_LISTEN", "LIVERANK_UNKNOWN"] {
-            assert!(parsed(&["gateway"], &[(name, " ")], None).is_ok(), "{name}");
+            assert!(parse_example(&["gateway"], &[(name, " ")], None).is_ok(), "{name}");
         }
         // clap reads the process's own environment: of a variable that is blank it must not.
         let blank = BTreeMap::from([
             ("LIVERANK_LISTEN".into(), String::new()),
             ("LIVERANK_WEIGHT".into(), " ".into()),
         ]);
-        let command = without_blank(Cli::command(), &blank);
+        let command = without_blank(ExampleCli::command(), &blank);
         let of: Vec<_> = all_args(&command).filter_map(Arg::get_env).collect();
         assert_eq!(of, ["LIVERANK_KAFKA"]);
     }
 
     #[test]
-    fn wrong_keys_and_values_are_named() {
-        let error = parsed(&["gateway"], &[], Some("kafak: x\n")).unwrap_err();
+    fn wrong_keys_and_values_are_named_in_the_error() {
+        let error = parse_example(&["gateway"], &[], Some("kafak: x\n")).unwrap_err();
         assert!(error.contains("`kafak`") && error.contains("did you mean kafka?"), "{error}");
-        let error = parsed(&["gateway"], &[], Some("listen: nowhere\n")).unwrap_err();
+        let error = parse_example(&["gateway"], &[], Some("listen: nowhere\n")).unwrap_err();
         assert!(error.contains("--listen") && error.contains("nowhere"), "{error}");
-        let error = parsed(&["gateway"], &[("LIVERANK_KAFAK", "x")], None).unwrap_err();
+        let error = parse_example(&["gateway"], &[("LIVERANK_KAFAK", "x")], None).unwrap_err();
         assert!(error.contains("LIVERANK_KAFAK") && error.contains("LIVERANK_KAFKA?"), "{error}");
-        let error = parsed(&["gateway"], &[], Some("- 1\n")).unwrap_err();
+        let error = parse_example(&["gateway"], &[], Some("- 1\n")).unwrap_err();
         assert!(error.contains("liverank.yaml"), "{error}");
     }
 
     #[test]
-    fn an_unknown_key_is_forgiven_to_the_operator_and_to_nobody_else() {
+    fn unknown_keys_are_ignored_only_in_the_operator_s_file() {
         let file = format!("{WRITTEN_BY_OPERATOR}\nkafka: a\nfrom-a-newer-release: 7\n");
-        let Cli::Gateway { kafka, .. } = parsed(&["gateway"], &[], Some(&file)).unwrap() else {
+        let ExampleCli::Gateway { kafka, .. } = parse_example(&["gateway"], &[], Some(&file)).unwrap() else {
             panic!("another role")
         };
         assert_eq!(kafka.as_deref(), Some("a"), "the keys that are known count");
         let by_hand = format!("kafka: a\n{WRITTEN_BY_OPERATOR}\nfrom-a-newer-release: 7\n");
-        let error = parsed(&["gateway"], &[], Some(&by_hand)).unwrap_err();
+        let error = parse_example(&["gateway"], &[], Some(&by_hand)).unwrap_err();
         assert!(error.contains("`from-a-newer-release`"), "{error}");
         // A value that is wrong is wrong whoever wrote it.
         let wrong = format!("{WRITTEN_BY_OPERATOR}\nlisten: nowhere\n");
-        assert!(parsed(&["gateway"], &[], Some(&wrong)).unwrap_err().contains("--listen"));
-        let file = File { keys: [("new".to_owned(), "1".to_owned())].into(), by_operator: true };
-        let (_, ignored) = with_defaults(Cli::command(), Path::new("f"), &["test".into()], file).unwrap();
+        assert!(parse_example(&["gateway"], &[], Some(&wrong)).unwrap_err().contains("--listen"));
+        let file = ConfigFile { keys: [("new".to_owned(), "1".to_owned())].into(), by_operator: true };
+        let (_, ignored) =
+            with_defaults(ExampleCli::command(), Path::new("f"), &["test".into()], file).unwrap();
         assert_eq!(ignored, ["new"]);
     }
 
     #[test]
-    fn service_links_of_kubernetes_are_passed_over() {
-        assert!(parsed(&["gateway"], &[("LIVERANK_GATEWAY_PORT_8080_TCP", "x")], None).is_ok());
+    fn service_link_variables_of_kubernetes_are_ignored() {
+        assert!(parse_example(&["gateway"], &[("LIVERANK_GATEWAY_PORT_8080_TCP", "x")], None).is_ok());
     }
 }

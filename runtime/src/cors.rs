@@ -12,7 +12,7 @@ use crate::origins::Origins;
 /// The longest list of headers that a preflight is answered with: tracing libraries add a few, nobody adds kilobytes.
 const MAX_ASKED_BYTES: usize = 1024;
 /// Allowed where a preflight asks for none by name.
-const USUAL_HEADERS: HeaderValue =
+const DEFAULT_ALLOWED_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, last-event-id, cache-control");
 
 /// Lets pages of allowed origins read the answers, and answers preflights. For `axum::middleware::from_fn_with_state`.
@@ -26,7 +26,7 @@ pub async fn share(State(origins): State<Arc<Origins>>, request: Request, next: 
         // Caches must not show one origin what another was answered.
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
-    let Some(origin) = allowed(&origins, &asked) else { return response };
+    let Some(origin) = allowed_origin(&origins, &asked) else { return response };
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     headers.insert(
         header::ACCESS_CONTROL_EXPOSE_HEADERS,
@@ -49,7 +49,7 @@ pub async fn share(State(origins): State<Arc<Origins>>, request: Request, next: 
 }
 
 /// What `Access-Control-Allow-Origin` says; `None` where the page may read nothing.
-fn allowed(origins: &Origins, asked: &HeaderMap) -> Option<HeaderValue> {
+fn allowed_origin(origins: &Origins, asked: &HeaderMap) -> Option<HeaderValue> {
     if origins.is_any() {
         return Some(HeaderValue::from_static("*"));
     }
@@ -63,7 +63,7 @@ fn allowed_headers(asked: &HeaderMap) -> HeaderValue {
         let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.!#$%&'*+^`|~, ".contains(byte);
         !names.is_empty() && names.len() <= MAX_ASKED_BYTES && names.as_bytes().iter().all(fits)
     };
-    names.filter(is_list).cloned().unwrap_or(USUAL_HEADERS)
+    names.filter(is_list).cloned().unwrap_or(DEFAULT_ALLOWED_HEADERS)
 }
 
 #[cfg(test)]
@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    async fn answered(origins: Origins, method: &str, headers: &[(&str, &str)]) -> Response {
+    async fn answer_headers(origins: Origins, method: &str, headers: &[(&str, &str)]) -> Response {
         let mut router =
             Router::new().route("/", get("here")).layer(from_fn_with_state(Arc::new(origins), share));
         let mut request = Request::builder().method(method).uri("/");
@@ -86,7 +86,7 @@ mod tests {
         router.call(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
-    fn listed() -> Origins {
+    fn listed_origins() -> Origins {
         Origins::new(&["https://a.test".parse().unwrap()], true).unwrap()
     }
 
@@ -98,26 +98,26 @@ mod tests {
             ("access-control-request-method", "POST"),
             ("access-control-request-headers", asked),
         ];
-        let response = answered(Origins::default(), "OPTIONS", &preflight).await;
+        let response = answer_headers(Origins::default(), "OPTIONS", &preflight).await;
         assert_eq!(response.status(), 204);
         assert_eq!(response.headers()["access-control-allow-headers"], asked);
         assert_eq!(response.headers()["access-control-allow-origin"], "*");
         assert!(!response.headers().contains_key("access-control-allow-credentials"));
         let odd = [preflight[0], preflight[1], ("access-control-request-headers", "x; y")];
-        let response = answered(Origins::default(), "OPTIONS", &odd).await;
-        assert_eq!(response.headers()["access-control-allow-headers"], USUAL_HEADERS);
+        let response = answer_headers(Origins::default(), "OPTIONS", &odd).await;
+        assert_eq!(response.headers()["access-control-allow-headers"], DEFAULT_ALLOWED_HEADERS);
     }
 
     #[tokio::test]
-    async fn a_list_lets_its_own_pages_read_and_no_others() {
-        let response = answered(listed(), "GET", &[("origin", "https://a.test")]).await;
+    async fn only_listed_origins_may_read_answers() {
+        let response = answer_headers(listed_origins(), "GET", &[("origin", "https://a.test")]).await;
         assert_eq!(response.headers()["access-control-allow-origin"], "https://a.test");
         assert_eq!(response.headers()["access-control-allow-credentials"], "true");
         assert_eq!(response.headers()["vary"], "origin");
         for origin in ["https://b.test", "null"] {
             let preflight = [("origin", origin), ("access-control-request-method", "POST")];
             for (method, headers) in [("GET", &preflight[..1]), ("OPTIONS", &preflight[..])] {
-                let response = answered(listed(), method, headers).await;
+                let response = answer_headers(listed_origins(), method, headers).await;
                 assert!(!response.headers().contains_key("access-control-allow-origin"), "{method} {origin}");
                 assert_eq!(response.headers()["vary"], "origin");
             }

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 /// The units, the longest name first where one ends with another.
-const UNITS: [(&str, f64); 5] = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0)];
+const DURATION_UNITS: [(&str, f64); 5] =
+    [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0)];
 
 /// What reads a duration of at least `least` and at most `most`: a flag's `value_parser`.
 pub fn between(
@@ -14,9 +15,9 @@ pub fn between(
     most: Duration,
 ) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
     move |text| {
-        let read = parse(text).filter(|read| (least..=most).contains(read));
+        let read = parse_duration(text).filter(|read| (least..=most).contains(read));
         let wrong = || {
-            let (least, most) = (shown(least), shown(most));
+            let (least, most) = (format_duration(least), format_duration(most));
             format!("must be a number with ms, s, m, h or d, or seconds, from {least} to {most}")
         };
         read.ok_or_else(wrong)
@@ -24,17 +25,18 @@ pub fn between(
 }
 
 /// Reads a duration; `None` where it is none.
-fn parse(text: &str) -> Option<Duration> {
-    let unit = UNITS.iter().find_map(|(name, seconds)| Some((text.strip_suffix(name)?, *seconds)));
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = DURATION_UNITS.iter().find_map(|(name, seconds)| Some((text.strip_suffix(name)?, *seconds)));
     let (number, seconds) = unit.unwrap_or((text, 1.0));
     let seconds = number.trim().parse::<f64>().ok()? * seconds;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// A duration as it is typed: in the longest unit that it is a whole number of.
-fn shown(duration: Duration) -> String {
+fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
-    let unit = UNITS.iter().rev().find(|(_, seconds)| millis.is_multiple_of((seconds * 1_000.0) as u128));
+    let unit =
+        DURATION_UNITS.iter().rev().find(|(_, seconds)| millis.is_multiple_of((seconds * 1_000.0) as u128));
     let (name, seconds) = unit.filter(|_| millis > 0).unwrap_or(&("s", 1.0));
     format!("{}{name}", millis / (seconds * 1_000.0) as u128)
 }
@@ -44,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_with_a_unit_and_seconds_without() {
+    fn durations_are_parsed_with_a_unit_or_as_seconds() {
         let day = Duration::from_hours(24);
         let read = between(Duration::ZERO, day);
         for (text, millis) in [

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 /// Shared by all parts of a process.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<State>>);
+pub struct Health(Arc<Mutex<HealthState>>);
 
 #[derive(Default)]
-struct State {
+struct HealthState {
     /// What has yet to happen before the first answer; emptied by [`Health::started`].
     starting: BTreeSet<&'static str>,
     draining: bool,
@@ -101,7 +101,7 @@ impl Health {
         (status == "ready", Report { status, waiting_for, dependencies })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, HealthState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dependency_that_is_away_shows_and_does_not_unready() {
+    fn an_unavailable_dependency_is_shown_and_does_not_end_readiness() {
         let health = Health::default();
         health.starting("ranking");
         assert!(!health.report().0);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn stuck_is_said_until_it_is_over() {
+    fn a_stuck_process_says_why_until_it_recovers() {
         let health = Health::default();
         assert_eq!(health.why_stuck(), None);
         health.stuck(Some("a watch stands still".into()));

@@ -13,14 +13,14 @@ use crate::uploads::Uploads;
 
 /// How long a connection may stay open between two requests. Balancers keep theirs for 60 s (AWS, GCP, nginx): the
 /// server has to be the one that waits longer, or a request meets a connection that is being closed.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Flags of every process that answers HTTP.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpArgs {
     /// Seconds that a connection may stay open between two requests. Set it above the idle time of the balancers in front.
-    #[arg(long, env = "LIVERANK_KEEP_ALIVE_SECONDS", value_name = "SECONDS", default_value_t = KEEP_ALIVE.as_secs(),
+    #[arg(long, env = "LIVERANK_KEEP_ALIVE_SECONDS", value_name = "SECONDS", default_value_t = KEEP_ALIVE_TIMEOUT.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     keep_alive_seconds: u64,
     /// Pages of which origins may use the public endpoints and `WebSockets`, comma-separated, as `https://example.org`; `*`
@@ -44,12 +44,12 @@ pub struct HttpArgs {
     /// Networks of balancers of ours that pass bytes on and say whom they speak for by the PROXY protocol, version 1 or 2, as
     /// 10.0.0.0/8, comma-separated. Their connections have to begin with it; it is believed of nobody else.
     #[arg(long, env = "LIVERANK_PROXY_PROTOCOL_FROM", value_name = "NETWORK,…", value_delimiter = ',',
-          value_parser = addresses)]
+          value_parser = parse_network)]
     proxy_protocol_from: Vec<IpNet>,
 }
 
 /// A network, or one address.
-fn addresses(text: &str) -> Result<IpNet, String> {
+fn parse_network(text: &str) -> Result<IpNet, String> {
     let one = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| one()).map_err(|_| "must be an address, or a network as 10.0.0.0/8".to_owned())
 }
@@ -99,7 +99,7 @@ impl HttpSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
-            keep_alive: KEEP_ALIVE,
+            keep_alive: KEEP_ALIVE_TIMEOUT,
             origins: Arc::default(),
             trusted_proxies: 0,
             proxy_protocol_from: Arc::default(),

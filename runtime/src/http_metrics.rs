@@ -23,11 +23,11 @@ use crate::traces::Tracer;
 use crate::{request_id, traces};
 
 /// The route of a path that the service has, and the table has not: the files of the console page.
-const PAGE: &str = "page";
+const PAGE_ROUTE: &str = "page";
 /// The route of a path that nobody serves.
-const NONE: &str = "none";
+const NO_ROUTE: &str = "none";
 /// Seconds until an answer begins: an append to the log takes one to ten milliseconds, a deadline of ours five seconds.
-const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+const DURATION_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -69,7 +69,7 @@ impl Default for HttpMetrics {
     fn default() -> Self {
         Self {
             requests: Family::default(),
-            seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            seconds: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             refusals: Family::default(),
             in_flight: Family::default(),
         }
@@ -95,7 +95,7 @@ impl HttpMetrics {
 pub(crate) fn measured(router: Router, service: Service, metrics: &HttpMetrics, tracer: &Tracer) -> Router {
     // There from the start: who watches must see that a service is there before its first request.
     drop(metrics.in_flight.get_or_create(&ServiceLabel { service: service.name() }));
-    let port = Port { service, metrics: metrics.clone() };
+    let port = MeasuredPort { service, metrics: metrics.clone() };
     let mut router = router.layer(from_fn_with_state(Arc::new(port), measure));
     if tracer.is_on() {
         let port = traces::http::Port { tracer: tracer.clone(), service };
@@ -106,61 +106,61 @@ pub(crate) fn measured(router: Router, service: Service, metrics: &HttpMetrics, 
 
 /// What a request is called: its method and the pattern of its route, whatever a stranger sends.
 pub(crate) fn named(service: Service, method: &Method, path: Option<&str>) -> (&'static str, &'static str) {
-    (of_method(method), route(service, path))
+    (method_label(method), route_label(service, path))
 }
 
 /// The ports of one service.
-struct Port {
+struct MeasuredPort {
     service: Service,
     metrics: HttpMetrics,
 }
 
-async fn measure(State(port): State<Arc<Port>>, request: Request, next: Next) -> Response {
+async fn measure(State(port): State<Arc<MeasuredPort>>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let mut exchange = port.begin(request.method(), path);
+    let mut exchange = port.begin_request(request.method(), path);
     let response = next.run(request).await;
     exchange.status = Some(response.status());
     response
 }
 
-impl Port {
-    fn begin(&self, method: &Method, path: Option<&str>) -> Measured<'_> {
+impl MeasuredPort {
+    fn begin_request(&self, method: &Method, path: Option<&str>) -> MeasuredRequest<'_> {
         let service = self.service.name();
         let (method, route) = named(self.service, method, path);
         let labels = RouteLabels { service, method, route };
         self.metrics.in_flight.get_or_create(&ServiceLabel { service }).inc();
-        Measured { metrics: &self.metrics, labels, began: Instant::now(), status: None }
+        MeasuredRequest { metrics: &self.metrics, labels, began: Instant::now(), status: None }
     }
 }
 
 /// One request. Counted when it is dropped, for its client may leave before there is an answer.
-struct Measured<'a> {
+struct MeasuredRequest<'a> {
     metrics: &'a HttpMetrics,
     labels: RouteLabels,
     began: Instant,
     status: Option<StatusCode>,
 }
 
-impl Drop for Measured<'_> {
+impl Drop for MeasuredRequest<'_> {
     fn drop(&mut self) {
         let RouteLabels { service, method, route } = self.labels.clone();
-        let status = self.status.map_or("gone", class);
+        let status = self.status.map_or("gone", status_class);
         self.metrics.in_flight.get_or_create(&ServiceLabel { service }).dec();
         self.metrics.requests.get_or_create(&RequestLabels { service, method, route, status }).inc();
         self.metrics.seconds.get_or_create(&self.labels).observe(self.began.elapsed().as_secs_f64());
-        if let Some(reason) = self.status.and_then(refusal) {
+        if let Some(reason) = self.status.and_then(refusal_reason) {
             self.metrics.refusals.get_or_create(&RefusalLabels { service, route, reason }).inc();
         }
     }
 }
 
 /// The pattern in the table that the router matched.
-fn route(service: Service, matched: Option<&str>) -> &'static str {
-    let Some(matched) = matched else { return NONE };
-    endpoints(service).find(|endpoint| endpoint.path == matched).map_or(PAGE, |endpoint| endpoint.path)
+fn route_label(service: Service, matched: Option<&str>) -> &'static str {
+    let Some(matched) = matched else { return NO_ROUTE };
+    endpoints(service).find(|endpoint| endpoint.path == matched).map_or(PAGE_ROUTE, |endpoint| endpoint.path)
 }
 
-fn of_method(method: &Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match *method {
         // axum answers HEAD by GET.
         Method::GET | Method::HEAD => "GET",
@@ -170,7 +170,7 @@ fn of_method(method: &Method) -> &'static str {
     }
 }
 
-fn class(status: StatusCode) -> &'static str {
+fn status_class(status: StatusCode) -> &'static str {
     match status.as_u16() {
         100..200 => "1xx",
         200..300 => "2xx",
@@ -181,7 +181,7 @@ fn class(status: StatusCode) -> &'static str {
 }
 
 /// Why a request with this answer was refused; `None` where it was not.
-fn refusal(status: StatusCode) -> Option<&'static str> {
+fn refusal_reason(status: StatusCode) -> Option<&'static str> {
     Some(match status {
         StatusCode::UNAUTHORIZED => "unauthenticated",
         StatusCode::FORBIDDEN => "forbidden",
@@ -210,7 +210,7 @@ mod tests {
     use crate::Metrics;
     use crate::server::with_fallbacks;
 
-    async fn asked(router: &Router, method: &str, path: &str) {
+    async fn send_request(router: &Router, method: &str, path: &str) {
         let request = axum::http::Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         router.clone().call(request).await.unwrap();
     }
@@ -227,9 +227,9 @@ mod tests {
         let metrics = Metrics::default();
         let router = router(&metrics);
         for id in 0..200 {
-            asked(&router, "GET", &format!("/videos/{id}")).await;
-            asked(&router, "GET", &format!("/nothing/{id}")).await;
-            asked(&router, &format!("M{id}"), "/favicon.ico").await;
+            send_request(&router, "GET", &format!("/videos/{id}")).await;
+            send_request(&router, "GET", &format!("/nothing/{id}")).await;
+            send_request(&router, &format!("M{id}"), "/favicon.ico").await;
         }
         let text = metrics.encode();
         let has = |line: &str| assert!(text.contains(line), "{line}: {text}");

@@ -28,7 +28,7 @@ pub mod sent;
 /// The header for a token where something in between takes `Authorization` for its own, as the API server's proxy does.
 pub const BEHIND_A_PROXY: &str = "liverank-authorization";
 /// How long a token that was found good is taken without looking again, in seconds: keys may be taken back meanwhile.
-const BELIEVED: u64 = 60;
+const BELIEVED_SECONDS: u64 = 60;
 /// Tokens known to be good: each caller has one at a time, so these are thousands of processes.
 const MAX_BELIEVED: usize = 4_096;
 
@@ -76,12 +76,12 @@ pub struct Identity {
     keys: Option<local::KeyRing>,
     source: Option<Arc<dyn TokenSource>>,
     verifier: Option<Arc<dyn TokenVerifier>>,
-    believed: Arc<Mutex<HashMap<Believed, Verified>>>,
+    believed: Arc<Mutex<HashMap<TokenKey, Verified>>>,
     viewers_by_gateway: bool,
 }
 
 /// A token by its hash, so that a dump of the memory shows none, and where it was shown.
-type Believed = ([u8; 32], Service);
+type TokenKey = ([u8; 32], Service);
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -165,9 +165,9 @@ impl Identity {
     /// # Errors
     /// The problem to answer with, where a token is shown that is not taken.
     pub fn caller(&self, headers: &HeaderMap, service: Service) -> Result<Option<Caller>, Problem> {
-        let Some(token) = shown(headers) else { return Ok(None) };
+        let Some(token) = shown_token(headers) else { return Ok(None) };
         let Some(verifier) = &self.verifier else {
-            return Err(unauthorized("this process was given nothing to know callers by"));
+            return Err(unauthorized_problem("this process was given nothing to know callers by"));
         };
         let (key, now) = ((Sha256::digest(token).into(), service), seconds());
         let known = self.believed().get(&key).filter(|known| now < known.until).cloned();
@@ -181,29 +181,29 @@ impl Identity {
                     believed.retain(|_, known| now < known.until);
                 }
                 if believed.len() < MAX_BELIEVED {
-                    let until = token.until.min(now + BELIEVED);
+                    let until = token.until.min(now + BELIEVED_SECONDS);
                     believed.insert(key, Verified { until, ..token.clone() });
                 }
                 Ok(Some(token.caller))
             }
-            Err(rejected @ Rejected::Invalid(_)) => Err(unauthorized(&rejected.to_string())),
+            Err(rejected @ Rejected::Invalid(_)) => Err(unauthorized_problem(&rejected.to_string())),
             Err(rejected @ Rejected::NotReady(_)) => Err(Problem::unavailable(rejected.to_string())),
         }
     }
 
-    fn believed(&self) -> std::sync::MutexGuard<'_, HashMap<Believed, Verified>> {
+    fn believed(&self) -> std::sync::MutexGuard<'_, HashMap<TokenKey, Verified>> {
         self.believed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The token that a request shows.
-fn shown(headers: &HeaderMap) -> Option<&str> {
+fn shown_token(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(BEHIND_A_PROXY).or_else(|| headers.get(header::AUTHORIZATION))?;
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
-fn unauthorized(detail: &str) -> Problem {
+fn unauthorized_problem(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
 }
 

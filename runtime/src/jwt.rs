@@ -96,11 +96,11 @@ pub fn claims<T: DeserializeOwned + Clone>(
 /// A text that is no key set, or has no key that is good for anything here.
 pub fn key_set(json: &[u8]) -> anyhow::Result<Vec<Arc<Key>>> {
     #[derive(Deserialize)]
-    struct Set {
+    struct KeySetJson {
         keys: Vec<Value>,
     }
     ensure!(json.len() <= MAX_SET_BYTES, "is longer than {MAX_SET_BYTES} bytes");
-    let Set { keys } = serde_json::from_slice(json).context("is no JSON Web Key Set")?;
+    let KeySetJson { keys } = serde_json::from_slice(json).context("is no JSON Web Key Set")?;
     let keys: Vec<Arc<Key>> = keys.into_iter().filter_map(key).take(MAX_KEYS).map(Arc::new).collect();
     ensure!(!keys.is_empty(), "has no key for RS256, ES256 or EdDSA");
     Ok(keys)
@@ -130,26 +130,26 @@ mod tests {
 
     use super::*;
 
-    const X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    const EXAMPLE_X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-    fn ed(more: &Value) -> Value {
-        let mut key = json!({"kty": "OKP", "crv": "Ed25519", "x": X});
+    fn ed25519_jwk(more: &Value) -> Value {
+        let mut key = json!({"kty": "OKP", "crv": "Ed25519", "x": EXAMPLE_X});
         key.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         key
     }
 
     #[test]
-    fn keys_for_something_else_are_passed_over() {
+    fn keys_for_other_uses_are_ignored() {
         let others = json!({"keys": [
-            ed(&json!({"use": "enc"})), ed(&json!({"alg": "ES256"})), {"kty": "oct", "k": "AAAA"},
-            {"kty": "new", "x": X}, {"kty": "EC", "crv": "P-384", "x": X, "y": X}, 7,
+            ed25519_jwk(&json!({"use": "enc"})), ed25519_jwk(&json!({"alg": "ES256"})), {"kty": "oct", "k": "AAAA"},
+            {"kty": "new", "x": EXAMPLE_X}, {"kty": "EC", "crv": "P-384", "x": EXAMPLE_X, "y": EXAMPLE_X}, 7,
         ]});
         let error = key_set(others.to_string().as_bytes()).err().unwrap().to_string();
         assert!(error.contains("no key"), "{error}");
-        let good = json!({"keys": [ed(&json!({"kid": "a"})), 7, ed(&json!({"use": "sig", "alg": "EdDSA"}))]});
+        let good = json!({"keys": [ed25519_jwk(&json!({"kid": "a"})), 7, ed25519_jwk(&json!({"use": "sig", "alg": "EdDSA"}))]});
         let keys = key_set(good.to_string().as_bytes()).unwrap();
         assert_eq!(keys.iter().map(|key| key.id()).collect::<Vec<_>>(), [Some("a"), None]);
-        let many = json!({"keys": vec![ed(&json!({})); MAX_KEYS + 1]});
+        let many = json!({"keys": vec![ed25519_jwk(&json!({})); MAX_KEYS + 1]});
         assert_eq!(key_set(many.to_string().as_bytes()).unwrap().len(), MAX_KEYS);
         assert!(key_set(b"[]").is_err());
         assert!(key_set(&vec![b' '; MAX_SET_BYTES + 1]).is_err());
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn a_token_names_its_key_where_there_are_several() {
         let set = |kids: &[&str]| {
-            let keys: Vec<Value> = kids.iter().map(|kid| ed(&json!({ "kid": kid }))).collect();
+            let keys: Vec<Value> = kids.iter().map(|kid| ed25519_jwk(&json!({ "kid": kid }))).collect();
             key_set(json!({ "keys": keys }).to_string().as_bytes()).unwrap()
         };
         let with =

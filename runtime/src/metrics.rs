@@ -59,13 +59,13 @@ impl Metrics {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         prometheus_client::encoding::text::encode(&mut text, &registry)
             .expect("writing to a string cannot fail");
-        each_family_once(&text)
+        without_repeated_headers(&text)
     }
 }
 
 /// The text with each family of metrics in one place: several readers of one process each write their own part of a
 /// family, with a head of its own, and a reader of the text refuses a family that comes twice.
-fn each_family_once(text: &str) -> String {
+fn without_repeated_headers(text: &str) -> String {
     let mut heads: Vec<(&str, String)> = Vec::new();
     let mut samples: BTreeMap<&str, String> = BTreeMap::new();
     let mut family = "";

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_has_a_table() {
+    fn the_metrics_reference_has_a_table_for_each_part() {
         let text = "# HELP liverank_b_x How many.\n# TYPE liverank_b_x counter\nliverank_b_x_total 1\n\
                     # HELP liverank_a_y How long.\n# TYPE liverank_a_y gauge\n# EOF\n";
         let head = "| metric | type | tells |\n|---|---|---|\n";

@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_its_network() {
+    fn an_ipv6_host_is_limited_by_its_64_bit_network() {
         let of = |text: &str| network(text.parse().unwrap()).to_string();
         assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
         assert_eq!(of("192.0.2.7"), "192.0.2.7");

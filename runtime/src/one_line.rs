@@ -6,16 +6,16 @@
 use serde::Serialize;
 
 /// What ends a line for some, and may stand in a JSON string.
-const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+const LINE_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// `value` as JSON that no reader breaks into lines.
 pub fn to_string(value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).expect("strings and numbers always serialise");
-    if !json.contains(BREAKS) {
+    if !json.contains(LINE_BREAKS) {
         return json;
     }
     let mut line = String::with_capacity(json.len() + 16);
-    for part in json.split_inclusive(BREAKS) {
+    for part in json.split_inclusive(LINE_BREAKS) {
         let (text, escape) = match part.char_indices().next_back() {
             Some((at, '\u{85}')) => (&part[..at], "\\u0085"),
             Some((at, '\u{2028}')) => (&part[..at], "\\u2028"),
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ends_a_line_anywhere_is_escaped_and_means_the_same() {
+    fn line_breaks_are_escaped_and_the_json_is_equal() {
         let text = "a\u{2028}b\u{2029}\u{85}ü\n\u{b}\u{c}\r\u{1e}";
         let line = to_string(&text);
         assert_eq!(line, r#""a\u2028b\u2029\u0085ü\n\u000b\f\r\u001e""#);

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused_and_so_are_credentials_for_all() {
+    fn invalid_origins_and_credentials_for_any_origin_are_refused() {
         for bad in
             ["", "example.org", "https://example.org/path", "ftp://example.org", "https://u:p@example.org"]
         {

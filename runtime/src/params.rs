@@ -17,15 +17,15 @@ use crate::Problem;
 pub const TOKEN_PARAMETER: &str = "access_token";
 
 /// Characters of an unknown parameter's name that an error repeats: enough to recognise a slip of the pen.
-const NAME_SHOWN: usize = 64;
+const MAX_NAME_CHARS_SHOWN: usize = 64;
 
 /// A request's query parameters, decoded. Of a repeated one the first counts. Public endpoints refuse unknown ones
 /// ([`Params::only`]).
 #[derive(Debug, Clone, Default)]
-pub struct Params(Vec<Param>);
+pub struct Params(Vec<QueryParam>);
 
 #[derive(Debug, Clone)]
-struct Param {
+struct QueryParam {
     name: String,
     /// What cannot be decoded is replaced in it.
     value: String,
@@ -37,10 +37,10 @@ impl Params {
     /// The parameters of an address.
     pub fn of(uri: &Uri) -> Self {
         let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(Param::read).collect())
+        Self(pairs.map(QueryParam::parse_pair).collect())
     }
 
-    fn find(&self, name: &str) -> Option<&Param> {
+    fn find(&self, name: &str) -> Option<&QueryParam> {
         self.0.iter().find(|param| param.name == name)
     }
 
@@ -55,7 +55,7 @@ impl Params {
     pub fn only(&self, known: &[&str]) -> Result<(), Problem> {
         let unknown = |name: &&str| *name != TOKEN_PARAMETER && !known.contains(name);
         let Some(name) = self.0.iter().map(|param| param.name.as_str()).find(unknown) else { return Ok(()) };
-        let name: String = name.chars().take(NAME_SHOWN).collect();
+        let name: String = name.chars().take(MAX_NAME_CHARS_SHOWN).collect();
         let takes =
             if known.is_empty() { "takes none".to_owned() } else { format!("takes {}", known.join(", ")) };
         let detail = format!("{name}: is not a parameter of this path, which {takes}");
@@ -103,16 +103,16 @@ impl Params {
     }
 }
 
-impl Param {
-    fn read(pair: &str) -> Self {
+impl QueryParam {
+    fn parse_pair(pair: &str) -> Self {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (value, whole) = decoded(value);
-        Self { name: decoded(name).0, value, whole }
+        let (value, whole) = decode_form(value);
+        Self { name: decode_form(name).0, value, whole }
     }
 }
 
 /// Form-encoded text, and whether it was that throughout.
-fn decoded(text: &str) -> (String, bool) {
+fn decode_form(text: &str) -> (String, bool) {
     let plain = text.replace('+', " ");
     let escaped = plain.split('%').skip(1).all(|rest| {
         let digits = rest.as_bytes().get(..2);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_decoded_and_the_first_counts() {
+    fn parameter_values_are_decoded_and_the_first_counts() {
         let params = params("a=x%20y+z&b=%C3%BC&a=2&c");
         assert_eq!(params.get("a"), Some("x y z"));
         assert_eq!(params.get("b"), Some("ü"));
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decoded_is_refused_by_name_where_it_is_read() {
+    fn an_undecodable_parameter_is_refused_by_name() {
         for bad in ["caf%E9", "%ff", "100%", "%z1", "%1", "a%", "%c3%28", "%+1"] {
             let params = params(&format!("videoid={bad}&limit={bad}&full={bad}"));
             assert_eq!(params.text("videoid").unwrap_err().field, "videoid", "{bad}");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_event_has_four_names_and_the_header_comes_first() {
+    fn the_last_event_id_is_read_from_the_header_first_then_parameters() {
         let headers = |id: &'static str| {
             HeaderMap::from_iter([("last-event-id".parse().unwrap(), id.parse().unwrap())])
         };
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_keep_to_their_range() {
+    fn number_parameters_must_be_within_their_range() {
         assert_eq!(params("limit=10").number("limit", 1..=10).unwrap(), Some(10));
         assert_eq!(params("").number("limit", 1..=10).unwrap(), None);
         for bad in ["0", "11", "", "-1", "+1", "1.5", "1e1", "ten", "99999999999999999999"] {
@@ -220,18 +220,18 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_refused_and_a_token_never_is() {
+    fn unknown_parameters_are_refused_and_the_token_parameter_is_not() {
         assert!(params("limit=1&access_token=t").only(&["limit", "board"]).is_ok());
         assert!(params("").only(&[]).is_ok());
         let refused = params("limit=1&limt=2").only(&["limit", "board"]).unwrap_err();
         assert_eq!(refused.body()["field"], "limt");
         assert!(refused.detail().ends_with("which takes limit, board"), "{}", refused.detail());
         let long = params(&"x".repeat(500)).only(&[]).unwrap_err();
-        assert_eq!(long.body()["field"], "x".repeat(NAME_SHOWN));
+        assert_eq!(long.body()["field"], "x".repeat(MAX_NAME_CHARS_SHOWN));
     }
 
     #[test]
-    fn flags_are_true_or_false() {
+    fn flag_parameters_are_true_or_false() {
         assert!(params("full=true").flag("full").unwrap());
         assert!(!params("full=false").flag("full").unwrap());
         assert!(!params("").flag("full").unwrap());

@@ -22,7 +22,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a connection is kept that nobody uses: a little less than servers keep an idle one, so that none dies in our hands.
-const IDLE: Duration = Duration::from_secs(8);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Where the managers are, of every process and command that asks them.
 #[derive(Debug, Clone, clap::Args)]
@@ -55,7 +55,7 @@ pub enum PeerError {
 }
 
 /// How often connections may be given up because of an answer that is none of ours.
-const RENEW_EACH: Duration = Duration::from_secs(1);
+const RENEW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A client for our own services. Follows no redirects; connections are kept and shared by all clones.
 ///
@@ -68,26 +68,29 @@ const RENEW_EACH: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default)]
 pub struct Peers {
     tls: PeerTls,
-    pool: Arc<Mutex<Pool>>,
+    pool: Arc<Mutex<ConnectionPool>>,
     shown: Option<(Identity, Service)>,
 }
 
 #[derive(Debug)]
-struct Pool {
+struct ConnectionPool {
     client: Client,
     since: Instant,
 }
 
-impl Default for Pool {
+impl Default for ConnectionPool {
     fn default() -> Self {
         Self::over(&PeerTls::default())
     }
 }
 
-impl Pool {
+impl ConnectionPool {
     fn over(tls: &PeerTls) -> Self {
-        let connections =
-            Connections { connect_timeout: Some(CONNECT_TIMEOUT), idle: Some(IDLE), keep_alive: None };
+        let connections = Connections {
+            connect_timeout: Some(CONNECT_TIMEOUT),
+            idle: Some(IDLE_TIMEOUT),
+            keep_alive: None,
+        };
         Self { client: Client::new(tls, connections), since: Instant::now() }
     }
 }
@@ -95,7 +98,7 @@ impl Pool {
 impl Peers {
     /// A client that knows our services over TLS by `tls`.
     pub fn over(tls: &PeerTls) -> Self {
-        Self { tls: tls.clone(), pool: Arc::new(Mutex::new(Pool::over(tls))), shown: None }
+        Self { tls: tls.clone(), pool: Arc::new(Mutex::new(ConnectionPool::over(tls))), shown: None }
     }
 
     /// The same client for requests to `service`, with this process's token for it.
@@ -115,25 +118,25 @@ impl Peers {
         let kind = response.headers().get(header::CONTENT_TYPE);
         let ours = response.status().is_success() || kind.is_some_and(|kind| kind == PROBLEM);
         if !ours {
-            self.renew();
+            self.renew_connections();
         }
         ours
     }
 
-    fn renew(&self) {
+    fn renew_connections(&self) {
         let mut pool = self.pool();
-        if pool.since.elapsed() >= RENEW_EACH {
-            *pool = Pool::over(&self.tls);
+        if pool.since.elapsed() >= RENEW_INTERVAL {
+            *pool = ConnectionPool::over(&self.tls);
         }
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool> {
+    fn pool(&self) -> MutexGuard<'_, ConnectionPool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `GET base/path`.
     pub async fn get<T: DeserializeOwned>(&self, base: &Url, path: &[&str]) -> Result<T, PeerError> {
-        self.answer(self.client().get(join(base, path))).await
+        self.parse_answer(self.client().get(join(base, path))).await
     }
 
     /// `POST base/path` with a JSON body.
@@ -143,10 +146,10 @@ impl Peers {
         path: &[&str],
         body: &(impl Serialize + Sync),
     ) -> Result<T, PeerError> {
-        self.answer(self.client().post(join(base, path)).json(body)).await
+        self.parse_answer(self.client().post(join(base, path)).json(body)).await
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, PeerError> {
+    async fn parse_answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, PeerError> {
         let away = |error: ClientError| PeerError::Unavailable(root_cause(&error));
         let token = self.shown.as_ref().and_then(|(identity, service)| identity.header(*service));
         let request = match token {
@@ -158,7 +161,7 @@ impl Peers {
         if status.is_success() {
             return response.json().await.map_err(|error| {
                 if error.is_decode() {
-                    self.renew();
+                    self.renew_connections();
                 }
                 away(error)
             });
@@ -290,7 +293,7 @@ mod tests {
     use super::*;
 
     /// Answers every request on `answers.len()` connections, one after the other, each with its own answer for ever.
-    async fn server(answers: Vec<&'static str>) -> Url {
+    async fn answering_server(answers: Vec<&'static str>) -> Url {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -309,20 +312,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_to_somebody_else_is_not_kept() {
-        const FOREIGN: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
-        const OURS: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n7";
+    async fn connections_are_given_up_after_a_foreign_answer() {
+        const FOREIGN_ANSWER: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+        const OUR_ANSWER: &str =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n7";
         const REFUSAL: &str = "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\n\
             content-length: 2\r\n\r\n{}";
         let peers = Peers::default();
         // As if it had been in use for a while.
-        peers.pool().since -= RENEW_EACH;
-        let url = server(vec![FOREIGN, OURS]).await;
+        peers.pool().since -= RENEW_INTERVAL;
+        let url = answering_server(vec![FOREIGN_ANSWER, OUR_ANSWER]).await;
         let first: Result<u32, PeerError> = peers.get(&url, &["a"]).await;
         assert!(matches!(first, Err(PeerError::Unavailable(_))), "{first:?}");
         assert_eq!(peers.get::<u32>(&url, &["a"]).await.unwrap(), 7);
         // A refusal of ours is one, and the connection stays.
-        let url = server(vec![REFUSAL]).await;
+        let url = answering_server(vec![REFUSAL]).await;
         for _ in 0..2 {
             let refused: Result<u32, PeerError> = peers.get(&url, &["a"]).await;
             assert!(matches!(refused, Err(PeerError::Refused { .. })), "{refused:?}");
@@ -330,31 +334,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_not_good_is_taken_only_where_no_replica_has_a_better_one() {
-        const ONE: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n1";
-        const TWO: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n2";
+    async fn a_bad_answer_is_used_only_when_no_replica_has_a_better_one() {
+        const ANSWER_ONE: &str =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n1";
+        const ANSWER_TWO: &str =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n2";
         const REFUSAL: &str = "HTTP/1.1 404 Not Found\r\ncontent-type: application/problem+json\r\n\
             content-length: 2\r\n\r\n{}";
         let replicas = async |answers: Vec<&'static str>| {
             let mut urls = Vec::new();
             for answer in answers {
-                urls.push(server(vec![answer]).await);
+                urls.push(answering_server(vec![answer]).await);
             }
             Replicas::new(Peers::default(), urls).unwrap()
         };
         let ask = async |replicas: &Replicas, wanted: u32| {
             replicas.post_for::<u32>(&["a"], &(), |answer| *answer == wanted).await.unwrap()
         };
-        let both = replicas(vec![ONE, TWO]).await;
+        let both = replicas(vec![ANSWER_ONE, ANSWER_TWO]).await;
         assert_eq!(ask(&both, 2).await, 2);
         assert_eq!(both.preferred(), &both.urls()[1], "the better one is asked first from now on");
         assert_eq!(ask(&both, 3).await, 2, "the first answer, where none is good");
-        let refused = replicas(vec![ONE, REFUSAL]).await;
+        let refused = replicas(vec![ANSWER_ONE, REFUSAL]).await;
         assert_eq!(ask(&refused, 2).await, 1, "an answer is better than a refusal");
     }
 
     #[test]
-    fn segments_are_escaped() {
+    fn path_segments_are_escaped() {
         let base = Url::parse("http://manager:6000").unwrap();
         assert_eq!(join(&base, &["resolve", "a/b?c"]).as_str(), "http://manager:6000/resolve/a%2Fb%3Fc");
     }

@@ -20,9 +20,9 @@ use crate::{ServiceContext, config, shutdown};
 
 /// How long the part that panicked may take to say so itself, with its name, before the process ends with what the
 /// panic said.
-const NAMED_WITHIN: Duration = Duration::from_secs(1);
+const PANIC_NAME_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long after a panic the process may still be there, whatever it hangs in.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
+const PANIC_EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How a process runs.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ impl Process {
         main: impl FnOnce(ServiceContext) -> F,
     ) -> anyhow::Result<()> {
         let context = ServiceContext::new(self.drain);
-        tell_ignored(&context);
+        warn_of_ignored_keys(&context);
         let runtime = self.runtime()?;
         let mut panics = end_on_panic(&context, self.catches_panics);
         let result = runtime.block_on(async {
@@ -56,8 +56,8 @@ impl Process {
             let mut main = std::pin::pin!(main(context));
             tokio::select! {
                 result = &mut main => result,
-                panicked = first(&mut panics) => {
-                    let named = tokio::time::timeout(NAMED_WITHIN, main).await;
+                panicked = first_panic(&mut panics) => {
+                    let named = tokio::time::timeout(PANIC_NAME_TIMEOUT, main).await;
                     Err(named.ok().and_then(Result::err).unwrap_or_else(|| anyhow!("a part of the process panicked: {panicked}")))
                 }
             }
@@ -78,16 +78,16 @@ impl Process {
 
 tokio::task_local! {
     /// Set while a task runs whose panics end nothing but itself.
-    static CONFINED: ();
+    static IS_CONFINED: ();
 }
 
 /// Runs what serves a single connection: a panic in it ends the connection, and not the process.
 pub async fn confined<T>(connection: impl Future<Output = T>) -> T {
-    CONFINED.scope((), connection).await
+    IS_CONFINED.scope((), connection).await
 }
 
 /// Says which settings of the operator's file this process goes without.
-fn tell_ignored(context: &ServiceContext) {
+fn warn_of_ignored_keys(context: &ServiceContext) {
     let ignored = config::ignored();
     if !ignored.is_empty() {
         tracing::warn!(settings = ?ignored, "the operator's file has settings that this version does not know: they are ignored");
@@ -103,7 +103,7 @@ fn tell_ignored(context: &ServiceContext) {
     });
 }
 
-async fn first(panics: &mut watch::Receiver<Option<String>>) -> String {
+async fn first_panic(panics: &mut watch::Receiver<Option<String>>) -> String {
     match panics.wait_for(Option::is_some).await {
         Ok(panicked) => panicked.clone().unwrap_or_default(),
         // The hook holds the sender for as long as the process lives.
@@ -121,8 +121,8 @@ fn end_on_panic(context: &ServiceContext, catches_panics: fn() -> bool) -> watch
     });
     let (sender, receiver) = watch::channel(None);
     std::panic::set_hook(Box::new(move |info| {
-        let confined = CONFINED.try_with(|()| ()).is_ok() || catches_panics();
-        let panicked = text(info);
+        let confined = IS_CONFINED.try_with(|()| ()).is_ok() || catches_panics();
+        let panicked = panic_text(info);
         let thread = std::thread::current();
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(panicked, confined, thread = thread.name(), %backtrace, "a panic");
@@ -132,7 +132,7 @@ fn end_on_panic(context: &ServiceContext, catches_panics: fn() -> bool) -> watch
         }
         if sender.send_replace(Some(panicked)).is_none() {
             std::thread::spawn(|| {
-                std::thread::sleep(GONE_WITHIN);
+                std::thread::sleep(PANIC_EXIT_TIMEOUT);
                 tracing::error!("a part panicked and the rest hangs: leaving at once");
                 std::process::exit(1);
             });
@@ -141,7 +141,7 @@ fn end_on_panic(context: &ServiceContext, catches_panics: fn() -> bool) -> watch
     receiver
 }
 
-fn text(info: &PanicHookInfo<'_>) -> String {
+fn panic_text(info: &PanicHookInfo<'_>) -> String {
     let message = info.payload_as_str().unwrap_or("without a message");
     match info.location() {
         Some(location) => format!("{message} ({location})"),

@@ -26,17 +26,17 @@ struct RequestId {
 
 tokio::task_local! {
     /// That of the request that is being answered.
-    static CURRENT: RequestId;
+    static CURRENT_ID: RequestId;
 }
 
 /// The id of the request that is being answered; none outside of one.
 pub fn current() -> Option<String> {
-    CURRENT.try_with(|id| id.text.clone()).ok()
+    CURRENT_ID.try_with(|id| id.text.clone()).ok()
 }
 
 /// The random bytes of the id, where it was made here: nobody outside chose them.
 pub(crate) fn made_here() -> Option<[u8; 16]> {
-    CURRENT.try_with(|id| id.made_of).ok().flatten()
+    CURRENT_ID.try_with(|id| id.made_of).ok().flatten()
 }
 
 impl RequestId {
@@ -48,14 +48,15 @@ impl RequestId {
 
 /// Gives a request its id.
 pub(crate) async fn give(mut request: Request, next: Next) -> Response {
-    let id = of(request.headers()).map_or_else(RequestId::random, |text| RequestId { text, made_of: None });
+    let id = id_from_headers(request.headers())
+        .map_or_else(RequestId::random, |text| RequestId { text, made_of: None });
     // It is made of characters that every header takes.
     let header = HeaderValue::try_from(&id.text).ok();
     if let Some(header) = header.clone() {
         request.headers_mut().insert(REQUEST_ID, header);
     }
     let span = tracing::info_span!("request", request_id = id.text);
-    let mut response = CURRENT.scope(id, next.run(request).instrument(span)).await;
+    let mut response = CURRENT_ID.scope(id, next.run(request).instrument(span)).await;
     if let Some(header) = header {
         response.headers_mut().insert(REQUEST_ID, header);
     }
@@ -63,18 +64,18 @@ pub(crate) async fn give(mut request: Request, next: Next) -> Response {
 }
 
 /// What the one who asks calls it. Anybody writes these headers: what could break a log line is not taken.
-fn of(headers: &HeaderMap) -> Option<String> {
+fn id_from_headers(headers: &HeaderMap) -> Option<String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let fits = |id: &&str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/=+".contains(&byte);
         (1..=MAX_BYTES).contains(&id.len()) && id.bytes().all(is_plain)
     };
     let own = text(REQUEST_ID).filter(fits);
-    own.or_else(|| text("traceparent").and_then(trace)).map(str::to_owned)
+    own.or_else(|| text("traceparent").and_then(trace_id_of)).map(str::to_owned)
 }
 
 /// The trace of `version-trace-parent-flags`.
-fn trace(parent: &str) -> Option<&str> {
+fn trace_id_of(parent: &str) -> Option<&str> {
     let trace = parent.split('-').nth(1)?;
     let is_hex = trace.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     (trace.len() == 32 && is_hex && trace.bytes().any(|byte| byte != b'0')).then_some(trace)
@@ -92,24 +93,30 @@ mod tests {
     use super::*;
     use crate::Problem;
 
-    fn asked(name: &'static str, value: &'static str) -> Option<String> {
-        of(&HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]))
+    fn id_given_for(name: &'static str, value: &'static str) -> Option<String> {
+        id_from_headers(&HeaderMap::from_iter([(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        )]))
     }
 
     #[test]
-    fn an_id_is_taken_where_it_can_stand_in_a_log() {
-        assert_eq!(asked("x-request-id", "a1-B2_c.3").as_deref(), Some("a1-B2_c.3"));
+    fn a_safe_request_id_is_adopted() {
+        assert_eq!(id_given_for("x-request-id", "a1-B2_c.3").as_deref(), Some("a1-B2_c.3"));
         for wrong in ["", "a b", "a\"b", "{}"] {
-            assert_eq!(asked("x-request-id", wrong), None, "{wrong}");
+            assert_eq!(id_given_for("x-request-id", wrong), None, "{wrong}");
         }
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(asked("traceparent", trace).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
-        assert_eq!(asked("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"), None);
-        assert_eq!(asked("traceparent", "nonsense"), None);
+        assert_eq!(id_given_for("traceparent", trace).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!(
+            id_given_for("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"),
+            None
+        );
+        assert_eq!(id_given_for("traceparent", "nonsense"), None);
     }
 
     #[tokio::test]
-    async fn it_is_in_the_answer_and_in_the_problem() {
+    async fn the_request_id_is_in_the_answer_and_in_the_problem() {
         let refused = || async { Problem::not_found("not here") };
         let mut router = Router::new().route("/", get(refused)).layer(from_fn(give));
         let request =

@@ -45,19 +45,19 @@ pub use hijack::{ConnectionSlot, Hijack, RawConnection};
 /// Connections of one port, where the process's file limit allows them.
 pub const MAX_CONNECTIONS: usize = 100_000;
 /// Files that are not connections: stores, listeners, the runtime's own.
-const OTHER_FILES: u64 = 256;
+const RESERVED_FILES: u64 = 256;
 /// How long a peer may leave data of ours unacknowledged, or its window shut, before the kernel closes.
 pub const PEER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections that the kernel holds until they are accepted, where its own limit (usually 4,096) is no lower: who comes
 /// when it is full tries again after a second, then three.
-const BACKLOG: u32 = 8192;
+const LISTEN_BACKLOG: u32 = 8192;
 /// After a failed accept (out of files), how long to wait: enough for something to close.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Listens, with an error that names the address and the reason.
 #[expect(clippy::unused_async, reason = "says that it needs a runtime, which a listener registers with")]
 pub async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener> {
-    listen(address).map_err(|error| match error.kind() {
+    listen_on(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             anyhow::anyhow!("{what} cannot listen on {address}: the port is in use by another process")
         }
@@ -65,12 +65,12 @@ pub async fn bind(address: SocketAddr, what: &str) -> anyhow::Result<TcpListener
     })
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // As the runtime's own listeners: a restart need not wait for the old connections' last timers.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(BACKLOG)
+    socket.listen(LISTEN_BACKLOG)
 }
 
 /// Raises the soft limit of open files to the hard one, as servers do, and answers it.
@@ -89,7 +89,7 @@ pub async fn serve(
     let connections = TaskTracker::new();
     // Who waits in the kernel's backlog when it is full is turned away and tries again after 1, 3, 7 … s. So all who are
     // there are accepted before any of them is answered; those who wait then wait here, up to the limit.
-    tokio::task::unconstrained(accept(&listener, &router, shell, &connections)).await?;
+    tokio::task::unconstrained(accept_connections(&listener, &router, shell, &connections)).await?;
     drop(listener);
     connections.close();
     tokio::select! {
@@ -102,7 +102,7 @@ pub async fn serve(
 }
 
 /// Accepts connections until the shell's shutdown.
-async fn accept(
+async fn accept_connections(
     listener: &TcpListener,
     router: &Router,
     shell: &ServiceContext,
@@ -118,12 +118,12 @@ async fn accept(
             () = shell.shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        if let Some((stream, peer)) = usable(accepted).await {
+        if let Some((stream, peer)) = usable_connection(accepted).await {
             let (settings, shutdown) = (shell.http.clone(), shell.shutdown.clone());
             let serving = connection::serve(stream, peer, permit, router.clone(), settings, shutdown);
             connections.spawn(confined(serving));
         }
-        if number.is_multiple_of(u64::from(BACKLOG) / 4) {
+        if number.is_multiple_of(u64::from(LISTEN_BACKLOG) / 4) {
             // A crowd without end must not keep those from their answers who are in.
             tokio::task::yield_now().await;
         }
@@ -140,7 +140,7 @@ pub async fn serve_until_dropped(
     let limit = Arc::new(Semaphore::new(64)); // Probes and scrapers; nobody else has business there.
     loop {
         let permit = Arc::clone(&limit).acquire_owned().await.context("the limit is never closed")?;
-        let Some((stream, peer)) = usable(listener.accept().await).await else { continue };
+        let Some((stream, peer)) = usable_connection(listener.accept().await).await else { continue };
         let (settings, never) = (settings.clone(), CancellationToken::new());
         tokio::spawn(confined(connection::serve(stream, peer, permit, router.clone(), settings, never)));
     }
@@ -148,11 +148,11 @@ pub async fn serve_until_dropped(
 
 fn connection_limit() -> Arc<Semaphore> {
     let files = rlimit::Resource::NOFILE.get_soft().unwrap_or(1024);
-    let limit = files.saturating_sub(OTHER_FILES).clamp(64, MAX_CONNECTIONS as u64);
+    let limit = files.saturating_sub(RESERVED_FILES).clamp(64, MAX_CONNECTIONS as u64);
     Arc::new(Semaphore::new(limit as usize))
 }
 
-async fn usable(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
+async fn usable_connection(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {
     let Ok((stream, peer)) = accepted else {
         tokio::time::sleep(ACCEPT_PAUSE).await;
         return None;

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_host_has_all_until_another_comes() {
+    fn one_holder_may_have_all_places_until_another_comes() {
         let mut shares = Shares::new(10, 100);
         let all: Vec<u64> = (0..10).map(|n| shares.give("hog", n).unwrap().number).collect();
         assert!(shares.give("hog", 10).is_none(), "it would only take from itself");
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_more_than_is_allowed() {
+    fn no_holder_has_more_places_than_allowed() {
         let mut shares = Shares::new(10, 3);
         assert_eq!((0..10).filter(|n| shares.give("a", *n).is_some()).count(), 3);
         assert_eq!((0..10).filter(|n| shares.give("b", *n).is_some()).count(), 3);

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Whether a signal ends this process at once. `None`: the default action of the signal does.
-static AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+static SIGNAL_ENDS_AT_ONCE: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
 /// Has SIGTERM and SIGINT end the first process of a container until [`on_signal`] takes them over: with code 128 + signal,
 /// as a shell tells of a process that a signal ended. Nothing has begun by then that would have to be drained. Every other
@@ -28,7 +28,7 @@ pub fn from_the_start() -> io::Result<()> {
     if std::process::id() != 1 {
         return Ok(());
     }
-    let at_once = AT_ONCE.get_or_init(|| Arc::new(AtomicBool::new(true)));
+    let at_once = SIGNAL_ENDS_AT_ONCE.get_or_init(|| Arc::new(AtomicBool::new(true)));
     for signal in [SIGTERM, SIGINT] {
         register_conditional_shutdown(signal, 128 + signal, at_once.clone())?;
     }
@@ -40,7 +40,7 @@ pub fn on_signal(token: CancellationToken) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // In this order: a signal between the two still ends the process, and none is lost.
-    if let Some(at_once) = AT_ONCE.get() {
+    if let Some(at_once) = SIGNAL_ENDS_AT_ONCE.get() {
         at_once.store(false, Ordering::SeqCst);
     }
     tokio::spawn(async move {

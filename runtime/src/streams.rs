@@ -18,7 +18,7 @@ use crate::{ServiceContext, server};
 pub const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// The part of the drain time over which streams leave; the rest is for their last bytes.
-const LEAVE_WITHIN: f64 = 0.7;
+const LEAVE_PART_OF_DRAIN: f64 = 0.7;
 /// A stream holds a socket to the client and one to the service behind; where both run in one process, that service's
 /// end is a third. One more for everything else.
 const FILES_PER_STREAM: u64 = 4;
@@ -65,7 +65,7 @@ impl Streams {
         }
         self.open.inc();
         let shutdown = self.shutdown.clone();
-        let spread = self.drain.mul_f64(LEAVE_WITHIN);
+        let spread = self.drain.mul_f64(LEAVE_PART_OF_DRAIN);
         // All that leave at once come back at once, somewhere else: so each waits a while of its own.
         let leave = Box::pin(async move {
             tokio::select! {
@@ -110,35 +110,35 @@ impl Drop for StreamPermit {
 mod tests {
     use super::*;
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[tokio::test(start_paused = true)]
-    async fn there_is_room_for_as_many_as_configured_and_they_leave_within_the_drain() {
+    async fn streams_are_limited_and_leave_within_the_drain() {
         let shell = ServiceContext::new(Duration::from_secs(10));
         let open = Gauge::default();
         let streams = Streams::new(2, &shell, open.clone());
-        let (first, second) = (streams.enter(HERE).unwrap(), streams.enter(HERE).unwrap());
-        assert!(streams.enter(HERE).is_none());
+        let (first, second) = (streams.enter(LOCALHOST).unwrap(), streams.enter(LOCALHOST).unwrap());
+        assert!(streams.enter(LOCALHOST).is_none());
         drop(second);
-        let second = streams.enter(HERE).unwrap();
+        let second = streams.enter(LOCALHOST).unwrap();
         assert_eq!(open.get(), 2);
         shell.shutdown.cancel();
         let start = tokio::time::Instant::now();
         tokio::join!(first.leave_now(), second.leave_now());
-        assert!(start.elapsed() <= shell.drain.mul_f64(LEAVE_WITHIN) + Duration::from_millis(1));
-        assert!(streams.enter(HERE).is_none(), "a process on its way out takes no more");
+        assert!(start.elapsed() <= shell.drain.mul_f64(LEAVE_PART_OF_DRAIN) + Duration::from_millis(1));
+        assert!(streams.enter(LOCALHOST).is_none(), "a process on its way out takes no more");
     }
 
     #[tokio::test]
-    async fn who_has_most_gives_way_when_there_is_no_room() {
+    async fn the_client_with_most_streams_gives_one_up_when_full() {
         let shell = ServiceContext::new(Duration::from_secs(10));
         let streams = Streams::new(4, &shell, Gauge::default());
-        let mut hog: Vec<_> = (0..4).map(|_| streams.enter(HERE).unwrap()).collect();
+        let mut hog: Vec<_> = (0..4).map(|_| streams.enter(LOCALHOST).unwrap()).collect();
         let _guest = streams.enter([192, 0, 2, 1].into()).unwrap();
         let leaving = hog.iter_mut().map(|stream| Box::pin(stream.leave.as_mut()));
         let ((), first, _) = futures::future::select_all(leaving).await;
         drop(hog.swap_remove(first));
-        assert!(streams.enter(HERE).is_none(), "it has its share");
+        assert!(streams.enter(LOCALHOST).is_none(), "it has its share");
     }
 
     impl StreamPermit {

@@ -63,7 +63,7 @@ impl Tasks {
     pub async fn alongside<T>(&mut self, main: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
         tokio::select! {
             done = main => done,
-            error = self.failure() => Err(error),
+            error = self.wait_for_failure() => Err(error),
         }
     }
 
@@ -75,7 +75,7 @@ impl Tasks {
         let finishing = async {
             while self.names.values().any(|running| *running == name) {
                 let Some(ended) = self.running.join_next_with_id().await else { break };
-                self.ended(ended)?;
+                self.task_ended(ended)?;
             }
             Ok(())
         };
@@ -85,9 +85,9 @@ impl Tasks {
     }
 
     /// Waits until a task fails.
-    async fn failure(&mut self) -> anyhow::Error {
+    async fn wait_for_failure(&mut self) -> anyhow::Error {
         while let Some(ended) = self.running.join_next_with_id().await {
-            match self.ended(ended) {
+            match self.task_ended(ended) {
                 Err(panicked) => return panicked,
                 Ok(_) if self.shutdown.is_cancelled() => {}
                 Ok(name) => return anyhow::anyhow!("the task `{name}` ended before the shutdown"),
@@ -97,7 +97,7 @@ impl Tasks {
     }
 
     /// The name of a task that ended; an error where it panicked.
-    fn ended(&mut self, ended: Result<(Id, ()), JoinError>) -> anyhow::Result<&'static str> {
+    fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) -> anyhow::Result<&'static str> {
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
         let name = self.names.remove(&id).unwrap_or("unnamed");
         match ended {

@@ -90,7 +90,7 @@ impl TlsArgs {
     /// # Errors
     /// Flags that miss each other; a file that cannot be used, with its name and what is wrong with it.
     pub fn open(&self) -> anyhow::Result<Tls> {
-        let own = pair(
+        let own = key_files(
             "--tls-cert-file",
             self.tls_cert_file.as_ref(),
             "--tls-key-file",
@@ -102,8 +102,8 @@ impl TlsArgs {
             own.is_some() || clients.is_none(),
             "--tls-client-ca-file needs --tls-cert-file and --tls-key-file"
         );
-        let shown = self.peers.shown()?;
-        let (peers, watched) = self.peers.read(shown.clone().or_else(|| own.clone()))?;
+        let shown = self.peers.shown_to_peers()?;
+        let (peers, watched) = self.peers.read_peer_tls(shown.clone().or_else(|| own.clone()))?;
         let mut reloading = Reloading::default();
         reloading.watch(watched);
         let Some(own) = own else { return Ok(Tls { listener: None, admin: None, peers, reloading }) };
@@ -128,22 +128,27 @@ impl PeerTlsArgs {
     /// # Errors
     /// As [`TlsArgs::open`].
     pub fn open(&self) -> anyhow::Result<PeerTls> {
-        Ok(self.read(self.shown()?)?.0)
+        Ok(self.read_peer_tls(self.shown_to_peers()?)?.0)
     }
 
     /// What these flags say is shown to our other processes.
-    fn shown(&self) -> anyhow::Result<Option<KeyFiles>> {
-        pair("--peer-cert-file", self.peer_cert_file.as_ref(), "--peer-key-file", self.peer_key_file.as_ref())
+    fn shown_to_peers(&self) -> anyhow::Result<Option<KeyFiles>> {
+        key_files(
+            "--peer-cert-file",
+            self.peer_cert_file.as_ref(),
+            "--peer-key-file",
+            self.peer_key_file.as_ref(),
+        )
     }
 
-    fn read(&self, shown: Option<KeyFiles>) -> anyhow::Result<(PeerTls, Option<reload::Watched>)> {
+    fn read_peer_tls(&self, shown: Option<KeyFiles>) -> anyhow::Result<(PeerTls, Option<reload::Watched>)> {
         let authorities = self.peer_ca_file.as_ref().map(|file| NamedFile::new("--peer-ca-file", file));
         PeerTls::read(authorities, shown)
     }
 }
 
 /// A certificate and its key: both or none.
-fn pair(
+fn key_files(
     cert_flag: &'static str,
     cert: Option<&PathBuf>,
     key_flag: &'static str,

@@ -25,38 +25,38 @@ pub use export::{Export, alongside};
 use metrics::{SpanOutcome, TraceMetrics};
 
 /// Spans that wait for the collector, of half a kilobyte each: some seconds' worth at the bounds of [`Sampler`].
-const QUEUE: usize = 4_096;
+const MAX_SPANS_QUEUED: usize = 4_096;
 /// The longest text of an attribute: that of an id, which a stranger chose.
 const MAX_TEXT_BYTES: usize = 256;
 
 tokio::task_local! {
     /// The span of the request that is being answered, where it is recorded.
-    static CURRENT: TraceContext;
+    static CURRENT_SPAN: TraceContext;
 }
 
 /// The span of the request that is being answered; `None` where it is not recorded, and outside of a request.
 pub fn current() -> Option<TraceContext> {
-    CURRENT.try_with(|context| *context).ok()
+    CURRENT_SPAN.try_with(|context| *context).ok()
 }
 
 /// Where the spans of this process go. Cheap to clone; the default records nothing.
 #[derive(Clone, Default)]
-pub struct Tracer(Option<Arc<Recording>>);
+pub struct Tracer(Option<Arc<TraceRecording>>);
 
-struct Recording {
+struct TraceRecording {
     sampling: Sampling,
     sampler: Mutex<Sampler>,
     since: Instant,
-    queue: mpsc::Sender<Finished>,
+    queue: mpsc::Sender<FinishedSpan>,
     metrics: TraceMetrics,
 }
 
 impl Tracer {
     /// One that records, and the end of its queue.
-    fn recording(sampling: Sampling, metrics: TraceMetrics) -> (Self, mpsc::Receiver<Finished>) {
-        let (queue, finished) = mpsc::channel(QUEUE);
+    fn new_recording(sampling: Sampling, metrics: TraceMetrics) -> (Self, mpsc::Receiver<FinishedSpan>) {
+        let (queue, finished) = mpsc::channel(MAX_SPANS_QUEUED);
         let sampler = Mutex::new(Sampler::new(&sampling));
-        let recording = Recording { sampling, sampler, since: Instant::now(), queue, metrics };
+        let recording = TraceRecording { sampling, sampler, since: Instant::now(), queue, metrics };
         (Self(Some(Arc::new(recording))), finished)
     }
 
@@ -68,15 +68,15 @@ impl Tracer {
     /// The span of what `service` does by a record, a change or a comment that came with `parent`; `None` where it is not recorded.
     pub fn goes_on(&self, service: &'static str, name: &'static str, parent: &TraceContext) -> Option<Span> {
         let recording = self.0.as_ref().filter(|_| parent.sampled)?;
-        recording.admits(Reason::GoesOn).then(|| {
-            let context = parent.with_span(random_id());
-            Span::begin(recording, service, name.into(), SpanKind::Consumer, context, Some(parent.span))
+        recording.admits_trace(Reason::GoesOn).then(|| {
+            let context = parent.with_span(random_span_id());
+            Span::begin_span(recording, service, name.into(), SpanKind::Consumer, context, Some(parent.span))
         })
     }
 
     /// The span of a request to `service`, where it is recorded; else what goes on with it and back to whoever asked. `fresh` is the
     /// trace of a request that has none.
-    fn request(
+    fn request_span(
         &self,
         service: &'static str,
         name: impl FnOnce() -> String,
@@ -86,18 +86,18 @@ impl Tracer {
         let recording = self.0.as_ref()?;
         let trace = parent.map_or(fresh, |parent| parent.trace);
         let reason = recording.sampling.reason(parent.as_ref(), &trace);
-        let sampled = reason.is_some_and(|reason| recording.admits(reason));
-        let context = TraceContext { trace, span: random_id(), sampled };
+        let sampled = reason.is_some_and(|reason| recording.admits_trace(reason));
+        let context = TraceContext { trace, span: random_span_id(), sampled };
         if !sampled {
             return Some(Err(context));
         }
         let parent = parent.map(|parent| parent.span);
-        Some(Ok(Span::begin(recording, service, name().into(), SpanKind::Server, context, parent)))
+        Some(Ok(Span::begin_span(recording, service, name().into(), SpanKind::Server, context, parent)))
     }
 }
 
-impl Recording {
-    fn admits(&self, reason: Reason) -> bool {
+impl TraceRecording {
+    fn admits_trace(&self, reason: Reason) -> bool {
         let mut sampler = self.sampler.lock().unwrap_or_else(PoisonError::into_inner);
         let admitted = sampler.admits(reason, self.since.elapsed());
         drop(sampler);
@@ -107,7 +107,7 @@ impl Recording {
 }
 
 /// Random, and never all zeros.
-fn random_id() -> [u8; 8] {
+fn random_span_id() -> [u8; 8] {
     rand::random_range(1..=u64::MAX).to_be_bytes()
 }
 
@@ -145,7 +145,7 @@ impl From<&str> for Attribute {
 
 /// A span that has ended.
 #[derive(Debug)]
-struct Finished {
+struct FinishedSpan {
     service: &'static str,
     name: Cow<'static, str>,
     kind: SpanKind,
@@ -159,14 +159,14 @@ struct Finished {
 
 /// A span of a trace that is recorded. It ends when it is dropped.
 pub struct Span {
-    recording: Arc<Recording>,
+    recording: Arc<TraceRecording>,
     begun: Instant,
-    data: Option<Finished>,
+    data: Option<FinishedSpan>,
 }
 
 impl Span {
-    fn begin(
-        recording: &Arc<Recording>,
+    fn begin_span(
+        recording: &Arc<TraceRecording>,
         service: &'static str,
         name: Cow<'static, str>,
         kind: SpanKind,
@@ -174,17 +174,17 @@ impl Span {
         parent: Option<[u8; 8]>,
     ) -> Self {
         let (began, took, attributes, error) = (SystemTime::now(), Duration::ZERO, Vec::new(), None);
-        let data = Finished { service, name, kind, context, parent, began, took, attributes, error };
+        let data = FinishedSpan { service, name, kind, context, parent, began, took, attributes, error };
         Self { recording: Arc::clone(recording), begun: Instant::now(), data: Some(data) }
     }
 
     /// A part of it, of the same service, that begins now.
     #[must_use]
     pub fn child(&self, name: &'static str) -> Self {
-        let context = self.context().with_span(random_id());
+        let context = self.context().with_span(random_span_id());
         let service = self.data.as_ref().map_or("", |data| data.service);
         let parent = Some(self.context().span);
-        Self::begin(&self.recording, service, name.into(), SpanKind::Internal, context, parent)
+        Self::begin_span(&self.recording, service, name.into(), SpanKind::Internal, context, parent)
     }
 
     /// What others go on with.

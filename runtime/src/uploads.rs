@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::network::network;
 
 /// Bytes of request bodies that a process holds at once, whole ones and those that are still coming.
-const ROOM: usize = 256 * 1024 * 1024;
+const MAX_BYTES_HELD: usize = 256 * 1024 * 1024;
 
 /// The room. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Uploads(Arc<Mutex<Held>>);
+pub struct Uploads(Arc<Mutex<HeldBytes>>);
 
 #[derive(Debug)]
-struct Held {
+struct HeldBytes {
     free: usize,
     /// Bytes of each caller that holds any: there are no more of these than connections.
     by_caller: HashMap<IpAddr, usize>,
@@ -27,13 +27,13 @@ struct Held {
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self::of(ROOM)
+        Self::with_bytes(MAX_BYTES_HELD)
     }
 }
 
 impl Uploads {
-    fn of(room: usize) -> Self {
-        Self(Arc::new(Mutex::new(Held { free: room, by_caller: HashMap::new() })))
+    fn with_bytes(room: usize) -> Self {
+        Self(Arc::new(Mutex::new(HeldBytes { free: room, by_caller: HashMap::new() })))
     }
 
     /// No bytes yet, for a request of this client.
@@ -41,7 +41,7 @@ impl Uploads {
         Upload { of: self.clone(), caller: network(client), bytes: 0 }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldBytes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,13 +89,13 @@ impl Drop for Upload {
 mod tests {
     use super::*;
 
-    fn caller(last: u8) -> IpAddr {
+    fn caller_address(last: u8) -> IpAddr {
         [192, 0, 2, last].into()
     }
 
     #[test]
-    fn one_caller_leaves_room_for_others() {
-        let room = Uploads::of(1200);
+    fn one_client_s_uploads_leave_room_for_others() {
+        let room = Uploads::with_bytes(1200);
         let fill = |client: IpAddr| {
             let mut places = Vec::new();
             loop {
@@ -106,21 +106,21 @@ mod tests {
                 places.push(upload);
             }
         };
-        let hog = fill(caller(1));
+        let hog = fill(caller_address(1));
         assert_eq!(hog.len(), 60, "half of the room, in however many requests");
-        let (second, third) = (fill(caller(2)), fill(caller(3)));
+        let (second, third) = (fill(caller_address(2)), fill(caller_address(3)));
         assert_eq!((second.len(), third.len()), (30, 15), "half of what is left, each");
         drop(hog);
-        assert_eq!(fill(caller(2)).len(), 22, "one that waited gets its part of what came free");
+        assert_eq!(fill(caller_address(2)).len(), 22, "one that waited gets its part of what came free");
         drop((second, third));
         let held = room.held();
         assert_eq!((held.free, held.by_caller.len()), (1200, 0), "nothing is kept of those who are gone");
     }
 
     #[test]
-    fn what_does_not_fit_takes_nothing() {
-        let room = Uploads::of(100);
-        let mut upload = room.begin(caller(1));
+    fn an_upload_that_does_not_fit_takes_no_room() {
+        let room = Uploads::with_bytes(100);
+        let mut upload = room.begin(caller_address(1));
         assert!(!upload.take(51) && !upload.take(usize::MAX));
         assert!(upload.take(0) && upload.take(50) && !upload.take(1));
         let (v6, same) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());

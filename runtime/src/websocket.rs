@@ -11,7 +11,7 @@ use crate::Problem;
 use crate::origins::Origins;
 
 /// The only version there is.
-const VERSION: HeaderValue = HeaderValue::from_static("13");
+const WEBSOCKET_VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// The status of a close frame by which a server that restarts asks to connect again.
 pub const RESTART: u16 = 1012;
@@ -24,10 +24,10 @@ pub fn check_handshake(request: &Parts, origins: &Origins) -> Result<HeaderValue
     let headers = &request.headers;
     let asks = request.method == Method::GET
         && request.version == Version::HTTP_11
-        && mentions(headers, &header::CONNECTION, "upgrade")
-        && mentions(headers, &header::UPGRADE, "websocket");
-    if !asks || headers.get(header::SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
-        return Err(Box::new(upgrade_required()));
+        && header_has_word(headers, &header::CONNECTION, "upgrade")
+        && header_has_word(headers, &header::UPGRADE, "websocket");
+    if !asks || headers.get(header::SEC_WEBSOCKET_VERSION) != Some(&WEBSOCKET_VERSION) {
+        return Err(Box::new(upgrade_required_answer()));
     }
     // Browsers let any page open one, and say from where: refusing is the server's part.
     if !origins.allow_request(headers) {
@@ -39,16 +39,16 @@ pub fn check_handshake(request: &Parts, origins: &Origins) -> Result<HeaderValue
 }
 
 /// Whether one of a header's comma-separated words is `word`, in any case.
-fn mentions(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+fn header_has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     let words =
         headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     words.map(<[u8]>::trim_ascii).any(|found| found.eq_ignore_ascii_case(word.as_bytes()))
 }
 
-fn upgrade_required() -> Response {
+fn upgrade_required_answer() -> Response {
     let detail = "this is a WebSocket: connect with the handshake of RFC 6455, version 13, over HTTP/1.1";
     let mut response = Problem::new(StatusCode::UPGRADE_REQUIRED, detail).into_response();
-    response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, VERSION);
+    response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, WEBSOCKET_VERSION);
     ask_for_websocket(response.headers_mut());
     response
 }
@@ -77,12 +77,12 @@ pub const fn is_close_status(status: u16) -> bool {
 }
 
 /// The most that a frame's header can be: two bytes, a length of eight, a mask of four.
-const HEADER_BYTES: usize = 14;
+const MAX_FRAME_HEADER_BYTES: usize = 14;
 
 /// Follows frames as they go by, whatever they carry: something can be said in between only where one has ended.
 #[derive(Debug, Default)]
 pub struct Frames {
-    header: [u8; HEADER_BYTES],
+    header: [u8; MAX_FRAME_HEADER_BYTES],
     have: usize,
     /// Bytes of a payload that are still to come.
     payload: u64,
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    fn judged(version: Version, headers: &[(&str, &str)], origins: &Origins) -> u16 {
+    fn judge_handshake(version: Version, headers: &[(&str, &str)], origins: &Origins) -> u16 {
         let mut request = Request::builder().version(version);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -170,7 +170,7 @@ mod tests {
         check_handshake(&parts, origins).map_or_else(|refused| refused.status().as_u16(), |_| 101)
     }
 
-    const USUAL: [(&str, &str); 4] = [
+    const USUAL_HEADERS: [(&str, &str); 4] = [
         ("connection", "keep-alive, Upgrade"),
         ("upgrade", "foo, WebSocket"),
         ("sec-websocket-version", "13"),
@@ -180,29 +180,34 @@ mod tests {
     #[test]
     fn a_handshake_is_of_http_1_1_and_asks_in_both_headers() {
         let any = Origins::default();
-        assert_eq!(judged(Version::HTTP_11, &USUAL, &any), 101);
-        assert_eq!(judged(Version::HTTP_10, &USUAL, &any), 426);
+        assert_eq!(judge_handshake(Version::HTTP_11, &USUAL_HEADERS, &any), 101);
+        assert_eq!(judge_handshake(Version::HTTP_10, &USUAL_HEADERS, &any), 426);
         for (left_out, status) in [(0, 426), (1, 426), (2, 426), (3, 400)] {
-            let mut headers = USUAL.to_vec();
+            let mut headers = USUAL_HEADERS.to_vec();
             headers.remove(left_out);
-            assert_eq!(judged(Version::HTTP_11, &headers, &any), status, "without {}", USUAL[left_out].0);
+            assert_eq!(
+                judge_handshake(Version::HTTP_11, &headers, &any),
+                status,
+                "without {}",
+                USUAL_HEADERS[left_out].0
+            );
         }
-        let keep_alive = [("connection", "keep-alive"), USUAL[1], USUAL[2], USUAL[3]];
-        assert_eq!(judged(Version::HTTP_11, &keep_alive, &any), 426);
+        let keep_alive = [("connection", "keep-alive"), USUAL_HEADERS[1], USUAL_HEADERS[2], USUAL_HEADERS[3]];
+        assert_eq!(judge_handshake(Version::HTTP_11, &keep_alive, &any), 426);
     }
 
     #[test]
     fn a_page_has_to_be_of_an_allowed_origin() {
         let listed = Origins::new(&["https://a.test".parse().unwrap()], false).unwrap();
-        let from = |origin: &'static str| [&USUAL[..], &[("origin", origin)]].concat();
-        assert_eq!(judged(Version::HTTP_11, &from("https://a.test"), &listed), 101);
-        assert_eq!(judged(Version::HTTP_11, &from("https://b.test"), &listed), 403);
-        assert_eq!(judged(Version::HTTP_11, &from("https://b.test"), &Origins::default()), 101);
-        assert_eq!(judged(Version::HTTP_11, &USUAL, &listed), 101, "no page at all");
+        let from = |origin: &'static str| [&USUAL_HEADERS[..], &[("origin", origin)]].concat();
+        assert_eq!(judge_handshake(Version::HTTP_11, &from("https://a.test"), &listed), 101);
+        assert_eq!(judge_handshake(Version::HTTP_11, &from("https://b.test"), &listed), 403);
+        assert_eq!(judge_handshake(Version::HTTP_11, &from("https://b.test"), &Origins::default()), 101);
+        assert_eq!(judge_handshake(Version::HTTP_11, &USUAL_HEADERS, &listed), 101, "no page at all");
     }
 
     #[test]
-    fn frames_end_where_they_do_however_they_are_cut() {
+    fn frame_ends_are_found_however_the_bytes_are_cut() {
         let mut bytes = vec![0x81, 3, b'a', b'b', b'c', 0x89, 0];
         bytes.extend([0x01, 126, 1, 0]);
         bytes.extend([7; 256]);
@@ -229,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_may_be_sent_or_not() {
+    fn close_statuses_are_checked() {
         for good in [1000, 1001, 1003, 1007, 1011, 1012, 1014, 3000, 4999] {
             assert!(is_close_status(good), "{good}");
         }

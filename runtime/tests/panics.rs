@@ -9,26 +9,26 @@ use liverank_runtime::process::{Process, confined};
 use liverank_runtime::server;
 
 /// Names the case that a child is to run.
-const CASE: &str = "LIVERANK_TEST_PANIC_CASE";
+const CASE_VARIABLE: &str = "LIVERANK_TEST_PANIC_CASE";
 
 thread_local! {
-    static CATCHES: Cell<bool> = const { Cell::new(false) };
+    static CATCHES_PANICS: Cell<bool> = const { Cell::new(false) };
 }
 
 #[expect(clippy::unwrap_used, reason = "a helper of tests")]
 fn run_child(case: &str) -> Output {
     let test = std::env::current_exe().unwrap();
     let mut child = Command::new(test);
-    child.args(["--exact", "child", "--nocapture", "--test-threads=1"]).env(CASE, case);
+    child.args(["--exact", "child", "--nocapture", "--test-threads=1"]).env(CASE_VARIABLE, case);
     child.output().unwrap()
 }
 
 /// The process under test; nothing where nobody asked for it.
 #[test]
-fn child() {
-    let Ok(case) = std::env::var(CASE) else { return };
+fn run_case_in_child() {
+    let Ok(case) = std::env::var(CASE_VARIABLE) else { return };
     let drain = Duration::from_secs(5);
-    let process = Process { drain, late: drain, threads: Some(2), catches_panics: || CATCHES.get() };
+    let process = Process { drain, late: drain, threads: Some(2), catches_panics: || CATCHES_PANICS.get() };
     let ended = process.run(|context| async move {
         match case.as_str() {
             "task" => drop(tokio::spawn(async { panic!("a bug in a task") })),
@@ -62,9 +62,9 @@ fn child() {
                 return Ok(());
             }
             "caught" => {
-                CATCHES.set(true);
+                CATCHES_PANICS.set(true);
                 let caught = std::panic::catch_unwind(|| panic!("a bug that is caught"));
-                CATCHES.set(false);
+                CATCHES_PANICS.set(false);
                 assert!(caught.is_err());
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 return Ok(());

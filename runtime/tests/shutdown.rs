@@ -15,18 +15,18 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// Less than the ten seconds that a connection has for its first request, and far less than the drain time.
-const SOON: Duration = Duration::from_secs(5);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-static ASKED: Notify = Notify::const_new();
-static ANSWER: Notify = Notify::const_new();
+static REQUEST_ARRIVED: Notify = Notify::const_new();
+static ANSWER_NOW: Notify = Notify::const_new();
 
-async fn start() -> (ServiceContext, SocketAddr, JoinHandle<anyhow::Result<()>>) {
+async fn start_server() -> (ServiceContext, SocketAddr, JoinHandle<anyhow::Result<()>>) {
     let context = ServiceContext::new(Duration::from_mins(10));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let slow = || async {
-        ASKED.notify_one();
-        ANSWER.notified().await;
+        REQUEST_ARRIVED.notify_one();
+        ANSWER_NOW.notified().await;
         "answered"
     };
     let router = Router::new().route("/well", get(|| async { "well" })).route("/slow", get(slow));
@@ -38,7 +38,7 @@ async fn start() -> (ServiceContext, SocketAddr, JoinHandle<anyhow::Result<()>>)
     )
 }
 
-async fn ask(connection: &mut TcpStream, path: &str) {
+async fn send_request(connection: &mut TcpStream, path: &str) {
     let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
     connection.write_all(head.as_bytes()).await.unwrap();
 }
@@ -53,22 +53,22 @@ async fn read_to(connection: &mut TcpStream, end: &str) {
 
 #[tokio::test]
 async fn connections_that_ask_for_nothing_do_not_keep_a_server_and_a_request_does() {
-    let (context, address, served) = start().await;
+    let (context, address, served) = start_server().await;
     let mut opened_in_advance = TcpStream::connect(address).await.unwrap();
     let mut kept_alive = TcpStream::connect(address).await.unwrap();
-    ask(&mut kept_alive, "/well").await;
+    send_request(&mut kept_alive, "/well").await;
     read_to(&mut kept_alive, "well").await;
     let mut waiting = TcpStream::connect(address).await.unwrap();
-    ask(&mut waiting, "/slow").await;
+    send_request(&mut waiting, "/slow").await;
     // By now all three are accepted: they are in the order in which they came.
-    ASKED.notified().await;
+    REQUEST_ARRIVED.notified().await;
     context.shutdown.cancel();
     for connection in [&mut opened_in_advance, &mut kept_alive] {
-        let rest = tokio::time::timeout(SOON, connection.read(&mut [0; 16])).await;
+        let rest = tokio::time::timeout(END_TIMEOUT, connection.read(&mut [0; 16])).await;
         assert_eq!(rest.expect("it is closed").unwrap(), 0);
     }
     assert!(!served.is_finished(), "a request is on its way");
-    ANSWER.notify_one();
+    ANSWER_NOW.notify_one();
     read_to(&mut waiting, "answered").await;
-    tokio::time::timeout(SOON, served).await.expect("nothing is left").unwrap().unwrap();
+    tokio::time::timeout(END_TIMEOUT, served).await.expect("nothing is left").unwrap().unwrap();
 }

@@ -7,9 +7,9 @@ use super::log::{Log, Model, comment, video, view};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::Page;
 
-const NONE: [u64; 0] = [];
+const NO_SEQS: [u64; 0] = [];
 
-fn seqs(comments: &[Comment]) -> Vec<u64> {
+fn seqs_of(comments: &[Comment]) -> Vec<u64> {
     comments.iter().map(|comment| comment.seq).collect()
 }
 
@@ -32,7 +32,7 @@ pub async fn comments_are_numbered_without_a_hole(archive: &dyn Archive) {
     model.check(archive).await;
     for id in ["v", "w"] {
         let all = archive.comments(&video(id), Page::After(0), 100).await.unwrap();
-        assert_eq!(seqs(&all), (1..=25).collect::<Vec<_>>(), "numbers of {id}");
+        assert_eq!(seqs_of(&all), (1..=25).collect::<Vec<_>>(), "numbers of {id}");
     }
 }
 
@@ -52,18 +52,18 @@ pub async fn pages_of_comments(archive: &dyn Archive) {
                 "the right comment of the right video"
             );
         }
-        seqs(&comments)
+        seqs_of(&comments)
     };
     assert_eq!(page(Page::Before(u64::MAX), 3).await, [20, 19, 18], "the newest, newest first");
     assert_eq!(page(Page::Before(18), 3).await, [17, 16, 15]);
     assert_eq!(page(Page::Before(3), 10).await, [2, 1]);
-    assert_eq!(page(Page::Before(1), 10).await, NONE);
-    assert_eq!(page(Page::Before(0), 10).await, NONE);
+    assert_eq!(page(Page::Before(1), 10).await, NO_SEQS);
+    assert_eq!(page(Page::Before(0), 10).await, NO_SEQS);
     assert_eq!(page(Page::After(0), 3).await, [1, 2, 3], "the oldest, oldest first");
     assert_eq!(page(Page::After(17), 10).await, [18, 19, 20]);
-    assert_eq!(page(Page::After(20), 10).await, NONE);
-    assert_eq!(page(Page::After(u64::MAX), 10).await, NONE);
-    assert_eq!(page(Page::After(0), 0).await, NONE);
+    assert_eq!(page(Page::After(20), 10).await, NO_SEQS);
+    assert_eq!(page(Page::After(u64::MAX), 10).await, NO_SEQS);
+    assert_eq!(page(Page::After(0), 0).await, NO_SEQS);
     assert_eq!(page(Page::Before(u64::MAX), 1000).await.len(), 20);
 }
 

@@ -49,7 +49,7 @@ pub async fn a_batch_takes_effect_and_says_what_it_did(archive: &dyn Archive) {
 }
 
 /// The fence's words must be the truth, for the consumer goes on from them.
-fn fenced(result: Result<liverank_adapters::archive::Committed, CommitError>) -> (u32, u64, u64) {
+fn fence_positions(result: Result<liverank_adapters::archive::Committed, CommitError>) -> (u32, u64, u64) {
     match result {
         Err(CommitError::Fenced { partition, expected, actual }) => (partition, expected, actual),
         other => panic!("a batch that does not follow on is fenced, not {other:?}"),
@@ -61,14 +61,18 @@ pub async fn a_batch_is_applied_once(archive: &dyn Archive) {
     let mut model = Model::default();
     let batch = log.on_one([view("v"), comment("v", "c", "hi"), named("v", "e")]);
     model.commit(archive, &batch, &Rules::default()).await;
-    assert_eq!(fenced(archive.commit(&batch).await), (0, 0, 3), "a repeated batch is fenced");
+    assert_eq!(fence_positions(archive.commit(&batch).await), (0, 0, 3), "a repeated batch is fenced");
     let ahead = Batch {
         spans: vec![OffsetRange { partition: 0, from: 5, next: 6, last: None }],
         records: Vec::new(),
     };
-    assert_eq!(fenced(archive.commit(&ahead).await), (0, 5, 3), "a batch that leaves a hole is fenced");
+    assert_eq!(
+        fence_positions(archive.commit(&ahead).await),
+        (0, 5, 3),
+        "a batch that leaves a hole is fenced"
+    );
     let back = Batch { spans: vec![OffsetRange { partition: 0, from: 2, next: 9, last: None }], ..batch };
-    assert_eq!(fenced(archive.commit(&back).await), (0, 2, 3), "a batch that overlaps is fenced");
+    assert_eq!(fence_positions(archive.commit(&back).await), (0, 2, 3), "a batch that overlaps is fenced");
     model.check(archive).await;
     assert_eq!(offsets(archive, &[0]).await, [3]);
 }
@@ -82,7 +86,7 @@ pub async fn a_fence_in_any_partition_stops_all_of_it(archive: &dyn Archive) {
         let mut wrong = batch.clone();
         wrong.spans[at].from += 1;
         wrong.spans[at].next += 1;
-        let (partition, expected, actual) = fenced(archive.commit(&wrong).await);
+        let (partition, expected, actual) = fence_positions(archive.commit(&wrong).await);
         assert_eq!((partition, expected), (wrong.spans[at].partition, wrong.spans[at].from));
         assert_eq!(actual, batch.spans[at].from);
         model.check(archive).await;

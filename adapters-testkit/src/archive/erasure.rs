@@ -11,26 +11,26 @@ use super::log::{BEGIN, Log, comment, does, user, video};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{ENTRIES_LOOKED_AT, EntryPlace, Finished, Page};
 
-fn id(text: &str) -> CommentId {
+fn comment_id(text: &str) -> CommentId {
     CommentId::parse(text).unwrap()
 }
 
-fn by(name: &str, event: Interaction) -> Interaction {
+fn event_by_user(name: &str, event: Interaction) -> Interaction {
     Interaction { user_id: user(name), ..event }
 }
 
-fn record(on: &str, event_id: &str, who: &str, role: ActorRole, action: Action) -> Interaction {
+fn moderation_record(on: &str, event_id: &str, who: &str, role: ActorRole, action: Action) -> Interaction {
     let moderation = Moderation { action, role, reason: None };
     moderation.into_record(user(who), Some(video(on)), event_id.parse().unwrap(), BEGIN)
 }
 
-fn erase(on: &str, comment: &str, seq: Option<u64>, event_id: &str) -> Interaction {
-    let action = Action::Erase { comment_id: id(comment), seq, user: Digest::of_user(&user("ann")) };
-    record(on, event_id, "ops", ActorRole::Service, action)
+fn erase_record(on: &str, comment: &str, seq: Option<u64>, event_id: &str) -> Interaction {
+    let action = Action::Erase { comment_id: comment_id(comment), seq, user: Digest::of_user(&user("ann")) };
+    moderation_record(on, event_id, "ops", ActorRole::Service, action)
 }
 
 /// All entries of a user, and in how many parts they were found.
-async fn entries_of(archive: &dyn Archive, name: &str) -> (BTreeSet<EntryPlace>, usize) {
+async fn all_entries_of(archive: &dyn Archive, name: &str) -> (BTreeSet<EntryPlace>, usize) {
     let (mut found, mut from, mut parts) = (BTreeSet::new(), None, 0);
     loop {
         let part = archive.moderation().entries_of(&user(name), from.as_deref()).await.unwrap();
@@ -48,37 +48,38 @@ async fn entries_of(archive: &dyn Archive, name: &str) -> (BTreeSet<EntryPlace>,
 pub async fn a_user_s_entries_are_found_part_by_part_and_erased(archive: &dyn Archive) {
     let mut log = Log::new();
     // A day apart the same identity is another comment: both are the user's.
-    archive.commit(&log.on_one([by("ann", comment("v", "again", "once"))])).await.unwrap();
+    archive.commit(&log.on_one([event_by_user("ann", comment("v", "again", "once"))])).await.unwrap();
     log.pass(liverank_core::counting::REPEAT_WINDOW_MS + 1);
-    let delete = Action::Delete { comment_id: id("gone") };
+    let delete = Action::Delete { comment_id: comment_id("gone") };
     let few = [
-        by("ann", comment("v", "again", "twice")),
-        by("ann", comment("v", "gone", "deleted by its author")),
-        record("v", "m1", "ann", ActorRole::Author, delete),
-        by("ben", comment("v", "b", "ben's")),
+        event_by_user("ann", comment("v", "again", "twice")),
+        event_by_user("ann", comment("v", "gone", "deleted by its author")),
+        moderation_record("v", "m1", "ann", ActorRole::Author, delete),
+        event_by_user("ben", comment("v", "b", "ben's")),
     ];
     archive.commit(&log.on_one(few)).await.unwrap();
-    let others = (0..ENTRIES_LOOKED_AT).map(|at| by("ben", comment("w", &format!("w{at}"), "words")));
+    let others =
+        (0..ENTRIES_LOOKED_AT).map(|at| event_by_user("ben", comment("w", &format!("w{at}"), "words")));
     archive.commit(&log.on_one(others)).await.unwrap();
-    archive.commit(&log.on_one([by("ann", comment("x", "last", "words"))])).await.unwrap();
+    archive.commit(&log.on_one([event_by_user("ann", comment("x", "last", "words"))])).await.unwrap();
 
-    let place = |on: &str, seq, name: &str| EntryPlace { video: video(on), seq, id: id(name) };
+    let place = |on: &str, seq, name: &str| EntryPlace { video: video(on), seq, id: comment_id(name) };
     let own = BTreeSet::from([
         place("v", 1, "again"),
         place("v", 2, "again"),
         place("v", 3, "gone"),
         place("x", 1, "last"),
     ]);
-    let (found, parts) = entries_of(archive, "ann").await;
+    let (found, parts) = all_entries_of(archive, "ann").await;
     assert_eq!(found, own);
     assert!(parts > 1, "in parts");
-    assert_eq!(entries_of(archive, "nobody").await.0, BTreeSet::new());
+    assert_eq!(all_entries_of(archive, "nobody").await.0, BTreeSet::new());
 
     let records = own.iter().zip(0..).map(|(EntryPlace { video, seq, id }, at)| {
-        erase(video.as_str(), id.as_str(), Some(*seq), &format!("e{at}"))
+        erase_record(video.as_str(), id.as_str(), Some(*seq), &format!("e{at}"))
     });
     archive.commit(&log.on_one(records)).await.unwrap();
-    assert_eq!(entries_of(archive, "ann").await.0, BTreeSet::new(), "none is left");
+    assert_eq!(all_entries_of(archive, "ann").await.0, BTreeSet::new(), "none is left");
     let entries = archive.comments(&video("v"), Page::After(0), 100).await.unwrap();
     let left: Vec<_> =
         entries.iter().map(|it| (it.user_id.as_str(), it.text.as_str(), it.entry.removes())).collect();
@@ -102,12 +103,16 @@ pub async fn what_is_owned_marked_or_waits_is_forgotten(archive: &dyn Archive) {
     let rules = Rules { unique: "like".parse().unwrap(), ..Rules::default() };
     archive.open(&rules).await.unwrap();
     let mut log = Log::new();
-    let hold =
-        Action::Hold { comment_id: id("h"), text: "waits".into(), reply_to: None, rule: RuleName::HoldAll };
+    let hold = Action::Hold {
+        comment_id: comment_id("h"),
+        text: "waits".into(),
+        reply_to: None,
+        rule: RuleName::HoldAll,
+    };
     let before = [
-        by("ann", does("v", Kind::Like)),
-        by("ben", does("v", Kind::Like)),
-        record("v", "h", "ann", ActorRole::Author, hold),
+        event_by_user("ann", does("v", Kind::Like)),
+        event_by_user("ben", does("v", Kind::Like)),
+        moderation_record("v", "h", "ann", ActorRole::Author, hold),
     ];
     archive.commit(&log.on_one(before)).await.unwrap();
     let keys = |name: &str| mark_keys(&video("v"), &user(name), rules.unique).collect::<Vec<_>>();
@@ -119,7 +124,8 @@ pub async fn what_is_owned_marked_or_waits_is_forgotten(archive: &dyn Archive) {
 
     let marks = keys("ann").into_iter().map(Digest::of_mark).collect();
     let forget = Action::Forget { user: Digest::of_user(&user("ann")), marks };
-    let records = [record("v", "f", "ops", ActorRole::Service, forget), erase("v", "h", None, "e")];
+    let records =
+        [moderation_record("v", "f", "ops", ActorRole::Service, forget), erase_record("v", "h", None, "e")];
     archive.commit(&log.on_one(records)).await.unwrap();
     assert_eq!((set("ann").await, set("ben").await), (0, 1), "the user's marks, and no others");
     assert_eq!(archive.moderation().held(None, 10).await.unwrap(), [], "what waited is gone");
@@ -130,8 +136,11 @@ pub async fn what_is_owned_marked_or_waits_is_forgotten(archive: &dyn Archive) {
 pub async fn a_replay_erases_again(archive: &dyn Archive) {
     let mut log = Log::new();
     let batches = [
-        log.on_one([by("ann", comment("v", "a", "one")), by("ben", comment("v", "b", "two"))]),
-        log.on_one([erase("v", "a", Some(1), "e1"), erase("v", "a", Some(1), "e2")]),
+        log.on_one([
+            event_by_user("ann", comment("v", "a", "one")),
+            event_by_user("ben", comment("v", "b", "two")),
+        ]),
+        log.on_one([erase_record("v", "a", Some(1), "e1"), erase_record("v", "a", Some(1), "e2")]),
     ];
     for batch in &batches {
         archive.commit(batch).await.unwrap();
@@ -144,5 +153,5 @@ pub async fn a_replay_erases_again(archive: &dyn Archive) {
     let finished = replay.finish(false, &|_, _| ()).await.unwrap();
     assert!(matches!(finished, Finished::Done { .. }), "{finished:?}");
     assert_eq!(archive.comments(&video("v"), Page::After(0), 10).await.unwrap(), before);
-    assert_eq!(entries_of(archive, "ann").await.0, BTreeSet::new(), "what was erased does not come back");
+    assert_eq!(all_entries_of(archive, "ann").await.0, BTreeSet::new(), "what was erased does not come back");
 }

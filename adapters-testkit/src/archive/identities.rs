@@ -6,7 +6,7 @@ use liverank_core::{Interaction, UserId};
 use super::log::{Log, Model, comment, named, video};
 use liverank_adapters::Archive;
 
-async fn views(archive: &dyn Archive) -> i64 {
+async fn views_of(archive: &dyn Archive) -> i64 {
     archive.video(&video("v")).await.unwrap().map_or(0, |state| state.counters.views)
 }
 
@@ -15,46 +15,46 @@ pub async fn a_repeat_counts_once(archive: &dyn Archive) {
     let mut model = Model::default();
     let rules = Rules::default();
     model.commit(archive, &log.on_one([named("v", "e"), named("v", "e")]), &rules).await;
-    assert_eq!(views(archive).await, 1, "within a batch");
+    assert_eq!(views_of(archive).await, 1, "within a batch");
     model.commit(archive, &log.on_one([named("v", "e")]), &rules).await;
-    assert_eq!(views(archive).await, 1, "in a later batch");
+    assert_eq!(views_of(archive).await, 1, "in a later batch");
     model.commit(archive, &log.batch([(9, named("v", "e"))]), &rules).await;
-    assert_eq!(views(archive).await, 1, "on another partition");
+    assert_eq!(views_of(archive).await, 1, "on another partition");
     model.commit(archive, &log.on_one([comment("v", "e", "of the same name")]), &rules).await;
     let of_another = Interaction { user_id: UserId::parse("another").unwrap(), ..named("v", "e") };
     let others = [of_another.clone(), of_another, named("w", "e"), named("w", "e")];
     model.commit(archive, &log.on_one(others), &rules).await;
-    assert_eq!(views(archive).await, 2, "the same id of another user is another event");
+    assert_eq!(views_of(archive).await, 2, "the same id of another user is another event");
     assert_eq!(archive.video(&video("w")).await.unwrap().unwrap().counters.views, 1, "and on another video");
     log.pass(REPEAT_WINDOW_MS - 100);
     model.commit(archive, &log.on_one([named("v", "e")]), &rules).await;
-    assert_eq!(views(archive).await, 2, "almost a day later");
+    assert_eq!(views_of(archive).await, 2, "almost a day later");
     log.pass(100);
     model.commit(archive, &log.on_one([named("v", "e"), named("v", "e")]), &rules).await;
-    assert_eq!(views(archive).await, 3, "a day later it is a new event");
+    assert_eq!(views_of(archive).await, 3, "a day later it is a new event");
     model.check(archive).await;
 }
 
 pub async fn forgetting_is_by_the_log_s_time(archive: &dyn Archive) {
-    const OLD: usize = 2500;
+    const OLD_IDENTITIES: usize = 2500;
     let mut log = Log::new();
-    archive.commit(&log.on_one((0..OLD).map(|at| named("v", &format!("old{at}"))))).await.unwrap();
+    archive.commit(&log.on_one((0..OLD_IDENTITIES).map(|at| named("v", &format!("old{at}"))))).await.unwrap();
     let watermark = log.now();
     let young = [named("v", "young"), comment("v", "young", "text"), named("v", "later")];
     archive.commit(&log.on_one(young.clone())).await.unwrap();
     let mut forgotten = 0;
-    for _ in 0..=OLD {
+    for _ in 0..=OLD_IDENTITIES {
         match archive.forget_before(watermark).await.unwrap() {
             0 => break,
             some => forgotten += some,
         }
     }
-    assert_eq!(forgotten, OLD as u64, "all that is older, and nothing else");
-    let before = views(archive).await;
+    assert_eq!(forgotten, OLD_IDENTITIES as u64, "all that is older, and nothing else");
+    let before = views_of(archive).await;
     archive.commit(&log.on_one(young)).await.unwrap();
-    assert_eq!(views(archive).await, before, "what is not older is remembered");
+    assert_eq!(views_of(archive).await, before, "what is not older is remembered");
     archive.commit(&log.on_one([named("v", "old7"), named("v", "old7")])).await.unwrap();
-    assert_eq!(views(archive).await, before + 1, "what was forgotten counts again, once");
+    assert_eq!(views_of(archive).await, before + 1, "what was forgotten counts again, once");
     assert_eq!(archive.forget_before(watermark).await.unwrap(), 0, "it was seen anew since");
 }
 

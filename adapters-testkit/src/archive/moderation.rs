@@ -12,32 +12,32 @@ use super::log::{BEGIN, Log, comment, user, video};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{AuditPlace, CommitError, Finished, Page, pinned};
 
-fn moderated(on: Option<&str>, id: &str, action: Action) -> Interaction {
+fn moderation_event(on: Option<&str>, id: &str, action: Action) -> Interaction {
     let moderation = Moderation { action, role: ActorRole::Moderator, reason: Some("spam".into()) };
     moderation.into_record(user("mod"), on.map(video), id.parse().unwrap(), BEGIN)
 }
 
-fn delete(on: &str, comment: &str, id: &str) -> Interaction {
-    moderated(Some(on), id, Action::Delete { comment_id: comment.parse().unwrap() })
+fn delete_event(on: &str, comment: &str, id: &str) -> Interaction {
+    moderation_event(Some(on), id, Action::Delete { comment_id: comment.parse().unwrap() })
 }
 
-fn restrict(name: &str, id: &str, until: Option<i64>) -> Interaction {
+fn restrict_event(name: &str, id: &str, until: Option<i64>) -> Interaction {
     let (kind, scope) = (Restriction::Mute, Scope::Video(video("v")));
-    moderated(None, id, Action::Restrict { userid: user(name), kind, scope, until })
+    moderation_event(None, id, Action::Restrict { userid: user(name), kind, scope, until })
 }
 
-fn lift(name: &str, id: &str) -> Interaction {
+fn lift_event(name: &str, id: &str) -> Interaction {
     let (kind, scope) = (Restriction::Mute, Scope::Video(video("v")));
-    moderated(None, id, Action::Lift { userid: user(name), kind, scope })
+    moderation_event(None, id, Action::Lift { userid: user(name), kind, scope })
 }
 
-fn set_rules(scope: Scope, slow: Option<u32>, id: &str) -> Interaction {
+fn set_rules_event(scope: Scope, slow: Option<u32>, id: &str) -> Interaction {
     let rules = slow.map(|slow| CommentRules { slow_seconds: Some(slow), ..CommentRules::default() });
-    moderated(None, id, Action::SetRules { scope, rules })
+    moderation_event(None, id, Action::SetRules { scope, rules })
 }
 
 /// The user and the restriction of a change.
-fn restriction(change: &RuleChange) -> (&str, Option<&Rule>) {
+fn restriction_of(change: &RuleChange) -> (&str, Option<&Rule>) {
     match &change.what {
         Changed::Restriction { userid, rule } => (userid.as_str(), rule.as_ref()),
         Changed::Comments { .. } => panic!("no restriction: {change:?}"),
@@ -45,44 +45,48 @@ fn restriction(change: &RuleChange) -> (&str, Option<&Rule>) {
 }
 
 /// What a video's channel holds: text, and the number that an entry removes.
-async fn channel(archive: &dyn Archive, id: &str) -> Vec<(String, Option<u64>)> {
+async fn channel_entries(archive: &dyn Archive, id: &str) -> Vec<(String, Option<u64>)> {
     let held = archive.comments(&video(id), Page::After(0), 100).await.unwrap();
     assert!(held.iter().zip(1..).all(|(entry, seq)| entry.seq == seq), "numbered without a hole");
     held.into_iter().map(|entry| (entry.text, entry.entry.removes())).collect()
 }
 
-fn channel_of(expected: &[(&str, Option<u64>)]) -> Vec<(String, Option<u64>)> {
+fn expected_entries(expected: &[(&str, Option<u64>)]) -> Vec<(String, Option<u64>)> {
     expected.iter().map(|(text, removes)| ((*text).to_owned(), *removes)).collect()
 }
 
 /// Comments, and deletions in the same batch and in a later one.
-fn batches(log: &mut Log) -> Vec<Batch> {
+fn deletion_batches(log: &mut Log) -> Vec<Batch> {
     vec![
-        log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), delete("v", "b", "m1")]),
+        log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), delete_event("v", "b", "m1")]),
         log.batch([(0, comment("v", "c", "three")), (1, comment("w", "d", "another video's"))]),
         log.batch([
-            (0, delete("v", "a", "m2")),
-            (0, delete("v", "a", "m2")),
-            (2, restrict("ann", "m3", None)),
+            (0, delete_event("v", "a", "m2")),
+            (0, delete_event("v", "a", "m2")),
+            (2, restrict_event("ann", "m3", None)),
         ]),
         log.batch([
-            (0, delete("v", "nobody", "m4")),
-            (2, restrict("ben", "m5", Some(7))),
-            (2, lift("ann", "m6")),
+            (0, delete_event("v", "nobody", "m4")),
+            (2, restrict_event("ben", "m5", Some(7))),
+            (2, lift_event("ann", "m6")),
         ]),
     ]
 }
 
-const CHANNEL: [(&str, Option<u64>); 6] =
+const EXPECTED_CHANNEL: [(&str, Option<u64>); 6] =
     [("", None), ("", None), ("", Some(2)), ("three", None), ("", Some(1)), ("", None)];
 
 pub async fn what_is_deleted_is_not_there_any_more(archive: &dyn Archive) {
     let mut log = Log::new();
-    for batch in batches(&mut log) {
+    for batch in deletion_batches(&mut log) {
         archive.commit(&batch).await.unwrap();
     }
-    assert_eq!(channel(archive, "v").await, channel_of(&CHANNEL));
-    assert_eq!(channel(archive, "w").await, channel_of(&[("another video's", None)]), "of its video only");
+    assert_eq!(channel_entries(archive, "v").await, expected_entries(&EXPECTED_CHANNEL));
+    assert_eq!(
+        channel_entries(archive, "w").await,
+        expected_entries(&[("another video's", None)]),
+        "of its video only"
+    );
     assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [6]);
     let id = |id: &str| CommentId::parse(id).unwrap();
     let gone = archive.comment(&video("v"), &id("a")).await.unwrap().expect("that it was there is known");
@@ -95,39 +99,41 @@ pub async fn what_is_deleted_is_not_there_any_more(archive: &dyn Archive) {
 pub async fn restrictions_are_followed_by_revision(archive: &dyn Archive) {
     let mut log = Log::new();
     assert_eq!(archive.moderation().rules_since(0, 10).await.unwrap(), []);
-    for batch in batches(&mut log) {
+    for batch in deletion_batches(&mut log) {
         archive.commit(&batch).await.unwrap();
     }
     let all = archive.moderation().rules_since(0, 10).await.unwrap();
     let told: Vec<_> = all
         .iter()
-        .map(|change| (restriction(change).0, change.revision, restriction(change).1.map(|rule| rule.until)))
+        .map(|change| {
+            (restriction_of(change).0, change.revision, restriction_of(change).1.map(|rule| rule.until))
+        })
         .collect();
     assert_eq!(told, [("ben", 2, Some(Some(7))), ("ann", 3, None)], "each as it is now, in order");
     assert_eq!(archive.moderation().rules_since(0, 1).await.unwrap(), all[..1]);
     assert_eq!(archive.moderation().rules_since(2, 10).await.unwrap(), all[1..]);
     assert_eq!(archive.moderation().rules_since(3, 10).await.unwrap(), []);
-    archive.commit(&log.batch([(2, restrict("ann", "m7", Some(9)))])).await.unwrap();
+    archive.commit(&log.batch([(2, restrict_event("ann", "m7", Some(9)))])).await.unwrap();
     let again = archive.moderation().rules_since(3, 10).await.unwrap();
     assert_eq!((again.len(), again[0].revision), (1, 4));
-    let rule = restriction(&again[0]).1.unwrap();
+    let rule = restriction_of(&again[0]).1.unwrap();
     assert_eq!((rule.by.as_str(), rule.reason.as_deref(), rule.at), ("mod", Some("spam"), BEGIN));
 }
 
 /// A revision, and the place and the slow mode of rules of comments.
-type Told = (u64, Option<(Scope, Option<u32>)>);
+type RuleRevision = (u64, Option<(Scope, Option<u32>)>);
 
 pub async fn rules_of_comments_are_in_the_order_of_restrictions(archive: &dyn Archive) {
     let mut log = Log::new();
     let on_v = || Scope::Video(video("v"));
     let batch = log.batch([
-        (2, set_rules(Scope::Everywhere, Some(1), "m1")),
-        (2, restrict("ann", "m2", None)),
-        (2, set_rules(on_v(), Some(2), "m3")),
-        (2, set_rules(Scope::Owner(user("o")), Some(3), "m4")),
+        (2, set_rules_event(Scope::Everywhere, Some(1), "m1")),
+        (2, restrict_event("ann", "m2", None)),
+        (2, set_rules_event(on_v(), Some(2), "m3")),
+        (2, set_rules_event(Scope::Owner(user("o")), Some(3), "m4")),
     ]);
     archive.commit(&batch).await.unwrap();
-    let told = |changes: Vec<RuleChange>| -> Vec<Told> {
+    let told = |changes: Vec<RuleChange>| -> Vec<RuleRevision> {
         let what = |change: &RuleChange| match &change.what {
             Changed::Restriction { .. } => None,
             Changed::Comments { scope, rules } => {
@@ -151,9 +157,9 @@ pub async fn rules_of_comments_are_in_the_order_of_restrictions(archive: &dyn Ar
         (2, 3)
     );
     let batch = log.batch([
-        (2, set_rules(Scope::Everywhere, None, "m5")),
-        (2, set_rules(on_v(), Some(9), "m6")),
-        (2, lift("ann", "m7")),
+        (2, set_rules_event(Scope::Everywhere, None, "m5")),
+        (2, set_rules_event(on_v(), Some(9), "m6")),
+        (2, lift_event("ann", "m7")),
     ]);
     archive.commit(&batch).await.unwrap();
     let (gone, video_v) = (Some((Scope::Everywhere, None)), Some((on_v(), Some(9))));
@@ -171,24 +177,24 @@ pub async fn rules_of_comments_are_in_the_order_of_restrictions(archive: &dyn Ar
 pub async fn everything_that_was_done_is_in_the_audit_log(archive: &dyn Archive) {
     let mut log = Log::new();
     assert_eq!(archive.moderation().audit(None, 10).await.unwrap(), []);
-    for batch in batches(&mut log) {
+    for batch in deletion_batches(&mut log) {
         archive.commit(&batch).await.unwrap();
     }
     let all = archive.moderation().audit(None, 10).await.unwrap();
     let records: Vec<_> = all.iter().map(|line| line.record.as_ref().unwrap()).collect();
     let ids: Vec<&str> = records.iter().map(|record| record.event_id.as_ref().unwrap().as_str()).collect();
     assert_eq!(ids, ["m6", "m5", "m4", "m3", "m2", "m1"], "newest first, and a repeat is no second action");
-    assert_eq!(*records[5], delete("v", "b", "m1"), "all of it");
+    assert_eq!(*records[5], delete_event("v", "b", "m1"), "all of it");
     let second = archive.moderation().audit(Some(all[1].place), 2).await.unwrap();
     assert_eq!(second, all[2..4], "page by page");
 }
 
-fn pin(on: &str, comment: Option<&str>, id: &str) -> Interaction {
+fn pin_event(on: &str, comment: Option<&str>, id: &str) -> Interaction {
     let comment_id = comment.map(|id| id.parse().unwrap());
-    moderated(Some(on), id, Action::Pin { comment_id })
+    moderation_event(Some(on), id, Action::Pin { comment_id })
 }
 
-fn shadow(on: &str, comment: &str, text: &str) -> Interaction {
+fn shadow_event(on: &str, comment: &str, text: &str) -> Interaction {
     let (comment_id, text) = (comment.parse().unwrap(), text.to_owned());
     let action = Action::Shadow { comment_id, text, reply_to: None };
     let moderation = Moderation { action, role: ActorRole::Author, reason: None };
@@ -200,16 +206,17 @@ pub async fn the_last_pin_is_in_force_while_its_comment_is(archive: &dyn Archive
     let pinned = async || pinned(archive, &video("v")).await.unwrap().map(|comment| comment.text);
     assert_eq!(pinned().await, None);
     let commit = async |batch: Batch| archive.commit(&batch).await.unwrap();
-    commit(log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), pin("v", Some("a"), "m1")])).await;
+    commit(log.on_one([comment("v", "a", "one"), comment("v", "b", "two"), pin_event("v", Some("a"), "m1")]))
+        .await;
     assert_eq!(pinned().await.as_deref(), Some("one"), "in the batch of its comment");
-    commit(log.on_one([pin("v", Some("b"), "m2"), comment("w", "c", "other")])).await;
+    commit(log.on_one([pin_event("v", Some("b"), "m2"), comment("w", "c", "other")])).await;
     assert_eq!(pinned().await.as_deref(), Some("two"));
     // What is not there, and what is another video's, is no pin.
-    commit(log.on_one([pin("v", Some("x"), "m3"), pin("v", Some("c"), "m4")])).await;
+    commit(log.on_one([pin_event("v", Some("x"), "m3"), pin_event("v", Some("c"), "m4")])).await;
     assert_eq!(pinned().await.as_deref(), Some("two"));
-    commit(log.on_one([delete("v", "b", "m5")])).await;
+    commit(log.on_one([delete_event("v", "b", "m5")])).await;
     assert_eq!(pinned().await, None, "it was removed");
-    commit(log.on_one([pin("v", Some("a"), "m6"), pin("v", None, "m7")])).await;
+    commit(log.on_one([pin_event("v", Some("a"), "m6"), pin_event("v", None, "m7")])).await;
     assert_eq!(pinned().await, None);
     assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [9], "each has a number");
 }
@@ -218,9 +225,9 @@ pub async fn a_shadowed_comment_is_numbered_and_counts_for_nothing(archive: &dyn
     let mut log = Log::new();
     let batch = log.on_one([
         comment("v", "a", "one"),
-        shadow("v", "s", "hidden"),
-        shadow("v", "s", "hidden"),
-        pin("v", Some("s"), "m1"),
+        shadow_event("v", "s", "hidden"),
+        shadow_event("v", "s", "hidden"),
+        pin_event("v", Some("s"), "m1"),
     ]);
     archive.commit(&batch).await.unwrap();
     let held = archive.comments(&video("v"), Page::After(0), 10).await.unwrap();
@@ -235,20 +242,20 @@ pub async fn a_shadowed_comment_is_numbered_and_counts_for_nothing(archive: &dyn
     assert_eq!((state.counters.comments, state.last_seq), (1, 3));
     let done = archive.moderation().audit(None, 10).await.unwrap();
     assert_eq!(done.len(), 1, "it is no moderator's doing");
-    archive.commit(&log.on_one([delete("v", "s", "m2")])).await.unwrap();
+    archive.commit(&log.on_one([delete_event("v", "s", "m2")])).await.unwrap();
     let gone = archive.comment(&video("v"), &"s".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!((gone.text.as_str(), gone.entry), ("", EntryKind::Removed));
 }
 
-fn hold(on: &str, comment: &str, text: &str) -> Interaction {
+fn hold_event(on: &str, comment: &str, text: &str) -> Interaction {
     let (comment_id, text) = (comment.parse().unwrap(), text.to_owned());
     let action = Action::Hold { comment_id, text, reply_to: None, rule: RuleName::Words };
     let moderation = Moderation { action, role: ActorRole::Author, reason: None };
     moderation.into_record(user("ann"), Some(video(on)), comment.parse().unwrap(), BEGIN)
 }
 
-fn review(on: &str, comment: &str, outcome: Outcome, id: &str) -> Interaction {
-    moderated(Some(on), id, Action::Review { comment_id: comment.parse().unwrap(), outcome })
+fn review_event(on: &str, comment: &str, outcome: Outcome, id: &str) -> Interaction {
+    moderation_event(Some(on), id, Action::Review { comment_id: comment.parse().unwrap(), outcome })
 }
 
 pub async fn a_held_comment_waits_beside_the_channel(archive: &dyn Archive) {
@@ -256,14 +263,14 @@ pub async fn a_held_comment_waits_beside_the_channel(archive: &dyn Archive) {
     let held = archive.moderation();
     let commit = async |batch: Batch| archive.commit(&batch).await.unwrap();
     let committed = commit(log.batch([
-        (0, hold("v", "h1", "one")),
-        (1, hold("w", "h2", "two")),
-        (0, hold("v", "h1", "again")),
+        (0, hold_event("v", "h1", "one")),
+        (1, hold_event("w", "h2", "two")),
+        (0, hold_event("v", "h1", "again")),
         (0, comment("v", "c", "shown")),
     ]))
     .await;
     assert_eq!(committed.effects.comments.len(), 1, "nobody is told of what waits");
-    assert_eq!(channel(archive, "v").await, channel_of(&[("shown", None)]));
+    assert_eq!(channel_entries(archive, "v").await, expected_entries(&[("shown", None)]));
     assert_eq!(archive.heads(&[video("v"), video("w")]).await.unwrap(), [1, 0]);
     assert!(archive.video(&video("w")).await.unwrap().is_none(), "it makes nobody an owner");
     let texts = async |after, limit| -> Vec<String> {
@@ -283,26 +290,27 @@ pub async fn a_held_comment_waits_beside_the_channel(archive: &dyn Archive) {
     // Released by two moderators at once: it is one comment.
     commit(log.on_one([
         first.released(BEGIN + 9),
-        review("v", "h1", Outcome::Release, "m1"),
+        review_event("v", "h1", Outcome::Release, "m1"),
         first.released(BEGIN + 10),
-        review("v", "h1", Outcome::Release, "m2"),
+        review_event("v", "h1", Outcome::Release, "m2"),
     ]))
     .await;
-    assert_eq!(channel(archive, "v").await, channel_of(&[("shown", None), ("one", None)]));
+    assert_eq!(channel_entries(archive, "v").await, expected_entries(&[("shown", None), ("one", None)]));
     assert_eq!(archive.video(&video("v")).await.unwrap().unwrap().counters.comments, 2);
     // One that waits and is refused in the same batch.
-    commit(log.on_one([hold("v", "h3", "three"), review("v", "h3", Outcome::Reject, "m3")])).await;
-    commit(log.on_one([review("w", "h2", Outcome::Reject, "m4")])).await;
+    commit(log.on_one([hold_event("v", "h3", "three"), review_event("v", "h3", Outcome::Reject, "m3")]))
+        .await;
+    commit(log.on_one([review_event("w", "h2", Outcome::Reject, "m4")])).await;
     assert_eq!(texts(None, 10).await, Vec::<String>::new());
     assert_eq!(held.held_count().await.unwrap(), 0);
-    assert_eq!(channel(archive, "v").await.len(), 2);
+    assert_eq!(channel_entries(archive, "v").await.len(), 2);
     let done: Vec<_> = held.audit(None, 10).await.unwrap();
     assert_eq!(done.len(), 4, "reviews, and nobody's comments");
 }
 
 pub async fn a_replay_removes_again(archive: &dyn Archive) {
     let mut log = Log::new();
-    let batches = batches(&mut log);
+    let batches = deletion_batches(&mut log);
     for batch in &batches {
         archive.commit(batch).await.unwrap();
     }
@@ -322,9 +330,9 @@ pub async fn a_replay_removes_again(archive: &dyn Archive) {
         panic!("it was not behind")
     };
     assert!(!renumbered, "viewers go on where they are");
-    assert_eq!(channel(archive, "v").await, channel_of(&CHANNEL));
+    assert_eq!(channel_entries(archive, "v").await, expected_entries(&EXPECTED_CHANNEL));
     assert_eq!(archive.moderation().rules_since(0, 10).await.unwrap(), rules);
     assert_eq!(archive.moderation().audit(None, 10).await.unwrap(), audit);
-    archive.commit(&log.batch([(2, restrict("cy", "m8", None))])).await.unwrap();
+    archive.commit(&log.batch([(2, restrict_event("cy", "m8", None))])).await.unwrap();
     assert_eq!(archive.moderation().rules_since(3, 10).await.unwrap()[0].revision, 4, "and counts on");
 }

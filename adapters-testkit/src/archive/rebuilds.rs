@@ -11,9 +11,9 @@ use super::log::{BEGIN, Log, Model, comment, does, named, offsets, video, view};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{CommitError, Finished, Page, Position, RebuildError, Replay};
 
-const QUIET: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
+const NO_PROGRESS: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
 
-fn heavier() -> Rules {
+fn heavier_rules() -> Rules {
     let weights = Weights { view: 5_000, like: 1, comment: 7_000, share: 11, ..Weights::default() };
     Rules { weights, ..Rules::default() }
 }
@@ -57,19 +57,21 @@ pub async fn scores_change_and_counts_stay(archive: &dyn Archive) {
     model.commit(archive, &log.on_one(events), &Rules::default()).await;
     let other =
         Rules { weights: Weights { watch_threshold_ms: 1, ..Weights::default() }, ..Rules::default() };
-    let refused = archive.rebuilding().rescore(&other, QUIET).await;
+    let refused = archive.rebuilding().rescore(&other, NO_PROGRESS).await;
     assert!(matches!(&refused, Err(RebuildError::Refused(why)) if why.contains("threshold")), "{refused:?}");
     let before = archive.meta().await.unwrap().unwrap();
-    let after = archive.rebuilding().rescore(&heavier(), QUIET).await.unwrap();
-    assert_eq!((after.generation, after.rules), (before.generation + 1, heavier()));
+    let after = archive.rebuilding().rescore(&heavier_rules(), NO_PROGRESS).await.unwrap();
+    assert_eq!((after.generation, after.rules), (before.generation + 1, heavier_rules()));
     model.check(archive).await;
     check_scores(archive).await;
-    model.commit(archive, &log.on_one([does("v1", Kind::Like), comment("v1", "c", "hi")]), &heavier()).await;
+    model
+        .commit(archive, &log.on_one([does("v1", Kind::Like), comment("v1", "c", "hi")]), &heavier_rules())
+        .await;
     model.check(archive).await;
     check_scores(archive).await;
     // Another half-life: what was decayed by the old one says nothing.
-    let slower = Rules { half_life_ms: 1_000, ..heavier() };
-    archive.rebuilding().rescore(&slower, QUIET).await.unwrap();
+    let slower = Rules { half_life_ms: 1_000, ..heavier_rules() };
+    archive.rebuilding().rescore(&slower, NO_PROGRESS).await.unwrap();
     let held = archive.videos_after(None, 5000).await.unwrap();
     assert!(held.len() == 2500 && held.iter().all(|state| state.trending == f64::NEG_INFINITY));
     assert_eq!(held.iter().map(|state| state.counters.likes).sum::<i64>(), likes + 1, "counts stay");
@@ -111,8 +113,9 @@ pub async fn commits_race_with_rescores(archive: &dyn Archive) {
     let stop = AtomicBool::new(false);
     let rebuilds = async {
         for round in 1..=4u64 {
-            let rules = if round % 2 == 1 { heavier() } else { Rules::default() };
-            let meta = archive.rebuilding().rescore(&rules, QUIET).await.expect("a rescore beside commits");
+            let rules = if round % 2 == 1 { heavier_rules() } else { Rules::default() };
+            let meta =
+                archive.rebuilding().rescore(&rules, NO_PROGRESS).await.expect("a rescore beside commits");
             assert_eq!((meta.generation, meta.rules), (round + 1, rules));
             check_scores(archive).await;
         }
@@ -138,14 +141,14 @@ pub async fn commits_race_with_rescores(archive: &dyn Archive) {
 }
 
 /// Counts the batches into a replay that its archive has not yet, and finishes.
-async fn replayed(replay: &dyn Replay, batches: &[Batch]) -> Finished {
+async fn finish_replay_of(replay: &dyn Replay, batches: &[Batch]) -> Finished {
     for batch in batches {
         match replay.archive().commit(batch).await {
             Ok(_) | Err(CommitError::Fenced { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
-    replay.finish(false, QUIET).await.unwrap()
+    replay.finish(false, NO_PROGRESS).await.unwrap()
 }
 
 pub async fn a_replay_gives_the_same_archive(archive: &dyn Archive) {
@@ -168,17 +171,17 @@ pub async fn a_replay_gives_the_same_archive(archive: &dyn Archive) {
     }
     archive.take_up(&[0, 1, 2]).await.unwrap();
     let before = archive.rebuilding().cut(None).await.unwrap();
-    let replay = archive.rebuilding().replay(&Rules::default(), None, QUIET).await.unwrap();
+    let replay = archive.rebuilding().replay(&Rules::default(), None, NO_PROGRESS).await.unwrap();
     assert_eq!(archive.rebuilding().cut(None).await.unwrap(), before, "the archive goes on serving");
     let stand = offsets(archive, &[0, 1, 2]).await;
-    match replayed(&*replay, &batches[..3]).await {
+    match finish_replay_of(&*replay, &batches[..3]).await {
         Finished::Behind(mut behind) => {
             behind.sort_unstable();
             assert_eq!(behind, [(0, stand[0]), (1, stand[1]), (2, stand[2])], "how far it has to count");
         }
         done @ Finished::Done { .. } => panic!("it was behind: {done:?}"),
     }
-    let Finished::Done { meta, renumbered } = replayed(&*replay, &batches).await else {
+    let Finished::Done { meta, renumbered } = finish_replay_of(&*replay, &batches).await else {
         panic!("it was not behind")
     };
     assert!(!renumbered && meta.generation == before.meta.generation + 1, "{meta:?}");
@@ -206,8 +209,8 @@ pub async fn a_replay_that_numbers_otherwise_says_so(archive: &dyn Archive) {
         half_life_ms: 5,
         ..Rules::default()
     };
-    let replay = archive.rebuilding().replay(&rules, None, QUIET).await.unwrap();
-    let Finished::Done { meta, renumbered } = replayed(&*replay, &[other]).await else {
+    let replay = archive.rebuilding().replay(&rules, None, NO_PROGRESS).await.unwrap();
+    let Finished::Done { meta, renumbered } = finish_replay_of(&*replay, &[other]).await else {
         panic!("it was not behind")
     };
     assert!(renumbered && meta.numbering != before.numbering, "{meta:?}");
@@ -221,10 +224,10 @@ pub async fn a_replay_may_be_given_up(archive: &dyn Archive) {
     let mut model = Model::default();
     let batch = log.on_one([comment("v", "a", "hi"), named("v", "e")]);
     model.commit(archive, &batch, &Rules::default()).await;
-    let replay = archive.rebuilding().replay(&heavier(), None, QUIET).await.unwrap();
+    let replay = archive.rebuilding().replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
     replay.archive().commit(&batch).await.unwrap();
     replay.abandon().await.unwrap();
-    let begun_anew = archive.rebuilding().replay(&heavier(), None, QUIET).await.unwrap();
+    let begun_anew = archive.rebuilding().replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
     assert_eq!(offsets(begun_anew.archive(), &[0]).await, [0], "nothing is left of it");
     begun_anew.abandon().await.unwrap();
     model.commit(archive, &log.on_one([named("v", "e"), view("v")]), &Rules::default()).await;

@@ -10,46 +10,46 @@ use super::log::{BEGIN, Log, comment, user, video};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{CommitError, Finished, ReportPlace, ReportQueue};
 
-fn id(text: &str) -> CommentId {
+fn comment_id(text: &str) -> CommentId {
     CommentId::parse(text).unwrap()
 }
 
-fn record(on: &str, event: &str, who: &str, role: ActorRole, action: Action) -> Interaction {
+fn moderation_record(on: &str, event: &str, who: &str, role: ActorRole, action: Action) -> Interaction {
     let moderation = Moderation { action, role, reason: Some("words".into()) };
     moderation.into_record(user(who), Some(video(on)), event.parse().unwrap(), BEGIN)
 }
 
-fn report(on: &str, comment: &str, who: &str) -> Interaction {
-    let action = Action::Report { comment_id: id(comment), why: ReportReason::Hate };
-    record(on, &format!("r-{comment}-{who}"), who, ActorRole::Viewer, action)
+fn report_event(on: &str, comment: &str, who: &str) -> Interaction {
+    let action = Action::Report { comment_id: comment_id(comment), why: ReportReason::Hate };
+    moderation_record(on, &format!("r-{comment}-{who}"), who, ActorRole::Viewer, action)
 }
 
-fn dismiss(on: &str, comment: &str) -> Interaction {
-    let action = Action::CloseReports { comment_id: id(comment), outcome: ReportOutcome::Dismissed };
-    record(on, &format!("d-{comment}"), "mod", ActorRole::Moderator, action)
+fn dismiss_event(on: &str, comment: &str) -> Interaction {
+    let action = Action::CloseReports { comment_id: comment_id(comment), outcome: ReportOutcome::Dismissed };
+    moderation_record(on, &format!("d-{comment}"), "mod", ActorRole::Moderator, action)
 }
 
-fn delete(on: &str, comment: &str) -> Interaction {
-    record(
+fn delete_event(on: &str, comment: &str) -> Interaction {
+    moderation_record(
         on,
         &format!("x-{comment}"),
         "mod",
         ActorRole::Moderator,
-        Action::Delete { comment_id: id(comment) },
+        Action::Delete { comment_id: comment_id(comment) },
     )
 }
 
-fn erase_report(on: &str, comment: &str, whom: &str) -> Interaction {
-    let action = Action::EraseReport { comment_id: id(comment), user: Digest::of_user(&user(whom)) };
-    record(on, &format!("e-{comment}-{whom}"), "ops", ActorRole::Service, action)
+fn erase_report_event(on: &str, comment: &str, whom: &str) -> Interaction {
+    let action = Action::EraseReport { comment_id: comment_id(comment), user: Digest::of_user(&user(whom)) };
+    moderation_record(on, &format!("e-{comment}-{whom}"), "ops", ActorRole::Service, action)
 }
 
 async fn reported(archive: &dyn Archive, on: &str, comment: &str) -> Option<ReportedComment> {
-    archive.moderation().reported(&video(on), &id(comment)).await.unwrap()
+    archive.moderation().reported(&video(on), &comment_id(comment)).await.unwrap()
 }
 
 /// The comments of a queue, page by page.
-async fn queue(archive: &dyn Archive, queue: ReportQueue, page: usize) -> Vec<String> {
+async fn read_queue(archive: &dyn Archive, queue: ReportQueue, page: usize) -> Vec<String> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let found = archive.moderation().reports(queue, after, page).await.unwrap();
@@ -66,20 +66,25 @@ async fn queue(archive: &dyn Archive, queue: ReportQueue, page: usize) -> Vec<St
 pub async fn a_report_counts_once_and_a_decision_ends_them(archive: &dyn Archive) {
     let mut log = Log::new();
     let commit = async |batch: Batch| archive.commit(&batch).await.unwrap();
-    commit(log.on_one([comment("v", "a", "one"), report("v", "a", "ben"), report("v", "b", "ben")])).await;
+    commit(log.on_one([
+        comment("v", "a", "one"),
+        report_event("v", "a", "ben"),
+        report_event("v", "b", "ben"),
+    ]))
+    .await;
     assert_eq!(reported(archive, "v", "b").await, None, "there is no such comment");
     // Longer than repeats of a record are known: it is the same user all the same.
     log.pass(liverank_core::counting::REPEAT_WINDOW_MS + 1);
-    commit(log.on_one([report("v", "a", "ben")])).await;
-    commit(log.on_one([report("v", "a", "cy")])).await;
+    commit(log.on_one([report_event("v", "a", "ben")])).await;
+    commit(log.on_one([report_event("v", "a", "cy")])).await;
     let found = reported(archive, "v", "a").await.unwrap();
     let users: Vec<&str> = found.reports.iter().map(|report| report.user.as_str()).collect();
     assert_eq!((users, found.is_open()), (vec!["ben", "cy"], true));
     let first = &found.reports[0];
     assert_eq!((first.why, first.text.as_deref(), first.at), (ReportReason::Hate, Some("words"), BEGIN));
     assert_eq!(archive.heads(&[video("v")]).await.unwrap(), [1], "a report takes no number");
-    commit(log.on_one([dismiss("v", "a"), report("v", "a", "dan")])).await;
-    commit(log.on_one([erase_report("v", "a", "ben")])).await;
+    commit(log.on_one([dismiss_event("v", "a"), report_event("v", "a", "dan")])).await;
+    commit(log.on_one([erase_report_event("v", "a", "ben")])).await;
     let found = reported(archive, "v", "a").await.unwrap();
     let users: Vec<&str> = found.reports.iter().map(|report| report.user.as_str()).collect();
     assert_eq!(users, [liverank_core::comment::NOBODY, "cy"]);
@@ -89,29 +94,29 @@ pub async fn a_report_counts_once_and_a_decision_ends_them(archive: &dyn Archive
     assert_eq!(audit.len(), 3, "two reports that counted, and the decision");
 }
 
-fn many(log: &mut Log) -> Batch {
+fn many_reports(log: &mut Log) -> Batch {
     log.batch([
         (0, comment("v", "a", "one")),
         (0, comment("v", "b", "two")),
         (1, comment("w", "c", "three")),
         (0, comment("v", "d", "four")),
-        (0, report("v", "a", "u1")),
-        (0, report("v", "a", "u2")),
-        (0, report("v", "b", "u1")),
-        (1, report("w", "c", "u1")),
-        (1, report("w", "c", "u2")),
-        (1, report("w", "c", "u3")),
-        (0, report("v", "d", "u1")),
+        (0, report_event("v", "a", "u1")),
+        (0, report_event("v", "a", "u2")),
+        (0, report_event("v", "b", "u1")),
+        (1, report_event("w", "c", "u1")),
+        (1, report_event("w", "c", "u2")),
+        (1, report_event("w", "c", "u3")),
+        (0, report_event("v", "d", "u1")),
     ])
 }
 
 pub async fn queues_are_in_order_and_paged(archive: &dyn Archive) {
     let mut log = Log::new();
-    assert_eq!(queue(archive, ReportQueue::OpenNewest, 5).await, Vec::<String>::new());
-    archive.commit(&many(&mut log)).await.unwrap();
+    assert_eq!(read_queue(archive, ReportQueue::OpenNewest, 5).await, Vec::<String>::new());
+    archive.commit(&many_reports(&mut log)).await.unwrap();
     for page in [1, 2, 10] {
-        assert_eq!(queue(archive, ReportQueue::OpenNewest, page).await, ["v/d", "w/c", "v/b", "v/a"]);
-        assert_eq!(queue(archive, ReportQueue::OpenMost, page).await, ["w/c", "v/a", "v/d", "v/b"]);
+        assert_eq!(read_queue(archive, ReportQueue::OpenNewest, page).await, ["v/d", "w/c", "v/b", "v/a"]);
+        assert_eq!(read_queue(archive, ReportQueue::OpenMost, page).await, ["w/c", "v/a", "v/d", "v/b"]);
     }
     let open = async |of: Option<&str>, most| {
         archive.moderation().open_reports(of.map(video).as_ref(), most).await.unwrap()
@@ -121,14 +126,18 @@ pub async fn queues_are_in_order_and_paged(archive: &dyn Archive) {
         [4, 3, 0, 2]
     );
     let decided = log.batch([
-        (0, report("v", "b", "u2")),
-        (0, dismiss("v", "a")),
-        (0, delete("v", "d")),
-        (0, dismiss("v", "d")),
+        (0, report_event("v", "b", "u2")),
+        (0, dismiss_event("v", "a")),
+        (0, delete_event("v", "d")),
+        (0, dismiss_event("v", "d")),
     ]);
     archive.commit(&decided).await.unwrap();
-    assert_eq!(queue(archive, ReportQueue::OpenNewest, 2).await, ["v/b", "w/c"], "the last report first");
-    assert_eq!(queue(archive, ReportQueue::Closed, 1).await, ["v/d", "v/a"], "the last decision first");
+    assert_eq!(
+        read_queue(archive, ReportQueue::OpenNewest, 2).await,
+        ["v/b", "w/c"],
+        "the last report first"
+    );
+    assert_eq!(read_queue(archive, ReportQueue::Closed, 1).await, ["v/d", "v/a"], "the last decision first");
     assert_eq!(open(None, 100).await, 2);
     let deleted = reported(archive, "v", "d").await.unwrap().decision.unwrap();
     assert_eq!(deleted.outcome, ReportOutcome::Deleted, "the first decision holds");
@@ -136,7 +145,10 @@ pub async fn queues_are_in_order_and_paged(archive: &dyn Archive) {
 
 pub async fn a_replay_reports_again(archive: &dyn Archive) {
     let mut log = Log::new();
-    let batches = [many(&mut log), log.batch([(0, delete("v", "a")), (1, erase_report("w", "c", "u2"))])];
+    let batches = [
+        many_reports(&mut log),
+        log.batch([(0, delete_event("v", "a")), (1, erase_report_event("w", "c", "u2"))]),
+    ];
     for batch in &batches {
         archive.commit(batch).await.unwrap();
     }

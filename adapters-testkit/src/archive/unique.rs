@@ -9,26 +9,26 @@ use super::log::{Log, Model, does, user, video};
 use liverank_adapters::Archive;
 use liverank_adapters::archive::{Finished, RebuildError};
 
-fn unique(kinds: &str) -> Rules {
+fn unique_rules(kinds: &str) -> Rules {
     Rules { unique: kinds.parse().unwrap(), ..Rules::default() }
 }
 
-fn by(who: &str, id: &str, kind: Kind) -> Interaction {
+fn event_by_user(who: &str, id: &str, kind: Kind) -> Interaction {
     Interaction { user_id: user(who), ..does(id, kind) }
 }
 
-async fn likes(archive: &dyn Archive, id: &str) -> i64 {
+async fn likes_of(archive: &dyn Archive, id: &str) -> i64 {
     archive.video(&video(id)).await.unwrap().map_or(0, |state| state.counters.likes)
 }
 
 pub async fn each_counts_once_in_either_direction(archive: &dyn Archive) {
-    let rules = unique("like,share");
+    let rules = unique_rules("like,share");
     assert_eq!(archive.open(&rules).await.unwrap().rules, rules);
     let (mut log, mut model) = (Log::new(), Model::default());
     let steps = [(Kind::Like, 1), (Kind::Like, 1), (Kind::Unlike, 0), (Kind::Unlike, 0), (Kind::Like, 1)];
     for (kind, expected) in steps {
-        model.commit(archive, &log.on_one([by("ana", "v", kind)]), &rules).await;
-        assert_eq!(likes(archive, "v").await, expected, "after {kind:?}");
+        model.commit(archive, &log.on_one([event_by_user("ana", "v", kind)]), &rules).await;
+        assert_eq!(likes_of(archive, "v").await, expected, "after {kind:?}");
     }
     // Any log in any cut, with users of few names, so that they meet their own marks within a batch and after it.
     let mut random = StdRng::seed_from_u64(7);
@@ -37,7 +37,7 @@ pub async fn each_counts_once_in_either_direction(archive: &dyn Archive) {
             .map(|_| {
                 let (who, id) = (random.random_range(0..4), random.random_range(0..3));
                 let kind = Kind::ALL[random.random_range(0..Kind::ALL.len())];
-                (random.random_range(0..2), by(&format!("u{who}"), &format!("v{id}"), kind))
+                (random.random_range(0..2), event_by_user(&format!("u{who}"), &format!("v{id}"), kind))
             })
             .collect();
         model.commit(archive, &log.batch(events), &rules).await;
@@ -46,10 +46,14 @@ pub async fn each_counts_once_in_either_direction(archive: &dyn Archive) {
 }
 
 pub async fn a_replay_marks_again(archive: &dyn Archive) {
-    let rules = unique("like");
+    let rules = unique_rules("like");
     archive.open(&rules).await.unwrap();
     let (mut log, mut model) = (Log::new(), Model::default());
-    let events = [by("ana", "v", Kind::Like), by("ben", "v", Kind::Like), by("ana", "v", Kind::Unlike)];
+    let events = [
+        event_by_user("ana", "v", Kind::Like),
+        event_by_user("ben", "v", Kind::Like),
+        event_by_user("ana", "v", Kind::Unlike),
+    ];
     let batch = log.on_one(events.clone());
     model.commit(archive, &batch, &rules).await;
     let replay = archive.rebuilding().replay(&rules, None, &|_, _| ()).await.unwrap();
@@ -59,28 +63,28 @@ pub async fn a_replay_marks_again(archive: &dyn Archive) {
     model.check(archive).await;
     let gone = mark_key(&events[0], rules.unique).unwrap();
     assert_eq!(archive.rebuilding().marks(None, &[gone]).await.unwrap(), [], "it was taken back");
-    model.commit(archive, &log.on_one([by("ben", "v", Kind::Like)]), &rules).await;
-    assert_eq!(likes(archive, "v").await, 1, "its mark is there after the rebuild");
+    model.commit(archive, &log.on_one([event_by_user("ben", "v", Kind::Like)]), &rules).await;
+    assert_eq!(likes_of(archive, "v").await, 1, "its mark is there after the rebuild");
 }
 
 pub async fn a_rescore_may_add_types_and_no_more(archive: &dyn Archive) {
     archive.open(&Rules::default()).await.unwrap();
     let (mut log, mut model) = (Log::new(), Model::default());
-    let twice = [by("ana", "v", Kind::Like), by("ana", "v", Kind::Like)];
+    let twice = [event_by_user("ana", "v", Kind::Like), event_by_user("ana", "v", Kind::Like)];
     model.commit(archive, &log.on_one(twice), &Rules::default()).await;
-    let rules = unique("like");
+    let rules = unique_rules("like");
     let meta = archive.rebuilding().rescore(&rules, &|_, _| ()).await.unwrap();
     assert_eq!((meta.rules, archive.meta().await.unwrap()), (rules, Some(meta)));
     // What counted before is nobody's: it stays, and is not taken back.
-    model.commit(archive, &log.on_one([by("ana", "v", Kind::Unlike)]), &rules).await;
-    assert_eq!(likes(archive, "v").await, 2);
-    let events = [Kind::Like, Kind::Like, Kind::Unlike].map(|kind| by("ana", "v", kind));
+    model.commit(archive, &log.on_one([event_by_user("ana", "v", Kind::Unlike)]), &rules).await;
+    assert_eq!(likes_of(archive, "v").await, 2);
+    let events = [Kind::Like, Kind::Like, Kind::Unlike].map(|kind| event_by_user("ana", "v", kind));
     model.commit(archive, &log.on_one(events), &rules).await;
-    assert_eq!(likes(archive, "v").await, 2);
+    assert_eq!(likes_of(archive, "v").await, 2);
     model.check(archive).await;
     for refused in [Rules::default(), Rules { half_life_ms: 1, ..rules }] {
         let error = archive.rebuilding().rescore(&refused, &|_, _| ()).await.unwrap_err();
         assert!(matches!(&error, RebuildError::Refused(why) if why.contains("rebuild mongodb")), "{error}");
     }
-    archive.rebuilding().rescore(&unique("like,share"), &|_, _| ()).await.unwrap();
+    archive.rebuilding().rescore(&unique_rules("like,share"), &|_, _| ()).await.unwrap();
 }

@@ -8,11 +8,11 @@ use liverank_adapters::Archive;
 use liverank_adapters::archive::{CommitError, Page};
 
 pub async fn writers_of_one_video_serialise(archive: &dyn Archive) {
-    const WRITERS: u32 = 4;
-    const BATCHES: usize = 12;
+    const WRITER_COUNT: u32 = 4;
+    const BATCHES_A_WRITER: usize = 12;
     let writer = async |partition: u32| {
         let mut log = Log::new();
-        for at in 0..BATCHES {
+        for at in 0..BATCHES_A_WRITER {
             let id = format!("{partition}-{at}");
             // "shared" reaches the archive on every partition, at about the same time, and counts once a round.
             let events = [does("v", Kind::Like), comment("v", &id, &id), named("v", &format!("shared{at}"))];
@@ -20,15 +20,15 @@ pub async fn writers_of_one_video_serialise(archive: &dyn Archive) {
             archive.commit(&batch).await.expect("conflicts are retried, not answered");
         }
     };
-    join_all((0..WRITERS).map(writer)).await;
+    join_all((0..WRITER_COUNT).map(writer)).await;
     let held = archive.video(&video("v")).await.unwrap().unwrap();
-    let all = i64::from(WRITERS) * BATCHES as i64;
+    let all = i64::from(WRITER_COUNT) * BATCHES_A_WRITER as i64;
     assert_eq!((held.counters.likes, held.counters.comments), (all, all), "no writer's counts are lost");
-    assert_eq!(held.counters.views, BATCHES as i64, "a repeat on another partition counts once");
+    assert_eq!(held.counters.views, BATCHES_A_WRITER as i64, "a repeat on another partition counts once");
     let comments = archive.comments(&video("v"), Page::After(0), 1000).await.unwrap();
     let seqs: Vec<u64> = comments.iter().map(|comment| comment.seq).collect();
     assert_eq!(seqs, (1..=all as u64).collect::<Vec<_>>(), "numbers without a hole or a repeat");
-    assert_eq!(offsets(archive, &[0, 1, 2, 3]).await, [3 * BATCHES as u64; 4]);
+    assert_eq!(offsets(archive, &[0, 1, 2, 3]).await, [3 * BATCHES_A_WRITER as u64; 4]);
 }
 
 pub async fn of_two_writers_of_a_partition_one_wins(archive: &dyn Archive) {

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use liverank_core::ReaderId;
 use liverank_core::handover::Lease;
 
-use super::{DAY, ODD, Store, all, assigned, far, readers, video};
+use super::{
+    DAY_MICROS, ODD_IDS, SharedStore, all_assignments, assign_and_expect, highest_safe_epoch, shares_of,
+    video,
+};
 use liverank_adapters::assignment_store::{Closing, Cordon, MAX_EPOCH, Orders, Swapped, Term, TermGrant};
 
 /// Runs all checks; `fresh` makes a new, empty store for each.
 pub(super) async fn suite<F, Fut>(fresh: F)
 where
     F: Fn() -> Fut,
-    Fut: Future<Output = Store>,
+    Fut: Future<Output = SharedStore>,
 {
     terms_are_minted_by_compare_and_set(fresh().await).await;
     of_many_that_would_plan_one_does(fresh().await).await;
@@ -24,7 +27,7 @@ where
 }
 
 /// Begins a term, which nobody else does.
-pub(super) async fn minted(store: &Store, holder: &str, expected: u64, seen: u64) -> u64 {
+pub(super) async fn minted(store: &SharedStore, holder: &str, expected: u64, seen: u64) -> u64 {
     match store.mint_term(holder, None, expected, seen).await.unwrap() {
         TermGrant::Held(term) => {
             assert_eq!((term.holder.as_str(), term.beat), (holder, 0));
@@ -46,7 +49,7 @@ fn cordon(id: &str, closing: Closing) -> Cordon {
     Cordon { reader: reader(id), closing, why: format!("because of \"{id}\"") }
 }
 
-async fn terms_are_minted_by_compare_and_set(store: Store) {
+async fn terms_are_minted_by_compare_and_set(store: SharedStore) {
     assert_eq!(store.orders().await.unwrap(), Orders::default());
     assert_eq!(store.mint_term("p", None, 7, 0).await.unwrap(), TermGrant::Lost(None));
     let first = minted(&store, "p", 0, 0).await;
@@ -55,7 +58,7 @@ async fn terms_are_minted_by_compare_and_set(store: Store) {
     let beaten = term(first, "p", 42);
     assert_eq!(store.renew_term(&beaten).await.unwrap(), TermGrant::Held(beaten.clone()));
     assert_eq!(store.orders().await.unwrap().term, Some(beaten));
-    let seen = far();
+    let seen = highest_safe_epoch();
     let second = minted(&store, "ä \"q\"", first, seen).await;
     assert!(second > seen, "{second} after {seen}");
     let third = minted(&store, "r", second, 3).await;
@@ -64,7 +67,7 @@ async fn terms_are_minted_by_compare_and_set(store: Store) {
     assert_eq!(store.renew_term(&term(second, "q", 1)).await.unwrap(), TermGrant::Lost(Some(now)));
 }
 
-async fn of_many_that_would_plan_one_does(store: Store) {
+async fn of_many_that_would_plan_one_does(store: SharedStore) {
     let mut expected = 0;
     for _ in 0..20 {
         let tries = (0..8).map(|at| {
@@ -83,18 +86,18 @@ async fn of_many_that_would_plan_one_does(store: Store) {
     }
 }
 
-async fn what_an_old_term_orders_is_refused(store: Store) {
+async fn what_an_old_term_orders_is_refused(store: SharedStore) {
     let old = minted(&store, "old", 0, 0).await;
     let new = minted(&store, "new", old, 0).await;
     let order = |expected, term| {
         let store = Arc::clone(&store);
-        async move { store.assign(&video("v"), expected, &readers(&["r"]), 0, Some(term)).await.unwrap() }
+        async move { store.assign(&video("v"), expected, &shares_of(&["r"]), 0, Some(term)).await.unwrap() }
     };
     assert_eq!(order(None, old).await, Swapped::Fenced(new));
-    assert!(all(&store).await.is_empty(), "it changed nothing");
+    assert!(all_assignments(&store).await.is_empty(), "it changed nothing");
     let Swapped::Stored(stored) = order(None, new).await else { panic!("the term in force is obeyed") };
     // What managers do by themselves needs no term, and an old epoch is told also to who is in office.
-    assigned(&store, "w", None, &["r"], 0).await;
+    assign_and_expect(&store, "w", None, &["r"], 0).await;
     assert_eq!(order(None, new).await, Swapped::Conflict(Some(stored.clone())));
     assert_eq!(order(Some(stored.epoch()), old).await, Swapped::Fenced(new));
     let cordon = cordon("r", Closing::Closed);
@@ -105,9 +108,9 @@ async fn what_an_old_term_orders_is_refused(store: Store) {
     assert_eq!(store.orders().await.unwrap().cordons, [cordon]);
 }
 
-async fn a_term_that_the_store_has_lost_is_believed(store: Store) {
-    let lost = far();
-    let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(lost)).await.unwrap();
+async fn a_term_that_the_store_has_lost_is_believed(store: SharedStore) {
+    let lost = highest_safe_epoch();
+    let ordered = store.assign(&video("v"), None, &shares_of(&["r"]), 0, Some(lost)).await.unwrap();
     assert!(matches!(ordered, Swapped::Stored(_)));
     assert_eq!(store.orders().await.unwrap().term, Some(term(lost, "", 0)));
     let named = term(lost, "p", 9);
@@ -116,9 +119,9 @@ async fn a_term_that_the_store_has_lost_is_believed(store: Store) {
     assert!(minted(&store, "q", lost, 0).await > lost);
 }
 
-async fn an_impossible_term_is_refused(store: Store) {
-    for impossible in [far() + DAY, 1 << 52, MAX_EPOCH, u64::MAX] {
-        let ordered = store.assign(&video("v"), None, &readers(&["r"]), 0, Some(impossible)).await;
+async fn an_impossible_term_is_refused(store: SharedStore) {
+    for impossible in [highest_safe_epoch() + DAY_MICROS, 1 << 52, MAX_EPOCH, u64::MAX] {
+        let ordered = store.assign(&video("v"), None, &shares_of(&["r"]), 0, Some(impossible)).await;
         assert!(ordered.is_err_and(|error| !error.is_transient()));
         assert!(store.mint_term("p", None, 0, impossible).await.is_err());
         assert!(store.renew_term(&term(impossible, "p", 1)).await.is_err());
@@ -127,7 +130,7 @@ async fn an_impossible_term_is_refused(store: Store) {
     assert_eq!(store.orders().await.unwrap(), Orders::default(), "they left no trace");
 }
 
-async fn the_lease_shown_last_is_kept(store: Store) {
+async fn the_lease_shown_last_is_kept(store: SharedStore) {
     let lease = |uid: &str, transitions| Some(Lease { uid: uid.to_owned(), transitions });
     let stored = async || store.orders().await.unwrap().term.unwrap();
     let mint = async |lease: Option<Lease>, expected| match store
@@ -159,9 +162,9 @@ async fn the_lease_shown_last_is_kept(store: Store) {
     assert_eq!(stored().await, told_again);
 }
 
-async fn cordons_are_kept_as_they_came(store: Store) {
+async fn cordons_are_kept_as_they_came(store: SharedStore) {
     let term = minted(&store, "p", 0, 0).await;
-    let mut expected: Vec<Cordon> = ODD.iter().map(|id| cordon(id, Closing::Draining)).collect();
+    let mut expected: Vec<Cordon> = ODD_IDS.iter().map(|id| cordon(id, Closing::Draining)).collect();
     for cordon in &expected {
         assert_eq!(store.cordon(term, &cordon.reader, Some(cordon)).await.unwrap(), None);
     }

@@ -3,13 +3,13 @@
 use liverank_core::counting::RecordFingerprint;
 
 use super::member::Member;
-use super::{QUIET, append};
+use super::{QUIET_TIME, append_text};
 use liverank_adapters::event_log::{ConsumerEvent, EventLog, RawRecord, Start};
 
 /// Five records of one partition, as they are read.
-async fn five(log: &dyn EventLog, member: &mut Member) -> Vec<RawRecord> {
+async fn read_five(log: &dyn EventLog, member: &mut Member) -> Vec<RawRecord> {
     for at in 0..5 {
-        append(log, "k", &at.to_string()).await;
+        append_text(log, "k", &at.to_string()).await;
     }
     member.read_until(5).await;
     std::mem::take(&mut member.records)
@@ -22,7 +22,7 @@ fn start(records: &[RawRecord], at: usize, after: RecordFingerprint) -> Start {
 
 pub async fn the_marked_record_is_not_read_again(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
-    let records = five(log, &mut member).await;
+    let records = read_five(log, &mut member).await;
     for at in [1, 3, 4, 1] {
         member.records.clear();
         member.start_as(start(&records, at, records[at - 1].mark())).await;
@@ -32,8 +32,8 @@ pub async fn the_marked_record_is_not_read_again(log: &dyn EventLog) {
     // At the end, where nothing comes to be compared with.
     member.records.clear();
     member.start_as(start(&records, 5, records[4].mark())).await;
-    assert_eq!(member.consumer.poll(10, QUIET).await.unwrap(), ConsumerEvent::Idle);
-    append(log, "k", "new").await;
+    assert_eq!(member.consumer.poll(10, QUIET_TIME).await.unwrap(), ConsumerEvent::Idle);
+    append_text(log, "k", "new").await;
     member.read_until(1).await;
     assert_eq!(member.records[0].value, "new");
     // Nothing stands before the first one: whatever mark is given for it.
@@ -44,7 +44,7 @@ pub async fn the_marked_record_is_not_read_again(log: &dyn EventLog) {
 
 pub async fn another_log_is_refused(log: &dyn EventLog) {
     let mut member = Member::join(log).await;
-    let records = five(log, &mut member).await;
+    let records = read_five(log, &mut member).await;
     let mark = records[2].mark();
     let late = RecordFingerprint { broker_time: mark.broker_time + 1, ..mark };
     let other = RecordFingerprint { digest: mark.digest ^ 1, ..mark };
@@ -54,8 +54,8 @@ pub async fn another_log_is_refused(log: &dyn EventLog) {
         assert!(said.contains(&format!("offset {offset} is to be read next")), "{said}");
         assert!(said.contains("rebuild mongodb"), "it says what to do: {said}");
         // Also where new records come meanwhile.
-        append(log, "k", "new").await;
-        let polled = member.consumer.poll(10, QUIET).await;
+        append_text(log, "k", "new").await;
+        let polled = member.consumer.poll(10, QUIET_TIME).await;
         assert!(!matches!(polled, Ok(ConsumerEvent::Records(_))), "nothing of it is read: {polled:?}");
     }
     // The record before would come next: the log ends one record short.

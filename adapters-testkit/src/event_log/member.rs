@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::{DEADLINE, is_final};
+use super::{CHECK_TIMEOUT, is_final};
 use liverank_adapters::event_log::{ConsumerEvent, EventLog, LogConsumer, PARTITIONS, RawRecord, Start};
 
 /// A member that starts whatever it is assigned where it last stood, and remembers what it read.
@@ -33,17 +33,17 @@ impl Member {
         let begun = Instant::now();
         while member.owned.len() < PARTITIONS as usize {
             assert!(
-                begun.elapsed() < DEADLINE,
+                begun.elapsed() < CHECK_TIMEOUT,
                 "the only member is assigned everything, has {:?}",
                 member.owned
             );
             let polled = member.consumer.poll(100, Duration::from_millis(200)).await.expect("polling");
-            member.take(polled);
+            member.take_event(polled);
         }
         member
     }
 
-    fn take(&mut self, polled: ConsumerEvent) {
+    fn take_event(&mut self, polled: ConsumerEvent) {
         match polled {
             ConsumerEvent::Assigned(partitions) => {
                 for at in partitions {
@@ -86,7 +86,7 @@ impl Member {
     /// Polls once and takes what comes; starts what was assigned.
     pub async fn step(&mut self, wait: Duration) {
         let polled = self.consumer.poll(100, wait).await.expect("polling");
-        self.take(polled);
+        self.take_event(polled);
         self.start_everything().await;
     }
 
@@ -95,7 +95,7 @@ impl Member {
         self.start_everything().await;
         let begun = Instant::now();
         while self.records.len() < count {
-            assert!(begun.elapsed() < DEADLINE, "only {} of {count} records came", self.records.len());
+            assert!(begun.elapsed() < CHECK_TIMEOUT, "only {} of {count} records came", self.records.len());
             self.step(Duration::from_millis(200)).await;
         }
         self.step(Duration::from_millis(20)).await;
@@ -123,7 +123,7 @@ impl Member {
         }
         let begun = Instant::now();
         loop {
-            assert!(begun.elapsed() < DEADLINE, "{start:?} was taken silently");
+            assert!(begun.elapsed() < CHECK_TIMEOUT, "{start:?} was taken silently");
             match self.consumer.poll(100, Duration::from_millis(200)).await {
                 Ok(ConsumerEvent::Idle) => {}
                 Ok(other) => panic!("{start:?} is not of this log, yet came {other:?}"),

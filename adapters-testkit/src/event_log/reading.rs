@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use futures::future::join_all;
 use liverank_core::counting::RecordFingerprint;
 
-use super::{append, is_final};
+use super::{append_text, is_final};
 use liverank_adapters::StoreError;
 use liverank_adapters::event_log::{
     DeadLetter, EventLog, Origin, PARTITIONS, RawRecord, ReadRange, RecordPosition, StoredDeadLetter,
 };
 
-async fn read(
+async fn read_all_of(
     log: &dyn EventLog,
     stretches: &[ReadRange],
     most: usize,
@@ -29,31 +29,31 @@ async fn read(
     }
 }
 
-fn stretch(partition: u32, from: u64, to: u64) -> ReadRange {
+fn read_range(partition: u32, from: u64, to: u64) -> ReadRange {
     ReadRange { partition, from, to, after: None }
 }
 
-async fn everything(log: &dyn EventLog) -> Vec<ReadRange> {
+async fn whole_log(log: &dyn EventLog) -> Vec<ReadRange> {
     let (begin, end) = (log.beginnings().await.unwrap(), log.end_offsets().await.unwrap());
-    (0..).zip(begin.into_iter().zip(end)).map(|(at, (from, to))| stretch(at, from, to)).collect()
+    (0..).zip(begin.into_iter().zip(end)).map(|(at, (from, to))| read_range(at, from, to)).collect()
 }
 
 pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
     assert_eq!(log.beginnings().await.unwrap(), vec![0; PARTITIONS as usize], "a fresh log begins at 0");
-    assert_eq!(read(log, &everything(log).await, 10).await.unwrap(), []);
-    assert_eq!(read(log, &[], 10).await.unwrap(), []);
+    assert_eq!(read_all_of(log, &whole_log(log).await, 10).await.unwrap(), []);
+    assert_eq!(read_all_of(log, &[], 10).await.unwrap(), []);
     let one = async |at: usize| {
         let (key, value) = (format!("k{}", at % 30), at.to_string());
-        (append(log, &key, &value).await, (key, value))
+        (append_text(log, &key, &value).await, (key, value))
     };
     let written: BTreeMap<(u32, u64), (String, String)> = join_all((0..500).map(one))
         .await
         .into_iter()
         .map(|(place, record)| ((place.partition, place.offset), record))
         .collect();
-    let stretches = everything(log).await;
+    let stretches = whole_log(log).await;
     for most in [7, 10_000] {
-        let records = read(log, &stretches, most).await.unwrap();
+        let records = read_all_of(log, &stretches, most).await.unwrap();
         for partition in 0..PARTITIONS {
             let offsets: Vec<u64> =
                 records.iter().filter(|it| it.partition == partition).map(|it| it.offset).collect();
@@ -67,32 +67,32 @@ pub async fn stretches_are_read_without_a_group(log: &dyn EventLog) {
         assert!(read == written, "{} of {} records", read.len(), written.len());
     }
     // What is appended after the end that was asked for is not read, and a part is a part.
-    let place = append(log, "k0", "later").await;
-    assert_eq!(read(log, &stretches, 100).await.unwrap().len(), 500);
-    let part = read(log, &[stretch(place.partition, 2, 5)], 2).await.unwrap();
+    let place = append_text(log, "k0", "later").await;
+    assert_eq!(read_all_of(log, &stretches, 100).await.unwrap().len(), 500);
+    let part = read_all_of(log, &[read_range(place.partition, 2, 5)], 2).await.unwrap();
     assert_eq!(part.iter().map(|it| it.offset).collect::<Vec<_>>(), [2, 3, 4]);
-    assert_eq!(read(log, &[stretch(place.partition, 2, 2)], 2).await.unwrap(), []);
-    let marked = ReadRange { after: Some(part[0].mark()), ..stretch(place.partition, 3, 5) };
-    assert_eq!(read(log, &[marked], 9).await.unwrap(), part[1..], "after a record that is as it was");
+    assert_eq!(read_all_of(log, &[read_range(place.partition, 2, 2)], 2).await.unwrap(), []);
+    let marked = ReadRange { after: Some(part[0].mark()), ..read_range(place.partition, 3, 5) };
+    assert_eq!(read_all_of(log, &[marked], 9).await.unwrap(), part[1..], "after a record that is as it was");
 }
 
 pub async fn what_the_log_has_not_is_not_read(log: &dyn EventLog) {
     for at in 0..5 {
-        append(log, "k", &at.to_string()).await;
+        append_text(log, "k", &at.to_string()).await;
     }
-    let partition = append(log, "k", "5").await.partition;
+    let partition = append_text(log, "k", "5").await.partition;
     let other = RecordFingerprint { broker_time: 1, digest: 2 };
     for wrong in [
-        stretch(partition, 0, 7),
-        stretch(partition, 8, 9),
-        stretch(PARTITIONS + 5, 0, 1),
-        ReadRange { after: Some(other), ..stretch(partition, 2, 4) },
+        read_range(partition, 0, 7),
+        read_range(partition, 8, 9),
+        read_range(PARTITIONS + 5, 0, 1),
+        ReadRange { after: Some(other), ..read_range(partition, 2, 4) },
     ] {
-        let error = read(log, &[wrong], 10).await.expect_err("it is not there");
+        let error = read_all_of(log, &[wrong], 10).await.expect_err("it is not there");
         assert!(is_final(&error), "{wrong:?}: {error}");
     }
-    let first = ReadRange { after: Some(other), ..stretch(partition, 0, 6) };
-    assert_eq!(read(log, &[first], 10).await.unwrap().len(), 6, "nothing stands before the first one");
+    let first = ReadRange { after: Some(other), ..read_range(partition, 0, 6) };
+    assert_eq!(read_all_of(log, &[first], 10).await.unwrap().len(), 6, "nothing stands before the first one");
 }
 
 async fn letters(log: &dyn EventLog, only: Option<RecordPosition>, most: usize) -> Vec<StoredDeadLetter> {
@@ -158,7 +158,7 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
         reason: "body: is not JSON: ümlauts\nand a second line".to_owned(),
     };
     assert_eq!(letters(log, None, 10).await, []);
-    let before = append(log, "k", "x").await;
+    let before = append_text(log, "k", "x").await;
     log.append_dead_letter(&letter(7, 10, Some(b"key"))).await.expect("a letter becomes a dead letter");
     log.append_dead_letter(&letter(8, 0, None))
         .await
@@ -178,7 +178,9 @@ pub async fn dead_letters_stay_out_of_the_log_and_are_found_again(log: &dyn Even
     let nowhere = RecordPosition { partition: found[0].place.partition, offset: 1000 };
     assert_eq!(letters(log, Some(nowhere), 10).await, []);
     found.sort_by_key(|letter| letter.origin.map(|origin| origin.place.offset));
-    let now = read(log, &[stretch(before.partition, before.offset, before.offset + 1)], 1).await.unwrap()[0]
+    let now = read_all_of(log, &[read_range(before.partition, before.offset, before.offset + 1)], 1)
+        .await
+        .unwrap()[0]
         .broker_time;
     for (letter, (offset, size, key, cut)) in found.iter().zip([
         (7, 10, Some(&b"key"[..]), None),

@@ -28,9 +28,9 @@ use tables::Tables;
 /// The file's name in the data directory.
 pub const FILE: &str = "archive.redb";
 /// Identities forgotten in one call: a few milliseconds of the writer's time, as a batch takes.
-const FORGET_AT_ONCE: usize = 1000;
+const IDENTITIES_FORGOTTEN_AT_ONCE: usize = 1000;
 
-const PART: &str = "archive";
+const PART_NAME: &str = "archive";
 
 /// The archive in one file.
 pub struct EmbeddedArchive {
@@ -48,7 +48,7 @@ impl EmbeddedArchive {
     /// Fails where the file is in use by another process, cannot be written, is damaged or of another format, and says
     /// which.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        Ok(Self::on(RedbFile::open(tables::PURPOSE, dir, FILE)?))
+        Ok(Self::from_file(RedbFile::open(tables::PURPOSE, dir, FILE)?))
     }
 
     /// Opens an archive on whatever `open` gives, which is asked again after every failure; `name` stands for it in
@@ -58,34 +58,34 @@ impl EmbeddedArchive {
         open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
         let open: Opener = Box::new(move |_| Ok(open()?));
-        Ok(Self::on(RedbFile::open_with(tables::PURPOSE, name.to_owned(), open)?))
+        Ok(Self::from_file(RedbFile::open_with(tables::PURPOSE, name.to_owned(), open)?))
     }
 
-    fn on(file: RedbFile) -> Self {
+    fn from_file(file: RedbFile) -> Self {
         Self { file: Arc::new(file), me: rand::random(), tables: &tables::LIVE, writer: Arc::default() }
     }
 
     /// The same file, as another owner, or with other tables.
-    fn with(&self, me: u64, tables: &'static Tables) -> Self {
+    fn as_owner(&self, me: u64, tables: &'static Tables) -> Self {
         Self { file: Arc::clone(&self.file), me, tables, writer: Arc::clone(&self.writer) }
     }
 
-    async fn read<T: Send + 'static>(
+    async fn read_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Database, &Tables) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (file, tables) = (Arc::clone(&self.file), self.tables);
-        off_thread(move || file.with(|database, _| work(database, tables))).await
+        run_blocking(move || file.with(|database, _| work(database, tables))).await
     }
 
-    async fn write<T: Send + 'static>(
+    async fn write_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Database, &Tables) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         // Held to the end of the work, also when nobody waits for it any more.
         let turn = Arc::clone(&self.writer).lock_owned().await;
         let (file, tables) = (Arc::clone(&self.file), self.tables);
-        off_thread(move || {
+        run_blocking(move || {
             let _turn = turn;
             file.with(|database, _| work(database, tables))
         })
@@ -94,11 +94,11 @@ impl EmbeddedArchive {
 }
 
 /// Runs blocking work where it may block.
-async fn off_thread<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(StoreError::unavailable(PART, format!("its thread ended: {error}"))))
+    done.unwrap_or_else(|error| Err(StoreError::unavailable(PART_NAME, format!("its thread ended: {error}"))))
 }
 
 #[async_trait]
@@ -108,32 +108,32 @@ impl Archive for EmbeddedArchive {
             return Ok(meta);
         }
         let (wanted, bits) = (*wanted, rand::random());
-        self.write(move |database, tables| writing::found(database, tables, &wanted, bits)).await
+        self.write_blocking(move |database, tables| writing::found(database, tables, &wanted, bits)).await
     }
 
     async fn meta(&self) -> Result<Option<Meta>, StoreError> {
-        self.read(reading::read_meta).await
+        self.read_blocking(reading::read_meta).await
     }
 
     async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         let (partitions, me) = (partitions.to_vec(), self.me);
-        self.write(move |database, tables| writing::take_up(database, tables, &partitions, me)).await
+        self.write_blocking(move |database, tables| writing::take_up(database, tables, &partitions, me)).await
     }
 
     async fn offsets(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         let partitions = partitions.to_vec();
-        self.read(move |database, tables| reading::read_offsets(database, tables, &partitions)).await
+        self.read_blocking(move |database, tables| reading::read_offsets(database, tables, &partitions)).await
     }
 
     async fn commit(&self, batch: &Batch) -> Result<Committed, CommitError> {
         let (batch, me) = (batch.clone(), self.me);
-        self.write(move |database, tables| writing::commit(database, tables, &batch, me)).await?
+        self.write_blocking(move |database, tables| writing::commit(database, tables, &batch, me)).await?
     }
 
     async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError> {
         let ids = vec![id.clone()];
         Ok(self
-            .read(move |database, tables| reading::read_videos(database, tables, &ids))
+            .read_blocking(move |database, tables| reading::read_videos(database, tables, &ids))
             .await?
             .pop()
             .flatten())
@@ -145,18 +145,23 @@ impl Archive for EmbeddedArchive {
         limit: usize,
     ) -> Result<Vec<VideoState>, StoreError> {
         let after = after.cloned();
-        self.read(move |database, tables| reading::videos_after(database, tables, after.as_ref(), limit))
-            .await
+        self.read_blocking(move |database, tables| {
+            reading::videos_after(database, tables, after.as_ref(), limit)
+        })
+        .await
     }
 
     async fn comments(&self, video: &VideoId, page: Page, limit: usize) -> Result<Vec<Comment>, StoreError> {
         let video = video.clone();
-        self.read(move |database, tables| reading::read_comments(database, tables, &video, page, limit)).await
+        self.read_blocking(move |database, tables| {
+            reading::read_comments(database, tables, &video, page, limit)
+        })
+        .await
     }
 
     async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
         let (video, id) = (video.clone(), id.clone());
-        self.read(move |database, tables| reading::read_comment(database, tables, &video, &id)).await
+        self.read_blocking(move |database, tables| reading::read_comment(database, tables, &video, &id)).await
     }
 
     async fn comments_from(
@@ -165,33 +170,41 @@ impl Archive for EmbeddedArchive {
         offset: u64,
         limit: usize,
     ) -> Result<Vec<NumberedComment>, StoreError> {
-        self.read(move |database, tables| reading::comments_from(database, tables, partition, offset, limit))
-            .await
+        self.read_blocking(move |database, tables| {
+            reading::comments_from(database, tables, partition, offset, limit)
+        })
+        .await
     }
 
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
         let videos = videos.to_vec();
-        let states =
-            self.read(move |database, tables| reading::read_videos(database, tables, &videos)).await?;
+        let states = self
+            .read_blocking(move |database, tables| reading::read_videos(database, tables, &videos))
+            .await?;
         Ok(states.into_iter().map(|state| state.map_or(0, |state| state.last_seq)).collect())
     }
 
     async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
         let videos = videos.to_vec();
-        let states =
-            self.read(move |database, tables| reading::read_videos(database, tables, &videos)).await?;
+        let states = self
+            .read_blocking(move |database, tables| reading::read_videos(database, tables, &videos))
+            .await?;
         Ok(states.into_iter().map(|state| state.and_then(|state| state.metadata)).collect())
     }
 
     async fn owners(&self, videos: &[VideoId]) -> Result<Vec<Option<UserId>>, StoreError> {
         let videos = videos.to_vec();
-        let states =
-            self.read(move |database, tables| reading::read_videos(database, tables, &videos)).await?;
+        let states = self
+            .read_blocking(move |database, tables| reading::read_videos(database, tables, &videos))
+            .await?;
         Ok(states.into_iter().map(|state| state.map(|state| state.owner)).collect())
     }
 
     async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {
-        self.write(move |database, tables| writing::forget(database, tables, watermark, FORGET_AT_ONCE)).await
+        self.write_blocking(move |database, tables| {
+            writing::forget(database, tables, watermark, IDENTITIES_FORGOTTEN_AT_ONCE)
+        })
+        .await
     }
 
     fn moderation(&self) -> &dyn ModerationArchive {
@@ -203,6 +216,6 @@ impl Archive for EmbeddedArchive {
     }
 
     async fn comment_count(&self) -> Result<u64, StoreError> {
-        self.read(reading::comment_count).await
+        self.read_blocking(reading::comment_count).await
     }
 }

@@ -29,10 +29,10 @@ pub struct AuditPlace {
 impl AuditPlace {
     /// The place of a comment that waits for a moderator.
     pub const fn of_held(held: &HeldComment) -> Self {
-        Self::of_place(held.place)
+        Self::from_log_order(held.place)
     }
 
-    const fn of_place((time, partition, offset): LogPlace) -> Self {
+    const fn from_log_order((time, partition, offset): LogPlace) -> Self {
         Self { time, partition, offset }
     }
 
@@ -156,7 +156,7 @@ impl ReportPlace {
     /// The place of a comment.
     pub fn of(comment: &ReportedComment) -> Self {
         let count = u32::try_from(comment.reports.len()).unwrap_or(u32::MAX);
-        Self { count, last: AuditPlace::of_place(comment.place) }
+        Self { count, last: AuditPlace::from_log_order(comment.place) }
     }
 
     /// Reads what [`fmt::Display`] writes, as the field `after`.
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_of_reports_are_read_as_written_and_keep_their_order() {
+    fn report_places_round_trip_and_keep_their_order() {
         let place = |count, time| ReportPlace { count, last: AuditPlace { time, partition: 1, offset: 2 } };
         let places = [place(1, 9), place(2, 3), place(2, 4), place(17, 0)];
         let texts = places.map(|place| place.to_string());
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_read_as_written_and_keep_their_order() {
+    fn audit_places_round_trip_and_keep_their_order() {
         let places = [(0, 0, 0), (1, 0, 9), (1, 2, 3), (1, 11, 1), (1 << 50, 0, 0)]
             .map(|(time, partition, offset)| AuditPlace { time, partition, offset });
         let texts = places.map(|place| place.to_string());

@@ -68,15 +68,15 @@ use documents::{CommentDoc, HeadDoc, IdDoc, MetaDoc, MetadataDoc, OffsetDoc, Own
 use ownership::Owner;
 
 /// How errors and logs name this store.
-const PART: &str = "mongodb";
+const PART_NAME: &str = "mongodb";
 /// How long a question may take: the driver looks for a server for a part of it, and may ask twice.
-const READ_TIMEOUT: Duration = Duration::from_secs(8);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long opening may take: on an archive that is there already but lacks an index, the server builds it.
 const OPEN_TIMEOUT: Duration = Duration::from_mins(1);
 /// Identities forgotten a call: some 2 MiB of command at most, some ten milliseconds of work.
-const FORGET_AT_ONCE: i64 = 5_000;
+const IDENTITIES_FORGOTTEN_AT_ONCE: i64 = 5_000;
 /// More than any limit asks for: whole answers in one go, up to the server's 16 MiB.
-const WHOLE: u32 = 100_000;
+const WHOLE_ANSWER_BATCH: u32 = 100_000;
 
 /// The archive on MongoDB. Connects by itself and again by itself.
 #[derive(Debug, Clone)]
@@ -92,29 +92,29 @@ impl MongoArchive {
     /// An archive that connects in the background: a server that is away is no error here. A configuration that
     /// cannot work is.
     pub async fn new(config: MongoConfig) -> Result<Self, StoreError> {
-        let options = within(READ_TIMEOUT, "reading the address", config.driver_options()).await?;
+        let options = with_timeout(QUERY_TIMEOUT, "reading the address", config.driver_options()).await?;
         let client = Client::with_options(options).map_err(|error| store_error("configuring", &error))?;
         let db = client.database(&config.database);
         Ok(Self { client, db, suffix: String::new(), owner: Arc::default() })
     }
 
     /// An archive of the same servers: in another database, or in collections of which the names end so.
-    fn beside(&self, database: &str, suffix: String) -> Self {
+    fn beside_database(&self, database: &str, suffix: String) -> Self {
         let (client, db) = (self.client.clone(), self.client.database(database));
         Self { client, db, suffix, owner: Arc::default() }
     }
 
     /// What a collection is called.
-    fn name(&self, collection: &str) -> String {
+    fn collection_name(&self, collection: &str) -> String {
         format!("{collection}{}", self.suffix)
     }
 
     fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
-        self.db.collection(&self.name(name))
+        self.db.collection(&self.collection_name(name))
     }
 
-    async fn meta_doc(&self) -> Result<Option<MetaDoc>, StoreError> {
-        within(READ_TIMEOUT, "reading the meta document", async {
+    async fn read_meta_doc(&self) -> Result<Option<MetaDoc>, StoreError> {
+        with_timeout(QUERY_TIMEOUT, "reading the meta document", async {
             self.collection::<MetaDoc>("meta").find_one(doc! { "_id": MetaDoc::ID }).await
         })
         .await
@@ -124,12 +124,12 @@ impl MongoArchive {
     async fn positions(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
         let ids: Vec<i64> = partitions.iter().map(|partition| i64::from(*partition)).collect();
         let split = |found: OffsetDoc| (found.partition, found.position());
-        let found = self.find_each("offsets", "_id", &ids, split).await?;
+        let found = self.find_by_values("offsets", "_id", &ids, split).await?;
         Ok(found.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     /// All that a filter finds, up to `limit`.
-    async fn find<T: DeserializeOwned + Send + Sync + Unpin>(
+    async fn find_documents<T: DeserializeOwned + Send + Sync + Unpin>(
         &self,
         collection: &str,
         filter: Document,
@@ -140,16 +140,23 @@ impl MongoArchive {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        within(READ_TIMEOUT, "reading", async {
+        with_timeout(QUERY_TIMEOUT, "reading", async {
             let limit = i64::try_from(limit).unwrap_or(i64::MAX);
             let collection = self.collection::<T>(collection);
-            collection.find(filter).sort(sort).limit(limit).batch_size(WHOLE).await?.try_collect().await
+            collection
+                .find(filter)
+                .sort(sort)
+                .limit(limit)
+                .batch_size(WHOLE_ANSWER_BATCH)
+                .await?
+                .try_collect()
+                .await
         })
         .await
     }
 
     /// Looks up `ids` among the values of `field`; answers in their order.
-    async fn find_each<T, K, V>(
+    async fn find_by_values<T, K, V>(
         &self,
         collection: &str,
         field: &str,
@@ -162,7 +169,7 @@ impl MongoArchive {
         V: Clone,
     {
         let filter = doc! { field: { "$in": ids.iter().cloned().map(Into::into).collect::<Vec<Bson>>() } };
-        let found = self.find(collection, filter, doc! {}, ids.len()).await?;
+        let found = self.find_documents(collection, filter, doc! {}, ids.len()).await?;
         let found: HashMap<K, V> = found.into_iter().map(split).collect();
         Ok(ids.iter().map(|id| found.get(id).cloned()).collect())
     }
@@ -175,7 +182,7 @@ impl Archive for MongoArchive {
     }
 
     async fn meta(&self) -> Result<Option<Meta>, StoreError> {
-        self.meta_doc().await?.map(MetaDoc::into_meta).transpose()
+        self.read_meta_doc().await?.map(MetaDoc::into_meta).transpose()
     }
 
     async fn take_up(&self, partitions: &[u32]) -> Result<Vec<Position>, StoreError> {
@@ -191,7 +198,7 @@ impl Archive for MongoArchive {
     }
 
     async fn video(&self, id: &VideoId) -> Result<Option<VideoState>, StoreError> {
-        let found = self.find("videos", doc! { "video_id": id.as_str() }, doc! {}, 1).await?;
+        let found = self.find_documents("videos", doc! { "video_id": id.as_str() }, doc! {}, 1).await?;
         found.into_iter().next().map(VideoDoc::into_state).transpose()
     }
 
@@ -201,7 +208,7 @@ impl Archive for MongoArchive {
         limit: usize,
     ) -> Result<Vec<VideoState>, StoreError> {
         let filter = after.map_or_else(Document::new, |id| doc! { "video_id": { "$gt": id.as_str() } });
-        let found = self.find("videos", filter, doc! { "video_id": 1 }, limit).await?;
+        let found = self.find_documents("videos", filter, doc! { "video_id": 1 }, limit).await?;
         found.into_iter().map(VideoDoc::into_state).collect()
     }
 
@@ -212,13 +219,13 @@ impl Archive for MongoArchive {
             Page::After(seq) => (doc! { "$gt": bound(seq) }, 1),
         };
         let filter = doc! { "video_id": video.as_str(), "seq": range };
-        let found = self.find("comments", filter, doc! { "seq": order }, limit).await?;
+        let found = self.find_documents("comments", filter, doc! { "seq": order }, limit).await?;
         found.into_iter().map(|found: CommentDoc| Ok(found.into_numbered()?.comment)).collect()
     }
 
     async fn comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<Comment>, StoreError> {
         let filter = doc! { "comment_id": id.as_str(), "video_id": video.as_str() };
-        let found = self.find("comments", filter, doc! { "seq": -1 }, 1).await?;
+        let found = self.find_documents("comments", filter, doc! { "seq": -1 }, 1).await?;
         found.into_iter().next().map(|found: CommentDoc| Ok(found.into_numbered()?.comment)).transpose()
     }
 
@@ -229,7 +236,7 @@ impl Archive for MongoArchive {
         limit: usize,
     ) -> Result<Vec<NumberedComment>, StoreError> {
         let filter = doc! { "partition": i64::from(partition), "offset": { "$gte": offset as i64 } };
-        let found = self.find("comments", filter, doc! { "offset": 1 }, limit).await?;
+        let found = self.find_documents("comments", filter, doc! { "offset": 1 }, limit).await?;
         found.into_iter().map(CommentDoc::into_numbered).collect()
     }
 
@@ -253,15 +260,16 @@ impl Archive for MongoArchive {
 
     async fn forget_before(&self, watermark: Millis) -> Result<u64, StoreError> {
         let old = doc! { "time": { "$lt": watermark } };
-        let ids: Vec<IdDoc> =
-            self.find("seen", old.clone(), doc! { "time": 1 }, FORGET_AT_ONCE as usize).await?;
+        let ids: Vec<IdDoc> = self
+            .find_documents("seen", old.clone(), doc! { "time": 1 }, IDENTITIES_FORGOTTEN_AT_ONCE as usize)
+            .await?;
         if ids.is_empty() {
             return Ok(0);
         }
         let ids: Vec<Bson> = ids.into_iter().map(|found| found.id).collect();
         // Its time again: what was seen anew since it was found stays.
         let filter = doc! { "_id": { "$in": ids }, "time": { "$lt": watermark } };
-        let gone = within(READ_TIMEOUT, "forgetting identities", async {
+        let gone = with_timeout(QUERY_TIMEOUT, "forgetting identities", async {
             self.collection::<IdDoc>("seen").delete_many(filter).await
         });
         Ok(gone.await?.deleted_count)
@@ -276,7 +284,7 @@ impl Archive for MongoArchive {
     }
 
     async fn comment_count(&self) -> Result<u64, StoreError> {
-        within(READ_TIMEOUT, "counting comments", async {
+        with_timeout(QUERY_TIMEOUT, "counting comments", async {
             self.collection::<CommentDoc>("comments").estimated_document_count().await
         })
         .await
@@ -294,19 +302,19 @@ impl MongoArchive {
         V: Clone,
     {
         let ids: Vec<String> = ids.iter().map(|&id| id.to_owned()).collect();
-        self.find_each("videos", "video_id", &ids, split).await
+        self.find_by_values("videos", "video_id", &ids, split).await
     }
 }
 
 /// Bounds a conversation with the server: the driver itself waits for an answer for ever.
-async fn within<T>(
+async fn with_timeout<T>(
     time: Duration,
     doing: &str,
     talk: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(time, talk).await {
         Ok(result) => result.map_err(|error| store_error(doing, &error)),
-        Err(_) => Err(StoreError::unavailable(PART, format!("{doing}: no answer within {time:?}"))),
+        Err(_) => Err(StoreError::unavailable(PART_NAME, format!("{doing}: no answer within {time:?}"))),
     }
 }
 
@@ -318,7 +326,7 @@ fn store_error(doing: &str, error: &Error) -> StoreError {
     let reason = format!("{doing}: {error}");
     match &*error.kind {
         ErrorKind::Command(command) if FINAL_CODES.contains(&command.code) => {
-            StoreError::unusable(PART, reason)
+            StoreError::unusable(PART_NAME, reason)
         }
         ErrorKind::Authentication { .. }
         | ErrorKind::InvalidArgument { .. }
@@ -326,7 +334,7 @@ fn store_error(doing: &str, error: &Error) -> StoreError {
         | ErrorKind::BsonDeserialization(_)
         | ErrorKind::BsonSerialization(_)
         | ErrorKind::SessionsNotSupported
-        | ErrorKind::IncompatibleServer { .. } => StoreError::unusable(PART, reason),
-        _ => StoreError::unavailable(PART, reason),
+        | ErrorKind::IncompatibleServer { .. } => StoreError::unusable(PART_NAME, reason),
+        _ => StoreError::unavailable(PART_NAME, reason),
     }
 }

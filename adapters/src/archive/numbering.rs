@@ -11,7 +11,7 @@ use super::{Archive, Progress};
 use crate::StoreError;
 
 /// Comments compared at once.
-const PAGE_COMMENTS: usize = 2_000;
+const COMMENTS_A_PAGE: usize = 2_000;
 
 /// How far the comparison is.
 #[derive(Debug, Default)]
@@ -40,10 +40,10 @@ impl Checked {
         for &(partition, end) in to {
             let mut from = self.next.get(&partition).copied().unwrap_or(0);
             while !self.differ && from < end {
-                let ours = live.comments_from(partition, from, PAGE_COMMENTS).await?;
+                let ours = live.comments_from(partition, from, COMMENTS_A_PAGE).await?;
                 let ours: Vec<_> = ours.into_iter().filter(|comment| comment.offset < end).collect();
                 let Some(last) = ours.last().map(|comment| comment.offset) else { break };
-                let theirs = next.comments_from(partition, from, PAGE_COMMENTS).await?;
+                let theirs = next.comments_from(partition, from, COMMENTS_A_PAGE).await?;
                 self.differ = !starts_alike(&ours, &theirs);
                 self.done += ours.len() as u64;
                 progress(self.done, of.max(self.done));

@@ -18,28 +18,28 @@ use tokio::sync::mpsc;
 
 use super::{
     Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, Orders, ReaderRecord, State, Swapped, Term,
-    TermGrant, expect_possible, now_micros,
+    TermGrant, check_epoch_is_possible, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 use crate::redb_file::{Failure, Purpose, RedbFile, begin_durable};
 
 /// What errors name as the part that failed.
-const PART: &str = "assignments";
+const PART_NAME: &str = "assignments";
 
 /// The name of the file.
 const FILE_NAME: &str = "assignments.redb";
 /// The table of assignments by video, as JSON.
-const ASSIGNED: TableDefinition<&str, &[u8]> = TableDefinition::new("assigned");
+const ASSIGNMENTS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("assigned");
 /// Readers by name, as JSON: who they are, without viewers and videos.
-const READERS: TableDefinition<&str, &[u8]> = TableDefinition::new("readers");
+const READERS_TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("readers");
 
-const PURPOSE: Purpose = Purpose {
-    part: PART,
+const FILE_PURPOSE: Purpose = Purpose {
+    part: PART_NAME,
     version: 1,
     tables: |transaction| {
-        transaction.open_table(ASSIGNED)?;
-        transaction.open_table(READERS)?;
+        transaction.open_table(ASSIGNMENTS_TABLE)?;
+        transaction.open_table(READERS_TABLE)?;
         Ok(())
     },
 };
@@ -48,13 +48,13 @@ const PURPOSE: Purpose = Purpose {
 /// one is given.
 #[derive(Default)]
 pub struct EmbeddedAssignments {
-    inner: Arc<Mutex<Inner>>,
+    inner: Arc<Mutex<EmbeddedState>>,
     /// Whether changes are written to a file, which blocks.
     durable: bool,
 }
 
 #[derive(Default)]
-struct Inner {
+struct EmbeddedState {
     version: u64,
     epoch: u64,
     assignments: HashMap<VideoId, Assignment>,
@@ -65,15 +65,15 @@ struct Inner {
     file: Option<RedbFile>,
 }
 
-impl Inner {
+impl EmbeddedState {
     /// Reads what the file has. What cannot be read there is left out: it is assigned anew when somebody asks.
     fn from_file(file: RedbFile) -> Result<Self, StoreError> {
         let mut inner = Self::default();
         let (assignments, readers) = file.with(|database, _| {
             let transaction = database.begin_read()?;
             Ok((
-                parse_rows(&transaction.open_table(ASSIGNED)?)?,
-                parse_rows(&transaction.open_table(READERS)?)?,
+                parse_rows(&transaction.open_table(ASSIGNMENTS_TABLE)?)?,
+                parse_rows(&transaction.open_table(READERS_TABLE)?)?,
             ))
         })?;
         for (name, assigned) in assignments {
@@ -116,7 +116,7 @@ impl Inner {
         if self.file.is_some() && !is_known {
             let absent = ReaderRecord { viewers: 0, videos: Vec::new(), draining: false, ..record.clone() };
             let json = serde_json::to_vec(&absent).expect("a record is plain data");
-            self.write_row(READERS, record.id.as_str(), Some(&json));
+            self.write_row(READERS_TABLE, record.id.as_str(), Some(&json));
         }
         self.readers.insert(record.id.clone(), record);
     }
@@ -137,7 +137,7 @@ impl Inner {
         self.assignments.get(video).map(Assignment::epoch)
     }
 
-    fn conflict(&self, video: &VideoId) -> Swapped {
+    fn conflict_of(&self, video: &VideoId) -> Swapped {
         Swapped::Conflict(self.assignments.get(video).cloned())
     }
 
@@ -179,14 +179,14 @@ impl EmbeddedAssignments {
     /// # Errors
     /// The file is in use by another process, cannot be written, is damaged or of another format; says which.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let inner = Inner::from_file(RedbFile::open(PURPOSE, directory, FILE_NAME)?)?;
+        let inner = EmbeddedState::from_file(RedbFile::open(FILE_PURPOSE, directory, FILE_NAME)?)?;
         Ok(Self { inner: Arc::new(Mutex::new(inner)), durable: true })
     }
 
     /// Does `work`, which may write to the file, where it may block.
     async fn run_blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Inner) -> T + Send + 'static,
+        work: impl FnOnce(&mut EmbeddedState) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         if !self.durable {
             return Ok(work(&mut self.lock_inner()));
@@ -195,10 +195,10 @@ impl EmbeddedAssignments {
         let done = tokio::task::spawn_blocking(move || {
             work(&mut inner.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        done.await.map_err(|error| StoreError::unavailable(PART, format!("its thread ended: {error}")))
+        done.await.map_err(|error| StoreError::unavailable(PART_NAME, format!("its thread ended: {error}")))
     }
 
-    fn lock_inner(&self) -> MutexGuard<'_, Inner> {
+    fn lock_inner(&self) -> MutexGuard<'_, EmbeddedState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -218,22 +218,22 @@ impl AssignmentStore for EmbeddedAssignments {
         seen: u64,
         term: Option<u64>,
     ) -> Result<Swapped, StoreError> {
-        expect_possible(PART, seen)?;
-        expect_possible(PART, term.unwrap_or(0))?;
+        check_epoch_is_possible(PART_NAME, seen)?;
+        check_epoch_is_possible(PART_NAME, term.unwrap_or(0))?;
         let (video_id, readers) = (video.clone(), readers.to_vec());
         self.run_blocking(move |inner| {
             if let Some(in_force) = term.and_then(|term| inner.refuse_older_term(term)) {
                 return Swapped::Fenced(in_force);
             }
             if inner.epoch_of(&video_id) != expected {
-                return inner.conflict(&video_id);
+                return inner.conflict_of(&video_id);
             }
             inner.epoch = mint(inner.epoch, seen, now_micros(), None);
             inner.version += 1;
             let (epoch, version) = (inner.epoch, inner.version);
             let assignment = Assignment { video_id, assigned: Assigned { epoch, readers } };
             let json = serde_json::to_vec(&assignment.assigned).expect("an assignment is plain data");
-            inner.write_row(ASSIGNED, assignment.video_id.as_str(), Some(&json));
+            inner.write_row(ASSIGNMENTS_TABLE, assignment.video_id.as_str(), Some(&json));
             inner.assignments.insert(assignment.video_id.clone(), assignment.clone());
             inner.notify_subscribers(&Change::Assigned { version, assignment: assignment.clone() });
             Swapped::Stored(assignment)
@@ -245,10 +245,10 @@ impl AssignmentStore for EmbeddedAssignments {
         let video_id = video.clone();
         self.run_blocking(move |inner| {
             if inner.epoch_of(&video_id) != Some(expected) {
-                return inner.conflict(&video_id);
+                return inner.conflict_of(&video_id);
             }
             let Some(removed) = inner.assignments.remove(&video_id) else { return Swapped::Conflict(None) };
-            inner.write_row(ASSIGNED, video_id.as_str(), None);
+            inner.write_row(ASSIGNMENTS_TABLE, video_id.as_str(), None);
             inner.version += 1;
             let version = inner.version;
             inner.notify_subscribers(&Change::Removed { version, video_id });
@@ -271,7 +271,7 @@ impl AssignmentStore for EmbeddedAssignments {
         self.run_blocking(move |inner| {
             if inner.readers.get(&reader).is_some_and(|record| record.beat == beat) {
                 inner.readers.remove(&reader);
-                inner.write_row(READERS, reader.as_str(), None);
+                inner.write_row(READERS_TABLE, reader.as_str(), None);
             }
         })
         .await
@@ -289,7 +289,7 @@ impl AssignmentStore for EmbeddedAssignments {
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
-        expect_possible(PART, seen)?;
+        check_epoch_is_possible(PART_NAME, seen)?;
         let mut inner = self.lock_inner();
         let in_force = inner.term.as_ref().map_or(0, |term| term.term);
         if in_force != expected {
@@ -302,7 +302,7 @@ impl AssignmentStore for EmbeddedAssignments {
     }
 
     async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
-        expect_possible(PART, term.term)?;
+        check_epoch_is_possible(PART_NAME, term.term)?;
         let mut inner = self.lock_inner();
         if inner.refuse_older_term(term.term).is_some() {
             return Ok(TermGrant::Lost(inner.term.clone()));
@@ -318,7 +318,7 @@ impl AssignmentStore for EmbeddedAssignments {
         reader: &ReaderId,
         cordon: Option<&Cordon>,
     ) -> Result<Option<u64>, StoreError> {
-        expect_possible(PART, term)?;
+        check_epoch_is_possible(PART_NAME, term)?;
         let mut inner = self.lock_inner();
         if let Some(in_force) = inner.refuse_older_term(term) {
             return Ok(Some(in_force));
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn fixtures_of_the_file() {
+    fn rows_of_the_assignments_file_have_fixtures() {
         let readers = vec![Share { reader: ReaderId::parse("reader-1").unwrap(), weight: 2 }];
         let write = |assigned: &Assigned| serde_json::to_value(assigned).unwrap();
         let read = |json: &serde_json::Value| serde_json::from_str::<Assigned>(&json.to_string());

@@ -24,23 +24,27 @@ use tokio::sync::mpsc;
 
 use super::{
     Assignment, AssignmentStore, CHANGE_QUEUE, Change, Cordon, Orders, ReaderRecord, State, Swapped, Term,
-    TermGrant, expect_possible, now_micros,
+    TermGrant, check_epoch_is_possible, now_micros,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 use crate::redis_link::{PART, RedisLink};
 
 /// The format of what is stored and published.
-const FORMAT: u32 = 1;
+const STORED_FORMAT: u32 = 1;
 
-const STATE: &str = include_str!("redis/state.lua");
-static ASSIGN: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/assign.lua")]));
-static REMOVE: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/remove.lua")]));
-static LOAD: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/load.lua")]));
-static ORDERS: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/orders.lua")]));
-static TERM: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/term.lua")]));
-static CORDON: LazyLock<Script> = LazyLock::new(|| script(&[STATE, include_str!("redis/cordon.lua")]));
-static FORGET: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/forget.lua")]));
+const STATE_LUA: &str = include_str!("redis/state.lua");
+static ASSIGN_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/assign.lua")]));
+static REMOVE_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/remove.lua")]));
+static LOAD_SCRIPT: LazyLock<Script> = LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/load.lua")]));
+static ORDERS_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/orders.lua")]));
+static TERM_SCRIPT: LazyLock<Script> = LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/term.lua")]));
+static CORDON_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| script(&[STATE_LUA, include_str!("redis/cordon.lua")]));
+static FORGET_SCRIPT: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("redis/forget.lua")]));
 
 fn script(parts: &[&str]) -> Script {
     Script::new(&parts.concat())
@@ -57,24 +61,31 @@ impl RedisAssignments {
         Self { link }
     }
 
-    fn key(&self, name: &str) -> String {
+    fn key_named(&self, name: &str) -> String {
         self.link.keys().shared("assignments", name)
     }
 
-    fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
-        let mut call = script.key(self.key("assignments"));
-        call.key(self.key("assignments:state"));
+    fn call_script<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
+        let mut call = script.key(self.key_named("assignments"));
+        call.key(self.key_named("assignments:state"));
         call
     }
 
     /// Runs a script on assignments. Its last argument is the greatest epoch that can have been minted by our clock.
-    async fn run<T: FromRedisValue + Send>(&self, mut call: ScriptInvocation<'_>) -> Result<T, StoreError> {
+    async fn run_script<T: FromRedisValue + Send>(
+        &self,
+        mut call: ScriptInvocation<'_>,
+    ) -> Result<T, StoreError> {
         call.arg(latest(now_micros()));
         self.link.script(&call).await
     }
 
-    async fn run_swap(&self, video: &VideoId, call: ScriptInvocation<'_>) -> Result<Swapped, StoreError> {
-        let (outcome, stands): (String, String) = self.run(call).await?;
+    async fn run_swap_script(
+        &self,
+        video: &VideoId,
+        call: ScriptInvocation<'_>,
+    ) -> Result<Swapped, StoreError> {
+        let (outcome, stands): (String, String) = self.run_script(call).await?;
         if outcome == "fenced" {
             return Ok(Swapped::Fenced(parse_number(&stands)?));
         }
@@ -87,14 +98,14 @@ impl RedisAssignments {
     }
 
     fn orders_call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
-        let mut call = self.call(script);
-        call.key(self.key("assignments:cordons"));
+        let mut call = self.call_script(script);
+        call.key(self.key_named("assignments:cordons"));
         call
     }
 
     async fn run_term_script(&self, call: ScriptInvocation<'_>) -> Result<TermGrant, StoreError> {
-        let (outcome, told): (String, Planner) = self.run(call).await?;
-        let term = office_of(told)?;
+        let (outcome, told): (String, PlannerFields) = self.run_script(call).await?;
+        let term = parse_term(told)?;
         match (outcome.as_str(), term) {
             ("held", Some(term)) => Ok(TermGrant::Held(term)),
             ("lost", term) => Ok(TermGrant::Lost(term)),
@@ -112,9 +123,9 @@ fn parse_number(text: &str) -> Result<u64, StoreError> {
 }
 
 /// Who plans, as the scripts tell it: term, holder, beat, lease. No term at all is an empty text, as is no lease.
-type Planner = (String, String, String, String);
+type PlannerFields = (String, String, String, String);
 
-fn office_of((term, holder, beat, lease): Planner) -> Result<Option<Term>, StoreError> {
+fn parse_term((term, holder, beat, lease): PlannerFields) -> Result<Option<Term>, StoreError> {
     if term.is_empty() {
         return Ok(None);
     }
@@ -134,22 +145,22 @@ fn lease_json(lease: Option<&Lease>) -> String {
 
 /// An assignment as it is stored under its video.
 #[derive(Deserialize)]
-struct Stored {
+struct StoredAssignment {
     format: u32,
     epoch: u64,
     readers: Vec<Share>,
 }
 
-impl Stored {
-    fn of(self, video_id: VideoId) -> Option<Assignment> {
+impl StoredAssignment {
+    fn into_assignment(self, video_id: VideoId) -> Option<Assignment> {
         let assigned = Assigned { epoch: self.epoch, readers: self.readers };
-        (self.format == FORMAT).then_some(Assignment { video_id, assigned })
+        (self.format == STORED_FORMAT).then_some(Assignment { video_id, assigned })
     }
 }
 
 fn parse_assignment(video: &VideoId, json: &str) -> Result<Assignment, StoreError> {
-    let stored: Option<Stored> = serde_json::from_str(json).ok();
-    stored.and_then(|stored| stored.of(video.clone())).ok_or_else(|| {
+    let stored: Option<StoredAssignment> = serde_json::from_str(json).ok();
+    stored.and_then(|stored| stored.into_assignment(video.clone())).ok_or_else(|| {
         StoreError::unusable(PART, format!("the assignment of {video:?} is of another format: {json:.200}"))
     })
 }
@@ -160,19 +171,19 @@ struct ChangeMessage {
     format: u32,
     version: u64,
     video: VideoId,
-    assignment: Option<Stored>,
+    assignment: Option<StoredAssignment>,
 }
 
 fn decode_change(payload: &[u8]) -> Option<Change> {
     let told: ChangeMessage = serde_json::from_slice(payload).ok()?;
-    if told.format != FORMAT {
+    if told.format != STORED_FORMAT {
         return None;
     }
     let version = told.version;
     Some(match told.assignment {
         // The hole in the versions has everything loaded again.
         Some(stored) if !is_plausible(stored.epoch, now_micros()) => return None,
-        Some(stored) => Change::Assigned { version, assignment: stored.of(told.video)? },
+        Some(stored) => Change::Assigned { version, assignment: stored.into_assignment(told.video)? },
         None => Change::Removed { version, video_id: told.video },
     })
 }
@@ -186,29 +197,29 @@ fn without_impossible_epochs(mut record: ReaderRecord, now: u64) -> ReaderRecord
 
 /// A reader's record or cordon as it is stored.
 #[derive(Serialize, Deserialize)]
-struct Formatted<R> {
+struct WithFormat<R> {
     format: u32,
     #[serde(flatten)]
     record: R,
 }
 
-impl<R: for<'a> Deserialize<'a>> Formatted<R> {
+impl<R: for<'a> Deserialize<'a>> WithFormat<R> {
     /// `None` where it is of another format: that is for the managers of its own release.
     fn read(json: &str) -> Option<R> {
         let stored: Self = serde_json::from_str(json).ok()?;
-        (stored.format == FORMAT).then_some(stored.record)
+        (stored.format == STORED_FORMAT).then_some(stored.record)
     }
 }
 
 fn format_record<R: Serialize>(record: &R) -> String {
-    serde_json::to_string(&Formatted { format: FORMAT, record })
+    serde_json::to_string(&WithFormat { format: STORED_FORMAT, record })
         .expect("texts and whole numbers always serialise")
 }
 
 #[async_trait]
 impl AssignmentStore for RedisAssignments {
     async fn load(&self) -> Result<State, StoreError> {
-        let answer: Vec<String> = self.run(self.call(&LOAD)).await?;
+        let answer: Vec<String> = self.run_script(self.call_script(&LOAD_SCRIPT)).await?;
         let foreign = |what: &str| StoreError::unusable(PART, format!("assignments: {what}"));
         let (version, all) = answer.split_first().ok_or_else(|| foreign("no version"))?;
         let version = version.parse().map_err(|_| foreign("the version is no number"))?;
@@ -232,51 +243,53 @@ impl AssignmentStore for RedisAssignments {
         seen: u64,
         term: Option<u64>,
     ) -> Result<Swapped, StoreError> {
-        expect_possible(PART, seen)?;
-        expect_possible(PART, term.unwrap_or(0))?;
+        check_epoch_is_possible(PART, seen)?;
+        check_epoch_is_possible(PART, term.unwrap_or(0))?;
         let readers = serde_json::to_string(readers).expect("texts always serialise");
-        let mut call = self.call(&ASSIGN);
-        call.arg(self.key("assignments:changes")).arg(video.as_str());
+        let mut call = self.call_script(&ASSIGN_SCRIPT);
+        call.arg(self.key_named("assignments:changes")).arg(video.as_str());
         call.arg(expected.map_or_else(String::new, |epoch| epoch.to_string())).arg(seen).arg(readers);
         call.arg(term.map_or_else(String::new, |term| term.to_string()));
-        self.run_swap(video, call).await
+        self.run_swap_script(video, call).await
     }
 
     async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError> {
-        let mut call = self.call(&REMOVE);
-        call.arg(self.key("assignments:changes")).arg(video.as_str()).arg(expected);
-        self.run_swap(video, call).await
+        let mut call = self.call_script(&REMOVE_SCRIPT);
+        call.arg(self.key_named("assignments:changes")).arg(video.as_str()).arg(expected);
+        self.run_swap_script(video, call).await
     }
 
     async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
         let record = format!("{} {}", reader.beat, format_record(reader));
-        self.link.query(cmd("HSET").arg(self.key("readers")).arg(reader.id.as_str()).arg(record)).await
+        self.link.query(cmd("HSET").arg(self.key_named("readers")).arg(reader.id.as_str()).arg(record)).await
     }
 
     /// Records of another format are left out, and epochs that cannot have been minted: another release believed them.
     async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError> {
-        let all: HashMap<String, String> = self.link.query(cmd("HGETALL").arg(self.key("readers"))).await?;
+        let all: HashMap<String, String> =
+            self.link.query(cmd("HGETALL").arg(self.key_named("readers"))).await?;
         let now = now_micros();
         let record = |text: &String| {
             let (_, json) = text.split_once(' ')?;
-            Formatted::<ReaderRecord>::read(json).map(|record| without_impossible_epochs(record, now))
+            WithFormat::<ReaderRecord>::read(json).map(|record| without_impossible_epochs(record, now))
         };
         Ok(all.values().filter_map(record).collect())
     }
 
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError> {
-        let mut call = FORGET.key(self.key("readers"));
+        let mut call = FORGET_SCRIPT.key(self.key_named("readers"));
         call.arg(reader.as_str()).arg(beat);
         self.link.script(&call).await
     }
 
     /// Cordons of another format are left out.
     async fn orders(&self) -> Result<Orders, StoreError> {
-        let (planner, cordons): (Planner, Vec<String>) = self.run(self.orders_call(&ORDERS)).await?;
+        let (planner, cordons): (PlannerFields, Vec<String>) =
+            self.run_script(self.orders_call(&ORDERS_SCRIPT)).await?;
         let mut cordons: Vec<Cordon> =
-            cordons.iter().filter_map(|json| Formatted::<Cordon>::read(json)).collect();
+            cordons.iter().filter_map(|json| WithFormat::<Cordon>::read(json)).collect();
         cordons.sort_by(|a, b| a.reader.cmp(&b.reader));
-        Ok(Orders { term: office_of(planner)?, cordons })
+        Ok(Orders { term: parse_term(planner)?, cordons })
     }
 
     async fn mint_term(
@@ -286,15 +299,15 @@ impl AssignmentStore for RedisAssignments {
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
-        expect_possible(PART, seen)?;
-        let mut call = self.call(&TERM);
+        check_epoch_is_possible(PART, seen)?;
+        let mut call = self.call_script(&TERM_SCRIPT);
         call.arg("mint").arg(expected).arg(holder).arg(seen).arg(lease_json(lease));
         self.run_term_script(call).await
     }
 
     async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
-        expect_possible(PART, term.term)?;
-        let mut call = self.call(&TERM);
+        check_epoch_is_possible(PART, term.term)?;
+        let mut call = self.call_script(&TERM_SCRIPT);
         call.arg("renew")
             .arg(term.term)
             .arg(&term.holder)
@@ -309,16 +322,16 @@ impl AssignmentStore for RedisAssignments {
         reader: &ReaderId,
         cordon: Option<&Cordon>,
     ) -> Result<Option<u64>, StoreError> {
-        expect_possible(PART, term)?;
-        let mut call = self.orders_call(&CORDON);
+        check_epoch_is_possible(PART, term)?;
+        let mut call = self.orders_call(&CORDON_SCRIPT);
         call.arg(term).arg(reader.as_str()).arg(cordon.map_or_else(String::new, format_record));
-        let in_force: String = self.run(call).await?;
+        let in_force: String = self.run_script(call).await?;
         if in_force.is_empty() { Ok(None) } else { parse_number(&in_force).map(Some) }
     }
 
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
         let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
-        self.link.listen_to(self.key("assignments:changes"), outlet, decode_change);
+        self.link.listen_to(self.key_named("assignments:changes"), outlet, decode_change);
         Ok(receiver)
     }
 }
@@ -328,7 +341,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_read_and_anything_else_is_not() {
+    fn only_well_formed_change_messages_are_decoded() {
         let assigned =
             br#"{"format":1,"version":3,"video":"v","assignment":{"format":1,"epoch":9,"readers":[{"reader":"r","weight":2}]}}"#;
         let video_id = VideoId::parse("v").unwrap();
@@ -347,9 +360,9 @@ mod tests {
     }
 
     #[test]
-    fn fixtures_of_heartbeats_and_cordons() {
+    fn heartbeats_and_cordons_have_fixtures() {
         let read = |json: &serde_json::Value| {
-            Formatted::<ReaderRecord>::read(&json.to_string()).ok_or("is not read")
+            WithFormat::<ReaderRecord>::read(&json.to_string()).ok_or("is not read")
         };
         crate::fixtures::check(
             "redis-reader",
@@ -363,7 +376,7 @@ mod tests {
             why: "upgrade".to_owned(),
         };
         let read =
-            |json: &serde_json::Value| Formatted::<Cordon>::read(&json.to_string()).ok_or("is not read");
+            |json: &serde_json::Value| WithFormat::<Cordon>::read(&json.to_string()).ok_or("is not read");
         crate::fixtures::check("redis-cordon", &cordon, |cordon| parse_json(&format_record(cordon)), read);
         let lease = Lease { uid: "5e2c".to_owned(), transitions: 4 };
         let read = |json: &serde_json::Value| serde_json::from_str::<Lease>(&json.to_string());
@@ -372,7 +385,7 @@ mod tests {
 
     /// What `assign.lua` and `tell` of `state.lua` write.
     #[test]
-    fn fixtures_of_assignments_and_their_changes() {
+    fn assignments_and_their_changes_have_fixtures() {
         let readers = vec![Share { reader: ReaderId::parse("reader-1").unwrap(), weight: 2 }];
         let video_id = VideoId::parse("cats").unwrap();
         let today = Assignment { video_id: video_id.clone(), assigned: Assigned { epoch: 7, readers } };
@@ -394,15 +407,15 @@ mod tests {
     #[test]
     fn a_cordon_of_a_kind_that_this_release_does_not_know_is_left_out() {
         let later = r#"{"format":1,"reader":"r","closing":"half_closed","why":""}"#;
-        assert_eq!(Formatted::<Cordon>::read(later), None);
+        assert_eq!(WithFormat::<Cordon>::read(later), None);
     }
 
     #[test]
-    fn the_script_mints_by_the_numbers_of_the_core() {
+    fn the_lua_script_mints_epochs_with_the_constants_of_core() {
         use liverank_core::epoch::{MAX_EPOCH, server_jump};
-        assert!(STATE.contains(&format!("+ 1) * {}", server_jump(0))), "the jump");
+        assert!(STATE_LUA.contains(&format!("+ 1) * {}", server_jump(0))), "the jump");
         assert!(
-            STATE.contains(&format!("math.min(micros(), {})", MAX_EPOCH.div_ceil(2))),
+            STATE_LUA.contains(&format!("math.min(micros(), {})", MAX_EPOCH.div_ceil(2))),
             "the clock's greatest"
         );
     }

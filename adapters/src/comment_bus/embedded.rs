@@ -18,17 +18,17 @@ use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 
 /// How often videos that nobody talks about any more are looked for: the memory they may hold meanwhile is small.
-const SWEEP: Duration = Duration::from_mins(1);
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// The way of the comments, in memory.
 #[derive(Default)]
 pub struct EmbeddedBus {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<BusState>>,
 }
 
 #[derive(Default)]
-struct State {
-    kept: HashMap<VideoId, Kept>,
+struct BusState {
+    kept: HashMap<VideoId, KeptComments>,
     /// Subscriptions by video, and within it by their number.
     subscribers: HashMap<VideoId, HashMap<u64, Arc<LossyChannel<Delivery>>>>,
     subscriptions: u64,
@@ -36,7 +36,7 @@ struct State {
 }
 
 /// The last comments of a video, without a hole.
-struct Kept {
+struct KeptComments {
     numbering: CommentEpoch,
     comments: VecDeque<Comment>,
     /// What they take.
@@ -45,77 +45,77 @@ struct Kept {
 }
 
 /// What a comment takes, about.
-fn size(comment: &Comment) -> usize {
+fn comment_bytes(comment: &Comment) -> usize {
     /// Ids, times and what holds them.
-    const REST: usize = 256;
-    comment.text.len() + REST
+    const OTHER_FIELDS_BYTES: usize = 256;
+    comment.text.len() + OTHER_FIELDS_BYTES
 }
 
-impl Kept {
-    fn first(&self) -> u64 {
+impl KeptComments {
+    fn first_seq(&self) -> u64 {
         self.comments.front().map_or(0, |comment| comment.seq)
     }
 
-    fn last(&self) -> u64 {
+    fn last_seq(&self) -> u64 {
         self.comments.back().map_or(0, |comment| comment.seq)
     }
 
-    fn at(&mut self, seq: u64) -> Option<&mut Comment> {
-        let at = seq.checked_sub(self.first())?;
+    fn comment_at(&mut self, seq: u64) -> Option<&mut Comment> {
+        let at = seq.checked_sub(self.first_seq())?;
         self.comments.get_mut(at as usize)
     }
 
-    fn clear(&mut self) {
+    fn remove_all(&mut self) {
         self.comments.clear();
         self.bytes = 0;
     }
 
     /// Keeps a comment; whether it has to be told to subscribers.
-    fn keep(&mut self, numbering: &CommentEpoch, comment: &Comment, now: Instant) -> bool {
+    fn keep_comment(&mut self, numbering: &CommentEpoch, comment: &Comment, now: Instant) -> bool {
         if self.numbering != *numbering {
             self.numbering = numbering.clone();
-            self.clear();
+            self.remove_all();
         }
-        if let Some(removed) = comment.entry.removes().and_then(|seq| self.at(seq)) {
-            let before = size(removed);
+        if let Some(removed) = comment.entry.removes().and_then(|seq| self.comment_at(seq)) {
+            let before = comment_bytes(removed);
             *removed = removed.clone().removed();
-            let after = size(removed);
+            let after = comment_bytes(removed);
             self.bytes = self.bytes + after - before;
         }
-        if !self.comments.is_empty() && comment.seq <= self.last() {
+        if !self.comments.is_empty() && comment.seq <= self.last_seq() {
             // What is kept was told when it came; older ones were told long ago, or come late.
-            return comment.seq < self.first();
+            return comment.seq < self.first_seq();
         }
-        if comment.seq != self.last() + 1 {
+        if comment.seq != self.last_seq() + 1 {
             // An earlier one is missing: who asks for that goes to the archive.
-            self.clear();
+            self.remove_all();
         }
-        self.bytes += size(comment);
+        self.bytes += comment_bytes(comment);
         self.comments.push_back(comment.clone());
         while self.comments.len() > KEEP_COMMENTS || (self.bytes > KEEP_BYTES && self.comments.len() > 1) {
             let Some(oldest) = self.comments.pop_front() else { break };
-            self.bytes -= size(&oldest);
+            self.bytes -= comment_bytes(&oldest);
         }
         self.newest = now;
         true
     }
 }
 
-impl State {
-    fn publish(
+impl BusState {
+    fn publish_one(
         &mut self,
         numbering: &CommentEpoch,
         comment: &Comment,
         trace: Option<TraceContext>,
         now: Instant,
     ) {
-        let kept = self.kept.entry(comment.video_id.clone()).or_insert_with(|| Kept {
+        let kept = self.kept.entry(comment.video_id.clone()).or_insert_with(|| KeptComments {
             numbering: numbering.clone(),
             comments: VecDeque::new(),
             bytes: 0,
             newest: now,
         });
-        if kept.keep(numbering, comment, now)
+        if kept.keep_comment(numbering, comment, now)
             && let Some(subscribers) = self.subscribers.get(&comment.video_id)
         {
             for subscriber in subscribers.values() {
@@ -126,8 +126,8 @@ impl State {
     }
 
     /// Forgets the comments of videos whose newest one is old.
-    fn sweep(&mut self, now: Instant) {
-        let due = self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP);
+    fn forget_old_videos(&mut self, now: Instant) {
+        let due = self.swept.is_none_or(|swept| now.duration_since(swept) >= SWEEP_INTERVAL);
         if due {
             let keep = Duration::from_secs(KEEP_SECONDS);
             self.kept.retain(|_, kept| now.duration_since(kept.newest) < keep);
@@ -145,7 +145,7 @@ impl State {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<BusState>) -> MutexGuard<'_, BusState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -166,9 +166,9 @@ impl CommentBus for EmbeddedBus {
     ) -> Result<(), StoreError> {
         let now = Instant::now();
         let mut state = lock(&self.state);
-        state.sweep(now);
+        state.forget_old_videos(now);
         for comment in comments {
-            state.publish(numbering, comment, trace_of(traces, comment), now);
+            state.publish_one(numbering, comment, trace_of(traces, comment), now);
         }
         Ok(())
     }
@@ -192,7 +192,7 @@ impl CommentBus for EmbeddedBus {
         let Some(kept) = state.kept.get(video).filter(|kept| kept.numbering == *numbering) else {
             return Ok(None);
         };
-        let (first, last) = (kept.first(), kept.last());
+        let (first, last) = (kept.first_seq(), kept.last_seq());
         if after.saturating_add(1) < first || after > last {
             return Ok(None);
         }
@@ -202,13 +202,13 @@ impl CommentBus for EmbeddedBus {
 
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
         let state = lock(&self.state);
-        let head = |kept: &Kept| Head { numbering: kept.numbering.clone(), seq: kept.last() };
+        let head = |kept: &KeptComments| Head { numbering: kept.numbering.clone(), seq: kept.last_seq() };
         Ok(videos.iter().map(|video| state.kept.get(video).map(head)).collect())
     }
 }
 
 struct EmbeddedSubscription {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<BusState>>,
     number: u64,
     outlet: Arc<LossyChannel<Delivery>>,
 }
@@ -243,17 +243,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn videos_nobody_talks_about_any_more_are_forgotten() {
+    fn comments_of_idle_videos_are_forgotten() {
         let comment: Comment = serde_json::from_str(
             r#"{"id":"c","userid":"u","videoid":"v","comment":"hi","timestamp":5,"seq":1}"#,
         )
         .unwrap();
-        let (mut state, start) = (State::default(), Instant::now());
-        state.sweep(start);
-        state.publish(&CommentEpoch::from_bits(1), &comment, None, start);
-        state.sweep(start + Duration::from_secs(KEEP_SECONDS - 1));
+        let (mut state, start) = (BusState::default(), Instant::now());
+        state.forget_old_videos(start);
+        state.publish_one(&CommentEpoch::from_bits(1), &comment, None, start);
+        state.forget_old_videos(start + Duration::from_secs(KEEP_SECONDS - 1));
         assert_eq!(state.kept.len(), 1);
-        state.sweep(start + Duration::from_secs(KEEP_SECONDS) + SWEEP);
+        state.forget_old_videos(start + Duration::from_secs(KEEP_SECONDS) + SWEEP_INTERVAL);
         assert!(state.kept.is_empty());
     }
 }

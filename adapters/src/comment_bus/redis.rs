@@ -25,25 +25,25 @@ use crate::lossy_channel::LossyChannel;
 use crate::redis_link::{Listener, PART, RedisLink};
 
 /// Comments published in one round trip, so that a large batch stays well within the response timeout.
-const PUBLISH_CHUNK: usize = 1000;
+const COMMENTS_A_PUBLISH: usize = 1000;
 /// Heads asked for in one round trip.
-const HEADS_CHUNK: usize = 500;
+const HEADS_A_REQUEST: usize = 500;
 /// The format of what is stored and published.
-const FORMAT: u32 = 1;
+const WIRE_FORMAT: u32 = 1;
 
-const PUBLISH: &str = include_str!("redis/publish.lua");
+const PUBLISH_LUA: &str = include_str!("redis/publish.lua");
 
 /// The way of the comments over Redis.
 pub struct RedisBus {
     link: Arc<RedisLink>,
-    /// The digest by which Redis knows [`PUBLISH`].
+    /// The digest by which Redis knows [`PUBLISH_LUA`].
     digest: String,
 }
 
 impl RedisBus {
     /// The way of the comments over the Redis of `link`.
     pub fn new(link: Arc<RedisLink>) -> Self {
-        Self { link, digest: redis::Script::new(PUBLISH).get_hash().to_owned() }
+        Self { link, digest: redis::Script::new(PUBLISH_LUA).get_hash().to_owned() }
     }
 
     async fn publish_chunk(
@@ -63,7 +63,7 @@ impl RedisBus {
         }
         let mut pipeline = Pipeline::new();
         // The script goes along each time: it is small beside a batch, and a restarted Redis needs no second try.
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(PUBLISH).ignore();
+        pipeline.cmd("SCRIPT").arg("LOAD").arg(PUBLISH_LUA).ignore();
         for video in order {
             pipeline.cmd("EVALSHA").arg(&self.digest).arg(1);
             pipeline.arg(self.link.keys().comment_stream(video)).arg(self.link.keys().video_channel(video));
@@ -71,7 +71,7 @@ impl RedisBus {
             pipeline.arg(KEEP_BYTES);
             for comment in &videos[video] {
                 let trace = trace_of(traces, comment);
-                let wire = Wire { format: FORMAT, numbering, trace, comment: *comment };
+                let wire = PublishedComment { format: WIRE_FORMAT, numbering, trace, comment: *comment };
                 pipeline.arg(comment.seq).arg(wire.encode());
                 pipeline.arg(comment.entry.removes().unwrap_or(0));
             }
@@ -83,7 +83,7 @@ impl RedisBus {
 
 /// A comment as it is kept and published: what clients see, and which count its number belongs to.
 #[derive(Serialize, Deserialize)]
-struct Wire<N, C> {
+struct PublishedComment<N, C> {
     format: u32,
     numbering: N,
     /// The span that published it. Releases before there were traces pass it over.
@@ -93,30 +93,30 @@ struct Wire<N, C> {
     comment: C,
 }
 
-impl Wire<&CommentEpoch, &Comment> {
+impl PublishedComment<&CommentEpoch, &Comment> {
     fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and whole numbers always serialise")
     }
 }
 
-fn wire(payload: &[u8]) -> Option<Wire<CommentEpoch, Comment>> {
-    let wire: Wire<CommentEpoch, Comment> = serde_json::from_slice(payload).ok()?;
-    (wire.format == FORMAT).then_some(wire)
+fn wire(payload: &[u8]) -> Option<PublishedComment<CommentEpoch, Comment>> {
+    let wire: PublishedComment<CommentEpoch, Comment> = serde_json::from_slice(payload).ok()?;
+    (wire.format == WIRE_FORMAT).then_some(wire)
 }
 
-fn decode(payload: &[u8]) -> Option<(CommentEpoch, Comment)> {
+fn decode_comment(payload: &[u8]) -> Option<(CommentEpoch, Comment)> {
     wire(payload).map(|wire| (wire.numbering, wire.comment))
 }
 
 fn delivery(payload: &[u8]) -> Option<Delivery> {
-    let Wire { numbering, comment, trace, format: _ } = wire(payload)?;
+    let PublishedComment { numbering, comment, trace, format: _ } = wire(payload)?;
     Some(Delivery::Comment { numbering, comment, trace: trace.map(Box::new) })
 }
 
 /// An entry of a stream as Redis answers it: its id, and its fields and values in turn.
-type Entry = (String, Vec<Vec<u8>>);
+type StreamEntry = (String, Vec<Vec<u8>>);
 
-fn head((id, fields): &Entry) -> Result<Head, StoreError> {
+fn head((id, fields): &StreamEntry) -> Result<Head, StoreError> {
     let foreign = || StoreError::unusable(PART, format!("a stream of comments holds a foreign entry {id}"));
     let seq = id.strip_suffix("-0").and_then(|seq| seq.parse().ok()).ok_or_else(foreign)?;
     let numbering = fields.get(1).and_then(|text| std::str::from_utf8(text).ok()).ok_or_else(foreign)?;
@@ -124,8 +124,8 @@ fn head((id, fields): &Entry) -> Result<Head, StoreError> {
 }
 
 /// The comments of these entries if they are those after `after` of `numbering`, with no hole.
-fn unbroken(
-    entries: &[Entry],
+fn comments_without_gap(
+    entries: &[StreamEntry],
     numbering: &CommentEpoch,
     after: u64,
 ) -> Result<Option<Vec<Comment>>, StoreError> {
@@ -133,7 +133,7 @@ fn unbroken(
     for (entry, seq) in entries.iter().zip(after + 1..) {
         let head = head(entry)?;
         // What another release wrote in another way is as good as not kept.
-        let comment = entry.1.get(3).and_then(|payload| decode(payload));
+        let comment = entry.1.get(3).and_then(|payload| decode_comment(payload));
         match comment {
             Some((_, comment)) if head.seq == seq && head.numbering == *numbering => comments.push(comment),
             _ => return Ok(None),
@@ -150,7 +150,7 @@ impl CommentBus for RedisBus {
         comments: &[Comment],
         traces: &[(CommentId, TraceContext)],
     ) -> Result<(), StoreError> {
-        for chunk in comments.chunks(PUBLISH_CHUNK) {
+        for chunk in comments.chunks(COMMENTS_A_PUBLISH) {
             self.publish_chunk(numbering, chunk, traces).await?;
         }
         Ok(())
@@ -174,26 +174,27 @@ impl CommentBus for RedisBus {
         pipeline.cmd("XREVRANGE").arg(&stream).arg("+").arg("-").arg("COUNT").arg(1);
         let from = format!("{}-0", after.saturating_add(1));
         pipeline.cmd("XRANGE").arg(&stream).arg(from).arg("+").arg("COUNT").arg(limit.max(1));
-        let (newest, mut entries): (Vec<Entry>, Vec<Entry>) = self.link.pipeline(&pipeline).await?;
+        let (newest, mut entries): (Vec<StreamEntry>, Vec<StreamEntry>) =
+            self.link.pipeline(&pipeline).await?;
         if entries.is_empty() {
             let head = newest.first().map(head).transpose()?;
             let up_to_date = head.is_some_and(|head| head.numbering == *numbering && head.seq == after);
             return Ok(up_to_date.then(Vec::new));
         }
         entries.truncate(limit);
-        unbroken(&entries, numbering, after)
+        comments_without_gap(&entries, numbering, after)
     }
 
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
         let mut heads = Vec::with_capacity(videos.len());
-        for chunk in videos.chunks(HEADS_CHUNK) {
+        for chunk in videos.chunks(HEADS_A_REQUEST) {
             let mut pipeline = Pipeline::new();
             for video in chunk {
                 let stream = self.link.keys().comment_stream(video);
                 pipeline
                     .add_command(cmd("XREVRANGE").arg(stream).arg("+").arg("-").arg("COUNT").arg(1).clone());
             }
-            let newest: Vec<Vec<Entry>> = self.link.pipeline(&pipeline).await?;
+            let newest: Vec<Vec<StreamEntry>> = self.link.pipeline(&pipeline).await?;
             for entries in newest {
                 heads.push(entries.first().map(head).transpose()?);
             }
@@ -222,7 +223,7 @@ impl Subscription for RedisSubscription {
 mod tests {
     use super::*;
 
-    fn numbering() -> CommentEpoch {
+    fn comment_epoch() -> CommentEpoch {
         CommentEpoch::parse("abc").unwrap()
     }
 
@@ -233,34 +234,41 @@ mod tests {
         serde_json::from_str(&json).unwrap()
     }
 
-    fn entry(seq: u64, numbering: &CommentEpoch) -> Entry {
-        let payload = Wire { format: FORMAT, numbering, trace: None, comment: &comment(seq) }.encode();
+    fn entry(seq: u64, numbering: &CommentEpoch) -> StreamEntry {
+        let payload =
+            PublishedComment { format: WIRE_FORMAT, numbering, trace: None, comment: &comment(seq) }.encode();
         let fields = [b"n".to_vec(), numbering.as_str().into(), b"c".to_vec(), payload];
         (format!("{seq}-0"), fields.into())
     }
 
     #[test]
-    fn what_is_published_is_what_clients_know_and_its_count() {
-        let payload =
-            Wire { format: FORMAT, numbering: &numbering(), trace: None, comment: &comment(7) }.encode();
+    fn a_published_comment_has_its_client_json_and_its_comment_epoch() {
+        let payload = PublishedComment {
+            format: WIRE_FORMAT,
+            numbering: &comment_epoch(),
+            trace: None,
+            comment: &comment(7),
+        }
+        .encode();
         let json: serde_json::Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(
             (&json["numbering"], &json["videoid"], &json["seq"]),
             (&"abc".into(), &"v".into(), &7.into())
         );
-        assert_eq!(decode(&payload), Some((numbering(), comment(7))));
+        assert_eq!(decode_comment(&payload), Some((comment_epoch(), comment(7))));
         let other = String::from_utf8(payload).unwrap().replace("\"format\":1", "\"format\":2");
-        assert_eq!(decode(other.as_bytes()), None);
-        assert_eq!(decode(b"{}"), None);
+        assert_eq!(decode_comment(other.as_bytes()), None);
+        assert_eq!(decode_comment(b"{}"), None);
     }
 
     #[test]
-    fn a_trace_goes_along_and_one_that_is_none_is_passed_over() {
-        let (numbering, comment) = (&numbering(), &comment(7));
+    fn a_published_trace_is_delivered_and_a_malformed_one_is_ignored() {
+        let (numbering, comment) = (&comment_epoch(), &comment(7));
         let trace = TraceContext { trace: [7; 16], span: [9; 8], sampled: true };
-        let payload = Wire { format: FORMAT, numbering, trace: Some(trace), comment }.encode();
+        let payload =
+            PublishedComment { format: WIRE_FORMAT, numbering, trace: Some(trace), comment }.encode();
         assert_eq!(
-            decode(&payload),
+            decode_comment(&payload),
             Some((numbering.clone(), comment.clone())),
             "as releases before read it"
         );
@@ -281,30 +289,37 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_or_another_count_is_as_good_as_nothing() {
-        let entries = |seqs: &[u64]| seqs.iter().map(|seq| entry(*seq, &numbering())).collect::<Vec<_>>();
-        let read = |seqs: &[u64], after| unbroken(&entries(seqs), &numbering(), after).unwrap();
+    fn a_gap_or_another_comment_epoch_gives_no_recent_comments() {
+        let entries = |seqs: &[u64]| seqs.iter().map(|seq| entry(*seq, &comment_epoch())).collect::<Vec<_>>();
+        let read =
+            |seqs: &[u64], after| comments_without_gap(&entries(seqs), &comment_epoch(), after).unwrap();
         assert_eq!(read(&[4, 5], 3), Some(vec![comment(4), comment(5)]));
         assert_eq!(read(&[4, 6], 3), None);
         assert_eq!(read(&[5], 3), None);
-        assert_eq!(unbroken(&entries(&[4]), &CommentEpoch::parse("xyz").unwrap(), 3).unwrap(), None);
+        assert_eq!(
+            comments_without_gap(&entries(&[4]), &CommentEpoch::parse("xyz").unwrap(), 3).unwrap(),
+            None
+        );
         assert!(head(&("7-1".to_owned(), vec![])).is_err());
     }
 
     #[test]
-    fn fixtures_of_streams_and_channels() {
-        type Told = (CommentEpoch, Comment);
+    fn streams_and_channels_have_fixtures() {
+        type DecodedComment = (CommentEpoch, Comment);
         for (name, comment) in [
             ("redis-comment", crate::fixtures::comment()),
             ("redis-deletion", crate::fixtures::deletion()),
             ("redis-pin", crate::fixtures::pin()),
             ("redis-shadowed", crate::fixtures::shadowed()),
         ] {
-            let write = |(numbering, comment): &Told| {
-                crate::fixtures::json(&Wire { format: FORMAT, numbering, trace: None, comment }.encode())
+            let write = |(numbering, comment): &DecodedComment| {
+                crate::fixtures::json(
+                    &PublishedComment { format: WIRE_FORMAT, numbering, trace: None, comment }.encode(),
+                )
             };
-            let read = |value: &serde_json::Value| decode(value.to_string().as_bytes()).ok_or("is not read");
-            crate::fixtures::check(name, &(numbering(), comment), write, read);
+            let read =
+                |value: &serde_json::Value| decode_comment(value.to_string().as_bytes()).ok_or("is not read");
+            crate::fixtures::check(name, &(comment_epoch(), comment), write, read);
         }
     }
 }

@@ -50,16 +50,16 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 /// to answer. As long as a Kafka append waits. The record may be written all the same.
 const APPEND_DEADLINE: Duration = Duration::from_secs(5);
 /// What a waiting append costs besides its key and value.
-const REQUEST_BYTES: usize = 256;
+const REQUEST_OVERHEAD_BYTES: usize = 256;
 
 /// Dead letters looked at, and removed, in one transaction.
-const LETTERS_AT_ONCE: usize = 100;
+const LETTERS_REMOVED_AT_ONCE: usize = 100;
 
-const PART: &str = "event log";
+const PART_NAME: &str = "event log";
 
 /// The log in one file.
 pub struct EmbeddedLog {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLog>,
     /// `None` only while dropping.
     queue: Option<SyncSender<Request>>,
     committer: Option<JoinHandle<()>>,
@@ -69,24 +69,24 @@ pub struct EmbeddedLog {
 }
 
 /// What the committer, the consumers and the log itself share.
-struct Shared {
+struct SharedLog {
     file: RedbFile,
     group: Group,
-    signal: watch::Sender<Signal>,
+    signal: watch::Sender<ConsumerSignal>,
     traces: Traces,
 }
 
 /// What consumers wait for.
 #[derive(Debug, Clone, Copy, Default)]
-struct Signal {
+struct ConsumerSignal {
     /// The offset after the last durable record of each partition.
     ends: [u64; PARTITIONS as usize],
     /// Grows whenever partitions change hands.
     handovers: u64,
 }
 
-impl Shared {
-    fn hand_over(&self) {
+impl SharedLog {
+    fn signal_consumers(&self) {
         self.signal.send_modify(|signal| signal.handovers += 1);
     }
 }
@@ -97,7 +97,7 @@ impl EmbeddedLog {
     /// Fails where the file is in use by another process, cannot be written, is damaged or of another format, and says
     /// which.
     pub fn open(dir: &Path, clock: Clock) -> Result<Self, StoreError> {
-        Self::start(RedbFile::open(records::PURPOSE, dir, FILE)?, clock)
+        Self::start_committer(RedbFile::open(records::PURPOSE, dir, FILE)?, clock)
     }
 
     /// Opens a log on whatever `open` gives, which is asked again after every failure; `name` stands for it in errors.
@@ -108,11 +108,11 @@ impl EmbeddedLog {
         clock: Clock,
     ) -> Result<Self, StoreError> {
         let open: Opener = Box::new(move |_| Ok(open()?));
-        Self::start(RedbFile::open_with(records::PURPOSE, name.to_owned(), open)?, clock)
+        Self::start_committer(RedbFile::open_with(records::PURPOSE, name.to_owned(), open)?, clock)
     }
 
-    fn start(file: RedbFile, clock: Clock) -> Result<Self, StoreError> {
-        let shared = Arc::new(Shared {
+    fn start_committer(file: RedbFile, clock: Clock) -> Result<Self, StoreError> {
+        let shared = Arc::new(SharedLog {
             file,
             group: Group::default(),
             signal: watch::Sender::default(),
@@ -123,21 +123,23 @@ impl EmbeddedLog {
         let thread = std::thread::Builder::new()
             .name("log-committer".to_owned())
             .spawn(move || committer.run(&waiting))
-            .map_err(|error| StoreError::unavailable(PART, format!("cannot start its thread: {error}")))?;
+            .map_err(|error| {
+                StoreError::unavailable(PART_NAME, format!("cannot start its thread: {error}"))
+            })?;
         let budget = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
         Ok(Self { shared, queue: Some(queue), committer: Some(thread), budget, turn: AtomicU32::new(0) })
     }
 
-    fn partition(&self, key: &[u8]) -> u32 {
+    fn partition_for(&self, key: &[u8]) -> u32 {
         if key.is_empty() {
             return self.turn.fetch_add(1, Ordering::Relaxed) % PARTITIONS;
         }
         records::partition_of(key)
     }
 
-    async fn enqueue(&self, entry: Entry) -> Result<RecordPosition, StoreError> {
-        let unavailable = |reason: &str| StoreError::unavailable(PART, reason);
-        let cost = (entry.bytes() + REQUEST_BYTES) as u32;
+    async fn enqueue_append(&self, entry: Entry) -> Result<RecordPosition, StoreError> {
+        let unavailable = |reason: &str| StoreError::unavailable(PART_NAME, reason);
+        let cost = (entry.bytes() + REQUEST_OVERHEAD_BYTES) as u32;
         let permit = Arc::clone(&self.budget)
             .try_acquire_many_owned(cost)
             .map_err(|_| unavailable("too many bytes wait to be written"))?;
@@ -155,11 +157,11 @@ impl EmbeddedLog {
 }
 
 /// Runs blocking work where it may block.
-async fn off_thread<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(StoreError::unavailable(PART, format!("its reader ended: {error}"))))
+    done.unwrap_or_else(|error| Err(StoreError::unavailable(PART_NAME, format!("its reader ended: {error}"))))
 }
 
 impl Drop for EmbeddedLog {
@@ -190,14 +192,14 @@ impl EventLog for EmbeddedLog {
         if bytes > MAX_RECORD_BYTES {
             return Err(AppendError::TooLarge { bytes });
         }
-        let partition = self.partition(key);
+        let partition = self.partition_for(key);
         let key = (!key.is_empty()).then(|| Bytes::copy_from_slice(key));
-        Ok(self.enqueue(Entry::Record { partition, key, value: value.into(), trace }).await?)
+        Ok(self.enqueue_append(Entry::Record { partition, key, value: value.into(), trace }).await?)
     }
 
     async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         let (letter, cut) = records::truncated(letter);
-        self.enqueue(Entry::Letter(letter, cut)).await?;
+        self.enqueue_append(Entry::Letter(letter, cut)).await?;
         Ok(())
     }
 
@@ -226,7 +228,7 @@ impl EventLog for EmbeddedLog {
         let mut letters = self.dead_letters(None).await?;
         let mut removed = 0;
         loop {
-            let page = letters.next(LETTERS_AT_ONCE).await?;
+            let page = letters.next(LETTERS_REMOVED_AT_ONCE).await?;
             if page.is_empty() {
                 return Ok(removed);
             }
@@ -235,8 +237,10 @@ impl EventLog for EmbeddedLog {
             if !meant.is_empty() {
                 removed += meant.len() as u64;
                 let shared = Arc::clone(&self.shared);
-                off_thread(move || shared.file.with(|database, _| records::remove_letters(database, &meant)))
-                    .await?;
+                run_blocking(move || {
+                    shared.file.with(|database, _| records::remove_letters(database, &meant))
+                })
+                .await?;
             }
         }
     }

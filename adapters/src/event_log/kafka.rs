@@ -52,10 +52,10 @@ use producer::Producer;
 use range_reader::{RangeReader, Walker};
 
 /// How errors and logs name this store.
-const PART: &str = "kafka";
+const PART_NAME: &str = "kafka";
 /// How long one question to the brokers (metadata, watermarks) may take. Beyond it they are as good as away: an
 /// operator who waits for an answer would rather read an error.
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The log on Apache Kafka 2.4 or newer. Connects by itself and again by itself.
 pub struct KafkaLog {
@@ -150,11 +150,11 @@ fn store_error(doing: &str, error: &KafkaError) -> StoreError {
     };
     // A configuration error quotes the value, which may be a password.
     if let KafkaError::ClientConfig(_, what, key, _) = error {
-        return StoreError::unusable(PART, format!("{doing}: setting {key}: {what}"));
+        return StoreError::unusable(PART_NAME, format!("{doing}: setting {key}: {what}"));
     }
     let reason = format!("{doing}: {error}");
     match error {
-        KafkaError::ClientCreation(_) => StoreError::unusable(PART, reason),
+        KafkaError::ClientCreation(_) => StoreError::unusable(PART_NAME, reason),
         _ => match error.rdkafka_error_code() {
             Some(
                 Authentication
@@ -164,17 +164,17 @@ fn store_error(doing: &str, error: &KafkaError) -> StoreError {
                 | SaslAuthenticationFailed
                 | TopicAuthorizationFailed
                 | UnsupportedSASLMechanism,
-            ) => StoreError::unusable(PART, reason),
-            _ => StoreError::unavailable(PART, reason),
+            ) => StoreError::unusable(PART_NAME, reason),
+            _ => StoreError::unavailable(PART_NAME, reason),
         },
     }
 }
 
 /// Runs a blocking call of the client library beside the runtime.
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(StoreError::unavailable(PART, format!("the call was given up: {error}"))))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(StoreError::unavailable(PART_NAME, format!("the call was given up: {error}")))
+    })
 }

@@ -49,7 +49,7 @@ impl Failure {
 pub(super) fn explain(part: &'static str, name: &str, failure: &Failure) -> StoreError {
     match failure {
         Failure::Io(error) => io_error(part, name, error),
-        Failure::Panicked(text) | Failure::Damaged(text) => damaged(part, name, text),
+        Failure::Panicked(text) | Failure::Damaged(text) => damaged_file(part, name, text),
         Failure::Format { found, known } => StoreError::unusable(
             part,
             format!(
@@ -61,7 +61,7 @@ pub(super) fn explain(part: &'static str, name: &str, failure: &Failure) -> Stor
     }
 }
 
-fn damaged(part: &'static str, name: &str, text: &str) -> StoreError {
+fn damaged_file(part: &'static str, name: &str, text: &str) -> StoreError {
     StoreError::unusable(
         part,
         format!(
@@ -87,7 +87,7 @@ fn redb_error(part: &'static str, name: &str, error: &redb::Error) -> StoreError
         | E::TableTypeMismatch { .. }
         | E::TypeDefinitionChanged { .. }
         | E::TableIsMultimap(_)
-        | E::TableDoesNotExist(_) => damaged(part, name, &error.to_string()),
+        | E::TableDoesNotExist(_) => damaged_file(part, name, &error.to_string()),
         _ => StoreError::unavailable(part, format!("{name}: {error}")),
     }
 }
@@ -100,7 +100,9 @@ fn io_error(part: &'static str, name: &str, error: &io::Error) -> StoreError {
         ErrorKind::IsADirectory => "it is a directory",
         ErrorKind::NotFound => "it is not there (any more)",
         // redb's words for a file that is shorter than it says it is.
-        ErrorKind::UnexpectedEof | ErrorKind::InvalidData => return damaged(part, name, &error.to_string()),
+        ErrorKind::UnexpectedEof | ErrorKind::InvalidData => {
+            return damaged_file(part, name, &error.to_string());
+        }
         ErrorKind::StorageFull => {
             return StoreError::unavailable(part, format!("{name} cannot be written: the disk is full"));
         }
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_names_the_file_and_says_whether_trying_again_helps() {
+    fn every_failure_names_the_file_and_whether_a_retry_helps() {
         let io = |kind: ErrorKind| Failure::Io(kind.into());
         let cases = [
             (io(ErrorKind::StorageFull), true, "full"),

@@ -86,7 +86,7 @@ impl Cluster {
 
     /// Who holds which slot, read after version `seen`.
     pub(super) async fn reread(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
-        tokio::time::timeout(CALLER_TIMEOUT + REREAD_SLOTS_AFTER, self.read(seen)).await.unwrap_or_else(
+        tokio::time::timeout(CALLER_TIMEOUT + REREAD_SLOTS_AFTER, self.read_slots(seen)).await.unwrap_or_else(
             |_| {
                 let reason = "no node of the cluster says who holds what";
                 Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason).into())
@@ -94,7 +94,7 @@ impl Cluster {
         )
     }
 
-    async fn read(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
+    async fn read_slots(&self, seen: u64) -> Result<Arc<Slots>, RedisError> {
         let mut last = self.reading.lock().await;
         let slots = self.slots();
         if slots.version > seen {
@@ -107,7 +107,7 @@ impl Cluster {
         let question = cmd("CLUSTER").arg("SLOTS").clone();
         let version = slots.version + 1;
         let mut asked: FuturesUnordered<_> = self
-            .whom_to_ask()
+            .nodes_to_ask()
             .into_iter()
             .map(|(address, node)| {
                 let question = &question;
@@ -129,7 +129,7 @@ impl Cluster {
     }
 
     /// The nodes to ask for the slots: first those with a connection, then the others, then those that the configuration names.
-    fn whom_to_ask(&self) -> Vec<(Address, Arc<Node>)> {
+    fn nodes_to_ask(&self) -> Vec<(Address, Arc<Node>)> {
         let mut all: Vec<_> = {
             let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
             nodes.iter().map(|(address, node)| (address.clone(), Arc::clone(node))).collect()

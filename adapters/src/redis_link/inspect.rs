@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{RedisLink, Servers};
+use super::{RedisLink, RedisServers};
 use crate::StoreError;
 use crate::inspect::{Inspection, Remark};
 
@@ -15,7 +15,7 @@ impl RedisLink {
     /// # Errors
     /// It is away, or refuses who asks.
     pub async fn inspect(&self) -> Result<Inspection, StoreError> {
-        if matches!(self.servers, Servers::Cluster(_)) {
+        if matches!(self.servers, RedisServers::Cluster(_)) {
             let found = "a cluster; the settings of its nodes are not looked at".to_owned();
             let mut exists = redis::cmd("EXISTS");
             let _: u64 = self.query(exists.arg(self.keys.shared("doctor", "doctor"))).await?;
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_drops_keys_is_told_how_it_is_mended() {
+    fn a_server_that_may_drop_keys_gets_a_remark_with_the_fix() {
         let info = |policy: &str, most: &str, version: &str| {
             parse_info(&format!(
                 "# Server\r\nredis_version:{version}\r\nused_memory_human:2M\r\nmaxmemory:{most}\r\nmaxmemory_policy:{policy}\r\n"

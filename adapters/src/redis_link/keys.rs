@@ -30,15 +30,15 @@ impl Keys {
 
     /// The channel of a video's comments: `video:` and its id; on a cluster the id is its hash tag.
     pub(crate) fn video_channel(&self, video: &VideoId) -> String {
-        format!("{}video:{}", self.prefix, self.tagged(video))
+        format!("{}video:{}", self.prefix, self.tagged_video(video))
     }
 
     /// The stream of a video's last comments, on a cluster in its channel's slot.
     pub(crate) fn comment_stream(&self, video: &VideoId) -> String {
-        format!("{}comments:{}", self.prefix, self.tagged(video))
+        format!("{}comments:{}", self.prefix, self.tagged_video(video))
     }
 
-    fn tagged(&self, video: &VideoId) -> String {
+    fn tagged_video(&self, video: &VideoId) -> String {
         let id = video.as_str();
         if !self.cluster {
             id.to_owned()
@@ -60,7 +60,7 @@ mod tests {
     }
 
     /// What Redis Cluster hashes of a key.
-    fn tag(key: &str) -> &str {
+    fn hash_tag(key: &str) -> &str {
         let Some(open) = key.find('{') else { return key };
         match key[open + 1..].find('}') {
             Some(0) | None => key,
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn alone_the_names_are_those_of_the_design() {
+    fn keys_of_a_single_redis_are_those_of_the_design() {
         let keys = Keys::new("p:".to_owned(), false);
         assert_eq!(keys.shared("boards", "global_ranking"), "p:global_ranking");
         assert_eq!(keys.video_channel(&video("a b}{")), "p:video:a b}{");
@@ -77,13 +77,16 @@ mod tests {
     }
 
     #[test]
-    fn on_a_cluster_what_changes_together_shares_a_tag() {
+    fn keys_that_change_together_share_a_hash_tag_on_a_cluster() {
         let keys = Keys::new(String::new(), true);
-        assert_eq!(tag(&keys.shared("boards", "trending")), tag(&keys.shared("boards", "ranking:changes")));
+        assert_eq!(
+            hash_tag(&keys.shared("boards", "trending")),
+            hash_tag(&keys.shared("boards", "ranking:changes"))
+        );
         for id in ["v", "7d", "a}b", "}", "{}", "{", "}{", "{x}y"] {
             let (channel, stream) = (keys.video_channel(&video(id)), keys.comment_stream(&video(id)));
-            assert_eq!(tag(&channel), tag(&stream), "{id}");
-            assert!(!tag(&channel).starts_with("video"), "{id}");
+            assert_eq!(hash_tag(&channel), hash_tag(&stream), "{id}");
+            assert!(!hash_tag(&channel).starts_with("video"), "{id}");
         }
         assert_eq!(keys.video_channel(&video("v")), "video:{v}");
         assert_ne!(keys.video_channel(&video("a}b")), keys.video_channel(&video("a}c")));

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::node::{Live, Node};
-use super::{PART, RedisLink, Servers, backoff};
+use super::{PART, RedisLink, RedisServers, backoff};
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 
@@ -32,17 +32,17 @@ enum SubscriptionOp {
 }
 
 /// Where a caller waits for the result of its request.
-type Answer = oneshot::Sender<Result<(), StoreError>>;
+type SubscriptionAnswer = oneshot::Sender<Result<(), StoreError>>;
 
-struct Request {
+struct SubscriptionRequest {
     wish: SubscriptionOp,
     channel: String,
-    answer: Answer,
+    answer: SubscriptionAnswer,
 }
 
 /// Changes which channels are heard. Dropping it ends the subscription.
 pub(crate) struct Listener {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<SubscriptionRequest>,
     _stop: DropGuard,
 }
 
@@ -61,7 +61,7 @@ impl Listener {
         let (answer, answered) = oneshot::channel();
         let asked = async {
             let gone = || StoreError::unavailable(PART, "the subscription has ended");
-            self.requests.send(Request { wish, channel, answer }).await.map_err(|_| gone())?;
+            self.requests.send(SubscriptionRequest { wish, channel, answer }).await.map_err(|_| gone())?;
             answered.await.unwrap_or_else(|_| Err(gone()))
         };
         tokio::time::timeout(ANSWER_TIMEOUT, asked).await.unwrap_or_else(|_| {
@@ -81,7 +81,7 @@ impl RedisLink {
     ) -> Listener {
         let (requests, received) = mpsc::channel(MAX_REQUESTS_QUEUED);
         let stop = CancellationToken::new();
-        self.hear(outlet, decode, BTreeSet::new(), received, stop.clone());
+        self.run_subscription(outlet, decode, BTreeSet::new(), received, stop.clone());
         Listener { requests, _stop: stop.drop_guard() }
     }
 
@@ -94,23 +94,23 @@ impl RedisLink {
         decode: fn(&[u8]) -> Option<T>,
     ) {
         let (_, requests) = mpsc::channel(1);
-        self.hear(outlet, decode, BTreeSet::from([channel]), requests, CancellationToken::new());
+        self.run_subscription(outlet, decode, BTreeSet::from([channel]), requests, CancellationToken::new());
     }
 
-    fn hear<T: Clone + Send + 'static>(
+    fn run_subscription<T: Clone + Send + 'static>(
         &self,
         outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
         wanted: BTreeSet<String>,
-        requests: mpsc::Receiver<Request>,
+        requests: mpsc::Receiver<SubscriptionRequest>,
         stop: CancellationToken,
     ) {
         match &self.servers {
-            Servers::One(node) => {
+            RedisServers::One(node) => {
                 let pump = SubscriptionTask { node: Arc::clone(node), outlet, decode, wanted, requests };
                 tokio::spawn(pump.run(stop));
             }
-            Servers::Cluster(cluster) => {
+            RedisServers::Cluster(cluster) => {
                 tokio::spawn(Shards::new(Arc::clone(cluster), outlet, decode, wanted, requests).run(stop));
             }
         }
@@ -123,7 +123,7 @@ struct SubscriptionTask<T> {
     outlet: Arc<LossyChannel<T>>,
     decode: fn(&[u8]) -> Option<T>,
     wanted: BTreeSet<String>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<SubscriptionRequest>,
 }
 
 impl<T: Clone + Send + 'static> SubscriptionTask<T> {
@@ -134,7 +134,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
             let error = tokio::select! {
                 () = stop.cancelled() => return,
                 () = outlet.wait_until_closed() => return,
-                error = self.serve(&mut failures) => error,
+                error = self.serve_connection(&mut failures) => error,
             };
             failures += 1;
             if failures == 1 {
@@ -149,18 +149,18 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     }
 
     /// Serves one connection to its end.
-    async fn serve(&mut self, failures: &mut u32) -> RedisError {
+    async fn serve_connection(&mut self, failures: &mut u32) -> RedisError {
         let (outlet, decode) = (Arc::clone(&self.outlet), self.decode);
         let hear = move |push: &PushInfo| {
             if push.kind == PushKind::Message {
-                take(push, &outlet, decode);
+                offer_published(push, &outlet, decode);
             }
         };
         let mut live = match self.node.open(hear).await {
             Ok(live) => live,
             Err(error) => return error,
         };
-        if let Err(error) = self.resume(&mut live).await {
+        if let Err(error) = self.resubscribe(&mut live).await {
             return error;
         }
         if std::mem::take(failures) > 0 {
@@ -171,7 +171,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
 
     /// Subscribes to all wanted channels, and only then reports the loss: a receiver that then reads the current state
     /// gets every later message.
-    async fn resume(&mut self, live: &mut Live) -> Result<(), RedisError> {
+    async fn resubscribe(&mut self, live: &mut Live) -> Result<(), RedisError> {
         let wanted: Vec<&String> = self.wanted.iter().collect();
         for chunk in wanted.chunks(CHANNELS_A_COMMAND) {
             live.connection.subscribe(chunk).await?;
@@ -202,7 +202,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
     }
 
     /// Carries out a request, together with the requests behind it that ask for the same, in one round trip.
-    async fn carry_out(&mut self, first: Request, live: &mut Live) -> Result<(), RedisError> {
+    async fn carry_out(&mut self, first: SubscriptionRequest, live: &mut Live) -> Result<(), RedisError> {
         let mut next = Some(first);
         while let Some(request) = next.take() {
             let wish = request.wish;
@@ -216,15 +216,15 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
                 }
                 same.push((request.channel, request.answer));
             }
-            self.fulfil_same(&wish, same, live).await?;
+            self.send_requests(&wish, same, live).await?;
         }
         Ok(())
     }
 
-    async fn fulfil_same(
+    async fn send_requests(
         &mut self,
         wish: &SubscriptionOp,
-        mut same: Vec<(String, Answer)>,
+        mut same: Vec<(String, SubscriptionAnswer)>,
         live: &mut Live,
     ) -> Result<(), RedisError> {
         let result = match wish {
@@ -254,7 +254,7 @@ impl<T: Clone + Send + 'static> SubscriptionTask<T> {
 }
 
 /// Hands on what was published.
-fn take<T: Clone + Send + 'static>(
+fn offer_published<T: Clone + Send + 'static>(
     push: &PushInfo,
     outlet: &LossyChannel<T>,
     decode: fn(&[u8]) -> Option<T>,

@@ -26,9 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) const CALLER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Unanswered bytes end a connection after this long (Linux), so that a peer that vanished without a word is noticed.
 #[cfg(target_os = "linux")]
-const USER_TIMEOUT: Duration = Duration::from_secs(5);
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Commands waiting to be written; more callers wait for their turn.
-const PIPELINE_BUFFER: usize = 256;
+const MAX_COMMANDS_WAITING: usize = 256;
 
 /// Opens connections to servers: with credentials, TLS and protocol version.
 pub(super) struct Dialer {
@@ -39,13 +39,13 @@ pub(super) struct Dialer {
 impl Dialer {
     /// Speaks as `url` says, trusting the certificates in `ca_file`.
     pub(super) fn new(url: &str, ca_file: Option<&Path>) -> Result<Self, StoreError> {
-        let info = url.into_connection_info().map_err(unusable)?;
+        let info = url.into_connection_info().map_err(unusable_error)?;
         // RESP3 brings messages and answers over one connection and tells of its end at once.
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         // Without NODELAY small commands wait for the acknowledgement of the ones before.
         let tcp = TcpSettings::default().set_nodelay(true);
         #[cfg(target_os = "linux")]
-        let tcp = tcp.set_user_timeout(USER_TIMEOUT);
+        let tcp = tcp.set_user_timeout(TCP_USER_TIMEOUT);
         let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
         let root_cert = ca_file.map(|path| {
             std::fs::read(path).map_err(|error| {
@@ -57,7 +57,7 @@ impl Dialer {
 
     /// The server that the URL names.
     pub(super) fn named(&self) -> Result<Node, StoreError> {
-        self.node(self.info.clone()).map_err(unusable)
+        self.node(self.info.clone()).map_err(unusable_error)
     }
 
     /// The server at `address`, spoken to in the same way.
@@ -108,7 +108,7 @@ impl Dialer {
 }
 
 #[allow(clippy::needless_pass_by_value)] // For `map_err`.
-fn unusable(error: RedisError) -> StoreError {
+fn unusable_error(error: RedisError) -> StoreError {
     StoreError::unusable(PART, format!("URL or certificates: {error}"))
 }
 
@@ -148,7 +148,7 @@ pub(super) struct Node {
 impl Node {
     /// Sends one command; an error that the server answers is a value.
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, Failure> {
-        let mut live = self.connection().await.map_err(Failure::NotSent)?;
+        let mut live = self.wait_for_connection().await.map_err(Failure::NotSent)?;
         let result = live.connection.req_packed_command(command).await;
         self.note_result(result, &live)
     }
@@ -160,7 +160,7 @@ impl Node {
         offset: usize,
         count: usize,
     ) -> Result<Vec<Value>, Failure> {
-        let mut live = self.connection().await.map_err(Failure::NotSent)?;
+        let mut live = self.wait_for_connection().await.map_err(Failure::NotSent)?;
         let result = live.connection.req_packed_commands(pipeline, offset, count).await;
         self.note_result(result, &live)
     }
@@ -193,7 +193,7 @@ impl Node {
         self.live_connection().is_some()
     }
 
-    async fn connection(&self) -> Result<Live, RedisError> {
+    async fn wait_for_connection(&self) -> Result<Live, RedisError> {
         if let Some(live) = self.live_connection() {
             return Ok(live);
         }
@@ -262,7 +262,7 @@ impl Node {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_pipeline_buffer_size(PIPELINE_BUFFER)
+            .set_pipeline_buffer_size(MAX_COMMANDS_WAITING)
             .set_push_sender(pushed);
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(Live { connection, ended })

@@ -16,7 +16,7 @@ use super::slots::{Address, slot_of};
 /// just being moved.
 const MAX_ATTEMPTS: usize = 6;
 /// Before a command whose keys are partly here and partly there is sent again.
-const TRY_AGAIN: Duration = Duration::from_millis(50);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// A way to all nodes at once: each command goes where its first key is, and on to where its node sends it. Commands
 /// without keys go along with the others, to every node that gets any. Commands for different nodes go in no order.
@@ -28,7 +28,7 @@ pub(super) struct Router<'a> {
 
 /// A node, and whether the slot is only just moving to it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Target {
+struct RouteTarget {
     address: Address,
     asking: bool,
 }
@@ -37,27 +37,27 @@ struct Target {
 struct RoutedCommand {
     index: usize,
     slot: Slot,
-    sent_on: Option<Target>,
+    sent_on: Option<RouteTarget>,
 }
 
 /// What to do with a command after its answer: keep the answer, or send the command again.
-enum Verdict {
+enum AnswerVerdict {
     /// It is the command's answer.
     Keep,
     /// Another server has the command's keys.
-    SentOn(Target),
+    SentOn(RouteTarget),
     /// The command is to be tried again.
     Later,
 }
 
-type Sent = (Target, Vec<RoutedCommand>, Result<Vec<Value>, Failure>);
+type SentGroup = (RouteTarget, Vec<RoutedCommand>, Result<Vec<Value>, Failure>);
 
 impl<'a> Router<'a> {
     pub(super) fn new(cluster: &'a Cluster) -> Self {
         Self { cluster, last: None }
     }
 
-    async fn send(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
+    async fn send_commands(&mut self, commands: &[&Cmd]) -> RedisResult<Vec<Value>> {
         let errand = |(index, command): (usize, &&Cmd)| {
             slot_of(command).map(|slot| RoutedCommand { index, slot, sent_on: None })
         };
@@ -68,13 +68,13 @@ impl<'a> Router<'a> {
         let mut answers = vec![Value::Nil; commands.len()];
         let mut slots = self.cluster.looked_up().await?;
         for _ in 0..MAX_ATTEMPTS {
-            let mut groups: BTreeMap<Target, Vec<RoutedCommand>> = BTreeMap::new();
+            let mut groups: BTreeMap<RouteTarget, Vec<RoutedCommand>> = BTreeMap::new();
             for mut errand in left.drain(..) {
                 let target = match errand.sent_on.take() {
                     Some(target) => target,
                     None => match slots.owner(errand.slot) {
-                        Some(owner) => Target { address: owner.clone(), asking: false },
-                        None => return Err(self.nobody_holds(errand.slot)),
+                        Some(owner) => RouteTarget { address: owner.clone(), asking: false },
+                        None => return Err(self.unheld_slot_error(errand.slot)),
                     },
                 };
                 groups.entry(target).or_default().push(errand);
@@ -86,7 +86,9 @@ impl<'a> Router<'a> {
             let (mut away, mut later) = (None, false);
             for (target, errands, result) in sent.await {
                 match result {
-                    Ok(values) => later |= self.collect(&target, errands, values, &mut answers, &mut left),
+                    Ok(values) => {
+                        later |= self.collect_answers(&target, errands, values, &mut answers, &mut left)
+                    }
                     Err(Failure::Sent(error)) => {
                         self.cluster.mark_slots_stale();
                         return Err(error);
@@ -112,13 +114,13 @@ impl<'a> Router<'a> {
                 }
             }
             if later {
-                tokio::time::sleep(TRY_AGAIN).await;
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         }
         Err((ErrorKind::Server(ServerErrorKind::TryAgain), "a slot is being moved").into())
     }
 
-    fn nobody_holds(&self, slot: Slot) -> RedisError {
+    fn unheld_slot_error(&self, slot: Slot) -> RedisError {
         self.cluster.mark_slots_stale();
         (ErrorKind::ClusterConnectionNotFound, "no node holds a slot", format!("{slot:?}")).into()
     }
@@ -136,7 +138,12 @@ impl<'a> Router<'a> {
     }
 
     /// Sends the commands of `errands`, and first those without keys; answers with the latter's answers first.
-    async fn send_group(&self, target: Target, errands: Vec<RoutedCommand>, commands: &[&Cmd]) -> Sent {
+    async fn send_group(
+        &self,
+        target: RouteTarget,
+        errands: Vec<RoutedCommand>,
+        commands: &[&Cmd],
+    ) -> SentGroup {
         let mut pipeline = Pipeline::new();
         for command in commands.iter().filter(|command| slot_of(command).is_none()) {
             pipeline.add_command((*command).clone());
@@ -168,9 +175,9 @@ impl<'a> Router<'a> {
 
     /// Stores the answers, and adds the commands that have to be sent again to those that are left. Returns whether to
     /// wait before sending them.
-    fn collect(
+    fn collect_answers(
         &self,
-        target: &Target,
+        target: &RouteTarget,
         errands: Vec<RoutedCommand>,
         values: Vec<Value>,
         answers: &mut [Value],
@@ -181,12 +188,12 @@ impl<'a> Router<'a> {
         let mut later = false;
         for (mut errand, value) in errands.into_iter().zip(values.into_iter().skip(without_keys)) {
             match self.verdict(&value, target) {
-                Verdict::Keep => answers[errand.index] = value,
-                Verdict::SentOn(target) => {
+                AnswerVerdict::Keep => answers[errand.index] = value,
+                AnswerVerdict::SentOn(target) => {
                     errand.sent_on = Some(target);
                     left.push(errand);
                 }
-                Verdict::Later => {
+                AnswerVerdict::Later => {
                     later = true;
                     left.push(errand);
                 }
@@ -195,12 +202,13 @@ impl<'a> Router<'a> {
         later
     }
 
-    fn verdict(&self, value: &Value, target: &Target) -> Verdict {
-        let Value::ServerError(error) = value else { return Verdict::Keep };
+    fn verdict(&self, value: &Value, target: &RouteTarget) -> AnswerVerdict {
+        let Value::ServerError(error) = value else { return AnswerVerdict::Keep };
         let error = RedisError::from(error.clone());
         let sent_on = |asking| {
             let address = error.redirect_node().and_then(|(to, _)| Address::read(to, &target.address));
-            address.map_or(Verdict::Keep, |address| Verdict::SentOn(Target { address, asking }))
+            address
+                .map_or(AnswerVerdict::Keep, |address| AnswerVerdict::SentOn(RouteTarget { address, asking }))
         };
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => {
@@ -208,12 +216,12 @@ impl<'a> Router<'a> {
                 sent_on(false)
             }
             ErrorKind::Server(ServerErrorKind::Ask) => sent_on(true),
-            ErrorKind::Server(ServerErrorKind::TryAgain) => Verdict::Later,
+            ErrorKind::Server(ServerErrorKind::TryAgain) => AnswerVerdict::Later,
             ErrorKind::Server(ServerErrorKind::ClusterDown) => {
                 self.cluster.mark_slots_stale();
-                Verdict::Keep
+                AnswerVerdict::Keep
             }
-            _ => Verdict::Keep,
+            _ => AnswerVerdict::Keep,
         }
     }
 }
@@ -221,7 +229,7 @@ impl<'a> Router<'a> {
 impl ConnectionLike for Router<'_> {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            let mut answers = self.send(&[command]).await?;
+            let mut answers = self.send_commands(&[command]).await?;
             Ok(answers.pop().unwrap_or(Value::Nil))
         })
     }
@@ -238,7 +246,7 @@ impl ConnectionLike for Router<'_> {
             if offset != 0 || count != commands.len() {
                 return Err((ErrorKind::InvalidClientConfig, "no transactions on a cluster").into());
             }
-            self.send(&commands).await
+            self.send_commands(&commands).await
         })
     }
 

@@ -23,10 +23,10 @@ impl Address {
     /// that was `asked`.
     pub(super) fn read(text: &str, asked: &Self) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
-        Some(asked.or_named(host, port.parse().ok()?))
+        Some(asked.with_name_or(host, port.parse().ok()?))
     }
 
-    fn or_named(&self, host: &str, port: u16) -> Self {
+    fn with_name_or(&self, host: &str, port: u16) -> Self {
         match host.trim_matches(['[', ']']) {
             "" | "?" => Self { host: Arc::clone(&self.host), port },
             host => Self::new(host, port),
@@ -65,7 +65,7 @@ impl Slots {
                 Value::Nil => "",
                 _ => return None,
             };
-            let owner = asked.or_named(host, u16::try_from(*port).ok()?);
+            let owner = asked.with_name_or(host, u16::try_from(*port).ok()?);
             for slot in u16::try_from(*first).ok()?..=u16::try_from(*last).ok()? {
                 owners.insert(Slot::new(slot)?, owner.clone());
             }
@@ -104,22 +104,22 @@ mod tests {
 
     use super::*;
 
-    fn text(text: &str) -> Value {
+    fn text_value(text: &str) -> Value {
         Value::BulkString(text.as_bytes().to_vec())
     }
 
-    fn range(first: i64, last: i64, host: Value, port: i64) -> Value {
-        let master = Value::Array(vec![host, Value::Int(port), text("id"), Value::Array(vec![])]);
+    fn slot_range_value(first: i64, last: i64, host: Value, port: i64) -> Value {
+        let master = Value::Array(vec![host, Value::Int(port), text_value("id"), Value::Array(vec![])]);
         Value::Array(vec![Value::Int(first), Value::Int(last), master.clone(), master])
     }
 
     #[test]
-    fn what_a_node_says_is_read() {
+    fn cluster_slots_answers_are_parsed() {
         let asked = Address::new("entry", 1);
         let answer = Value::Array(vec![
-            range(0, 99, text("10.0.0.1"), 7),
-            range(100, 100, Value::Nil, 8),
-            range(16383, 16383, text("?"), 9),
+            slot_range_value(0, 99, text_value("10.0.0.1"), 7),
+            slot_range_value(100, 100, Value::Nil, 8),
+            slot_range_value(16383, 16383, text_value("?"), 9),
         ]);
         let slots = Slots::read(1, &answer, &asked).unwrap();
         let owner = |slot| slots.owner(Slot::new(slot).unwrap()).map(ToString::to_string);
@@ -129,15 +129,17 @@ mod tests {
         assert_eq!(owner(101), None);
         assert_eq!(owner(16383).as_deref(), Some("entry:9"));
         assert_eq!(slots.nodes().len(), 3);
-        for other in
-            [Value::Nil, Value::Array(vec![Value::Int(1)]), Value::Array(vec![range(0, 16384, text("h"), 7)])]
-        {
+        for other in [
+            Value::Nil,
+            Value::Array(vec![Value::Int(1)]),
+            Value::Array(vec![slot_range_value(0, 16384, text_value("h"), 7)]),
+        ] {
             assert!(Slots::read(1, &other, &asked).is_none());
         }
     }
 
     #[test]
-    fn where_a_redirection_leads_is_read() {
+    fn redirection_addresses_are_parsed() {
         let read = |text| Address::read(text, &Address::new("asked", 1)).map(|address| address.to_string());
         assert_eq!(read("10.0.0.1:7000").as_deref(), Some("10.0.0.1:7000"));
         assert_eq!(read("::1:7000").as_deref(), Some("::1:7000"));
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_goes_where_its_first_key_is() {
+    fn the_slot_of_a_command_is_that_of_its_first_key() {
         let expected = Some(Slot::for_key("k"));
         for command in [
             cmd("HGETALL").arg("k").clone(),

@@ -9,14 +9,14 @@ use tokio::sync::Notify;
 
 use super::*;
 
-const QUIET: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
+const NO_PROGRESS: &(dyn Fn(u64, u64) + Send + Sync) = &|_, _| {};
 
-fn heavier() -> Rules {
+fn heavier_rules() -> Rules {
     Rules { weights: Weights { like: 9_000, comment: 1, ..Weights::default() }, ..Rules::default() }
 }
 
 /// What clients of the database would find wrong.
-async fn checked(archive: &MongoArchive) -> Cut {
+async fn check_archive(archive: &MongoArchive) -> Cut {
     let cut = archive.rebuilding().cut(None).await.unwrap();
     for video in &cut.videos {
         let expected = points(video.state.counters.score(&cut.meta.rules.weights));
@@ -36,8 +36,8 @@ struct SharedLog {
 impl SharedLog {
     /// Writes and counts one partition until told to stop, going on where the archive stands; answers how many batches
     /// there are.
-    async fn consume(&self, archive: &MongoArchive, partition: u32) -> u64 {
-        const EVENTS: u64 = 3;
+    async fn write_and_count(&self, archive: &MongoArchive, partition: u32) -> u64 {
+        const EVENTS_A_BATCH: u64 = 3;
         let mut stands = archive.take_up(&[partition]).await.unwrap()[0].next;
         let mut batches: Vec<Batch> = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
@@ -67,14 +67,14 @@ impl SharedLog {
     }
 }
 
-fn hot() -> VideoId {
+fn hot_video() -> VideoId {
     VideoId::parse("hot").unwrap()
 }
 
 async fn check_nothing_lost(archive: &MongoArchive, batches: u64) -> Cut {
-    let held = archive.video(&hot()).await.unwrap().unwrap();
+    let held = archive.video(&hot_video()).await.unwrap().unwrap();
     assert_eq!((held.counters.likes as u64, held.last_seq), (batches, batches));
-    let cut = checked(archive).await;
+    let cut = check_archive(archive).await;
     let views: i64 = cut.videos.iter().map(|video| video.state.counters.views).sum();
     let positions: u64 = cut.positions.iter().map(|(_, position)| position.next).sum();
     let once: u64 = cut.positions.iter().map(|(_, position)| (position.next / 3).div_ceil(2)).sum();
@@ -84,7 +84,7 @@ async fn check_nothing_lost(archive: &MongoArchive, batches: u64) -> Cut {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_of_several_processes_race_with_rescores() {
-    const ROUNDS: u64 = 6;
+    const REBUILD_ROUNDS: u64 = 6;
     let config = fresh();
     let archives = join_all((0..4).map(|_| opened(&config))).await;
     let values: Vec<_> =
@@ -93,12 +93,12 @@ async fn commits_of_several_processes_race_with_rescores() {
     let log = SharedLog::default();
     let rescores = async {
         let mut generation = 1;
-        for round in 1..=ROUNDS {
-            let rules = if round % 2 == 1 { heavier() } else { Rules::default() };
-            let meta = archives[3].rebuilding().rescore(&rules, QUIET).await.unwrap();
+        for round in 1..=REBUILD_ROUNDS {
+            let rules = if round % 2 == 1 { heavier_rules() } else { Rules::default() };
+            let meta = archives[3].rebuilding().rescore(&rules, NO_PROGRESS).await.unwrap();
             generation += 1;
             assert_eq!((meta.generation, meta.rules), (generation, rules));
-            assert_eq!(checked(&archives[3]).await.meta.rules, rules);
+            assert_eq!(check_archive(&archives[3]).await.meta.rules, rules);
             assert_eq!(archives[3].rebuilding().bump_generation().await.unwrap().generation, generation + 1);
             generation += 1;
         }
@@ -109,22 +109,22 @@ async fn commits_of_several_processes_race_with_rescores() {
     let batches: u64 = batches.into_iter().sum();
     println!("{batches} batches beside {ROUNDS} rescores");
     assert!(batches > 20, "consumers that wait for the rebuild prove nothing: {batches}");
-    let held = archives[0].video(&hot()).await.unwrap().unwrap();
+    let held = archives[0].video(&hot_video()).await.unwrap().unwrap();
     assert_eq!((held.counters.likes as u64, held.last_seq), (batches, batches));
-    let cut = checked(&archives[0]).await;
-    assert_eq!((cut.meta.generation, cut.meta.rules), (1 + 2 * ROUNDS, Rules::default()));
+    let cut = check_archive(&archives[0]).await;
+    assert_eq!((cut.meta.generation, cut.meta.rules), (1 + 2 * REBUILD_ROUNDS, Rules::default()));
     assert!(cut.videos.len() >= 3001);
 }
 
 /// Rescores until the pages done satisfy `enough`, and dies there.
-async fn dies_filling(archive: &MongoArchive, enough: impl Fn(u64, u64) -> bool + Send + Sync) {
+async fn abort_rescore_when(archive: &MongoArchive, enough: impl Fn(u64, u64) -> bool + Send + Sync) {
     let now = Notify::new();
     let progress = |done, of| {
         if enough(done, of) {
             now.notify_one();
         }
     };
-    let rules = heavier();
+    let rules = heavier_rules();
     let rescore = archive.rebuilding().rescore(&rules, &progress);
     tokio::select! {
         biased;
@@ -133,7 +133,7 @@ async fn dies_filling(archive: &MongoArchive, enough: impl Fn(u64, u64) -> bool 
     }
 }
 
-async fn many_videos(config: &MongoConfig) -> MongoArchive {
+async fn archive_of_many_videos(config: &MongoConfig) -> MongoArchive {
     let archive = opened(config).await;
     let values: Vec<_> =
         (0..1500).map(|at| json!({"video_id": format!("v{at}"), "user_id": "u", "type": "like"})).collect();
@@ -141,11 +141,11 @@ async fn many_videos(config: &MongoConfig) -> MongoArchive {
     archive
 }
 
-async fn meta(config: &MongoConfig) -> Document {
+async fn meta_document(config: &MongoConfig) -> Document {
     documents(config, "meta").await.pop().unwrap()
 }
 
-async fn leftovers(config: &MongoConfig) -> Vec<String> {
+async fn leftover_collections(config: &MongoConfig) -> Vec<String> {
     let client = Client::with_uri_str(uri()).await.unwrap();
     let mut names = client.database(&config.database).list_collection_names().await.unwrap();
     names.retain(|name| name.contains("_next_"));
@@ -155,19 +155,19 @@ async fn leftovers(config: &MongoConfig) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rescore_killed_while_filling_is_done_by_the_next() {
     let config = fresh();
-    let archive = many_videos(&config).await;
-    dies_filling(&archive, |done, of| done < of).await;
-    let rebuild = meta(&config).await.get_document("rebuild").unwrap().clone();
+    let archive = archive_of_many_videos(&config).await;
+    abort_rescore_when(&archive, |done, of| done < of).await;
+    let rebuild = meta_document(&config).await.get_document("rebuild").unwrap().clone();
     assert_eq!(rebuild.get_str("phase"), Ok("filling"));
     let other = opened(&config).await;
     let committed =
         other.commit(&batch(1, 0, &[json!({"video_id": "v3", "user_id": "u", "type": "like"})])).await;
     assert_eq!(committed.unwrap().meta.generation, 1, "what is half done is not in force");
-    checked(&other).await;
-    let done = other.rebuilding().rescore(&heavier(), QUIET).await.unwrap();
-    assert_eq!((done.generation, done.rules), (2, heavier()));
-    let cut = checked(&other).await;
-    assert_eq!((cut.videos.len(), leftovers(&config).await), (1500, Vec::<String>::new()));
+    check_archive(&other).await;
+    let done = other.rebuilding().rescore(&heavier_rules(), NO_PROGRESS).await.unwrap();
+    assert_eq!((done.generation, done.rules), (2, heavier_rules()));
+    let cut = check_archive(&other).await;
+    assert_eq!((cut.videos.len(), leftover_collections(&config).await), (1500, Vec::<String>::new()));
     assert_eq!(other.video(&VideoId::parse("v3").unwrap()).await.unwrap().unwrap().counters.likes, 2);
 }
 
@@ -175,14 +175,20 @@ async fn a_rescore_killed_while_filling_is_done_by_the_next() {
 async fn a_rescore_killed_while_swapping_is_finished_by_a_consumer() {
     for renamed in [false, true] {
         let config = fresh();
-        let archive = many_videos(&config).await;
-        dies_filling(&archive, |done, of| done == of).await;
+        let archive = archive_of_many_videos(&config).await;
+        abort_rescore_when(&archive, |done, of| done == of).await;
         let client = Client::with_uri_str(uri()).await.unwrap();
         let db = client.database(&config.database);
         // What the last barrier does, and then the first step of the swap.
         let swapping = doc! { "$set": { "rebuild.phase": "swapping" } };
         db.collection::<Document>("meta").update_one(doc! {}, swapping).await.unwrap();
-        let token = meta(&config).await.get_document("rebuild").unwrap().get_str("token").unwrap().to_owned();
+        let token = meta_document(&config)
+            .await
+            .get_document("rebuild")
+            .unwrap()
+            .get_str("token")
+            .unwrap()
+            .to_owned();
         if renamed {
             let name = &config.database;
             let rename = doc! { "renameCollection": format!("{name}.videos_next_{token}"),
@@ -197,14 +203,14 @@ async fn a_rescore_killed_while_swapping_is_finished_by_a_consumer() {
             async move { consumer.commit(&batch).await.unwrap() }
         });
         for committed in join_all(commits).await {
-            assert_eq!((committed.meta.generation, committed.meta.rules), (2, heavier()), "{renamed}");
+            assert_eq!((committed.meta.generation, committed.meta.rules), (2, heavier_rules()), "{renamed}");
         }
-        let cut = checked(&archive).await;
-        assert_eq!((cut.videos.len(), leftovers(&config).await), (1500, Vec::<String>::new()));
-        assert_eq!(meta(&config).await.get("rebuild"), None);
+        let cut = check_archive(&archive).await;
+        assert_eq!((cut.videos.len(), leftover_collections(&config).await), (1500, Vec::<String>::new()));
+        assert_eq!(meta_document(&config).await.get("rebuild"), None);
         let v3 = archive.video(&VideoId::parse("v3").unwrap()).await.unwrap().unwrap();
         assert_eq!(v3.counters.likes, 4);
-        archive.comments(&hot(), Page::After(0), 1).await.unwrap();
+        archive.comments(&hot_video(), Page::After(0), 1).await.unwrap();
     }
 }
 
@@ -215,7 +221,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
     let log = SharedLog::default();
     let replaying = async {
         let live = &archives[3];
-        let replay = live.rebuilding().replay(&heavier(), None, QUIET).await.unwrap();
+        let replay = live.rebuilding().replay(&heavier_rules(), None, NO_PROGRESS).await.unwrap();
         replay.archive().take_up(&[0, 1, 2]).await.unwrap();
         let begun = Instant::now();
         let mut counted = 0;
@@ -230,7 +236,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
                 tokio::task::yield_now().await;
                 continue;
             }
-            match replay.finish(false, QUIET).await.unwrap() {
+            match replay.finish(false, NO_PROGRESS).await.unwrap() {
                 Finished::Behind(_) => {}
                 done @ Finished::Done { .. } => break done,
             }
@@ -256,8 +262,8 @@ async fn a_replay_beside_consumers_loses_nothing() {
     let batches: u64 = batches.into_iter().sum();
     println!("{batches} batches; {done:?}");
     let cut = check_nothing_lost(&archives[0], batches).await;
-    assert_eq!((cut.meta.generation, cut.meta.rules), (2, heavier()));
-    assert_eq!(leftovers(&config).await, Vec::<String>::new());
+    assert_eq!((cut.meta.generation, cut.meta.rules), (2, heavier_rules()));
+    assert_eq!(leftover_collections(&config).await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -279,19 +285,19 @@ async fn a_replay_starts_from_a_restored_backup() {
         }
         archive.commit(&batch).await.unwrap();
     }
-    let before = checked(&archive).await;
+    let before = check_archive(&archive).await;
     let database = Some(backup.database.as_str());
     let at_backup = archive.rebuilding().cut(database).await.unwrap();
     assert_eq!((at_backup.positions[0].1.next, at_backup.comments.len()), (5, 4));
-    let replay = archive.rebuilding().replay(&heavier(), database, QUIET).await.unwrap();
+    let replay = archive.rebuilding().replay(&heavier_rules(), database, NO_PROGRESS).await.unwrap();
     assert_eq!(replay.archive().take_up(&[0]).await.unwrap()[0].next, 5);
     for at in 5..10 {
         replay.archive().commit(&batch(0, at, &[comment(at)])).await.unwrap();
     }
-    let done = replay.finish(false, QUIET).await.unwrap();
+    let done = replay.finish(false, NO_PROGRESS).await.unwrap();
     assert!(matches!(done, Finished::Done { renumbered: false, .. }), "{done:?}");
     archive::copied::check(&archive).await;
-    let after = checked(&archive).await;
+    let after = check_archive(&archive).await;
     assert_eq!((after.comments, after.positions), (before.comments, before.positions));
     let states = |cut: Vec<liverank_adapters::archive::StoredVideo>| {
         cut.into_iter()
@@ -299,6 +305,6 @@ async fn a_replay_starts_from_a_restored_backup() {
             .collect::<Vec<_>>()
     };
     assert_eq!(states(after.videos), states(before.videos));
-    let nowhere = archive.rebuilding().replay(&heavier(), Some("no-such-archive"), QUIET).await;
+    let nowhere = archive.rebuilding().replay(&heavier_rules(), Some("no-such-archive"), NO_PROGRESS).await;
     assert!(nowhere.err().expect("there is none").to_string().contains("no-such-archive"));
 }

@@ -8,28 +8,28 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
-fn view(video: &str) -> serde_json::Value {
+fn view_event(video: &str) -> serde_json::Value {
     json!({"video_id": video, "user_id": "u", "type": "view"})
 }
 
-async fn views(archive: &MongoArchive, video: &str) -> i64 {
+async fn views_of(archive: &MongoArchive, video: &str) -> i64 {
     let held = archive.video(&VideoId::parse(video).unwrap()).await.unwrap();
     held.map_or(0, |state| state.counters.views)
 }
 
-async fn offset(archive: &MongoArchive, partition: u32) -> u64 {
+async fn offset_of(archive: &MongoArchive, partition: u32) -> u64 {
     archive.offsets(&[partition]).await.unwrap()[0].next
 }
 
 /// Counts a view of each of these on a partition, by its owner.
-async fn count(archive: &MongoArchive, partition: u32, videos: &[&str]) {
-    let values: Vec<_> = videos.iter().map(|video| view(video)).collect();
-    archive.commit(&batch(partition, offset(archive, partition).await, &values)).await.unwrap();
+async fn count_views(archive: &MongoArchive, partition: u32, videos: &[&str]) {
+    let values: Vec<_> = videos.iter().map(|video| view_event(video)).collect();
+    archive.commit(&batch(partition, offset_of(archive, partition).await, &values)).await.unwrap();
 }
 
 /// Producers without keys and partitions that change their owner, at random: no count is made from an old one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn owners_that_change_and_videos_on_several_partitions_count_right() {
+async fn counts_are_right_when_owners_change_and_videos_span_partitions() {
     const PARTITIONS: u32 = 4;
     const VIDEOS: usize = 5;
     let config = fresh();
@@ -61,7 +61,7 @@ async fn owners_that_change_and_videos_on_several_partitions_count_right() {
                     let video = if anywhere { random.random_range(0..VIDEOS) } else { partition as usize };
                     let video = format!("v{video}");
                     *expected.entry(video.clone()).or_default() += 1;
-                    view(&video)
+                    view_event(&video)
                 })
                 .collect();
             let from = &mut next[partition as usize];
@@ -71,19 +71,19 @@ async fn owners_that_change_and_videos_on_several_partitions_count_right() {
         archives[owner].commit(&whole).await.unwrap();
     }
     for (video, expected) in expected {
-        assert_eq!(views(&archives[0], &video).await, expected, "{video}");
+        assert_eq!(views_of(&archives[0], &video).await, expected, "{video}");
     }
 }
 
 /// An archive of an older release counts beside this one. It says nothing of what it wrote outside of its partitions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_older_release_counted_is_seen() {
+async fn counts_of_a_concurrent_older_release_are_seen() {
     for (taken_back, others_between) in [(false, true), (true, false), (true, true)] {
         let config = fresh();
         let archive = opened(&config).await;
         archive.take_up(&[0, 1]).await.unwrap();
-        count(&archive, 0, &["v"]).await;
-        count(&archive, 1, &["w"]).await;
+        count_views(&archive, 0, &["v"]).await;
+        count_views(&archive, 1, &["w"]).await;
 
         let client = Client::with_uri_str(uri()).await.unwrap();
         let db = client.database(&config.database);
@@ -96,27 +96,27 @@ async fn what_an_older_release_counted_is_seen() {
 
         let mut expected = 8;
         if others_between {
-            count(&archive, 0, &["v"]).await;
+            count_views(&archive, 0, &["v"]).await;
             expected += 1;
         }
         if taken_back {
             archive.take_up(&[1]).await.unwrap();
         }
-        count(&archive, 0, &["v", "v"]).await;
-        assert_eq!(views(&archive, "v").await, expected + 2, "{taken_back} {others_between}");
-        count(&archive, 0, &["v"]).await;
-        assert_eq!(views(&archive, "v").await, expected + 3);
+        count_views(&archive, 0, &["v", "v"]).await;
+        assert_eq!(views_of(&archive, "v").await, expected + 2, "{taken_back} {others_between}");
+        count_views(&archive, 0, &["v"]).await;
+        assert_eq!(views_of(&archive, "v").await, expected + 3);
     }
 }
 
 /// Documents of a former release have an `_id` of the server's. They are read, and made anew when they change.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn documents_of_a_former_release_are_counted_on() {
+async fn documents_of_a_former_release_are_updated() {
     let config = fresh();
     let archive = opened(&config).await;
-    count(&archive, 0, &["v", "w", "w"]).await;
+    count_views(&archive, 0, &["v", "w", "w"]).await;
     let named = json!({"video_id": "w", "user_id": "u", "type": "view", "event_id": "e"});
-    archive.commit(&batch(0, offset(&archive, 0).await, std::slice::from_ref(&named))).await.unwrap();
+    archive.commit(&batch(0, offset_of(&archive, 0).await, std::slice::from_ref(&named))).await.unwrap();
     let client = Client::with_uri_str(uri()).await.unwrap();
     let videos = client.database(&config.database).collection::<Document>("videos");
     for mut document in documents(&config, "videos").await {
@@ -127,13 +127,13 @@ async fn documents_of_a_former_release_are_counted_on() {
     }
     let archive = opened(&config).await;
     archive.take_up(&[0]).await.unwrap();
-    assert_eq!(views(&archive, "w").await, 3);
+    assert_eq!(views_of(&archive, "w").await, 3);
     // A repeat changes nothing of its video.
-    let from = offset(&archive, 0).await;
-    archive.commit(&batch(0, from, &[view("new"), named])).await.unwrap();
-    assert_eq!(views(&archive, "w").await, 3);
+    let from = offset_of(&archive, 0).await;
+    archive.commit(&batch(0, from, &[view_event("new"), named])).await.unwrap();
+    assert_eq!(views_of(&archive, "w").await, 3);
     for _ in 0..2 {
-        count(&archive, 0, &["v", "new"]).await;
+        count_views(&archive, 0, &["v", "new"]).await;
     }
     let mut found: Vec<_> = documents(&config, "videos").await;
     found.sort_by_key(|document| document.get_str("video_id").unwrap().to_owned());

@@ -4,7 +4,7 @@ use mongodb::options::WriteConcern;
 
 use super::*;
 
-fn like(partition: u32, from: u64) -> Batch {
+fn like_batch(partition: u32, from: u64) -> Batch {
     batch(partition, from, &[json!({"video_id": "hot", "user_id": "u", "type": "like"})])
 }
 
@@ -14,7 +14,7 @@ async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
     let config = fresh();
     let former = opened(&config).await;
     former.take_up(&[0]).await.unwrap();
-    former.commit(&like(0, 0)).await.unwrap();
+    former.commit(&like_batch(0, 0)).await.unwrap();
 
     let client = Client::with_uri_str(uri()).await.unwrap();
     let db = client.database(&config.database);
@@ -34,7 +34,7 @@ async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
     let begun = Instant::now();
     let stands = next.take_up(&[0]).await.unwrap();
     assert_eq!(stands[0].next, 1);
-    next.commit(&like(0, 1)).await.unwrap();
+    next.commit(&like_batch(0, 1)).await.unwrap();
     let took = begun.elapsed();
     println!("taken over in {took:?}");
     assert!(took < Duration::from_secs(2), "held up for {took:?}");
@@ -48,16 +48,16 @@ async fn a_zombie_commits_nothing_even_where_the_offset_fits() {
     let config = fresh();
     let (zombie, next) = (opened(&config).await, opened(&config).await);
     zombie.take_up(&[0, 1]).await.unwrap();
-    zombie.commit(&like(0, 0)).await.unwrap();
+    zombie.commit(&like_batch(0, 0)).await.unwrap();
     assert_eq!(next.take_up(&[0]).await.unwrap()[0].next, 1);
-    let refused = zombie.commit(&like(0, 1)).await;
+    let refused = zombie.commit(&like_batch(0, 1)).await;
     assert!(matches!(refused, Err(CommitError::TakenOver { partition: 0 })), "{refused:?}");
-    zombie.commit(&like(1, 0)).await.expect("what nobody took over is still its own");
-    next.commit(&like(0, 1)).await.unwrap();
+    zombie.commit(&like_batch(1, 0)).await.expect("what nobody took over is still its own");
+    next.commit(&like_batch(0, 1)).await.unwrap();
     zombie.take_up(&[0]).await.unwrap();
-    let refused = next.commit(&like(0, 2)).await;
+    let refused = next.commit(&like_batch(0, 2)).await;
     assert!(matches!(refused, Err(CommitError::TakenOver { partition: 0 })), "{refused:?}");
-    zombie.commit(&like(0, 2)).await.expect("it was taken back");
+    zombie.commit(&like_batch(0, 2)).await.expect("it was taken back");
 }
 
 /// Whoever kills our session ends one attempt, not our ownership.
@@ -72,7 +72,7 @@ async fn an_owner_whose_session_is_killed_goes_on() {
         let kill = doc! { "killSessions": [{ "id": noted }] };
         let admin = client.database("admin");
         let (killed, committed) = futures::join!(async { admin.run_command(kill).await }, async {
-            archive.commit(&like(0, at)).await
+            archive.commit(&like_batch(0, at)).await
         });
         killed.unwrap();
         committed.unwrap();

@@ -17,14 +17,14 @@ use super::{Admin, alone, next, video};
 #[path = "../../../core/tests/support/fixtures.rs"]
 mod fixtures;
 
-const DB: u8 = 4;
-const PREFIX: &str = "t4:";
+const DATABASE: u8 = 4;
+const KEY_PREFIX: &str = "t4:";
 /// Of Redis's clock, where a store was empty.
-const VERSION: &str = "1700000000000250";
+const REDIS_CLOCK_VERSION: &str = "1700000000000250";
 
 /// What is read of boards.
 #[derive(Debug, PartialEq)]
-struct Read {
+struct ReadBoards {
     entries: Vec<BoardEntry>,
     stands: ProjectionCheckpoint,
     half_life: Option<u64>,
@@ -37,15 +37,15 @@ fn entry(id: &str, score: f64, trending: Option<f64>, revision: u64) -> BoardEnt
 }
 
 /// Pairs in the order of their names: what a sorted set or a map holds, which has no members of its own.
-async fn pairs(redis: &mut Admin, command: &[&str]) -> Value {
+async fn sorted_pairs(redis: &mut Admin, command: &[&str]) -> Value {
     let mut pairs: Vec<(String, String)> = redis.ask(command).await;
     pairs.sort();
     json!(pairs)
 }
 
 /// What today's code writes of a batch into boards that were empty and are filled.
-async fn written() -> Value {
-    let (link, mut redis) = alone(DB, PREFIX).await;
+async fn boards_as_written() -> Value {
+    let (link, mut redis) = alone(DATABASE, KEY_PREFIX).await;
     let boards = RedisRanking::new(Arc::clone(&link));
     let filled = boards.restore(3, &[entry("cats", 0.1 + 0.2, Some(81_234.5), 7)]).await.unwrap();
     assert_eq!(filled, Projected::Applied);
@@ -57,27 +57,27 @@ async fn written() -> Value {
     boards.project(&Projection { generation: 3, spans, entries, traces: Vec::new() }).await.unwrap();
     let mut change: Value = serde_json::from_slice(&Admin::heard(&mut subscriber).await).unwrap();
     assert!(change["version"].as_u64().is_some_and(|version| version > 1_700_000_000_000_000), "{change}");
-    change["version"] = VERSION.parse::<u64>().unwrap().into();
-    let mut stands: Value = pairs(&mut redis, &["HGETALL", "t4:ranking:projection"]).await;
+    change["version"] = REDIS_CLOCK_VERSION.parse::<u64>().unwrap().into();
+    let mut stands: Value = sorted_pairs(&mut redis, &["HGETALL", "t4:ranking:projection"]).await;
     let stands = stands.as_array_mut().unwrap().drain(..).map(|pair| {
         let name = pair[0].as_str().unwrap().to_owned();
-        let value = if name == "version" { json!(VERSION) } else { pair[1].clone() };
+        let value = if name == "version" { json!(REDIS_CLOCK_VERSION) } else { pair[1].clone() };
         (name, value)
     });
     json!({
         "ranking:projection": Value::Object(stands.collect()),
-        "global_ranking": pairs(&mut redis, &["ZRANGE", "t4:global_ranking", "0", "-1", "WITHSCORES"]).await,
-        "trending": pairs(&mut redis, &["ZRANGE", "t4:trending", "0", "-1", "WITHSCORES"]).await,
-        "ranking:owners": pairs(&mut redis, &["HGETALL", "t4:ranking:owners"]).await,
-        "ranking:revisions": pairs(&mut redis, &["HGETALL", "t4:ranking:revisions"]).await,
-        "ranking:half-life": pairs(&mut redis, &["HGETALL", "t4:ranking:half-life"]).await,
+        "global_ranking": sorted_pairs(&mut redis, &["ZRANGE", "t4:global_ranking", "0", "-1", "WITHSCORES"]).await,
+        "trending": sorted_pairs(&mut redis, &["ZRANGE", "t4:trending", "0", "-1", "WITHSCORES"]).await,
+        "ranking:owners": sorted_pairs(&mut redis, &["HGETALL", "t4:ranking:owners"]).await,
+        "ranking:revisions": sorted_pairs(&mut redis, &["HGETALL", "t4:ranking:revisions"]).await,
+        "ranking:half-life": sorted_pairs(&mut redis, &["HGETALL", "t4:ranking:half-life"]).await,
         "ranking:changes": change,
     })
 }
 
 /// What today's code reads where another release wrote this.
-async fn read(stored: &Value) -> Result<Read, String> {
-    let (link, mut redis) = alone(DB, PREFIX).await;
+async fn read(stored: &Value) -> Result<ReadBoards, String> {
+    let (link, mut redis) = alone(DATABASE, KEY_PREFIX).await;
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     for (name, value) in stored["ranking:projection"].as_object().unwrap() {
         redis.ask::<u64>(&["HSET", "t4:ranking:projection", name, &text(value)]).await;
@@ -108,13 +108,13 @@ async fn read(stored: &Value) -> Result<Read, String> {
     };
     let entries = boards.snapshot().await.map_err(failed)?.entries;
     let stands = boards.standing().await.map_err(failed)?;
-    Ok(Read { entries, stands, half_life: boards.half_life().await.map_err(failed)?, change })
+    Ok(ReadBoards { entries, stands, half_life: boards.half_life().await.map_err(failed)?, change })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn boards_of_the_release_before_are_read_and_it_reads_ours() {
     let now = vec![entry("cats", 1234.5, Some(81_235.25), 8)];
-    let today = Read {
+    let today = ReadBoards {
         entries: now.clone(),
         stands: ProjectionCheckpoint { generation: Some(3), offsets: vec![(4, 100)] },
         half_life: Some(60_000),
@@ -124,7 +124,7 @@ async fn boards_of_the_release_before_are_read_and_it_reads_ours() {
     let format = fixtures::Format {
         directory: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"),
         name: "redis-boards",
-        write: |_: &Read| tokio::task::block_in_place(|| blocking.block_on(written())),
+        write: |_: &ReadBoards| tokio::task::block_in_place(|| blocking.block_on(boards_as_written())),
         read: |stored: &Value| tokio::task::block_in_place(|| blocking.block_on(read(stored))),
     };
     fixtures::check(&format, &today);

@@ -11,30 +11,30 @@ use rand::{RngExt, SeedableRng};
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 /// What a disk writes in one piece.
-const SECTOR: usize = 512;
+const SECTOR_BYTES: usize = 512;
 
 /// One life of a disk, from one power cut to the next. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
 pub struct Medium {
-    disk: Arc<Disk>,
+    disk: Arc<SharedDisk>,
     life: u64,
 }
 
 #[derive(Debug, Default)]
-struct Disk {
-    state: Mutex<State>,
+struct SharedDisk {
+    state: Mutex<DiskState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
-struct State {
+struct DiskState {
     /// What survives a cut.
     durable: Vec<u8>,
     /// What is read.
     volatile: Vec<u8>,
     /// What brings `durable` to `volatile`, in order.
-    unsynced: Vec<Change>,
+    unsynced: Vec<PendingChange>,
     /// Grows with every cut; whoever still holds an earlier life has no power.
     life: u64,
     /// Changes and syncs until the power fails.
@@ -47,13 +47,13 @@ struct State {
 }
 
 #[derive(Debug)]
-enum Change {
+enum PendingChange {
     Length(usize),
     Write(usize, Vec<u8>),
 }
 
-impl Change {
-    fn apply(&self, image: &mut Vec<u8>) {
+impl PendingChange {
+    fn apply_to(&self, image: &mut Vec<u8>) {
         match self {
             Self::Length(length) => image.resize(*length, 0),
             Self::Write(offset, data) => {
@@ -66,14 +66,14 @@ impl Change {
     }
 
     /// Applies each sector of it or not, as the dice say.
-    fn apply_some(&self, image: &mut Vec<u8>, dice: &mut StdRng) {
+    fn apply_some_sectors(&self, image: &mut Vec<u8>, dice: &mut StdRng) {
         match self {
-            Self::Length(_) if dice.random() => self.apply(image),
+            Self::Length(_) if dice.random() => self.apply_to(image),
             Self::Length(_) => {}
             Self::Write(offset, data) => {
-                for (at, sector) in data.chunks(SECTOR).enumerate() {
+                for (at, sector) in data.chunks(SECTOR_BYTES).enumerate() {
                     if dice.random() {
-                        Self::Write(offset + at * SECTOR, sector.to_vec()).apply(image);
+                        Self::Write(offset + at * SECTOR_BYTES, sector.to_vec()).apply_to(image);
                     }
                 }
             }
@@ -81,8 +81,8 @@ impl Change {
     }
 }
 
-impl State {
-    fn powered(&mut self, life: u64, cost: u64) -> Result<()> {
+impl DiskState {
+    fn use_power(&mut self, life: u64, cost: u64) -> Result<()> {
         let left = self.power_left.get_or_insert(u64::MAX);
         if self.life != life || *left == 0 {
             return Err(Error::other("the power is off"));
@@ -91,11 +91,11 @@ impl State {
         Ok(())
     }
 
-    fn change(&mut self, change: Change) -> Result<()> {
+    fn make_change(&mut self, change: PendingChange) -> Result<()> {
         if self.full {
             return Err(ErrorKind::StorageFull.into());
         }
-        change.apply(&mut self.volatile);
+        change.apply_to(&mut self.volatile);
         self.unsynced.push(change);
         Ok(())
     }
@@ -109,11 +109,11 @@ impl Medium {
         medium
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DiskState> {
         self.disk.state.lock().unwrap()
     }
 
-    fn set(&self, set: impl FnOnce(&mut State)) {
+    fn set_state(&self, set: impl FnOnce(&mut DiskState)) {
         set(&mut self.state());
         self.disk.changed.notify_all();
     }
@@ -131,17 +131,17 @@ impl Medium {
 
     /// Lets every write fail for lack of room.
     pub fn fill(&self) {
-        self.set(|state| state.full = true);
+        self.set_state(|state| state.full = true);
     }
 
     /// Makes room.
     pub fn empty(&self) {
-        self.set(|state| state.full = false);
+        self.set_state(|state| state.full = false);
     }
 
     /// Makes every sync wait for as long as the answer lives; also where the test fails meanwhile.
     pub fn stall(&self) -> Stall {
-        self.set(|state| state.stalling = true);
+        self.set_state(|state| state.stalling = true);
         Stall(self.clone())
     }
 
@@ -152,7 +152,7 @@ impl Medium {
 
     /// The power fails after this many more writes and syncs.
     pub fn power_for(&self, operations: u64) {
-        self.set(|state| state.power_left = Some(operations));
+        self.set_state(|state| state.power_left = Some(operations));
     }
 
     /// Cuts the power, and gives the disk as it is when the power is back: what was synced, and with `survivors` (a
@@ -163,7 +163,7 @@ impl Medium {
         if let Some(seed) = survivors {
             let mut dice = StdRng::seed_from_u64(seed);
             for change in &state.unsynced {
-                change.apply_some(&mut state.durable, &mut dice);
+                change.apply_some_sectors(&mut state.durable, &mut dice);
             }
         }
         state.unsynced.clear();
@@ -179,20 +179,20 @@ pub struct Stall(Medium);
 
 impl Drop for Stall {
     fn drop(&mut self) {
-        self.0.set(|state| state.stalling = false);
+        self.0.set_state(|state| state.stalling = false);
     }
 }
 
 impl StorageBackend for Medium {
     fn len(&self) -> Result<u64> {
         let mut state = self.state();
-        state.powered(self.life, 0)?;
+        state.use_power(self.life, 0)?;
         Ok(state.volatile.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         let mut state = self.state();
-        state.powered(self.life, 0)?;
+        state.use_power(self.life, 0)?;
         let offset = offset as usize;
         let held = state.volatile.get(offset..offset + out.len()).ok_or(ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(held);
@@ -201,8 +201,8 @@ impl StorageBackend for Medium {
 
     fn set_len(&self, len: u64) -> Result<()> {
         let mut state = self.state();
-        state.powered(self.life, 1)?;
-        state.change(Change::Length(len as usize))
+        state.use_power(self.life, 1)?;
+        state.make_change(PendingChange::Length(len as usize))
     }
 
     fn sync_data(&self) -> Result<()> {
@@ -212,14 +212,14 @@ impl StorageBackend for Medium {
             state = self.disk.changed.wait(state).unwrap();
         }
         state.stalled = false;
-        state.powered(self.life, 1)?;
+        state.use_power(self.life, 1)?;
         if state.full {
             return Err(ErrorKind::StorageFull.into());
         }
         if !state.lying {
             let state = &mut *state;
             for change in state.unsynced.drain(..) {
-                change.apply(&mut state.durable);
+                change.apply_to(&mut state.durable);
             }
         }
         Ok(())
@@ -227,7 +227,7 @@ impl StorageBackend for Medium {
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         let mut state = self.state();
-        state.powered(self.life, 1)?;
-        state.change(Change::Write(offset as usize, data.to_vec()))
+        state.use_power(self.life, 1)?;
+        state.make_change(PendingChange::Write(offset as usize, data.to_vec()))
     }
 }

@@ -41,7 +41,7 @@ impl Proxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let ports = Ports { store, proxy: listener.local_addr().unwrap().port() };
         let (mode, watched) = watch::channel(Mode::Open);
-        let task = tokio::spawn(serve(listener, ports, rewrite, watched));
+        let task = tokio::spawn(serve_clients(listener, ports, rewrite, watched));
         Self { ports, mode, task }
     }
 
@@ -57,7 +57,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn serve(
+async fn serve_clients(
     listener: TcpListener,
     ports: Ports,
     rewrite: Option<Rewrite>,
@@ -78,38 +78,43 @@ async fn serve(
         tokio::select! {
             accepted = listener.as_ref().unwrap().accept() => {
                 let (client, _) = accepted.unwrap();
-                tokio::spawn(pass(client, ports, rewrite, mode.clone()));
+                tokio::spawn(pass_through(client, ports, rewrite, mode.clone()));
             }
             changed = mode.changed() => if changed.is_err() { return },
         }
     }
 }
 
-async fn pass(client: TcpStream, ports: Ports, rewrite: Option<Rewrite>, mode: watch::Receiver<Mode>) {
+async fn pass_through(
+    client: TcpStream,
+    ports: Ports,
+    rewrite: Option<Rewrite>,
+    mode: watch::Receiver<Mode>,
+) {
     let Ok(store) = TcpStream::connect((Ipv4Addr::LOCALHOST, ports.store)).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_store, to_store) = store.into_split();
     let mut watched = mode.clone();
     tokio::select! {
-        () = copy(from_client, to_store, mode.clone()) => {}
+        () = copy_bytes(from_client, to_store, mode.clone()) => {}
         () = async {
             match rewrite {
                 Some(rewrite) => copy_frames(from_store, to_client, mode, rewrite, ports).await,
-                None => copy(from_store, to_client, mode).await,
+                None => copy_bytes(from_store, to_client, mode).await,
             }
         } => {}
         _ = watched.wait_for(|mode| *mode == Mode::Cut) => {}
     }
 }
 
-async fn flowing(mode: &mut watch::Receiver<Mode>) {
+async fn wait_until_flowing(mode: &mut watch::Receiver<Mode>) {
     let _ = mode.wait_for(|mode| *mode != Mode::Stalled).await;
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
+async fn copy_bytes(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        flowing(&mut mode).await;
+        wait_until_flowing(&mut mode).await;
         if to.write_all(&buffer[..count]).await.is_err() {
             return;
         }
@@ -128,7 +133,7 @@ async fn copy_frames(
         if from.read_exact(&mut frame).await.is_err() {
             return;
         }
-        flowing(&mut mode).await;
+        wait_until_flowing(&mut mode).await;
         rewrite(&mut frame, ports);
         if to.write_u32(length).await.is_err() || to.write_all(&frame).await.is_err() {
             return;

@@ -25,7 +25,7 @@ use liverank_runtime::output::table;
 /// Between two looks at whether a reader is empty.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What the term is called, for others to see who plans.
-const HOLDER: &str = "liverank command line";
+const TERM_HOLDER: &str = "liverank command line";
 
 /// Why, for others to see.
 #[derive(Debug, Clone, Args)]
@@ -43,7 +43,8 @@ fn lease() -> Lease {
 /// Begins a term, and returns its number and the lease, which each order has to name.
 async fn begin_term(managers: &Managers) -> anyhow::Result<(u64, Lease)> {
     let lease = lease();
-    let wanted = TermRequest { holder: HOLDER.into(), expected: None, renew: None, lease: lease.clone() };
+    let wanted =
+        TermRequest { holder: TERM_HOLDER.into(), expected: None, renew: None, lease: lease.clone() };
     let term: TermState = managers.post("term", &wanted).await?;
     Ok((term.term, lease))
 }
@@ -63,15 +64,15 @@ pub struct CordonArgs {
 impl CordonArgs {
     /// `cordon`: the readers get no new videos; what they have stays.
     pub fn cordon(&self) -> anyhow::Result<ExitCode> {
-        run(async { self.close(Some(Closing::Closed)).await.map(|()| ExitCode::SUCCESS) })
+        run(async { self.set_closing(Some(Closing::Closed)).await.map(|()| ExitCode::SUCCESS) })
     }
 
     /// `uncordon`: the readers are open again.
     pub fn uncordon(&self) -> anyhow::Result<ExitCode> {
-        run(async { self.close(None).await.map(|()| ExitCode::SUCCESS) })
+        run(async { self.set_closing(None).await.map(|()| ExitCode::SUCCESS) })
     }
 
-    async fn close(&self, closing: Option<Closing>) -> anyhow::Result<()> {
+    async fn set_closing(&self, closing: Option<Closing>) -> anyhow::Result<()> {
         let managers = self.managers.as_role(Role::Operator)?;
         let load: Load = managers.get("load").await?;
         for reader in &self.readers {
@@ -90,14 +91,14 @@ impl CordonArgs {
         };
         let wanted = CordonsRequest { term, lease, cordons: self.readers.iter().map(cordon).collect() };
         let done: Cordons = managers.post("cordons", &wanted).await?;
-        let rows: Vec<Vec<String>> = done.cordons.iter().map(row).collect();
+        let rows: Vec<Vec<String>> = done.cordons.iter().map(cordon_row).collect();
         self.managers
             .output
             .print(&serde_json::to_value(&done)?, || table(&["reader", "cordon", "why"], &rows))
     }
 }
 
-fn row(it: &CordonRequest) -> Vec<String> {
+fn cordon_row(it: &CordonRequest) -> Vec<String> {
     let cordon = it.cordon.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
     vec![it.reader.to_string(), cordon, it.why.clone()]
 }
@@ -117,7 +118,7 @@ impl Drain {
     /// Has the readers emptied. Exit code 1 where they are not empty when the time is over.
     pub fn run(&self) -> anyhow::Result<ExitCode> {
         run(async {
-            self.cordon.close(Some(Closing::Draining)).await?;
+            self.cordon.set_closing(Some(Closing::Draining)).await?;
             if self.wait.is_zero() {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -144,9 +145,9 @@ impl Drain {
 
 /// A reader, and how much of the video it is to have beside the others.
 #[derive(Debug, Clone)]
-struct Target(Share);
+struct MoveTarget(Share);
 
-impl FromStr for Target {
+impl FromStr for MoveTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -166,7 +167,7 @@ pub struct Move {
     video: VideoId,
     /// Who is to serve it: several readers share it by their weights.
     #[arg(required = true, value_name = "READER[=WEIGHT]")]
-    readers: Vec<Target>,
+    readers: Vec<MoveTarget>,
     #[command(flatten)]
     why: Why,
     #[command(flatten)]
@@ -179,7 +180,7 @@ fn video(text: &str) -> Result<VideoId, String> {
 
 /// What managers answer to moves that they take.
 #[derive(Deserialize)]
-struct Taken {
+struct TakenMoves {
     moves: Vec<MoveAnswer>,
 }
 
@@ -199,7 +200,7 @@ impl Move {
                 readers: self.readers.iter().map(|target| target.0.clone()).collect(),
                 why: self.why.why.clone(),
             };
-            let taken: Taken =
+            let taken: TakenMoves =
                 managers.post("moves", &MovesRequest { term, lease, moves: vec![wanted] }).await?;
             let answer = taken.moves.into_iter().next().context("the manager says nothing of the move")?;
             self.managers.output.print(&serde_json::to_value(&answer)?, || {
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_target_is_a_reader_and_a_weight() {
-        let target = |text: &str| text.parse::<Target>().map(|it| (it.0.reader.to_string(), it.0.weight));
+        let target = |text: &str| text.parse::<MoveTarget>().map(|it| (it.0.reader.to_string(), it.0.weight));
         assert_eq!(target("reader-1"), Ok(("reader-1".to_owned(), 1)));
         assert_eq!(target("reader-1=3"), Ok(("reader-1".to_owned(), 3)));
         assert!(target("reader-1=0").is_err() && target("reader-1=many").is_err() && target("").is_err());

@@ -9,7 +9,7 @@ use ratatui::widgets::{Block, Paragraph, Row, Table};
 use super::picture::{Move, Picture, Placement, Reader, Video};
 
 /// Cells of a reader's bar.
-const BAR: usize = 20;
+const BAR_CELLS: usize = 20;
 
 /// Draws it; `trouble` says why it is an old one.
 pub(super) fn draw(frame: &mut Frame, picture: &Picture, trouble: Option<&str>) {
@@ -36,15 +36,20 @@ pub(super) fn draw(frame: &mut Frame, picture: &Picture, trouble: Option<&str>) 
     frame.render_widget(Line::from("q ends").dim(), foot);
 }
 
-fn framed<'a>(title: &'a str, head: &[&'a str], rows: Vec<Row<'a>>, widths: &[Constraint]) -> Table<'a> {
+fn framed_table<'a>(
+    title: &'a str,
+    head: &[&'a str],
+    rows: Vec<Row<'a>>,
+    widths: &[Constraint],
+) -> Table<'a> {
     let head = Row::new(head.iter().map(|name| Line::from(*name).dim()).collect::<Vec<_>>());
     Table::new(rows, widths.to_vec()).header(head).block(Block::bordered().title(title))
 }
 
 fn readers_table(readers: &[Reader]) -> Table<'_> {
     let row = |reader: &Reader| {
-        let filled = (reader.used() * BAR as f64).round() as usize;
-        let bar = format!("{}{}", "█".repeat(filled), "░".repeat(BAR - filled));
+        let filled = (reader.used() * BAR_CELLS as f64).round() as usize;
+        let bar = format!("{}{}", "█".repeat(filled), "░".repeat(BAR_CELLS - filled));
         let bar = if reader.used() > 0.9 { Line::from(bar).red() } else { Line::from(bar).cyan() };
         let style = if reader.takes_viewers() { Style::new() } else { Style::new().fg(Color::Yellow) };
         Row::new(vec![
@@ -62,11 +67,11 @@ fn readers_table(readers: &[Reader]) -> Table<'_> {
         Constraint::Length(9),
         Constraint::Length(9),
         Constraint::Length(9),
-        Constraint::Length(BAR as u16),
+        Constraint::Length(BAR_CELLS as u16),
         Constraint::Length(8),
     ];
     let head = ["reader", "state", "viewers", "capacity", "full", "videos"];
-    framed(" Readers ", &head, readers.iter().map(row).collect(), &widths)
+    framed_table(" Readers ", &head, readers.iter().map(row).collect(), &widths)
 }
 
 fn videos_table(videos: &[Video]) -> Table<'_> {
@@ -74,7 +79,12 @@ fn videos_table(videos: &[Video]) -> Table<'_> {
         Row::new(vec![video.viewers.to_string(), video.videoid.clone(), video.readers.join(", ")])
     };
     let widths = [Constraint::Length(9), Constraint::Fill(1), Constraint::Fill(1)];
-    framed(" Videos by heat ", &["viewers", "video", "readers"], videos.iter().map(row).collect(), &widths)
+    framed_table(
+        " Videos by heat ",
+        &["viewers", "video", "readers"],
+        videos.iter().map(row).collect(),
+        &widths,
+    )
 }
 
 fn moves_table(moves: &[Move]) -> Table<'_> {
@@ -96,7 +106,7 @@ fn moves_table(moves: &[Move]) -> Table<'_> {
         Constraint::Fill(3),
     ];
     let head = ["age", "move", "video", "viewers", "why"];
-    framed(" Moves, splits and drains ", &head, moves.iter().map(row).collect(), &widths)
+    framed_table(" Moves, splits and drains ", &head, moves.iter().map(row).collect(), &widths)
 }
 
 #[cfg(test)]
@@ -107,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    fn drawn(picture: &Picture, trouble: Option<&str>, width: u16, height: u16) -> String {
+    fn drawn_text(picture: &Picture, trouble: Option<&str>, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| draw(frame, picture, trouble)).unwrap();
         terminal.backend().to_string()
@@ -130,7 +140,7 @@ mod tests {
             "lag": null, "rates": {}, "parts": [],
         });
         let picture = Picture::read(&answer).unwrap();
-        let screen = drawn(&picture, Some("the front door is away"), 120, 30);
+        let screen = drawn_text(&picture, Some("the front door is away"), 120, 30);
         for text in [
             "150 viewers of 200",
             "! the front door is away",
@@ -145,8 +155,8 @@ mod tests {
             assert!(screen.contains(text), "{text} in\n{screen}");
         }
         for (width, height) in [(1, 1), (20, 5), (80, 24), (300, 100)] {
-            drawn(&picture, None, width, height);
-            drawn(&Picture::default(), None, width, height);
+            drawn_text(&picture, None, width, height);
+            drawn_text(&Picture::default(), None, width, height);
         }
     }
 }

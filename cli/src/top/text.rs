@@ -6,7 +6,7 @@ use super::picture::Picture;
 use liverank_runtime::output::table;
 
 /// Videos and moves that are listed.
-const LISTED: usize = 10;
+const MAX_LINES_LISTED: usize = 10;
 
 /// All of it.
 pub(super) fn of(picture: &Picture) -> String {
@@ -27,12 +27,12 @@ pub(super) fn of(picture: &Picture) -> String {
         let videos = it
             .videos
             .iter()
-            .take(LISTED)
+            .take(MAX_LINES_LISTED)
             .map(|video| vec![video.videoid.clone(), video.viewers.to_string(), video.readers.join(",")]);
         let _ = write!(text, "\n{}", table(&["video", "viewers", "readers"], &videos.collect::<Vec<_>>()));
     }
     if !it.moves.is_empty() {
-        let moves = it.moves.iter().take(LISTED).map(|it| {
+        let moves = it.moves.iter().take(MAX_LINES_LISTED).map(|it| {
             let age = format!("{} s", it.age_ms / 1000);
             vec![age, it.word().to_owned(), it.videoid.clone(), it.progress(), it.why.clone()]
         });
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_has_readers_videos_moves_and_what_is_wrong() {
+    fn top_text_has_readers_videos_moves_and_troubles() {
         let answer = json!({
             "at": 1, "streams": 3, "later": true,
             "placement": {

@@ -18,13 +18,13 @@ pub fn identity(event: &Interaction) -> Option<String> {
 
 /// The name under which releases up to 0.1 remembered an event: by its id alone. It makes a repeat as it did there, until it
 /// is forgotten with its window; nothing is remembered under it any more.
-fn former_identity(event: &Interaction) -> Option<String> {
+fn event_identity_of_0_1(event: &Interaction) -> Option<String> {
     event.comment.is_none().then_some(event.event_id.as_ref()?).map(|id| format!("e:{id}"))
 }
 
 /// Every name under which an archive may remember an event.
 pub fn identities(event: &Interaction) -> impl Iterator<Item = String> {
-    identity(event).into_iter().chain(former_identity(event))
+    identity(event).into_iter().chain(event_identity_of_0_1(event))
 }
 
 /// Whether an archive keeps something of this event beside the state of its video: its identity, its comment, a mark, or what

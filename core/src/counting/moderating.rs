@@ -84,7 +84,7 @@ pub(super) fn forgotten_marks(event: &Interaction) -> impl Iterator<Item = MarkK
 }
 
 /// An entry that a record of the batch deletes, pins, reports or erases.
-struct Target {
+struct TargetEntry {
     author: UserId,
     seq: u64,
     /// Among the batch's own comments; `None`: it is stored.
@@ -95,22 +95,23 @@ struct Target {
 }
 
 /// Those of one identity, by their numbers: a day apart there may be several.
-type Targets = Vec<Target>;
+type TargetsOfIdentity = Vec<TargetEntry>;
 
 /// A batch's moderation under way.
 pub(super) struct Moderating {
-    targets: HashMap<(VideoId, CommentId), Targets>,
+    targets: HashMap<(VideoId, CommentId), TargetsOfIdentity>,
     revision: u64,
     reporting: Reporting,
 }
 
 impl Moderating {
     pub(super) fn new(records: &[LogRecord], moderated: Moderated) -> Self {
-        let mut targets: HashMap<_, _> =
-            targets(records).map(|(video, id)| ((video.clone(), id.clone()), Targets::new())).collect();
+        let mut targets: HashMap<_, _> = targets(records)
+            .map(|(video, id)| ((video.clone(), id.clone()), TargetsOfIdentity::new()))
+            .collect();
         for comment in moderated.targets {
             if let Some(targets) = targets.get_mut(&(comment.video_id.clone(), comment.id.clone())) {
-                targets.push(Target::of(&comment, None));
+                targets.push(TargetEntry::of(&comment, None));
             }
         }
         for targets in targets.values_mut() {
@@ -126,7 +127,7 @@ impl Moderating {
             return;
         }
         if let Some(targets) = self.targets.get_mut(&(comment.video_id.clone(), comment.id.clone())) {
-            targets.push(Target::of(comment, Some(at)));
+            targets.push(TargetEntry::of(comment, Some(at)));
         }
     }
 
@@ -141,30 +142,30 @@ impl Moderating {
         match &moderation.action {
             Action::Delete { comment_id } => {
                 if let Some(video) = video {
-                    self.delete(record, comment_id, moderation.role, video, effects);
+                    self.delete_comment(record, comment_id, moderation.role, video, effects);
                 }
             }
             Action::Pin { comment_id } => {
                 if let Some(video) = video {
-                    self.pin(record, comment_id.as_ref(), video, effects);
+                    self.pin_comment(record, comment_id.as_ref(), video, effects);
                 }
             }
             Action::Shadow { comment_id, text, reply_to } => {
                 if let Some(video) = video {
-                    self.shadow(record, (comment_id, text, reply_to.as_ref()), video, effects);
+                    self.archive_shadowed(record, (comment_id, text, reply_to.as_ref()), video, effects);
                 }
                 // Nobody moderated.
                 return;
             }
             Action::Hold { comment_id, text, reply_to, rule } => {
-                hold(record, (comment_id, text, reply_to.as_ref()), *rule, effects);
+                hold_comment(record, (comment_id, text, reply_to.as_ref()), *rule, effects);
                 return;
             }
             Action::Erase { comment_id, seq, user } => {
                 let (on, id) = (record.event.video_id.clone(), comment_id.clone());
                 effects.held.push(HeldChange { video: on, id, held: None });
                 if let Some(video) = video {
-                    self.erase(record, (comment_id, *seq), *user, video, effects);
+                    self.erase_entry(record, (comment_id, *seq), *user, video, effects);
                 }
                 // The audit log has the erasure of the user, as one.
                 return;
@@ -177,7 +178,7 @@ impl Moderating {
             }
             Action::EraseUser { .. } => {}
             Action::Report { comment_id, why } => {
-                effects.audit.extend(self.report(record, comment_id, *why));
+                effects.audit.extend(self.report_comment(record, comment_id, *why));
                 return;
             }
             Action::CloseReports { comment_id, outcome } => {
@@ -192,13 +193,13 @@ impl Moderating {
                 effects.held.push(HeldChange { video, id, held: None });
             }
             Action::PutVideo { metadata, owner_id } => {
-                if let Some(video) = video.filter(|video| may_put(video, record, moderation.role)) {
-                    video.put(metadata, owner_id.as_ref());
+                if let Some(video) = video.filter(|video| may_put_video(video, record, moderation.role)) {
+                    video.put_metadata(metadata, owner_id.as_ref());
                 }
             }
             Action::RemoveVideo => {
-                if let Some(video) = video.filter(|video| may_change(video, record, moderation.role)) {
-                    video.remove(moderation.role);
+                if let Some(video) = video.filter(|video| may_change_video(video, record, moderation.role)) {
+                    video.take_off_boards(moderation.role);
                 }
             }
             Action::Restrict { .. } | Action::Lift { .. } | Action::SetRules { .. } => {
@@ -210,7 +211,12 @@ impl Moderating {
     }
 
     /// What the audit log has of a report, where it counts. What nobody is shown needs no report.
-    fn report(&mut self, record: &LogRecord, id: &CommentId, why: ReportReason) -> Option<AuditEntry> {
+    fn report_comment(
+        &mut self,
+        record: &LogRecord,
+        id: &CommentId,
+        why: ReportReason,
+    ) -> Option<AuditEntry> {
         let key = (record.event.video_id.clone(), id.clone());
         let target = self.targets.get(&key).and_then(|targets| targets.last());
         let is_shown = target.is_some_and(|target| target.is_public && !target.removed);
@@ -223,7 +229,7 @@ impl Moderating {
         self.reporting.changed()
     }
 
-    fn delete(
+    fn delete_comment(
         &mut self,
         record: &LogRecord,
         id: &CommentId,
@@ -240,18 +246,18 @@ impl Moderating {
             EntryKind::Removed
         } else {
             let of = target.map_or(0, |target| {
-                target.lose(&event.video_id, (true, false), effects);
+                target.take_text_or_author(&event.video_id, (true, false), effects);
                 target.seq
             });
             self.reporting.close(record, id, ReportOutcome::Deleted);
             EntryKind::Deleted { comment_id: id.clone(), of, role }
         };
-        push(record, told(record, video, entry), effects);
+        push_comment(record, announcement_entry(record, video, entry), effects);
     }
 
     /// Erases one entry: the one of this number, else the newest of this id, if it is this user's. A comment is removed as
     /// by a deletion. An entry that nobody is shown loses its author's name alone.
-    fn erase(
+    fn erase_entry(
         &mut self,
         record: &LogRecord,
         (id, seq): (&CommentId, Option<u64>),
@@ -262,12 +268,12 @@ impl Moderating {
         let on = &record.event.video_id;
         let targets = self.targets.get_mut(&(on.clone(), id.clone()));
         let own = targets.map(|targets| targets.iter_mut().filter(|it| Digest::of_user(&it.author) == user));
-        let mut own: Vec<&mut Target> = own.into_iter().flatten().collect();
+        let mut own: Vec<&mut TargetEntry> = own.into_iter().flatten().collect();
         let at = own.iter().position(|it| Some(it.seq) == seq).or(own.len().checked_sub(1));
         let entry = match at.map(|at| own.swap_remove(at)) {
             Some(target) => {
                 let shown = !target.removed;
-                target.lose(on, (shown, true), effects);
+                target.take_text_or_author(on, (shown, true), effects);
                 let role = ActorRole::Service;
                 self.reporting.close(record, id, ReportOutcome::Deleted);
                 if shown {
@@ -278,11 +284,11 @@ impl Moderating {
             }
             None => EntryKind::Removed,
         };
-        push(record, told(record, video, entry), effects);
+        push_comment(record, announcement_entry(record, video, entry), effects);
     }
 
     /// It makes the video known, as any comment: its author is to find it there.
-    fn shadow(
+    fn archive_shadowed(
         &mut self,
         record: &LogRecord,
         (id, text, reply_to): (&CommentId, &str, Option<&CommentId>),
@@ -290,12 +296,12 @@ impl Moderating {
         effects: &mut Effects,
     ) {
         let body = (id.clone(), text.to_owned(), reply_to.cloned());
-        let comment = entry(record, video, body, EntryKind::Shadowed);
+        let comment = next_entry(record, video, body, EntryKind::Shadowed);
         self.note(&comment, effects.comments.len());
-        push(record, comment, effects);
+        push_comment(record, comment, effects);
     }
 
-    fn pin(
+    fn pin_comment(
         &mut self,
         record: &LogRecord,
         id: Option<&CommentId>,
@@ -312,11 +318,11 @@ impl Moderating {
             // What is not shown cannot be pinned: the number is taken all the same.
             (Some(_), _) => EntryKind::Removed,
         };
-        push(record, told(record, video, entry), effects);
+        push_comment(record, announcement_entry(record, video, entry), effects);
     }
 }
 
-fn hold(
+fn hold_comment(
     record: &LogRecord,
     (id, text, reply_to): (&CommentId, &str, Option<&CommentId>),
     rule: RuleName,
@@ -338,15 +344,15 @@ fn hold(
 
 /// An entry that says what was done, with the next number of the video's channel. It does not say who did it: the audit log
 /// does.
-fn told(record: &LogRecord, video: &mut VideoState, what: EntryKind) -> Comment {
+fn announcement_entry(record: &LogRecord, video: &mut VideoState, what: EntryKind) -> Comment {
     let id = record.event.event_id.as_ref().and_then(|id| CommentId::parse(id.as_str()).ok());
     // The log's reader takes no such record without an id.
     let id = id.unwrap_or_else(|| CommentId::parse("moderation").expect("it is an identifier"));
-    Comment { user_id: nobody(), ..entry(record, video, (id, String::new(), None), what) }
+    Comment { user_id: nobody(), ..next_entry(record, video, (id, String::new(), None), what) }
 }
 
 /// An entry with the next number of the video's channel.
-fn entry(
+fn next_entry(
     record: &LogRecord,
     video: &mut VideoState,
     (id, text, reply_to): (CommentId, String, Option<CommentId>),
@@ -366,20 +372,20 @@ fn entry(
     }
 }
 
-fn push(record: &LogRecord, comment: Comment, effects: &mut Effects) {
+fn push_comment(record: &LogRecord, comment: Comment, effects: &mut Effects) {
     effects.comments.push(NumberedComment { comment, partition: record.partition, offset: record.offset });
 }
 
 /// An owner's token says who it is for, and not whose the video is: who was merely the first to see it does not own it.
-fn may_change(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
+fn may_change_video(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
     let owns = video.owner_given && video.owner == record.event.user_id && video.owner.as_str() != NOBODY;
     role != ActorRole::Owner || owns
 }
 
 /// And an owner does not put back what others removed.
-fn may_put(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
+fn may_put_video(video: &VideoState, record: &LogRecord, role: ActorRole) -> bool {
     let undoes_others = role == ActorRole::Owner && video.removed.is_some_and(|by| by != ActorRole::Owner);
-    may_change(video, record, role) && !undoes_others
+    may_change_video(video, record, role) && !undoes_others
 }
 
 /// Whether a record makes a video known that nothing has happened to yet.
@@ -391,14 +397,14 @@ pub(super) fn makes_known(event: &Interaction) -> bool {
     })
 }
 
-impl Target {
+impl TargetEntry {
     fn of(entry: &Comment, at: Option<usize>) -> Self {
         let (removed, is_public) = (!entry.entry.has_text(), entry.entry.is_comment());
         Self { author: entry.user_id.clone(), seq: entry.seq, at, removed, is_public }
     }
 
     /// Takes its text, its author's name, or both.
-    fn lose(&mut self, video: &VideoId, (text, author): (bool, bool), effects: &mut Effects) {
+    fn take_text_or_author(&mut self, video: &VideoId, (text, author): (bool, bool), effects: &mut Effects) {
         let text = text && !self.removed;
         self.removed |= text;
         if author {

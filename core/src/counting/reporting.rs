@@ -78,15 +78,15 @@ impl Reporting {
         let by = (!is_author).then(|| event.user_id.clone());
         let reason = moderation.reason.clone().filter(|_| !is_author);
         let decision = ReportDecision { outcome, by, reason, at: event.timestamp };
-        self.change(record, id, |comment| comment.close(decision, place(record)));
+        self.change_reports(record, id, |comment| comment.close(decision, place(record)));
     }
 
     /// Removes name and text from a user's report of a comment.
     pub(super) fn erase(&mut self, record: &LogRecord, id: &CommentId, user: Digest) {
-        self.change(record, id, |comment| comment.erase(user));
+        self.change_reports(record, id, |comment| comment.erase(user));
     }
 
-    fn change(
+    fn change_reports(
         &mut self,
         record: &LogRecord,
         id: &CommentId,

@@ -26,7 +26,7 @@ pub struct UniqueKinds {
 }
 
 /// The types that can count once per user: of comments and watches each is one of its own.
-const POSSIBLE: [Kind; 3] = [Kind::View, Kind::Like, Kind::Share];
+const POSSIBLE_KINDS: [Kind; 3] = [Kind::View, Kind::Like, Kind::Share];
 
 impl UniqueKinds {
     /// All types that can count once per user.
@@ -49,7 +49,7 @@ impl UniqueKinds {
 
     /// Whether all of `others` are among these.
     pub fn includes(self, others: Self) -> bool {
-        POSSIBLE.into_iter().all(|kind| self.contains(kind) || !others.contains(kind))
+        POSSIBLE_KINDS.into_iter().all(|kind| self.contains(kind) || !others.contains(kind))
     }
 
     /// The type whose mark an event of type `kind` sets or removes, if it does.
@@ -65,7 +65,7 @@ impl FromStr for UniqueKinds {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let mut kinds = Self::default();
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            match POSSIBLE.into_iter().find(|kind| kind.name() == name) {
+            match POSSIBLE_KINDS.into_iter().find(|kind| kind.name() == name) {
                 Some(Kind::View) => kinds.view = true,
                 Some(Kind::Like) => kinds.like = true,
                 Some(Kind::Share) => kinds.share = true,
@@ -80,7 +80,7 @@ impl FromStr for UniqueKinds {
 
 impl fmt::Display for UniqueKinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = POSSIBLE.into_iter().filter(|kind| self.contains(*kind)).map(Kind::name);
+        let names = POSSIBLE_KINDS.into_iter().filter(|kind| self.contains(*kind)).map(Kind::name);
         f.write_str(&names.collect::<Vec<_>>().join(","))
     }
 }
@@ -105,15 +105,18 @@ pub type MarkKey = [u8; 16];
 /// The key of the mark that this event sets or removes; `None` for a type that counts each time.
 pub fn mark_key(event: &Interaction, unique: UniqueKinds) -> Option<MarkKey> {
     let kind = unique.marked(event.kind)?;
-    Some(key_of(kind, &event.video_id, &event.user_id))
+    Some(mark_key_of(kind, &event.video_id, &event.user_id))
 }
 
 /// The keys of all marks that a user may have on a video.
 pub fn mark_keys(video: &VideoId, user: &UserId, unique: UniqueKinds) -> impl Iterator<Item = MarkKey> {
-    POSSIBLE.into_iter().filter(move |kind| unique.contains(*kind)).map(|kind| key_of(kind, video, user))
+    POSSIBLE_KINDS
+        .into_iter()
+        .filter(move |kind| unique.contains(*kind))
+        .map(|kind| mark_key_of(kind, video, user))
 }
 
-fn key_of(kind: Kind, video: &VideoId, user: &UserId) -> MarkKey {
+fn mark_key_of(kind: Kind, video: &VideoId, user: &UserId) -> MarkKey {
     // No id has a line break in it.
     identity_digest(&format!("{}\n{video}\n{user}", kind.name()))
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Error, Visitor};
 
-use super::{CommentBody, FORMAT, Interaction, Kind, in_range, rfc_3339, watched};
+use super::{CommentBody, FORMAT, Interaction, Kind, check_time_range, parse_rfc_3339, seconds_to_ms};
 use crate::comment::check_text;
 use crate::{CommentId, EventId, Millis, UserId, VideoId, canary};
 
@@ -26,9 +26,9 @@ pub(super) struct Fields<'a> {
     #[serde(borrow)]
     r#type: Cow<'a, str>,
     #[serde(default)]
-    watch_time: Option<Number>,
+    watch_time: Option<JsonNumber>,
     #[serde(borrow, default)]
-    timestamp: Option<Time<'a>>,
+    timestamp: Option<EventTime<'a>>,
     #[serde(borrow, default)]
     event_id: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -68,12 +68,14 @@ impl<'a> Fields<'a> {
             None => None,
         };
         let watch_ms = match self.watch_time {
-            Some(Number(seconds)) => watched(seconds).ok()?,
+            Some(JsonNumber(seconds)) => seconds_to_ms(seconds).ok()?,
             None => 0,
         };
         let timestamp = match self.timestamp {
-            Some(Time::Seconds(seconds)) => in_range((seconds * 1000.0).round() as Millis).ok()?,
-            Some(Time::Text(text)) => rfc_3339(&text).ok()?,
+            Some(EventTime::Seconds(seconds)) => {
+                check_time_range((seconds * 1000.0).round() as Millis).ok()?
+            }
+            Some(EventTime::Text(text)) => parse_rfc_3339(&text).ok()?,
             None => now,
         };
         let read = Interaction {
@@ -93,52 +95,52 @@ impl<'a> Fields<'a> {
 }
 
 /// A number, as [`serde_json::Value::as_f64`] would give it.
-struct Number(f64);
+struct JsonNumber(f64);
 
-impl<'de> Deserialize<'de> for Number {
+impl<'de> Deserialize<'de> for JsonNumber {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Time::deserialize(deserializer)? {
-            Time::Seconds(seconds) => Ok(Self(seconds)),
-            Time::Text(_) => Err(D::Error::custom("not a number")),
+        match EventTime::deserialize(deserializer)? {
+            EventTime::Seconds(seconds) => Ok(Self(seconds)),
+            EventTime::Text(_) => Err(D::Error::custom("not a number")),
         }
     }
 }
 
 /// A time as senders write it.
-enum Time<'a> {
+enum EventTime<'a> {
     /// Since the Unix epoch.
     Seconds(f64),
     Text(Cow<'a, str>),
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Time<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for EventTime<'a> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;
         impl<'de> Visitor<'de> for Either {
-            type Value = Time<'de>;
+            type Value = EventTime<'de>;
 
             fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("a number or a text")
             }
 
-            fn visit_u64<E>(self, number: u64) -> Result<Time<'de>, E> {
-                Ok(Time::Seconds(number as f64))
+            fn visit_u64<E>(self, number: u64) -> Result<EventTime<'de>, E> {
+                Ok(EventTime::Seconds(number as f64))
             }
 
-            fn visit_i64<E>(self, number: i64) -> Result<Time<'de>, E> {
-                Ok(Time::Seconds(number as f64))
+            fn visit_i64<E>(self, number: i64) -> Result<EventTime<'de>, E> {
+                Ok(EventTime::Seconds(number as f64))
             }
 
-            fn visit_f64<E>(self, number: f64) -> Result<Time<'de>, E> {
-                Ok(Time::Seconds(number))
+            fn visit_f64<E>(self, number: f64) -> Result<EventTime<'de>, E> {
+                Ok(EventTime::Seconds(number))
             }
 
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Time<'de>, E> {
-                Ok(Time::Text(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<EventTime<'de>, E> {
+                Ok(EventTime::Text(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Time<'de>, E> {
-                Ok(Time::Text(Cow::Owned(text.to_owned())))
+            fn visit_str<E>(self, text: &str) -> Result<EventTime<'de>, E> {
+                Ok(EventTime::Text(Cow::Owned(text.to_owned())))
             }
         }
         deserializer.deserialize_any(Either)

@@ -130,7 +130,7 @@ pub fn decide(
         });
     };
     let expected = Some(current.epoch);
-    let readers = fit_to_be_used(sight, current, &mut choose);
+    let readers = usable_readers(sight, current, &mut choose);
     if readers != current.readers || known > current.epoch {
         return Decision::Assign { expected, readers, seen: known.max(current.epoch) };
     }
@@ -146,7 +146,7 @@ pub fn decide(
 
 /// A video's readers without those that are gone; others in place of those that leave, where none is left that takes
 /// viewers. One that is silent keeps its place: it may still serve.
-fn fit_to_be_used(
+fn usable_readers(
     sight: &impl ClusterView,
     current: &Assigned,
     choose: &mut impl FnMut(&[Share]) -> Option<ReaderId>,
@@ -184,7 +184,7 @@ pub fn without(
     mut choose: impl FnMut(&[Share]) -> Option<ReaderId>,
 ) -> Option<Order> {
     let current = sight.assigned(video)?;
-    let shares = as_they_lie(sight, video, current);
+    let shares = shares_by_viewers(sight, video, current);
     let leaves = |share: &Share| sight.standing(&share.reader).is_some_and(ReaderStatus::is_emptied);
     let (leaving, mut readers): (Vec<Share>, Vec<Share>) = shares.into_iter().partition(leaves);
     if leaving.is_empty() {
@@ -201,15 +201,17 @@ pub fn without(
 
 /// A video's shares, with the weights that its viewers lie by where one of its readers has more than its part and the
 /// slack. A reader that lacks viewers keeps its part of them: they may be on their way.
-fn as_they_lie(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -> Vec<Share> {
+fn shares_by_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -> Vec<Share> {
     let total = total_viewers(sight, video, assigned);
-    let even =
-        |share: &&Share| viewers_at(sight, &share.reader, video) <= viewers_to_keep(assigned, share, total).0;
+    let even = |share: &&Share| {
+        viewers_at_reader(sight, &share.reader, video) <= viewers_to_keep(assigned, share, total).0
+    };
     if assigned.readers.iter().all(|share| even(&share)) {
         return assigned.readers.clone();
     }
     let weight = |share: &Share| {
-        let claim = viewers_at(sight, &share.reader, video).max(viewers_of_share(assigned, share, total));
+        let claim =
+            viewers_at_reader(sight, &share.reader, video).max(viewers_of_share(assigned, share, total));
         claim.clamp(1, u64::from(u32::MAX / MAX_READERS_WHEN_FULL as u32)) as u32
     };
     let shares = assigned.readers.iter();
@@ -252,7 +254,7 @@ pub fn route(
     shares.sort_by_key(|share| (rank(share), room(share) == 0, sight.usage(&share.reader)));
     let best = shares.iter().take_while(|share| rank(share) == rank(shares[0]));
     let rooms: Vec<u64> = best.map(|share| room(share)).collect();
-    let drawn = by_lot(&rooms, lots[0]).unwrap_or_else(|| {
+    let drawn = draw_by_weight(&rooms, lots[0]).unwrap_or_else(|| {
         let lot = |lot: u32| lot as usize % rooms.len().max(1);
         // They stand in the order of their usage.
         lot(lots[0]).min(lot(lots[1]))
@@ -265,7 +267,7 @@ pub fn route(
 }
 
 /// Draws one in proportion to the weights; `None` where all are 0.
-fn by_lot(weights: &[u64], lot: u32) -> Option<usize> {
+fn draw_by_weight(weights: &[u64], lot: u32) -> Option<usize> {
     let all: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
     let mut left = (all * u128::from(lot)) >> u32::BITS;
     weights.iter().position(|weight| {
@@ -306,13 +308,13 @@ pub fn answer(sight: &impl ClusterView, reader: &ReaderId, reports: &[Held], pac
         if held.epoch > assigned.epoch {
             answer.behind.push((held.video.clone(), held.epoch));
         } else if held.viewers > 0 {
-            answer_for(&mut answer, sight, reader, held, assigned, pace);
+            answer_for_video(&mut answer, sight, reader, held, assigned, pace);
         }
     }
     answer
 }
 
-fn answer_for(
+fn answer_for_video(
     answer: &mut Answer,
     sight: &impl ClusterView,
     reader: &ReaderId,
@@ -363,12 +365,12 @@ fn answer_for(
     });
 }
 
-fn viewers_at(sight: &impl ClusterView, reader: &ReaderId, video: &VideoId) -> u64 {
+fn viewers_at_reader(sight: &impl ClusterView, reader: &ReaderId, video: &VideoId) -> u64 {
     sight.held(reader, video).map_or(0, |held| held.viewers)
 }
 
 fn total_viewers(sight: &impl ClusterView, video: &VideoId, assigned: &Assigned) -> u64 {
-    let here = assigned.readers.iter().map(|share| viewers_at(sight, &share.reader, video)).sum();
+    let here = assigned.readers.iter().map(|share| viewers_at_reader(sight, &share.reader, video)).sum();
     sight.viewers(video).max(here)
 }
 
@@ -389,7 +391,7 @@ fn missing_viewers(
     share: &Share,
     total: u64,
 ) -> u64 {
-    viewers_of_share(assigned, share, total).saturating_sub(viewers_at(sight, &share.reader, video))
+    viewers_of_share(assigned, share, total).saturating_sub(viewers_at_reader(sight, &share.reader, video))
 }
 
 /// Viewers of a video that a reader keeps, and those above which it sheds: its part and a tenth more, or two, so that those
@@ -455,7 +457,7 @@ pub enum Step {
 }
 
 #[derive(Debug)]
-struct Progress {
+struct OrderProgress {
     order: Order,
     /// Readers that do not hold it ready yet, and when each was last asked.
     cold: Vec<(ReaderId, Option<Time>)>,
@@ -467,7 +469,7 @@ struct Progress {
 #[derive(Debug, Default)]
 pub struct Coordinator {
     term: u64,
-    orders: BTreeMap<VideoId, Progress>,
+    orders: BTreeMap<VideoId, OrderProgress>,
 }
 
 impl Coordinator {
@@ -523,7 +525,7 @@ impl Coordinator {
         }
         let cold = order.readers.iter().filter(|share| !serves(share));
         let cold = cold.map(|share| (share.reader.clone(), None)).collect();
-        let progress = Progress { cold, until: now + WARM_WITHIN, swapping: false, order };
+        let progress = OrderProgress { cold, until: now + WARM_WITHIN, swapping: false, order };
         self.orders.insert(progress.order.video.clone(), progress);
         Ok(())
     }
@@ -538,7 +540,7 @@ impl Coordinator {
     /// What is to be done now. To be asked after every order and answer, and a few times a second.
     pub fn steps(&mut self, now: Time, sight: &impl ClusterView) -> Vec<Step> {
         let mut steps = Vec::new();
-        self.orders.retain(|_, progress| progress.go_on(now, sight, &mut steps));
+        self.orders.retain(|_, progress| progress.advance_order(now, sight, &mut steps));
         steps
     }
 
@@ -550,9 +552,9 @@ impl Coordinator {
     }
 }
 
-impl Progress {
+impl OrderProgress {
     /// `false`: the order is over.
-    fn go_on(&mut self, now: Time, sight: &impl ClusterView, steps: &mut Vec<Step>) -> bool {
+    fn advance_order(&mut self, now: Time, sight: &impl ClusterView, steps: &mut Vec<Step>) -> bool {
         let in_force = sight.assigned(&self.order.video).map(|current| current.epoch);
         if now >= self.until || (!self.swapping && in_force != Some(self.order.expected)) {
             steps.push(Step::Dropped(self.order.clone()));

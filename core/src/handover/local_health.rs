@@ -15,10 +15,10 @@ pub const LATE_AFTER: Duration = Duration::from_millis(250);
 /// The score of a process that was late again and again: it waits three times as long.
 const MAX_SCORE: u32 = 4;
 /// The score rises once in this time: many pieces of work that are late together say no more than one.
-const RISES_AFTER: Duration = Duration::from_millis(500);
+const SCORE_RISE_INTERVAL: Duration = Duration::from_millis(500);
 /// The score falls by one for each time in which nothing was late: less than a silent reader is given, so that a delay
 /// which happened once postpones little.
-const FALLS_AFTER: Duration = Duration::from_secs(1);
+const SCORE_FALL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The part of the time since the last look that this process did not look, where it wanted to look `every` so often.
 /// Nobody who was silent in that time is to blame for it.
@@ -40,12 +40,12 @@ impl LocalHealth {
     pub fn worked(&mut self, now: Time, late: Duration) {
         let passed = now.saturating_sub(self.changed);
         if late > LATE_AFTER {
-            if self.score == 0 || passed >= RISES_AFTER {
+            if self.score == 0 || passed >= SCORE_RISE_INTERVAL {
                 (self.score, self.changed) = ((self.score + 1).min(MAX_SCORE), now);
             }
             return;
         }
-        let fallen = u32::try_from(passed.as_millis() / FALLS_AFTER.as_millis()).unwrap_or(u32::MAX);
+        let fallen = u32::try_from(passed.as_millis() / SCORE_FALL_INTERVAL.as_millis()).unwrap_or(u32::MAX);
         if fallen > 0 {
             self.score = self.score.saturating_sub(fallen);
             self.changed = now;
@@ -68,7 +68,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn who_is_late_again_and_again_waits_longer_and_then_as_before() {
+    fn repeated_lateness_lengthens_waits_until_it_ends() {
         let (mut health, mut now) = (LocalHealth::default(), SECOND);
         assert_eq!(health.wait(3 * SECOND), 3 * SECOND);
         health.worked(now, LATE_AFTER * 2);
@@ -76,23 +76,23 @@ mod tests {
         health.worked(now, LATE_AFTER * 2);
         assert_eq!(health.wait(2 * SECOND), 3 * SECOND, "what is late together counts once");
         for _ in 0..20 {
-            now += RISES_AFTER;
+            now += SCORE_RISE_INTERVAL;
             health.worked(now, LATE_AFTER * 2);
         }
         assert_eq!(health.wait(3 * SECOND), 9 * SECOND);
-        health.worked(now + FALLS_AFTER * MAX_SCORE, Duration::ZERO);
+        health.worked(now + SCORE_FALL_INTERVAL * MAX_SCORE, Duration::ZERO);
         assert_eq!(health.wait(3 * SECOND), 3 * SECOND);
     }
 
     #[test]
-    fn a_small_delay_is_no_pause() {
+    fn a_small_delay_does_not_count_as_a_pause() {
         assert_eq!(paused(SECOND / 2 + LATE_AFTER, SECOND / 2), Duration::ZERO);
         assert_eq!(paused(2 * SECOND, SECOND / 2), SECOND * 3 / 2);
     }
 
     proptest! {
         #[test]
-        fn a_wait_is_bounded_both_ways(steps in prop::collection::vec((0_u64..3_000, 0_u64..1_000), 1..80)) {
+        fn a_scaled_wait_is_bounded_both_ways(steps in prop::collection::vec((0_u64..3_000, 0_u64..1_000), 1..80)) {
             let (mut health, mut now) = (LocalHealth::default(), Duration::ZERO);
             for (passed, late) in steps {
                 now += Duration::from_millis(passed);

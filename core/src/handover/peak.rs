@@ -52,7 +52,7 @@ mod tests {
         /// Nothing of the last window is forgotten, and nothing older than three is remembered: one window that began late,
         /// where nothing was noted for a while, and the one before it. During a hand-over nothing becomes older.
         #[test]
-        fn it_is_the_most_of_the_last_windows(
+        fn the_peak_is_the_maximum_of_the_last_windows(
             steps in prop::collection::vec((0_u64..4_000, 0_u64..100, prop::bool::weighted(0.3)), 1..60)
         ) {
             let (mut peak, mut now, mut noted) = (Peak::default(), Duration::ZERO, Vec::new());

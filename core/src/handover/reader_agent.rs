@@ -44,19 +44,19 @@ pub enum Admission {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Place {
+struct VideoPlace {
     /// The highest epoch heard of.
     epoch: u64,
     /// The notice that came under the epoch, and when it came.
     told: Option<(AssignmentNotice, Time)>,
     /// Held ready up to then.
     warm: Option<Time>,
-    leaving: Option<Leaving>,
+    leaving: Option<LeavingViewers>,
 }
 
 /// Viewers on their way out.
 #[derive(Debug, Clone)]
-struct Leaving {
+struct LeavingViewers {
     order: HandOver,
     /// The time of the last order.
     said: Time,
@@ -66,7 +66,7 @@ struct Leaving {
 
 /// The reader is leaving altogether.
 #[derive(Debug, Clone, Copy)]
-struct Exit {
+struct ReaderExit {
     /// The time from which the reader itself closes the streams that the managers have not moved.
     from: Time,
     /// The time by which all viewers are to be gone.
@@ -79,9 +79,9 @@ struct Exit {
 #[derive(Debug)]
 pub struct ReaderAgent {
     bounds: Bounds,
-    places: HashMap<VideoId, Place>,
+    places: HashMap<VideoId, VideoPlace>,
     highest_epoch: u64,
-    exit: Option<Exit>,
+    exit: Option<ReaderExit>,
 }
 
 impl ReaderAgent {
@@ -104,10 +104,10 @@ impl ReaderAgent {
     pub fn admit(&self, now: Time, video: &VideoId, sent_under: Option<u64>) -> Admission {
         let place = self.places.get(video);
         let known = place.map_or(0, |place| place.epoch);
-        let fresh = place.and_then(|place| place.told_for(now, self.bounds.fresh));
+        let fresh = place.and_then(|place| place.notice_no_older_than(now, self.bounds.fresh));
         let sent_under = sent_under.unwrap_or(0);
         match fresh {
-            Some(told) if sent_under <= known => self.judge(now, place, told),
+            Some(told) if sent_under <= known => self.judge_admission(now, place, told),
             _ => Admission::Ask { known: known.max(sent_under) },
         }
     }
@@ -117,17 +117,17 @@ impl ReaderAgent {
     pub fn admit_told(&self, now: Time, video: &VideoId, sent_under: Option<u64>) -> Admission {
         let place = self.places.get(video);
         let believed = place
-            .and_then(|place| place.told_for(now, self.bounds.stale))
+            .and_then(|place| place.notice_no_older_than(now, self.bounds.stale))
             .filter(|told| sent_under.is_none_or(|epoch| epoch <= told.epoch));
         match believed {
-            Some(told) => self.judge(now, place, told),
+            Some(told) => self.judge_admission(now, place, told),
             None if self.exit.is_some() => Admission::Refuse,
             None => Admission::Accept,
         }
     }
 
-    fn judge(&self, now: Time, place: Option<&Place>, told: &AssignmentNotice) -> Admission {
-        let sheds = place.and_then(|place| place.order(now, self.bounds.order)).is_some();
+    fn judge_admission(&self, now: Time, place: Option<&VideoPlace>, told: &AssignmentNotice) -> Admission {
+        let sheds = place.and_then(|place| place.order_in_force(now, self.bounds.order)).is_some();
         // One that leaves and is the only one still takes viewers until it begins to close them: where else could they
         // go?
         let closing = self.exit.is_some_and(|exit| now >= exit.from);
@@ -141,7 +141,7 @@ impl ReaderAgent {
 
     /// Takes a manager's word. `false`: it is older than what is known, and changes nothing.
     pub fn told(&mut self, now: Time, video: &VideoId, told: AssignmentNotice) -> bool {
-        let Some(place) = self.newer(now, video, told.epoch) else { return false };
+        let Some(place) = self.place_if_newer(now, video, told.epoch) else { return false };
         place.leaving.take_if(|leaving| leaving.order.epoch < told.epoch);
         place.told = Some((told, now));
         true
@@ -150,12 +150,12 @@ impl ReaderAgent {
     /// Takes a heartbeat's answer: all that is to be handed over, and nothing else.
     pub fn ordered(&mut self, now: Time, orders: Vec<HandOver>) {
         for order in orders {
-            let Some(place) = self.newer(now, &order.video, order.epoch) else { continue };
+            let Some(place) = self.place_if_newer(now, &order.video, order.epoch) else { continue };
             let told =
                 AssignmentNotice { epoch: order.epoch, here: order.here, elsewhere: Some(order.to.clone()) };
             place.told = Some((told, now));
             let step = place.leaving.as_ref().map_or((now, 0), |leaving| leaving.step);
-            place.leaving = Some(Leaving { order, said: now, step });
+            place.leaving = Some(LeavingViewers { order, said: now, step });
         }
         // What was said again goes on as it was; what was not is over.
         for place in self.places.values_mut() {
@@ -164,10 +164,10 @@ impl ReaderAgent {
     }
 
     /// The place of a video for news under `epoch`; `None` where they are old.
-    fn newer(&mut self, now: Time, video: &VideoId, epoch: u64) -> Option<&mut Place> {
+    fn place_if_newer(&mut self, now: Time, video: &VideoId, epoch: u64) -> Option<&mut VideoPlace> {
         self.highest_epoch = self.highest_epoch.max(epoch);
         if self.places.len() >= self.bounds.videos && !self.places.contains_key(video) {
-            self.make_room(now);
+            self.forget_oldest(now);
         }
         let place = self.places.entry(video.clone()).or_default();
         if epoch < place.epoch {
@@ -179,12 +179,12 @@ impl ReaderAgent {
 
     /// Forgets what was heard longest ago. What an epoch fences is forgotten with it, and the managers mint above
     /// [`ReaderAgent::highest_epoch`] all the same.
-    fn make_room(&mut self, now: Time) {
+    fn forget_oldest(&mut self, now: Time) {
         let bounds = self.bounds;
-        let in_use = |place: &Place| {
+        let in_use = |place: &VideoPlace| {
             place.leaving.is_some()
                 || place.warm.is_some_and(|until| now < until)
-                || place.told_for(now, bounds.fresh).is_some()
+                || place.notice_no_older_than(now, bounds.fresh).is_some()
         };
         self.places.retain(|_, place| in_use(place));
         if self.places.len() >= bounds.videos {
@@ -196,7 +196,7 @@ impl ReaderAgent {
     pub fn warm(&mut self, now: Time, video: &VideoId) {
         let until = now + self.bounds.warm;
         // An epoch of 0 is no news: this only finds or makes the place.
-        self.newer(now, video, 0);
+        self.place_if_newer(now, video, 0);
         if let Some(place) = self.places.get_mut(video) {
             place.warm = Some(until);
         }
@@ -212,7 +212,7 @@ impl ReaderAgent {
     /// time before it begins to close viewers by itself, evenly, up to three quarters; `alone`: there are none.
     pub fn leave(&mut self, now: Time, grace: Duration, alone: bool) {
         let from = if alone { now } else { now + grace / 4 };
-        self.exit = Some(Exit { from, by: now + grace * 3 / 4, step: from });
+        self.exit = Some(ReaderExit { from, by: now + grace * 3 / 4, step: from });
     }
 
     /// Whether it is leaving.
@@ -223,13 +223,13 @@ impl ReaderAgent {
     /// Whether it sends viewers of a video elsewhere that it still serves: they are more than its share.
     pub fn sheds(&self, now: Time, video: &VideoId) -> bool {
         let place = self.places.get(video);
-        place.and_then(|place| place.order(now, self.bounds.order)).is_some_and(|order| order.here)
+        place.and_then(|place| place.order_in_force(now, self.bounds.order)).is_some_and(|order| order.here)
     }
 
     /// Videos that have viewers to be closed under an order.
     pub fn handing_over(&self, now: Time) -> impl Iterator<Item = &HandOver> {
         let holds = self.bounds.order;
-        self.places.values().filter_map(move |place| place.order(now, holds))
+        self.places.values().filter_map(move |place| place.order_in_force(now, holds))
     }
 
     /// How many of a video's viewers to close now, whichever: the caller draws lots. To be asked several times a
@@ -261,12 +261,12 @@ impl ReaderAgent {
     }
 }
 
-impl Place {
-    fn told_for(&self, now: Time, time: Duration) -> Option<&AssignmentNotice> {
+impl VideoPlace {
+    fn notice_no_older_than(&self, now: Time, time: Duration) -> Option<&AssignmentNotice> {
         self.told.as_ref().filter(|(_, at)| now.saturating_sub(*at) < time).map(|(told, _)| told)
     }
 
-    fn order(&self, now: Time, holds: Duration) -> Option<&HandOver> {
+    fn order_in_force(&self, now: Time, holds: Duration) -> Option<&HandOver> {
         self.leaving.as_ref().filter(|it| now.saturating_sub(it.said) < holds).map(|it| &it.order)
     }
 }

@@ -19,10 +19,10 @@ const ARRIVAL_STEP: Duration = Duration::from_millis(100);
 
 /// The viewers who are on their way to each reader.
 #[derive(Debug, Default)]
-pub struct ReservedCapacity(HashMap<ReaderId, Expected>);
+pub struct ReservedCapacity(HashMap<ReaderId, ExpectedViewers>);
 
 #[derive(Debug, Default)]
-struct Expected {
+struct ExpectedViewers {
     /// When, and how many, in the order of the times.
     given: VecDeque<(Time, u64)>,
     count: u64,
@@ -71,7 +71,7 @@ impl ReservedCapacity {
     }
 }
 
-impl Expected {
+impl ExpectedViewers {
     fn expire(&mut self, now: Time) {
         while let Some((_, viewers)) = self.given.pop_front_if(|(at, _)| now.saturating_sub(*at) >= HOLDS_FOR)
         {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn viewers_are_expected_for_a_time_and_what_is_kept_is_bounded() {
+    fn reservations_expire_and_are_bounded() {
         let (mut reserved, now) = (ReservedCapacity::default(), Duration::from_secs(100));
         let reader = ReaderId::parse("a").unwrap();
         reserved.give(now, &reader, 1);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_arrived_is_expected_no_more() {
+    fn an_arrival_ends_its_reservation() {
         let (mut reserved, now) = (ReservedCapacity::default(), Duration::ZERO);
         let [a, b] = ["a", "b"].map(|name| ReaderId::parse(name).unwrap());
         reserved.give(now, &a, 3);

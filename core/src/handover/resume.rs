@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_number_is_given_or_named_by_the_gap_and_none_twice() {
+    fn a_resume_gives_or_names_each_number_exactly_once() {
         for (seen, head, reach) in [(0, 0, 5), (0, 5, 5), (0, 6, 5), (3, 20, 5), (15, 20, 5), (25, 20, 5)] {
             let start = start(seen, head, reach);
             let (from, to) = start.gap.unwrap_or((seen + 1, seen));

@@ -110,7 +110,7 @@ const fn is_false(flag: &bool) -> bool {
 }
 
 /// The members of [`CommentRules`], as they are written.
-const MEMBERS: [&str; 9] = [
+const RULE_MEMBERS: [&str; 9] = [
     "slow_seconds",
     "members_only",
     "max_chars",
@@ -128,20 +128,20 @@ impl CommentRules {
     /// # Errors
     /// Names the member that is wrong; an unknown one is wrong, too.
     pub fn parse(object: &Map<String, Value>) -> Result<Self, Invalid> {
-        if let Some(unknown) = object.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
-            let known = MEMBERS.join(", ");
+        if let Some(unknown) = object.keys().find(|name| !RULE_MEMBERS.contains(&name.as_str())) {
+            let known = RULE_MEMBERS.join(", ");
             return Err(Invalid::new("rules", format!("has no member {unknown:?}; it may have {known}")));
         }
         let rules = Self {
-            slow_seconds: member(object, "slow_seconds")?,
-            members_only: member(object, "members_only")?.unwrap_or(false),
-            max_chars: member(object, "max_chars")?,
-            own_repeat_seconds: member(object, "own_repeat_seconds")?,
-            any_repeat_seconds: member(object, "any_repeat_seconds")?,
-            links: member(object, "links")?,
-            hold_all: member(object, "hold_all")?.unwrap_or(false),
-            words: member(object, "words")?.unwrap_or_default(),
-            patterns: member(object, "patterns")?.unwrap_or_default(),
+            slow_seconds: parse_member(object, "slow_seconds")?,
+            members_only: parse_member(object, "members_only")?.unwrap_or(false),
+            max_chars: parse_member(object, "max_chars")?,
+            own_repeat_seconds: parse_member(object, "own_repeat_seconds")?,
+            any_repeat_seconds: parse_member(object, "any_repeat_seconds")?,
+            links: parse_member(object, "links")?,
+            hold_all: parse_member(object, "hold_all")?.unwrap_or(false),
+            words: parse_member(object, "words")?.unwrap_or_default(),
+            patterns: parse_member(object, "patterns")?.unwrap_or_default(),
         };
         rules.check()?;
         Ok(rules)
@@ -168,18 +168,18 @@ impl CommentRules {
     /// # Errors
     /// Names the member that is wrong.
     pub fn check(&self) -> Result<(), Invalid> {
-        number("slow_seconds", self.slow_seconds, MAX_SLOW_SECONDS)?;
-        number("max_chars", self.max_chars, MAX_COMMENT_CHARS as u32)?;
-        number("own_repeat_seconds", self.own_repeat_seconds, MAX_REPEAT_SECONDS)?;
-        number("any_repeat_seconds", self.any_repeat_seconds, MAX_REPEAT_SECONDS)?;
+        check_number("slow_seconds", self.slow_seconds, MAX_SLOW_SECONDS)?;
+        check_number("max_chars", self.max_chars, MAX_COMMENT_CHARS as u32)?;
+        check_number("own_repeat_seconds", self.own_repeat_seconds, MAX_REPEAT_SECONDS)?;
+        check_number("any_repeat_seconds", self.any_repeat_seconds, MAX_REPEAT_SECONDS)?;
         let hosts = self.links.as_ref().map_or(0, |links| links.allow.len());
-        most("links", hosts, MAX_HOSTS)?;
+        check_count("links", hosts, MAX_HOSTS)?;
         let words = || self.words.iter().flat_map(|rule| &rule.words);
-        most("words", words().count(), MAX_WORDS)?;
+        check_count("words", words().count(), MAX_WORDS)?;
         if self.words.iter().any(|rule| rule.words.is_empty()) {
             return Err(Invalid::new("words", "each of them must have words"));
         }
-        most("patterns", self.patterns.len(), MAX_PATTERNS)?;
+        check_count("patterns", self.patterns.len(), MAX_PATTERNS)?;
         for (field, text, chars) in words()
             .map(|word| ("words", word, MAX_WORD_CHARS))
             .chain(self.patterns.iter().map(|rule| ("patterns", &rule.pattern, MAX_PATTERN_CHARS)))
@@ -197,7 +197,7 @@ impl CommentRules {
     }
 }
 
-fn member<T: DeserializeOwned>(
+fn parse_member<T: DeserializeOwned>(
     object: &Map<String, Value>,
     name: &'static str,
 ) -> Result<Option<T>, Invalid> {
@@ -210,7 +210,7 @@ fn member<T: DeserializeOwned>(
     }
 }
 
-fn number(field: &'static str, value: Option<u32>, most: u32) -> Result<(), Invalid> {
+fn check_number(field: &'static str, value: Option<u32>, most: u32) -> Result<(), Invalid> {
     match value {
         Some(value) if !(1..=most).contains(&value) => {
             Err(Invalid::new(field, format!("must be a whole number from 1 to {most}")))
@@ -219,7 +219,7 @@ fn number(field: &'static str, value: Option<u32>, most: u32) -> Result<(), Inva
     }
 }
 
-fn most(field: &'static str, count: usize, most: usize) -> Result<(), Invalid> {
+fn check_count(field: &'static str, count: usize, most: usize) -> Result<(), Invalid> {
     if count > most {
         return Err(Invalid::new(field, format!("must be at most {most}, are {count}")));
     }
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_read_as_they_are_written() {
+    fn comment_rules_round_trip() {
         let json = json!({
             "slow_seconds": 5, "members_only": true, "max_chars": 200, "own_repeat_seconds": 60,
             "any_repeat_seconds": 10, "hold_all": true, "links": {"action": "reject", "allow": ["example.org"]},
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_patterns_fit() {
+    fn usual_patterns_are_within_the_bounds() {
         for pattern in [r"\w+@\w+\.\w+", r"(?:\d[ -]?){9,16}", r"\b(buy|sell)\s+\w+\s+now\b", r"(.)\1"] {
             let read = parse(json!({ "patterns": [{ "action": "reject", "pattern": pattern }] }));
             // The last one looks back, which takes more than one pass.

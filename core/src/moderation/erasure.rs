@@ -82,21 +82,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_digest_is_read_as_it_is_written(bytes: [u8; 16]) {
+        fn digests_round_trip(bytes: [u8; 16]) {
             let digest = Digest::of_mark(bytes);
             prop_assert_eq!(Digest::parse(&digest.to_string()), Ok(digest));
             prop_assert_eq!(digest.mark(), bytes);
         }
 
         #[test]
-        fn another_text_is_none(text in "[0-9a-fA-F+ ]{0,40}") {
+        fn a_text_that_is_no_digest_is_refused(text in "[0-9a-fA-F+ ]{0,40}") {
             let is_one = text.len() == 32 && text.bytes().all(|byte| b"0123456789abcdef".contains(&byte));
             prop_assert_eq!(Digest::parse(&text).is_ok(), is_one);
         }
     }
 
     #[test]
-    fn users_have_digests_of_their_own() {
+    fn different_users_have_different_digests() {
         let of = |name: &str| Digest::of_user(&UserId::parse(name).unwrap());
         assert_eq!(of("ann"), of("ann"));
         assert_ne!(of("ann"), of("ben"));

@@ -26,29 +26,29 @@ pub struct Folded {
 impl Folded {
     /// Folds a text by what its letters are.
     pub fn of(original: &str) -> Self {
-        Self::by(original, by_meaning)
+        Self::fold_with(original, fold_char_by_meaning)
     }
 
     /// Folds a text by what its capitals look like.
     pub fn seen(original: &str) -> Self {
-        Self::by(original, by_shape)
+        Self::fold_with(original, fold_char_by_shape)
     }
 
-    fn by(original: &str, letters: fn(char, &mut dyn FnMut(char))) -> Self {
+    fn fold_with(original: &str, letters: fn(char, &mut dyn FnMut(char))) -> Self {
         let mut folded = Self::default();
-        let all = decompose(original);
+        let all = decompose_chars(original);
         for (at, (origin, c)) in all.iter().enumerate() {
             let is_letter =
                 |at: Option<usize>| at.and_then(|at| all.get(at)).is_some_and(|(_, c)| c.is_alphanumeric());
             let (before, after) = (is_letter(at.checked_sub(1)), is_letter(Some(at + 1)));
             if c.is_whitespace() {
                 if !folded.text.is_empty() && !folded.text.ends_with(' ') {
-                    folded.push(*origin, ' ');
+                    folded.push_char(*origin, ' ');
                 }
-            } else if let Some(letter) = letter_of_sign(*c, before, after) {
-                folded.push(*origin, letter);
+            } else if let Some(letter) = fold_single_sign(*c, before, after) {
+                folded.push_char(*origin, letter);
             } else {
-                letters(*c, &mut |letter| folded.push(*origin, letter));
+                letters(*c, &mut |letter| folded.push_char(*origin, letter));
             }
         }
         if folded.text.ends_with(' ') {
@@ -58,7 +58,7 @@ impl Folded {
         folded
     }
 
-    fn push(&mut self, origin: usize, c: char) {
+    fn push_char(&mut self, origin: usize, c: char) {
         self.text.push(c);
         self.origins.resize(self.text.len(), origin);
     }
@@ -79,7 +79,7 @@ impl Folded {
 
 /// The characters that a text is made of, each with the place of the character that it is a part of, accents in canonical
 /// order; without what is not seen.
-fn decompose(original: &str) -> Vec<(usize, char)> {
+fn decompose_chars(original: &str) -> Vec<(usize, char)> {
     let mut all: Vec<(usize, char)> = Vec::with_capacity(original.len());
     for (origin, c) in original.chars().enumerate() {
         decompose_compatible(c, |part| all.push((origin, part)));
@@ -96,7 +96,7 @@ fn decompose(original: &str) -> Vec<(usize, char)> {
 }
 
 /// The letter that a sign stands for, where there are letters around it: at an end it is a sign.
-const fn letter_of_sign(c: char, before: bool, after: bool) -> Option<char> {
+const fn fold_single_sign(c: char, before: bool, after: bool) -> Option<char> {
     match c {
         '!' | '|' if before && after => Some('l'),
         '@' if before && after => Some('a'),
@@ -105,12 +105,12 @@ const fn letter_of_sign(c: char, before: bool, after: bool) -> Option<char> {
     }
 }
 
-fn by_meaning(c: char, take: &mut dyn FnMut(char)) {
-    fold_case(c, &mut |c| look_alike(c, &mut |c| fold_case(c, &mut |c| take(stands_for(c)))));
+fn fold_char_by_meaning(c: char, take: &mut dyn FnMut(char)) {
+    fold_case(c, &mut |c| look_alike(c, &mut |c| fold_case(c, &mut |c| take(letter_for_digit(c)))));
 }
 
-fn by_shape(c: char, take: &mut dyn FnMut(char)) {
-    look_alike(c, &mut |c| fold_case(c, &mut |c| take(stands_for(c))));
+fn fold_char_by_shape(c: char, take: &mut dyn FnMut(char)) {
+    look_alike(c, &mut |c| fold_case(c, &mut |c| take(letter_for_digit(c))));
 }
 
 /// Upper case first: it has folds that lower case has not, as ß has.
@@ -127,7 +127,7 @@ fn look_alike(c: char, take: &mut dyn FnMut(char)) {
 }
 
 /// Digits that are written in place of letters, and small capitals, which look-alikes of other scripts are taken for.
-const fn stands_for(c: char) -> char {
+const fn letter_for_digit(c: char) -> char {
     match c {
         '0' => 'o',
         '1' | 'i' => 'l',
@@ -163,12 +163,12 @@ mod tests {
 
     use super::*;
 
-    fn fold(text: &str) -> String {
+    fn folded_text(text: &str) -> String {
         Folded::of(text).text
     }
 
     #[test]
-    fn a_word_is_the_same_whichever_way_it_is_written() {
+    fn disguised_spellings_fold_to_the_same_word() {
         for (plain, written) in [
             ("spam", "ＳＰＡＭ"),
             ("spam", "s\u{200b}p\u{ad}a\u{fe0f}m"),
@@ -186,28 +186,28 @@ mod tests {
             ("ПРИВЕТ", "привет"),
             ("하다", "하다"),
         ] {
-            assert_eq!(fold(written), fold(plain), "{written}");
+            assert_eq!(folded_text(written), folded_text(plain), "{written}");
         }
-        assert_eq!(Folded::seen("ΝΑΗ, ΒΟΒ").as_str(), fold("nah, bob"), "by its capitals");
-        assert_eq!(fold("hi! @ann 5$"), "hl! @ann s$", "signs at an end of a word are signs");
-        assert_ne!(fold("cat"), fold("cut"));
-        assert_eq!(fold("\u{200b}\u{feff} "), "");
+        assert_eq!(Folded::seen("ΝΑΗ, ΒΟΒ").as_str(), folded_text("nah, bob"), "by its capitals");
+        assert_eq!(folded_text("hi! @ann 5$"), "hl! @ann s$", "signs at an end of a word are signs");
+        assert_ne!(folded_text("cat"), folded_text("cut"));
+        assert_eq!(folded_text("\u{200b}\u{feff} "), "");
     }
 
     proptest! {
         #[test]
-        fn how_a_text_is_normalised_does_not_matter(text in "\\PC{0,20}") {
-            let expected = fold(&text);
-            prop_assert_eq!(fold(&text.nfc().collect::<String>()), expected.clone(), "NFC");
-            prop_assert_eq!(fold(&text.nfkc().collect::<String>()), expected.clone(), "NFKC");
-            prop_assert_eq!(fold(&text.nfkd().collect::<String>()), expected, "NFKD");
+        fn folding_ignores_unicode_normalisation(text in "\\PC{0,20}") {
+            let expected = folded_text(&text);
+            prop_assert_eq!(folded_text(&text.nfc().collect::<String>()), expected.clone(), "NFC");
+            prop_assert_eq!(folded_text(&text.nfkc().collect::<String>()), expected.clone(), "NFKC");
+            prop_assert_eq!(folded_text(&text.nfkd().collect::<String>()), expected, "NFKD");
         }
 
         #[test]
-        fn what_is_not_seen_does_not_matter(text in "[a-zA-Zа-яα-ω ]{0,20}", at in any::<prop::sample::Index>()) {
+        fn folding_ignores_invisible_characters(text in "[a-zA-Zа-яα-ω ]{0,20}", at in any::<prop::sample::Index>()) {
             let mut seen: Vec<char> = text.chars().collect();
             seen.insert(at.index(seen.len() + 1), '\u{200d}');
-            prop_assert_eq!(fold(&seen.into_iter().collect::<String>()), fold(&text));
+            prop_assert_eq!(folded_text(&seen.into_iter().collect::<String>()), folded_text(&text));
         }
 
         #[test]

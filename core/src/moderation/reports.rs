@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_are_read_as_they_are_written() {
+    fn report_reasons_round_trip() {
         for reason in ReportReason::ALL {
             assert_eq!(ReportReason::parse(reason.name()), Ok(reason));
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
@@ -253,7 +253,7 @@ mod tests {
     proptest! {
         /// Whatever comes, a user counts once, and the whole of it stays in its bound.
         #[test]
-        fn reports_are_bounded_and_of_users_once(users in proptest::collection::vec(0..60_u8, 0..120)) {
+        fn reports_are_bounded_and_count_once_per_user(users in proptest::collection::vec(0..60_u8, 0..120)) {
             let mut comment = reported();
             for (user, at) in users.iter().zip(0..) {
                 let before = comment.clone();

@@ -11,7 +11,7 @@ use crate::Millis;
 
 /// A revocation of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Revocation {
+struct TokenRevocation {
     /// The time of the revocation.
     at: Millis,
     /// The time until which the revocation is kept; absent: it is kept for good.
@@ -21,7 +21,7 @@ struct Revocation {
 /// The revocations in force, by their identity: some 200 bytes each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Revocations {
-    by_key: HashMap<String, Revocation>,
+    by_key: HashMap<String, TokenRevocation>,
     revision: u64,
 }
 
@@ -46,7 +46,7 @@ impl Revocations {
         self.revision = self.revision.max(change.revision);
         match &change.what {
             Changed::Restriction { rule: Some(rule), .. } if !rule.kind.is_of_comments() => {
-                let new = Revocation { at: rule.at, until: rule.until };
+                let new = TokenRevocation { at: rule.at, until: rule.until };
                 self.by_key.insert(change.key.clone(), new) != Some(new)
             }
             // What was lifted does not say what it was; others are not here.
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::UserId;
 
-    const AT: Millis = 100_500;
+    const ISSUED_AT_MS: Millis = 100_500;
 
     fn user(name: &str) -> UserId {
         UserId::parse(name).unwrap()
@@ -91,13 +91,13 @@ mod tests {
     fn changes(actions: Vec<Action>) -> Vec<RuleChange> {
         let change = |(action, revision)| {
             let moderation = Moderation { action, role: ActorRole::Service, reason: None };
-            let record = moderation.into_record(user("backend"), None, "e".parse().unwrap(), AT);
+            let record = moderation.into_record(user("backend"), None, "e".parse().unwrap(), ISSUED_AT_MS);
             RuleChange::of(&record, revision).unwrap()
         };
         actions.into_iter().zip(1..).map(change).collect()
     }
 
-    fn revoke(name: &str, kind: Restriction, until: Option<Millis>) -> Action {
+    fn revoke_action(name: &str, kind: Restriction, until: Option<Millis>) -> Action {
         Action::Restrict { userid: user(name), kind, scope: Scope::Everywhere, until }
     }
 
@@ -105,25 +105,25 @@ mod tests {
     fn a_token_is_revoked_by_its_name_or_by_its_user_and_age_until_its_time() {
         let mut book = Revocations::default();
         let all = changes(vec![
-            revoke("t-1", Restriction::Token, None),
-            revoke("ana", Restriction::Tokens, Some(200_000)),
-            revoke("ben", Restriction::Ban, None),
+            revoke_action("t-1", Restriction::Token, None),
+            revoke_action("ana", Restriction::Tokens, Some(200_000)),
+            revoke_action("ben", Restriction::Ban, None),
         ]);
         assert_eq!(all.iter().map(|change| book.take(change)).collect::<Vec<_>>(), [true, true, false]);
         assert!(!book.take(&all[0]), "the same again is nothing new");
         assert_eq!((book.len(), book.revision()), (2, 3));
         for (who, token, issued, now, is_revoked) in [
-            ("eve", Some("t-1"), Some(5_000), AT, true),
-            ("eve", Some("t-2"), Some(5), AT, false),
+            ("eve", Some("t-1"), Some(5_000), ISSUED_AT_MS, true),
+            ("eve", Some("t-2"), Some(5), ISSUED_AT_MS, false),
             // A user is no token, and a token is no user.
-            ("t-1", None, None, AT, false),
-            ("eve", Some("ana"), Some(5), AT, false),
-            ("ana", Some("u"), Some(99), AT, true),
-            ("ana", None, Some(100), AT, true),
-            ("ana", None, Some(101), AT, false),
-            ("ana", None, None, AT, true),
+            ("t-1", None, None, ISSUED_AT_MS, false),
+            ("eve", Some("ana"), Some(5), ISSUED_AT_MS, false),
+            ("ana", Some("u"), Some(99), ISSUED_AT_MS, true),
+            ("ana", None, Some(100), ISSUED_AT_MS, true),
+            ("ana", None, Some(101), ISSUED_AT_MS, false),
+            ("ana", None, None, ISSUED_AT_MS, true),
             ("ana", None, Some(99), 200_000, false),
-            ("ben", None, None, AT, false),
+            ("ben", None, None, ISSUED_AT_MS, false),
         ] {
             assert_eq!(book.has(who, token, issued, now), is_revoked, "{who} {token:?} {issued:?} {now}");
         }
@@ -132,13 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_back_is_good_again_and_comments_know_nothing_of_tokens() {
+    fn a_withdrawn_revocation_ends_and_comment_rules_ignore_tokens() {
         let lift = Action::Lift { userid: user("ana"), kind: Restriction::Tokens, scope: Scope::Everywhere };
-        let all = changes(vec![revoke("ana", Restriction::Tokens, None), lift]);
+        let all = changes(vec![revoke_action("ana", Restriction::Tokens, None), lift]);
         let (mut book, mut comments) = (Revocations::default(), RuleBook::default());
-        assert!(book.take(&all[0]) && book.has("ana", None, None, AT));
+        assert!(book.take(&all[0]) && book.has("ana", None, None, ISSUED_AT_MS));
         comments.take(all[0].clone());
         assert!(comments.is_empty() && comments.revision() == 1);
-        assert!(book.take(&all[1]) && !book.has("ana", None, None, AT));
+        assert!(book.take(&all[1]) && !book.has("ana", None, None, ISSUED_AT_MS));
     }
 }

@@ -253,7 +253,7 @@ impl RuleBook {
     /// Whether what is refused to a user depends on whose the video is.
     pub fn needs_owner(&self, user: &UserId, now: Millis) -> bool {
         let rules = self.users.get(user).into_iter().flat_map(HashMap::values);
-        rules.filter(|rule| in_force(rule, now)).any(|rule| matches!(rule.scope, Scope::Owner(_)))
+        rules.filter(|rule| is_in_force(rule, now)).any(|rule| matches!(rule.scope, Scope::Owner(_)))
     }
 
     /// Why a comment of `user` on `video` is refused now. Of several restrictions the one that lasts longest is named.
@@ -266,7 +266,7 @@ impl RuleBook {
         now: Millis,
     ) -> Option<Refusal> {
         let rules = self.users.get(user)?.values();
-        let rules = rules.filter(|rule| in_force(rule, now) && rule.kind != Restriction::Shadow);
+        let rules = rules.filter(|rule| is_in_force(rule, now) && rule.kind != Restriction::Shadow);
         let holding = rules.filter(|rule| scope_holds(&rule.scope, video, owner).unwrap_or(true));
         let longest = holding.max_by_key(|rule| {
             (rule.until.unwrap_or(Millis::MAX), std::cmp::Reverse(rule.kind), rule.scope.clone())
@@ -277,12 +277,12 @@ impl RuleBook {
     /// Whether a comment of `user` on `video` is for its author alone, by the same rules as [`RuleBook::refusal`].
     pub fn is_shadowed(&self, user: &UserId, video: &VideoId, owner: Option<&UserId>, now: Millis) -> bool {
         let rules = self.users.get(user).into_iter().flat_map(HashMap::values);
-        let mut shadows = rules.filter(|rule| in_force(rule, now) && rule.kind == Restriction::Shadow);
+        let mut shadows = rules.filter(|rule| is_in_force(rule, now) && rule.kind == Restriction::Shadow);
         shadows.any(|rule| scope_holds(&rule.scope, video, owner).unwrap_or(true))
     }
 }
 
-fn in_force(rule: &Rule, now: Millis) -> bool {
+fn is_in_force(rule: &Rule, now: Millis) -> bool {
     rule.until.is_none_or(|until| until > now)
 }
 
@@ -307,7 +307,7 @@ mod tests {
         RuleChange::of(&record, revision).unwrap()
     }
 
-    fn restrict(name: &str, kind: Restriction, scope: Scope, until: Option<Millis>) -> Action {
+    fn restrict_action(name: &str, kind: Restriction, scope: Scope, until: Option<Millis>) -> Action {
         Action::Restrict { userid: user(name), kind, scope, until }
     }
 
@@ -322,9 +322,9 @@ mod tests {
     #[test]
     fn a_restriction_is_in_force_in_its_scope_until_its_time() {
         let book = book(vec![
-            restrict("a", Restriction::Mute, Scope::Video(video("v")), Some(100)),
-            restrict("b", Restriction::Ban, Scope::Owner(user("o")), None),
-            restrict("c", Restriction::Ban, Scope::Everywhere, None),
+            restrict_action("a", Restriction::Mute, Scope::Video(video("v")), Some(100)),
+            restrict_action("b", Restriction::Ban, Scope::Owner(user("o")), None),
+            restrict_action("c", Restriction::Ban, Scope::Everywhere, None),
         ]);
         let refused = |name: &str, on: &str, owner: &str, now| {
             book.refusal(&user(name), &video(on), Some(&user(owner)), now).is_some()
@@ -338,19 +338,19 @@ mod tests {
     }
 
     #[test]
-    fn the_one_that_lasts_longest_is_named() {
+    fn of_several_restrictions_the_longest_is_named() {
         let book = book(vec![
-            restrict("a", Restriction::Mute, Scope::Video(video("v")), Some(100)),
-            restrict("a", Restriction::Ban, Scope::Everywhere, Some(500)),
+            restrict_action("a", Restriction::Mute, Scope::Video(video("v")), Some(100)),
+            restrict_action("a", Restriction::Ban, Scope::Everywhere, Some(500)),
         ]);
         let refusal = book.refusal(&user("a"), &video("v"), None, 5).unwrap();
         assert_eq!((refusal.kind, refusal.until), (Restriction::Ban, Some(500)));
     }
 
     #[test]
-    fn who_is_shadow_banned_is_refused_nothing() {
+    fn a_shadow_banned_user_is_not_refused() {
         let of_o = Scope::Owner(user("o"));
-        let book = book(vec![restrict("a", Restriction::Shadow, of_o, Some(100))]);
+        let book = book(vec![restrict_action("a", Restriction::Shadow, of_o, Some(100))]);
         let shadowed = |name: &str, owner: Option<&str>, now| {
             let owner = owner.map(user);
             assert_eq!(book.refusal(&user(name), &video("v"), owner.as_ref(), now), None);
@@ -367,13 +367,13 @@ mod tests {
     fn lifting_ends_its_own_kind_and_scope_only() {
         let lift = Action::Lift { userid: user("a"), kind: Restriction::Ban, scope: Scope::Everywhere };
         let rest = book(vec![
-            restrict("a", Restriction::Ban, Scope::Everywhere, None),
-            restrict("a", Restriction::Mute, Scope::Everywhere, None),
+            restrict_action("a", Restriction::Ban, Scope::Everywhere, None),
+            restrict_action("a", Restriction::Mute, Scope::Everywhere, None),
             lift.clone(),
         ]);
         let refusal = rest.refusal(&user("a"), &video("v"), None, 5).unwrap();
         assert_eq!((refusal.kind, rest.revision(), rest.len()), (Restriction::Mute, 3, 1));
-        assert!(book(vec![restrict("a", Restriction::Ban, Scope::Everywhere, None), lift]).is_empty());
+        assert!(book(vec![restrict_action("a", Restriction::Ban, Scope::Everywhere, None), lift]).is_empty());
     }
 
     #[test]
@@ -407,7 +407,7 @@ mod tests {
     proptest! {
         /// Rules that were forgotten when their time was over would refuse nothing.
         #[test]
-        fn forgetting_changes_no_answer(
+        fn expiring_restrictions_changes_no_refusal(
             rules in proptest::collection::vec((0..3u8, any::<bool>(), 0..3u8, proptest::option::of(0..50_i64)), 0..20),
             now in 0..50_i64, later in 0..50_i64,
         ) {
@@ -418,7 +418,7 @@ mod tests {
                     1 => Scope::Owner(user("o")),
                     _ => Scope::Video(video("v")),
                 };
-                restrict(&format!("u{name}"), kind, scope, *until)
+                restrict_action(&format!("u{name}"), kind, scope, *until)
             });
             let whole = book(actions.collect());
             let mut expired = whole.clone();

@@ -28,7 +28,7 @@ impl Claim {
     pub fn of(rules: &CommentRules, scope: &Scope, user: &UserId, text: &str) -> Vec<Self> {
         let claim = |rule, seconds: u32, parts: &[&str]| {
             let scope_name = serde_json::to_string(scope).expect("text always serialises");
-            let key = key(rule, &scope_name, parts);
+            let key = claim_key(rule, &scope_name, parts);
             Self { rule, scope: scope.clone(), for_ms: Millis::from(seconds) * 1000, key }
         };
         let mut claims = Vec::new();
@@ -51,7 +51,7 @@ impl Claim {
     }
 }
 
-fn key(rule: RuleName, scope: &str, parts: &[&str]) -> u128 {
+fn claim_key(rule: RuleName, scope: &str, parts: &[&str]) -> u128 {
     let mut hash = Sha256::new();
     for part in [rule.name(), scope].iter().chain(parts) {
         // Lengths keep ("ab", "c") and ("a", "bc") apart.
@@ -83,7 +83,7 @@ impl Spacing {
     /// # Errors
     /// The one that has to wait the longest, and until when.
     pub fn take<'a>(&mut self, claims: &'a [Claim], now: Millis) -> Result<(), (&'a Claim, Millis)> {
-        self.forget_ended(now);
+        self.forget_ended_claims(now);
         let waiting = claims.iter().filter_map(|claim| Some((claim, *self.until.get(&claim.key)?)));
         if let Some(longest) = waiting.max_by_key(|(_, until)| *until) {
             return Err(longest);
@@ -109,7 +109,7 @@ impl Spacing {
         }
     }
 
-    fn forget_ended(&mut self, now: Millis) {
+    fn forget_ended_claims(&mut self, now: Millis) {
         while let Some(&(until, key)) = self.order.first().filter(|(until, _)| *until <= now) {
             self.order.remove(&(until, key));
             self.until.remove(&key);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_is_not_said_again_by_the_same_or_by_anybody() {
+    fn a_repeated_text_is_refused_from_the_same_user_or_from_anybody() {
         let mut spacing = Spacing::new(10);
         let own = rules(None, Some(60), None);
         assert_eq!(spacing.take(&claims(&own, "ann", "Hello!"), 0), Ok(()));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_happen_is_given_back_and_what_is_refused_claims_nothing() {
+    fn released_and_refused_claims_leave_nothing_behind() {
         let (both, mut spacing) = (rules(Some(5), Some(60), None), Spacing::new(10));
         let first = claims(&both, "ann", "one");
         assert_eq!(spacing.take(&first, 0), Ok(()));
@@ -190,7 +190,7 @@ mod tests {
         /// It never refuses what nothing forbids, never forgets what is still to be remembered while there is room, and
         /// never grows past its bound.
         #[test]
-        fn it_is_a_bounded_memory_of_what_was_taken(
+        fn the_memory_of_claims_is_bounded(
             steps in proptest::collection::vec((0..6u8, 0..5u32, 0..3000_i64), 1..60), most in 1..8usize,
         ) {
             let mut spacing = Spacing::new(most);

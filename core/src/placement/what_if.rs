@@ -17,7 +17,7 @@ pub const MAX_VIDEOS: usize = 10;
 /// Viewers that may come to one video.
 pub const MAX_VIEWERS: u64 = 10_000_000;
 /// What a new reader holds where there is none to compare it with.
-const USUAL_CAPACITY: u64 = 20_000;
+const DEFAULT_READER_CAPACITY: u64 = 20_000;
 const MINUTE_MS: Millis = 60_000;
 
 /// The changes to a situation that a forecast is made for.
@@ -109,7 +109,7 @@ fn set_reader_count(situation: &mut Situation, wanted: usize) {
     }
     let mut capacities: Vec<u64> = open.iter().map(|at| situation.readers[*at].capacity).collect();
     capacities.sort_unstable();
-    let capacity = capacities.get(capacities.len() / 2).copied().unwrap_or(USUAL_CAPACITY);
+    let capacity = capacities.get(capacities.len() / 2).copied().unwrap_or(DEFAULT_READER_CAPACITY);
     let missing = wanted.saturating_sub(open.len());
     let names = (1..).filter_map(|number| ReaderId::parse(&format!("new-reader-{number}")).ok());
     let taken: Vec<ReaderId> = situation.readers.iter().map(|reader| reader.id.clone()).collect();
@@ -147,7 +147,7 @@ mod tests {
         Situation { now: 0, readers: (0..viewers.len()).map(reader).collect(), videos: videos.collect() }
     }
 
-    fn load(situation: &Situation, name: &str) -> u64 {
+    fn viewers_of_reader(situation: &Situation, name: &str) -> u64 {
         let at = situation.readers.iter().position(|reader| reader.id.as_str() == name).unwrap();
         let parts = situation.videos.iter().flat_map(|video| &video.parts);
         parts.filter(|part| part.reader == at).map(|part| part.viewers).sum()
@@ -186,25 +186,25 @@ mod tests {
             &Limits::default(),
             &Changes { readers: Some(2), viewers: vec![] },
         );
-        assert_eq!(load(&fewer.to, "reader-3"), 0);
-        assert_eq!(load(&fewer.to, "reader-1") + load(&fewer.to, "reader-2"), 270);
+        assert_eq!(viewers_of_reader(&fewer.to, "reader-3"), 0);
+        assert_eq!(viewers_of_reader(&fewer.to, "reader-1") + viewers_of_reader(&fewer.to, "reader-2"), 270);
         let more = what_if(
             situation(&[900, 900]),
             &Limits::default(),
             &Changes { readers: Some(3), viewers: vec![] },
         );
-        assert!(load(&more.to, "new-reader-1") > 400, "{:?}", more.plans);
+        assert!(viewers_of_reader(&more.to, "new-reader-1") > 400, "{:?}", more.plans);
         let none = what_if(
             Situation::default(),
             &Limits::default(),
             &Changes { readers: Some(1), viewers: vec![(video("v"), 5)] },
         );
-        assert_eq!(load(&none.to, "new-reader-1"), 5);
+        assert_eq!(viewers_of_reader(&none.to, "new-reader-1"), 5);
     }
 
     proptest! {
         #[test]
-        fn nobody_is_lost_and_no_minute_moves_more_than_its_budget(
+        fn a_forecast_loses_no_viewers_and_keeps_to_the_budget(
             viewers in prop::collection::vec(0_u64..2_000, 1..6),
             readers in prop::option::of(1_usize..8),
             coming in 0_u64..3_000,

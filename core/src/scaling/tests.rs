@@ -4,24 +4,24 @@ use super::*;
 
 const NOW: Millis = 1_800_000_000_000;
 
-fn id(at: u32) -> ReaderId {
+fn reader_id(at: u32) -> ReaderId {
     ReaderId::parse(&format!("r{at}")).unwrap()
 }
 
 /// So many readers with as many viewers each, reported a second ago.
-fn even(readers: u32, viewers: u64) -> Inputs {
-    let report = |at| Report { reader: id(at), viewers, at: NOW - 1000 };
+fn even_load(readers: u32, viewers: u64) -> Inputs {
+    let report = |at| Report { reader: reader_id(at), viewers, at: NOW - 1000 };
     Inputs {
         now: NOW,
         current: readers,
-        readers: (0..readers).map(id).collect(),
+        readers: (0..readers).map(reader_id).collect(),
         reports: (0..readers).map(report).collect(),
         history: Vec::new(),
     }
 }
 
 /// The same for as long as the window, every ten seconds.
-fn settled(mut inputs: Inputs, raw: u32) -> Inputs {
+fn with_settled_history(mut inputs: Inputs, raw: u32) -> Inputs {
     let past = |ago: i64| Past { at: NOW - ago * 10_000, raw, desired: inputs.current, viewers: None };
     inputs.history = (1..=31).map(past).collect();
     inputs
@@ -34,15 +34,15 @@ fn policy() -> Policy {
 #[test]
 fn more_viewers_than_the_target_ask_for_more_readers() {
     // 8,000 of 10,000 are the target of each: 2 x 24,000 over 16,000 are 3.
-    let decision = decide(&even(2, 24_000), &policy());
+    let decision = decide(&even_load(2, 24_000), &policy());
     assert_eq!((decision.action, decision.desired, decision.raw), (Action::Up, 3, 3));
-    assert_eq!(decide(&even(3, 16_000), &policy()).action, Action::Hold);
-    assert_eq!(decide(&even(3, 16_100), &policy()).bound_by, [Bound::Tolerance]);
+    assert_eq!(decide(&even_load(3, 16_000), &policy()).action, Action::Hold);
+    assert_eq!(decide(&even_load(3, 16_100), &policy()).bound_by, [Bound::Tolerance]);
 }
 
 #[test]
-fn one_fresh_report_scales_up_with_what_is_last_known_of_the_others() {
-    let mut inputs = even(4, 15_000);
+fn scale_up_needs_one_fresh_report_and_last_known_counts() {
+    let mut inputs = even_load(4, 15_000);
     inputs.reports.iter_mut().skip(1).for_each(|report| report.at = NOW - 60_000);
     inputs.reports[0].viewers = 60_000;
     let decision = decide(&inputs, &policy());
@@ -53,8 +53,8 @@ fn one_fresh_report_scales_up_with_what_is_last_known_of_the_others() {
 }
 
 #[test]
-fn taking_away_waits_for_everybody_and_for_the_window() {
-    let calm = settled(even(5, 1000), 1);
+fn scale_down_waits_for_all_reports_and_for_the_window() {
+    let calm = with_settled_history(even_load(5, 1000), 1);
     let decision = decide(&calm, &policy());
     assert_eq!((decision.action, decision.desired), (Action::Down, 4), "{}", decision.explain());
     let held = |change: &dyn Fn(&mut Inputs), because: Bound| {
@@ -70,12 +70,12 @@ fn taking_away_waits_for_everybody_and_for_the_window() {
     held(&|inputs| drop(inputs.readers.pop()), Bound::Stale);
     held(&|inputs| inputs.history[20].raw = 5, Bound::Stabilisation);
     held(&|inputs| inputs.history.truncate(20), Bound::ShortHistory);
-    let other = Report { reader: id(0), viewers: 3000, at: NOW };
+    let other = Report { reader: reader_id(0), viewers: 3000, at: NOW };
     held(&|inputs| inputs.reports.push(other.clone()), Bound::Contradiction);
     held(
         &|inputs| {
-            inputs.readers.push(id(9));
-            inputs.reports.push(Report { reader: id(9), viewers: 5, at: NOW });
+            inputs.readers.push(reader_id(9));
+            inputs.reports.push(Report { reader: reader_id(9), viewers: 5, at: NOW });
         },
         Bound::Draining,
     );
@@ -86,26 +86,26 @@ fn taking_away_waits_for_everybody_and_for_the_window() {
 }
 
 #[test]
-fn adding_can_be_paused_and_the_least_there_has_to_be_comes_all_the_same() {
+fn paused_scale_up_still_keeps_the_minimum() {
     let paused = Policy { scale_out: false, ..policy() };
-    let decision = decide(&even(3, 40_000), &paused);
+    let decision = decide(&even_load(3, 40_000), &paused);
     assert_eq!((decision.action, decision.desired, decision.raw), (Action::Hold, 3, 8));
     assert_eq!(
         (decision.bound_by, decision.rejected),
         (vec![Bound::ScaleOutPaused], vec![(8, Bound::ScaleOutPaused)])
     );
-    assert_eq!(decide(&even(1, 40_000), &paused).desired, 2);
+    assert_eq!(decide(&even_load(1, 40_000), &paused).desired, 2);
     // The other direction goes on.
-    assert_eq!(decide(&settled(even(5, 1000), 1), &paused).action, Action::Down);
+    assert_eq!(decide(&with_settled_history(even_load(5, 1000), 1), &paused).action, Action::Down);
 }
 
 #[test]
-fn steps_bounds_and_cooldown() {
-    let decision = decide(&even(2, 200_000), &policy());
+fn decisions_keep_to_step_bounds_and_cooldown() {
+    let decision = decide(&even_load(2, 200_000), &policy());
     assert_eq!((decision.desired, &decision.bound_by[..]), (6, &[Bound::UpStep][..]));
-    let decision = decide(&even(2, 200_000), &Policy { max: 3, ..policy() });
+    let decision = decide(&even_load(2, 200_000), &Policy { max: 3, ..policy() });
     assert_eq!((decision.desired, decision.rejected), (3, vec![(25, Bound::Max)]));
-    let mut lately = even(6, 200_000);
+    let mut lately = even_load(6, 200_000);
     for (ago, desired) in [(20_000, 2), (10_000, 6)] {
         lately.history.push(Past { at: NOW - ago, raw: 25, desired, viewers: None });
     }
@@ -118,8 +118,8 @@ fn steps_bounds_and_cooldown() {
 }
 
 #[test]
-fn a_rise_is_met_ahead_and_a_fall_is_not() {
-    let mut inputs = even(2, 15_000);
+fn a_rising_trend_is_anticipated_and_a_falling_one_is_not() {
+    let mut inputs = even_load(2, 15_000);
     let past =
         |ago: i64, viewers: u64| Past { at: NOW - ago * 10_000, raw: 2, desired: 2, viewers: Some(viewers) };
     inputs.history = (1..=6).map(|ago| past(ago, 30_000 - 2000 * ago as u64)).collect();
@@ -138,10 +138,10 @@ fn any_inputs() -> impl Strategy<Value = Inputs> {
         |(current, readers, reports, history)| Inputs {
             now: NOW,
             current,
-            readers: (0..readers).map(id).collect(),
+            readers: (0..readers).map(reader_id).collect(),
             reports: reports
                 .into_iter()
-                .map(|(reader, viewers, age)| Report { reader: id(reader), viewers, at: NOW - age })
+                .map(|(reader, viewers, age)| Report { reader: reader_id(reader), viewers, at: NOW - age })
                 .collect(),
             history: history
                 .into_iter()
@@ -155,7 +155,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn what_always_holds(inputs in any_inputs()) {
+    fn every_decision_keeps_the_invariants(inputs in any_inputs()) {
         let policy = Policy { max: 12, down_stabilisation_ms: 100_000, ..Policy::default() };
         let decision = decide(&inputs, &policy);
         let (desired, current) = (decision.desired, inputs.current);
@@ -184,7 +184,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_what_is_known_changes_nothing(inputs in any_inputs()) {
+    fn the_order_of_reports_does_not_change_the_decision(inputs in any_inputs()) {
         let mut turned = inputs.clone();
         turned.readers.reverse();
         turned.reports.reverse();

@@ -3,7 +3,7 @@
 use super::{Inputs, Policy};
 
 /// Fewer counts than this make no trend.
-const LEAST_COUNTS: usize = 4;
+const MIN_COUNTS_FOR_TREND: usize = 4;
 
 /// Viewers a minute by which demand rises, by the counts of the last two lead times and this one; 0 where it falls,
 /// or where they are too few or reach back less than half a lead time. A fall is never taken ahead of time.
@@ -17,7 +17,7 @@ pub(super) fn viewers_a_minute(inputs: &Inputs, policy: &Policy, viewers: u64) -
         .collect();
     points.push((0.0, viewers as f64));
     let oldest = points.iter().map(|point| point.0).fold(0.0, f64::min);
-    if points.len() < LEAST_COUNTS || -oldest * 60_000.0 < lead as f64 / 2.0 {
+    if points.len() < MIN_COUNTS_FOR_TREND || -oldest * 60_000.0 < lead as f64 / 2.0 {
         return 0;
     }
     // Summed in the order of time, so that the order in which the history is kept changes nothing.

@@ -4,7 +4,7 @@ use std::fmt::{Arguments, Write};
 
 use super::{Bound, Decision};
 
-fn append_words(words: &mut String, more: Arguments<'_>) {
+fn append_sentence(words: &mut String, more: Arguments<'_>) {
     words.write_fmt(more).expect("a string takes everything");
 }
 
@@ -16,19 +16,19 @@ impl Decision {
             self.desired, self.viewers, self.raw, self.fresh, self.readers
         );
         if self.expected > self.viewers {
-            append_words(
+            append_sentence(
                 &mut words,
                 format_args!("; rising by {} a minute, {} expected", self.rise_per_minute, self.expected),
             );
         }
         words += ")";
         for (number, because) in &self.rejected {
-            append_words(&mut words, format_args!("; not {number}: {}", because.words()));
+            append_sentence(&mut words, format_args!("; not {number}: {}", because.words()));
         }
         for bound in
             self.bound_by.iter().filter(|bound| self.rejected.iter().all(|rejected| rejected.1 != **bound))
         {
-            append_words(&mut words, format_args!("; {}", bound.words()));
+            append_sentence(&mut words, format_args!("; {}", bound.words()));
         }
         words
     }

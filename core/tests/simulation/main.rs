@@ -29,27 +29,27 @@ use checks::Counts;
 use world::World;
 
 /// Without optimisation a run takes ten times as long.
-const SEEDS: u64 = if cfg!(debug_assertions) { 200 } else { 2_500 };
+const SEEDS_RUN: u64 = if cfg!(debug_assertions) { 200 } else { 2_500 };
 /// Lines of trace shown of a failing seed.
-const SHOWN: usize = 150;
+const TRACE_LINES_SHOWN: usize = 150;
 
-/// The seeds to run: `LIVERANK_SEEDS=2500..20000` names others than the first [`SEEDS`].
-fn seeds() -> Range<u64> {
-    let Some(named) = named("LIVERANK_SEEDS") else { return 0..SEEDS };
+/// The seeds to run: `LIVERANK_SEEDS=2500..20000` names others than the first [`SEEDS_RUN`].
+fn seeds_to_run() -> Range<u64> {
+    let Some(named) = variable_value("LIVERANK_SEEDS") else { return 0..SEEDS_RUN };
     let (from, to) = named.split_once("..").expect("FROM..TO");
     from.parse().expect("a number")..to.parse().expect("a number")
 }
 
 #[expect(clippy::disallowed_methods, reason = "a person names seeds; the simulation itself asks nothing")]
-fn named(variable: &str) -> Option<String> {
+fn variable_value(variable: &str) -> Option<String> {
     std::env::var(variable).ok()
 }
 
-fn explain(seed: u64, violation: &str) -> String {
+fn explain_violation(seed: u64, violation: &str) -> String {
     let mut world = World::new(seed, true);
     let _ = world.run();
     let trace = world.trace();
-    let from = trace.len().saturating_sub(SHOWN);
+    let from = trace.len().saturating_sub(TRACE_LINES_SHOWN);
     format!("seed {seed}: {violation}\nthe trace before it:\n{}", trace[from..].join("\n"))
 }
 
@@ -57,7 +57,7 @@ fn explain(seed: u64, violation: &str) -> String {
 fn nothing_is_lost_repeated_or_left_behind_for_any_seed() {
     let mut all = Counts::default();
     let mut failed = Vec::new();
-    let seeds = seeds();
+    let seeds = seeds_to_run();
     let count = seeds.end - seeds.start;
     for seed in seeds {
         match World::new(seed, false).run() {
@@ -67,7 +67,12 @@ fn nothing_is_lost_repeated_or_left_behind_for_any_seed() {
     }
     if let Some((seed, violation)) = failed.first() {
         let others: Vec<String> = failed.iter().map(|(seed, what)| format!("seed {seed}: {what}")).collect();
-        panic!("{}\n{} of {count} seeds:\n{}", explain(*seed, violation), failed.len(), others.join("\n"));
+        panic!(
+            "{}\n{} of {count} seeds:\n{}",
+            explain_violation(*seed, violation),
+            failed.len(),
+            others.join("\n")
+        );
     }
     println!("{count} seeds: {all:#?}");
     // A run in which nothing happened would prove nothing.
@@ -96,7 +101,7 @@ fn nothing_is_lost_repeated_or_left_behind_for_any_seed() {
 
 /// The same seed is the same run.
 #[test]
-fn a_run_is_a_function_of_its_seed() {
+fn a_simulation_run_is_determined_by_its_seed() {
     let traced = || {
         let mut world = World::new(3, true);
         let _ = world.run();
@@ -107,8 +112,8 @@ fn a_run_is_a_function_of_its_seed() {
 
 /// One seed with all of its trace, for a person to read.
 #[test]
-fn one_seed() {
-    let seed = named("LIVERANK_SEED").map_or(0, |seed| seed.parse().expect("a number"));
+fn run_one_seed() {
+    let seed = variable_value("LIVERANK_SEED").map_or(0, |seed| seed.parse().expect("a number"));
     let mut world = World::new(seed, true);
     let outcome = world.run();
     println!("{}", world.trace().join("\n"));

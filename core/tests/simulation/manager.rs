@@ -21,27 +21,27 @@ const PACE: Pace = Pace { within: Duration::from_secs(2), least: 2, most: 50 };
 
 /// Whoever waits for a video to have readers.
 #[derive(Clone)]
-struct Waiting {
+struct WaitingAsker {
     asker: Option<((Node, u32), u64)>,
     known: u64,
 }
 
-enum Pending {
+enum PendingRequest {
     /// For those who wait, as the manager's own doing.
-    Ensure(Vec<Waiting>),
+    Ensure(Vec<WaitingAsker>),
     Order(Order),
 }
 
-struct Cas {
+struct PendingSwap {
     video: usize,
-    pending: Pending,
+    pending: PendingRequest,
 }
 
 pub struct Manager {
     node: Node,
     view: View,
     pub steward: Coordinator,
-    cas: BTreeMap<u64, Cas>,
+    cas: BTreeMap<u64, PendingSwap>,
     last_load: u64,
     planners: BTreeMap<usize, (Node, u32)>,
 }
@@ -83,14 +83,16 @@ impl Manager {
                 net.timer(self.node, if self.view.loaded { LOAD_EVERY } else { 300 }, timer);
             }
             Timer::Sweep => {
-                self.sweep(net);
+                self.sweep_readers(net);
                 net.timer(self.node, SWEEP_EVERY, timer);
             }
             // The store did not answer: what is known stays in force, and whoever asks again is answered from it.
             Timer::Late(rid) => match self.cas.remove(&rid) {
-                Some(Cas { pending: Pending::Order(order), .. }) => self.steward.swapped(&order),
-                Some(Cas { video, pending: Pending::Ensure(waiting) }) => {
-                    self.serve(net, video, waiting, false);
+                Some(PendingSwap { pending: PendingRequest::Order(order), .. }) => {
+                    self.steward.swapped(&order)
+                }
+                Some(PendingSwap { video, pending: PendingRequest::Ensure(waiting) }) => {
+                    self.answer_waiting(net, video, waiting, false);
                 }
                 None => {}
             },
@@ -99,7 +101,7 @@ impl Manager {
     }
 
     /// Probes the silent, relocates what the gone and the leaving have, goes on with orders.
-    fn sweep(&mut self, net: &mut Net) {
+    fn sweep_readers(&mut self, net: &mut Net) {
         let now = net.now;
         for (reader, sighting) in &mut self.view.readers {
             let silent =
@@ -117,17 +119,17 @@ impl Manager {
             let standing = |share: &Share| self.view.standing(&share.reader);
             let is_gone = |share: &&Share| standing(share) == Some(ReaderStatus::Gone);
             if let Some(share) = assigned.readers.iter().find(is_gone) {
-                self.check_gone(net, index(share.reader.as_str()));
-                self.ensure(net, video, Vec::new());
+                self.check_gone_is_true(net, index(share.reader.as_str()));
+                self.ensure_readers(net, video, Vec::new());
             } else if assigned.readers.iter().any(|share| standing(share) == Some(ReaderStatus::Leaving)) {
-                self.drain(net, &id);
+                self.drain_video(net, &id);
             }
         }
-        self.go_on(net);
+        self.advance_orders(net);
     }
 
     /// Nobody is taken for gone who lives and can be reached: what the managers had no time for says nothing about readers.
-    fn check_gone(&self, net: &mut Net, reader: usize) {
+    fn check_gone_is_true(&self, net: &mut Net, reader: usize) {
         let node = Node::Reader(reader);
         let is_well =
             net.is_up_for(node, 2 * SUSPECT_AFTER) && net.leads_to(node) && net.carries_probes(reader);
@@ -156,7 +158,7 @@ impl Manager {
         }
     }
 
-    fn drain(&mut self, net: &mut Net, video: &VideoId) {
+    fn drain_video(&mut self, net: &mut Net, video: &VideoId) {
         if self.steward.is_moving(video) {
             return;
         }
@@ -165,7 +167,7 @@ impl Manager {
         let _ = self.steward.order(net.time(), None, order, &self.view);
     }
 
-    fn go_on(&mut self, net: &mut Net) {
+    fn advance_orders(&mut self, net: &mut Net) {
         for step in self.steward.steps(net.time(), &self.view) {
             match step {
                 Step::Warm { reader, video } => {
@@ -179,33 +181,33 @@ impl Manager {
                     let new = order.readers.iter().filter(|share| !has(share));
                     net.checks.given.extend(new.map(|share| (video, index(share.reader.as_str()))));
                     let readers = order.readers.clone();
-                    self.swap(net, video, expected, readers, 0, Pending::Order(order));
+                    self.swap_assignment(net, video, expected, readers, 0, PendingRequest::Order(order));
                 }
                 Step::Dropped(_) => {}
             }
         }
     }
 
-    fn swap(
+    fn swap_assignment(
         &mut self,
         net: &mut Net,
         video: usize,
         expected: Option<u64>,
         readers: Vec<Share>,
         seen: u64,
-        pending: Pending,
+        pending: PendingRequest,
     ) {
         let rid = net.fresh();
         let seen = seen.max(self.view.seen());
         net.send(self.node, Node::Store, Msg::Cas { rid, video, expected, readers, seen });
         net.timer(self.node, STORE_WITHIN, Timer::Late(rid));
-        self.cas.insert(rid, Cas { video, pending });
+        self.cas.insert(rid, PendingSwap { video, pending });
     }
 
     /// Makes sure that a video has readers fit to be used, and answers those who wait for it.
-    fn ensure(&mut self, net: &mut Net, video: usize, mut waiting: Vec<Waiting>) {
+    fn ensure_readers(&mut self, net: &mut Net, video: usize, mut waiting: Vec<WaitingAsker>) {
         let under_way = self.cas.values_mut().find_map(|cas| match &mut cas.pending {
-            Pending::Ensure(others) if cas.video == video => Some(others),
+            PendingRequest::Ensure(others) if cas.video == video => Some(others),
             _ => None,
         });
         if let Some(others) = under_way {
@@ -216,7 +218,7 @@ impl Manager {
         let known = waiting.iter().map(|it| it.known).max().unwrap_or(0);
         let choose = |besides: &[Share]| self.view.choose(&id, besides);
         match coordinator::decide(&self.view, &id, known, choose, |_| None) {
-            Decision::Serve => self.serve(net, video, waiting, true),
+            Decision::Serve => self.answer_waiting(net, video, waiting, true),
             Decision::NoReader => {}
             // Before the first load, a video it does not have may have a reader all the same: only the store knows.
             Decision::Assign { expected, readers, seen } => {
@@ -225,13 +227,13 @@ impl Manager {
                     Some(_) => net.checks.counts.reassigned += 1,
                     None => {}
                 }
-                self.swap(net, video, expected, readers, seen, Pending::Ensure(waiting));
+                self.swap_assignment(net, video, expected, readers, seen, PendingRequest::Ensure(waiting));
             }
         }
     }
 
     /// `decided`: what is in force was found fit to be used, and not merely all that is known.
-    fn serve(&mut self, net: &mut Net, video: usize, waiting: Vec<Waiting>, decided: bool) {
+    fn answer_waiting(&mut self, net: &mut Net, video: usize, waiting: Vec<WaitingAsker>, decided: bool) {
         let id = net.videos[video].clone();
         for it in waiting {
             let Some((asker, rid)) = it.asker else { continue };
@@ -273,7 +275,9 @@ impl Manager {
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         self.view.now = net.now;
         match msg {
-            Msg::CasDone { rid, video, stored, current } => self.cas_done(net, rid, video, stored, current),
+            Msg::CasDone { rid, video, stored, current } => {
+                self.handle_swap_result(net, rid, video, stored, current)
+            }
             Msg::State { rid, assignments } if rid == self.last_load => {
                 self.view.loaded = true;
                 self.view.assigned.clear();
@@ -292,14 +296,14 @@ impl Manager {
                 self.steward.heard_of_term(term);
                 self.view.observe(sent, records, removed);
             }
-            Msg::Beat(record) => self.heard(net, from, record),
+            Msg::Beat(record) => self.take_heartbeat(net, from, record),
             Msg::Route { rid, video, known } => {
-                self.ensure(net, video, vec![Waiting { asker: Some((from, rid)), known }]);
+                self.ensure_readers(net, video, vec![WaitingAsker { asker: Some((from, rid)), known }]);
             }
             Msg::Warmed { video, reader } => {
                 let (video, reader) = (net.videos[video].clone(), net.readers[reader].clone());
                 self.steward.warmed(&video, &reader);
-                self.go_on(net);
+                self.advance_orders(net);
             }
             Msg::Probed { beat, reader } => {
                 self.view.reach.entry(reader).or_default().failed = 0;
@@ -307,11 +311,11 @@ impl Manager {
                     it.answered = true;
                 }
             }
-            _ => self.on_planner(net, from, msg),
+            _ => self.handle_planner_message(net, from, msg),
         }
     }
 
-    fn on_planner(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
+    fn handle_planner_message(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         match msg {
             Msg::WantTerm => {
                 let Node::Planner(planner) = from.0 else { return };
@@ -338,30 +342,37 @@ impl Manager {
                     net.trace(|| format!("an order for v{video} is refused: {refused}"));
                 }
                 net.answer(self.node, from, Msg::Ordered { accepted: taken.is_ok() });
-                self.go_on(net);
+                self.advance_orders(net);
             }
             _ => {}
         }
     }
 
-    fn cas_done(&mut self, net: &mut Net, rid: u64, video: usize, stored: bool, current: Option<Assigned>) {
-        let Some(Cas { pending, .. }) = self.cas.remove(&rid) else { return };
+    fn handle_swap_result(
+        &mut self,
+        net: &mut Net,
+        rid: u64,
+        video: usize,
+        stored: bool,
+        current: Option<Assigned>,
+    ) {
+        let Some(PendingSwap { pending, .. }) = self.cas.remove(&rid) else { return };
         let id = net.videos[video].clone();
         match current {
             Some(current) => self.view.put(id, current),
             None => drop(self.view.assigned.remove(&id)),
         }
         match pending {
-            Pending::Order(order) => {
+            PendingRequest::Order(order) => {
                 net.checks.counts.swaps += u64::from(stored);
                 net.checks.counts.races_lost += u64::from(!stored);
                 self.steward.swapped(&order);
             }
-            Pending::Ensure(waiting) => self.ensure(net, video, waiting),
+            PendingRequest::Ensure(waiting) => self.ensure_readers(net, video, waiting),
         }
     }
 
-    fn heard(&mut self, net: &mut Net, from: (Node, u32), record: Record) {
+    fn take_heartbeat(&mut self, net: &mut Net, from: (Node, u32), record: Record) {
         let (reader, beat) = (record.reader, record.beat);
         if self.view.readers.get(&reader).is_some_and(|it| it.record.beat > beat) {
             return;
@@ -376,12 +387,12 @@ impl Manager {
             net.send(self.node, Node::Reader(index(reader.as_str())), msg);
         }
         for (video, known) in answer.behind {
-            self.ensure(net, index(video.as_str()), vec![Waiting { asker: None, known }]);
+            self.ensure_readers(net, index(video.as_str()), vec![WaitingAsker { asker: None, known }]);
         }
         for held in held.iter().filter(|held| held.viewers > 0) {
             if self.view.loaded && !self.view.assigned.contains_key(&held.video) {
-                let waiting = Waiting { asker: None, known: held.epoch };
-                self.ensure(net, index(held.video.as_str()), vec![waiting]);
+                let waiting = WaitingAsker { asker: None, known: held.epoch };
+                self.ensure_readers(net, index(held.video.as_str()), vec![waiting]);
             }
         }
         // What could not be shared is not answered: the reader then tells another manager.

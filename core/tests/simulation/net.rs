@@ -11,7 +11,7 @@ use crate::checks::Checks;
 use crate::rng::Rng;
 
 /// A message that is longer on its way is slow.
-const SLOW: Ms = 20;
+const SLOW_MS: Ms = 20;
 
 /// Milliseconds since the start.
 pub type Ms = u64;
@@ -109,24 +109,24 @@ pub enum Happening {
     Timer { node: Node, inc: u32, timer: Timer },
 }
 
-struct Queued {
+struct QueuedEvent {
     at: Ms,
     number: u64,
     what: Happening,
 }
 
-impl PartialEq for Queued {
+impl PartialEq for QueuedEvent {
     fn eq(&self, other: &Self) -> bool {
         self.number == other.number
     }
 }
-impl Eq for Queued {}
-impl PartialOrd for Queued {
+impl Eq for QueuedEvent {}
+impl PartialOrd for QueuedEvent {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Queued {
+impl Ord for QueuedEvent {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))
     }
@@ -166,7 +166,7 @@ pub struct Net {
     began: BTreeMap<Node, Ms>,
     /// The process that runs as a node now, and whether it does.
     up: BTreeMap<Node, (u32, bool)>,
-    queue: BinaryHeap<Queued>,
+    queue: BinaryHeap<QueuedEvent>,
     number: u64,
     trace: Option<Vec<String>>,
 }
@@ -290,7 +290,7 @@ impl Net {
             self.deliver(at, from, to, to_inc, msg.clone());
         }
         let at = self.now + self.delay();
-        if at > self.now + SLOW {
+        if at > self.now + SLOW_MS {
             self.probes_lost.extend(probed.map(|reader| (reader, self.now)));
         }
         self.deliver(at, from, to, to_inc, msg);
@@ -306,17 +306,17 @@ impl Net {
     /// Sends without loss and repeats, at a time: what TCP does for a stream, as long as the connection lives.
     pub fn deliver(&mut self, at: Ms, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
         let from_inc = self.inc(from);
-        self.push(at, Happening::Message { from, from_inc, to, to_inc, msg });
+        self.push_event(at, Happening::Message { from, from_inc, to, to_inc, msg });
     }
 
     pub fn timer(&mut self, node: Node, after: Ms, timer: Timer) {
         let inc = self.inc(node);
-        self.push(self.now + after, Happening::Timer { node, inc, timer });
+        self.push_event(self.now + after, Happening::Timer { node, inc, timer });
     }
 
-    fn push(&mut self, at: Ms, what: Happening) {
+    fn push_event(&mut self, at: Ms, what: Happening) {
         let number = self.fresh();
-        self.queue.push(Queued { at, number, what });
+        self.queue.push(QueuedEvent { at, number, what });
     }
 
     /// The next thing that happens to somebody who is still there.
@@ -325,11 +325,11 @@ impl Net {
             if self.queue.peek()?.at > until {
                 return None;
             }
-            let Queued { at, what, .. } = self.queue.pop()?;
+            let QueuedEvent { at, what, .. } = self.queue.pop()?;
             self.now = at;
             let (Happening::Message { to: node, .. } | Happening::Timer { node, .. }) = &what;
             if let Some(until) = self.paused_until(*node) {
-                self.push(until, what);
+                self.push_event(until, what);
                 continue;
             }
             let is_for_somebody = match &what {

@@ -35,14 +35,14 @@ impl Planner {
     pub fn on(&mut self, net: &mut Net, msg: Msg) {
         match msg {
             Msg::Term(term) => self.term = Some(term),
-            Msg::Situation { assignments, open } => self.plan(net, &assignments, &open),
+            Msg::Situation { assignments, open } => self.order_random_move(net, &assignments, &open),
             Msg::Ordered { accepted: true } => net.checks.counts.orders += 1,
             Msg::Ordered { accepted: false } => net.checks.counts.refused_orders += 1,
             _ => {}
         }
     }
 
-    fn plan(&self, net: &mut Net, assignments: &[(usize, Assigned)], open: &[usize]) {
+    fn order_random_move(&self, net: &mut Net, assignments: &[(usize, Assigned)], open: &[usize]) {
         let Some(term) = self.term else { return };
         let Some((video, assigned)) = net.rng.pick(assignments).cloned() else { return };
         // One order, or two that race at two managers.

@@ -10,11 +10,11 @@ use liverank_core::handover::{AssignmentNotice, HandOver, Held};
 use crate::net::{Item, Ms, Msg, Net, Node, Record, Timer, index};
 use crate::room::{Room, Seat, write};
 
-const BEAT_EVERY: Ms = 1_000;
-const TELL_WITHIN: Ms = 800;
-const ASK_WITHIN: Ms = 800;
-const HEADS_EVERY: Ms = 1_000;
-const TICK_EVERY: Ms = 100;
+const HEARTBEAT_INTERVAL: Ms = 1_000;
+const TELL_TIMEOUT: Ms = 800;
+const ASK_TIMEOUT: Ms = 800;
+const HEADS_INTERVAL: Ms = 1_000;
+const TICK_INTERVAL: Ms = 100;
 pub const GRACE: Ms = 10_000;
 const BOUNDS: Bounds = Bounds {
     fresh: Duration::from_secs(2),
@@ -26,20 +26,20 @@ const BOUNDS: Bounds = Bounds {
 };
 
 /// A viewer who comes.
-struct Coming {
+struct ComingViewer {
     conn: u64,
     from: (Node, u32),
     position: Option<u64>,
     under: Option<u64>,
 }
 
-struct Asking {
+struct PendingQuestion {
     video: usize,
     tries: u32,
     /// The epoch that was known when it was asked.
     known: u64,
     /// Connections that wait for the answer.
-    waiting: Vec<Coming>,
+    waiting: Vec<ComingViewer>,
 }
 
 pub struct Reader {
@@ -48,7 +48,7 @@ pub struct Reader {
     id: ReaderId,
     holder: ReaderAgent,
     rooms: BTreeMap<usize, Room>,
-    asking: BTreeMap<u64, Asking>,
+    asking: BTreeMap<u64, PendingQuestion>,
     manager: usize,
     beat: u64,
     answered: u64,
@@ -83,7 +83,7 @@ impl Reader {
         self.manager = net.rng.index(net.managers);
         let after = net.rng.below(300);
         net.timer(self.node, after, Timer::Beat);
-        net.timer(self.node, HEADS_EVERY, Timer::Heads);
+        net.timer(self.node, HEADS_INTERVAL, Timer::Heads);
     }
 
     pub fn viewers(&self) -> u64 {
@@ -102,7 +102,7 @@ impl Reader {
     /// SIGTERM.
     pub fn leave(&mut self, net: &mut Net) {
         self.holder.leave(net.time(), Duration::from_millis(GRACE), false);
-        self.beat(net);
+        self.send_heartbeat(net);
         self.keep_ticking(net);
     }
 
@@ -113,26 +113,26 @@ impl Reader {
     pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
         match timer {
             Timer::Beat => {
-                self.beat(net);
-                net.timer(self.node, BEAT_EVERY, timer);
+                self.send_heartbeat(net);
+                net.timer(self.node, HEARTBEAT_INTERVAL, timer);
             }
             Timer::Heads => {
-                self.compare(net);
-                net.timer(self.node, HEADS_EVERY, timer);
+                self.compare_heads(net);
+                net.timer(self.node, HEADS_INTERVAL, timer);
             }
             Timer::Tick => {
                 self.ticking = false;
-                self.tick(net);
+                self.close_due_viewers(net);
             }
             // No manager answered the heartbeat, or the question.
             Timer::Late(rid) if rid == self.beat && rid == self.answered => {}
             Timer::Late(rid) if rid == self.beat => self.manager = (self.manager + 1) % net.managers,
-            Timer::Late(rid) => self.unanswered(net, rid),
+            Timer::Late(rid) => self.handle_unanswered(net, rid),
             _ => {}
         }
     }
 
-    fn beat(&mut self, net: &mut Net) {
+    fn send_heartbeat(&mut self, net: &mut Net) {
         self.beat = net.fresh();
         let held = |(video, room): (&usize, &Room)| Held {
             video: net.videos[*video].clone(),
@@ -149,11 +149,11 @@ impl Reader {
             held: self.rooms.iter().map(held).collect(),
         };
         net.send(self.node, Node::Manager(self.manager), Msg::Beat(record));
-        net.timer(self.node, TELL_WITHIN, Timer::Late(self.beat));
+        net.timer(self.node, TELL_TIMEOUT, Timer::Late(self.beat));
     }
 
     /// Compares heads with the archive, and lets go of what nobody watches.
-    fn compare(&mut self, net: &mut Net) {
+    fn compare_heads(&mut self, net: &mut Net) {
         let (now, holder) = (net.now, &self.holder);
         self.rooms.retain(|video, room| {
             let empty = Duration::from_millis(now - room.empty_since);
@@ -186,10 +186,12 @@ impl Reader {
         match msg {
             Msg::BeatAnswer { beat, orders } if beat == self.beat => {
                 self.answered = beat;
-                self.ordered(net, orders);
+                self.take_hand_overs(net, orders);
             }
-            Msg::Routed { rid, video, epoch, readers, .. } => self.routed(net, rid, video, epoch, &readers),
-            Msg::NoRoute { rid } => self.unanswered(net, rid),
+            Msg::Routed { rid, video, epoch, readers, .. } => {
+                self.handle_route(net, rid, video, epoch, &readers)
+            }
+            Msg::NoRoute { rid } => self.handle_unanswered(net, rid),
             Msg::Warm { video } => {
                 self.holder.warm(net.time(), &net.videos[video]);
                 let at = self.at;
@@ -207,7 +209,7 @@ impl Reader {
                 if let Some(after) = room.hole() {
                     net.send(self.node, Node::Archive, Msg::Fetch { video, after: Some(after) });
                 }
-                self.tell(net, video);
+                self.tell_viewers(net, video);
             }
             Msg::Fetched { video, after, head } => {
                 let Some(room) = self.rooms.get_mut(&video) else { return };
@@ -215,18 +217,18 @@ impl Reader {
                 for manager in std::mem::take(&mut room.warming) {
                     net.answer(self.node, manager, Msg::Warmed { video, reader: self.at });
                 }
-                self.tell(net, video);
+                self.tell_viewers(net, video);
             }
             Msg::Connect { conn, video, position, under } => {
                 let admission = self.holder.admit(net.time(), &net.videos[video], under);
-                self.admit(net, admission, video, Coming { conn, from, position, under });
+                self.carry_out_admission(net, admission, video, ComingViewer { conn, from, position, under });
             }
-            Msg::Close { conn } => self.take_out(net, conn),
+            Msg::Close { conn } => self.remove_viewer(net, conn),
             _ => {}
         }
     }
 
-    fn take_out(&mut self, net: &Net, conn: u64) {
+    fn remove_viewer(&mut self, net: &Net, conn: u64) {
         for room in self.rooms.values_mut() {
             if room.seats.remove(&conn).is_some() && room.seats.is_empty() {
                 room.empty_since = net.now;
@@ -234,7 +236,7 @@ impl Reader {
         }
     }
 
-    fn tell(&mut self, net: &mut Net, video: usize) {
+    fn tell_viewers(&mut self, net: &mut Net, video: usize) {
         let Some(room) = self.rooms.get_mut(&video) else { return };
         for (conn, item) in room.tell(self.reach) {
             if let (Item::Comment(seq), true) = (item, net.checks.violation.is_none()) {
@@ -246,8 +248,14 @@ impl Reader {
         }
     }
 
-    fn admit(&mut self, net: &mut Net, admission: Admission, video: usize, viewer: Coming) {
-        let Coming { conn, from, position, .. } = viewer;
+    fn carry_out_admission(
+        &mut self,
+        net: &mut Net,
+        admission: Admission,
+        video: usize,
+        viewer: ComingViewer,
+    ) {
+        let ComingViewer { conn, from, position, .. } = viewer;
         match admission {
             Admission::Accept => {
                 let node = self.node;
@@ -255,7 +263,7 @@ impl Reader {
                 let seat = Seat { viewer: from, seen: None, position, arrives };
                 self.room(net, video).seats.insert(conn, seat);
                 net.trace(|| format!("{node:?} takes {from:?} of v{video} at {position:?}"));
-                self.tell(net, video);
+                self.tell_viewers(net, video);
             }
             Admission::Redirect(to) => {
                 let to = index(&to);
@@ -266,39 +274,39 @@ impl Reader {
                 if let Some(asking) = self.asking.values_mut().find(|asking| asking.video == video) {
                     asking.waiting.push(viewer);
                 } else {
-                    self.ask(net, Asking { video, tries: 0, known, waiting: vec![viewer] });
+                    self.ask_manager(net, PendingQuestion { video, tries: 0, known, waiting: vec![viewer] });
                 }
             }
         }
     }
 
-    fn ask(&mut self, net: &mut Net, asking: Asking) {
+    fn ask_manager(&mut self, net: &mut Net, asking: PendingQuestion) {
         let rid = net.fresh();
         let (video, known) = (asking.video, asking.known);
         net.send(self.node, Node::Manager(self.manager), Msg::Route { rid, video, known });
-        net.timer(self.node, ASK_WITHIN, Timer::Late(rid));
+        net.timer(self.node, ASK_TIMEOUT, Timer::Late(rid));
         self.asking.insert(rid, asking);
     }
 
-    fn unanswered(&mut self, net: &mut Net, rid: u64) {
+    fn handle_unanswered(&mut self, net: &mut Net, rid: u64) {
         let Some(mut asking) = self.asking.remove(&rid) else { return };
         self.manager = (self.manager + 1) % net.managers;
         asking.tries += 1;
         if asking.tries < 2 {
             asking.known = asking.known.max(self.holder.epoch(&net.videos[asking.video]));
-            return self.ask(net, asking);
+            return self.ask_manager(net, asking);
         }
-        self.admit_told(net, asking);
+        self.admit_after_asking(net, asking);
     }
 
-    fn admit_told(&mut self, net: &mut Net, asking: Asking) {
+    fn admit_after_asking(&mut self, net: &mut Net, asking: PendingQuestion) {
         for viewer in asking.waiting {
             let admission = self.holder.admit_told(net.time(), &net.videos[asking.video], viewer.under);
-            self.admit(net, admission, asking.video, viewer);
+            self.carry_out_admission(net, admission, asking.video, viewer);
         }
     }
 
-    fn routed(&mut self, net: &mut Net, rid: u64, video: usize, epoch: u64, readers: &[usize]) {
+    fn handle_route(&mut self, net: &mut Net, rid: u64, video: usize, epoch: u64, readers: &[usize]) {
         let Some(asking) = self.asking.remove(&rid) else { return };
         net.checks.require(epoch >= asking.known, || {
             format!("a manager answers epoch {epoch} of v{video} to one who knows {}", asking.known)
@@ -311,12 +319,12 @@ impl Reader {
         };
         let news = self.holder.told(net.time(), &net.videos[video], told);
         net.checks.counts.old_words += u64::from(!news);
-        self.hear(net, video, epoch);
-        self.admit_told(net, asking);
+        self.check_epoch_heard(net, video, epoch);
+        self.admit_after_asking(net, asking);
     }
 
     /// Whatever it is told, it must not fall behind what it was told before.
-    fn hear(&mut self, net: &mut Net, video: usize, epoch: u64) {
+    fn check_epoch_heard(&mut self, net: &mut Net, video: usize, epoch: u64) {
         let heard = self.heard.entry(video).or_default();
         *heard = epoch.max(*heard);
         let (heard, held) = (*heard, self.holder.epoch(&net.videos[video]));
@@ -326,7 +334,7 @@ impl Reader {
         });
     }
 
-    fn ordered(&mut self, net: &mut Net, orders: Vec<HandOver>) {
+    fn take_hand_overs(&mut self, net: &mut Net, orders: Vec<HandOver>) {
         let epochs: Vec<(usize, u64)> =
             orders.iter().map(|it| (index(it.video.as_str()), it.epoch)).collect();
         for order in &orders {
@@ -338,7 +346,7 @@ impl Reader {
         for (video, epoch) in epochs {
             let old = self.heard.get(&video).is_some_and(|heard| *heard > epoch);
             net.checks.counts.old_words += u64::from(old);
-            self.hear(net, video, epoch);
+            self.check_epoch_heard(net, video, epoch);
         }
         self.keep_ticking(net);
     }
@@ -347,26 +355,26 @@ impl Reader {
         let busy = self.holder.is_leaving() || self.holder.handing_over(net.time()).next().is_some();
         if busy && !self.ticking {
             self.ticking = true;
-            net.timer(self.node, TICK_EVERY, Timer::Tick);
+            net.timer(self.node, TICK_INTERVAL, Timer::Tick);
         }
     }
 
     /// Lets go of as many viewers as are due.
-    fn tick(&mut self, net: &mut Net) {
+    fn close_due_viewers(&mut self, net: &mut Net) {
         let mut orders: Vec<HandOver> = self.holder.handing_over(net.time()).cloned().collect();
         orders.sort_by(|a, b| a.video.cmp(&b.video));
         for order in orders {
             let video = index(order.video.as_str());
             let Some(viewers) = self.rooms.get(&video).map(|room| room.seats.len() as u64) else { continue };
             for _ in 0..self.holder.close_now(net.time(), &order.video, viewers) {
-                self.close_for(net, video, &order);
+                self.close_for_order(net, video, &order);
             }
         }
         for _ in 0..self.holder.exit_now(net.time(), self.viewers()) {
             let watched: Vec<usize> =
                 self.rooms.iter().filter(|(_, room)| !room.seats.is_empty()).map(|(it, _)| *it).collect();
             if let Some(video) = net.rng.pick(&watched).copied() {
-                self.close_any(net, video);
+                self.close_any_viewer(net, video);
             }
         }
         let id = &self.id;
@@ -377,7 +385,7 @@ impl Reader {
         self.keep_ticking(net);
     }
 
-    fn close_for(&mut self, net: &mut Net, video: usize, order: &HandOver) {
+    fn close_for_order(&mut self, net: &mut Net, video: usize, order: &HandOver) {
         let heard = self.heard.get(&video).copied().unwrap_or(0);
         net.checks.require(order.epoch >= heard, || {
             format!("{order:?} is carried out by one who has heard of epoch {heard}")
@@ -385,10 +393,10 @@ impl Reader {
         net.checks.counts.handed_over += 1;
         net.checks.counts.shed += u64::from(order.here);
         net.checks.closing.push((video, index(&order.to)));
-        self.close_any(net, video);
+        self.close_any_viewer(net, video);
     }
 
-    fn close_any(&mut self, net: &mut Net, video: usize) {
+    fn close_any_viewer(&mut self, net: &mut Net, video: usize) {
         let Some(room) = self.rooms.get_mut(&video) else { return };
         let conns: Vec<u64> = room.seats.keys().copied().collect();
         let Some(conn) = net.rng.pick(&conns) else { return };

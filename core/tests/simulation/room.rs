@@ -45,7 +45,7 @@ impl Room {
             Some(at) if after <= at && head > at => self.head = Some(head),
             Some(_) => {}
         }
-        self.join();
+        self.join_ring_and_live();
     }
 
     /// A comment came over the bus.
@@ -54,10 +54,10 @@ impl Room {
         if self.head.is_some_and(|head| seq > head) {
             self.early.insert(seq);
         }
-        self.join();
+        self.join_ring_and_live();
     }
 
-    fn join(&mut self) {
+    fn join_ring_and_live(&mut self) {
         let Some(head) = &mut self.head else { return };
         while self.early.remove(&(*head + 1)) {
             *head += 1;

@@ -9,19 +9,24 @@ use liverank_core::handover::Assigned;
 use crate::net::{Ms, Msg, Net, Node, Record, Timer};
 
 /// Copies kept to fail over to.
-const COPIES: usize = 30;
+const MAX_COPIES: usize = 30;
 
 #[derive(Clone, Default)]
-struct Counter {
+struct EpochCounter {
     last: u64,
     /// On which server it was last moved.
     on: u16,
 }
 
-impl Counter {
-    fn mint(&mut self, seen: u64, server: u16, now: Ms) -> u64 {
+impl EpochCounter {
+    fn mint_epoch(&mut self, seen: u64, server: u16, now: Ms) -> u64 {
         let [identity, _] = server.to_be_bytes();
-        self.last = epoch::mint(self.last, seen, clock(server, now), (self.on != server).then_some(identity));
+        self.last = epoch::mint(
+            self.last,
+            seen,
+            server_clock_micros(server, now),
+            (self.on != server).then_some(identity),
+        );
         self.on = server;
         self.last
     }
@@ -29,22 +34,22 @@ impl Counter {
 
 /// A server's clock, in microseconds. Of four servers one has the time; the others' clocks stand still, for a clock that
 /// all of them have makes it too easy to mint what is new.
-const fn clock(server: u16, now: Ms) -> u64 {
+const fn server_clock_micros(server: u16, now: Ms) -> u64 {
     if server % 4 == 3 { now * 1_000 } else { 0 }
 }
 
 #[derive(Clone, Default)]
-struct Kept {
+struct StoreCopy {
     assignments: BTreeMap<usize, Assigned>,
-    epoch: Counter,
-    term: Counter,
+    epoch: EpochCounter,
+    term: EpochCounter,
     records: BTreeMap<usize, Record>,
 }
 
 #[derive(Default)]
 pub struct Store {
-    kept: Kept,
-    copies: VecDeque<Kept>,
+    kept: StoreCopy,
+    copies: VecDeque<StoreCopy>,
     /// Which server process this is.
     server: u16,
     pub away_until: Ms,
@@ -69,9 +74,9 @@ impl Store {
         &self.kept.assignments
     }
 
-    fn changing(&mut self) {
+    fn copy_before_change(&mut self) {
         self.copies.push_back(self.kept.clone());
-        if self.copies.len() > COPIES {
+        if self.copies.len() > MAX_COPIES {
             self.copies.pop_front();
         }
     }
@@ -85,9 +90,9 @@ impl Store {
                 let current = self.kept.assignments.get(&video);
                 let fits = current.map(|it| it.epoch) == expected;
                 if fits {
-                    self.changing();
+                    self.copy_before_change();
                 }
-                let stored = fits.then(|| self.kept.epoch.mint(seen, self.server, net.now));
+                let stored = fits.then(|| self.kept.epoch.mint_epoch(seen, self.server, net.now));
                 if let Some(epoch) = stored {
                     let assigned = Assigned { epoch, readers };
                     net.checks.minted(video, &assigned);
@@ -116,8 +121,8 @@ impl Store {
                 );
             }
             Msg::MintTerm { planner, seen } => {
-                self.changing();
-                let term = self.kept.term.mint(seen, self.server, net.now);
+                self.copy_before_change();
+                let term = self.kept.term.mint_epoch(seen, self.server, net.now);
                 net.checks.term(term, planner);
                 net.answer(Node::Store, from, Msg::Minted { planner, term });
             }

@@ -13,10 +13,10 @@ use crate::net::{Ms, Record, index};
 
 pub const SUSPECT_AFTER: Ms = 3_000;
 /// How often the store is asked.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const MISSING_AFTER: Ms = 2_000;
 const STALE_AFTER: Ms = 1_500;
-const PROBE_WITHIN: Ms = 500;
+const PROBE_TIMEOUT: Ms = 500;
 const SETTLED_AFTER: Ms = 3_000;
 
 pub struct Sighting {
@@ -81,11 +81,11 @@ impl ClusterView for View {
             return Some(ReaderStatus::Gone);
         }
         let Some(sighting) = self.readers.get(&index(reader.as_str())) else {
-            let settled = self.is_fresh() && self.now - self.looking_since >= self.wait(SETTLED_AFTER);
+            let settled = self.is_fresh() && self.now - self.looking_since >= self.scaled_wait(SETTLED_AFTER);
             return settled.then_some(ReaderStatus::Gone);
         };
-        let silent = self.silence(sighting) >= self.wait(SUSPECT_AFTER);
-        let unanswered = sighting.probed.is_some_and(|at| self.now - at >= self.wait(PROBE_WITHIN));
+        let silent = self.silence_of(sighting) >= self.scaled_wait(SUSPECT_AFTER);
+        let unanswered = sighting.probed.is_some_and(|at| self.now - at >= self.scaled_wait(PROBE_TIMEOUT));
         let is_lost = (silent && unanswered && !sighting.answered) || self.is_unreachable(sighting);
         let may_act = self.is_fresh() && (!self.too_many || sighting.record.draining);
         Some(match sighting.record.draining {
@@ -147,17 +147,17 @@ impl View {
     pub fn asks(&mut self) {
         let since_last = self.asked.replace(self.now).map_or(0, |last| self.now - last);
         if since_last <= STALE_AFTER {
-            let pause = paused(Duration::from_millis(since_last), LOOK_EVERY);
+            let pause = paused(Duration::from_millis(since_last), LOOK_INTERVAL);
             self.health.worked(Duration::from_millis(self.now), pause);
         }
     }
 
     /// How long it waits for what one would wait for so long that is never late itself.
-    fn wait(&self, time: Ms) -> Ms {
+    fn scaled_wait(&self, time: Ms) -> Ms {
         self.health.wait(Duration::from_millis(time)).as_millis() as u64
     }
 
-    fn silence(&self, sighting: &Sighting) -> Ms {
+    fn silence_of(&self, sighting: &Sighting) -> Ms {
         self.polled.map_or(0, |polled| polled.saturating_sub(sighting.changed))
     }
 
@@ -222,7 +222,8 @@ impl View {
     pub fn judge(&mut self) {
         let counts = |it: &&Sighting| !it.record.draining && !self.removed.contains(&it.record.reader);
         let missing = |it: &&Sighting| {
-            (!it.answered && self.silence(it) >= self.wait(MISSING_AFTER)) || self.is_unreachable(it)
+            (!it.answered && self.silence_of(it) >= self.scaled_wait(MISSING_AFTER))
+                || self.is_unreachable(it)
         };
         let all = self.readers.values().filter(counts).count();
         let gone = self.readers.values().filter(counts).filter(missing).count();
@@ -234,7 +235,7 @@ impl View {
         self.removed = removed;
         let blind = self.polled.map(|polled| sent.saturating_sub(polled));
         if let Some(gap) = blind.filter(|gap| *gap <= STALE_AFTER) {
-            let pause = paused(Duration::from_millis(gap), LOOK_EVERY);
+            let pause = paused(Duration::from_millis(gap), LOOK_INTERVAL);
             for sighting in self.readers.values_mut() {
                 sighting.changed = (sighting.changed + pause.as_millis() as u64).min(sent);
             }

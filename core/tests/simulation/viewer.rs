@@ -9,25 +9,25 @@ use liverank_core::{CommentEpoch, Position};
 use crate::checks::WITHOUT_ROUTE;
 use crate::net::{Item, Ms, Msg, Net, Node, Timer};
 
-const PATIENCE: RetryPolicy = RetryPolicy {
+const RETRY_POLICY: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(1),
     settled: Duration::from_secs(2),
     gives_up: Duration::from_mins(1),
 };
 /// What a gateway's read timeout is, on the simulation's scale.
-const SILENCE: Ms = 5_000;
+const READ_TIMEOUT: Ms = 5_000;
 /// Sent on so often in a row, a direct viewer asks a manager instead: readers that do not agree will have been told by
 /// then.
 const MAX_HOPS: u32 = 2;
-const ROUTE_WITHIN: Ms = 800;
+const ROUTE_TIMEOUT: Ms = 800;
 /// A host that is dead is not waited for as long as a reader that may have to ask and to fetch.
-const CONNECT_WITHIN: Ms = 1_000;
-const DIAL_WITHIN: Ms = 2_500;
+const CONNECT_TIMEOUT: Ms = 1_000;
+const DIAL_TIMEOUT: Ms = 2_500;
 
 /// Why there is no stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lost {
+enum LossReason {
     /// It ended, broke or fell silent.
     Ended,
     /// Nobody took the viewer, or could say who does.
@@ -37,7 +37,7 @@ enum Lost {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ViewerPhase {
     Pausing {
         rid: u64,
         choice: u32,
@@ -68,7 +68,7 @@ pub struct Viewer {
     heard: Ms,
     /// Redirects followed in a row.
     hops: u32,
-    phase: Phase,
+    phase: ViewerPhase,
     manager: usize,
     numbering: CommentEpoch,
     /// The last number it was sent or told that it misses.
@@ -85,10 +85,10 @@ impl Viewer {
             at,
             video,
             direct,
-            session: ViewerSession::new(Duration::ZERO, String::new(), PATIENCE),
+            session: ViewerSession::new(Duration::ZERO, String::new(), RETRY_POLICY),
             heard: 0,
             hops: 0,
-            phase: Phase::Pausing { rid: 0, choice: 0 },
+            phase: ViewerPhase::Pausing { rid: 0, choice: 0 },
             manager: at,
             numbering: CommentEpoch::parse("n").expect("a numbering"),
             last: None,
@@ -101,8 +101,8 @@ impl Viewer {
     pub fn boot(&mut self, net: &mut Net) {
         self.manager = net.rng.index(net.managers);
         self.without_since = Some(net.now);
-        self.session = ViewerSession::new(net.time(), String::new(), PATIENCE);
-        self.go(net, Step::Ask { at: net.time(), choice: 0 });
+        self.session = ViewerSession::new(net.time(), String::new(), RETRY_POLICY);
+        self.carry_out_step(net, Step::Ask { at: net.time(), choice: 0 });
         net.timer(self.node, 1_000, Timer::Beat);
         let after = net.rng.between(1_000, 20_000);
         net.timer(self.node, after, Timer::Hiccup);
@@ -111,16 +111,16 @@ impl Viewer {
     /// The reader that it has a stream of.
     pub const fn watches_at(&self) -> Option<usize> {
         match self.phase {
-            Phase::Watching { reader, .. } if self.without_since.is_none() => Some(reader),
+            ViewerPhase::Watching { reader, .. } if self.without_since.is_none() => Some(reader),
             _ => None,
         }
     }
 
-    fn go(&mut self, net: &mut Net, step: Step) {
+    fn carry_out_step(&mut self, net: &mut Net, step: Step) {
         match step {
             Step::Ask { at, choice } => {
                 let rid = net.fresh();
-                self.phase = Phase::Pausing { rid, choice };
+                self.phase = ViewerPhase::Pausing { rid, choice };
                 net.timer(self.node, (at.as_millis() as u64).saturating_sub(net.now), Timer::Late(rid));
             }
             Step::GiveUp => {
@@ -130,25 +130,25 @@ impl Viewer {
         }
     }
 
-    fn ask(&mut self, net: &mut Net, choice: u32, stale: Option<(u64, usize)>) {
+    fn ask_manager(&mut self, net: &mut Net, choice: u32, stale: Option<(u64, usize)>) {
         let rid = net.fresh();
-        self.phase = Phase::Asking { rid, choice, stale };
+        self.phase = ViewerPhase::Asking { rid, choice, stale };
         let ask = Msg::Route { rid, video: self.video, known: 0 };
         net.send(self.node, Node::Manager(self.manager), ask);
-        net.timer(self.node, ROUTE_WITHIN, Timer::Late(rid));
+        net.timer(self.node, ROUTE_TIMEOUT, Timer::Late(rid));
     }
 
     /// No manager knows better than the one that does not see the store.
-    fn unanswered(&mut self, net: &mut Net, stale: Option<(u64, usize)>) {
+    fn handle_unanswered(&mut self, net: &mut Net, stale: Option<(u64, usize)>) {
         match stale {
-            Some((epoch, reader)) => self.dial(net, reader, Some(epoch)),
-            None => self.lost(net, Lost::Failed),
+            Some((epoch, reader)) => self.dial_reader(net, reader, Some(epoch)),
+            None => self.handle_loss(net, LossReason::Failed),
         }
     }
 
-    fn dial(&mut self, net: &mut Net, reader: usize, under: Option<u64>) {
+    fn dial_reader(&mut self, net: &mut Net, reader: usize, under: Option<u64>) {
         let conn = net.fresh();
-        self.phase = Phase::Dialing { conn, reader };
+        self.phase = ViewerPhase::Dialing { conn, reader };
         let position = Position::parse(self.session.last_id()).ok().map(|position| position.seq);
         let connect = Msg::Connect { conn, video: self.video, position, under };
         // TCP repeats nothing, and tries again after a second what was lost. Where the process is dead and its host
@@ -162,48 +162,48 @@ impl Viewer {
         } else if net.rng.chance(700) {
             net.deliver(at, Node::Reader(reader), self.node, None, Msg::Reset { conn });
         }
-        let within = if net.is_up(Node::Reader(reader)) { DIAL_WITHIN } else { CONNECT_WITHIN };
+        let within = if net.is_up(Node::Reader(reader)) { DIAL_TIMEOUT } else { CONNECT_TIMEOUT };
         net.timer(self.node, within, Timer::Late(conn));
     }
 
-    fn lost(&mut self, net: &mut Net, why: Lost) {
+    fn handle_loss(&mut self, net: &mut Net, why: LossReason) {
         if self.without_since.is_none() {
             self.without_since = Some(net.now);
         }
         // Whoever sent it where there is no stream may be cut off and know of no move.
-        if !matches!(why, Lost::Ended) || matches!(self.phase, Phase::Dialing { .. }) {
+        if !matches!(why, LossReason::Ended) || matches!(self.phase, ViewerPhase::Dialing { .. }) {
             self.manager = (self.manager + 1) % net.managers;
         }
         let lot = net.rng.next() as u32;
         // A gateway does not follow readers' redirects: it asks a manager.
-        if let Lost::Redirected(reader) = why
+        if let LossReason::Redirected(reader) = why
             && self.direct
             && self.hops < MAX_HOPS
         {
             self.hops += 1;
-            return self.dial(net, reader, None);
+            return self.dial_reader(net, reader, None);
         }
         self.hops = 0;
         let step = self.session.lost(net.time(), lot);
-        self.go(net, step);
+        self.carry_out_step(net, step);
     }
 
     pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
         match (timer, self.phase) {
-            (Timer::Late(late), Phase::Pausing { rid, choice }) if late == rid => {
-                self.ask(net, choice, None);
+            (Timer::Late(late), ViewerPhase::Pausing { rid, choice }) if late == rid => {
+                self.ask_manager(net, choice, None);
             }
-            (Timer::Late(late), Phase::Asking { rid, stale, .. }) if late == rid => {
-                self.unanswered(net, stale);
+            (Timer::Late(late), ViewerPhase::Asking { rid, stale, .. }) if late == rid => {
+                self.handle_unanswered(net, stale);
             }
-            (Timer::Late(late), Phase::Dialing { conn, reader }) if late == conn => {
+            (Timer::Late(late), ViewerPhase::Dialing { conn, reader }) if late == conn => {
                 net.send(self.node, Node::Reader(reader), Msg::Close { conn });
-                self.lost(net, Lost::Failed);
+                self.handle_loss(net, LossReason::Failed);
             }
             (Timer::Beat, _) => {
-                let watches = matches!(self.phase, Phase::Watching { .. });
-                if watches && net.now.saturating_sub(self.heard) >= SILENCE {
-                    self.lost(net, Lost::Ended);
+                let watches = matches!(self.phase, ViewerPhase::Watching { .. });
+                if watches && net.now.saturating_sub(self.heard) >= READ_TIMEOUT {
+                    self.handle_loss(net, LossReason::Ended);
                 }
                 self.check_route(net);
                 net.timer(self.node, 1_000, timer);
@@ -212,9 +212,9 @@ impl Viewer {
                 if net.weather.lost == 0 {
                     return;
                 }
-                if let Phase::Watching { conn, reader } = phase {
+                if let ViewerPhase::Watching { conn, reader } = phase {
                     net.send(self.node, Node::Reader(reader), Msg::Close { conn });
-                    self.lost(net, Lost::Ended);
+                    self.handle_loss(net, LossReason::Ended);
                 }
                 let after = net.rng.between(8_000, 30_000);
                 net.timer(self.node, after, timer);
@@ -239,40 +239,41 @@ impl Viewer {
         match (msg, self.phase) {
             (
                 Msg::Routed { rid, epoch, readers, stale: is_stale, .. },
-                Phase::Asking { rid: asked, choice, stale },
+                ViewerPhase::Asking { rid: asked, choice, stale },
             ) if rid == asked => {
                 let reader = readers[choice as usize % readers.len()];
                 match stale {
                     None if is_stale => {
                         self.manager = (self.manager + 1) % net.managers;
-                        self.ask(net, choice, Some((epoch, reader)));
+                        self.ask_manager(net, choice, Some((epoch, reader)));
                     }
-                    Some((epoch, first)) if is_stale => self.dial(net, first, Some(epoch)),
-                    _ => self.dial(net, reader, Some(epoch)),
+                    Some((epoch, first)) if is_stale => self.dial_reader(net, first, Some(epoch)),
+                    _ => self.dial_reader(net, reader, Some(epoch)),
                 }
             }
-            (Msg::NoRoute { rid }, Phase::Asking { rid: asked, stale, .. }) if rid == asked => {
-                self.unanswered(net, stale);
+            (Msg::NoRoute { rid }, ViewerPhase::Asking { rid: asked, stale, .. }) if rid == asked => {
+                self.handle_unanswered(net, stale);
             }
-            (Msg::Redirect { conn, to }, Phase::Dialing { conn: dialed, .. }) if conn == dialed => {
-                self.lost(net, Lost::Redirected(to));
+            (Msg::Redirect { conn, to }, ViewerPhase::Dialing { conn: dialed, .. }) if conn == dialed => {
+                self.handle_loss(net, LossReason::Redirected(to));
             }
-            (Msg::Refuse { conn }, Phase::Dialing { conn: dialed, .. }) if conn == dialed => {
-                self.lost(net, Lost::Failed);
+            (Msg::Refuse { conn }, ViewerPhase::Dialing { conn: dialed, .. }) if conn == dialed => {
+                self.handle_loss(net, LossReason::Failed);
             }
-            (Msg::Reset { conn }, Phase::Dialing { conn: mine, .. } | Phase::Watching { conn: mine, .. })
-                if conn == mine =>
-            {
-                self.lost(net, Lost::Ended);
+            (
+                Msg::Reset { conn },
+                ViewerPhase::Dialing { conn: mine, .. } | ViewerPhase::Watching { conn: mine, .. },
+            ) if conn == mine => {
+                self.handle_loss(net, LossReason::Ended);
             }
-            (Msg::Sent { conn, item }, Phase::Dialing { conn: mine, reader }) if conn == mine => {
-                self.phase = Phase::Watching { conn, reader };
+            (Msg::Sent { conn, item }, ViewerPhase::Dialing { conn: mine, reader }) if conn == mine => {
+                self.phase = ViewerPhase::Watching { conn, reader };
                 self.session.opened(net.time());
                 self.hops = 0;
-                self.take(net, item);
+                self.take_item(net, item);
             }
-            (Msg::Sent { conn, item }, Phase::Watching { conn: mine, .. }) if conn == mine => {
-                self.take(net, item);
+            (Msg::Sent { conn, item }, ViewerPhase::Watching { conn: mine, .. }) if conn == mine => {
+                self.take_item(net, item);
             }
             // Of a stream that is over for this viewer: nobody listens there any more.
             (Msg::Sent { conn, item }, _) if !matches!(item, Item::End) => {
@@ -282,13 +283,13 @@ impl Viewer {
         }
     }
 
-    fn take(&mut self, net: &mut Net, item: Item) {
+    fn take_item(&mut self, net: &mut Net, item: Item) {
         self.heard = net.now;
         let id = |seq| Position { numbering: self.numbering.clone(), seq }.to_string();
         // As a gateway does: the first greeting is for the client, and each event that it passes on has an id.
         match item {
             Item::Alive => return,
-            Item::End => return self.lost(net, Lost::Ended),
+            Item::End => return self.handle_loss(net, LossReason::Ended),
             Item::Connected(seq) if self.session.greeted() => self.session.stands_at(&id(seq)),
             Item::Connected(_) => {}
             Item::Comment(seq) | Item::Gap(_, seq) => self.session.stands_at(&id(seq)),

@@ -11,19 +11,19 @@ use crate::store::{Archive, Store};
 use crate::viewer::Viewer;
 
 /// Faults happen up to then; orders and comments go on a little longer.
-const CALM_AT: Ms = 22_000;
-const LAST_ORDER: Ms = 24_000;
-const LAST_COMMENT: Ms = 26_000;
-const END: Ms = 38_000;
+const FAULTS_END: Ms = 22_000;
+const LAST_ORDER_AT: Ms = 24_000;
+const LAST_COMMENT_AT: Ms = 26_000;
+const SIMULATION_END: Ms = 38_000;
 /// Nobody begins to leave later than this: by the end its viewers have their stream elsewhere.
-const LAST_LEAVE: Ms = END - 6_000;
+const LAST_LEAVE_AT: Ms = SIMULATION_END - 6_000;
 /// Viewers of the first video in every so many-th seed.
-const CROWD: usize = 60;
-const CROWD_EVERY: u64 = 16;
+const CROWD_VIEWERS: usize = 60;
+const CROWD_SEED_INTERVAL: u64 = 16;
 /// How long a process that starves may stand still at once: what is longer is a break.
-const STARVED: Ms = 1_400;
+const MAX_STARVED_MS: Ms = 1_400;
 /// How old what a manager knows of a reader may be: a heartbeat, its way and a reader that is restarted in between.
-const LAG: Ms = 6_000;
+const MAX_VIEW_AGE_MS: Ms = 6_000;
 
 pub struct World {
     net: Net,
@@ -48,12 +48,12 @@ impl World {
         let names = net.readers.clone();
         let few = net.rng.between(8, 20) as usize;
         // Below so many on one video no reader has so much above its share that it sheds any.
-        let crowd = seed.is_multiple_of(CROWD_EVERY);
-        let viewers = if crowd { CROWD } else { few };
+        let crowd = seed.is_multiple_of(CROWD_SEED_INTERVAL);
+        let viewers = if crowd { CROWD_VIEWERS } else { few };
         let watched = |at: usize| if crowd && at >= few { 0 } else { [0, 0, 1, 1, 2][at % 5] };
         let mut world = Self {
             store: Store::default(),
-            archive: Archive::new(net.videos.len(), names.len(), reach, LAST_COMMENT),
+            archive: Archive::new(net.videos.len(), names.len(), reach, LAST_COMMENT_AT),
             managers: (0..net.managers).map(|at| Manager::new(at, names.clone())).collect(),
             readers: names.iter().enumerate().map(|(at, id)| Reader::new(at, id.clone(), reach)).collect(),
             viewers: (0..viewers).map(|at| Viewer::new(at, watched(at), at % 2 == 1)).collect(),
@@ -63,11 +63,11 @@ impl World {
             back: vec![0; names.len()],
             net,
         };
-        world.boot();
+        world.start_all();
         world
     }
 
-    fn boot(&mut self) {
+    fn start_all(&mut self) {
         let net = &mut self.net;
         self.managers.iter_mut().for_each(|manager| manager.boot(net));
         self.readers.iter_mut().for_each(|reader| reader.boot(net));
@@ -81,14 +81,14 @@ impl World {
             net.timer(Node::Viewer(viewer), after, Timer::Restart);
         }
         net.timer(Node::Chaos, 3_000, Timer::Hiccup);
-        net.timer(Node::Chaos, CALM_AT, Timer::Calm);
+        net.timer(Node::Chaos, FAULTS_END, Timer::Calm);
     }
 
     /// Runs to the end, or to the first violation.
     pub fn run(&mut self) -> Result<Counts, String> {
-        while let Some(happening) = self.net.next(END) {
+        while let Some(happening) = self.net.next(SIMULATION_END) {
             self.net.checks.counts.events += 1;
-            self.step(happening);
+            self.handle_event(happening);
             self.check_closing();
             if let Some(violation) = self.net.checks.violation.take() {
                 return Err(format!("at {} ms: {violation}", self.net.now));
@@ -102,7 +102,7 @@ impl World {
         self.net.take_trace()
     }
 
-    fn step(&mut self, happening: Happening) {
+    fn handle_event(&mut self, happening: Happening) {
         let net = &mut self.net;
         match happening {
             Happening::Message { from, from_inc, to, msg, .. } => {
@@ -120,10 +120,10 @@ impl World {
                     Node::Chaos => {}
                 }
                 if let Node::Reader(at) = to {
-                    self.note_ready(at);
+                    self.note_ready_videos(at);
                 }
             }
-            Happening::Timer { node, timer: Timer::Restart, .. } => self.restart(node),
+            Happening::Timer { node, timer: Timer::Restart, .. } => self.restart_node(node),
             Happening::Timer { node, timer, .. } => match node {
                 Node::Archive => self.archive.on_timer(net, timer),
                 Node::Manager(at) => self.managers[at].on_timer(net, timer),
@@ -133,17 +133,17 @@ impl World {
                         self.readers[at].leave(net);
                     }
                     self.readers[at].on_timer(net, timer);
-                    self.note_ready(at);
+                    self.note_ready_videos(at);
                 }
                 Node::Viewer(at) => self.viewers[at].on_timer(net, timer),
-                Node::Planner(at) => self.planners[at].on_timer(net, LAST_ORDER),
-                Node::Chaos => self.go_wrong(timer),
+                Node::Planner(at) => self.planners[at].on_timer(net, LAST_ORDER_AT),
+                Node::Chaos => self.cause_fault(timer),
                 Node::Store => {}
             },
         }
     }
 
-    fn note_ready(&mut self, reader: usize) {
+    fn note_ready_videos(&mut self, reader: usize) {
         for video in 0..self.net.videos.len() {
             if self.readers[reader].is_ready(video) {
                 self.ready.insert((reader, video), self.net.now);
@@ -159,19 +159,19 @@ impl World {
         for ((video, reader), why) in sent.chain(given.map(|it| (it, "it is given the video"))) {
             let last = self.ready.get(&(reader, video)).copied();
             let (now, up) = (self.net.now, self.readers[reader].is_ready(video));
-            self.net.checks.require(up || last.is_some_and(|last| now - last <= LAG), || {
+            self.net.checks.require(up || last.is_some_and(|last| now - last <= MAX_VIEW_AGE_MS), || {
                 format!("r{reader} does not hold v{video} (last: {last:?}), and {why}")
             });
         }
     }
 
-    fn go_wrong(&mut self, timer: Timer) {
+    fn cause_fault(&mut self, timer: Timer) {
         if timer == Timer::Calm {
             self.net.weather.lost = 0;
             return;
         }
         let next = self.net.rng.between(500, 4_000);
-        if self.net.now + next < CALM_AT {
+        if self.net.now + next < FAULTS_END {
             self.net.timer(Node::Chaos, next, timer);
         }
         let readers_down = self.down.iter().filter(|node| matches!(node, Node::Reader(_))).count();
@@ -183,7 +183,9 @@ impl World {
         match self.net.rng.below(20) {
             0..=3 if readers_down == 0 && spare => self.stop_reader(reader, 20_000),
             4 if readers_down <= 1 && spare => self.stop_reader(reader, 2_500),
-            5 | 6 if leaving == 0 && spare && self.net.is_up(Node::Reader(reader)) => self.drain(reader),
+            5 | 6 if leaving == 0 && spare && self.net.is_up(Node::Reader(reader)) => {
+                self.drain_reader(reader)
+            }
             7 if self.net.cut.is_none_or(|(_, until)| until < self.net.now) => self.stop_manager(),
             8 | 9 => {
                 let behind = self.net.rng.chance(700).then(|| self.net.rng.index(12));
@@ -204,44 +206,44 @@ impl World {
                 self.net.cut = Some((Node::Manager(manager), until));
                 self.net.trace(|| format!("manager {manager} is cut off from the store until {until}"));
             }
-            14 if leaving == 0 && readers_down == 0 && spare => self.remove(reader, true),
-            15 if leaving == 0 && readers_down == 0 && spare => self.remove(reader, false),
+            14 if leaving == 0 && readers_down == 0 && spare => self.remove_reader(reader, true),
+            15 if leaving == 0 && readers_down == 0 && spare => self.remove_reader(reader, false),
             16 | 17 if leaving > 0 && managers_down == 0 => self.replace_managers(),
-            18 => self.end_early(),
-            13 if !away && self.net.pauses.iter().all(|it| it.2 < self.net.now) => self.starve(),
+            18 => self.end_empty_leaver(),
+            13 if !away && self.net.pauses.iter().all(|it| it.2 < self.net.now) => self.starve_managers(),
             19 if !away && self.net.pauses.iter().all(|it| it.2 < self.net.now) => self.stop_machine(),
             _ => {}
         }
     }
 
     /// A machine with too much to do: one manager stands still for long, or all managers and readers do again and again.
-    fn starve(&mut self) {
+    fn starve_managers(&mut self) {
         let now = self.net.now;
         if self.net.rng.chance(300) {
             let manager = Node::Manager(self.net.rng.index(self.managers.len()));
-            let until = (now + self.net.rng.between(3_000, 20_000)).min(CALM_AT + 1_000);
+            let until = (now + self.net.rng.between(3_000, 20_000)).min(FAULTS_END + 1_000);
             self.net.pauses.push((manager, now, until));
             self.net.checks.counts.managers_paused += 1;
             return;
         }
-        let until = (now + self.net.rng.between(4_000, 10_000)).min(CALM_AT + 1_000);
+        let until = (now + self.net.rng.between(4_000, 10_000)).min(FAULTS_END + 1_000);
         let managers = (0..self.managers.len()).map(Node::Manager);
         for node in managers.chain((0..self.readers.len()).map(Node::Reader)) {
             let mut at = now + self.net.rng.below(500);
             while at < until {
-                let paused = self.net.rng.between(300, STARVED);
+                let paused = self.net.rng.between(300, MAX_STARVED_MS);
                 self.net.pauses.push((node, at, at + paused));
                 at += paused + self.net.rng.between(5, 100);
             }
         }
-        self.net.checks.away.push((now, until + STARVED));
+        self.net.checks.away.push((now, until + MAX_STARVED_MS));
         self.net.checks.counts.managers_starved += 1;
         self.net.trace(|| format!("all starve until {until}"));
     }
 
     /// The machine on which everything runs but the viewers stops for a while.
     fn stop_machine(&mut self) {
-        let (from, to) = (self.net.now, (self.net.now + 5_000).min(CALM_AT + 1_000));
+        let (from, to) = (self.net.now, (self.net.now + 5_000).min(FAULTS_END + 1_000));
         let managers = (0..self.managers.len()).map(Node::Manager);
         let all =
             managers.chain((0..self.readers.len()).map(Node::Reader)).chain([Node::Store, Node::Archive]);
@@ -253,7 +255,7 @@ impl World {
 
     /// The operator takes a reader away: first its word to the managers (or somebody else did it, without one), then its
     /// address leads nowhere, some seconds later its process is told to end, and then it does.
-    fn remove(&mut self, reader: usize, said: bool) {
+    fn remove_reader(&mut self, reader: usize, said: bool) {
         if !self.net.is_up(Node::Reader(reader)) || self.readers[reader].is_leaving() {
             return;
         }
@@ -269,7 +271,7 @@ impl World {
         self.net.unresolved.insert(reader);
         self.down.push(Node::Reader(reader));
         let lingers = self.net.rng.between(500, if said { 9_000 } else { 16_000 });
-        let lingers = lingers.min(LAST_LEAVE - self.net.now);
+        let lingers = lingers.min(LAST_LEAVE_AT - self.net.now);
         self.net.timer(Node::Reader(reader), lingers, Timer::Leave);
         self.net.timer(Node::Reader(reader), lingers + GRACE, Timer::Restart);
     }
@@ -278,12 +280,12 @@ impl World {
     fn replace_managers(&mut self) {
         self.net.checks.counts.managers_replaced += 1;
         for at in 0..self.managers.len() {
-            self.stop(Node::Manager(at), 600);
+            self.stop_node_for(Node::Manager(at), 600);
         }
     }
 
     /// The process of a reader that leaves ends as soon as it is empty; its record says nothing of that.
-    fn end_early(&mut self) {
+    fn end_empty_leaver(&mut self) {
         let empty = (0..self.readers.len()).find(|at| {
             let reader = &self.readers[*at];
             self.net.is_up(Node::Reader(*at)) && reader.is_leaving() && reader.drained
@@ -300,7 +302,7 @@ impl World {
         let node = Node::Manager(self.net.rng.index(self.managers.len()));
         if down + 1 < self.managers.len() && self.net.is_up(node) {
             self.net.checks.counts.manager_crashes += 1;
-            self.stop(node, 5_000);
+            self.stop_node_for(node, 5_000);
         }
     }
 
@@ -313,19 +315,19 @@ impl World {
         }
         self.net.checks.counts.reader_crashes += 1;
         self.end_reader(reader);
-        self.stop(node, for_at_most);
+        self.stop_node_for(node, for_at_most);
     }
 
-    fn stop(&mut self, node: Node, for_at_most: Ms) {
+    fn stop_node_for(&mut self, node: Node, for_at_most: Ms) {
         self.net.trace(|| format!("{node:?} dies"));
         self.net.stop(node);
         self.down.push(node);
         let back = self.net.rng.between(300, for_at_most);
-        let back = back.min((CALM_AT + 1_000).saturating_sub(self.net.now).max(300));
+        let back = back.min((FAULTS_END + 1_000).saturating_sub(self.net.now).max(300));
         self.net.timer(node, back, Timer::Restart);
     }
 
-    fn drain(&mut self, reader: usize) {
+    fn drain_reader(&mut self, reader: usize) {
         self.net.trace(|| format!("r{reader} is told to leave"));
         self.net.checks.counts.drains += 1;
         self.readers[reader].leave(&mut self.net);
@@ -346,7 +348,7 @@ impl World {
     }
 
     /// What was down comes back; a reader that was leaving goes, and another takes its name; a viewer arrives.
-    fn restart(&mut self, node: Node) {
+    fn restart_node(&mut self, node: Node) {
         self.down.retain(|down| *down != node);
         self.net.trace(|| format!("{node:?} starts"));
         match node {

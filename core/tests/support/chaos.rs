@@ -11,10 +11,10 @@ use rand::{RngExt, SeedableRng};
 /// A minute a round: a full bucket of a minute's budget each time.
 const ROUND_MS: i64 = 60_000;
 /// Readers that are there at least and at most, and at the start.
-const READERS: (usize, usize, usize) = (80, 120, 100);
+const READER_COUNTS: (usize, usize, usize) = (80, 120, 100);
 
 /// Viewers a reader holds.
-const CAPACITY: u64 = 20_000;
+const READER_CAPACITY: u64 = 20_000;
 
 /// What is run.
 pub struct Chaos {
@@ -45,7 +45,7 @@ pub fn tight() -> Limits {
     Limits { tolerance: 10, floor_viewers: 0, budget: Budget::unlimited(), ..Limits::default() }
 }
 
-struct System {
+struct ChaosSystem {
     random: StdRng,
     situation: Situation,
     viral: Option<(usize, usize)>,
@@ -54,10 +54,10 @@ struct System {
 
 /// Runs it, and hands every situation and plan to `check`.
 pub fn run(chaos: &Chaos, mut check: impl FnMut(&Situation, &Plan)) -> Vec<Round> {
-    let mut system = System::new(chaos);
+    let mut system = ChaosSystem::new(chaos);
     (0..chaos.rounds)
         .map(|round| {
-            let event = system.disturb(round);
+            let event = system.disturb_system(round);
             let situation = &mut system.situation;
             situation.now += ROUND_MS;
             let plan = plan(situation, &chaos.limits);
@@ -82,30 +82,30 @@ pub fn heavy_tail(random: &mut StdRng) -> u64 {
     (5.0 * uniform.powf(-1.0 / 1.1)).min(20_000.0) as u64
 }
 
-impl System {
+impl ChaosSystem {
     fn new(chaos: &Chaos) -> Self {
         let mut random = StdRng::seed_from_u64(chaos.seed);
         let videos = (0..chaos.videos).map(|at| video(at, heavy_tail(&mut random))).collect();
-        let readers = (0..READERS.2).map(reader).collect();
+        let readers = (0..READER_COUNTS.2).map(reader).collect();
         let situation = Situation { now: 1_800_000_000_000, readers, videos }.sorted();
-        Self { random, situation, viral: None, next_reader: READERS.2 }
+        Self { random, situation, viral: None, next_reader: READER_COUNTS.2 }
     }
 
-    fn disturb(&mut self, round: usize) -> &'static str {
-        self.drift();
+    fn disturb_system(&mut self, round: usize) -> &'static str {
+        self.drift_videos();
         self.fall_silent();
         match self.random.random_range(0..10) {
             _ if round == 0 => "start",
-            0 => self.join(),
-            1 => self.leave(ReaderAvailability::Draining),
-            2 => self.die(),
+            0 => self.add_reader(),
+            1 => self.close_reader(ReaderAvailability::Draining),
+            2 => self.kill_reader(),
             3 => self.go_viral(),
             _ => "drift",
         }
     }
 
     /// Every video gains or loses up to a tenth; one in a hundred is another video altogether.
-    fn drift(&mut self) {
+    fn drift_videos(&mut self) {
         for at in 0..self.situation.videos.len() {
             if self.viral.is_some_and(|viral| viral.0 == at) {
                 continue;
@@ -116,7 +116,7 @@ impl System {
                 let factor = self.random.random_range(0.9..1.1);
                 (self.situation.videos[at].viewers() as f64 * factor).round() as u64
             };
-            resize(&mut self.situation.videos[at], viewers);
+            resize_video(&mut self.situation.videos[at], viewers);
         }
         // What is emptied has left.
         let gone: Vec<usize> = (0..self.situation.readers.len())
@@ -125,7 +125,7 @@ impl System {
                 self.situation.videos.iter().all(|video| video.parts.iter().all(|part| part.reader != reader))
             })
             .collect();
-        gone.into_iter().rev().for_each(|reader| self.remove(reader));
+        gone.into_iter().rev().for_each(|reader| self.remove_reader(reader));
     }
 
     /// A viral video ends as suddenly as it began.
@@ -134,7 +134,7 @@ impl System {
             self.viral = (rounds > 1).then(|| (video, rounds - 1));
             if rounds == 1 {
                 let viewers = heavy_tail(&mut self.random);
-                resize(&mut self.situation.videos[video], viewers);
+                resize_video(&mut self.situation.videos[video], viewers);
             }
         }
     }
@@ -146,19 +146,19 @@ impl System {
         let video = self.random.random_range(0..self.situation.videos.len());
         let others = self.situation.videos.iter().enumerate().filter(|(at, _)| *at != video);
         let others = others.map(|(_, video)| video.viewers()).sum();
-        resize(&mut self.situation.videos[video], others);
+        resize_video(&mut self.situation.videos[video], others);
         self.viral = Some((video, self.random.random_range(1..=5)));
         "viral"
     }
 
-    fn open(&self) -> Vec<usize> {
+    fn open_readers(&self) -> Vec<usize> {
         (0..self.situation.readers.len())
             .filter(|&reader| self.situation.readers[reader].standing == ReaderAvailability::Open)
             .collect()
     }
 
-    fn join(&mut self) -> &'static str {
-        if self.open().len() >= READERS.1 {
+    fn add_reader(&mut self) -> &'static str {
+        if self.open_readers().len() >= READER_COUNTS.1 {
             return "drift";
         }
         self.situation.readers.push(reader(self.next_reader));
@@ -166,9 +166,9 @@ impl System {
         "join"
     }
 
-    fn leave(&mut self, standing: ReaderAvailability) -> &'static str {
-        let open = self.open();
-        if open.len() <= READERS.0 {
+    fn close_reader(&mut self, standing: ReaderAvailability) -> &'static str {
+        let open = self.open_readers();
+        if open.len() <= READER_COUNTS.0 {
             return "drift";
         }
         let reader = open[self.random.random_range(0..open.len())];
@@ -176,17 +176,17 @@ impl System {
         "leave"
     }
 
-    fn die(&mut self) -> &'static str {
-        let open = self.open();
-        if open.len() <= READERS.0 {
+    fn kill_reader(&mut self) -> &'static str {
+        let open = self.open_readers();
+        if open.len() <= READER_COUNTS.0 {
             return "drift";
         }
         let reader = open[self.random.random_range(0..open.len())];
-        self.remove(reader);
+        self.remove_reader(reader);
         "die"
     }
 
-    fn remove(&mut self, reader: usize) {
+    fn remove_reader(&mut self, reader: usize) {
         self.situation.readers.remove(reader);
         for video in &mut self.situation.videos {
             video.parts.retain(|part| {
@@ -205,7 +205,7 @@ impl System {
 
 fn reader(at: usize) -> Reader {
     let id = ReaderId::parse(&format!("reader-{at:06}")).expect("short and plain");
-    Reader { id, capacity: CAPACITY, standing: ReaderAvailability::Open }
+    Reader { id, capacity: READER_CAPACITY, standing: ReaderAvailability::Open }
 }
 
 fn video(at: usize, viewers: u64) -> Video {
@@ -215,7 +215,7 @@ fn video(at: usize, viewers: u64) -> Video {
 
 /// Gives a video another number of viewers, who come to its readers and leave them in proportion. More than a reader
 /// can hold do not get in, and wait.
-fn resize(video: &mut Video, viewers: u64) {
+fn resize_video(video: &mut Video, viewers: u64) {
     let old: u64 = video.parts.iter().map(|part| part.viewers).sum();
     let Some(parts) = video.parts.len().checked_sub(1) else {
         video.waiting = viewers;
@@ -229,7 +229,7 @@ fn resize(video: &mut Video, viewers: u64) {
             part.viewers as f64 / old as f64
         };
         let here = if at == parts { left } else { ((viewers as f64 * weight).round() as u64).min(left) };
-        *part = Part { viewers: here.min(CAPACITY), ..*part };
+        *part = Part { viewers: here.min(READER_CAPACITY), ..*part };
         left -= here;
     }
     video.waiting = viewers - video.parts.iter().map(|part| part.viewers).sum::<u64>();

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 /// Objects that are maps or the app's own, or have one member by definition: a later release adds no member to them. A
 /// later release that adds a rule of comments gives its records a later version: a rule must not be passed over.
-const CLOSED: [&str; 8] = [
+const CLOSED_OBJECTS: [&str; 8] = [
     "commentsByVideo",
     "topicSubscribers",
     "videoMappings",
@@ -56,7 +56,7 @@ pub fn check<T: PartialEq + Debug, E: Debug>(
     };
     let written = write(today);
     if std::env::var_os("UPDATE_FIXTURES").is_some() {
-        let text = serde_json::to_string_pretty(&sorted(&written)).expect("a value serialises");
+        let text = serde_json::to_string_pretty(&with_sorted_members(&written)).expect("a value serialises");
         std::fs::write(file(""), text + "\n").expect("the snapshot is written");
         return;
     }
@@ -76,20 +76,20 @@ pub fn check<T: PartialEq + Debug, E: Debug>(
         let later = read("what a later release adds to", &with_unknown_members(value));
         assert_eq!(later, *meant, "{name}: a member of a later release changes what is read");
     }
-    let lost = lost(&previous, &written, name);
+    let lost = lost_members(&previous, &written, name);
     assert!(lost.is_empty(), "{name}: the release before needs {lost:?}");
 }
 
 /// The value with its members in the order of their names: `serde_json` keeps another one where a crate asks for that.
-fn sorted(value: &Value) -> Value {
+fn with_sorted_members(value: &Value) -> Value {
     match value {
         Value::Object(members) => {
             let mut members: Vec<_> =
-                members.iter().map(|(name, value)| (name.clone(), sorted(value))).collect();
+                members.iter().map(|(name, value)| (name.clone(), with_sorted_members(value))).collect();
             members.sort_by(|one, other| one.0.cmp(&other.0));
             Value::Object(members.into_iter().collect())
         }
-        Value::Array(items) => items.iter().map(sorted).collect(),
+        Value::Array(items) => items.iter().map(with_sorted_members).collect(),
         other => other.clone(),
     }
 }
@@ -101,8 +101,11 @@ fn with_unknown_members(value: &Value) -> Value {
         Value::Object(members) if members.keys().any(|name| name.starts_with('$')) => value.clone(),
         Value::Object(members) => {
             let within = |(name, value): (&String, &Value)| {
-                let value =
-                    if CLOSED.contains(&name.as_str()) { value.clone() } else { with_unknown_members(value) };
+                let value = if CLOSED_OBJECTS.contains(&name.as_str()) {
+                    value.clone()
+                } else {
+                    with_unknown_members(value)
+                };
                 (name.clone(), value)
             };
             let mut members: serde_json::Map<String, Value> = members.iter().map(within).collect();
@@ -115,19 +118,19 @@ fn with_unknown_members(value: &Value) -> Value {
 }
 
 /// What of `before` is not in `now`, or is of another type there. Of lists, the first items are compared.
-fn lost(before: &Value, now: &Value, path: &str) -> Vec<String> {
+fn lost_members(before: &Value, now: &Value, path: &str) -> Vec<String> {
     match (before, now) {
         // An id that MongoDB made: no release ever read one.
         (Value::Object(before), _) if before.contains_key("$oid") => Vec::new(),
         (Value::Object(before), Value::Object(now)) => {
             let lost = before.iter().flat_map(|(name, value)| {
                 let path = format!("{path}.{name}");
-                now.get(name).map_or_else(|| vec![path.clone()], |now| lost(value, now, &path))
+                now.get(name).map_or_else(|| vec![path.clone()], |now| lost_members(value, now, &path))
             });
             lost.collect()
         }
         (Value::Array(before), Value::Array(now)) => match (before.first(), now.first()) {
-            (Some(before), Some(now)) => lost(before, now, &format!("{path}[0]")),
+            (Some(before), Some(now)) => lost_members(before, now, &format!("{path}[0]")),
             _ => Vec::new(),
         },
         (Value::Null, _) => Vec::new(),

@@ -15,9 +15,9 @@ pub enum Treatment {
     DeadLetters,
 }
 
-const FORMAT: u64 = 1;
-const VERSION: u64 = 1;
-const KINDS: [&str; 5] = ["view", "like", "comment", "share", "watch_time"];
+const KNOWN_FORMAT: u64 = 1;
+const KNOWN_VERSION: u64 = 1;
+const KNOWN_KINDS: [&str; 5] = ["view", "like", "comment", "share", "watch_time"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,17 +64,17 @@ struct Moderation {
 /// What it does with this record, whose members are right otherwise.
 pub fn treatment(record: &Value) -> Treatment {
     let later = |member: &str, latest: u64| record[member].as_u64().is_some_and(|number| number > latest);
-    if later("format", FORMAT) {
+    if later("format", KNOWN_FORMAT) {
         return Treatment::Waits;
     }
     let is_known = if record["type"] == "moderation" {
-        if later("version", VERSION) {
+        if later("version", KNOWN_VERSION) {
             return Treatment::Waits;
         }
-        record["version"] == VERSION
+        record["version"] == KNOWN_VERSION
             && serde_json::from_value::<Moderation>(record["moderation"].clone()).is_ok()
     } else {
-        record["type"].as_str().is_some_and(|kind| KINDS.contains(&kind))
+        record["type"].as_str().is_some_and(|kind| KNOWN_KINDS.contains(&kind))
     };
     if is_known { Treatment::Counts } else { Treatment::DeadLetters }
 }

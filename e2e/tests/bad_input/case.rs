@@ -86,13 +86,13 @@ impl Case {
     /// What is wrong with the answer that it gets, if anything.
     pub async fn wrong(&self, up: &Up) -> Option<String> {
         let found = match raw::exchange(up.address(self.door), &self.request).await {
-            Ok(answer) => self.compare(&answer),
+            Ok(answer) => self.compare_answer(&answer),
             Err(error) => Some(error.to_string()),
         };
         found.map(|found| format!("{:?}: {}: {found}", self.door, self.what))
     }
 
-    fn compare(&self, answer: &Answer) -> Option<String> {
+    fn compare_answer(&self, answer: &Answer) -> Option<String> {
         if answer.status != self.status {
             return Some(format!(
                 "{} and not {}: {}",

@@ -31,7 +31,7 @@ pub enum Member {
 
 impl Member {
     /// Values that are wrong, as they are written.
-    fn wrong(self) -> Vec<String> {
+    fn wrong_values(self) -> Vec<String> {
         let long = |unit: &str, count: usize| format!("\"{}\"", unit.repeat(count));
         let mut wrong: Vec<String> = match self {
             Self::Id | Self::OptionalId => {
@@ -106,7 +106,7 @@ pub struct Endpoint {
     pub allow: &'static str,
 }
 
-const KIB: usize = 1024;
+const KIB_BYTES: usize = 1024;
 
 /// All of them.
 pub const ENDPOINTS: [Endpoint; 6] = [
@@ -124,7 +124,7 @@ pub const ENDPOINTS: [Endpoint; 6] = [
             ("event_id", Member::OptionalId),
             ("owner_id", Member::OptionalId),
         ],
-        limit: 64 * KIB,
+        limit: 64 * KIB_BYTES,
         allow: "POST",
     },
     Endpoint {
@@ -138,7 +138,7 @@ pub const ENDPOINTS: [Endpoint; 6] = [
             ("comment", Member::Text),
             ("idempotency_key", Member::OptionalId),
         ],
-        limit: 64 * KIB,
+        limit: 64 * KIB_BYTES,
         allow: "POST",
     },
     Endpoint {
@@ -147,7 +147,7 @@ pub const ENDPOINTS: [Endpoint; 6] = [
         good: &[("videoid", r#""v""#)],
         status: 200,
         members: &[("videoid", Member::Id)],
-        limit: 64 * KIB,
+        limit: 64 * KIB_BYTES,
         allow: "POST",
     },
     Endpoint {
@@ -156,7 +156,7 @@ pub const ENDPOINTS: [Endpoint; 6] = [
         good: &[("videoid", r#""v""#)],
         status: 200,
         members: &[("videoid", Member::Id)],
-        limit: 64 * KIB,
+        limit: 64 * KIB_BYTES,
         allow: "POST",
     },
     Endpoint {
@@ -165,7 +165,7 @@ pub const ENDPOINTS: [Endpoint; 6] = [
         good: &[("userid", r#""u""#), ("videoid", r#""v""#)],
         status: 200,
         members: &[("userid", Member::Id), ("videoid", Member::Id)],
-        limit: 64 * KIB,
+        limit: 64 * KIB_BYTES,
         allow: "GET,HEAD,POST",
     },
     Endpoint {
@@ -179,7 +179,7 @@ pub const ENDPOINTS: [Endpoint; 6] = [
             ("commentsConsumed", Member::Count),
             ("subscribedTopics", Member::Names),
         ],
-        limit: 2 * KIB * KIB,
+        limit: 2 * KIB_BYTES * KIB_BYTES,
         allow: "POST",
     },
 ];
@@ -189,11 +189,11 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for endpoint in &ENDPOINTS {
         for door in endpoint.doors {
-            members(endpoint, *door, &mut cases);
-            bodies(endpoint, *door, &mut cases);
-            content_types(endpoint, *door, &mut cases);
-            sizes(endpoint, *door, &mut cases);
-            methods(endpoint, *door, &mut cases);
+            add_member_cases(endpoint, *door, &mut cases);
+            add_body_cases(endpoint, *door, &mut cases);
+            add_content_type_cases(endpoint, *door, &mut cases);
+            add_size_cases(endpoint, *door, &mut cases);
+            add_method_cases(endpoint, *door, &mut cases);
         }
     }
     cases
@@ -201,7 +201,7 @@ pub fn cases() -> Vec<Case> {
 
 impl Endpoint {
     /// A good body, with one member written otherwise, or left out.
-    fn body(&self, other: Option<(&str, Option<&str>)>) -> String {
+    fn body_with(&self, other: Option<(&str, Option<&str>)>) -> String {
         let kept = self.good.iter().filter(|(name, _)| other.is_none_or(|(changed, _)| changed != *name));
         let mut members: Vec<String> = kept.map(|(name, value)| format!("\"{name}\":{value}")).collect();
         if let Some((name, Some(value))) = other {
@@ -211,7 +211,7 @@ impl Endpoint {
     }
 }
 
-fn members(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_member_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     for (name, member) in endpoint.members {
         for value in member.wrong() {
             let body = endpoint.body(Some((name, Some(&value))));
@@ -233,7 +233,7 @@ fn members(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     cases.push(json_case(door, endpoint.path, more.as_bytes(), endpoint.status, None));
 }
 
-fn bodies(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_body_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     let deep = format!("{{\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
     let good = endpoint.body(None);
     let mut invalid_utf8 = good.clone().into_bytes();
@@ -267,7 +267,7 @@ fn bodies(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     }
 }
 
-fn content_types(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_content_type_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     let body = endpoint.body(None);
     let types = [
         ("application/x-www-form-urlencoded", 415),
@@ -294,7 +294,7 @@ fn content_types(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     cases.push(Case::new(door, &format!("POST {} as nothing", endpoint.path), bytes, endpoint.status, None));
 }
 
-fn sizes(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_size_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     let json = "Content-Type: application/json";
     let mut large = endpoint.body(None).into_bytes();
     large.resize(endpoint.limit, b' ');
@@ -334,7 +334,7 @@ fn chunked_head(path: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn methods(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
+fn add_method_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "TRACE", "BREW"] {
         if endpoint.allow.split(',').any(|allowed| allowed == method) {
             continue;

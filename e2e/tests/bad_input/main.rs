@@ -16,11 +16,11 @@ mod streams;
 use case::Case;
 
 /// A like in the ranking, on a machine that is busy with everything else: far more than it takes, far less than a stall.
-const QUICK: Duration = Duration::from_secs(5);
+const MAX_LIKE_TIME: Duration = Duration::from_secs(5);
 /// Lines that a process may have to say for itself during a test.
-const FEW_LINES: usize = 5;
+const MAX_LOG_LINES: usize = 5;
 /// Requests under way at once.
-const AT_ONCE: usize = 16;
+const MAX_REQUESTS_AT_ONCE: usize = 16;
 
 /// Every case.
 fn cases() -> Vec<Case> {
@@ -30,12 +30,12 @@ fn cases() -> Vec<Case> {
 }
 
 /// Holds what the log and the ranking must be after bad input.
-async fn unmoved(up: &mut Up, lines_before: usize) {
+async fn check_unmoved(up: &mut Up, lines_before: usize) {
     assert!(up.process.runs(), "the process ended: {}", up.process.log());
     let took = up.round_trip().await;
-    assert!(took < QUICK, "a like took {took:?} to show");
+    assert!(took < MAX_LIKE_TIME, "a like took {took:?} to show");
     let lines = up.log_lines() - lines_before;
-    assert!(lines <= FEW_LINES, "the log grew by {lines} lines:\n{}", up.process.log());
+    assert!(lines <= MAX_LOG_LINES, "the log grew by {lines} lines:\n{}", up.process.log());
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn every_bad_request_gets_its_answer() {
     assert!(cases.len() > 1000, "{} cases", cases.len());
     let wrong: Vec<String> = stream::iter(&cases)
         .map(|case| case.wrong(&up))
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(MAX_REQUESTS_AT_ONCE)
         .filter_map(std::future::ready)
         .collect()
         .await;
@@ -59,5 +59,5 @@ async fn every_bad_request_gets_its_answer() {
         wrong.join("\n")
     );
     eprintln!("{} bad requests, each with its answer", cases.len());
-    unmoved(&mut up, lines).await;
+    check_unmoved(&mut up, lines).await;
 }

@@ -11,18 +11,18 @@ use crate::case::{Case, LONG, get_case, json_case};
 /// Every case.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    paths(&mut cases);
-    parameters(&mut cases);
-    path_ids(&mut cases);
-    connects(&mut cases);
-    websockets(&mut cases);
-    lists(&mut cases);
-    heartbeats(&mut cases);
-    no_http(&mut cases);
+    add_path_cases(&mut cases);
+    add_parameter_cases(&mut cases);
+    add_path_id_cases(&mut cases);
+    add_connect_cases(&mut cases);
+    add_websocket_cases(&mut cases);
+    add_list_cases(&mut cases);
+    add_heartbeat_cases(&mut cases);
+    add_not_http_cases(&mut cases);
     cases
 }
 
-fn paths(cases: &mut Vec<Case>) {
+fn add_path_cases(cases: &mut Vec<Case>) {
     let long = format!("/{}", "a".repeat(8000));
     let paths = [
         "/nothing",
@@ -45,7 +45,7 @@ fn paths(cases: &mut Vec<Case>) {
     }
 }
 
-fn parameters(cases: &mut Vec<Case>) {
+fn add_parameter_cases(cases: &mut Vec<Case>) {
     let numbers = ["0", "-1", "1.5", "ten", "", "1e2", "%31%00", "99999999999999999999", "NaN", "%ff"];
     for value in numbers.into_iter().chain(["1001"]) {
         cases.push(get_case(Gateway, &format!("/videos?limit={value}"), 400, Some("limit")));
@@ -93,7 +93,7 @@ fn parameters(cases: &mut Vec<Case>) {
     cases.push(get_case(Gateway, "/videos?limit=0&limit=5", 400, Some("limit")));
 }
 
-fn path_ids(cases: &mut Vec<Case>) {
+fn add_path_id_cases(cases: &mut Vec<Case>) {
     let long = "v".repeat(LONG);
     for id in ["%00", "a%0ab", "%7f", "%c2%85", "%ff", "%c3%28", &long] {
         cases.push(get_case(Gateway, &format!("/videos/{id}"), 400, Some("video_id")));
@@ -113,7 +113,7 @@ fn path_ids(cases: &mut Vec<Case>) {
     }
 }
 
-fn connects(cases: &mut Vec<Case>) {
+fn add_connect_cases(cases: &mut Vec<Case>) {
     let long = "u".repeat(LONG);
     for door in [Gateway, Reader] {
         cases.push(get_case(door, "/connect", 400, Some("userid")));
@@ -134,7 +134,7 @@ fn connects(cases: &mut Vec<Case>) {
     }
 }
 
-fn websockets(cases: &mut Vec<Case>) {
+fn add_websocket_cases(cases: &mut Vec<Case>) {
     let long = format!("/ws/user/{}", "u".repeat(LONG));
     let wrong = [
         ("/ws/videos?limit=0", "limit"),
@@ -173,7 +173,7 @@ fn websockets(cases: &mut Vec<Case>) {
     }
 }
 
-fn lists(cases: &mut Vec<Case>) {
+fn add_list_cases(cases: &mut Vec<Case>) {
     let json = "Content-Type: application/json";
     let ndjson = "Content-Type: application/x-ndjson";
     let post = |what: &str, header: &str, body: &[u8], status, field| {
@@ -193,7 +193,7 @@ fn lists(cases: &mut Vec<Case>) {
     cases.push(post("of bad lines", ndjson, b"nope\n\xff\xfe\n\n{\n", 200, None));
 }
 
-fn heartbeats(cases: &mut Vec<Case>) {
+fn add_heartbeat_cases(cases: &mut Vec<Case>) {
     let post = |body: &str, field| json_case(Manager, "/heartbeat", body.as_bytes(), 400, Some(field));
     for text in ["", "{", "[]", "{}", "null", r#"{"id":"x"}"#] {
         cases.push(post(text, "body"));
@@ -215,7 +215,7 @@ fn heartbeats(cases: &mut Vec<Case>) {
 }
 
 /// What the HTTP library answers by itself, without a body: there is no request that a problem could be about.
-fn no_http(cases: &mut Vec<Case>) {
+fn add_not_http_cases(cases: &mut Vec<Case>) {
     let mut headers = String::from("GET /health HTTP/1.1\r\n");
     for number in 0..200 {
         write!(headers, "X-{number}: y\r\n").expect("writing to a string cannot fail");

@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use crate::unmoved;
 
 /// When heads and bodies that take longer than 10 s are ended; a busy machine may add to it.
-const ENDED: std::ops::Range<Duration> = Duration::from_secs(9)..Duration::from_secs(16);
+const ENDED_WITHIN: std::ops::Range<Duration> = Duration::from_secs(9)..Duration::from_secs(16);
 
 /// Sends `start` and then a byte a second for as long as the server stays; what it answers, and when.
-async fn drip(address: &str, start: &[u8], byte: Option<u8>) -> io::Result<(Answer, Duration)> {
+async fn drip_bytes(address: &str, start: &[u8], byte: Option<u8>) -> io::Result<(Answer, Duration)> {
     let stream = TcpStream::connect(address).await?;
     let started = Instant::now();
     let (mut read, mut write) = stream.into_split();
@@ -37,25 +37,27 @@ async fn drip(address: &str, start: &[u8], byte: Option<u8>) -> io::Result<(Answ
 }
 
 /// A connection that never sends a whole head: closed in time, without a word or with a 408.
-async fn head_never_ends(up: &Up, door: Door, start: &[u8], byte: Option<u8>) {
+async fn check_endless_head(up: &Up, door: Door, start: &[u8], byte: Option<u8>) {
     let what = String::from_utf8_lossy(start);
-    let (answer, took) =
-        drip(up.address(door), start, byte).await.unwrap_or_else(|error| panic!("{door:?} {what}: {error}"));
+    let (answer, took) = drip_bytes(up.address(door), start, byte)
+        .await
+        .unwrap_or_else(|error| panic!("{door:?} {what}: {error}"));
     assert!(matches!(answer.status, 0 | 408), "{door:?} {what}: {answer:?}");
-    assert!(ENDED.contains(&took), "{door:?} {what}: after {took:?}");
+    assert!(ENDED_WITHIN.contains(&took), "{door:?} {what}: after {took:?}");
 }
 
 /// A request whose body never comes whole: 408.
-async fn body_never_ends(up: &Up, door: Door, path: &str, byte: Option<u8>) {
+async fn check_endless_body(up: &Up, door: Door, path: &str, byte: Option<u8>) {
     let head = raw::head("POST", path, &["Content-Type: application/json"], 50);
     let mut start = authorized(door, head);
     start.push(b'{');
-    let (answer, took) =
-        drip(up.address(door), &start, byte).await.unwrap_or_else(|error| panic!("{door:?} {path}: {error}"));
+    let (answer, took) = drip_bytes(up.address(door), &start, byte)
+        .await
+        .unwrap_or_else(|error| panic!("{door:?} {path}: {error}"));
     assert_eq!(answer.status, 408, "{door:?} {path}: {answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{door:?} {path}");
     assert_eq!(answer.json()["status"], 408, "{door:?} {path}");
-    assert!(ENDED.contains(&took), "{door:?} {path}: after {took:?}");
+    assert!(ENDED_WITHIN.contains(&took), "{door:?} {path}: after {took:?}");
 }
 
 #[tokio::test]
@@ -71,7 +73,7 @@ async fn half_open_and_slow_requests_are_ended_in_time() {
             (b"GET /health HTTP/1.1\r\nX: ", Some(b'y')),
             (b"", Some(b'G')),
         ];
-        starts.map(|(start, byte)| head_never_ends(&up, *door, start, byte))
+        starts.map(|(start, byte)| check_endless_head(&up, *door, start, byte))
     });
     let bodies = [
         (Gateway, "/interact"),
@@ -88,7 +90,7 @@ async fn half_open_and_slow_requests_are_ended_in_time() {
     ];
     let bodies = bodies
         .iter()
-        .flat_map(|(door, path)| [None, Some(b' ')].map(|byte| body_never_ends(&up, *door, path, byte)));
+        .flat_map(|(door, path)| [None, Some(b' ')].map(|byte| check_endless_body(&up, *door, path, byte)));
     let meanwhile = async {
         for _ in 0..5 {
             let took = up.round_trip().await;

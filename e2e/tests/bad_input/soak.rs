@@ -17,26 +17,26 @@ use crate::case::Case;
 use crate::{QUICK, unmoved};
 
 /// Clients that send one bad request after the other.
-const SENDERS: usize = 8;
+const SENDER_COUNT: usize = 8;
 /// Connections that are opened and left half-open, a round.
-const HALF_OPEN: usize = 20;
+const HALF_OPEN_CONNECTIONS: usize = 20;
 /// A sender's pause after each request: together they send as fast as is of use, and leave the machine to the server.
-const PACE: Duration = Duration::from_millis(10);
+const SENDER_PAUSE: Duration = Duration::from_millis(10);
 /// Seconds of each time; `LIVERANK_TEST_ABUSE_SECONDS` says otherwise, and
 /// `LIVERANK_TEST_ABUSE_WARM_UP_SECONDS` of the first time alone.
-const SECONDS: u64 = 40;
+const DEFAULT_SECONDS: u64 = 40;
 /// Between two likes of somebody who means well. What is stored is cached: 3,000 likes and comments cost 3 MiB by themselves,
 /// without any bad input, so more of them would be what is measured.
 const NOW_AND_THEN: Duration = Duration::from_secs(5);
 
 /// What a phase came to.
 #[derive(Debug, Default)]
-struct Tally {
+struct PhaseTally {
     requests: usize,
     slowest: Duration,
 }
 
-async fn sender(up: &Up, cases: &[Case], first: usize, end: Instant) -> usize {
+async fn send_bad_requests(up: &Up, cases: &[Case], first: usize, end: Instant) -> usize {
     let mut sent = 0;
     for case in cases.iter().cycle().skip(first) {
         if Instant::now() > end {
@@ -46,13 +46,13 @@ async fn sender(up: &Up, cases: &[Case], first: usize, end: Instant) -> usize {
             panic!("after {sent} requests: {wrong}");
         }
         sent += 1;
-        tokio::time::sleep(PACE).await;
+        tokio::time::sleep(SENDER_PAUSE).await;
     }
     sent
 }
 
 /// Connections that are left in the middle of a head, of a body, and of nothing; half of them hang up with a reset.
-async fn half_open(up: &Up, end: Instant) {
+async fn leave_half_open(up: &Up, end: Instant) {
     while Instant::now() < end {
         let mut kept = Vec::new();
         for number in 0..HALF_OPEN {
@@ -75,7 +75,7 @@ async fn half_open(up: &Up, end: Instant) {
 }
 
 /// Streams that are opened, not read, and left.
-async fn deaf(up: &Up, end: Instant) {
+async fn open_unread_streams(up: &Up, end: Instant) {
     let watch = raw::request("GET", "/connect?userid=deaf&videoid=v", &[], b"");
     let list = raw::handshake("/ws/videos?mode=delta");
     while Instant::now() < end {
@@ -92,7 +92,7 @@ async fn deaf(up: &Up, end: Instant) {
 }
 
 /// Somebody who means well; how long the slowest like took.
-async fn well_meaning(up: &Up, end: Instant) -> Duration {
+async fn like_in_between(up: &Up, end: Instant) -> Duration {
     let mut slowest = Duration::ZERO;
     while Instant::now() < end {
         slowest = slowest.max(up.round_trip().await);
@@ -103,17 +103,21 @@ async fn well_meaning(up: &Up, end: Instant) -> Duration {
     slowest
 }
 
-async fn abuse(up: &Up, cases: &[Case], time: Duration) -> Tally {
+async fn run_abuse(up: &Up, cases: &[Case], time: Duration) -> PhaseTally {
     let end = Instant::now() + time;
-    let senders =
-        (0..SENDERS).map(|sender_number| sender(up, cases, sender_number * cases.len() / SENDERS, end));
-    let (sent, slowest, (), ()) =
-        tokio::join!(join_all(senders), well_meaning(up, end), half_open(up, end), deaf(up, end));
-    Tally { requests: sent.iter().sum(), slowest }
+    let senders = (0..SENDERS)
+        .map(|sender_number| send_bad_requests(up, cases, sender_number * cases.len() / SENDER_COUNT, end));
+    let (sent, slowest, (), ()) = tokio::join!(
+        join_all(senders),
+        like_in_between(up, end),
+        leave_half_open(up, end),
+        open_unread_streams(up, end)
+    );
+    PhaseTally { requests: sent.iter().sum(), slowest }
 }
 
 /// Resident memory once everybody is gone: the least of some seconds, longer than any request may last.
-async fn settled(up: &Up) -> u64 {
+async fn settled_memory_kib(up: &Up) -> u64 {
     let mut least = u64::MAX;
     for _ in 0..24 {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -128,17 +132,18 @@ async fn memory_stays_where_it_is_under_continuous_abuse() {
         let text = std::env::var(name).ok()?;
         Some(Duration::from_secs(text.parse().unwrap_or_else(|_| panic!("{name} is a number"))))
     };
-    let time = from_environment("LIVERANK_TEST_ABUSE_SECONDS").unwrap_or(Duration::from_secs(SECONDS));
+    let time =
+        from_environment("LIVERANK_TEST_ABUSE_SECONDS").unwrap_or(Duration::from_secs(DEFAULT_SECONDS));
     let warm_up = from_environment("LIVERANK_TEST_ABUSE_WARM_UP_SECONDS").unwrap_or(time);
     let mut up = Up::start().await;
     up.round_trip().await;
     let lines = up.log_lines();
     let cases: Vec<Case> = crate::cases().into_iter().filter(|case| !case.is_stored()).collect();
     let fresh = up.process.resident_kib();
-    let first = abuse(&up, &cases, warm_up).await;
-    let before = settled(&up).await;
-    let second = abuse(&up, &cases, time).await;
-    let after = settled(&up).await;
+    let first = run_abuse(&up, &cases, warm_up).await;
+    let before = settled_memory_kib(&up).await;
+    let second = run_abuse(&up, &cases, time).await;
+    let after = settled_memory_kib(&up).await;
     eprintln!(
         "resident: {fresh} KiB fresh, {before} KiB after {} bad requests, {after} KiB after {} more in \
          {time:?}; the slowest like took {:?}",

@@ -16,17 +16,17 @@ use tokio::net::TcpStream;
 use crate::{QUICK, unmoved};
 
 /// Streams that nobody reads, of each kind at each door.
-const UNREAD: usize = 20;
+const UNREAD_STREAMS: usize = 20;
 /// Comments posted, of 16 KiB each: together more than any socket's buffers hold.
-const COMMENTS: usize = 400;
+const COMMENT_COUNT: usize = 400;
 /// What the unread streams may cost in all: a quarter of what they would hold if each kept what it was not able to send.
 const MAX_GROWTH_KIB: u64 = 100 * 1024;
 /// The servers' own limits are 20 s without a byte, and 30 s without the kernel's acknowledgement.
-const ENDED: Duration = Duration::from_mins(2);
+const ENDED_TIMEOUT: Duration = Duration::from_mins(2);
 /// Files that may be open besides: the streams that are read, and connections that are kept for the next request.
-const FILES: usize = 30;
+const MAX_OTHER_FILES: usize = 30;
 
-async fn unread(up: &Up, door: Door, request: &[u8]) -> Vec<TcpStream> {
+async fn open_unread(up: &Up, door: Door, request: &[u8]) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for _ in 0..UNREAD {
         let mut stream = raw::small(up.address(door)).await.expect("a connection");
@@ -37,7 +37,11 @@ async fn unread(up: &Up, door: Door, request: &[u8]) -> Vec<TcpStream> {
 }
 
 /// A viewer that reads: counts the comments, and what it was told that it missed.
-async fn viewer(up: &Up, counted: Arc<AtomicU64>, gaps: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
+async fn reading_viewer(
+    up: &Up,
+    counted: Arc<AtomicU64>,
+    gaps: Arc<AtomicU64>,
+) -> tokio::task::JoinHandle<()> {
     let url = format!("{}/connect?userid=live&videoid=crowded", up.url(Gateway));
     let mut response = reqwest::get(url).await.expect("a stream");
     assert_eq!(response.status(), 200);
@@ -61,7 +65,7 @@ async fn viewer(up: &Up, counted: Arc<AtomicU64>, gaps: Arc<AtomicU64>) -> tokio
 }
 
 /// A WebSocket that reads: counts bytes.
-async fn watcher(up: &Up, bytes: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
+async fn reading_watcher(up: &Up, bytes: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
     let mut stream = TcpStream::connect(up.address(Gateway)).await.expect("a connection");
     let answer = raw::send_and_read(&mut stream, &raw::handshake("/ws/videos?limit=10")).await;
     let answer = answer.expect("an answer to the handshake");
@@ -78,7 +82,7 @@ async fn watcher(up: &Up, bytes: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> 
 }
 
 /// A thousand videos with long names, so that a list is large.
-async fn long_lists(up: &Up) {
+async fn make_long_lists(up: &Up) {
     let events: Vec<Value> = (0..1000)
         .map(
             |video| json!({"video_id": format!("{video:0>250}"), "user_id": "o".repeat(200), "type": "view"}),
@@ -92,7 +96,7 @@ async fn long_lists(up: &Up) {
 }
 
 /// Posts the comments, and likes in between that change every list; none may wait.
-async fn talk(up: &Up) {
+async fn post_comments(up: &Up) {
     let text = "\u{1f3ac}".repeat(4096);
     let comment = json!({"userid": "ann", "videoid": "crowded", "comment": text});
     let posting = stream::iter(0..COMMENTS).for_each_concurrent(8, |_| async {
@@ -111,24 +115,27 @@ async fn talk(up: &Up) {
 async fn streams_that_are_never_read_hold_nobody_up_and_are_ended() {
     let mut up = Up::start().await;
     up.round_trip().await;
-    long_lists(&up).await;
+    make_long_lists(&up).await;
     // Most of what comments cost in caches and rings, they cost before anybody is deaf to them.
-    talk(&up).await;
+    post_comments(&up).await;
     let [comments, gaps, bytes] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
-    let reading = [viewer(&up, comments.clone(), gaps.clone()).await, watcher(&up, bytes.clone()).await];
+    let reading = [
+        reading_viewer(&up, comments.clone(), gaps.clone()).await,
+        reading_watcher(&up, bytes.clone()).await,
+    ];
     let (lines, memory, files) = (up.log_lines(), up.process.resident_kib(), up.process.open_files());
     let watch = raw::request("GET", "/connect?userid=deaf&videoid=crowded", &[], b"");
     let list = raw::handshake("/ws/videos?limit=all");
     let mut kept = Vec::new();
     for (door, request) in [(Reader, &watch), (Gateway, &watch), (Websocket, &list), (Gateway, &list)] {
-        kept.extend(unread(&up, door, request).await);
+        kept.extend(open_unread(&up, door, request).await);
     }
     let viewers = || async { up.get(Reader, "/health").await["activeConnections"].as_u64() };
-    let everybody = 2 * UNREAD as u64 + 1;
+    let everybody = 2 * UNREAD_STREAMS as u64 + 1;
     wait::until("all viewers", QUICK * 2, || async { viewers().await.filter(|count| *count == everybody) })
         .await;
-    talk(&up).await;
-    let all = || async { (comments.load(Ordering::Relaxed) == COMMENTS as u64).then_some(()) };
+    post_comments(&up).await;
+    let all = || async { (comments.load(Ordering::Relaxed) == COMMENT_COUNT as u64).then_some(()) };
     wait::until("every comment at the viewer that reads", QUICK * 2, all).await;
     assert_eq!(gaps.load(Ordering::Relaxed), 0, "the viewer that reads misses nothing");
     let grown = up.process.resident_kib().saturating_sub(memory);
@@ -141,10 +148,10 @@ async fn streams_that_are_never_read_hold_nobody_up_and_are_ended() {
 
     let ended = || async {
         let lists = up.get(Websocket, "/health").await["connections"].as_u64();
-        (viewers().await == Some(1) && lists == Some(1) && up.process.open_files() < files + FILES)
+        (viewers().await == Some(1) && lists == Some(1) && up.process.open_files() < files + MAX_OTHER_FILES)
             .then_some(())
     };
-    wait::until("the end of all streams that are not read", ENDED, ended).await;
+    wait::until("the end of all streams that are not read", ENDED_TIMEOUT, ended).await;
     assert!(reading.iter().all(|reading| !reading.is_finished()), "those that read stay");
     drop(kept);
     unmoved(&mut up, lines).await;

@@ -8,17 +8,17 @@ use liverank_e2e::up::{Door, Up};
 use liverank_e2e::wait;
 
 /// How long each flood goes on.
-const FLOOD: Duration = Duration::from_secs(2);
+const FLOOD_TIME: Duration = Duration::from_secs(2);
 /// Of the whole system in one process, whatever one host does.
-const MOST_MIB: u64 = 400;
+const MAX_MEMORY_MIB: u64 = 400;
 /// How long the system may take to be as before.
-const RECOVERY: Duration = Duration::from_secs(20);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Files that may be open besides those from before: connections of its own parts to each other.
-const OTHER_FILES: usize = 64;
+const MAX_OTHER_FILES: usize = 64;
 
 /// How others were served meanwhile, how often the flood began, and the most memory.
-async fn flooded(up: &Up, flood: Flood) -> (Served, usize, u64) {
-    let end = Instant::now() + FLOOD;
+async fn run_under_flood(up: &Up, flood: Flood) -> (Served, usize, u64) {
+    let end = Instant::now() + FLOOD_TIME;
     let (gateway, mut most) = (up.address(Door::Gateway), 0);
     let looking = async {
         while Instant::now() < end {
@@ -37,7 +37,7 @@ async fn one_host_keeps_nobody_else_from_being_served() {
     let before = up.process.open_files();
     for flood in Flood::ALL {
         let name = flood.name();
-        let (served, began, most) = flooded(&up, flood).await;
+        let (served, began, most) = run_under_flood(&up, flood).await;
         println!(
             "{name}: began {began} times; others: {} requests, p50 {:?}, slowest {:?}; {most} MiB",
             served.times.len(),
@@ -47,11 +47,11 @@ async fn one_host_keeps_nobody_else_from_being_served() {
         assert!(began >= 8, "{name}: there was no flood");
         assert!(served.wrong.is_empty(), "{name}: others were told {:?}", served.wrong);
         assert!(served.times.len() >= 4, "{name}: others had {} answers", served.times.len());
-        assert!(most <= MOST_MIB, "{name}: {most} MiB");
+        assert!(most <= MAX_MEMORY_MIB, "{name}: {most} MiB");
         let over = Instant::now();
         up.round_trip().await;
-        wait::until(&format!("after {name}: its connections are closed"), RECOVERY, || async {
-            (up.process.open_files() <= before + OTHER_FILES).then_some(())
+        wait::until(&format!("after {name}: its connections are closed"), RECOVERY_TIMEOUT, || async {
+            (up.process.open_files() <= before + MAX_OTHER_FILES).then_some(())
         })
         .await;
         println!("  as before after {:?}", over.elapsed());

@@ -12,33 +12,33 @@ use serde_json::{Value, json};
 use super::{kafka, port, primary, redis, runs};
 
 /// A name that stands nowhere else.
-const ERIN: &str = "erin.who-goes";
-const SOON: Duration = Duration::from_secs(30);
-const VIDEOS: usize = 8;
+const ERASED_USER: &str = "erin.who-goes";
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(30);
+const VIDEO_COUNT: usize = 8;
 /// Comments of each of two users under each video.
-const COMMENTS: usize = 30;
+const COMMENTS_A_USER: usize = 30;
 
-async fn post(cluster: &Cluster, video: &str, user: &str, text: &str) -> (StatusCode, Value) {
+async fn post_comment(cluster: &Cluster, video: &str, user: &str, text: &str) -> (StatusCode, Value) {
     let body = json!({"userid": user, "videoid": video, "comment": text});
     let answer = Client::new().post(format!("{}/comment", cluster.gateways[0])).json(&body).send().await;
     let answer = answer.expect("an answer");
     (answer.status(), answer.json().await.expect("JSON"))
 }
 
-async fn moderate(cluster: &Cluster, path: &str, body: Value) {
+async fn post_as_moderator(cluster: &Cluster, path: &str, body: Value) {
     let url = format!("{}/moderation/{path}", cluster.gateways[0]);
     let answer = Client::new().post(url).json(&body).send().await.expect("an answer");
     assert_eq!(answer.status(), StatusCode::ACCEPTED, "{path}");
 }
 
 /// What one stream is told until `last` has come.
-struct Viewer {
+struct TextViewer {
     response: reqwest::Response,
     text: String,
 }
 
-impl Viewer {
-    async fn open(cluster: &Cluster, query: &str) -> Self {
+impl TextViewer {
+    async fn open_stream(cluster: &Cluster, query: &str) -> Self {
         let url = format!("{}/connect?userid=watcher&videoid=v0&events=deleted{query}", cluster.gateways[0]);
         let response = Client::new().get(url).send().await.expect("a stream");
         let mut viewer = Self { response, text: String::new() };
@@ -46,15 +46,15 @@ impl Viewer {
         viewer
     }
 
-    async fn until(&mut self, is_there: impl Fn(&str) -> bool) {
+    async fn read_until(&mut self, is_there: impl Fn(&str) -> bool) {
         while !is_there(&self.text) {
-            let chunk = tokio::time::timeout(SOON, self.response.chunk()).await;
+            let chunk = tokio::time::timeout(EFFECT_TIMEOUT, self.response.chunk()).await;
             let chunk = chunk.unwrap_or_else(|_| panic!("it does not come after:\n{}", self.text));
             self.text.push_str(&String::from_utf8_lossy(&chunk.expect("it goes on").expect("it goes on")));
         }
     }
 
-    fn deletions(&self) -> usize {
+    fn deletion_count(&self) -> usize {
         self.text.matches("event: deleted").count()
     }
 }
@@ -86,7 +86,10 @@ async fn named_in_mongodb(cluster: &Cluster) -> Vec<String> {
             .filter_map(|it| it.as_document())
             .collect();
         named.extend(
-            found.iter().filter(|it| it.to_string().contains(ERIN)).map(|it| format!("{collection}: {it}")),
+            found
+                .iter()
+                .filter(|it| it.to_string().contains(ERASED_USER))
+                .map(|it| format!("{collection}: {it}")),
         );
     }
     named
@@ -105,32 +108,33 @@ async fn named_in_redis(cluster: &Cluster) -> String {
     redis(&format!("EVAL \"{script}\" 0")).await.trim().to_owned()
 }
 
-async fn texts(cluster: &Cluster, video: &str) -> Vec<String> {
+async fn history_texts(cluster: &Cluster, video: &str) -> Vec<String> {
     let url = format!("{}/comments/{video}?limit=1000", cluster.gateways[1]);
-    let page = wait::json(&url, SOON).await;
+    let page = wait::json(&url, EFFECT_TIMEOUT).await;
     let lines = page["comments"].as_array().expect("comments").iter();
     lines.map(|line| line["comment"].as_str().expect("a text").to_owned()).collect()
 }
 
-async fn fill(cluster: &Cluster) {
+async fn write_everything(cluster: &Cluster) {
     for at in 0..COMMENTS {
         for video in (0..VIDEOS).map(|video| format!("v{video}")) {
-            for user in [ERIN, "ben"] {
-                let (status, answer) = post(cluster, &video, user, &format!("{user} says {at}")).await;
+            for user in [ERASED_USER, "ben"] {
+                let (status, answer) =
+                    post_comment(cluster, &video, user, &format!("{user} says {at}")).await;
                 assert_eq!(status, StatusCode::CREATED, "{answer}");
             }
         }
     }
-    report(cluster).await;
-    moderate(cluster, "rules", json!({"videoid": "held", "rules": {"hold_all": true}})).await;
-    wait::until("a comment that waits", SOON, || async {
-        let (status, _) = post(cluster, "held", ERIN, "waits").await;
+    report_by_user(cluster).await;
+    post_as_moderator(cluster, "rules", json!({"videoid": "held", "rules": {"hold_all": true}})).await;
+    wait::until("a comment that waits", EFFECT_TIMEOUT, || async {
+        let (status, _) = post_comment(cluster, "held", ERASED_USER, "waits").await;
         (status == StatusCode::ACCEPTED).then_some(())
     })
     .await;
     let topic = format!("{}video_interactions", cluster.prefix);
     let log = kafka::Topic::open(port(&Stores::from_environment().kafka), &topic, 12).await.expect("the log");
-    for user in [ERIN, "ben"] {
+    for user in [ERASED_USER, "ben"] {
         log.append(3, json!({"video_id": "v", "user_id": user}).to_string().into_bytes())
             .await
             .expect("poison");
@@ -138,29 +142,29 @@ async fn fill(cluster: &Cluster) {
 }
 
 /// Has the user report another's comment, in words that name it.
-async fn report(cluster: &Cluster) {
-    let (_, answer) = post(cluster, "v1", "ben", "ben says what is reported").await;
+async fn report_by_user(cluster: &Cluster) {
+    let (_, answer) = post_comment(cluster, "v1", "ben", "ben says what is reported").await;
     let id = answer["comment"]["id"].as_str().expect("an id");
     let url = format!("{}/comments/v1/{id}/reports", cluster.gateways[0]);
-    wait::until("the comment is reported", SOON, || async {
-        let body = json!({"userid": ERIN, "reason": "other", "text": format!("{ERIN} says so")});
+    wait::until("the comment is reported", EFFECT_TIMEOUT, || async {
+        let body = json!({"userid": ERASED_USER, "reason": "other", "text": format!("{ERIN} says so")});
         let answer = Client::new().post(&url).json(&body).send().await.ok()?;
         (answer.status() == StatusCode::ACCEPTED).then_some(())
     })
     .await;
-    wait::until("the report is in the queue", SOON, || async {
-        reported(cluster).await.is_object().then_some(())
+    wait::until("the report is in the queue", EFFECT_TIMEOUT, || async {
+        only_report(cluster).await.is_object().then_some(())
     })
     .await;
 }
 
 /// The one report that there is.
-async fn reported(cluster: &Cluster) -> Value {
+async fn only_report(cluster: &Cluster) -> Value {
     let url = format!("{}/moderation/reports", cluster.gateways[0]);
-    wait::json(&url, SOON).await["comments"][0]["reports"][0].clone()
+    wait::json(&url, EFFECT_TIMEOUT).await["comments"][0]["reports"][0].clone()
 }
 
-async fn letters(cluster: &Cluster) -> Vec<Value> {
+async fn dead_letters(cluster: &Cluster) -> Vec<Value> {
     let text = runs(cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
@@ -168,63 +172,65 @@ async fn letters(cluster: &Cluster) -> Vec<Value> {
 #[tokio::test]
 async fn a_user_is_erased_and_does_not_come_back() {
     let cluster = Cluster::start(&Stores::from_environment()).await;
-    let mut viewer = Viewer::open(&cluster, "").await;
-    fill(&cluster).await;
-    let last = format!("ben says {}", COMMENTS - 1);
+    let mut viewer = TextViewer::open(&cluster, "").await;
+    write_everything(&cluster).await;
+    let last = format!("ben says {}", COMMENTS_A_USER - 1);
     viewer.until(|text| text.contains(&last)).await;
-    wait::until("both dead letters", SOON, || async { (letters(&cluster).await.len() == 2).then_some(()) })
-        .await;
+    wait::until("both dead letters", EFFECT_TIMEOUT, || async {
+        (dead_letters(&cluster).await.len() == 2).then_some(())
+    })
+    .await;
     let first = viewer.text.lines().find_map(|line| line.strip_prefix("id: ")).expect("an id");
     let start = format!("{}-0", first.rsplit_once('-').expect("a numbering").0);
 
     // Killed once a viewer has been told of the first one, and begun anew.
-    let mut killed = cluster.spawn_command(&["erase", "user", ERIN]);
+    let mut killed = cluster.spawn_command(&["erase", "user", ERASED_USER]);
     viewer.until(|text| text.contains("event: deleted")).await;
     killed.start_kill().expect("killing it");
     killed.wait().await.expect("its end");
-    let told = runs(&cluster, &["erase", "user", ERIN, "--reason", "asked for it"]).await;
+    let told = runs(&cluster, &["erase", "user", ERASED_USER, "--reason", "asked for it"]).await;
     println!("{told}");
     assert!(
         told.contains("what stays:") && told.contains("for good, for the log has no retention"),
         "{told}"
     );
 
-    viewer.until(|text| text.matches("event: deleted").count() >= COMMENTS).await;
-    assert_eq!(viewer.deletions(), COMMENTS, "each is told once");
-    check(&cluster, &start).await;
-    let left = letters(&cluster).await;
+    viewer.until(|text| text.matches("event: deleted").count() >= COMMENTS_A_USER).await;
+    assert_eq!(viewer.deletions(), COMMENTS_A_USER, "each is told once");
+    check_erased(&cluster, &start).await;
+    let left = dead_letters(&cluster).await;
     assert_eq!(left.len(), 1, "{left:?}");
     assert!(left[0]["begins"].as_str().expect("its beginning").contains("ben"), "{left:?}");
-    let log = wait::json(&format!("{}/moderation/log", cluster.gateways[0]), SOON).await;
+    let log = wait::json(&format!("{}/moderation/log", cluster.gateways[0]), EFFECT_TIMEOUT).await;
     assert_eq!(
         (&log["actions"][0]["action"], &log["actions"][0]["reason"]),
         (&json!("erase_user"), &json!("asked for it"))
     );
-    assert!(!log.to_string().contains(ERIN), "{log:#}");
+    assert!(!log.to_string().contains(ERASED_USER), "{log:#}");
 
     runs(&cluster, &["rebuild", "mongodb"]).await;
-    check(&cluster, &start).await;
+    check_erased(&cluster, &start).await;
 }
 
 /// Nothing has the name or the words: archive, Redis, history, and a stream that missed everything.
-async fn check(cluster: &Cluster, start: &str) {
+async fn check_erased(cluster: &Cluster, start: &str) {
     let named = named_in_mongodb(cluster).await;
     assert!(named.is_empty(), "{named:#?}");
-    wait::until("no key with the name in Redis", SOON, || async {
+    wait::until("no key with the name in Redis", EFFECT_TIMEOUT, || async {
         (named_in_redis(cluster).await == ":0").then_some(())
     })
     .await;
     for video in (0..VIDEOS).map(|video| format!("v{video}")) {
-        let texts = texts(cluster, &video).await;
-        let count = if video == "v1" { COMMENTS + 1 } else { COMMENTS };
+        let texts = history_texts(cluster, &video).await;
+        let count = if video == "v1" { COMMENTS_A_USER + 1 } else { COMMENTS_A_USER };
         assert_eq!(texts.len(), count, "{video}: {texts:?}");
         assert!(texts.iter().all(|text| text.starts_with("ben")), "{texts:?}");
     }
-    let held = wait::json(&format!("{}/moderation/held", cluster.gateways[0]), SOON).await;
+    let held = wait::json(&format!("{}/moderation/held", cluster.gateways[0]), EFFECT_TIMEOUT).await;
     assert_eq!(held["comments"], json!([]), "{held:#}");
-    let report = reported(cluster).await;
+    let report = only_report(cluster).await;
     assert_eq!((&report["userid"], &report["text"]), (&json!(NOBODY), &Value::Null), "{report}");
-    let mut back = Viewer::open(cluster, &format!("&last_event_id={start}")).await;
-    back.until(|text| text.matches("event: deleted").count() == COMMENTS).await;
-    assert!(!back.text.contains(ERIN), "it came back:\n{}", back.text);
+    let mut back = TextViewer::open(cluster, &format!("&last_event_id={start}")).await;
+    back.until(|text| text.matches("event: deleted").count() == COMMENTS_A_USER).await;
+    assert!(!back.text.contains(ERASED_USER), "it came back:\n{}", back.text);
 }

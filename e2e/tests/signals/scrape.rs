@@ -27,10 +27,10 @@ impl Scrape {
     /// Of the process with this admin port.
     pub async fn of(admin: &str) -> Self {
         let answer = reqwest::get(format!("http://{admin}/metrics")).await.expect("the metrics");
-        Self::read(&answer.text().await.expect("the metrics as text"))
+        Self::parse_text(&answer.text().await.expect("the metrics as text"))
     }
 
-    fn read(text: &str) -> Self {
+    fn parse_text(text: &str) -> Self {
         let (mut families, mut samples) = (BTreeMap::<String, (String, String)>::new(), BTreeMap::new());
         for line in text.lines().filter(|line| *line != "# EOF") {
             if let Some((name, help)) =

@@ -10,28 +10,28 @@ use liverank_e2e::{raw, wait};
 use liverank_protocol::access::Service;
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(30);
+const WORK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A bit of everything: posts and their repeats, viewers of both kinds, and a video that is moved under a viewer.
 pub async fn everything(up: &Up) {
-    load(up).await;
+    run_load(up).await;
     for _ in 0..2 {
         let like = json!({"video_id": "cats", "user_id": "ann", "type": "like", "event_id": "twice"});
         assert_eq!(up.post("/interact", &like).await.0, 202);
         assert_eq!(up.post("/interact", &json!({"video_id": "cats"})).await.0, 400);
-        comment(up, "twice").await;
+        post_comment(up, "twice").await;
     }
-    moved_under_a_viewer(up).await;
+    move_under_a_viewer(up).await;
 }
 
-async fn comment(up: &Up, key: &str) {
+async fn post_comment(up: &Up, key: &str) {
     let comment = json!({"userid": "ben", "videoid": "cats", "comment": "Hello!", "idempotency_key": key});
     let (status, _) = up.post("/comment", &comment).await;
     assert!((200..300).contains(&status), "a comment: {status}");
 }
 
 /// `liverank load`, which fails where something is lost.
-async fn load(up: &Up) {
+async fn run_load(up: &Up) {
     let mut command = tokio::process::Command::new(liverank_e2e::binary());
     command.args(["load", "--target", &up.url(Door::Gateway), "--videos", "5", "--viewers", "20"]);
     command.args(["--ws", "4", "--interactions", "100", "--comments", "20", "--duration", "5s"]);
@@ -40,7 +40,7 @@ async fn load(up: &Up) {
 }
 
 /// A viewer watches through the front door while a planner gives the video to the other reader, and comes back later.
-async fn moved_under_a_viewer(up: &Up) {
+async fn move_under_a_viewer(up: &Up) {
     let url = format!("{}/connect?userid=ann&videoid=cats", up.url(Door::Gateway));
     let stream = reqwest::get(&url).await.expect("a stream");
     // What is not read would stop the stream.
@@ -57,8 +57,8 @@ async fn moved_under_a_viewer(up: &Up) {
         }
         last
     });
-    let (video, readers) = wait::until("the viewer is seen", SOON, || async {
-        let load = get(up, "load?assignments=true").await;
+    let (video, readers) = wait::until("the viewer is seen", WORK_TIMEOUT, || async {
+        let load = get_json(up, "load?assignments=true").await;
         let readers = load["readers"].as_array()?.clone();
         let videos = load["assignments"].as_array()?.clone();
         let video = videos.into_iter().find(|video| video["videoid"] == "cats")?;
@@ -66,44 +66,45 @@ async fn moved_under_a_viewer(up: &Up) {
     })
     .await;
     // The planner in the manager has had its turn by then.
-    wait::until("a plan", SOON, || async {
-        let plan = get(up, "plan").await;
+    wait::until("a plan", WORK_TIMEOUT, || async {
+        let plan = get_json(up, "plan").await;
         plan["leading"].as_bool().filter(|leading| *leading)
     })
     .await;
     let own = &video["readers"][0]["reader"];
     let other = readers.iter().find(|reader| reader["id"] != *own).expect("another reader")["id"].clone();
     let lease = json!({"uid": "the-test", "transitions": 0});
-    let term = order(up, "term", &json!({"holder": "the test", "lease": lease})).await.1["term"].clone();
+    let term = post_order(up, "term", &json!({"holder": "the test", "lease": lease})).await.1["term"].clone();
     let to = |expected: &Value| {
         let readers = json!([{"reader": other, "weight": 1}]);
         let video =
             json!({"videoid": "cats", "expected": expected, "why": "to see it measured", "readers": readers});
         json!({"term": term, "lease": lease, "moves": [video]})
     };
-    assert_eq!(order(up, "moves", &to(&json!(1))).await.0, 409, "an old epoch");
-    assert_eq!(order(up, "moves", &to(&video["epoch"])).await.0, 202);
-    wait::until("the move", SOON, || async {
-        let moves = get(up, "moves").await;
+    assert_eq!(post_order(up, "moves", &to(&json!(1))).await.0, 409, "an old epoch");
+    assert_eq!(post_order(up, "moves", &to(&video["epoch"])).await.0, 202);
+    wait::until("the move", WORK_TIMEOUT, || async {
+        let moves = get_json(up, "moves").await;
         (moves["moves"][0]["state"] == "done").then_some(())
     })
     .await;
     let last = "after the move";
     let comment = json!({"userid": "ben", "videoid": "cats", "comment": last, "idempotency_key": "moved"});
     assert!(up.post("/comment", &comment).await.0 < 300);
-    let seen = tokio::time::timeout(SOON, watching).await.expect("the comment in time").expect("the viewer");
+    let seen =
+        tokio::time::timeout(WORK_TIMEOUT, watching).await.expect("the comment in time").expect("the viewer");
     let id = seen.expect("an id");
     let again = reqwest::Client::new().get(&url).header("last-event-id", id).send().await;
     assert!(again.expect("a stream").status().is_success());
 }
 
-async fn get(up: &Up, path: &str) -> Value {
+async fn get_json(up: &Up, path: &str) -> Value {
     let url = format!("{}/{path}", up.url(Door::Manager));
     let asked = reqwest::Client::new().get(url).bearer_auth(token("cli", Service::Manager)).send().await;
     asked.expect("an answer").json().await.expect("JSON")
 }
 
-async fn order(up: &Up, path: &str, body: &Value) -> (u16, Value) {
+async fn post_order(up: &Up, path: &str, body: &Value) -> (u16, Value) {
     let url = format!("{}/{path}", up.url(Door::Manager));
     let operator = token("operator", Service::Manager);
     let answer = reqwest::Client::new().post(url).bearer_auth(operator).json(body).send().await;

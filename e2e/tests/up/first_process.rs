@@ -14,12 +14,12 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::{Pid, kill_process};
 
 /// How long each step may take on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A program that is process 1 of a namespace of its own. Killed with all it started when dropped.
-struct First(Child);
+struct FirstProcess(Child);
 
-impl First {
+impl FirstProcess {
     fn start(program: &Path, args: &[&str]) -> Self {
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--kill-child"]).arg(program).args(args);
@@ -28,20 +28,22 @@ impl First {
     }
 
     /// Sends it a signal, as a container runtime does: from outside.
-    fn signal(&self, signal: Signal) {
+    fn send_signal(&self, signal: Signal) {
         let children = format!("/proc/{0}/task/{0}/children", self.0.id());
         let children = std::fs::read_to_string(children).expect("the children of unshare");
         let first = children.split_whitespace().next().expect("a child").parse().expect("a number");
         kill_process(Pid::from_raw(first).expect("a process"), signal).expect("signalling it");
     }
 
-    async fn end(&mut self) -> ExitStatus {
-        wait::until("it has ended", SOON, || std::future::ready(self.0.try_wait().expect("waiting for it")))
-            .await
+    async fn wait_for_end(&mut self) -> ExitStatus {
+        wait::until("it has ended", STEP_TIMEOUT, || {
+            std::future::ready(self.0.try_wait().expect("waiting for it"))
+        })
+        .await
     }
 }
 
-impl Drop for First {
+impl Drop for FirstProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -58,11 +60,11 @@ async fn every_service_that_is_told_to_end_while_it_starts_ends() {
     let file = settings.display().to_string();
     for role in Role::ALL.iter().map(|role| role.name()).chain(["up"]) {
         for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
-            let mut first = First::start(&liverank_e2e::binary(), &[role, "--config", &file]);
+            let mut first = FirstProcess::start(&liverank_e2e::binary(), &[role, "--config", &file]);
             let pipe = settings.clone();
             // Opening it to write waits for somebody who reads.
             let opened = tokio::task::spawn_blocking(move || OpenOptions::new().write(true).open(pipe));
-            let pipe = tokio::time::timeout(SOON, opened).await.expect("it reads its settings");
+            let pipe = tokio::time::timeout(STEP_TIMEOUT, opened).await.expect("it reads its settings");
             let _open = pipe.expect("a task").expect("the pipe");
             first.signal(signal);
             let status = first.end().await;

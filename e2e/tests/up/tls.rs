@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{Duration, START, arguments};
 
 /// An authority, and a certificate of it for this machine.
-fn certificates(directory: &Path) {
+fn make_certificates(directory: &Path) {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
@@ -29,17 +29,17 @@ fn certificates(directory: &Path) {
     }
 }
 
-struct Tls {
+struct TlsUp {
     process: Process,
     args: Vec<String>,
     client: Client,
     directory: tempfile::TempDir,
 }
 
-impl Tls {
+impl TlsUp {
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        certificates(directory.path());
+        make_certificates(directory.path());
         let (mut args, _) = arguments(&directory.path().join("data"));
         let file = |name: &str| directory.path().join(name).display().to_string();
         for (flag, name) in [
@@ -68,24 +68,24 @@ impl Tls {
         format!("https://{address}{path}").parse().expect("a URL")
     }
 
-    async fn get(&self, service: &str, path: &str) -> Option<Value> {
+    async fn get_json(&self, service: &str, path: &str) -> Option<Value> {
         let answer = self.client.get(self.url(service, path)).send().await.ok()?;
         if answer.status().is_success() { answer.json().await.ok() } else { None }
     }
 
-    async fn post(&self, service: &str, path: &str, body: Value) -> Option<Value> {
+    async fn post_json(&self, service: &str, path: &str, body: Value) -> Option<Value> {
         let answer = self.client.post(self.url(service, path)).json(&body).send().await.ok()?;
         if answer.status().is_success() { answer.json().await.ok() } else { None }
     }
 
     /// Opens a stream of a video at this address and reads until a comment has come.
-    async fn watch(&self, base: &str, text: &str) {
+    async fn watch_until_comment(&self, base: &str, text: &str) {
         let url = format!("{base}/connect?userid=ann&videoid=cats").parse().expect("a URL");
         let answer = self.client.get(url).timeout(START).send().await.expect("a stream");
         let (mut seen, mut parts) = (String::new(), answer.bytes_stream());
         while !seen.contains(text) {
             if seen.contains("connected") {
-                self.post(
+                self.post_json(
                     "comment",
                     "/comment",
                     json!({"userid": "ben", "videoid": "cats", "comment": text}),
@@ -100,7 +100,7 @@ impl Tls {
 
 #[tokio::test]
 async fn all_ports_talk_tls_to_who_has_a_certificate() {
-    let mut up = Tls::start().await;
+    let mut up = TlsUp::start().await;
     let registered =
         wait::until("a reader", START, || up.post("manager", "/register", json!({"videoid": "cats"}))).await;
     // Others send viewers on.

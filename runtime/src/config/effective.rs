@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::parser::ValueSource;
 use clap::{Arg, Command};
 
-use super::{ConfigError, chosen, layered};
+use super::{ConfigError, chosen_subcommands, with_file_layer};
 
 /// Where a setting's value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +49,8 @@ pub fn effective(
     args: &[OsString],
     environment: &BTreeMap<String, String>,
 ) -> Result<Vec<Effective>, ConfigError> {
-    let (mut command, read) = layered(command, args, environment)?;
-    let path = chosen(&command, args);
+    let (mut command, read) = with_file_layer(command, args, environment)?;
+    let path = chosen_subcommands(&command, args);
     let matches = command.try_get_matches_from_mut(args)?;
     let (mut below, mut chosen) = (&command, &matches);
     for name in &path {

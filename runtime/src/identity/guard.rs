@@ -36,7 +36,7 @@ impl Known {
 }
 
 /// What the guard of one service looks at.
-struct Guard {
+struct ServiceGuard {
     service: Service,
     identity: Identity,
     ticket: Option<Secret>,
@@ -83,11 +83,11 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// process. Panics where a row of the table is not answered.
     pub fn guarded(self, identity: &Identity, ticket: Option<Secret>) -> (Router<S>, Router<S>) {
         assert!(self.left.is_empty(), "rows of the table that nothing answers: {:?}", self.left);
-        let guard = Arc::new(Guard { service: self.service, identity: identity.clone(), ticket });
+        let guard = Arc::new(ServiceGuard { service: self.service, identity: identity.clone(), ticket });
         // A service may have none of a sort.
         let guarded = |router: Router<S>| {
             if router.has_routes() {
-                router.route_layer(from_fn_with_state(Arc::clone(&guard), check))
+                router.route_layer(from_fn_with_state(Arc::clone(&guard), check_request))
             } else {
                 router
             }
@@ -96,17 +96,17 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     }
 }
 
-async fn check(
-    State(guard): State<Arc<Guard>>,
+async fn check_request(
+    State(guard): State<Arc<ServiceGuard>>,
     path: MatchedPath,
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Some(allow) = guard.other_methods(path.as_str(), &request) {
+    if let Some(allow) = guard.allowed_methods(path.as_str(), &request) {
         // As bare as axum's own, so that [`no_such_method`](crate::problem::no_such_method) words it.
         return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allow)]).into_response();
     }
-    match guard.admit(path.as_str(), &request) {
+    match guard.admit_request(path.as_str(), &request) {
         Ok(known) => {
             if known.is(&[Role::Gateway]) {
                 let sent = SentBy::gateway(request.headers());
@@ -128,9 +128,9 @@ async fn check(
     }
 }
 
-impl Guard {
+impl ServiceGuard {
     /// The methods of a path that has rows, where the request's is none of them.
-    fn other_methods(&self, path: &str, request: &Request) -> Option<String> {
+    fn allowed_methods(&self, path: &str, request: &Request) -> Option<String> {
         let rows = endpoints(self.service).filter(|row| row.path == path).map(|row| row.method);
         let allowed: Vec<&str> = rows
             .flat_map(|method| std::iter::once(method).chain((method == "GET").then_some("HEAD")))
@@ -140,11 +140,11 @@ impl Guard {
     }
 
     /// Returns who sent the request, if that caller is permitted to.
-    fn admit(&self, path: &str, request: &Request) -> Result<Known, Problem> {
+    fn admit_request(&self, path: &str, request: &Request) -> Result<Known, Problem> {
         // axum answers HEAD by GET.
         let method = if request.method() == Method::HEAD { "GET" } else { request.method().as_str() };
         let row = endpoints(self.service).find(|row| (row.method, row.path) == (method, path));
-        let Some(row) = row else { return Err(forbidden("nobody may ask for this".to_owned())) };
+        let Some(row) = row else { return Err(forbidden_problem("nobody may ask for this".to_owned())) };
         match row.access {
             Access::Public => Ok(Known::default()),
             Access::Viewers if !self.identity.viewers_by_gateway() => Ok(Known::default()),
@@ -153,40 +153,41 @@ impl Guard {
                 let is_shown = request.headers().contains_key(sent::PASS);
                 if is_shown { Ok(Known::default()) } else { Err(sent::no_pass()) }
             }
-            Access::Viewers => self.one_of(&[Role::Gateway], request),
+            Access::Viewers => self.admit_role(&[Role::Gateway], request),
             Access::Partly(_) => self.identity.caller(request.headers(), self.service).map(Known),
-            Access::Ticket => self.ticket(request),
+            Access::Ticket => self.admit_ticket(request),
             // Viewers are known at the gateway alone.
             Access::Moderator | Access::Operators => {
-                Err(forbidden("this is asked of the gateway".to_owned()))
+                Err(forbidden_problem("this is asked of the gateway".to_owned()))
             }
-            Access::Roles(roles) => self.one_of(roles, request),
+            Access::Roles(roles) => self.admit_role(roles, request),
         }
     }
 
-    fn one_of(&self, roles: &[Role], request: &Request) -> Result<Known, Problem> {
+    fn admit_role(&self, roles: &[Role], request: &Request) -> Result<Known, Problem> {
         let caller = self.identity.caller(request.headers(), self.service)?;
-        let caller = caller.ok_or_else(|| unauthorized("this takes a token of one of our processes"))?;
+        let caller =
+            caller.ok_or_else(|| unauthorized_problem("this takes a token of one of our processes"))?;
         if !roles.contains(&caller.role()) {
-            return Err(forbidden(format!("{caller} may not ask for this")));
+            return Err(forbidden_problem(format!("{caller} may not ask for this")));
         }
         Ok(Known(Some(caller)))
     }
 
-    fn ticket(&self, request: &Request) -> Result<Known, Problem> {
+    fn admit_ticket(&self, request: &Request) -> Result<Known, Problem> {
         let shown = request.headers().get(header::AUTHORIZATION).map_or(&[][..], |value| value.as_bytes());
         let shown = shown.strip_prefix(b"Bearer ").unwrap_or_default();
         if self.ticket.as_ref().is_some_and(|ticket| ticket.is(shown)) {
             return Ok(Known(Caller::of(Role::Manager)));
         }
-        Err(unauthorized("this takes the ticket that this process gave its managers"))
+        Err(unauthorized_problem("this takes the ticket that this process gave its managers"))
     }
 }
 
-fn unauthorized(detail: &str) -> Problem {
+fn unauthorized_problem(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
 }
 
-fn forbidden(detail: String) -> Problem {
+fn forbidden_problem(detail: String) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, detail)
 }

@@ -19,11 +19,11 @@ use super::{Rejected, TokenSource, TokenVerifier, Verified};
 use crate::jwt::{self, Key};
 
 /// How long a file is taken to be as it was: the kubelet renews tokens when a fifth of their life is left.
-const READ_EACH: Duration = Duration::from_secs(10);
+const REREAD_INTERVAL: Duration = Duration::from_secs(10);
 /// The same where a token names a key that is not known: anybody can write one.
-const READ_AGAIN: Duration = Duration::from_secs(1);
+const REREAD_FOR_UNKNOWN_KEY: Duration = Duration::from_secs(1);
 /// How far the API server's clock and ours may be apart, in seconds.
-const LEEWAY: u64 = 30;
+const LEEWAY_SECONDS: u64 = 30;
 
 /// For whom tokens of one cluster's processes are: `liverank.dev/<namespace>/<cluster>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +35,11 @@ pub struct Audience {
 }
 
 /// In front of every audience.
-const PREFIX: &str = "liverank.dev/";
+const AUDIENCE_PREFIX: &str = "liverank.dev/";
 
 impl std::fmt::Display for Audience {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{PREFIX}{}/{}", self.namespace, self.cluster)
+        write!(f, "{AUDIENCE_PREFIX}{}/{}", self.namespace, self.cluster)
     }
 }
 
@@ -47,7 +47,7 @@ impl FromStr for Audience {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text.strip_prefix(PREFIX).and_then(|rest| rest.split_once('/'));
+        let parts = text.strip_prefix(AUDIENCE_PREFIX).and_then(|rest| rest.split_once('/'));
         let is_name = |name: &str| !name.is_empty() && !name.contains('/');
         let parts = parts.filter(|(namespace, cluster)| is_name(namespace) && is_name(cluster));
         let (namespace, cluster) = parts.ok_or("must be liverank.dev/<namespace>/<cluster>")?;
@@ -98,7 +98,7 @@ impl TokenSource for TokenFile {
     fn token(&self, _: Service) -> anyhow::Result<String> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((token, at)) = &*read
-            && at.elapsed() < READ_EACH
+            && at.elapsed() < REREAD_INTERVAL
         {
             return Ok(token.clone());
         }
@@ -112,7 +112,7 @@ impl TokenSource for TokenFile {
 }
 
 /// The keys of a Kubernetes cluster, and who issues tokens there.
-struct Keys {
+struct IssuerKeys {
     issuer: String,
     keys: Vec<Arc<Key>>,
 }
@@ -123,12 +123,12 @@ pub struct KubernetesVerifier {
     file: PathBuf,
     audience: Audience,
     operator: Option<Account>,
-    known: Mutex<Known>,
+    known: Mutex<KnownKeys>,
 }
 
 #[derive(Default)]
-struct Known {
-    keys: Option<Arc<Keys>>,
+struct KnownKeys {
+    keys: Option<Arc<IssuerKeys>>,
     read: Option<Instant>,
     failure: String,
 }
@@ -140,11 +140,11 @@ impl KubernetesVerifier {
     }
 
     /// The keys, read again where that is due.
-    fn keys(&self, within: Duration) -> Result<Arc<Keys>, Rejected> {
+    fn keys(&self, within: Duration) -> Result<Arc<IssuerKeys>, Rejected> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.read.is_none_or(|read| read.elapsed() >= within) {
             known.read = Some(Instant::now());
-            match self.read() {
+            match self.read_keys() {
                 Ok(keys) => known.keys = Some(Arc::new(keys)),
                 // What was known stays good: a file that is being replaced is back in a moment.
                 Err(error) => known.failure = format!("{error:#}"),
@@ -153,27 +153,27 @@ impl KubernetesVerifier {
         known.keys.clone().ok_or_else(|| Rejected::NotReady(known.failure.clone()))
     }
 
-    fn read(&self) -> anyhow::Result<Keys> {
+    fn read_keys(&self) -> anyhow::Result<IssuerKeys> {
         #[derive(Deserialize)]
-        struct Issued {
+        struct KeysFile {
             issuer: String,
         }
         let read = || {
             let json = std::fs::read(&self.file)?;
-            let Issued { issuer } = serde_json::from_slice(&json).context("says no issuer")?;
+            let KeysFile { issuer } = serde_json::from_slice(&json).context("says no issuer")?;
             ensure!(!issuer.is_empty(), "says no issuer");
-            anyhow::Ok(Keys { issuer, keys: jwt::key_set(&json)? })
+            anyhow::Ok(IssuerKeys { issuer, keys: jwt::key_set(&json)? })
         };
         read().with_context(|| format!("the file of keys {}", self.file.display()))
     }
 
-    fn fitting(&self, header: &Header) -> Result<(Arc<Keys>, Vec<Arc<Key>>), Rejected> {
-        let keys = self.keys(READ_EACH)?;
+    fn keys_for_header(&self, header: &Header) -> Result<(Arc<IssuerKeys>, Vec<Arc<Key>>), Rejected> {
+        let keys = self.keys(REREAD_INTERVAL)?;
         let fitting = jwt::fitting(&keys.keys, header);
         if !fitting.is_empty() {
             return Ok((keys, fitting));
         }
-        let keys = self.keys(READ_AGAIN)?;
+        let keys = self.keys(REREAD_FOR_UNKNOWN_KEY)?;
         let fitting = jwt::fitting(&keys.keys, header);
         Ok((keys, fitting))
     }
@@ -199,35 +199,35 @@ impl KubernetesVerifier {
 }
 
 #[derive(Clone, Deserialize)]
-struct Claims {
+struct TokenClaims {
     exp: u64,
     #[serde(rename = "kubernetes.io")]
-    kubernetes: Bound,
+    kubernetes: KubernetesClaim,
 }
 
 #[derive(Clone, Deserialize)]
-struct Bound {
+struct KubernetesClaim {
     namespace: String,
-    serviceaccount: Named,
+    serviceaccount: NamedObject,
 }
 
 #[derive(Clone, Deserialize)]
-struct Named {
+struct NamedObject {
     name: String,
 }
 
 impl TokenVerifier for KubernetesVerifier {
     fn verify(&self, token: &str, _: Service, _now: u64) -> Result<Verified, Rejected> {
         let header = jwt::header(token).map_err(Rejected::Invalid)?;
-        let (keys, fitting) = self.fitting(&header)?;
+        let (keys, fitting) = self.keys_for_header(&header)?;
         let mut validation = Validation::new(header.alg);
-        validation.leeway = LEEWAY;
+        validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
         validation.set_issuer(&[&keys.issuer]);
         validation.set_audience(&[self.audience.to_string()]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        let claims: Claims = jwt::claims(token, &fitting, &validation).map_err(Rejected::Invalid)?;
-        let Bound { namespace, serviceaccount } = claims.kubernetes;
+        let claims: TokenClaims = jwt::claims(token, &fitting, &validation).map_err(Rejected::Invalid)?;
+        let KubernetesClaim { namespace, serviceaccount } = claims.kubernetes;
         let caller = self.caller(&namespace, &serviceaccount.name).ok_or_else(|| {
             let name = &serviceaccount.name;
             Rejected::Invalid(format!("the ServiceAccount {namespace}/{name} is none of {}", self.audience))

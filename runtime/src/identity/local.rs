@@ -29,33 +29,33 @@ pub const LIFE: u64 = 300;
 /// The longest life that a token may have, in seconds: those that a person asks for.
 const MAX_LIFE: u64 = 24 * 3_600;
 /// How far two clocks of ours may be apart, in seconds.
-const LEEWAY: u64 = 30;
+const LEEWAY_SECONDS: u64 = 30;
 /// The shortest secret.
 const MIN_SECRET_BYTES: usize = 32;
 /// The largest key file.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// In front of what keys are derived for; another number when the derivation changes.
-const PURPOSE: &[u8] = b"liverank identity 1";
+const KEY_PURPOSE: &[u8] = b"liverank identity 1";
 /// The format of a derived file.
-const FORMAT: u32 = 1;
+const FILE_FORMAT: u32 = 1;
 
 /// The seed of a signing key.
-type Seed = [u8; 32];
+type KeySeed = [u8; 32];
 
 /// Keys, or what they are derived from.
 #[derive(Clone)]
-pub struct KeyRing(Arc<Ring>);
+pub struct KeyRing(Arc<RingKeys>);
 
-enum Ring {
+enum RingKeys {
     /// All keys follow from it.
     Secret(Vec<u8>),
     /// One key, and who else is known.
-    One { subject: Caller, seed: Seed, known: BTreeMap<String, Vec<u8>> },
+    One { subject: Caller, seed: KeySeed, known: BTreeMap<String, Vec<u8>> },
 }
 
 /// A key file of one process.
 #[derive(Serialize, Deserialize)]
-struct Derived {
+struct DerivedKeyFile {
     format: u32,
     subject: String,
     seed: String,
@@ -81,7 +81,7 @@ impl KeyRing {
     pub fn of_secret(bytes: &[u8]) -> anyhow::Result<Self> {
         let secret = if bytes.is_ascii() { bytes.trim_ascii() } else { bytes };
         ensure!(secret.len() >= MIN_SECRET_BYTES, "must have at least {MIN_SECRET_BYTES} bytes");
-        Ok(Self(Arc::new(Ring::Secret(secret.to_vec()))))
+        Ok(Self(Arc::new(RingKeys::Secret(secret.to_vec()))))
     }
 
     /// What a file holds: a secret, or the key of one process.
@@ -94,7 +94,7 @@ impl KeyRing {
             ensure!(size <= MAX_FILE_BYTES, "is longer than {MAX_FILE_BYTES} bytes");
             let bytes = std::fs::read(file)?;
             if bytes.trim_ascii_start().starts_with(b"{") {
-                Self::of_one(&bytes)
+                Self::from_derived_file(&bytes)
             } else {
                 Self::of_secret(&bytes)
             }
@@ -102,15 +102,15 @@ impl KeyRing {
         read().with_context(|| format!("the key file {}", file.display()))
     }
 
-    fn of_one(json: &[u8]) -> anyhow::Result<Self> {
-        let Derived { format, subject, seed, keys } =
+    fn from_derived_file(json: &[u8]) -> anyhow::Result<Self> {
+        let DerivedKeyFile { format, subject, seed, keys } =
             serde_json::from_slice(json).map_err(|_| anyhow::anyhow!("is no key file"))?;
-        ensure!(format == FORMAT, "is of format {format}, and this release reads {FORMAT}");
+        ensure!(format == FILE_FORMAT, "is of format {format}, and this release reads {FILE_FORMAT}");
         let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).context("holds a key that is none");
         let seed = bytes(&seed)?.try_into().map_err(|_| anyhow::anyhow!("holds a key that is none"))?;
         let known =
             keys.iter().map(|(name, key)| Ok((name.clone(), bytes(key)?))).collect::<anyhow::Result<_>>()?;
-        Ok(Self(Arc::new(Ring::One { subject: subject.parse()?, seed, known })))
+        Ok(Self(Arc::new(RingKeys::One { subject: subject.parse()?, seed, known })))
     }
 
     /// The file of one process: its own key, and whom it has to know. Not for managers, who have to know every reader.
@@ -118,14 +118,14 @@ impl KeyRing {
     /// # Errors
     /// This is a file of one process itself.
     pub fn derived(&self, caller: &Caller) -> anyhow::Result<String> {
-        let Ring::Secret(secret) = &*self.0 else { bail!("keys are derived from the secret only") };
+        let RingKeys::Secret(secret) = &*self.0 else { bail!("keys are derived from the secret only") };
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let roles = Role::ALL.into_iter().filter_map(Caller::of);
-        let file = Derived {
-            format: FORMAT,
+        let file = DerivedKeyFile {
+            format: FILE_FORMAT,
             subject: caller.to_string(),
-            seed: text(&derive(secret, caller)),
-            keys: roles.map(|role| (role.to_string(), text(&public(&derive(secret, &role))))).collect(),
+            seed: text(&derive_seed(secret, caller)),
+            keys: roles.map(|role| (role.to_string(), text(&public(&derive_seed(secret, &role))))).collect(),
         };
         Ok(serde_json::to_string_pretty(&file)?)
     }
@@ -136,8 +136,8 @@ impl KeyRing {
     /// The key is somebody else's.
     pub fn source(&self, caller: &Caller) -> anyhow::Result<LocalTokens> {
         let seed = match &*self.0 {
-            Ring::Secret(secret) => derive(secret, caller),
-            Ring::One { subject, seed, .. } => {
+            RingKeys::Secret(secret) => derive_seed(secret, caller),
+            RingKeys::One { subject, seed, .. } => {
                 ensure!(subject == caller, "the key file is that of {subject}, and this process is {caller}");
                 *seed
             }
@@ -152,8 +152,8 @@ impl KeyRing {
 
     fn public(&self, caller: &Caller) -> Option<Vec<u8>> {
         match &*self.0 {
-            Ring::Secret(secret) => Some(public(&derive(secret, caller))),
-            Ring::One { known, .. } => known.get(&caller.to_string()).cloned(),
+            RingKeys::Secret(secret) => Some(public(&derive_seed(secret, caller))),
+            RingKeys::One { known, .. } => known.get(&caller.to_string()).cloned(),
         }
     }
 }
@@ -163,14 +163,14 @@ struct SeedLength;
 
 impl KeyType for SeedLength {
     fn len(&self) -> usize {
-        size_of::<Seed>()
+        size_of::<KeySeed>()
     }
 }
 
 /// The key of `caller`: HKDF-SHA256 (RFC 5869).
-fn derive(secret: &[u8], caller: &Caller) -> Seed {
-    let mut seed = Seed::default();
-    Salt::new(HKDF_SHA256, PURPOSE)
+fn derive_seed(secret: &[u8], caller: &Caller) -> KeySeed {
+    let mut seed = KeySeed::default();
+    Salt::new(HKDF_SHA256, KEY_PURPOSE)
         .extract(secret)
         .expand(&[caller.to_string().as_bytes()], SeedLength)
         .and_then(|key| key.fill(&mut seed))
@@ -178,11 +178,11 @@ fn derive(secret: &[u8], caller: &Caller) -> Seed {
     seed
 }
 
-fn pair(seed: &Seed) -> Ed25519KeyPair {
+fn pair(seed: &KeySeed) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes are a seed")
 }
 
-fn public(seed: &Seed) -> Vec<u8> {
+fn public(seed: &KeySeed) -> Vec<u8> {
     pair(seed).public_key().as_ref().to_vec()
 }
 
@@ -230,7 +230,7 @@ impl TokenSource for LocalTokens {
 pub struct LocalVerifier(KeyRing);
 
 #[derive(Clone, Deserialize)]
-struct Claims {
+struct LocalClaims {
     sub: String,
     iat: u64,
     exp: u64,
@@ -245,13 +245,13 @@ impl TokenVerifier for LocalVerifier {
             Rejected::Invalid(format!("{caller} is not known by the key file of this process"))
         })?;
         let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.leeway = LEEWAY;
+        validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
         validation.set_issuer(&[ISSUER]);
         validation.set_audience(&[service.name()]);
         validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         let keys = [Arc::new(Key::ed25519(caller.to_string(), &public))];
-        let claims: Claims = jwt::claims(token, &keys, &validation).map_err(Rejected::Invalid)?;
+        let claims: LocalClaims = jwt::claims(token, &keys, &validation).map_err(Rejected::Invalid)?;
         if claims.sub != caller.to_string() {
             return Err(Rejected::Invalid("its sub is not whose key signed it".into()));
         }

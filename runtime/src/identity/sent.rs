@@ -26,18 +26,18 @@ pub const ROLES: HeaderName = HeaderName::from_static("liverank-roles");
 pub const PASS: HeaderName = HeaderName::from_static("liverank-pass");
 
 /// What the key of passes is made for; another number when passes change.
-const PURPOSE: &[u8] = b"liverank pass 1";
+const PASS_KEY_PURPOSE: &[u8] = b"liverank pass 1";
 /// How long a pass is good, in seconds: a viewer is at the reader within moments.
-const LIFE: u64 = 60;
+const PASS_LIFE_SECONDS: u64 = 60;
 /// How far the clocks of a gateway and a reader may be apart, in seconds.
-const LEEWAY: u64 = 30;
+const LEEWAY_SECONDS: u64 = 30;
 
 /// Whom a gateway speaks for. Of a request that came otherwise, where that is allowed: nobody in particular.
 #[derive(Debug, Clone, Default)]
-pub struct SentBy(Option<Sent>);
+pub struct SentBy(Option<BehalfOfUser>);
 
 #[derive(Debug, Clone)]
-struct Sent {
+struct BehalfOfUser {
     user: Option<UserId>,
     roles: ViewerRoles,
 }
@@ -49,7 +49,7 @@ impl SentBy {
             |name| headers.get(name).and_then(|value: &HeaderValue| str::from_utf8(value.as_bytes()).ok());
         let user = text(USER).and_then(|user| UserId::parse(user).ok());
         let roles = text(ROLES).map(ViewerRoles::of_names).unwrap_or_default();
-        Self(Some(Sent { user, roles }))
+        Self(Some(BehalfOfUser { user, roles }))
     }
 
     /// 403 where it may not post as `user`, who stands in `field`.
@@ -110,13 +110,13 @@ pub fn name_user(headers: &mut HeaderMap, user: &str, roles: ViewerRoles) {
 /// ticket from it.
 pub fn pass_key(ticket: &Secret) -> Secret {
     let key = hmac::Key::new(hmac::HMAC_SHA256, ticket.expose().as_bytes());
-    Secret::new(hex(hmac::sign(&key, PURPOSE).as_ref()))
+    Secret::new(to_hex(hmac::sign(&key, PASS_KEY_PURPOSE).as_ref()))
 }
 
 /// A pass for `user` to `video`, made at `now` in seconds since 1970.
 pub fn pass(key: &Secret, user: &UserId, video: &VideoId, now: u64) -> HeaderValue {
-    let until = now + LIFE;
-    let signature = hex(hmac::sign(&signing(key), &message(until, user, video)).as_ref());
+    let until = now + PASS_LIFE_SECONDS;
+    let signature = to_hex(hmac::sign(&hmac_key(key), &pass_message(until, user, video)).as_ref());
     let mut value = HeaderValue::try_from(format!("{until}.{signature}")).expect("digits, a dot and letters");
     value.set_sensitive(true);
     value
@@ -136,12 +136,13 @@ pub fn check_pass(
     let shown = headers.get(PASS).and_then(|value| value.to_str().ok());
     let read = shown.and_then(|shown| {
         let (until, signature) = shown.split_once('.')?;
-        Some((until.parse::<u64>().ok()?, unhex(signature)?))
+        Some((until.parse::<u64>().ok()?, from_hex(signature)?))
     });
     let is_good = read.is_some_and(|(until, signature)| {
         // It was made by a clock that may be ahead or behind, for LIFE seconds and no more.
-        let is_now = now <= until.saturating_add(LEEWAY) && until <= now + LIFE + LEEWAY;
-        is_now && hmac::verify(&signing(key), &message(until, user, video), &signature).is_ok()
+        let is_now =
+            now <= until.saturating_add(LEEWAY_SECONDS) && until <= now + PASS_LIFE_SECONDS + LEEWAY_SECONDS;
+        is_now && hmac::verify(&hmac_key(key), &pass_message(until, user, video), &signature).is_ok()
     });
     if is_good { Ok(()) } else { Err(no_pass()) }
 }
@@ -152,23 +153,23 @@ pub(super) fn no_pass() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail).challenge("Bearer")
 }
 
-fn signing(key: &Secret) -> hmac::Key {
+fn hmac_key(key: &Secret) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes())
 }
 
 /// No id has a line break in it.
-fn message(until: u64, user: &UserId, video: &VideoId) -> Vec<u8> {
+fn pass_message(until: u64, user: &UserId, video: &VideoId) -> Vec<u8> {
     format!("{until}\n{video}\n{user}").into_bytes()
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+fn from_hex(text: &str) -> Option<Vec<u8>> {
     let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_hex.then(|| {
         (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
@@ -196,16 +197,19 @@ mod tests {
         let taken = |key: &Secret, by: &str, of: &str, now| {
             check_pass(key, &shown, &user(by), &video(of), now).is_ok()
         };
-        assert!(taken(&key, "ana", "cat", NOW) && taken(&key, "ana", "cat", NOW + LIFE + LEEWAY));
-        assert!(taken(&key, "ana", "cat", NOW - LEEWAY), "the gateway's clock is ahead");
-        assert!(!taken(&key, "ana", "cat", NOW + LIFE + LEEWAY + 1), "it is over");
-        assert!(!taken(&key, "ana", "cat", NOW - LEEWAY - 1), "nobody makes one for later");
+        assert!(
+            taken(&key, "ana", "cat", NOW)
+                && taken(&key, "ana", "cat", NOW + PASS_LIFE_SECONDS + LEEWAY_SECONDS)
+        );
+        assert!(taken(&key, "ana", "cat", NOW - LEEWAY_SECONDS), "the gateway's clock is ahead");
+        assert!(!taken(&key, "ana", "cat", NOW + PASS_LIFE_SECONDS + LEEWAY_SECONDS + 1), "it is over");
+        assert!(!taken(&key, "ana", "cat", NOW - LEEWAY_SECONDS - 1), "nobody makes one for later");
         assert!(!taken(&other, "ana", "cat", NOW) && !taken(&Secret::new("a"), "ana", "cat", NOW));
         assert!(!taken(&key, "ben", "cat", NOW) && !taken(&key, "ana", "dog", NOW));
     }
 
     #[test]
-    fn what_is_no_pass_is_none() {
+    fn a_malformed_pass_is_refused() {
         let key = pass_key(&Secret::new("a"));
         let good = pass(&key, &user("ana"), &video("cat"), NOW);
         let good = good.to_str().unwrap();

@@ -8,7 +8,7 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
 
-static PROVIDER: CryptoProvider = CryptoProvider {
+static CRYPTO_PROVIDER: CryptoProvider = CryptoProvider {
     // Nothing is signed here.
     signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
     verifier_factory: verifier,
@@ -18,7 +18,7 @@ static PROVIDER: CryptoProvider = CryptoProvider {
 /// Has tokens checked by what is here, in the whole process.
 pub fn install() {
     // Where it was installed before, it was by us.
-    let _ = PROVIDER.install_default();
+    let _ = CRYPTO_PROVIDER.install_default();
 }
 
 struct RingVerifier {
@@ -36,22 +36,20 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
 
 impl Verifier<Vec<u8>> for RingVerifier {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
-        let verified = match (self.algorithm, self.key.kind()) {
-            (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
-                RsaPublicKeyComponents { n: number(n), e: number(e) }.verify(
-                    &RSA_PKCS1_2048_8192_SHA256,
-                    message,
-                    signature,
-                )
-            }
-            (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => {
-                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
-            }
-            (Algorithm::EdDSA, DecodingKeyKind::SecretOrDer(point)) => {
-                UnparsedPublicKey::new(&ED25519, point).verify(message, signature)
-            }
-            _ => return Err(Error::new()),
-        };
+        let verified =
+            match (self.algorithm, self.key.kind()) {
+                (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
+                    RsaPublicKeyComponents { n: without_leading_zeros(n), e: without_leading_zeros(e) }
+                        .verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+                }
+                (Algorithm::ES256, DecodingKeyKind::SecretOrDer(point)) => {
+                    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
+                }
+                (Algorithm::EdDSA, DecodingKeyKind::SecretOrDer(point)) => {
+                    UnparsedPublicKey::new(&ED25519, point).verify(message, signature)
+                }
+                _ => return Err(Error::new()),
+            };
         verified.map_err(|_| Error::new())
     }
 }
@@ -63,7 +61,7 @@ impl JwtVerifier for RingVerifier {
 }
 
 /// Some issuers write numbers with a leading zero, which *ring* takes for a mistake.
-fn number(bytes: &[u8]) -> &[u8] {
+fn without_leading_zeros(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     &bytes[zeros..]
 }

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 /// connection has the same time for the whole of its first head.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Over which time it is looked how much a peer takes.
-const WINDOW: Duration = Duration::from_secs(30);
+const RATE_WINDOW: Duration = Duration::from_secs(30);
 /// The least that has to be taken of an answer of a known length while some of it waits, in bytes a second: a phone at
 /// the edge of a network manages it, and a megabyte is kept for two minutes at most.
-const ANSWER_RATE: u64 = 8 * 1024;
+const MIN_ANSWER_RATE: u64 = 8 * 1024;
 /// The least rate of a stream, in bytes a second: a stream holds little memory.
-const STREAM_RATE: u64 = 1024;
+const MIN_STREAM_RATE: u64 = 1024;
 
 /// What the connection is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     /// The connection came then, and no byte since.
     New(Instant),
     /// A head is on its way, since then.
@@ -31,7 +31,7 @@ enum Phase {
 /// Measures how fast a peer takes what it is sent.
 #[derive(Debug)]
 pub struct Clock {
-    phase: Phase,
+    phase: ConnectionPhase,
     keep_alive: Duration,
     /// Since when the peer has not taken all there is, and how many bytes it has taken since.
     waiting: Option<(Instant, u64)>,
@@ -42,27 +42,27 @@ pub struct Clock {
 impl Clock {
     /// The clock of a connection that came at `now`.
     pub const fn new(now: Instant, keep_alive: Duration) -> Self {
-        Self { phase: Phase::New(now), keep_alive, waiting: None, sized: false }
+        Self { phase: ConnectionPhase::New(now), keep_alive, waiting: None, sized: false }
     }
 
     /// Bytes came.
     pub const fn heard(&mut self, now: Instant) {
         match self.phase {
-            Phase::New(since) => self.phase = Phase::Head(since),
-            Phase::Idle(_) => self.phase = Phase::Head(now),
-            Phase::Head(_) | Phase::Busy => {}
+            ConnectionPhase::New(since) => self.phase = ConnectionPhase::Head(since),
+            ConnectionPhase::Idle(_) => self.phase = ConnectionPhase::Head(now),
+            ConnectionPhase::Head(_) | ConnectionPhase::Busy => {}
         }
     }
 
     /// Whether the peer asks for nothing: no byte of a request is here, and no answer is on its way. Such a connection can
     /// be closed at any time, and its peer loses nothing.
     pub const fn asks_nothing(&self) -> bool {
-        matches!(self.phase, Phase::New(_) | Phase::Idle(_)) && self.waiting.is_none()
+        matches!(self.phase, ConnectionPhase::New(_) | ConnectionPhase::Idle(_)) && self.waiting.is_none()
     }
 
     /// A request's head is whole.
     pub const fn asked(&mut self) {
-        self.phase = Phase::Busy;
+        self.phase = ConnectionPhase::Busy;
     }
 
     /// Its answer begins; `sized`: its length is known.
@@ -72,7 +72,7 @@ impl Clock {
 
     /// The answer has been given to the connection.
     pub const fn answered(&mut self, now: Instant) {
-        self.phase = Phase::Idle(now);
+        self.phase = ConnectionPhase::Idle(now);
     }
 
     /// The peer took this many bytes.
@@ -97,11 +97,11 @@ impl Clock {
     /// When to ask next whether it has to end; `None` where nothing is waited for.
     pub fn look_at(&self) -> Option<Instant> {
         let phase = match self.phase {
-            Phase::New(since) | Phase::Head(since) => Some(since + HEAD_TIMEOUT),
-            Phase::Idle(since) => Some(since + self.keep_alive),
-            Phase::Busy => None,
+            ConnectionPhase::New(since) | ConnectionPhase::Head(since) => Some(since + HEAD_TIMEOUT),
+            ConnectionPhase::Idle(since) => Some(since + self.keep_alive),
+            ConnectionPhase::Busy => None,
         };
-        let waiting = self.waiting.map(|(since, _)| since + WINDOW);
+        let waiting = self.waiting.map(|(since, _)| since + RATE_WINDOW);
         // While the last answer is still being taken, nobody is idle.
         match (phase, waiting) {
             (_, Some(waiting)) => Some(waiting),
@@ -115,12 +115,12 @@ impl Clock {
             return false;
         }
         let Some((_, taken)) = self.waiting else { return true };
-        let rate = if self.sized { ANSWER_RATE } else { STREAM_RATE };
+        let rate = if self.sized { MIN_ANSWER_RATE } else { MIN_STREAM_RATE };
         self.waiting = Some((now, 0));
-        if matches!(self.phase, Phase::Idle(_)) {
-            self.phase = Phase::Idle(now);
+        if matches!(self.phase, ConnectionPhase::Idle(_)) {
+            self.phase = ConnectionPhase::Idle(now);
         }
-        taken < rate * WINDOW.as_secs()
+        taken < rate * RATE_WINDOW.as_secs()
     }
 }
 
@@ -128,21 +128,21 @@ impl Clock {
 mod tests {
     use super::*;
 
-    const KEEP: Duration = Duration::from_secs(75);
+    const KEEP_ALIVE: Duration = Duration::from_secs(75);
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_head_has_ten_seconds_and_a_pause_as_long_as_was_set() {
+    fn request_heads_and_idle_pauses_have_time_limits() {
         let start = Instant::now();
-        let mut clock = Clock::new(start, KEEP);
+        let mut clock = Clock::new(start, KEEP_ALIVE);
         assert!(!clock.is_over((start + HEAD_TIMEOUT).checked_sub(SECOND).unwrap()));
         assert!(clock.is_over(start + HEAD_TIMEOUT));
         clock.asked();
         assert_eq!(clock.look_at(), None);
         let done = start + 5 * SECOND;
         clock.answered(done);
-        assert!(!clock.is_over((done + KEEP).checked_sub(SECOND).unwrap()));
-        assert!(clock.is_over(done + KEEP));
+        assert!(!clock.is_over((done + KEEP_ALIVE).checked_sub(SECOND).unwrap()));
+        assert!(clock.is_over(done + KEEP_ALIVE));
         // The first byte of the next head: from there on its own time runs, however many more come.
         let first = done + 70 * SECOND;
         clock.heard(first);
@@ -152,9 +152,9 @@ mod tests {
     }
 
     #[test]
-    fn asks_nothing_before_the_first_byte_and_between_two_requests() {
+    fn a_connection_is_idle_before_and_between_requests() {
         let start = Instant::now();
-        let mut clock = Clock::new(start, KEEP);
+        let mut clock = Clock::new(start, KEEP_ALIVE);
         assert!(clock.asks_nothing());
         clock.heard(start + 9 * SECOND);
         assert!(!clock.asks_nothing());
@@ -169,26 +169,26 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_an_answer_too_slowly_is_ended_and_who_takes_a_stream_slowly_is_not() {
+    fn a_slowly_read_answer_is_ended_and_a_slow_stream_is_not() {
         let start = Instant::now();
         for (sized, rate, over) in [
-            (true, ANSWER_RATE - 1, true),
-            (true, ANSWER_RATE, false),
-            (false, STREAM_RATE, false),
+            (true, MIN_ANSWER_RATE - 1, true),
+            (true, MIN_ANSWER_RATE, false),
+            (false, MIN_STREAM_RATE, false),
             (false, 1, true),
         ] {
-            let mut clock = Clock::new(start, KEEP);
+            let mut clock = Clock::new(start, KEEP_ALIVE);
             clock.asked();
             clock.answering(sized);
             clock.full(start);
-            for _ in 0..WINDOW.as_secs() {
+            for _ in 0..RATE_WINDOW.as_secs() {
                 clock.took(rate);
                 clock.full(start + SECOND);
             }
-            assert!(!clock.is_over((start + WINDOW).checked_sub(SECOND).unwrap()));
-            assert_eq!(clock.is_over(start + WINDOW), over, "{sized} {rate}");
+            assert!(!clock.is_over((start + RATE_WINDOW).checked_sub(SECOND).unwrap()));
+            assert_eq!(clock.is_over(start + RATE_WINDOW), over, "{sized} {rate}");
         }
-        let mut clock = Clock::new(start, KEEP);
+        let mut clock = Clock::new(start, KEEP_ALIVE);
         clock.asked();
         clock.full(start);
         clock.flushed();

@@ -33,14 +33,14 @@ use crate::http_args::HttpSettings;
 
 /// How long what a client still sends is thrown away after an answer that did not wait for it. To close with unread bytes
 /// would reset the connection, and the client would never read the answer.
-const LINGER: Duration = Duration::from_secs(10);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it may pause meanwhile.
-const LINGER_PAUSE: Duration = Duration::from_secs(3);
+const LINGER_READ_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The handler has the socket now.
 #[derive(Debug, thiserror::Error)]
 #[error("the handler goes on with the socket")]
-struct HandedOver;
+struct SocketHandedOver;
 
 /// Serves one connection until it ends, or until its answer in flight is out after `shutdown`, or a handler goes on with
 /// its socket.
@@ -54,7 +54,7 @@ pub(super) async fn serve(
 ) {
     let keep_alive = settings.keep_alive;
     let opened = tokio::select! {
-        opened = open(stream, peer, &settings) => opened,
+        opened = open_stream(stream, peer, &settings) => opened,
         () = shutdown.cancelled() => None,
     };
     let Some((stream, peer)) = opened else { return };
@@ -67,7 +67,7 @@ pub(super) async fn serve(
         let (mut parts, body) = request.into_parts();
         own.clock(super::clock::Clock::asked);
         half_read.store(!hyper::body::Body::is_end_stream(&body), Ordering::Relaxed);
-        let upload = Upload { body, exchange: exchange.clone(), unread: Arc::clone(&half_read) };
+        let upload = CountedBody { body, exchange: exchange.clone(), unread: Arc::clone(&half_read) };
         parts.extensions.insert(ConnectInfo(peer));
         parts.extensions.insert(exchange.clone());
         let (answer, socket) =
@@ -75,13 +75,13 @@ pub(super) async fn serve(
         async move {
             let mut answer: Response = answer.await.unwrap_or_else(|never| match never {});
             if !bodiless && socket.handed_over(&mut answer) {
-                return Err(HandedOver);
+                return Err(SocketHandedOver);
             }
             close_after_unread_body(&mut answer);
             let sized = answer.headers().contains_key(header::CONTENT_LENGTH)
                 || hyper::body::Body::size_hint(answer.body()).exact().is_some();
             socket.clock(|clock| clock.answering(sized));
-            Ok(answer.map(|body| Answer { body, socket, _exchange: exchange }))
+            Ok(answer.map(|body| AnswerBody { body, socket, _exchange: exchange }))
         }
     });
     let connection = http1::Builder::new()
@@ -113,18 +113,18 @@ pub(super) async fn serve(
             if leaving && socket.clock(|clock| clock.asks_nothing()) {
                 return Poll::Ready(None);
             }
-            return poll_over(&socket, clock.as_mut(), context).map(|()| None);
+            return poll_overdue(&socket, clock.as_mut(), context).map(|()| None);
         }
     })
     .await;
     // What ends a connection early is the peer's doing; a line for each would be a line a request.
     if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
-        linger(&socket).await;
+        discard_until_closed(&socket).await;
     }
 }
 
 /// The connection's bytes as HTTP is to have them, and whose they are; `None` where it does not come to that.
-async fn open(
+async fn open_stream(
     mut stream: TcpStream,
     peer: SocketAddr,
     settings: &HttpSettings,
@@ -145,7 +145,7 @@ async fn open(
 
 /// Ready when the connection has taken too long. All that moves its clock happens within the connection's own poll, so
 /// this need not be woken by it.
-fn poll_over(socket: &Socket, mut timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
+fn poll_overdue(socket: &Socket, mut timer: Pin<&mut Sleep>, context: &mut Context<'_>) -> Poll<()> {
     loop {
         let Some(at) = socket.clock(|clock| clock.look_at()) else { return Poll::Pending };
         if timer.deadline().into_std() != at {
@@ -166,12 +166,12 @@ fn close_after_unread_body(answer: &mut Response) {
 }
 
 /// Reads and throws away until the client has closed, too.
-async fn linger(socket: &Socket) {
+async fn discard_until_closed(socket: &Socket) {
     let rest = async {
         let mut bytes = vec![0; 16 * 1024];
-        while let Ok(Ok(1..)) = tokio::time::timeout(LINGER_PAUSE, socket.read(&mut bytes)).await {}
+        while let Ok(Ok(1..)) = tokio::time::timeout(LINGER_READ_TIMEOUT, socket.read(&mut bytes)).await {}
     };
-    let _ = tokio::time::timeout(LINGER, rest).await;
+    let _ = tokio::time::timeout(LINGER_TIMEOUT, rest).await;
 }
 
 /// There is no room for more bytes of request bodies.
@@ -180,13 +180,13 @@ async fn linger(socket: &Socket) {
 pub(crate) struct NoRoom;
 
 /// A request's body, counted as it comes.
-struct Upload {
+struct CountedBody {
     body: Incoming,
     exchange: Exchange,
     unread: Arc<AtomicBool>,
 }
 
-impl hyper::body::Body for Upload {
+impl hyper::body::Body for CountedBody {
     type Data = Bytes;
     type Error = axum::BoxError;
 
@@ -215,13 +215,13 @@ impl hyper::body::Body for Upload {
 }
 
 /// An answer's body. When it goes, the connection is free for the next request, and what was held for this one is let go.
-struct Answer {
+struct AnswerBody {
     body: Body,
     socket: Socket,
     _exchange: Exchange,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for AnswerBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -241,7 +241,7 @@ impl hyper::body::Body for Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for AnswerBody {
     fn drop(&mut self) {
         self.socket.clock(|clock| clock.answered(Instant::now()));
     }

@@ -18,19 +18,19 @@ use crate::http_args::HttpSettings;
 use crate::uploads::{Upload, Uploads};
 
 /// The header in which proxies tell whom they speak for.
-const FORWARDED: &str = "x-forwarded-for";
+const FORWARDED_HEADER: &str = "x-forwarded-for";
 
 /// One request and its answer. Clones are the same one.
 #[derive(Clone)]
-pub struct Exchange(Arc<Inner>);
+pub struct Exchange(Arc<ExchangeInner>);
 
-struct Inner {
+struct ExchangeInner {
     client: IpAddr,
-    held: Mutex<Held>,
+    held: Mutex<HeldPlaces>,
     socket: Option<Socket>,
 }
 
-struct Held {
+struct HeldPlaces {
     upload: Upload,
     places: Vec<Box<dyn Any + Send>>,
 }
@@ -47,8 +47,8 @@ impl Exchange {
     }
 
     fn of(client: IpAddr, uploads: &Uploads, socket: Option<Socket>) -> Self {
-        let held = Held { upload: uploads.begin(client), places: Vec::new() };
-        Self(Arc::new(Inner { client, held: Mutex::new(held), socket }))
+        let held = HeldPlaces { upload: uploads.begin(client), places: Vec::new() };
+        Self(Arc::new(ExchangeInner { client, held: Mutex::new(held), socket }))
     }
 
     /// The address of the one who asks, as far as it can be known: see `--trusted-proxies`.
@@ -75,7 +75,7 @@ impl Exchange {
         }
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+    fn held(&self) -> std::sync::MutexGuard<'_, HeldPlaces> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -100,12 +100,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Exchange {
 /// may have written.
 fn client(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
     let mut addresses = headers
-        .get_all(FORWARDED)
+        .get_all(FORWARDED_HEADER)
         .iter()
         .rev()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|list| list.rsplit(','))
-        .map(address);
+        .map(parse_address);
     let mut client = peer.to_canonical();
     for _ in 0..proxies {
         // Where a proxy wrote nothing that can be read, it is the last one that is known.
@@ -118,7 +118,7 @@ fn client(peer: IpAddr, headers: &HeaderMap, proxies: u8) -> IpAddr {
 }
 
 /// An address as proxies write it, with or without a port.
-fn address(text: &str) -> Option<IpAddr> {
+fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -129,33 +129,33 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn seen(lists: &[&'static str], proxies: u8) -> String {
+    fn client_seen(lists: &[&'static str], proxies: u8) -> String {
         let mut headers = HeaderMap::new();
         for list in lists {
-            headers.append(FORWARDED, list.parse().unwrap());
+            headers.append(FORWARDED_HEADER, list.parse().unwrap());
         }
         client("10.0.0.9".parse().unwrap(), &headers, proxies).to_string()
     }
 
     #[test]
-    fn only_what_our_own_proxies_wrote_is_believed() {
-        assert_eq!(seen(&["6.6.6.6, 1.2.3.4"], 0), "10.0.0.9");
-        assert_eq!(seen(&["6.6.6.6, 1.2.3.4"], 1), "1.2.3.4");
-        assert_eq!(seen(&["6.6.6.6", "1.2.3.4,10.0.0.7"], 2), "1.2.3.4");
-        assert_eq!(seen(&["1.2.3.4"], 3), "1.2.3.4");
-        assert_eq!(seen(&[], 1), "10.0.0.9");
-        assert_eq!(seen(&["1.2.3.4, nonsense"], 2), "10.0.0.9");
+    fn only_forwarded_addresses_of_our_proxies_are_trusted() {
+        assert_eq!(client_seen(&["6.6.6.6, 1.2.3.4"], 0), "10.0.0.9");
+        assert_eq!(client_seen(&["6.6.6.6, 1.2.3.4"], 1), "1.2.3.4");
+        assert_eq!(client_seen(&["6.6.6.6", "1.2.3.4,10.0.0.7"], 2), "1.2.3.4");
+        assert_eq!(client_seen(&["1.2.3.4"], 3), "1.2.3.4");
+        assert_eq!(client_seen(&[], 1), "10.0.0.9");
+        assert_eq!(client_seen(&["1.2.3.4, nonsense"], 2), "10.0.0.9");
     }
 
     #[test]
-    fn addresses_may_have_ports_and_brackets() {
+    fn forwarded_addresses_may_have_ports_and_brackets() {
         for (written, read) in [
             ("1.2.3.4:5", "1.2.3.4"),
             ("[2001:db8::1]:5", "2001:db8::1"),
             ("[2001:db8::1]", "2001:db8::1"),
             ("::ffff:1.2.3.4", "1.2.3.4"),
         ] {
-            assert_eq!(seen(&[written], 1), read);
+            assert_eq!(client_seen(&[written], 1), read);
         }
     }
 }

@@ -38,11 +38,11 @@ pub struct RawConnection {
 /// A connection's place among those that a port takes.
 pub type ConnectionSlot = OwnedSemaphorePermit;
 
-type Then = Box<dyn FnOnce(RawConnection) + Send>;
+type HijackHandler = Box<dyn FnOnce(RawConnection) + Send>;
 
 /// Lets a handler take over the socket of its connection.
 #[derive(Clone)]
-pub struct Hijack(Arc<Mutex<Option<Then>>>);
+pub struct Hijack(Arc<Mutex<Option<HijackHandler>>>);
 
 impl Hijack {
     /// Calls `then` with the socket once the answer has gone through all layers; drops it where the connection ends
@@ -51,7 +51,7 @@ impl Hijack {
         Self(Arc::new(Mutex::new(Some(Box::new(then)))))
     }
 
-    fn call(&self, bare: RawConnection) {
+    fn hand_over(&self, bare: RawConnection) {
         if let Some(then) = lock(&self.0).take() {
             then(bare);
         }
@@ -64,9 +64,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A connection's socket, as long as HTTP has it, and the clock that it is watched by. Clones share the socket and the clock.
 #[derive(Clone)]
-pub(super) struct Socket(Arc<Mutex<Shared>>);
+pub(super) struct Socket(Arc<Mutex<SocketState>>);
 
-struct Shared {
+struct SocketState {
     /// `None` once a handler has it.
     stream: Option<(Stream, ConnectionSlot)>,
     clock: Clock,
@@ -75,7 +75,7 @@ struct Shared {
 impl Socket {
     pub(super) fn new(stream: Stream, place: ConnectionSlot, now: Instant, keep_alive: Duration) -> Self {
         let clock = Clock::new(now, keep_alive);
-        Self(Arc::new(Mutex::new(Shared { stream: Some((stream, place)), clock })))
+        Self(Arc::new(Mutex::new(SocketState { stream: Some((stream, place)), clock })))
     }
 
     /// Looks at the clock, or moves it.
@@ -85,7 +85,7 @@ impl Socket {
 
     /// Completes when the peer has shut down its sending side. Only for when nothing else reads.
     pub(super) async fn said_all(&self) {
-        let end = poll_fn(|context| self.with(|stream| stream.get_mut().poll_peek(context)));
+        let end = poll_fn(|context| self.with_stream(|stream| stream.get_mut().poll_peek(context)));
         // The next request's bytes hide the end; an error is found by whoever writes.
         if !matches!(end.await, Ok(0)) {
             std::future::pending::<()>().await;
@@ -96,7 +96,7 @@ impl Socket {
     pub(super) async fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
         poll_fn(|context| {
             let mut buffer = ReadBuf::new(bytes);
-            let read = self.with(|stream| stream.poll_read(context, &mut buffer));
+            let read = self.with_stream(|stream| stream.poll_read(context, &mut buffer));
             read.map_ok(|()| buffer.filled().len())
         })
         .await
@@ -108,17 +108,20 @@ impl Socket {
         let Some((stream, place)) = lock(&self.0).stream.take() else { return true };
         // Fails only where the socket is broken, and then there is nobody to answer.
         if let Ok((socket, tls)) = stream.into_raw() {
-            takeover.call(RawConnection {
+            takeover.hand_over(RawConnection {
                 socket,
                 tls,
-                head: head(answer.status(), answer.headers()),
+                head: answer_head(answer.status(), answer.headers()),
                 place,
             });
         }
         true
     }
 
-    fn with<T>(&self, act: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn with_stream<T>(
+        &self,
+        act: impl FnOnce(Pin<&mut Stream>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
         match lock(&self.0).stream.as_mut() {
             Some((stream, _)) => act(Pin::new(stream)),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
@@ -128,7 +131,7 @@ impl Socket {
 
 impl Socket {
     /// Keeps account of what the peer takes.
-    fn note(&self, wrote: &Poll<io::Result<usize>>) {
+    fn note_write(&self, wrote: &Poll<io::Result<usize>>) {
         match wrote {
             Poll::Pending => self.clock(|clock| clock.full(Instant::now())),
             Poll::Ready(Ok(bytes)) => self.clock(|clock| clock.took(*bytes as u64)),
@@ -138,7 +141,7 @@ impl Socket {
 }
 
 /// A body without a length ends with its connection.
-fn head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+fn answer_head(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status}\r\n").into_bytes();
     for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONTENT_LENGTH) {
         head.extend_from_slice(name.as_str().as_bytes());
@@ -160,7 +163,7 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = self.with(|stream| stream.poll_read(context, buffer));
+        let read = self.with_stream(|stream| stream.poll_read(context, buffer));
         if buffer.filled().len() > before {
             self.clock(|clock| clock.heard(Instant::now()));
         }
@@ -170,8 +173,8 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wrote = self.with(|stream| stream.poll_write(context, bytes));
-        self.note(&wrote);
+        let wrote = self.with_stream(|stream| stream.poll_write(context, bytes));
+        self.note_write(&wrote);
         wrote
     }
 
@@ -180,8 +183,8 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let wrote = self.with(|stream| stream.poll_write_vectored(context, slices));
-        self.note(&wrote);
+        let wrote = self.with_stream(|stream| stream.poll_write_vectored(context, slices));
+        self.note_write(&wrote);
         wrote
     }
 
@@ -191,7 +194,7 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // HTTP flushes when it has nothing left to write. TLS may have.
-        let flushed = self.with(|stream| stream.poll_flush(context));
+        let flushed = self.with_stream(|stream| stream.poll_flush(context));
         match flushed {
             Poll::Pending => self.clock(|clock| clock.full(Instant::now())),
             Poll::Ready(_) => self.clock(Clock::flushed),
@@ -200,7 +203,7 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.with(|stream| stream.poll_shutdown(context))
+        self.with_stream(|stream| stream.poll_shutdown(context))
     }
 }
 
@@ -218,7 +221,7 @@ mod tests {
     use super::*;
     use crate::{ServiceContext, server};
 
-    async fn taken() -> Response {
+    async fn hijacked_answer() -> Response {
         tokio::task::yield_now().await;
         let mut answer = ([(header::CONTENT_TYPE, "text/plain")], "dropped").into_response();
         answer.extensions_mut().insert(Hijack::new(|bare| {
@@ -232,16 +235,16 @@ mod tests {
         answer
     }
 
-    async fn marked(mut answer: Response) -> Response {
+    async fn mark_answer(mut answer: Response) -> Response {
         answer.headers_mut().insert("x-layer", HeaderValue::from_static("yes"));
         answer
     }
 
-    async fn asked(requests: &str) -> String {
+    async fn answers_to(requests: &str) -> String {
         let router = Router::new()
-            .route("/bare", get(taken))
+            .route("/bare", get(hijacked_answer))
             .route("/plain", get("plain"))
-            .layer(map_response(marked));
+            .layer(map_response(mark_answer));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let shell = ServiceContext::new(Duration::from_secs(5));
@@ -257,8 +260,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_passes_the_layers_and_then_goes_on_with_the_bare_socket() {
-        let text = asked("GET /plain HTTP/1.1\r\nHost: t\r\n\r\nGET /bare HTTP/1.1\r\nHost: t\r\n\r\n").await;
+    async fn a_hijacked_answer_passes_the_layers_and_then_takes_the_socket() {
+        let text =
+            answers_to("GET /plain HTTP/1.1\r\nHost: t\r\n\r\nGET /bare HTTP/1.1\r\nHost: t\r\n\r\n").await;
         let (head, body) = text.rsplit_once("\r\n\r\n").unwrap();
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\n\r\nplain"), "{text}");
         assert_eq!(body, "bare");
@@ -270,8 +274,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_without_a_body_stays_with_http() {
-        let text = asked("HEAD /bare HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").await;
+    async fn an_answer_without_a_body_is_not_hijacked() {
+        let text = answers_to("HEAD /bare HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").await;
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n"), "{text}");
     }
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// What is read at first: the shortest header of version 1 has 15 bytes, and version 2 begins with these twelve.
-const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 /// The longest header of version 1, its end included, as the specification has it.
 const MAX_LINE: usize = 107;
 /// The longest rest of a header of version 2: what balancers add (TLS, the name of an endpoint) takes some hundred bytes.
@@ -29,9 +29,9 @@ pub enum Source {
 /// # Errors
 /// The connection begins with no header, or with one that cannot be read.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
-    let mut start = [0; SIGNATURE.len()];
+    let mut start = [0; V2_SIGNATURE.len()];
     stream.read_exact(&mut start).await?;
-    if start == SIGNATURE {
+    if start == V2_SIGNATURE {
         let mut head = [0; 4];
         stream.read_exact(&mut head).await?;
         let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
@@ -40,7 +40,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
         }
         let mut rest = vec![0; length];
         stream.read_exact(&mut rest).await?;
-        return binary(head[0], head[1], &rest).ok_or_else(|| io::ErrorKind::InvalidData.into());
+        return parse_v2(head[0], head[1], &rest).ok_or_else(|| io::ErrorKind::InvalidData.into());
     }
     let mut line = start.to_vec();
     while !line.ends_with(b"\r\n") {
@@ -50,11 +50,11 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Source> {
         // One at a time: the next byte may be the client's.
         line.push(stream.read_u8().await?);
     }
-    text(&line).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    parse_v1(&line).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Reads a header of version 1, with its line break. `None`: the line is no header.
-fn text(line: &[u8]) -> Option<Source> {
+fn parse_v1(line: &[u8]) -> Option<Source> {
     let line = std::str::from_utf8(line).ok()?.strip_suffix("\r\n")?;
     let mut words = line.split(' ');
     if words.next()? != "PROXY" {
@@ -76,7 +76,7 @@ fn text(line: &[u8]) -> Option<Source> {
 }
 
 /// Reads what follows the signature of version 2. `None`: it is no header.
-fn binary(version_and_command: u8, family: u8, rest: &[u8]) -> Option<Source> {
+fn parse_v2(version_and_command: u8, family: u8, rest: &[u8]) -> Option<Source> {
     match version_and_command {
         // The balancer's own connection.
         0x20 => return Some(Source::Unsaid),
@@ -87,12 +87,12 @@ fn binary(version_and_command: u8, family: u8, rest: &[u8]) -> Option<Source> {
         0x11 => {
             let (source, rest) = rest.split_first_chunk::<4>()?;
             let (_, ports) = rest.split_first_chunk::<4>()?;
-            Some(Source::Client(SocketAddr::new(Ipv4Addr::from(*source).into(), port(ports)?)))
+            Some(Source::Client(SocketAddr::new(Ipv4Addr::from(*source).into(), source_port(ports)?)))
         }
         0x21 => {
             let (source, rest) = rest.split_first_chunk::<16>()?;
             let (_, ports) = rest.split_first_chunk::<16>()?;
-            Some(Source::Client(SocketAddr::new(Ipv6Addr::from(*source).into(), port(ports)?)))
+            Some(Source::Client(SocketAddr::new(Ipv6Addr::from(*source).into(), source_port(ports)?)))
         }
         // Not by TCP, or by something that has no address.
         _ => Some(Source::Unsaid),
@@ -100,7 +100,7 @@ fn binary(version_and_command: u8, family: u8, rest: &[u8]) -> Option<Source> {
 }
 
 /// The source's port; the destination's follows.
-fn port(ports: &[u8]) -> Option<u16> {
+fn source_port(ports: &[u8]) -> Option<u16> {
     let ([high, low, _, _], _) = ports.split_first_chunk()?;
     Some(u16::from_be_bytes([*high, *low]))
 }
@@ -133,12 +133,12 @@ mod tests {
         (read.map_err(|error| error.kind()), rest.len())
     }
 
-    fn with(head: &[u8], rest: &[u8]) -> Vec<u8> {
-        [&SIGNATURE, head, &(rest.len() as u16).to_be_bytes(), rest].concat()
+    fn concat_bytes(head: &[u8], rest: &[u8]) -> Vec<u8> {
+        [&V2_SIGNATURE, head, &(rest.len() as u16).to_be_bytes(), rest].concat()
     }
 
     #[test]
-    fn both_versions_are_read_and_nothing_of_what_follows() {
+    fn both_proxy_protocol_versions_are_read_and_nothing_beyond() {
         let v4 = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 0, 80, 3, 0, 4, 1, 2, 3, 4];
         let v6 = [&[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1][..], &[0; 16], &[0, 9, 0, 80]]
             .concat();
@@ -147,10 +147,10 @@ mod tests {
             (b"PROXY TCP6 2001:db8::1 ::1 9 80\r\n".to_vec(), Some("[2001:db8::1]:9")),
             (b"PROXY UNKNOWN\r\n".to_vec(), None),
             (b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n".to_vec(), None),
-            (with(&[0x21, 0x11], &v4), Some("192.0.2.7:4660")),
-            (with(&[0x21, 0x21], &v6), Some("[2001:db8::1]:9")),
-            (with(&[0x20, 0x00], &[]), None),
-            (with(&[0x21, 0x31], &[7; 216]), None),
+            (concat_bytes(&[0x21, 0x11], &v4), Some("192.0.2.7:4660")),
+            (concat_bytes(&[0x21, 0x21], &v6), Some("[2001:db8::1]:9")),
+            (concat_bytes(&[0x20, 0x00], &[]), None),
+            (concat_bytes(&[0x21, 0x31], &[7; 216]), None),
         ] {
             let request = [&header[..], b"GET / HTTP/1.1\r\n"].concat();
             assert_eq!(read_of(&request), (Ok(source.map(str::to_owned)), 16), "{}", header.escape_ascii());
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn an_invalid_proxy_protocol_header_is_refused() {
         for wrong in [
             b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
             b"PROXY TCP4 192.0.2.7 10.0.0.1 4660\r\n".to_vec(),
@@ -167,21 +167,23 @@ mod tests {
             b"PROXY  TCP4 192.0.2.7 10.0.0.1 1 80\r\n".to_vec(),
             b"PROXY TCP9 192.0.2.7 10.0.0.1 1 80\r\n".to_vec(),
             [&b"PROXY UNKNOWN "[..], &[b'x'; 200], b"\r\n"].concat(),
-            with(&[0x11, 0x11], &[0; 12]),
-            with(&[0x22, 0x11], &[0; 12]),
-            with(&[0x21, 0x11], &[0; 11]),
-            with(&[0x21, 0x21], &[0; 35]),
-            with(&[0x21, 0x11], &[0; MAX_REST + 1]),
+            concat_bytes(&[0x11, 0x11], &[0; 12]),
+            concat_bytes(&[0x22, 0x11], &[0; 12]),
+            concat_bytes(&[0x21, 0x11], &[0; 11]),
+            concat_bytes(&[0x21, 0x21], &[0; 35]),
+            concat_bytes(&[0x21, 0x11], &[0; MAX_REST + 1]),
         ] {
             assert_eq!(read_of(&wrong).0, Err(io::ErrorKind::InvalidData), "{}", wrong.escape_ascii());
         }
-        for short in [&b"PROXY TC"[..], &b"PROXY TCP4 1.2.3"[..], &with(&[0x21, 0x11], &[0; 12])[..20]] {
+        for short in
+            [&b"PROXY TC"[..], &b"PROXY TCP4 1.2.3"[..], &concat_bytes(&[0x21, 0x11], &[0; 12])[..20]]
+        {
             assert_eq!(read_of(short).0, Err(io::ErrorKind::UnexpectedEof));
         }
     }
 
     /// What a server that believes these addresses answers to these bytes.
-    async fn answer(believed: &str, bytes: &[u8]) -> String {
+    async fn server_answer(believed: &str, bytes: &[u8]) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let proxy_protocol_from = Arc::from([believed.parse().unwrap()]);
@@ -204,24 +206,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_a_balancer_that_is_named_says_whom_it_speaks_for() {
-        const REQUEST: &str = "GET /me HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
-        let told = format!("PROXY TCP4 192.0.2.7 10.0.0.1 4660 80\r\n{REQUEST}");
-        assert!(answer("127.0.0.0/8", told.as_bytes()).await.ends_with("192.0.2.7"));
-        let checks = [&with(&[0x20, 0x00], &[])[..], REQUEST.as_bytes()].concat();
-        assert!(answer("127.0.0.0/8", &checks).await.ends_with("127.0.0.1"), "the balancer itself");
-        assert_eq!(answer("127.0.0.0/8", REQUEST.as_bytes()).await, "", "it has to be there");
-        let stranger = answer("10.0.0.0/8", told.as_bytes()).await;
+    async fn only_listed_balancers_may_name_the_client() {
+        const EXAMPLE_REQUEST: &str = "GET /me HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+        let told = format!("PROXY TCP4 192.0.2.7 10.0.0.1 4660 80\r\n{EXAMPLE_REQUEST}");
+        assert!(server_answer("127.0.0.0/8", told.as_bytes()).await.ends_with("192.0.2.7"));
+        let checks = [&concat_bytes(&[0x20, 0x00], &[])[..], EXAMPLE_REQUEST.as_bytes()].concat();
+        assert!(server_answer("127.0.0.0/8", &checks).await.ends_with("127.0.0.1"), "the balancer itself");
+        assert_eq!(server_answer("127.0.0.0/8", EXAMPLE_REQUEST.as_bytes()).await, "", "it has to be there");
+        let stranger = server_answer("10.0.0.0/8", told.as_bytes()).await;
         assert!(stranger.starts_with("HTTP/1.1 400") && !stranger.contains("192.0.2.7"), "{stranger}");
-        assert!(answer("10.0.0.0/8", REQUEST.as_bytes()).await.ends_with("127.0.0.1"));
+        assert!(server_answer("10.0.0.0/8", EXAMPLE_REQUEST.as_bytes()).await.ends_with("127.0.0.1"));
     }
 
     proptest! {
         #[test]
-        fn whatever_comes_is_read_or_refused(
+        fn any_bytes_are_read_or_refused_as_a_header(
             signed in any::<bool>(), bytes in prop::collection::vec(any::<u8>(), 0..300),
         ) {
-            let start: &[u8] = if signed { &SIGNATURE } else { b"PROXY TCP4 " };
+            let start: &[u8] = if signed { &V2_SIGNATURE } else { b"PROXY TCP4 " };
             let _ = read_of(&bytes);
             let _ = read_of(&[start, &bytes].concat());
         }

@@ -24,7 +24,7 @@ const HANDSHAKE_TIMEOUT: Duration = HEAD_TIMEOUT;
 /// TLS of a port. Clones share the certificate, and get the new one when it is renewed.
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
-    current: Arc<RwLock<Current>>,
+    current: Arc<RwLock<CurrentConfig>>,
     failures: Counter,
     /// Whether clients are asked for certificates, where that is set at all.
     asks: bool,
@@ -32,7 +32,7 @@ pub struct ListenerTls {
 
 /// What new connections are taken with.
 #[derive(Debug)]
-struct Current {
+struct CurrentConfig {
     asking: Arc<ServerConfig>,
     not_asking: Arc<ServerConfig>,
 }
@@ -41,16 +41,16 @@ impl ListenerTls {
     pub(super) fn read(own: KeyFiles, clients: Option<NamedFile>) -> anyhow::Result<(Self, Option<Watched>)> {
         let mut files = vec![own.cert.clone(), own.key.clone()];
         files.extend(clients.clone());
-        let load = move |contents: &[Vec<u8>], now| load(&own, clients.as_ref(), contents, now);
-        let (current, watched) = watched(ShownTo::Clients, files, Box::new(load) as Loader<Current>)?;
+        let load = move |contents: &[Vec<u8>], now| load_config(&own, clients.as_ref(), contents, now);
+        let (current, watched) = watched(ShownTo::Clients, files, Box::new(load) as Loader<CurrentConfig>)?;
         Ok((Self { current, failures: Counter::default(), asks: true }, Some(watched)))
     }
 
     /// TLS with the certificate that is shown to our other processes, which asks for none. Failures are counted together.
     pub(super) fn of_another(&self, shown: KeyFiles) -> anyhow::Result<(Self, Option<Watched>)> {
         let files = vec![shown.cert.clone(), shown.key.clone()];
-        let load = move |contents: &[Vec<u8>], now| load(&shown, None, contents, now);
-        let (current, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<Current>)?;
+        let load = move |contents: &[Vec<u8>], now| load_config(&shown, None, contents, now);
+        let (current, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<CurrentConfig>)?;
         Ok((Self { current, failures: self.failures(), asks: false }, Some(watched)))
     }
 
@@ -81,12 +81,12 @@ impl ListenerTls {
     }
 }
 
-fn load(
+fn load_config(
     own: &KeyFiles,
     clients: Option<&NamedFile>,
     contents: &[Vec<u8>],
     now: Timestamp,
-) -> anyhow::Result<(Current, Option<i64>)> {
+) -> anyhow::Result<(CurrentConfig, Option<i64>)> {
     let [cert, key, rest @ ..] = contents else { return Err(anyhow!("two files are read")) };
     let certified = own.certified(cert, key, now)?;
     let verifier = match clients.zip(rest.first()) {
@@ -102,7 +102,7 @@ fn load(
         Some(verifier) => config(verifier, &certified.key)?,
         None => Arc::clone(&not_asking),
     };
-    Ok((Current { asking, not_asking }, Some(certified.ends_at)))
+    Ok((CurrentConfig { asking, not_asking }, Some(certified.ends_at)))
 }
 
 fn config(

@@ -31,8 +31,8 @@ impl Default for PeerTls {
     fn default() -> Self {
         static PUBLIC: OnceLock<PeerTls> = OnceLock::new();
         let public = || {
-            let known = Known { servers: public_servers(), shown: None };
-            Self::of(&Arc::new(RwLock::new(known)), None)
+            let known = KnownMaterial { servers: public_servers(), shown: None };
+            Self::from_known(&Arc::new(RwLock::new(known)), None)
         };
         PUBLIC.get_or_init(public).clone()
     }
@@ -66,10 +66,10 @@ impl PeerTls {
                 _ => None,
             };
             let ends_at = certified.as_ref().map(|certified| certified.ends_at);
-            Ok((Known { servers, shown: certified.map(|certified| certified.key) }, ends_at))
+            Ok((KnownMaterial { servers, shown: certified.map(|certified| certified.key) }, ends_at))
         };
-        let (known, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<Known>)?;
-        Ok((Self::of(&known, None), Some(watched)))
+        let (known, watched) = watched(ShownTo::Peers, files, Box::new(load) as Loader<KnownMaterial>)?;
+        Ok((Self::from_known(&known, None), Some(watched)))
     }
 
     /// Knows servers by these authorities (PEM), and shows nothing. A server that is reached by its address has to be called
@@ -81,11 +81,14 @@ impl PeerTls {
         let servers = servers(authorities(authorities_pem.as_bytes())?)?;
         let name =
             at_addresses.map(|name| ServerName::try_from(name.to_owned()).context("the name of a server"));
-        Ok(Self::of(&Arc::new(RwLock::new(Known { servers, shown: None })), name.transpose()?))
+        Ok(Self::from_known(
+            &Arc::new(RwLock::new(KnownMaterial { servers, shown: None })),
+            name.transpose()?,
+        ))
     }
 
-    fn of(known: &Arc<RwLock<Known>>, at_addresses: Option<ServerName<'static>>) -> Self {
-        let current = Arc::new(Asked { known: Arc::clone(known), at_addresses });
+    fn from_known(known: &Arc<RwLock<KnownMaterial>>, at_addresses: Option<ServerName<'static>>) -> Self {
+        let current = Arc::new(CurrentMaterial { known: Arc::clone(known), at_addresses });
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("the provider has cipher suites for every version")
@@ -112,30 +115,30 @@ fn public_servers() -> Arc<WebPkiServerVerifier> {
 
 /// The certificate authorities and the own certificate that are in force.
 #[derive(Debug)]
-struct Known {
+struct KnownMaterial {
     servers: Arc<WebPkiServerVerifier>,
     shown: Option<Arc<CertifiedKey>>,
 }
 
 /// Asks what is in force.
 #[derive(Debug)]
-struct Asked {
-    known: Arc<RwLock<Known>>,
+struct CurrentMaterial {
+    known: Arc<RwLock<KnownMaterial>>,
     /// What a server that is reached by its address has to be called.
     at_addresses: Option<ServerName<'static>>,
 }
 
-impl Asked {
+impl CurrentMaterial {
     fn servers(&self) -> Arc<WebPkiServerVerifier> {
         Arc::clone(&self.known.read().unwrap_or_else(PoisonError::into_inner).servers)
     }
 
-    fn shown(&self) -> Option<Arc<CertifiedKey>> {
+    fn current_certificate(&self) -> Option<Arc<CertifiedKey>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
     }
 }
 
-impl ServerCertVerifier for Asked {
+impl ServerCertVerifier for CurrentMaterial {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -174,12 +177,12 @@ impl ServerCertVerifier for Asked {
     }
 }
 
-impl ResolvesClientCert for Asked {
+impl ResolvesClientCert for CurrentMaterial {
     fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.shown()
+        self.current_certificate()
     }
 
     fn has_certs(&self) -> bool {
-        self.shown().is_some()
+        self.current_certificate().is_some()
     }
 }

@@ -16,7 +16,7 @@ use super::material::NamedFile;
 use crate::Metrics;
 
 /// Between two looks. A certificate is renewed days before its end, but whoever tries it does not like to wait.
-const EVERY: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+const LOOK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 
 crate::label_values! {
     /// To whom a certificate is shown.
@@ -29,7 +29,7 @@ crate::label_values! {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
+struct ShownToLabel {
     shown_to: ShownTo,
 }
 
@@ -37,17 +37,17 @@ struct Labels {
 pub(super) type Loader<T> =
     Box<dyn Fn(&[Vec<u8>], Timestamp) -> anyhow::Result<(T, Option<i64>)> + Send + Sync>;
 /// A look: something new came into force, nothing changed, or why what is there cannot be used.
-type Look = Box<dyn FnMut(Timestamp) -> Seen + Send>;
+type ReloadLook = Box<dyn FnMut(Timestamp) -> LookOutcome + Send>;
 
 /// Files that are looked at again.
 pub struct Watched {
     shown_to: ShownTo,
-    look: Look,
+    look: ReloadLook,
     ends_at: Option<i64>,
 }
 
 /// What one look found.
-enum Seen {
+enum LookOutcome {
     Unchanged,
     Renewed(Option<i64>),
     /// For the second time in a row: what is being written just now is no mistake yet.
@@ -55,7 +55,7 @@ enum Seen {
 }
 
 /// What was seen of files: a digest of them (keys are not kept), or why they could not be read.
-type Contents = Result<[u8; 32], String>;
+type ContentsDigest = Result<[u8; 32], String>;
 
 /// Reads `files`, and returns what `load` makes of them, now and whenever they change.
 ///
@@ -66,35 +66,36 @@ pub(super) fn watched<T: Send + Sync + 'static>(
     files: Vec<NamedFile>,
     load: Loader<T>,
 ) -> anyhow::Result<(Arc<RwLock<T>>, Watched)> {
-    let contents = read(&files)?;
+    let contents = read_files(&files)?;
     let (first, ends_at) = load(&contents, Timestamp::now())?;
     let current = Arc::new(RwLock::new(first));
     let shared = Arc::clone(&current);
-    let mut history = History::new(Ok(digest(&contents)));
+    let mut history = ContentsHistory::new(Ok(digest_of(&contents)));
     let look = move |now| {
-        let contents = read(&files);
-        let seen = contents.as_ref().map(|contents| digest(contents)).map_err(|error| format!("{error:#}"));
-        if !history.is_news(&seen) {
-            return Seen::Unchanged;
+        let contents = read_files(&files);
+        let seen =
+            contents.as_ref().map(|contents| digest_of(contents)).map_err(|error| format!("{error:#}"));
+        if !history.is_worth_trying(&seen) {
+            return LookOutcome::Unchanged;
         }
         match contents.and_then(|contents| load(&contents, now)) {
             Ok((new, ends_at)) => {
                 *shared.write().unwrap_or_else(PoisonError::into_inner) = new;
-                history.in_force(seen);
-                Seen::Renewed(ends_at)
+                history.note_in_force(seen);
+                LookOutcome::Renewed(ends_at)
             }
-            Err(error) if history.is_broken_again(seen) => Seen::Broken(error),
-            Err(_) => Seen::Unchanged,
+            Err(error) if history.is_broken_again(seen) => LookOutcome::Broken(error),
+            Err(_) => LookOutcome::Unchanged,
         }
     };
     Ok((current, Watched { shown_to, look: Box::new(look), ends_at }))
 }
 
-fn read(files: &[NamedFile]) -> anyhow::Result<Vec<Vec<u8>>> {
+fn read_files(files: &[NamedFile]) -> anyhow::Result<Vec<Vec<u8>>> {
     files.iter().map(NamedFile::read).collect()
 }
 
-fn digest(contents: &[Vec<u8>]) -> [u8; 32] {
+fn digest_of(contents: &[Vec<u8>]) -> [u8; 32] {
     let mut digest = Sha256::new();
     for content in contents {
         digest.update((content.len() as u64).to_be_bytes());
@@ -104,18 +105,18 @@ fn digest(contents: &[Vec<u8>]) -> [u8; 32] {
 }
 
 /// What was seen before: what is in force, and what was broken last and how often.
-struct History {
-    in_force: Contents,
-    broken: Option<(Contents, u32)>,
+struct ContentsHistory {
+    in_force: ContentsDigest,
+    broken: Option<(ContentsDigest, u32)>,
 }
 
-impl History {
-    const fn new(in_force: Contents) -> Self {
+impl ContentsHistory {
+    const fn new(in_force: ContentsDigest) -> Self {
         Self { in_force, broken: None }
     }
 
     /// Whether there is something to try. What is in force is not; nor what has been told to be broken.
-    fn is_news(&mut self, seen: &Contents) -> bool {
+    fn is_worth_trying(&mut self, seen: &ContentsDigest) -> bool {
         if *seen == self.in_force {
             self.broken = None;
             return false;
@@ -123,12 +124,12 @@ impl History {
         !matches!(&self.broken, Some((broken, 2..)) if broken == seen)
     }
 
-    fn in_force(&mut self, seen: Contents) {
+    fn note_in_force(&mut self, seen: ContentsDigest) {
         *self = Self::new(seen);
     }
 
     /// Notes what is broken; `true` where it was so at the last look already.
-    fn is_broken_again(&mut self, seen: Contents) -> bool {
+    fn is_broken_again(&mut self, seen: ContentsDigest) -> bool {
         let times = match &self.broken {
             Some((broken, times)) if *broken == seen => times + 1,
             _ => 1,
@@ -165,7 +166,7 @@ impl Reloading {
         if self.watched.is_empty() {
             return std::future::pending().await;
         }
-        let (ends, failed) = (Family::<Labels, Gauge>::default(), Counter::<u64>::default());
+        let (ends, failed) = (Family::<ShownToLabel, Gauge>::default(), Counter::<u64>::default());
         metrics.register("tls", |registry| {
             let help = "When the certificate in force ends, in seconds since the Unix epoch";
             registry.register("certificate_expiry_timestamp_seconds", help, ends.clone());
@@ -178,10 +179,10 @@ impl Reloading {
             );
         });
         for watched in &self.watched {
-            tell_end(&ends, watched.shown_to, watched.ends_at);
+            set_end_metric(&ends, watched.shown_to, watched.ends_at);
         }
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
             let watched = std::mem::take(&mut self.watched);
             // A file may be on a network.
             let looked = spawn_blocking(move || look_at_all(watched)).await;
@@ -189,12 +190,12 @@ impl Reloading {
             self.watched = watched;
             for (shown_to, seen) in seen {
                 match seen {
-                    Seen::Unchanged => {}
-                    Seen::Renewed(ends_at) => {
-                        tell_end(&ends, shown_to, ends_at);
+                    LookOutcome::Unchanged => {}
+                    LookOutcome::Renewed(ends_at) => {
+                        set_end_metric(&ends, shown_to, ends_at);
                         tracing::info!(?shown_to, ends_at, "certificates were renewed");
                     }
-                    Seen::Broken(error) => {
+                    LookOutcome::Broken(error) => {
                         failed.inc();
                         let error = format!("{error:#}");
                         tracing::warn!(
@@ -208,14 +209,14 @@ impl Reloading {
     }
 }
 
-fn look_at_all(mut watched: Vec<Watched>) -> (Vec<Watched>, Vec<(ShownTo, Seen)>) {
+fn look_at_all(mut watched: Vec<Watched>) -> (Vec<Watched>, Vec<(ShownTo, LookOutcome)>) {
     let now = Timestamp::now();
     let seen = watched.iter_mut().map(|watched| (watched.shown_to, (watched.look)(now))).collect();
     (watched, seen)
 }
 
-fn tell_end(ends: &Family<Labels, Gauge>, shown_to: ShownTo, ends_at: Option<i64>) {
+fn set_end_metric(ends: &Family<ShownToLabel, Gauge>, shown_to: ShownTo, ends_at: Option<i64>) {
     if let Some(ends_at) = ends_at {
-        ends.get_or_create(&Labels { shown_to }).set(ends_at);
+        ends.get_or_create(&ShownToLabel { shown_to }).set(ends_at);
     }
 }

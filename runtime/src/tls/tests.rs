@@ -26,12 +26,12 @@ use crate::peer::PeerError;
 use crate::{HttpSettings, Peers, ServiceContext, server};
 
 /// Whoever gives out certificates.
-struct Authority {
+struct TestAuthority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
-impl Authority {
+impl TestAuthority {
     fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -42,7 +42,7 @@ impl Authority {
     }
 
     /// A certificate for this machine, good until a year begins, and its key.
-    fn issue(&self, until: i32) -> (String, String) {
+    fn issue_certificate(&self, until: i32) -> (String, String) {
         let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         params.not_after = date_time_ymd(until, 1, 1);
         params.extended_key_usages =
@@ -53,29 +53,29 @@ impl Authority {
 }
 
 /// A directory as the kubelet mounts it: files are links to a directory of their own, which is exchanged as a whole.
-struct Mount {
+struct KubeletMount {
     directory: TempDir,
     versions: u32,
 }
 
-const FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+const MOUNTED_FILES: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
 
-impl Mount {
-    fn new(authority: &Authority, until: i32) -> Self {
+impl KubeletMount {
+    fn new(authority: &TestAuthority, until: i32) -> Self {
         let mut mount = Self { directory: tempfile::tempdir().unwrap(), versions: 0 };
-        let (cert, key) = authority.issue(until);
-        mount.renew([&cert, &key, &authority.pem]);
-        for name in FILES {
+        let (cert, key) = authority.issue_certificate(until);
+        mount.renew_files([&cert, &key, &authority.pem]);
+        for name in MOUNTED_FILES {
             symlink(Path::new("..data").join(name), mount.directory.path().join(name)).unwrap();
         }
         mount
     }
 
-    fn renew(&mut self, contents: [&str; 3]) {
+    fn renew_files(&mut self, contents: [&str; 3]) {
         self.versions += 1;
         let (at, version) = (self.directory.path(), format!("..{}", self.versions));
         fs::create_dir(at.join(&version)).unwrap();
-        for (name, content) in FILES.iter().zip(contents) {
+        for (name, content) in MOUNTED_FILES.iter().zip(contents) {
             fs::write(at.join(&version).join(name), content).unwrap();
         }
         symlink(&version, at.join("..new")).unwrap();
@@ -98,7 +98,7 @@ impl Mount {
 }
 
 /// A server on a port of its own, for as long as the shell is not shut down.
-async fn serve(tls: ListenerTls) -> (Url, ServiceContext) {
+async fn serve_over_tls(tls: ListenerTls) -> (Url, ServiceContext) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
     let shell = ServiceContext {
@@ -110,35 +110,35 @@ async fn serve(tls: ListenerTls) -> (Url, ServiceContext) {
     (url, shell)
 }
 
-async fn ask(peers: &PeerTls, url: &Url) -> Result<u32, PeerError> {
+async fn ask_server(peers: &PeerTls, url: &Url) -> Result<u32, PeerError> {
     Peers::over(peers).get(url, &["seven"]).await
 }
 
 #[tokio::test]
 async fn only_who_has_a_certificate_of_the_authority_is_answered() {
-    let authority = Authority::new();
-    let mount = Mount::new(&authority, 2100);
+    let authority = TestAuthority::new();
+    let mount = KubeletMount::new(&authority, 2100);
     let tls = mount.args().open().unwrap();
     let listener = tls.listener.unwrap();
-    let (url, shell) = serve(listener.clone()).await;
-    assert_eq!(ask(&tls.peers, &url).await.unwrap(), 7);
+    let (url, shell) = serve_over_tls(listener.clone()).await;
+    assert_eq!(ask_server(&tls.peers, &url).await.unwrap(), 7);
 
     let without =
         PeerTlsArgs { peer_ca_file: Some(mount.path("ca.crt")), ..PeerTlsArgs::default() }.open().unwrap();
-    let refused = ask(&without, &url).await.unwrap_err();
+    let refused = ask_server(&without, &url).await.unwrap_err();
     assert!(
         matches!(&refused, PeerError::Unavailable(why) if why.contains("CertificateRequired")),
         "{refused}"
     );
 
     // One of another authority, shown to a server that this client knows.
-    let stranger = Mount::new(&Authority::new(), 2100);
+    let stranger = KubeletMount::new(&TestAuthority::new(), 2100);
     let args = PeerTlsArgs {
         peer_ca_file: Some(mount.path("ca.crt")),
         peer_cert_file: Some(stranger.path("tls.crt")),
         peer_key_file: Some(stranger.path("tls.key")),
     };
-    let refused = ask(&args.open().unwrap(), &url).await.unwrap_err();
+    let refused = ask_server(&args.open().unwrap(), &url).await.unwrap_err();
     assert!(matches!(refused, PeerError::Unavailable(_)), "{refused}");
 
     // A server of another authority, or with another name.
@@ -146,19 +146,19 @@ async fn only_who_has_a_certificate_of_the_authority_is_answered() {
         peers: PeerTlsArgs { peer_ca_file: Some(stranger.path("ca.crt")), ..args },
         ..mount.args()
     };
-    let refused = ask(&own.open().unwrap().peers, &url).await.unwrap_err();
+    let refused = ask_server(&own.open().unwrap().peers, &url).await.unwrap_err();
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
     let named: Url = url.as_str().replace("127.0.0.1", "localhost").parse().unwrap();
-    let refused = ask(&tls.peers, &named).await.unwrap_err();
+    let refused = ask_server(&tls.peers, &named).await.unwrap_err();
     assert!(refused.to_string().contains("not valid for name"), "{refused}");
-    let refused = ask(&PeerTls::default(), &url).await.unwrap_err();
+    let refused = ask_server(&PeerTls::default(), &url).await.unwrap_err();
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
 
     // Nothing is said in plain text; and a port that asks for no certificates takes anybody.
     let plain: Url = url.as_str().replace("https", "http").parse().unwrap();
-    assert!(ask(&tls.peers, &plain).await.is_err());
-    let (admin, other) = serve(listener.without_client_certificates()).await;
-    assert_eq!(ask(&without, &admin).await.unwrap(), 7);
+    assert!(ask_server(&tls.peers, &plain).await.is_err());
+    let (admin, other) = serve_over_tls(listener.without_client_certificates()).await;
+    assert_eq!(ask_server(&without, &admin).await.unwrap(), 7);
     assert!(
         listener.failures().get() >= 4,
         "handshakes that failed are counted: {}",
@@ -170,8 +170,8 @@ async fn only_who_has_a_certificate_of_the_authority_is_answered() {
 
 #[tokio::test]
 async fn pods_that_are_reached_by_their_addresses_are_known_by_their_service() {
-    let authority = Authority::new();
-    let mount = Mount::new(&authority, 2100);
+    let authority = TestAuthority::new();
+    let mount = KubeletMount::new(&authority, 2100);
     let named = |name: &str| {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.not_after = date_time_ymd(2100, 1, 1);
@@ -186,19 +186,19 @@ async fn pods_that_are_reached_by_their_addresses_are_known_by_their_service() {
         tls_key_file: Some(mount.path("service.key")),
         ..TlsArgs::default()
     };
-    let (url, shell) = serve(args.open().unwrap().listener.unwrap()).await;
+    let (url, shell) = serve_over_tls(args.open().unwrap().listener.unwrap()).await;
     let trusting = |name| PeerTls::trusting(&authority.pem, name).unwrap();
-    assert_eq!(ask(&trusting(Some("live-manager.tv.svc")), &url).await.unwrap(), 7);
+    assert_eq!(ask_server(&trusting(Some("live-manager.tv.svc")), &url).await.unwrap(), 7);
     for other in [Some("live-manager.radio.svc"), None] {
-        let refused = ask(&trusting(other), &url).await.unwrap_err();
+        let refused = ask_server(&trusting(other), &url).await.unwrap_err();
         assert!(refused.to_string().contains("not valid for name"), "{refused}");
     }
     // A name in the address is what the server has to be called.
     let by_name: Url = url.as_str().replace("127.0.0.1", "localhost").parse().unwrap();
-    let refused = ask(&trusting(Some("live-manager.tv.svc")), &by_name).await.unwrap_err();
+    let refused = ask_server(&trusting(Some("live-manager.tv.svc")), &by_name).await.unwrap_err();
     assert!(refused.to_string().contains("not valid for name"), "{refused}");
-    let of_others = PeerTls::trusting(&Authority::new().pem, Some("live-manager.tv.svc")).unwrap();
-    let refused = ask(&of_others, &url).await.unwrap_err();
+    let of_others = PeerTls::trusting(&TestAuthority::new().pem, Some("live-manager.tv.svc")).unwrap();
+    let refused = ask_server(&of_others, &url).await.unwrap_err();
     assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
     assert!(PeerTls::trusting("live-ca", None).unwrap_err().to_string().contains("no certificate"));
     shell.shutdown.cancel();
@@ -206,36 +206,36 @@ async fn pods_that_are_reached_by_their_addresses_are_known_by_their_service() {
 
 #[tokio::test]
 async fn the_admin_port_shows_what_is_shown_to_our_other_processes() {
-    let (public, internal) = (Authority::new(), Authority::new());
-    let (front, inside) = (Mount::new(&public, 2100), Mount::new(&internal, 2101));
+    let (public, internal) = (TestAuthority::new(), TestAuthority::new());
+    let (front, inside) = (KubeletMount::new(&public, 2100), KubeletMount::new(&internal, 2101));
     let peers = PeerTlsArgs {
         peer_ca_file: Some(inside.path("ca.crt")),
         peer_cert_file: Some(inside.path("tls.crt")),
         peer_key_file: Some(inside.path("tls.key")),
     };
     let tls = TlsArgs { tls_client_ca_file: None, peers, ..front.args() }.open().unwrap();
-    let (url, shell) = serve(tls.listener.unwrap()).await;
-    let (admin, other) = serve(tls.admin.unwrap()).await;
+    let (url, shell) = serve_over_tls(tls.listener.unwrap()).await;
+    let (admin, other) = serve_over_tls(tls.admin.unwrap()).await;
     let [by_public, by_internal] = [public, internal].map(|it| PeerTls::trusting(&it.pem, None).unwrap());
-    assert_eq!(ask(&by_public, &url).await.unwrap(), 7);
-    assert_eq!(ask(&by_internal, &admin).await.unwrap(), 7);
-    assert!(ask(&by_internal, &url).await.is_err() && ask(&by_public, &admin).await.is_err());
+    assert_eq!(ask_server(&by_public, &url).await.unwrap(), 7);
+    assert_eq!(ask_server(&by_internal, &admin).await.unwrap(), 7);
+    assert!(ask_server(&by_internal, &url).await.is_err() && ask_server(&by_public, &admin).await.is_err());
     shell.shutdown.cancel();
     other.shutdown.cancel();
 }
 
-async fn connect(peers: &PeerTls, url: &Url) -> TlsStream<TcpStream> {
+async fn connect_tls(peers: &PeerTls, url: &Url) -> TlsStream<TcpStream> {
     let address = url.socket_addrs(|| None).unwrap()[0];
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::from(address.ip());
     TlsConnector::from(Arc::clone(peers.config())).connect(name, stream).await.unwrap()
 }
 
-fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+fn shown_certificate(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
     stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
 }
 
-async fn seven(stream: &mut TlsStream<TcpStream>) {
+async fn exchange_seven(stream: &mut TlsStream<TcpStream>) {
     stream.write_all(b"GET /seven HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"7") {
@@ -244,7 +244,7 @@ async fn seven(stream: &mut TlsStream<TcpStream>) {
 }
 
 /// Waits until the metrics have a line.
-async fn measured(shell: &ServiceContext, line: &str) {
+async fn wait_for_metric(shell: &ServiceContext, line: &str) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while !shell.metrics.encode().lines().any(|found| found == line) {
         assert!(tokio::time::Instant::now() < deadline, "{line} is not in {}", shell.metrics.encode());
@@ -253,60 +253,60 @@ async fn measured(shell: &ServiceContext, line: &str) {
 }
 
 #[tokio::test]
-async fn what_the_kubelet_exchanges_comes_into_force_under_open_connections() {
-    let authority = Authority::new();
-    let mut mount = Mount::new(&authority, 2100);
+async fn renewed_certificates_take_effect_under_open_connections() {
+    let authority = TestAuthority::new();
+    let mut mount = KubeletMount::new(&authority, 2100);
     let tls = mount.args().open().unwrap();
-    let (url, shell) = serve(tls.listener.unwrap()).await;
+    let (url, shell) = serve_over_tls(tls.listener.unwrap()).await;
     let metrics = shell.metrics.clone();
     tokio::spawn(async move { tls.reloading.keep(&metrics).await });
     let ends = |name, at: i64| {
         format!("liverank_tls_certificate_expiry_timestamp_seconds{{shown_to=\"{name}\"}} {at}")
     };
     let (in_2100, in_2101) = (4_102_444_800, 4_133_980_800);
-    measured(&shell, &ends("clients", in_2100)).await;
-    let mut open = connect(&tls.peers, &url).await;
-    let first = shown(&open);
-    seven(&mut open).await;
+    wait_for_metric(&shell, &ends("clients", in_2100)).await;
+    let mut open = connect_tls(&tls.peers, &url).await;
+    let first = shown_certificate(&open);
+    exchange_seven(&mut open).await;
 
-    let (cert, key) = authority.issue(2101);
-    mount.renew([&cert, &key, &authority.pem]);
-    measured(&shell, &ends("clients", in_2101)).await;
-    measured(&shell, &ends("peers", in_2101)).await;
-    seven(&mut open).await;
-    let second = shown(&connect(&tls.peers, &url).await);
+    let (cert, key) = authority.issue_certificate(2101);
+    mount.renew_files([&cert, &key, &authority.pem]);
+    wait_for_metric(&shell, &ends("clients", in_2101)).await;
+    wait_for_metric(&shell, &ends("peers", in_2101)).await;
+    exchange_seven(&mut open).await;
+    let second = shown_certificate(&connect_tls(&tls.peers, &url).await);
     assert!(first != second && second == CertificateDer::from_pem_slice(cert.as_bytes()).unwrap());
 
     // A key of another certificate: told once, for each side, and what was in force stays.
-    let (other, _) = authority.issue(2102);
-    mount.renew([&other, &key, &authority.pem]);
-    measured(&shell, "liverank_tls_reload_failures_total 2").await;
-    seven(&mut open).await;
-    assert_eq!(shown(&connect(&tls.peers, &url).await), second);
+    let (other, _) = authority.issue_certificate(2102);
+    mount.renew_files([&other, &key, &authority.pem]);
+    wait_for_metric(&shell, "liverank_tls_reload_failures_total 2").await;
+    exchange_seven(&mut open).await;
+    assert_eq!(shown_certificate(&connect_tls(&tls.peers, &url).await), second);
 
     // All of it anew, the authority included.
-    let next = Authority::new();
-    let (cert, key) = next.issue(2100);
-    mount.renew([&cert, &key, &next.pem]);
-    measured(&shell, &ends("clients", in_2100)).await;
-    measured(&shell, &ends("peers", in_2100)).await;
-    measured(&shell, "liverank_tls_reload_failures_total 2").await;
-    assert_eq!(ask(&tls.peers, &url).await.unwrap(), 7);
-    seven(&mut open).await;
+    let next = TestAuthority::new();
+    let (cert, key) = next.issue_certificate(2100);
+    mount.renew_files([&cert, &key, &next.pem]);
+    wait_for_metric(&shell, &ends("clients", in_2100)).await;
+    wait_for_metric(&shell, &ends("peers", in_2100)).await;
+    wait_for_metric(&shell, "liverank_tls_reload_failures_total 2").await;
+    assert_eq!(ask_server(&tls.peers, &url).await.unwrap(), 7);
+    exchange_seven(&mut open).await;
     shell.shutdown.cancel();
 }
 
 #[test]
-fn what_cannot_be_used_is_named() {
-    let authority = Authority::new();
-    let mount = Mount::new(&authority, 2100);
+fn unusable_tls_files_are_named_in_the_error() {
+    let authority = TestAuthority::new();
+    let mount = KubeletMount::new(&authority, 2100);
     let at = |name: &str, content: &str| {
         let path = mount.directory.path().join(name);
         fs::write(&path, content).unwrap();
         Some(path)
     };
-    let (expired, expired_key) = authority.issue(2020);
-    let (_, other_key) = authority.issue(2100);
+    let (expired, expired_key) = authority.issue_certificate(2020);
+    let (_, other_key) = authority.issue_certificate(2100);
     let good = mount.args();
     let with_key = |key| TlsArgs { tls_key_file: key, ..good.clone() };
     let with_cert = |cert| TlsArgs { tls_cert_file: cert, ..good.clone() };
@@ -352,18 +352,18 @@ fn what_cannot_be_used_is_named() {
 }
 
 fn der(until: i32) -> CertificateDer<'static> {
-    CertificateDer::from_pem_slice(Authority::new().issue(until).0.as_bytes()).unwrap()
+    CertificateDer::from_pem_slice(TestAuthority::new().issue_certificate(until).0.as_bytes()).unwrap()
 }
 
 #[test]
-fn the_end_of_a_certificate_is_read_in_both_forms() {
+fn certificate_expiry_is_read_in_both_time_forms() {
     assert_eq!(not_after(&der(2049)), Some(2_493_072_000));
     assert_eq!(not_after(&der(2051)), Some(2_556_144_000));
 }
 
 proptest! {
     #[test]
-    fn whatever_stands_in_a_certificate_is_read_or_refused(
+    fn any_certificate_bytes_are_read_or_refused(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
         length in any::<prop::sample::Index>(),
     ) {

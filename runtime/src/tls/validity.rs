@@ -2,41 +2,41 @@
 
 use jiff::Timestamp;
 
-const SEQUENCE: u8 = 0x30;
+const SEQUENCE_TAG: u8 = 0x30;
 /// The version, where it is written.
-const VERSION: u8 = 0xa0;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
+const VERSION_TAG: u8 = 0xa0;
+const UTC_TIME_TAG: u8 = 0x17;
+const GENERALIZED_TIME_TAG: u8 = 0x18;
 
 /// When a certificate in DER ends, in seconds since the Unix epoch (`tbsCertificate.validity.notAfter`, RFC 5280 4.1.2.5).
 /// `None` where it is no certificate.
 pub fn not_after(der: &[u8]) -> Option<i64> {
-    let mut certificate = Elements(der);
-    let mut certificate = Elements(certificate.expect(SEQUENCE)?);
-    let mut fields = Elements(certificate.expect(SEQUENCE)?);
-    if fields.0.first() == Some(&VERSION) {
-        fields.next()?;
+    let mut certificate = DerElements(der);
+    let mut certificate = DerElements(certificate.expect_tag(SEQUENCE_TAG)?);
+    let mut fields = DerElements(certificate.expect_tag(SEQUENCE_TAG)?);
+    if fields.0.first() == Some(&VERSION_TAG) {
+        fields.next_element()?;
     }
     // The serial number, the algorithm of the signature, the issuer.
     for _ in 0..3 {
-        fields.next()?;
+        fields.next_element()?;
     }
-    let mut validity = Elements(fields.expect(SEQUENCE)?);
-    validity.next()?;
-    let (tag, text) = validity.next()?;
+    let mut validity = DerElements(fields.expect_tag(SEQUENCE_TAG)?);
+    validity.next_element()?;
+    let (tag, text) = validity.next_element()?;
     let text = std::str::from_utf8(text).ok()?;
     let text = match tag {
-        GENERALIZED_TIME => text.to_owned(),
+        GENERALIZED_TIME_TAG => text.to_owned(),
         // Years from 50 on are of the last century.
-        UTC_TIME if text.get(..2)? >= "50" => format!("19{text}"),
-        UTC_TIME => format!("20{text}"),
+        UTC_TIME_TAG if text.get(..2)? >= "50" => format!("19{text}"),
+        UTC_TIME_TAG => format!("20{text}"),
         _ => return None,
     };
-    seconds(&text)
+    parse_time(&text)
 }
 
 /// `YYYYMMDDHHMMSSZ` in seconds since the Unix epoch.
-fn seconds(text: &str) -> Option<i64> {
+fn parse_time(text: &str) -> Option<i64> {
     let digits = text.strip_suffix('Z').filter(|digits| digits.len() == 14)?;
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -46,11 +46,11 @@ fn seconds(text: &str) -> Option<i64> {
 }
 
 /// Elements of DER, one after the other.
-struct Elements<'a>(&'a [u8]);
+struct DerElements<'a>(&'a [u8]);
 
-impl<'a> Elements<'a> {
+impl<'a> DerElements<'a> {
     /// The next element's tag and contents.
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
+    fn next_element(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, first], rest) = self.0.split_first_chunk()?;
         let (length, rest) = match first {
             0..=0x7f => (usize::from(first), rest),
@@ -66,7 +66,7 @@ impl<'a> Elements<'a> {
         Some((tag, contents))
     }
 
-    fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.next().filter(|(found, _)| *found == tag).map(|(_, contents)| contents)
+    fn expect_tag(&mut self, tag: u8) -> Option<&'a [u8]> {
+        self.next_element().filter(|(found, _)| *found == tag).map(|(_, contents)| contents)
     }
 }

@@ -15,10 +15,10 @@ use crate::tls::PeerTls;
 pub struct TraceArgs {
     /// Where traces are sent by OTLP over HTTP, such as `http://collector:4318`; /v1/traces comes behind it. Without it there
     /// are none.
-    #[arg(long, env = "LIVERANK_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    #[arg(long, env = "LIVERANK_OTLP_ENDPOINT", value_name = "URL", value_parser = parse_endpoint)]
     pub otlp_endpoint: Option<Url>,
     /// Share of requests whose traces are recorded, 0 to 1, beside those that come with a sampled traceparent.
-    #[arg(long, env = "LIVERANK_TRACE_RATIO", default_value_t = 0.01, value_parser = ratio)]
+    #[arg(long, env = "LIVERANK_TRACE_RATIO", default_value_t = 0.01, value_parser = parse_ratio)]
     pub trace_ratio: f64,
     /// Traces that this process begins in a minute at most, and as many that others ask for by their traceparent. A flood of
     /// these is not recorded beyond it.
@@ -26,7 +26,7 @@ pub struct TraceArgs {
     pub traces_per_minute: u32,
 }
 
-fn endpoint(text: &str) -> Result<Url, String> {
+fn parse_endpoint(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|error| format!("must be a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err("must begin with http:// or https:// and name a host".to_owned());
@@ -41,7 +41,7 @@ fn endpoint(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn ratio(text: &str) -> Result<f64, String> {
+fn parse_ratio(text: &str) -> Result<f64, String> {
     let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
     ratio.ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
@@ -57,7 +57,7 @@ impl TraceArgs {
         let Some(endpoint) = &self.otlp_endpoint else { return (Tracer::default(), None) };
         let metrics = TraceMetrics::registered(metrics);
         let sampling = Sampling { ratio: self.trace_ratio, per_minute: self.traces_per_minute };
-        let (tracer, finished) = Tracer::recording(sampling, metrics.clone());
+        let (tracer, finished) = Tracer::new_recording(sampling, metrics.clone());
         (tracer, Some(Export::new(finished, endpoint, tls, metrics, instance)))
     }
 }
@@ -69,17 +69,17 @@ mod tests {
     #[test]
     fn an_endpoint_is_a_base_without_secrets() {
         for good in ["http://collector:4318", "https://collector.example.org/otlp/"] {
-            assert!(endpoint(good).is_ok(), "{good}");
+            assert!(parse_endpoint(good).is_ok(), "{good}");
         }
         for bad in ["collector:4318", "grpc://collector", "http://me:secret@collector", "http://c/?key=1", ""]
         {
-            assert!(endpoint(bad).is_err(), "{bad}");
+            assert!(parse_endpoint(bad).is_err(), "{bad}");
         }
         for (text, expected) in [("0", Some(0.0)), ("1", Some(1.0)), ("0.25", Some(0.25))] {
-            assert_eq!(ratio(text).ok(), expected);
+            assert_eq!(parse_ratio(text).ok(), expected);
         }
         for bad in ["-0.1", "1.1", "NaN", "many"] {
-            assert!(ratio(bad).is_err(), "{bad}");
+            assert!(parse_ratio(bad).is_err(), "{bad}");
         }
     }
 }

@@ -13,15 +13,15 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::metrics::{SpanOutcome, TraceMetrics};
-use super::{Finished, otlp};
+use super::{FinishedSpan, otlp};
 use crate::client::{Client, Connections};
 use crate::peer::{join, root_cause};
 use crate::tls::PeerTls;
 
 /// Spans of one request to the collector: some 200 KB.
-const BATCH: usize = 512;
+const MAX_SPANS_A_BATCH: usize = 512;
 /// How long a span waits for others to be sent with it.
-const LINGER: Duration = Duration::from_millis(500);
+const BATCH_DELAY: Duration = Duration::from_millis(500);
 /// How long the collector may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a process that ends goes on sending what is left.
@@ -29,9 +29,9 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub struct Export {
-    finished: mpsc::Receiver<Finished>,
+    finished: mpsc::Receiver<FinishedSpan>,
     /// What is being gathered or sent.
-    batch: Vec<Finished>,
+    batch: Vec<FinishedSpan>,
     client: Client,
     url: Url,
     metrics: TraceMetrics,
@@ -42,7 +42,7 @@ pub struct Export {
 
 impl Export {
     pub(super) fn new(
-        finished: mpsc::Receiver<Finished>,
+        finished: mpsc::Receiver<FinishedSpan>,
         endpoint: &Url,
         tls: &PeerTls,
         metrics: TraceMetrics,
@@ -54,31 +54,31 @@ impl Export {
     }
 
     /// Sends for ever.
-    async fn run(&mut self) -> Infallible {
+    async fn export_forever(&mut self) -> Infallible {
         loop {
-            if self.finished.recv_many(&mut self.batch, BATCH).await == 0 {
+            if self.finished.recv_many(&mut self.batch, MAX_SPANS_A_BATCH).await == 0 {
                 // Nobody can record any more.
                 return std::future::pending().await;
             }
             let more = async {
-                while self.batch.len() < BATCH {
-                    let room = BATCH - self.batch.len();
+                while self.batch.len() < MAX_SPANS_A_BATCH {
+                    let room = MAX_SPANS_A_BATCH - self.batch.len();
                     if self.finished.recv_many(&mut self.batch, room).await == 0 {
                         return;
                     }
                 }
             };
-            let _ = timeout(LINGER, more).await;
-            self.send().await;
+            let _ = timeout(BATCH_DELAY, more).await;
+            self.send_batch().await;
         }
     }
 
     /// Sends what is left, for as long as the end of a process may take.
-    async fn flush(&mut self) {
+    async fn flush_queue(&mut self) {
         self.finished.close();
         let all = async {
             loop {
-                while self.batch.len() < BATCH
+                while self.batch.len() < MAX_SPANS_A_BATCH
                     && let Ok(next) = self.finished.try_recv()
                 {
                     self.batch.push(next);
@@ -86,7 +86,7 @@ impl Export {
                 if self.batch.is_empty() {
                     return;
                 }
-                self.send().await;
+                self.send_batch().await;
             }
         };
         if timeout(FLUSH_TIMEOUT, all).await.is_err() {
@@ -95,7 +95,7 @@ impl Export {
         }
     }
 
-    async fn send(&mut self) {
+    async fn send_batch(&mut self) {
         let request = otlp::request(&self.batch, self.instance.as_deref());
         let kind = HeaderValue::from_static("application/x-protobuf");
         let post = self.client.post(self.url.clone()).body(kind, request.encode_to_vec().into());
@@ -124,8 +124,8 @@ pub async fn alongside<T>(export: Option<Export>, process: impl Future<Output = 
     let Some(mut export) = export else { return process.await };
     let ended = tokio::select! {
         ended = process => ended,
-        never = export.run() => match never {},
+        never = export.export_forever() => match never {},
     };
-    export.flush().await;
+    export.flush_queue().await;
     ended
 }

@@ -11,7 +11,7 @@ use liverank_core::trace::TraceContext;
 use liverank_protocol::access::Service;
 use tracing::Instrument as _;
 
-use super::{CURRENT, Span, Tracer};
+use super::{CURRENT_SPAN, Span, Tracer};
 use crate::{http_metrics, request_id};
 
 /// The header (W3C Trace Context).
@@ -33,30 +33,35 @@ pub(crate) async fn follow(State(port): State<Arc<Port>>, mut request: Request, 
     let id = request_id::current().unwrap_or_default();
     let name = || format!("{service} {method} {route}");
     // The trace of a request that has none is its id, where that was made here: one finds the other.
-    match port.tracer.request(service, name, parent, request_id::made_here().unwrap_or_else(rand::random)) {
+    match port.tracer.request_span(
+        service,
+        name,
+        parent,
+        request_id::made_here().unwrap_or_else(rand::random),
+    ) {
         None => next.run(request).await,
         Some(Err(context)) => {
-            let header = set(request.headers_mut(), &context);
+            let header = set_traceparent(request.headers_mut(), &context);
             let mut response = next.run(request).await;
             response.headers_mut().insert(TRACEPARENT, header);
             response
         }
         Some(Ok(mut span)) => {
             let context = span.context();
-            let header = set(request.headers_mut(), &context);
+            let header = set_traceparent(request.headers_mut(), &context);
             span.set("http.request.method", method);
             span.set("http.route", route);
             span.set("liverank.request_id", id.as_str());
             let trace = tracing::info_span!("trace", trace_id = %hex(&context.trace));
-            let mut response = CURRENT.scope(context, next.run(request).instrument(trace)).await;
-            answered(&mut span, &response);
+            let mut response = CURRENT_SPAN.scope(context, next.run(request).instrument(trace)).await;
+            note_answer(&mut span, &response);
             response.headers_mut().insert(TRACEPARENT, header);
             response
         }
     }
 }
 
-fn answered(span: &mut Span, response: &Response) {
+fn note_answer(span: &mut Span, response: &Response) {
     let status = response.status();
     span.set("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
@@ -64,7 +69,7 @@ fn answered(span: &mut Span, response: &Response) {
     }
 }
 
-fn set(headers: &mut HeaderMap, context: &TraceContext) -> HeaderValue {
+fn set_traceparent(headers: &mut HeaderMap, context: &TraceContext) -> HeaderValue {
     let header = HeaderValue::try_from(context.to_string()).expect("digits and dashes make a header");
     headers.insert(TRACEPARENT, header.clone());
     header

@@ -11,10 +11,10 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind as OtlpKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
-use super::{Attribute, Finished, SpanKind};
+use super::{Attribute, FinishedSpan, SpanKind};
 
 /// A request with these spans, by their services: one process may have several (`liverank up`).
-pub(super) fn request(spans: &[Finished], instance: Option<&str>) -> ExportTraceServiceRequest {
+pub(super) fn request(spans: &[FinishedSpan], instance: Option<&str>) -> ExportTraceServiceRequest {
     let mut services: BTreeMap<&str, Vec<Span>> = BTreeMap::new();
     for finished in spans {
         services.entry(finished.service).or_default().push(span(finished));
@@ -27,7 +27,8 @@ pub(super) fn request(spans: &[Finished], instance: Option<&str>) -> ExportTrace
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 ..InstrumentationScope::default()
             };
-            let resource = Resource { attributes: resource(service, instance), ..Resource::default() };
+            let resource =
+                Resource { attributes: resource_attributes(service, instance), ..Resource::default() };
             let scope_spans = vec![ScopeSpans { scope: Some(scope), spans, schema_url: String::new() }];
             ResourceSpans { resource: Some(resource), scope_spans, schema_url: String::new() }
         })
@@ -36,32 +37,34 @@ pub(super) fn request(spans: &[Finished], instance: Option<&str>) -> ExportTrace
 }
 
 /// Which process it is, in the words of OpenTelemetry.
-fn resource(service: &str, instance: Option<&str>) -> Vec<KeyValue> {
+fn resource_attributes(service: &str, instance: Option<&str>) -> Vec<KeyValue> {
     let name = format!("liverank-{service}");
-    let mut attributes =
-        vec![text("service.name", &name), text("service.version", env!("CARGO_PKG_VERSION"))];
-    attributes.extend(instance.map(|instance| text("service.instance.id", instance)));
+    let mut attributes = vec![
+        text_attribute("service.name", &name),
+        text_attribute("service.version", env!("CARGO_PKG_VERSION")),
+    ];
+    attributes.extend(instance.map(|instance| text_attribute("service.instance.id", instance)));
     attributes
 }
 
-fn text(key: &str, value: &str) -> KeyValue {
-    attribute(key, Value::StringValue(value.to_owned()))
+fn text_attribute(key: &str, value: &str) -> KeyValue {
+    key_value(key, Value::StringValue(value.to_owned()))
 }
 
-fn attribute(key: &str, value: Value) -> KeyValue {
+fn key_value(key: &str, value: Value) -> KeyValue {
     KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
-fn span(finished: &Finished) -> Span {
-    let began = nanos(finished.began);
+fn span(finished: &FinishedSpan) -> Span {
+    let began = unix_nanos(finished.began);
     let kind = match finished.kind {
         SpanKind::Server => OtlpKind::Server,
         SpanKind::Consumer => OtlpKind::Consumer,
         SpanKind::Internal => OtlpKind::Internal,
     };
     let attributes = finished.attributes.iter().map(|(key, value)| match value {
-        Attribute::Text(value) => text(key, value),
-        Attribute::Whole(value) => attribute(key, Value::IntValue(*value)),
+        Attribute::Text(value) => text_attribute(key, value),
+        Attribute::Whole(value) => key_value(key, Value::IntValue(*value)),
     });
     let error = |why: &str| Status { message: why.to_owned(), code: StatusCode::Error.into() };
     Span {
@@ -80,7 +83,7 @@ fn span(finished: &Finished) -> Span {
     }
 }
 
-fn nanos(time: SystemTime) -> u64 {
+fn unix_nanos(time: SystemTime) -> u64 {
     // A clock before 1970 is nobody's.
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

@@ -17,7 +17,7 @@ use crate::Metrics;
 use crate::http_metrics::measured;
 use crate::tls::PeerTls;
 
-const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const SAMPLED_TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 fn args(endpoint: Option<&str>, ratio: f64, per_minute: u32) -> TraceArgs {
     let otlp_endpoint = endpoint.map(|endpoint| endpoint.parse().unwrap());
@@ -25,7 +25,7 @@ fn args(endpoint: Option<&str>, ratio: f64, per_minute: u32) -> TraceArgs {
 }
 
 /// A port whose answer says by which span whoever it asks would go on.
-fn port(tracer: &Tracer, metrics: &Metrics) -> Router {
+fn traced_router(tracer: &Tracer, metrics: &Metrics) -> Router {
     let seen = |headers: axum::http::HeaderMap| async move {
         let header = headers.get(TRACEPARENT).map_or("", |value| value.to_str().unwrap()).to_owned();
         format!("{header} {}", current().map_or_else(String::new, |context| context.to_string()))
@@ -36,7 +36,7 @@ fn port(tracer: &Tracer, metrics: &Metrics) -> Router {
     measured(router, Service::Gateway, metrics.http(), tracer)
 }
 
-async fn ask(router: &mut Router, headers: &[(&str, &str)]) -> (Option<String>, String) {
+async fn ask_traced(router: &mut Router, headers: &[(&str, &str)]) -> (Option<String>, String) {
     let mut request = axum::http::Request::builder().uri("/videos");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -48,7 +48,7 @@ async fn ask(router: &mut Router, headers: &[(&str, &str)]) -> (Option<String>, 
 }
 
 /// A collector that keeps what it is sent, or refuses it.
-async fn collector(status: StatusCode) -> (String, Arc<StdMutex<Vec<ExportTraceServiceRequest>>>) {
+async fn fake_collector(status: StatusCode) -> (String, Arc<StdMutex<Vec<ExportTraceServiceRequest>>>) {
     let taken: Arc<StdMutex<Vec<ExportTraceServiceRequest>>> = Arc::default();
     let take = |State(taken): State<Arc<StdMutex<Vec<ExportTraceServiceRequest>>>>, body: Bytes| async move {
         taken.lock().unwrap().push(ExportTraceServiceRequest::decode(body).unwrap());
@@ -62,32 +62,37 @@ async fn collector(status: StatusCode) -> (String, Arc<StdMutex<Vec<ExportTraceS
 }
 
 #[tokio::test]
-async fn without_an_endpoint_there_is_nothing() {
+async fn without_an_endpoint_no_trace_is_recorded() {
     let metrics = Metrics::default();
     let (tracer, export) = args(None, 1.0, 1).open(&PeerTls::default(), &metrics, None);
     assert!(!tracer.is_on() && export.is_none());
-    let (header, seen) = ask(&mut port(&tracer, &metrics), &[(TRACEPARENT, SAMPLED)]).await;
-    assert_eq!((header, seen.as_str()), (None, format!("{SAMPLED} ").as_str()), "passed on as it came");
+    let (header, seen) =
+        ask_traced(&mut traced_router(&tracer, &metrics), &[(TRACEPARENT, SAMPLED_TRACEPARENT)]).await;
+    assert_eq!(
+        (header, seen.as_str()),
+        (None, format!("{SAMPLED_TRACEPARENT} ").as_str()),
+        "passed on as it came"
+    );
     assert!(!metrics.encode().contains("liverank_traces"));
 }
 
 #[tokio::test]
 async fn a_request_is_a_span_under_its_parent_and_says_so() {
     let metrics = Metrics::default();
-    let (url, taken) = collector(StatusCode::OK).await;
+    let (url, taken) = fake_collector(StatusCode::OK).await;
     let (tracer, export) =
         args(Some(&url), 0.0, 60).open(&PeerTls::default(), &metrics, Some("pod-1".to_owned()));
     let asked = async {
-        let mut router = port(&tracer, &metrics);
-        let failing = axum::http::Request::post("/interact").header(TRACEPARENT, SAMPLED);
+        let mut router = traced_router(&tracer, &metrics);
+        let failing = axum::http::Request::post("/interact").header(TRACEPARENT, SAMPLED_TRACEPARENT);
         router.call(failing.body(Body::empty()).unwrap()).await.unwrap();
-        ask(&mut router, &[(TRACEPARENT, SAMPLED), ("x-request-id", "of-mine")]).await
+        ask_traced(&mut router, &[(TRACEPARENT, SAMPLED_TRACEPARENT), ("x-request-id", "of-mine")]).await
     };
     let (header, seen) = alongside(export, asked).await;
     let context = header.unwrap();
     assert_eq!(seen, format!("{context} {context}"));
     let parsed = TraceContext::parse(context.as_bytes()).unwrap();
-    let parent = TraceContext::parse(SAMPLED.as_bytes()).unwrap();
+    let parent = TraceContext::parse(SAMPLED_TRACEPARENT.as_bytes()).unwrap();
     assert!(parsed.sampled && parsed.trace == parent.trace && parsed.span != parent.span);
     let taken = taken.lock().unwrap();
     let [request] = taken.as_slice() else { panic!("{} requests", taken.len()) };
@@ -114,13 +119,13 @@ async fn a_trace_that_begins_here_has_the_id_of_its_request_unless_a_stranger_ch
     let metrics = Metrics::default();
     let (tracer, _export) =
         args(Some("http://127.0.0.1:9"), 1.0, 60).open(&PeerTls::default(), &metrics, None);
-    let mut router = port(&tracer, &metrics);
+    let mut router = traced_router(&tracer, &metrics);
     let request = axum::http::Request::get("/videos").body(Body::empty()).unwrap();
     let answer = router.call(request).await.unwrap();
     let [id, parent] = ["x-request-id", TRACEPARENT].map(|name| answer.headers()[name].to_str().unwrap());
     assert!(parent[3..].starts_with(id) && parent.ends_with("-01"), "{id} {parent}");
     let chosen = "0".repeat(31) + "1";
-    let (header, _) = ask(&mut router, &[("x-request-id", &chosen)]).await;
+    let (header, _) = ask_traced(&mut router, &[("x-request-id", &chosen)]).await;
     assert!(!header.unwrap().contains(&chosen));
 }
 
@@ -129,20 +134,20 @@ async fn a_flood_of_sampled_parents_is_not_recorded_and_leaves_room_for_others()
     let metrics = Metrics::default();
     let (tracer, _export) =
         args(Some("http://127.0.0.1:9"), 1.0, 5).open(&PeerTls::default(), &metrics, None);
-    let mut router = port(&tracer, &metrics);
+    let mut router = traced_router(&tracer, &metrics);
     let mut sampled = 0;
     for _ in 0..100 {
-        let (header, seen) = ask(&mut router, &[(TRACEPARENT, SAMPLED)]).await;
+        let (header, seen) = ask_traced(&mut router, &[(TRACEPARENT, SAMPLED_TRACEPARENT)]).await;
         let header = header.unwrap();
         assert!(seen.starts_with(&header), "who is asked next hears the same");
         sampled += u32::from(header.ends_with("-01"));
     }
     assert_eq!(sampled, 5);
-    assert!(ask(&mut router, &[]).await.0.unwrap().ends_with("-01"), "the share has room of its own");
+    assert!(ask_traced(&mut router, &[]).await.0.unwrap().ends_with("-01"), "the share has room of its own");
     let text = metrics.encode();
     assert!(text.contains(r#"liverank_traces_over_limit_total{reason="asked"} 95"#), "{text}");
     for hostile in ["", "00-", "x", &"0".repeat(5_000)] {
-        let (header, _) = ask(&mut router, &[(TRACEPARENT, hostile)]).await;
+        let (header, _) = ask_traced(&mut router, &[(TRACEPARENT, hostile)]).await;
         assert!(
             TraceContext::parse(header.unwrap().as_bytes()).is_some(),
             "a parent that is none begins a trace"
@@ -152,12 +157,12 @@ async fn a_flood_of_sampled_parents_is_not_recorded_and_leaves_room_for_others()
 
 #[tokio::test]
 async fn a_collector_that_refuses_or_is_away_costs_a_counter() {
-    let (refusing, _) = collector(StatusCode::SERVICE_UNAVAILABLE).await;
+    let (refusing, _) = fake_collector(StatusCode::SERVICE_UNAVAILABLE).await;
     for url in [refusing.as_str(), "http://127.0.0.1:9"] {
         let metrics = Metrics::default();
         let (tracer, export) = args(Some(url), 1.0, 60).open(&PeerTls::default(), &metrics, None);
         let begun = Instant::now();
-        alongside(export, async { ask(&mut port(&tracer, &metrics), &[]).await }).await;
+        alongside(export, async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await }).await;
         assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
         let text = metrics.encode();
         assert!(text.contains(r#"liverank_traces_spans_total{outcome="failed"} 1"#), "{url}: {text}");
@@ -172,20 +177,20 @@ async fn a_process_ends_within_a_bound_whatever_the_collector_does() {
     let metrics = Metrics::default();
     let (tracer, export) = args(Some(&url), 1.0, 60).open(&PeerTls::default(), &metrics, None);
     let begun = Instant::now();
-    alongside(export, async { ask(&mut port(&tracer, &metrics), &[]).await }).await;
+    alongside(export, async { ask_traced(&mut traced_router(&tracer, &metrics), &[]).await }).await;
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(4), "{took:?}");
 }
 
 #[tokio::test]
-async fn a_full_queue_drops_and_counts() {
+async fn a_full_span_queue_drops_and_counts() {
     let metrics = Metrics::default();
     let sampling = Sampling { ratio: 1.0, per_minute: 60_000 };
-    let (tracer, _finished) = Tracer::recording(sampling, TraceMetrics::registered(&metrics));
-    let parent = TraceContext::parse(SAMPLED.as_bytes()).unwrap();
+    let (tracer, _finished) = Tracer::new_recording(sampling, TraceMetrics::registered(&metrics));
+    let parent = TraceContext::parse(SAMPLED_TRACEPARENT.as_bytes()).unwrap();
     let first = tracer.goes_on("consumer", "consumer count", &parent).unwrap();
     assert_eq!(first.child("consumer project").context().trace, parent.trace);
-    for _ in 0..QUEUE + 10 {
+    for _ in 0..MAX_SPANS_QUEUED + 10 {
         drop(first.child("consumer project"));
     }
     // The first child is among those that had room.

@@ -9,8 +9,8 @@ use liverank_runtime::Health;
 use tokio::time::timeout;
 
 /// How long it is left alone after it did not answer: posts are not slowed down by it more than once in that time.
-const LEFT_ALONE: Duration = Duration::from_secs(1);
-const PART: &str = "archive";
+const OPEN_TIME: Duration = Duration::from_secs(1);
+const PART_NAME: &str = "archive";
 
 /// An archive that does not hold anybody up.
 pub(crate) struct CircuitBreaker {
@@ -35,22 +35,22 @@ impl CircuitBreaker {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        if self.now() < self.away_until.load(Relaxed) {
-            return Err(StoreError::unavailable(PART, "did not answer a moment ago"));
+        if self.now_millis() < self.away_until.load(Relaxed) {
+            return Err(StoreError::unavailable(PART_NAME, "did not answer a moment ago"));
         }
-        let slow = || StoreError::unavailable(PART, format!("did not answer within {patience:?}"));
+        let slow = || StoreError::unavailable(PART_NAME, format!("did not answer within {patience:?}"));
         let answer = timeout(patience, question(Arc::clone(&self.archive))).await;
         let answer = answer.unwrap_or_else(|_| Err(slow()));
         match &answer {
             Ok(_) => {
                 if self.away_until.load(Relaxed) != 0 && self.away_until.swap(0, Relaxed) != 0 {
-                    self.health.dependency(PART, Ok(()));
+                    self.health.dependency(PART_NAME, Ok(()));
                 }
             }
             Err(error) => {
-                let until = self.now() + LEFT_ALONE.as_millis() as u64;
+                let until = self.now_millis() + OPEN_TIME.as_millis() as u64;
                 self.away_until.store(until, Relaxed);
-                self.health.dependency(PART, Err(error.to_string()));
+                self.health.dependency(PART_NAME, Err(error.to_string()));
             }
         }
         answer
@@ -63,7 +63,7 @@ impl CircuitBreaker {
         }
     }
 
-    fn now(&self) -> u64 {
+    fn now_millis(&self) -> u64 {
         self.born.elapsed().as_millis() as u64
     }
 }

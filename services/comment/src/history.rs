@@ -22,7 +22,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::CommentService;
 
 /// How long the archive may take for a step of a page.
-const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+const PAGE_STEP_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_LIMIT: u64 = 50;
 const MAX_LIMIT: u64 = 1_000;
 /// The largest page: a thousand comments of a usual length. A page of long comments has fewer of them, and says where the
@@ -39,7 +39,7 @@ const MAX_SEQ: u64 = (1 << 53) - 1;
 
 /// Which page is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Asked {
+enum AskedPage {
     /// The comments before this number, which is beyond all of them where none is given.
     Before(u64),
     /// The comments next to this number, after it.
@@ -49,14 +49,14 @@ enum Asked {
 }
 
 /// Whose history it is, and for whom.
-struct Reading<'a> {
+struct HistoryReading<'a> {
     service: &'a CommentService,
     video: &'a VideoId,
     /// Who is shown shadowed comments of its own, too.
     viewer: Option<UserId>,
 }
 
-impl Asked {
+impl AskedPage {
     fn read(params: &Params) -> Result<Self, Invalid> {
         let before = params.number("before", 1..=MAX_SEQ)?;
         let after = params.number("after", 0..=MAX_SEQ)?;
@@ -81,7 +81,7 @@ pub(crate) async fn comments(
 ) -> Result<Response, Problem> {
     params.only(&["before", "after", "around", "limit", "userid"])?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
-    let asked = Asked::read(&params)?;
+    let asked = AskedPage::read(&params)?;
     let named = params.text("userid")?.map(|id| UserId::parse_field("userid", id)).transpose()?;
     // Where viewers show tokens at a gateway, it is the gateway that says who asks.
     let viewer = if sent_by.is_by_gateway() { sent_by.user().cloned() } else { named };
@@ -90,7 +90,7 @@ pub(crate) async fn comments(
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(RETRY_AFTER));
     };
     exchange.hold(place);
-    let page = read_page(&Reading { service: &service, video: &video, viewer }, asked, limit).await?;
+    let page = read_page(&HistoryReading { service: &service, video: &video, viewer }, asked, limit).await?;
     let json = serde_json::to_vec(&page).expect("strings and numbers always serialise");
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
@@ -109,30 +109,39 @@ struct PageJson {
     pinned: Option<Box<RawValue>>,
 }
 
-async fn read_page(reading: &Reading<'_>, asked: Asked, limit: usize) -> Result<PageJson, Problem> {
+async fn read_page(
+    reading: &HistoryReading<'_>,
+    asked: AskedPage,
+    limit: usize,
+) -> Result<PageJson, Problem> {
     match asked {
-        Asked::Before(before) => {
+        AskedPage::Before(before) => {
             let older = read(reading, Page::Before(before), limit, MAX_PAGE_BYTES).await?;
             // What was asked for says that there are newer ones, but for the page that nothing was asked of.
             let newer = (before <= MAX_SEQ).then(|| older.first.unwrap_or(before - 1));
             let pinned = if newer.is_none() { pinned_comment(reading).await? } else { None };
-            Ok(PageJson { next: older.next(), newer, comments: older.lines, pinned })
+            Ok(PageJson { next: older.next_before(), newer, comments: older.lines, pinned })
         }
-        Asked::After(after) => {
+        AskedPage::After(after) => {
             let newer = read(reading, Page::After(after), limit, MAX_PAGE_BYTES).await?;
             let next = newer.first.map_or(after.checked_add(1), Some).filter(|&seq| seq > 1);
             let (comments, newer) =
                 (newer.lines.into_iter().rev().collect(), newer.last.filter(|_| newer.more));
             Ok(PageJson { comments, next, newer, pinned: None })
         }
-        Asked::Around(id) => page_around(reading, &id, limit).await,
+        AskedPage::Around(id) => page_around(reading, &id, limit).await,
     }
 }
 
 /// The page that has this comment in its middle: of an even number of lines, one more is newer than it.
-async fn page_around(reading: &Reading<'_>, id: &CommentId, limit: usize) -> Result<PageJson, Problem> {
-    let Reading { service, video, viewer } = reading;
-    let asked = service.archive.ask(STEP_TIMEOUT, |archive| async move { archive.comment(video, id).await });
+async fn page_around(
+    reading: &HistoryReading<'_>,
+    id: &CommentId,
+    limit: usize,
+) -> Result<PageJson, Problem> {
+    let HistoryReading { service, video, viewer } = reading;
+    let asked =
+        service.archive.ask(PAGE_STEP_TIMEOUT, |archive| async move { archive.comment(video, id).await });
     let found =
         asked.await.map_err(|_| archive_away_problem())?.filter(|found| found.is_shown_to(viewer.as_ref()));
     let Some(Comment { seq, .. }) = found else {
@@ -141,15 +150,15 @@ async fn page_around(reading: &Reading<'_>, id: &CommentId, limit: usize) -> Res
     // Half of the room for each side, so that long comments of one do not push the comment out.
     let newer = read(reading, Page::After(seq), limit / 2, MAX_PAGE_BYTES / 2).await?;
     let older = read(reading, Page::Before(seq + 1), limit - newer.lines.len(), MAX_PAGE_BYTES / 2).await?;
-    let (next, more) = (older.next(), newer.more.then(|| newer.last.unwrap_or(seq)));
-    let mut comments = newer.reversed();
+    let (next, more) = (older.next_before(), newer.more.then(|| newer.last.unwrap_or(seq)));
+    let mut comments = newer.reversed_lines();
     comments.extend(older.lines);
     Ok(PageJson { comments, next, newer: more, pinned: None })
 }
 
 /// Entries read in one direction: a line for each comment.
 #[derive(Default)]
-struct Run {
+struct HistoryRun {
     lines: Vec<Box<RawValue>>,
     /// The number of the first of them.
     first: Option<u64>,
@@ -159,13 +168,13 @@ struct Run {
     more: bool,
 }
 
-impl Run {
+impl HistoryRun {
     /// For those that were read from new to old: the `before` of the next page. The first comment has none before it.
-    fn next(&self) -> Option<u64> {
+    fn next_before(&self) -> Option<u64> {
         self.last.filter(|&seq| self.more && seq > 1)
     }
 
-    fn reversed(mut self) -> Vec<Box<RawValue>> {
+    fn reversed_lines(mut self) -> Vec<Box<RawValue>> {
         self.lines.reverse();
         self.lines
     }
@@ -181,17 +190,23 @@ fn comment_json(comment: &Comment) -> Box<RawValue> {
 }
 
 /// The comment that is pinned.
-async fn pinned_comment(reading: &Reading<'_>) -> Result<Option<Box<RawValue>>, Problem> {
+async fn pinned_comment(reading: &HistoryReading<'_>) -> Result<Option<Box<RawValue>>, Problem> {
     let video = reading.video;
     let ask = |archive: Arc<dyn Archive>| async move { archive::pinned(&*archive, video).await };
-    let found = reading.service.archive.ask(STEP_TIMEOUT, ask).await.map_err(|_| archive_away_problem())?;
+    let found =
+        reading.service.archive.ask(PAGE_STEP_TIMEOUT, ask).await.map_err(|_| archive_away_problem())?;
     Ok(found.as_ref().map(comment_json))
 }
 
 /// Reads in steps, so that neither what is read nor what is read for it grows past a bound.
-async fn read(reading: &Reading<'_>, from: Page, limit: usize, most_bytes: usize) -> Result<Run, Problem> {
-    let Reading { service, video, viewer } = reading;
-    let (mut run, mut bytes, mut from) = (Run::default(), 0, from);
+async fn read(
+    reading: &HistoryReading<'_>,
+    from: Page,
+    limit: usize,
+    most_bytes: usize,
+) -> Result<HistoryRun, Problem> {
+    let HistoryReading { service, video, viewer } = reading;
+    let (mut run, mut bytes, mut from) = (HistoryRun::default(), 0, from);
     for steps in 0.. {
         // Where so much was removed, the rest is worth another question.
         if run.lines.len() >= limit || steps == MAX_STEPS {
@@ -200,7 +215,7 @@ async fn read(reading: &Reading<'_>, from: Page, limit: usize, most_bytes: usize
         let step = (limit - run.lines.len()).min(MAX_COMMENTS_A_STEP);
         let asked = service
             .archive
-            .ask(STEP_TIMEOUT, |archive| async move { archive.comments(video, from, step).await });
+            .ask(PAGE_STEP_TIMEOUT, |archive| async move { archive.comments(video, from, step).await });
         let found = asked.await.map_err(|_| archive_away_problem())?;
         for entry in &found {
             // What was removed, and that it was, has a number and no line.
@@ -231,17 +246,17 @@ async fn read(reading: &Reading<'_>, from: Page, limit: usize, most_bytes: usize
 mod tests {
     use super::*;
 
-    fn asked(query: &str) -> Result<Asked, &'static str> {
+    fn asked(query: &str) -> Result<AskedPage, &'static str> {
         let params = Params::of(&format!("/comments/v?{query}").parse().unwrap());
-        Asked::read(&params).map_err(|invalid| invalid.field)
+        AskedPage::read(&params).map_err(|invalid| invalid.field)
     }
 
     #[test]
-    fn one_way_at_a_time() {
-        assert_eq!(asked("limit=3"), Ok(Asked::Before(u64::MAX)));
-        assert_eq!(asked("before=7"), Ok(Asked::Before(7)));
-        assert_eq!(asked("after=0"), Ok(Asked::After(0)));
-        assert_eq!(asked("around=c%201"), Ok(Asked::Around(CommentId::parse("c 1").unwrap())));
+    fn history_takes_only_one_of_before_after_and_around() {
+        assert_eq!(asked("limit=3"), Ok(AskedPage::Before(u64::MAX)));
+        assert_eq!(asked("before=7"), Ok(AskedPage::Before(7)));
+        assert_eq!(asked("after=0"), Ok(AskedPage::After(0)));
+        assert_eq!(asked("around=c%201"), Ok(AskedPage::Around(CommentId::parse("c 1").unwrap())));
         assert_eq!(asked("before=7&after=1"), Err("after"));
         for both in ["before=7&around=c", "after=7&around=c", "before=2&after=1&around=c", "around="] {
             assert_eq!(asked(both), Err("around"), "{both}");

@@ -50,23 +50,23 @@ impl<K: Eq + Hash + Clone, V> Recent<K, V> {
 mod tests {
     use super::*;
 
-    const KEEP: Duration = Duration::from_mins(1);
+    const KEPT_FOR: Duration = Duration::from_mins(1);
 
     #[test]
-    fn what_is_old_is_forgotten() {
-        let (mut recent, now) = (Recent::new(10, KEEP), Instant::now());
+    fn old_entries_are_forgotten() {
+        let (mut recent, now) = (Recent::new(10, KEPT_FOR), Instant::now());
         recent.insert(now, "a", 1);
-        assert_eq!(recent.get(now + KEEP / 2, &"a"), Some(&1));
-        assert_eq!(recent.get(now + KEEP, &"a"), None);
-        recent.insert(now + KEEP, "a", 2);
-        assert_eq!(recent.get(now + KEEP, &"a"), Some(&2));
+        assert_eq!(recent.get(now + KEPT_FOR / 2, &"a"), Some(&1));
+        assert_eq!(recent.get(now + KEPT_FOR, &"a"), None);
+        recent.insert(now + KEPT_FOR, "a", 2);
+        assert_eq!(recent.get(now + KEPT_FOR, &"a"), Some(&2));
         recent.remove(&"a");
-        assert_eq!(recent.get(now + KEEP, &"a"), None);
+        assert_eq!(recent.get(now + KEPT_FOR, &"a"), None);
     }
 
     #[test]
-    fn it_never_grows_past_its_bound() {
-        let (mut recent, now) = (Recent::new(3, KEEP), Instant::now());
+    fn the_map_never_grows_past_its_bound() {
+        let (mut recent, now) = (Recent::new(3, KEPT_FOR), Instant::now());
         for key in 0..100 {
             recent.insert(now, key % 7, key);
             assert!(recent.entries.len() <= 3 && recent.order.len() <= 3);
@@ -76,8 +76,8 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_replaced_outlives_its_first_turn() {
-        let (mut recent, now) = (Recent::new(2, KEEP), Instant::now());
+    fn a_replaced_key_is_kept_for_its_new_time() {
+        let (mut recent, now) = (Recent::new(2, KEPT_FOR), Instant::now());
         for key in ["a", "a", "b"] {
             recent.insert(now, key, key);
         }

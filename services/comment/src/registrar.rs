@@ -65,7 +65,7 @@ impl Registrar {
         }
     }
 
-    fn forget(&self, video: &VideoId) {
+    fn forget_video(&self, video: &VideoId) {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).remove(video);
     }
 }
@@ -85,7 +85,7 @@ async fn register_videos(
         let registered = managers.post::<serde_json::Value>(&["register"], &json!({"videoid": video})).await;
         let manager = match registered {
             Err(PeerError::Unavailable(reason)) => {
-                registrar.forget(&video);
+                registrar.forget_video(&video);
                 Err(reason)
             }
             // Also where it understood and refused: asking again would not help.

@@ -24,15 +24,15 @@ use crate::CommentService;
 /// What readiness calls it.
 pub(crate) const PART: &str = "restrictions";
 /// How often changes are asked for while moderators are at work.
-const AT_WORK: Duration = Duration::from_millis(250);
+const ACTIVE_INTERVAL: Duration = Duration::from_millis(250);
 /// How often they are at rest. The rest of a second is for the consumer, which has to have the ban first.
-const AT_REST: Duration = Duration::from_millis(700);
+const QUIET_INTERVAL: Duration = Duration::from_millis(700);
 /// How long moderators are taken to be at work after a change.
-const WORK_LASTS: Duration = Duration::from_mins(1);
+const ACTIVE_FOR: Duration = Duration::from_mins(1);
 /// How long the archive may take to answer.
 const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Changes read at once: some hundred kilobytes.
-const PAGE_CHANGES: usize = 1000;
+const CHANGES_A_PAGE: usize = 1000;
 /// Between two looks whether the archive was rebuilt; ended restrictions are forgotten then, too.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the archive may take to say whose a video is. Where it does not say, a restriction is taken to hold.
@@ -64,7 +64,7 @@ impl Restrictions {
 
 /// How long to wait before the next look; the last change was so long ago, if there was one since the start.
 fn pause_before_next_look(last_change: Option<Duration>) -> Duration {
-    if last_change.is_some_and(|ago| ago < WORK_LASTS) { AT_WORK } else { AT_REST }
+    if last_change.is_some_and(|ago| ago < ACTIVE_FOR) { ACTIVE_INTERVAL } else { QUIET_INTERVAL }
 }
 
 /// Follows the restrictions until shutdown.
@@ -93,10 +93,10 @@ pub(crate) async fn follow_restrictions(service: Arc<CommentService>, shell: Ser
             }
             ready = true;
             shell.health.started(PART);
-            service.tell_restrictions();
+            service.update_restriction_count();
             pause_before_next_look(changed.map(|changed| changed.elapsed()))
         } else {
-            AT_WORK
+            ACTIVE_INTERVAL
         };
         tokio::select! {
             () = shell.shutdown.cancelled() => return,
@@ -112,10 +112,10 @@ impl CommentService {
             let changes = self
                 .archive
                 .ask(ARCHIVE_TIMEOUT, |archive| async move {
-                    archive.moderation().rules_since(since, PAGE_CHANGES).await
+                    archive.moderation().rules_since(since, CHANGES_A_PAGE).await
                 })
                 .await?;
-            let whole = changes.len() < PAGE_CHANGES;
+            let whole = changes.len() < CHANGES_A_PAGE;
             if !changes.is_empty() {
                 let mut book = self.restrictions.write();
                 for change in changes {
@@ -128,7 +128,7 @@ impl CommentService {
         }
     }
 
-    fn tell_restrictions(&self) {
+    fn update_restriction_count(&self) {
         let book = self.restrictions.read();
         self.metrics.restrictions.set(book.len() as i64);
         self.metrics.ruled_scopes.set(book.ruled_scopes() as i64);
@@ -197,13 +197,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_looks_often_while_moderators_are_at_work_and_often_enough_at_rest() {
-        assert_eq!(pause_before_next_look(None), AT_REST);
-        assert_eq!(pause_before_next_look(Some(Duration::ZERO)), AT_WORK);
-        assert_eq!(pause_before_next_look(Some(WORK_LASTS)), AT_REST);
+    fn changes_are_polled_more_often_while_moderators_are_active() {
+        assert_eq!(pause_before_next_look(None), QUIET_INTERVAL);
+        assert_eq!(pause_before_next_look(Some(Duration::ZERO)), ACTIVE_INTERVAL);
+        assert_eq!(pause_before_next_look(Some(ACTIVE_FOR)), QUIET_INTERVAL);
         let second = Duration::from_secs(1);
         assert!(
-            AT_WORK < AT_REST && AT_REST + Duration::from_millis(250) < second,
+            ACTIVE_INTERVAL < QUIET_INTERVAL && QUIET_INTERVAL + Duration::from_millis(250) < second,
             "in force within a second"
         );
     }

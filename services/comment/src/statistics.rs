@@ -24,7 +24,7 @@ pub(crate) async fn statistics(
         url.set_query(uri.query());
         match replicas.peers().client().get(url).timeout(ANSWER_TIMEOUT).send().await {
             Ok(answer) if replicas.peers().is_ours(&answer) && !answer.status().is_server_error() => {
-                return Ok(passed_on(answer));
+                return Ok(forward_answer(answer));
             }
             _ => replicas.avoid(&base),
         }
@@ -32,7 +32,7 @@ pub(crate) async fn statistics(
     Err(away())
 }
 
-fn passed_on(answer: client::Response) -> Response {
+fn forward_answer(answer: client::Response) -> Response {
     let status = answer.status();
     let content_type = answer.headers().get(header::CONTENT_TYPE).cloned();
     let mut response = (status, Body::from_stream(answer.bytes_stream())).into_response();

@@ -16,7 +16,7 @@ const MAX_ARCHIVE_BYTES: usize = 48 << 20;
 /// Bytes of records in a batch, as they are held here. There are two batches: one under way, one that is gathered.
 const MAX_HELD_BYTES: usize = 64 << 20;
 /// What a video's counters and the bookkeeping take of the archive's memory.
-const A_VIDEO: usize = 600;
+const VIDEO_ARCHIVE_BYTES: usize = 600;
 
 /// What was read and is not being committed yet.
 #[derive(Default)]
@@ -50,7 +50,7 @@ impl Gathered {
             let event = &mut record.event;
             let known = self.videos.get(&event.video_id).cloned();
             if known.is_none() || leaves_more_than_counts(event, unique) {
-                self.written += A_VIDEO + 3 * size + written_anew(event);
+                self.written += VIDEO_ARCHIVE_BYTES + 3 * size + written_anew(event);
             }
             match known {
                 // One text for all events of a video.
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    fn owned(next: &[(u32, u64)]) -> BTreeMap<u32, Position> {
+    fn owned_positions(next: &[(u32, u64)]) -> BTreeMap<u32, Position> {
         next.iter().map(|(partition, next)| (*partition, Position { next: *next, last: None })).collect()
     }
 
@@ -162,13 +162,13 @@ mod tests {
         RawRecord { partition, offset, broker_time: 1_700_000_000_000, key: None, value, trace: None }
     }
 
-    const VIEW: &str = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
+    const VIEW_JSON: &str = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
 
     #[test]
-    fn a_batch_starts_where_we_stand_and_steps_over_holes_and_poison() {
-        let owned = owned(&[(0, 5), (1, 0)]);
-        let records = vec![raw(0, 7, VIEW), raw(1, 0, "{"), raw(0, 9, VIEW), raw(1, 1, "{}")];
-        let mark = RecordFingerprint::of(1_700_000_000_000, VIEW.as_bytes());
+    fn a_batch_starts_at_our_position_and_skips_holes_and_unreadable_records() {
+        let owned = owned_positions(&[(0, 5), (1, 0)]);
+        let records = vec![raw(0, 7, VIEW_JSON), raw(1, 0, "{"), raw(0, 9, VIEW_JSON), raw(1, 1, "{}")];
+        let mark = RecordFingerprint::of(1_700_000_000_000, VIEW_JSON.as_bytes());
         let mark_of_poison = RecordFingerprint::of(1_700_000_000_000, b"{}");
         let Sorted { batch, poison, waiting, .. } = batch_of(records, &owned, |_| true);
         assert_eq!(waiting, []);
@@ -185,18 +185,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_or_was_counted_is_passed_over() {
-        let sorted = batch_of(vec![raw(3, 0, VIEW), raw(0, 4, VIEW)], &owned(&[(0, 5)]), |_| true);
+    fn foreign_and_counted_records_are_skipped() {
+        let sorted =
+            batch_of(vec![raw(3, 0, VIEW_JSON), raw(0, 4, VIEW_JSON)], &owned_positions(&[(0, 5)]), |_| true);
         assert_eq!((sorted.batch.spans.len(), sorted.batch.records.len(), sorted.poison.len()), (0, 0, 0));
     }
 
     fn sorted(values: &[String]) -> Sorted {
         let records = values.iter().enumerate().map(|(at, value)| raw(0, at as u64, value)).collect();
-        batch_of(records, &owned(&[(0, 0)]), |_| true)
+        batch_of(records, &owned_positions(&[(0, 0)]), |_| true)
     }
 
     #[test]
-    fn what_is_only_counted_takes_room_once_a_video() {
+    fn a_counted_video_takes_room_once_in_a_batch() {
         let view = |video: usize| format!(r#"{{"video_id":"{video}","user_id":"u","type":"view"}}"#);
         let id = |id: usize| format!(r#"{{"video_id":"0","user_id":"u","type":"view","event_id":"{id}"}}"#);
         let comment = |id: usize| {
@@ -207,7 +208,7 @@ mod tests {
             let count = values.len();
             gathered.take(sorted(&values), unique.parse().unwrap());
             assert_eq!(gathered.batch.records.len(), count);
-            gathered.written / A_VIDEO
+            gathered.written / VIDEO_ARCHIVE_BYTES
         };
         assert_eq!(written(vec![view(0); 50], ""), 1);
         assert!(written((0..50).map(view).collect(), "") >= 50, "videos");
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_full_by_what_it_writes_and_by_what_it_holds() {
+    fn a_batch_is_bounded_by_written_bytes_and_by_held_bytes() {
         let long = "x".repeat(250);
         let videos: Vec<_> = (0..1_000)
             .map(|at| format!(r#"{{"video_id":"{at}{long}","user_id":"u","type":"view"}}"#))
@@ -245,16 +246,21 @@ mod tests {
         assert!(written && held && few < many, "{few} {many}");
     }
 
-    const NEWER: &str = r#"{"video_id":"v","user_id":"u","type":"save","format":99}"#;
+    const NEWER_RECORD_JSON: &str = r#"{"video_id":"v","user_id":"u","type":"save","format":99}"#;
 
     #[test]
     fn a_partition_stops_before_a_record_of_a_later_release_and_the_others_go_on() {
         let records = || {
-            let of_two =
-                [raw(0, 5, VIEW), raw(1, 0, NEWER), raw(0, 6, "{"), raw(0, 8, NEWER), raw(1, 1, VIEW)];
-            [of_two.as_slice(), &[raw(0, 9, VIEW), raw(0, 10, "{"), raw(2, 3, VIEW)]].concat()
+            let of_two = [
+                raw(0, 5, VIEW_JSON),
+                raw(1, 0, NEWER_RECORD_JSON),
+                raw(0, 6, "{"),
+                raw(0, 8, NEWER_RECORD_JSON),
+                raw(1, 1, VIEW_JSON),
+            ];
+            [of_two.as_slice(), &[raw(0, 9, VIEW_JSON), raw(0, 10, "{"), raw(2, 3, VIEW_JSON)]].concat()
         };
-        let owned = owned(&[(0, 5), (1, 0), (2, 3)]);
+        let owned = owned_positions(&[(0, 5), (1, 0), (2, 3)]);
         let Sorted { batch, poison, waiting, .. } = batch_of(records(), &owned, |_| true);
         let spans: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
         assert_eq!(spans, [(0, 5, 7), (2, 3, 4)]);

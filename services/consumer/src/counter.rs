@@ -23,15 +23,15 @@ use crate::traces::{Found, TracedRecord};
 use crate::{Config, RETRY, traces};
 
 /// How long to wait for records before looking at the shutdown again; a record ends the wait at once.
-const IDLE: Duration = Duration::from_millis(250);
+const POLL_TIMEOUT: Duration = Duration::from_millis(250);
 /// Who finds that a partition was taken up by another waits this long before taking it up again. By then the log has
 /// told one of the two that it is not theirs: a member of the group that was away learns so with its next heartbeat.
 const CONTESTED_PAUSE: Duration = Duration::from_secs(1);
 /// Records parsed at a time: a few milliseconds, in which nothing else is looked at.
-const AT_ONCE: usize = 5_000;
+const MAX_RECORDS_A_POLL: usize = 5_000;
 /// How long a commit may take before the next one is made smaller: what comes behind it waits as long, comments, too. It is a
 /// fifth of what the archive gives a batch, so that a store that becomes slower does not refuse what it took before.
-const LONG: Duration = Duration::from_secs(2);
+const SLOW_COMMIT_TIME: Duration = Duration::from_secs(2);
 
 /// Counts until shutdown, feeding the projector. A commit that is under way then is waited for; what was read after it
 /// is the next consumer's.
@@ -45,7 +45,7 @@ pub async fn run(
     let Some(log) = until_done(shell, "joining the consumers", || backends.log.consume()).await? else {
         return Ok(());
     };
-    let mut counter = Counter {
+    let mut counter = LogCounter {
         log,
         backends,
         shell,
@@ -66,16 +66,16 @@ pub async fn run(
         away: None,
     };
     while !shell.shutdown.is_cancelled() {
-        counter.step().await?;
+        counter.poll_or_settle().await?;
     }
     if let Some(commit) = counter.under_way.take() {
-        counter.settle(ended(commit).await?).await?;
+        counter.handle_commit_end(ended(commit).await?).await?;
     }
     Ok(())
 }
 
 /// A commit that has ended.
-struct Ended {
+struct EndedCommit {
     batch: Batch,
     traced: Vec<TracedRecord>,
     /// `None` where shutdown came first: nothing of the batch has counted.
@@ -84,7 +84,7 @@ struct Ended {
     took: Duration,
 }
 
-struct Counter<'a> {
+struct LogCounter<'a> {
     log: Box<dyn LogConsumer>,
     backends: &'a Backends,
     shell: &'a ServiceContext,
@@ -93,7 +93,7 @@ struct Counter<'a> {
     /// Events of a batch at most, as configured.
     most: usize,
     /// Events of the next batch at most: halved when the archive fails, for it may be the batch's size that it cannot
-    /// take; by [`next_size`] when it works.
+    /// take; by [`next_batch_size`] when it works.
     batch: usize,
     /// The types of which each event leaves a mark in the archive: any, until a commit has told.
     unique: UniqueKinds,
@@ -104,7 +104,7 @@ struct Counter<'a> {
     gathered: Gathered,
     /// Of what was gathered, the records of which spans are recorded.
     traced: Vec<TracedRecord>,
-    under_way: Option<AbortOnDropHandle<anyhow::Result<Ended>>>,
+    under_way: Option<AbortOnDropHandle<anyhow::Result<EndedCommit>>>,
     /// Partitions that the log gave us and that are not taken up yet, and when to do it.
     due: BTreeMap<u32, Instant>,
     /// Partitions that are not read any further, and the record at which each waits for another release of this program.
@@ -118,24 +118,24 @@ struct Counter<'a> {
     away: Option<&'static str>,
 }
 
-impl Counter<'_> {
-    async fn step(&mut self) -> anyhow::Result<()> {
+impl LogCounter<'_> {
+    async fn poll_or_settle(&mut self) -> anyhow::Result<()> {
         if self.under_way.is_none() {
-            self.take_up().await?;
+            self.claim_due_partitions().await?;
             self.begin_commit();
         }
-        let room = self.batch.saturating_sub(self.gathered.batch.records.len()).min(AT_ONCE);
+        let room = self.batch.saturating_sub(self.gathered.batch.records.len()).min(MAX_RECORDS_A_POLL);
         let room = if self.gathered.has_room() { room } else { 0 };
         tokio::select! {
-            ended = finished(&mut self.under_way) => {
+            ended = commit_end(&mut self.under_way) => {
                 self.under_way = None;
-                self.settle(ended?).await
+                self.handle_commit_end(ended?).await
             }
-            polled = self.log.poll(room, IDLE), if room > 0 => self.polled(polled).await,
+            polled = self.log.poll(room, POLL_TIMEOUT), if room > 0 => self.handle_poll_result(polled).await,
         }
     }
 
-    async fn polled(&mut self, polled: Result<ConsumerEvent, StoreError>) -> anyhow::Result<()> {
+    async fn handle_poll_result(&mut self, polled: Result<ConsumerEvent, StoreError>) -> anyhow::Result<()> {
         match polled {
             Ok(ConsumerEvent::Idle) => {}
             Ok(ConsumerEvent::Assigned(partitions)) => {
@@ -145,21 +145,21 @@ impl Counter<'_> {
                 self.drop_read(&partitions);
                 self.owned.retain(|partition, _| !partitions.contains(partition));
                 self.due.retain(|partition, _| !partitions.contains(partition));
-                self.owned_changed();
+                self.tell_owned_changed();
             }
-            Ok(ConsumerEvent::Records(records)) => self.gather(records),
-            Err(error) => self.failed(error).await?,
+            Ok(ConsumerEvent::Records(records)) => self.gather_records(records),
+            Err(error) => self.handle_store_error(error).await?,
         }
         Ok(())
     }
 
-    fn gather(&mut self, mut records: Vec<RawRecord>) {
+    fn gather_records(&mut self, mut records: Vec<RawRecord>) {
         records.retain(|record| !self.waiting.contains_key(&record.partition));
         let waits = !self.dead_letter_newer;
         let tracer = &self.shell.tracer;
         let found = Found::among(&records, self.traced.len(), tracer);
         let sorted = batch_of(records, &self.read, |_| waits);
-        self.read.extend(sorted.batch.spans.iter().map(after));
+        self.read.extend(sorted.batch.spans.iter().map(position_after));
         self.traced.extend(found.begin(&sorted.batch.spans, tracer));
         for waiting in &sorted.waiting {
             let Waiting { partition, offset, format } = *waiting;
@@ -199,19 +199,25 @@ impl Counter<'_> {
                     .await?
                     .is_none()
                 {
-                    return Ok(Ended { batch, traced, outcome: None, dead_letters: 0, took: Duration::ZERO });
+                    return Ok(EndedCommit {
+                        batch,
+                        traced,
+                        outcome: None,
+                        dead_letters: 0,
+                        took: Duration::ZERO,
+                    });
                 }
             }
             let started = Instant::now();
             let outcome = Some(backends.archive.commit(&batch).await);
-            Ok(Ended { batch, traced, outcome, dead_letters: poison.len(), took: started.elapsed() })
+            Ok(EndedCommit { batch, traced, outcome, dead_letters: poison.len(), took: started.elapsed() })
         });
         self.under_way = Some(AbortOnDropHandle::new(commit));
     }
 
     /// Makes the partitions that are due ours in the archive, too, and goes on where it stands, whatever the log thinks
     /// of this group's progress.
-    async fn take_up(&mut self) -> anyhow::Result<()> {
+    async fn claim_due_partitions(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         let due: Vec<u32> =
             self.due.iter().filter(|(_, when)| **when <= now).map(|(partition, _)| *partition).collect();
@@ -221,11 +227,11 @@ impl Counter<'_> {
         let archive = &self.backends.archive;
         let taken = until_done(self.shell, "taking partitions up", || archive.take_up(&due)).await?;
         let Some(positions) = taken else { return Ok(()) };
-        self.begin(due.into_iter().zip(positions).collect()).await
+        self.begin_partitions(due.into_iter().zip(positions).collect()).await
     }
 
     /// Reads these partitions from these positions on.
-    async fn begin(&mut self, positions: Vec<(u32, Position)>) -> anyhow::Result<()> {
+    async fn begin_partitions(&mut self, positions: Vec<(u32, Position)>) -> anyhow::Result<()> {
         let partitions: Vec<u32> = positions.iter().map(|(partition, _)| *partition).collect();
         self.drop_read(&partitions);
         let starts: Vec<Start> = positions
@@ -248,14 +254,14 @@ impl Counter<'_> {
                     self.owned.remove(&partition);
                     self.due.insert(partition, Instant::now());
                 }
-                self.failed(error).await?;
+                self.handle_store_error(error).await?;
             }
         }
-        self.owned_changed();
+        self.tell_owned_changed();
         Ok(())
     }
 
-    fn owned_changed(&self) {
+    fn tell_owned_changed(&self) {
         let owned: Vec<u32> = self.owned.keys().copied().collect();
         self.metrics.partitions.set(owned.len() as i64);
         if self.feed.owned(owned.clone()) {
@@ -263,8 +269,8 @@ impl Counter<'_> {
         }
     }
 
-    async fn settle(&mut self, ended: Ended) -> anyhow::Result<()> {
-        let Ended { batch, mut traced, outcome, dead_letters, took } = ended;
+    async fn handle_commit_end(&mut self, ended: EndedCommit) -> anyhow::Result<()> {
+        let EndedCommit { batch, mut traced, outcome, dead_letters, took } = ended;
         if !matches!(outcome, Some(Ok(_))) {
             traces::failed(&mut traced);
         }
@@ -273,8 +279,8 @@ impl Counter<'_> {
             None => Ok(()),
             Some(Ok(committed)) => {
                 self.metrics.commit_seconds.observe(took.as_secs_f64());
-                self.batch = next_size(self.batch, self.most, batch.records.len(), took);
-                self.counted(batch, traced, committed).await;
+                self.batch = next_batch_size(self.batch, self.most, batch.records.len(), took);
+                self.pass_to_projector(batch, traced, committed).await;
                 Ok(())
             }
             Some(Err(CommitError::Fenced { partition, expected, actual })) => {
@@ -283,32 +289,32 @@ impl Counter<'_> {
                     partition,
                     "offset fence mismatch: expected {expected}, found {actual}; going on from there"
                 );
-                self.look_again(&batch).await
+                self.return_to_archive_position(&batch).await
             }
             Some(Err(CommitError::TakenOver { partition })) => {
                 self.metrics.fenced.inc();
                 tracing::warn!(partition, "another consumer took this partition up");
-                self.contested(&batch, partition).await
+                self.release_contested(&batch, partition).await
             }
             Some(Err(CommitError::Store(error))) => {
-                self.failed(error).await?;
+                self.handle_store_error(error).await?;
                 self.batch = (self.batch / 2).max(1);
                 // The batch may be in: the archive's offsets tell, and the boards' offsets tell the projector.
                 self.feed.missed();
-                self.look_again(&batch).await
+                self.return_to_archive_position(&batch).await
             }
         }
     }
 
-    async fn counted(&mut self, batch: Batch, traced: Vec<TracedRecord>, committed: Committed) {
-        self.worked();
+    async fn pass_to_projector(&mut self, batch: Batch, traced: Vec<TracedRecord>, committed: Committed) {
+        self.note_success();
         let Committed { effects, meta } = committed;
         self.unique = meta.rules.unique;
         self.metrics.batch_events.observe(batch.records.len() as f64);
         self.metrics.counted.inc_by(effects.counted);
         self.metrics.repeated.inc_by(effects.repeated);
         let next: Vec<(u32, u64)> = batch.spans.iter().map(|span| (span.partition, span.next)).collect();
-        for (partition, position) in batch.spans.iter().map(after) {
+        for (partition, position) in batch.spans.iter().map(position_after) {
             // One that was revoked meanwhile is not ours again by this.
             if let Some(stands) = self.owned.get_mut(&partition) {
                 *stands = position;
@@ -322,27 +328,27 @@ impl Counter<'_> {
 
     /// Goes on where the archive stands in the partitions of the batch and of what was read after it: nobody knows
     /// whether the batch is in.
-    async fn look_again(&mut self, batch: &Batch) -> anyhow::Result<()> {
-        let partitions = self.in_doubt(batch);
+    async fn return_to_archive_position(&mut self, batch: &Batch) -> anyhow::Result<()> {
+        let partitions = self.partitions_in_doubt(batch);
         let archive = &self.backends.archive;
         let positions = until_done(self.shell, "reading offsets", || archive.offsets(&partitions)).await?;
         let Some(positions) = positions else { return Ok(()) };
-        self.begin(partitions.into_iter().zip(positions).collect()).await
+        self.begin_partitions(partitions.into_iter().zip(positions).collect()).await
     }
 
     /// Lets go of a partition until the log has said whose it is, and goes back to where the others stood.
-    async fn contested(&mut self, batch: &Batch, partition: u32) -> anyhow::Result<()> {
-        let others = self.in_doubt(batch).into_iter().filter(|other| *other != partition);
+    async fn release_contested(&mut self, batch: &Batch, partition: u32) -> anyhow::Result<()> {
+        let others = self.partitions_in_doubt(batch).into_iter().filter(|other| *other != partition);
         let others: Vec<_> = others.filter_map(|other| Some((other, *self.owned.get(&other)?))).collect();
         self.drop_read(&[partition]);
         if self.owned.remove(&partition).is_some() {
             self.due.insert(partition, Instant::now() + CONTESTED_PAUSE);
         }
-        self.begin(others).await
+        self.begin_partitions(others).await
     }
 
     /// The partitions that a batch covers, or what was read after it, and that are still ours.
-    fn in_doubt(&self, batch: &Batch) -> Vec<u32> {
+    fn partitions_in_doubt(&self, batch: &Batch) -> Vec<u32> {
         let spans = batch.spans.iter().chain(&self.gathered.batch.spans);
         let mut partitions: Vec<u32> = spans.map(|span| span.partition).collect();
         partitions.sort_unstable();
@@ -351,7 +357,7 @@ impl Counter<'_> {
         partitions
     }
 
-    async fn failed(&mut self, error: StoreError) -> anyhow::Result<()> {
+    async fn handle_store_error(&mut self, error: StoreError) -> anyhow::Result<()> {
         if !error.is_transient() {
             return Err(error.into());
         }
@@ -362,7 +368,7 @@ impl Counter<'_> {
         Ok(())
     }
 
-    fn worked(&mut self) {
+    fn note_success(&mut self) {
         self.failures = 0;
         if let Some(part) = self.away.take() {
             self.shell.health.dependency(part, Ok(()));
@@ -371,22 +377,24 @@ impl Counter<'_> {
 }
 
 /// How many events the next batch may have, after one of `events`, of `size` at most, took so long to commit.
-fn next_size(size: usize, most: usize, events: usize, took: Duration) -> usize {
-    if took > LONG {
+fn next_batch_size(size: usize, most: usize, events: usize, took: Duration) -> usize {
+    if took > SLOW_COMMIT_TIME {
         // It is not the size that makes a small one slow.
-        let fitting = events as f64 * LONG.as_secs_f64() / took.as_secs_f64();
-        return (fitting as usize).max(AT_ONCE).min(size);
+        let fitting = events as f64 * SLOW_COMMIT_TIME.as_secs_f64() / took.as_secs_f64();
+        return (fitting as usize).max(MAX_RECORDS_A_POLL).min(size);
     }
-    if took > LONG / 2 { size } else { (size * 2).min(most) }
+    if took > SLOW_COMMIT_TIME / 2 { size } else { (size * 2).min(most) }
 }
 
 /// Where a partition stands after this.
-fn after(span: &OffsetRange) -> (u32, Position) {
+fn position_after(span: &OffsetRange) -> (u32, Position) {
     (span.partition, Position { next: span.next, last: span.last })
 }
 
 /// The end of a commit that is under way; for ever away where none is.
-async fn finished(under_way: &mut Option<AbortOnDropHandle<anyhow::Result<Ended>>>) -> anyhow::Result<Ended> {
+async fn commit_end(
+    under_way: &mut Option<AbortOnDropHandle<anyhow::Result<EndedCommit>>>,
+) -> anyhow::Result<EndedCommit> {
     match under_way {
         Some(commit) => ended(commit).await,
         None => std::future::pending().await,
@@ -395,8 +403,8 @@ async fn finished(under_way: &mut Option<AbortOnDropHandle<anyhow::Result<Ended>
 
 /// A panic of the commit is one of its owner.
 async fn ended(
-    commit: impl Future<Output = Result<anyhow::Result<Ended>, tokio::task::JoinError>>,
-) -> anyhow::Result<Ended> {
+    commit: impl Future<Output = Result<anyhow::Result<EndedCommit>, tokio::task::JoinError>>,
+) -> anyhow::Result<EndedCommit> {
     match commit.await {
         Ok(ended) => ended,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -410,12 +418,12 @@ mod tests {
 
     #[test]
     fn a_commit_that_takes_long_makes_the_next_one_smaller() {
-        let next = |size, events, ms| next_size(size, 200_000, events, Duration::from_millis(ms));
+        let next = |size, events, ms| next_batch_size(size, 200_000, events, Duration::from_millis(ms));
         assert_eq!(next(200_000, 200_000, 4_000), 100_000);
         assert_eq!(next(100_000, 100_000, 1_999), 100_000, "as long as it may");
         assert_eq!(next(100_000, 100_000, 900), 200_000);
         assert_eq!(next(200_000, 200_000, 900), 200_000, "as configured");
-        assert_eq!(next(200_000, 3, 9_000), AT_ONCE, "something else was slow");
+        assert_eq!(next(200_000, 3, 9_000), MAX_RECORDS_A_POLL, "something else was slow");
         assert_eq!(next(1, 1, 9_000), 1, "one that was made small is not made larger by slowness");
     }
 }

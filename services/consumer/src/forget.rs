@@ -17,7 +17,7 @@ use tokio::time::Instant;
 /// How often old identities are forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
 /// How long forgetting may go on at a time; what is left is next minute's.
-const AT_A_TIME: Duration = Duration::from_secs(20);
+const MAX_DELETION_TIME: Duration = Duration::from_secs(20);
 /// Between two deletions, so that commits come in between.
 const PAUSE_BETWEEN_DELETIONS: Duration = Duration::from_millis(50);
 /// Partitions have brokers of their own, whose clocks may differ.
@@ -45,7 +45,7 @@ async fn forget_identities(backends: &Backends, shell: &ServiceContext) -> Resul
     let partitions: Vec<u32> = (0..ends.len() as u32).collect();
     let positions = backends.archive.offsets(&partitions).await?;
     let Some(watermark) = oldest_needed_time(&ends, &positions) else { return Ok(()) };
-    let until = Instant::now() + AT_A_TIME;
+    let until = Instant::now() + MAX_DELETION_TIME;
     while backends.archive.forget_before(watermark).await? > 0 {
         if shell.shutdown.is_cancelled() || Instant::now() > until {
             return Ok(());
@@ -76,23 +76,27 @@ mod tests {
 
     use super::*;
 
-    const DAY: Millis = REPEAT_WINDOW_MS;
+    const REPEAT_DAY: Millis = REPEAT_WINDOW_MS;
 
-    fn at(next: u64, day: Millis) -> Position {
-        Position { next, last: Some(RecordFingerprint { broker_time: day * DAY, digest: 0 }) }
+    fn position_at(next: u64, day: Millis) -> Position {
+        Position { next, last: Some(RecordFingerprint { broker_time: day * REPEAT_DAY, digest: 0 }) }
     }
 
     #[test]
-    fn a_partition_that_lags_keeps_its_window() {
+    fn identities_are_kept_for_a_lagging_partition() {
         let forgotten = |ends: &[u64], positions: &[Position]| {
-            oldest_needed_time(ends, positions).map(|time| (time + CLOCKS_APART_MS) / DAY)
+            oldest_needed_time(ends, positions).map(|time| (time + CLOCKS_APART_MS) / REPEAT_DAY)
         };
-        assert_eq!(forgotten(&[10, 10], &[at(10, 9), at(10, 2)]), Some(8), "one at its end holds nothing up");
-        assert_eq!(forgotten(&[10, 11], &[at(10, 9), at(10, 2)]), Some(1));
-        let never = Position::default();
-        assert_eq!(forgotten(&[10, 0], &[at(10, 9), never]), Some(8), "an empty partition");
         assert_eq!(
-            forgotten(&[10, 1], &[at(10, 9), never]),
+            forgotten(&[10, 10], &[position_at(10, 9), position_at(10, 2)]),
+            Some(8),
+            "one at its end holds nothing up"
+        );
+        assert_eq!(forgotten(&[10, 11], &[position_at(10, 9), position_at(10, 2)]), Some(1));
+        let never = Position::default();
+        assert_eq!(forgotten(&[10, 0], &[position_at(10, 9), never]), Some(8), "an empty partition");
+        assert_eq!(
+            forgotten(&[10, 1], &[position_at(10, 9), never]),
             None,
             "nobody knows how old its first record is"
         );

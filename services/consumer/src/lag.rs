@@ -24,16 +24,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// A label whose values are bounded by the topic's partitions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfPartition {
+struct PartitionLabel {
     partition: u32,
 }
 
 /// What is measured. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct LagMetrics {
-    records: Family<OfPartition, Gauge>,
-    seconds: Family<OfPartition, Gauge<f64, AtomicU64>>,
-    projection: Family<OfPartition, Gauge>,
+    records: Family<PartitionLabel, Gauge>,
+    seconds: Family<PartitionLabel, Gauge<f64, AtomicU64>>,
+    projection: Family<PartitionLabel, Gauge>,
     looked: Gauge<f64, AtomicU64>,
     freshness: Histogram,
 }
@@ -71,16 +71,16 @@ impl LagMetrics {
         }
     }
 
-    fn tell(&self, partition: u32, lag: Lag) {
-        let label = OfPartition { partition };
+    fn set_lag(&self, partition: u32, lag: Lag) {
+        let label = PartitionLabel { partition };
         self.records.get_or_create(&label).set(lag.records as i64);
         self.seconds.get_or_create(&label).set(millis_to_seconds(lag.waited));
         self.projection.get_or_create(&label).set(lag.projection as i64);
     }
 
     /// Forgets the lag of a partition that another consumer owns now.
-    fn forget(&self, partition: u32) {
-        let label = OfPartition { partition };
+    fn forget_partition(&self, partition: u32) {
+        let label = PartitionLabel { partition };
         self.records.remove(&label);
         self.seconds.remove(&label);
         self.projection.remove(&label);
@@ -112,10 +112,10 @@ pub async fn run(
         let Ok(Ok(offsets)) = looked else { continue };
         let now = now_ms();
         for (partition, _) in backlogs.extract_if(.., |partition, _| !partitions.contains(partition)) {
-            metrics.forget(partition);
+            metrics.forget_partition(partition);
         }
         for (partition, at) in offsets.0 {
-            metrics.tell(partition, backlogs.entry(partition).or_default().look(&at, now));
+            metrics.set_lag(partition, backlogs.entry(partition).or_default().look(&at, now));
         }
         metrics.looked.set(millis_to_seconds(now));
     }

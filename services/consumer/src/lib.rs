@@ -35,14 +35,14 @@ use crate::pace::Pace;
 /// Events of a batch at most, unless configured otherwise. What makes a transaction large are the videos, comments and
 /// identities in it, which have a bound of their own ([`batches`]); of events that are only counted it takes any number. This is
 /// as many as a consumer can hold twice.
-const BATCH: u32 = 200_000;
+const DEFAULT_MAX_BATCH_EVENTS: u32 = 200_000;
 
 /// How a consumer counts.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
     /// Most events in one transaction. A batch is what came while the one before it was committed: only a consumer that
     /// is behind fills it.
-    #[arg(long, env = "LIVERANK_BATCH", default_value_t = BATCH, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    #[arg(long, env = "LIVERANK_BATCH", default_value_t = DEFAULT_MAX_BATCH_EVENTS, value_parser = clap::value_parser!(u32).range(1..=200_000))]
     pub batch: u32,
     /// Make records of a format that only a later release knows dead letters, instead of waiting for it. What they say does not count
     /// until their dead letters are replayed. For records of which you know that no release will read them.
@@ -61,22 +61,22 @@ pub struct Config {
 pub struct RuleArgs {
     /// Score of a view, 0 to 1000, three decimal places. All weights are those of a new archive: another archive keeps
     /// its own until its scores are rebuilt.
-    #[arg(long, env = "LIVERANK_WEIGHT_VIEW", default_value = "1", value_parser = weight)]
+    #[arg(long, env = "LIVERANK_WEIGHT_VIEW", default_value = "1", value_parser = parse_weight_flag)]
     pub weight_view: i64,
     /// Score of a like.
-    #[arg(long, env = "LIVERANK_WEIGHT_LIKE", default_value = "2", value_parser = weight)]
+    #[arg(long, env = "LIVERANK_WEIGHT_LIKE", default_value = "2", value_parser = parse_weight_flag)]
     pub weight_like: i64,
     /// Score of a comment.
-    #[arg(long, env = "LIVERANK_WEIGHT_COMMENT", default_value = "2", value_parser = weight)]
+    #[arg(long, env = "LIVERANK_WEIGHT_COMMENT", default_value = "2", value_parser = parse_weight_flag)]
     pub weight_comment: i64,
     /// Score of a share.
-    #[arg(long, env = "LIVERANK_WEIGHT_SHARE", default_value = "3", value_parser = weight)]
+    #[arg(long, env = "LIVERANK_WEIGHT_SHARE", default_value = "3", value_parser = parse_weight_flag)]
     pub weight_share: i64,
     /// Score of a watch shorter than the threshold.
-    #[arg(long, env = "LIVERANK_WEIGHT_WATCH_SHORT", default_value = "1", value_parser = weight)]
+    #[arg(long, env = "LIVERANK_WEIGHT_WATCH_SHORT", default_value = "1", value_parser = parse_weight_flag)]
     pub weight_watch_short: i64,
     /// Score of a watch of the threshold or longer.
-    #[arg(long, env = "LIVERANK_WEIGHT_WATCH_LONG", default_value = "2", value_parser = weight)]
+    #[arg(long, env = "LIVERANK_WEIGHT_WATCH_LONG", default_value = "2", value_parser = parse_weight_flag)]
     pub weight_watch_long: i64,
     /// Where a long watch begins, in milliseconds.
     #[arg(long, env = "LIVERANK_WATCH_THRESHOLD_MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(0..=86_400_000))]
@@ -94,7 +94,7 @@ fn unique(text: &str) -> Result<UniqueKinds, String> {
     text.parse().map_err(|invalid: liverank_core::Invalid| invalid.reason)
 }
 
-fn weight(text: &str) -> Result<i64, String> {
+fn parse_weight_flag(text: &str) -> Result<i64, String> {
     let points = text.parse::<f64>().map_err(|_| "must be a number from 0 to 1000".to_owned())?;
     parse_weight("weight", points).map_err(|invalid| invalid.reason)
 }
@@ -102,7 +102,7 @@ fn weight(text: &str) -> Result<i64, String> {
 impl Default for Config {
     fn default() -> Self {
         let (rules, boards) = (RuleArgs::default(), BoardsArgs::default());
-        Self { batch: BATCH, dead_letter_newer_formats: false, rules, boards }
+        Self { batch: DEFAULT_MAX_BATCH_EVENTS, dead_letter_newer_formats: false, rules, boards }
     }
 }
 
@@ -150,7 +150,7 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     shell.health.starting("archive");
     shell.health.starting("log");
     let metrics = ConsumerMetrics::new(&shell.metrics);
-    let Some(partitions) = open(&config, &backends, &shell).await? else { return Ok(()) };
+    let Some(partitions) = open_stores(&config, &backends, &shell).await? else { return Ok(()) };
     let (projectors, feed) = projector::start(&backends, &boards, partitions, &shell, &metrics);
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("forget", forget::run(backends.clone(), feed.watch_owned(), shell.clone()));
@@ -170,7 +170,11 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
 
 /// Opens the archive and the log, however long they are away, and returns how many partitions there are; `None` where
 /// shutdown came first.
-async fn open(config: &Config, backends: &Backends, shell: &ServiceContext) -> anyhow::Result<Option<u32>> {
+async fn open_stores(
+    config: &Config,
+    backends: &Backends,
+    shell: &ServiceContext,
+) -> anyhow::Result<Option<u32>> {
     let wanted = config.rules.rules();
     let Some(meta) =
         pace::until_done(shell, "opening the archive", || backends.archive.open(&wanted)).await?
@@ -202,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_flag_says_is_what_the_core_says() {
+    fn default_weights_are_those_of_core() {
         let flags = RuleArgs::augment_args(Command::new("consumer")).get_matches_from(["consumer"]);
         assert_eq!(RuleArgs::from_arg_matches(&flags).unwrap().rules(), Rules::default());
         assert_eq!(RuleArgs::default().rules(), Rules::default());

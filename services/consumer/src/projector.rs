@@ -30,7 +30,7 @@ use crate::repair::{RepairError, Target, no_archive, repair};
 use crate::traces::{self, TracedRecord};
 
 /// Batches that may wait for the boards, of which each may be tens of megabytes. They are put on the boards together.
-const WAITING: usize = 4;
+const MAX_BATCHES_WAITING: usize = 4;
 /// How often the boards are looked at when nothing happens, so that one that was emptied is filled again soon.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often it is said which declared boards are wanted.
@@ -67,7 +67,7 @@ impl CommittedBatch {
     }
 
     /// Merges `next` into this batch. Returns `next` as the error if records lie between the two, or the archive's meta document changed.
-    fn join(&mut self, next: Self) -> Result<(), Box<Self>> {
+    fn merge_batch(&mut self, next: Self) -> Result<(), Box<Self>> {
         let follows = |span: &OffsetRange| {
             let before = self.spans.iter().find(|before| before.partition == span.partition);
             before.is_none_or(|before| before.next == span.from)
@@ -111,7 +111,7 @@ impl ProjectionQueue {
         for (declared, copy) in self.declared.iter().zip(copies) {
             declared.hand_over(copy).await;
         }
-        self.metrics.waiting.set((WAITING - self.batches.capacity()) as i64);
+        self.metrics.waiting.set((MAX_BATCHES_WAITING - self.batches.capacity()) as i64);
     }
 
     async fn hand_over(&self, done: CommittedBatch) {
@@ -158,10 +158,10 @@ pub fn start(
 ) -> (Vec<impl Future<Output = ()> + Send + 'static + use<>>, ProjectionQueue) {
     let one = |board: Option<&DeclaredBoard>| start_one(backends, board.cloned(), partitions, shell, metrics);
     let (projector, mut feed) = one(None);
-    let mut projectors = vec![projector.run()];
+    let mut projectors = vec![projector.run_projector()];
     for board in boards {
         let (projector, declared) = one(Some(board));
-        projectors.push(projector.run());
+        projectors.push(projector.run_projector());
         feed.declared.push(declared);
     }
     (projectors, feed)
@@ -173,8 +173,8 @@ fn start_one(
     partitions: u32,
     shell: &ServiceContext,
     metrics: &ConsumerMetrics,
-) -> (Projector, ProjectionQueue) {
-    let (batches, waiting) = mpsc::channel(WAITING);
+) -> (BoardProjector, ProjectionQueue) {
+    let (batches, waiting) = mpsc::channel(MAX_BATCHES_WAITING);
     let (owned, owned_seen) = watch::channel(Vec::new());
     let missed = Arc::new(AtomicBool::new(false));
     let away = Arc::new(AtomicBool::new(false));
@@ -182,7 +182,7 @@ fn start_one(
         Some(board) => backends.ranking.declared(&board.key()),
         None => Arc::clone(&backends.ranking),
     };
-    let projector = Projector {
+    let projector = BoardProjector {
         backends: backends.clone(),
         ranking,
         board,
@@ -224,7 +224,7 @@ pub async fn keep_declared(backends: Backends, boards: DeclaredBoards) {
     }
 }
 
-struct Projector {
+struct BoardProjector {
     backends: Backends,
     /// Where it projects to.
     ranking: Arc<dyn RankingStore>,
@@ -248,44 +248,44 @@ struct Projector {
     noted: Option<u64>,
 }
 
-impl Projector {
-    async fn run(mut self) {
+impl BoardProjector {
+    async fn run_projector(mut self) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
                 done = self.waiting.recv() => match done {
-                    Some(done) => self.follow_all(done).await,
+                    Some(done) => self.follow_waiting(done).await,
                     None => return,
                 },
                 changed = self.owned.changed() => if changed.is_ok() {
                     // Nothing of a new partition is on its way from us: what the boards lack, they lack.
                     self.seen.clear();
-                    self.look(true).await;
+                    self.compare_boards(true).await;
                 },
-                _ = look.tick() => self.look(false).await,
+                _ = look.tick() => self.compare_boards(false).await,
             }
         }
     }
 
     /// Follows a batch and those that wait behind it.
-    async fn follow_all(&mut self, first: CommittedBatch) {
+    async fn follow_waiting(&mut self, first: CommittedBatch) {
         let mut next = Some(first);
         while let Some(mut done) = next {
             while let Ok(more) = self.waiting.try_recv() {
-                if let Err(more) = done.join(more) {
+                if let Err(more) = done.merge_batch(more) {
                     self.apart = Some(*more);
                     break;
                 }
             }
-            self.follow(done).await;
+            self.follow_batch(done).await;
             next = self.apart.take();
         }
     }
 
     /// Publishes and projects one batch, or all that the archive has, however long the stores are away.
-    async fn follow(&mut self, done: CommittedBatch) {
+    async fn follow_batch(&mut self, done: CommittedBatch) {
         let CommittedBatch { spans, effects, meta, committed, traced } = done;
         let traces = traces::of_comments(&traced, &effects.comments);
         let mut comments: Vec<Comment> =
@@ -299,7 +299,7 @@ impl Projector {
         for failures in 0.. {
             let error = match self.publish_and_project(&meta, &mut comments, &traces, &projection).await {
                 Ok(Projected::Applied) if !self.missed.load(Relaxed) => {
-                    self.back();
+                    self.note_back();
                     if self.board.is_none() {
                         self.metrics.project_seconds.observe(committed.elapsed().as_secs_f64());
                         self.metrics.lag.projected(&projection.spans, now_ms());
@@ -307,7 +307,7 @@ impl Projector {
                     return;
                 }
                 Ok(_) => match self.repair_boards().await {
-                    Ok(()) => return self.back(),
+                    Ok(()) => return self.note_back(),
                     // Somebody has to look; what comes next is published meanwhile.
                     Err(error @ RepairError::Ahead { .. }) => return self.note_ahead(&error),
                     Err(RepairError::Store(error)) => error,
@@ -357,7 +357,7 @@ impl Projector {
         self.shell.health.dependency(error.part(), Err(error.to_string()));
     }
 
-    fn back(&mut self) {
+    fn note_back(&mut self) {
         self.away.store(false, Relaxed);
         if let Some(part) = self.away_part.take() {
             self.shell.health.dependency(part, Ok(()));
@@ -365,14 +365,14 @@ impl Projector {
     }
 
     /// Compares the boards with the archive when nothing else makes us, and repairs them where they are behind.
-    async fn look(&mut self, new_partitions: bool) {
+    async fn compare_boards(&mut self, new_partitions: bool) {
         let looked = match self.is_behind(new_partitions).await {
             Ok(false) => Ok(()),
             Ok(true) => self.repair_boards().await,
             Err(error) => Err(error.into()),
         };
         match looked {
-            Ok(()) => self.back(),
+            Ok(()) => self.note_back(),
             Err(error @ RepairError::Ahead { .. }) => self.note_ahead(&error),
             Err(RepairError::Store(error)) => self.note_away(&error),
         }
@@ -460,9 +460,9 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_follow_each_other_are_one_with_the_later_states() {
+    fn adjacent_batches_are_merged_with_the_later_states() {
         let mut first = batch(1, &[(0, 0, 5), (1, 3, 4)], &[("a", 1), ("b", 1)]);
-        assert!(first.join(batch(1, &[(0, 5, 9), (2, 7, 8)], &[("b", 2), ("c", 2)])).is_ok());
+        assert!(first.merge_batch(batch(1, &[(0, 5, 9), (2, 7, 8)], &[("b", 2), ("c", 2)])).is_ok());
         let spans: Vec<_> = first.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
         assert_eq!(spans, [(0, 0, 9), (1, 3, 4), (2, 7, 8)]);
         let videos = first.effects.videos.iter();
@@ -471,11 +471,11 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_follow_stays_apart() {
+    fn batches_with_a_gap_are_not_merged() {
         let mut first = batch(1, &[(0, 0, 5)], &[("a", 1)]);
         for apart in [batch(1, &[(0, 6, 7)], &[]), batch(2, &[(0, 5, 7)], &[])] {
             let spans = apart.spans.clone();
-            assert_eq!(first.join(apart).unwrap_err().spans, spans);
+            assert_eq!(first.merge_batch(apart).unwrap_err().spans, spans);
         }
         assert_eq!((first.spans[0].next, first.effects.videos.len()), (5, 1));
     }

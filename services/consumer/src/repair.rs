@@ -94,8 +94,8 @@ pub async fn repair(
     for _ in 0..MAX_ATTEMPTS {
         // What is in force is read before all else, so that what is written for it is not older than it.
         let meta = backends.archive.meta().await?.ok_or_else(no_archive)?;
-        let repair = Repair { backends, target, meta: &meta, owned, partitions, progress };
-        if let Some((videos, comments)) = repair.attempt().await? {
+        let repair = BoardRepair { backends, target, meta: &meta, owned, partitions, progress };
+        if let Some((videos, comments)) = repair.try_repair().await? {
             return Ok(Repaired { meta, videos, comments });
         }
     }
@@ -108,7 +108,7 @@ pub fn no_archive() -> StoreError {
     StoreError::unusable("archive", "there is none in this database: no consumer has opened it yet")
 }
 
-struct Repair<'a> {
+struct BoardRepair<'a> {
     backends: &'a Backends,
     target: Target<'a>,
     meta: &'a Meta,
@@ -117,9 +117,9 @@ struct Repair<'a> {
     progress: &'a (dyn Fn(usize) + Send + Sync),
 }
 
-impl Repair<'_> {
+impl BoardRepair<'_> {
     /// Videos and comments done, or `None` where a later generation has begun.
-    async fn attempt(&self) -> Result<Option<(usize, usize)>, RepairError> {
+    async fn try_repair(&self) -> Result<Option<(usize, usize)>, RepairError> {
         let ranking = self.target.ranking;
         let standing = ranking.standing().await?;
         if let Some(boards) = standing.generation.filter(|boards| *boards > self.meta.generation) {
@@ -128,15 +128,15 @@ impl Repair<'_> {
             return if archive >= boards { Ok(None) } else { Err(RepairError::Ahead { boards, archive }) };
         }
         // Before the videos: everything up to here is in what is read below, so this is what may be noted at the end.
-        let positions = self.positions(&standing).await?;
+        let positions = self.positions_to_publish_from(&standing).await?;
         let mut comments = 0;
         for (partition, stands) in &standing.offsets {
             if self.target.board.is_none() && self.owned.contains(partition) {
-                comments += self.publish_from(*partition, *stands).await?;
+                comments += self.publish_comments_from(*partition, *stands).await?;
             }
         }
         // Where the store came back empty nobody knows what was published: readers find out by comparing heads.
-        let Some(videos) = self.fill().await? else { return Ok(None) };
+        let Some(videos) = self.fill_boards().await? else { return Ok(None) };
         let offsets = match self.target.board {
             None => noted_offsets(self.meta.generation, self.owned, &positions, &standing),
             // They say one thing alone, which is true of every partition now.
@@ -149,7 +149,10 @@ impl Repair<'_> {
         Ok((restored != Projected::Superseded).then_some((videos, comments)))
     }
 
-    async fn positions(&self, standing: &ProjectionCheckpoint) -> Result<BTreeMap<u32, u64>, StoreError> {
+    async fn positions_to_publish_from(
+        &self,
+        standing: &ProjectionCheckpoint,
+    ) -> Result<BTreeMap<u32, u64>, StoreError> {
         let known = standing.offsets.iter().map(|(partition, _)| *partition);
         let mut all: Vec<u32> = (0..self.partitions).chain(known).chain(self.owned.iter().copied()).collect();
         all.sort_unstable();
@@ -158,7 +161,7 @@ impl Repair<'_> {
         Ok(all.into_iter().zip(positions.into_iter().map(|position| position.next)).collect())
     }
 
-    async fn publish_from(&self, partition: u32, mut offset: u64) -> Result<usize, StoreError> {
+    async fn publish_comments_from(&self, partition: u32, mut offset: u64) -> Result<usize, StoreError> {
         let mut published = 0;
         loop {
             let page = self.backends.archive.comments_from(partition, offset, PAGE_ITEMS).await?;
@@ -171,7 +174,7 @@ impl Repair<'_> {
     }
 
     /// Walks through the archive; `None` where a later generation has begun.
-    async fn fill(&self) -> Result<Option<usize>, StoreError> {
+    async fn fill_boards(&self) -> Result<Option<usize>, StoreError> {
         let mut after = None;
         let mut filled = 0;
         loop {
@@ -239,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_partitions_of_others_only_what_was_noted_is_noted_again() {
+    fn offsets_of_foreign_partitions_are_kept_as_noted() {
         let positions = BTreeMap::from([(0, 10), (1, 20), (2, 30)]);
         let noted = |generation, stood: &[(u32, u64)]| {
             let standing = ProjectionCheckpoint { generation, offsets: stood.to_vec() };

@@ -19,7 +19,7 @@ use liverank_runtime::ServiceContext;
 use liverank_runtime::boards::BoardsArgs;
 use serde_json::{Value, json};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn backends(directory: &std::path::Path) -> Backends {
     Backends {
@@ -31,18 +31,18 @@ fn backends(directory: &std::path::Path) -> Backends {
     }
 }
 
-async fn like(backends: &Backends, video: &str) {
+async fn append_like(backends: &Backends, video: &str) {
     let event = format!(r#"{{"video_id":"{video}","user_id":"u","type":"like"}}"#);
     backends.log.append(video.as_bytes(), event.into_bytes()).await.unwrap();
 }
 
 /// Waits until the boards are of this generation and show these scores, best first.
-async fn boards(backends: &Backends, generation: u64, scores: &[(&str, f64)]) {
+async fn wait_for_boards(backends: &Backends, generation: u64, scores: &[(&str, f64)]) {
     shown(&*backends.ranking, generation, scores).await;
 }
 
 async fn shown(ranking: &dyn RankingStore, generation: u64, scores: &[(&str, f64)]) {
-    let end = Instant::now() + DEADLINE;
+    let end = Instant::now() + TEST_TIMEOUT;
     loop {
         let standing = ranking.standing().await.unwrap();
         let mut shown: Vec<(String, f64)> = Vec::new();
@@ -65,17 +65,17 @@ async fn a_new_generation_is_followed_while_serving() {
     let backends = backends(directory.path());
     let shell = ServiceContext::new(Duration::from_secs(5));
     let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends.clone(), shell.clone()));
-    like(&backends, "a").await;
-    boards(&backends, 1, &[("a", 2.0)]).await;
+    append_like(&backends, "a").await;
+    wait_for_boards(&backends, 1, &[("a", 2.0)]).await;
 
     // Begun while nothing comes, and while something does.
     backends.archive.rebuilding().bump_generation().await.unwrap();
-    boards(&backends, 2, &[("a", 2.0)]).await;
+    wait_for_boards(&backends, 2, &[("a", 2.0)]).await;
     let rules = Rules { weights: Weights { like: 5000, ..Weights::default() }, ..Rules::default() };
-    like(&backends, "b").await;
+    append_like(&backends, "b").await;
     backends.archive.rebuilding().rescore(&rules, &|_, _| ()).await.unwrap();
-    like(&backends, "b").await;
-    boards(&backends, 3, &[("b", 10.0), ("a", 5.0)]).await;
+    append_like(&backends, "b").await;
+    wait_for_boards(&backends, 3, &[("b", 10.0), ("a", 5.0)]).await;
     assert!(!consumer.is_finished(), "it ended by itself");
 
     // What an earlier generation sends is not taken.
@@ -94,8 +94,8 @@ async fn boards_ahead_of_the_archive_are_told_and_left_alone() {
     backends.ranking.restored(7, &[]).await.unwrap();
     let shell = ServiceContext::new(Duration::from_secs(5));
     let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends.clone(), shell.clone()));
-    like(&backends, "a").await;
-    let end = Instant::now() + DEADLINE;
+    append_like(&backends, "a").await;
+    let end = Instant::now() + TEST_TIMEOUT;
     loop {
         let (_, report) = shell.health.report();
         let told = report.dependencies.get("redis").is_some_and(|state| state.contains("rebuild redis"));
@@ -137,7 +137,7 @@ async fn a_declared_board_is_filled_and_followed_while_the_others_serve() {
     let (consumer, shell) = start(Config::default());
     post(event("a", "like")).await;
     post(event("b", "view")).await;
-    boards(&backends, 1, &[("a", 2.0), ("b", 1.0)]).await;
+    wait_for_boards(&backends, 1, &[("a", 2.0), ("b", 1.0)]).await;
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();
 
@@ -151,7 +151,7 @@ async fn a_declared_board_is_filled_and_followed_while_the_others_serve() {
     post(event("a", "view")).await;
     post(event("b", "view")).await;
     shown(&*viewed, 1, &[("b", 20.0), ("a", 10.0)]).await;
-    boards(&backends, 1, &[("a", 3.0), ("b", 2.0)]).await;
+    wait_for_boards(&backends, 1, &[("a", 3.0), ("b", 2.0)]).await;
     backends.archive.rebuilding().bump_generation().await.unwrap();
     shown(&*viewed, 2, &[("b", 20.0), ("a", 10.0)]).await;
     shell.shutdown.cancel();
@@ -161,7 +161,7 @@ async fn a_declared_board_is_filled_and_followed_while_the_others_serve() {
     let (consumer, shell) = start(Config::default());
     post(event("b", "view")).await;
     post(event("b", "view")).await;
-    boards(&backends, 2, &[("b", 4.0), ("a", 3.0)]).await;
+    wait_for_boards(&backends, 2, &[("b", 4.0), ("a", 3.0)]).await;
     assert!(!consumer.is_finished(), "it ended by itself");
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();

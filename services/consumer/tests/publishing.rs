@@ -24,12 +24,12 @@ use tokio::sync::mpsc;
 mod later_releases;
 
 /// Comments of the test.
-const COMMENTS: usize = 200;
+const COMMENT_COUNT: usize = 200;
 /// How long they may take.
-const DEADLINE: Duration = Duration::from_secs(30);
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A bus that looks into the archive whenever something is published.
-struct Witness {
+struct ArchiveCheckingBus {
     bus: EmbeddedBus,
     archive: Arc<EmbeddedArchive>,
     published: Mutex<Vec<u64>>,
@@ -37,7 +37,7 @@ struct Witness {
 }
 
 #[async_trait]
-impl CommentBus for Witness {
+impl CommentBus for ArchiveCheckingBus {
     async fn publish_traced(
         &self,
         numbering: &CommentEpoch,
@@ -73,7 +73,7 @@ impl CommentBus for Witness {
     }
 }
 
-async fn append(log: &EmbeddedLog, nth: usize) {
+async fn append_comment(log: &EmbeddedLog, nth: usize) {
     let event = json!({
         "video_id": "v", "user_id": "u", "type": "comment", "comment_id": format!("c{nth}"), "comment": "hello",
     });
@@ -85,7 +85,7 @@ async fn a_comment_is_published_after_it_is_stored() {
     let directory = tempfile::tempdir().unwrap();
     let archive = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
     let log = Arc::new(EmbeddedLog::open(directory.path(), clock::system()).unwrap());
-    let witness = Arc::new(Witness {
+    let witness = Arc::new(ArchiveCheckingBus {
         bus: EmbeddedBus::new(),
         archive: Arc::clone(&archive),
         published: Mutex::default(),
@@ -100,11 +100,11 @@ async fn a_comment_is_published_after_it_is_stored() {
     };
     let shell = ServiceContext::new(Duration::from_secs(1));
     let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends, shell.clone()));
-    for nth in 0..COMMENTS {
-        append(&log, nth).await;
+    for nth in 0..COMMENT_COUNT {
+        append_comment(&log, nth).await;
     }
-    let deadline = Instant::now() + DEADLINE;
-    while witness.published.lock().unwrap().iter().max() != Some(&(COMMENTS as u64)) {
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    while witness.published.lock().unwrap().iter().max() != Some(&(COMMENT_COUNT as u64)) {
         assert!(Instant::now() < deadline, "not all were published: {:?}", witness.published.lock().unwrap());
         assert!(!consumer.is_finished(), "the consumer ended");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -18,17 +18,17 @@ use liverank_runtime::Problem;
 const MAX_REMEMBERED: usize = 100_000;
 
 /// An identity as it is kept.
-type Digest = [u8; 16];
+type IdentityDigest = [u8; 16];
 
 /// The events of the last while.
 #[derive(Default)]
-pub(crate) struct ClaimedEventIds(Mutex<Events>);
+pub(crate) struct ClaimedEventIds(Mutex<RememberedEvents>);
 
 #[derive(Default)]
-struct Events {
-    contents: HashMap<Digest, u64>,
+struct RememberedEvents {
+    contents: HashMap<IdentityDigest, u64>,
     /// The oldest first.
-    order: VecDeque<Digest>,
+    order: VecDeque<IdentityDigest>,
 }
 
 impl ClaimedEventIds {
@@ -59,13 +59,13 @@ impl ClaimedEventIds {
         }
     }
 
-    fn lock_events(&self) -> MutexGuard<'_, Events> {
+    fn lock_events(&self) -> MutexGuard<'_, RememberedEvents> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Events {
-    fn insert(&mut self, digest: Digest, content: u64) {
+impl RememberedEvents {
+    fn insert(&mut self, digest: IdentityDigest, content: u64) {
         if self.order.len() >= MAX_REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
@@ -77,7 +77,7 @@ impl Events {
 }
 
 /// The identity of an event that its client gave an id.
-fn event_identity(event: &Interaction) -> Option<Digest> {
+fn event_identity(event: &Interaction) -> Option<IdentityDigest> {
     event.event_id.as_ref()?;
     identity(event).map(|name| identity_digest(&name))
 }
@@ -101,52 +101,53 @@ mod tests {
 
     use super::*;
 
-    fn event(more: &Value) -> Interaction {
+    fn example_event(more: &Value) -> Interaction {
         let mut value = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
         value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         Interaction::parse(&value, 0).unwrap()
     }
 
-    fn take(known: &ClaimedEventIds, event: &Interaction) -> bool {
+    fn claim_event(known: &ClaimedEventIds, event: &Interaction) -> bool {
         known.claim_event_id(event).is_ok()
     }
 
     #[test]
-    fn an_id_stands_for_one_content_of_one_user_on_one_video() {
+    fn an_event_id_may_be_reused_only_with_the_same_content() {
         let known = ClaimedEventIds::default();
-        assert!(take(&known, &event(&json!({}))));
-        assert!(take(&known, &event(&json!({"timestamp": 7}))), "the same, sent again");
+        assert!(claim_event(&known, &example_event(&json!({}))));
+        assert!(claim_event(&known, &example_event(&json!({"timestamp": 7}))), "the same, sent again");
         for other in [json!({"type": "like"}), json!({"owner_id": "o"})] {
-            let refused = known.claim_event_id(&event(&other)).err().unwrap();
+            let refused = known.claim_event_id(&example_event(&other)).err().unwrap();
             assert_eq!(
                 (refused.status(), &refused.body()["field"]),
                 (StatusCode::CONFLICT, &json!("event_id"))
             );
         }
         let elsewhere = [json!({"video_id": "w", "type": "like"}), json!({"user_id": "w", "type": "like"})];
-        assert!(elsewhere.iter().all(|other| take(&known, &event(other))));
-        let watched =
-            |seconds: f64| event(&json!({"event_id": "w", "type": "watch_time", "watch_time": seconds}));
-        assert!(take(&known, &watched(1.5)) && !take(&known, &watched(2.0)));
-        let unnamed = |kind: &str| event(&json!({"event_id": null, "type": kind}));
-        assert!(take(&known, &unnamed("view")) && take(&known, &unnamed("like")));
+        assert!(elsewhere.iter().all(|other| claim_event(&known, &example_event(other))));
+        let watched = |seconds: f64| {
+            example_event(&json!({"event_id": "w", "type": "watch_time", "watch_time": seconds}))
+        };
+        assert!(claim_event(&known, &watched(1.5)) && !claim_event(&known, &watched(2.0)));
+        let unnamed = |kind: &str| example_event(&json!({"event_id": null, "type": kind}));
+        assert!(claim_event(&known, &unnamed("view")) && claim_event(&known, &unnamed("like")));
     }
 
     #[test]
-    fn what_the_log_refused_leaves_nothing() {
+    fn a_refused_event_releases_its_id() {
         let known = ClaimedEventIds::default();
-        let (view, like) = (event(&json!({})), event(&json!({"type": "like"})));
-        assert!(take(&known, &view) && !take(&known, &like));
+        let (view, like) = (example_event(&json!({})), example_event(&json!({"type": "like"})));
+        assert!(claim_event(&known, &view) && !claim_event(&known, &like));
         known.release_event_id(&view);
-        assert!(take(&known, &like));
+        assert!(claim_event(&known, &like));
         assert_eq!(known.lock_events().order.len(), 1);
     }
 
     #[test]
-    fn no_more_are_remembered_than_the_bound() {
+    fn remembered_event_ids_are_bounded() {
         let known = ClaimedEventIds::default();
         for n in 0..MAX_REMEMBERED + 100 {
-            assert!(take(&known, &event(&json!({"event_id": format!("e{n}")}))));
+            assert!(claim_event(&known, &example_event(&json!({"event_id": format!("e{n}")}))));
         }
         let events = known.lock_events();
         assert_eq!((events.contents.len(), events.order.len()), (MAX_REMEMBERED, MAX_REMEMBERED));

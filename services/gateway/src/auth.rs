@@ -43,13 +43,13 @@ use revoked::Revoked;
 pub use revoked::check as read_revoked;
 
 /// The query parameter for those who cannot send headers: a browser's `EventSource` and `WebSocket`.
-const PARAMETER: &str = "access_token";
+const TOKEN_PARAMETER: &str = "access_token";
 /// How far the issuer's clock and ours may be apart, in seconds.
-const LEEWAY: u64 = 30;
+const LEEWAY_SECONDS: u64 = 30;
 /// What is said to one who showed nothing, and to one who showed what is no good (RFC 6750).
 const CHALLENGE: &str = "Bearer";
 const CHALLENGE_INVALID: &str = "Bearer error=\"invalid_token\"";
-const CHALLENGE_OTHER: &str = "Bearer error=\"insufficient_scope\"";
+const CHALLENGE_INSUFFICIENT_SCOPE: &str = "Bearer error=\"insufficient_scope\"";
 
 /// By which keys viewers are known.
 #[derive(Debug, Clone, clap::Args)]
@@ -97,11 +97,11 @@ impl AuthArgs {
     /// # Errors
     /// Settings that contradict each other, or one that needs another; named by their flags.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.clone().issuer().map(drop)
+        self.clone().key_source_and_issuer().map(drop)
     }
 
     /// Where the keys come from, whose tokens are taken and for whom they must be; `None` where no keys are configured.
-    fn issuer(self) -> anyhow::Result<Option<(Source, String, String)>> {
+    fn key_source_and_issuer(self) -> anyhow::Result<Option<(Source, String, String)>> {
         let source = match (self.auth_jwks_file, self.auth_jwks_url) {
             // A file of settings is below the command line's own check.
             (Some(_), Some(_)) => anyhow::bail!("set --auth-jwks-file or --auth-jwks-url, not both"),
@@ -138,7 +138,7 @@ pub(crate) struct Auth {
 
 /// What is read of a token.
 #[derive(Clone, Deserialize)]
-struct Claims {
+struct ViewerClaims {
     sub: String,
     exp: f64,
     #[serde(default)]
@@ -156,7 +156,7 @@ impl Auth {
     /// The errors of [`AuthArgs::check`].
     pub(crate) fn new(args: AuthArgs, health: Health) -> anyhow::Result<Option<Self>> {
         let (ask_again, revoked) = (args.ask_again, args.auth_revoked_file.clone());
-        let Some((source, issuer, audience)) = args.issuer()? else { return Ok(None) };
+        let Some((source, issuer, audience)) = args.key_source_and_issuer()? else { return Ok(None) };
         let revoked = Revoked::new(revoked, health.clone())?;
         let keys = Keys::new(source, ask_again, health);
         Ok(Some(Self { keys, revoked, issuer, audience }))
@@ -164,10 +164,10 @@ impl Auth {
 
     /// Whose `token` is, and what for.
     async fn viewer(&self, token: &str) -> Result<Viewer, Problem> {
-        let header = jwt::header(token).map_err(|reason| invalid(&reason))?;
+        let header = jwt::header(token).map_err(|reason| invalid_token_problem(&reason))?;
         let fitting = self.keys.fitting(&header).await?;
-        let claims = jwt::claims::<Claims>(token, &fitting, &self.validation(&header));
-        let claims = claims.map_err(|reason| invalid(&reason))?;
+        let claims = jwt::claims::<ViewerClaims>(token, &fitting, &self.validation(&header));
+        let claims = claims.map_err(|reason| invalid_token_problem(&reason))?;
         let viewer = Viewer {
             subject: claims.sub,
             roles: ViewerRoles::of_claim(claims.roles.as_ref()),
@@ -176,14 +176,14 @@ impl Auth {
             issued: claims.iat.map(|seconds| seconds as u64),
         };
         if self.revoked.has(&viewer) {
-            return Err(invalid("it was revoked"));
+            return Err(invalid_token_problem("it was revoked"));
         }
         Ok(viewer)
     }
 
     fn validation(&self, header: &Header) -> Validation {
         let mut validation = Validation::new(header.alg);
-        validation.leeway = LEEWAY;
+        validation.leeway = LEEWAY_SECONDS;
         validation.validate_nbf = true;
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
@@ -192,7 +192,7 @@ impl Auth {
     }
 }
 
-fn invalid(reason: &str) -> Problem {
+fn invalid_token_problem(reason: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, format!("the token is not valid: {reason}"))
         .challenge(CHALLENGE_INVALID)
 }
@@ -214,7 +214,7 @@ pub(crate) struct Viewer {
 
 /// 403: who asks is known, and may not.
 pub(crate) fn not_allowed(detail: String) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_OTHER)
+    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_INSUFFICIENT_SCOPE)
 }
 
 /// Who sent a request.
@@ -231,7 +231,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let Some(auth) = &gateway.auth else { return Ok(Self::Anyone) };
-        let caller = if let Some(token) = shown(parts) {
+        let caller = if let Some(token) = shown_token(parts) {
             auth.viewer(&token).await.map(Self::User)
         } else {
             let detail = "this takes a token: Authorization: Bearer <token>";
@@ -244,20 +244,20 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
 }
 
 /// The token of a request.
-fn shown(parts: &Parts) -> Option<String> {
+fn shown_token(parts: &Parts) -> Option<String> {
     if let Some(header) = parts.headers.get(header::AUTHORIZATION) {
         let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned());
     }
     // Addresses are written down in many places: only where there is no other way.
     let params = (parts.method == Method::GET).then(|| Params::of(&parts.uri))?;
-    params.get(PARAMETER).map(ToOwned::to_owned)
+    params.get(TOKEN_PARAMETER).map(ToOwned::to_owned)
 }
 
 impl Caller {
     /// Who asks for what anybody may ask for: the user of a good token, if one is shown.
     pub(crate) async fn of_anybody(parts: &Parts, gateway: &Gateway) -> Self {
-        let (Some(auth), Some(token)) = (&gateway.auth, shown(parts)) else { return Self::Anyone };
+        let (Some(auth), Some(token)) = (&gateway.auth, shown_token(parts)) else { return Self::Anyone };
         auth.viewer(&token).await.map_or(Self::Anyone, Self::User)
     }
 
@@ -325,7 +325,7 @@ impl Caller {
 
 /// The path and query of an address without the token in them; `None` where it has no query.
 pub fn without_token(uri: &Uri) -> Option<Uri> {
-    let rest: Vec<&str> = uri.query()?.split('&').filter(|pair| !is_token(pair)).collect();
+    let rest: Vec<&str> = uri.query()?.split('&').filter(|pair| !is_token_pair(pair)).collect();
     let path =
         if rest.is_empty() { uri.path().to_owned() } else { format!("{}?{}", uri.path(), rest.join("&")) };
     // A part of what was an address is one, too.
@@ -333,8 +333,8 @@ pub fn without_token(uri: &Uri) -> Option<Uri> {
 }
 
 /// Whether a pair of a query is the token, as the query is read: `access%5Ftoken` is the same parameter.
-fn is_token(pair: &str) -> bool {
-    format!("/?{pair}").parse::<Uri>().is_ok_and(|uri| Params::of(&uri).get(PARAMETER).is_some())
+fn is_token_pair(pair: &str) -> bool {
+    format!("/?{pair}").parse::<Uri>().is_ok_and(|uri| Params::of(&uri).get(TOKEN_PARAMETER).is_some())
 }
 
 /// A viewer with these roles.
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_ends_at_the_front_door() {
+    fn the_token_is_removed_from_forwarded_requests() {
         let strip = |caller: &Caller, uri: &'static str| {
             let mut headers = HeaderMap::from_iter([(header::AUTHORIZATION, "Bearer t".parse().unwrap())]);
             let mut uri = Uri::from_static(uri);
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_comments_for_another() {
+    fn a_viewer_may_not_comment_as_another_user() {
         let (service, watcher, user) = (user("app", "service"), user("ana", "viewer"), user("ana", ""));
         let status = |caller: &Caller, body: &str| {
             caller.expect_author(body.as_bytes()).map_or_else(|problem| problem.status().as_u16(), |()| 0)
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_a_video_is_a_service_says() {
+    fn only_a_service_may_set_the_owner() {
         let event = serde_json::json!({"video_id": "v", "user_id": "ana", "type": "view", "owner_id": "eve"});
         let judged = |caller: &Caller| {
             let mut event = Interaction::parse(&event, 0).unwrap();

@@ -24,14 +24,14 @@ const MAX_ITEMS: usize = 1000;
 /// The largest request: a thousand interactions of a usual size, several times over.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024;
 /// What the smallest batch counts as: its answer and its buffers take up something, too.
-const LEAST_BYTES: usize = 4 * 1024;
+const MIN_COUNTED_BYTES: usize = 4 * 1024;
 /// Interactions that are begun in one turn of a thread of the runtime: half a millisecond of work. A thousand at once took
 /// tens of milliseconds, in which nobody else was answered.
 const ITEMS_A_TURN: usize = 32;
 
 /// How the items are written, in the request and in the answer.
 #[derive(Clone, Copy)]
-enum Format {
+enum BatchFormat {
     /// A JSON array.
     Array,
     /// A JSON object a line.
@@ -40,7 +40,7 @@ enum Format {
 
 /// The outcome of one item of a batch.
 #[derive(Debug, Serialize)]
-struct Outcome {
+struct ItemOutcome {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<String>,
@@ -59,18 +59,18 @@ pub(crate) async fn post_batch(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let format =
-        if is_beacon(&gateway, &parts.headers) { Format::Array } else { parse_format(&parts.headers)? };
+        if is_beacon(&gateway, &parts.headers) { BatchFormat::Array } else { parse_format(&parts.headers)? };
     let body = body::read(&parts.headers, body, MAX_BYTES).await?;
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
-    let bytes = body.len().max(LEAST_BYTES) as u32;
+    let bytes = body.len().max(MIN_COUNTED_BYTES) as u32;
     let Ok(place) = Arc::clone(&gateway.batches).try_acquire_many_owned(bytes) else {
         return Err(too_many());
     };
     exchange.hold(place);
     let items = split_items(format, &body)?;
     gateway.limits.events(&caller, &exchange, items.len())?;
-    let outcomes: Vec<Outcome> = in_turns(items)
-        .map(|item| take(&gateway, &caller, &exchange, item))
+    let outcomes: Vec<ItemOutcome> = in_turns(items)
+        .map(|item| take_item(&gateway, &caller, &exchange, item))
         .buffered(MAX_ITEMS)
         .collect()
         .await;
@@ -87,10 +87,10 @@ fn in_turns<T>(items: Vec<T>) -> impl Stream<Item = T> {
     })
 }
 
-fn parse_format(headers: &HeaderMap) -> Result<Format, Problem> {
+fn parse_format(headers: &HeaderMap) -> Result<BatchFormat, Problem> {
     match body::media_type(headers).as_deref() {
-        None | Some("application/json") => Ok(Format::Array),
-        Some("application/x-ndjson") => Ok(Format::Lines),
+        None | Some("application/json") => Ok(BatchFormat::Array),
+        Some("application/x-ndjson") => Ok(BatchFormat::Lines),
         Some(other) => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!(
@@ -102,9 +102,9 @@ fn parse_format(headers: &HeaderMap) -> Result<Format, Problem> {
 
 /// The text of each item. What is in them is not looked at yet: that is most of the work, and is not done for who sends too
 /// much, nor for all of them at once.
-fn split_items(format: Format, text: &Bytes) -> Result<Vec<Bytes>, Problem> {
+fn split_items(format: BatchFormat, text: &Bytes) -> Result<Vec<Bytes>, Problem> {
     let items: Vec<&[u8]> = match format {
-        Format::Array => {
+        BatchFormat::Array => {
             let Ok(items) = serde_json::from_slice::<Vec<&RawValue>>(text) else {
                 // It is no JSON, which says where; or no array.
                 body::parse(text)?;
@@ -112,7 +112,7 @@ fn split_items(format: Format, text: &Bytes) -> Result<Vec<Bytes>, Problem> {
             };
             items.into_iter().map(|item| item.get().as_bytes()).collect()
         }
-        Format::Lines => text
+        BatchFormat::Lines => text
             .split(|byte| *byte == b'\n')
             .map(<[u8]>::trim_ascii)
             .filter(|line| !line.is_empty())
@@ -126,8 +126,8 @@ fn split_items(format: Format, text: &Bytes) -> Result<Vec<Bytes>, Problem> {
     Ok(items.into_iter().map(|item| text.slice_ref(item)).collect())
 }
 
-async fn take(gateway: &Gateway, caller: &Caller, exchange: &Exchange, item: Bytes) -> Outcome {
-    let failed = |status: StatusCode, field, error: String| Outcome {
+async fn take_item(gateway: &Gateway, caller: &Caller, exchange: &Exchange, item: Bytes) -> ItemOutcome {
+    let failed = |status: StatusCode, field, error: String| ItemOutcome {
         status: status.as_u16(),
         event_id: None,
         field,
@@ -152,7 +152,7 @@ async fn take(gateway: &Gateway, caller: &Caller, exchange: &Exchange, item: Byt
             match append(gateway, &event).await {
                 Ok(event_id) => {
                     let status = StatusCode::ACCEPTED.as_u16();
-                    Outcome { status, event_id: Some(event_id), field: None, error: None }
+                    ItemOutcome { status, event_id: Some(event_id), field: None, error: None }
                 }
                 Err(problem) => {
                     let field = (problem.status() == StatusCode::CONFLICT).then_some("event_id");
@@ -163,10 +163,10 @@ async fn take(gateway: &Gateway, caller: &Caller, exchange: &Exchange, item: Byt
     }
 }
 
-fn batch_response(format: Format, outcomes: &[Outcome]) -> Response {
+fn batch_response(format: BatchFormat, outcomes: &[ItemOutcome]) -> Response {
     match format {
-        Format::Array => Json(outcomes).into_response(),
-        Format::Lines => {
+        BatchFormat::Array => Json(outcomes).into_response(),
+        BatchFormat::Lines => {
             let mut text = String::with_capacity(outcomes.len() * 64);
             for outcome in outcomes {
                 text.push_str(&one_line::to_string(outcome));
@@ -184,29 +184,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_may_be_empty_and_one_that_is_not_json_is_one_bad_item() {
-        let found = split_items(Format::Lines, &Bytes::from_static(b"{\"a\":1}\r\n\n nope\n[]")).unwrap();
+    fn empty_lines_are_skipped_and_an_invalid_line_is_one_bad_item() {
+        let found =
+            split_items(BatchFormat::Lines, &Bytes::from_static(b"{\"a\":1}\r\n\n nope\n[]")).unwrap();
         assert_eq!(found.len(), 3);
         assert_eq!(json::parse(&found[1]).unwrap_err().field, "body");
-        assert!(split_items(Format::Lines, &Bytes::new()).unwrap().is_empty());
+        assert!(split_items(BatchFormat::Lines, &Bytes::new()).unwrap().is_empty());
     }
 
     #[test]
-    fn a_thousand_are_taken_and_one_more_is_not() {
+    fn a_batch_may_have_a_thousand_items() {
         let lines = |count: usize| "{}\n".repeat(count);
-        assert_eq!(split_items(Format::Lines, &lines(MAX_ITEMS).into()).unwrap().len(), MAX_ITEMS);
-        let refused = split_items(Format::Lines, &lines(MAX_ITEMS + 1).into()).unwrap_err();
+        assert_eq!(split_items(BatchFormat::Lines, &lines(MAX_ITEMS).into()).unwrap().len(), MAX_ITEMS);
+        let refused = split_items(BatchFormat::Lines, &lines(MAX_ITEMS + 1).into()).unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
         let array = format!("[{}]", vec!["{}"; MAX_ITEMS + 1].join(","));
-        let refused = split_items(Format::Array, &array.into()).unwrap_err();
+        let refused = split_items(BatchFormat::Array, &array.into()).unwrap_err();
         assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 
     #[test]
-    fn a_number_past_all_numbers_is_one_item_s_fault() {
-        for (format, text) in
-            [(Format::Array, r#"[{"watch_time":1e400},{}]"#), (Format::Lines, "{\"watch_time\":1e400}\n{}")]
-        {
+    fn a_number_beyond_f64_fails_one_item() {
+        for (format, text) in [
+            (BatchFormat::Array, r#"[{"watch_time":1e400},{}]"#),
+            (BatchFormat::Lines, "{\"watch_time\":1e400}\n{}"),
+        ] {
             let found = split_items(format, &text.into()).unwrap();
             assert_eq!(json::parse(&found[0]).unwrap_err().field, "watch_time");
             assert!(json::parse(&found[1]).is_ok());
@@ -236,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn an_array_it_has_to_be() {
+    fn a_json_batch_must_be_an_array() {
         assert_eq!(
-            split_items(Format::Array, &Bytes::from_static(b"{}")).unwrap_err().status(),
+            split_items(BatchFormat::Array, &Bytes::from_static(b"{}")).unwrap_err().status(),
             StatusCode::BAD_REQUEST
         );
         assert_eq!(
-            split_items(Format::Array, &Bytes::from_static(b"[")).unwrap_err().status(),
+            split_items(BatchFormat::Array, &Bytes::from_static(b"[")).unwrap_err().status(),
             StatusCode::BAD_REQUEST
         );
     }

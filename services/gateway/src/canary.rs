@@ -124,7 +124,7 @@ impl CanaryMetrics {
     }
 
     /// Has every series there from the start, so that one that stands still can be told from one that is not there.
-    fn begin(&self, gateway: &Gateway) {
+    fn begin_series(&self, gateway: &Gateway) {
         let lists = gateway.websocket.replicas.is_some().then_some(Way::Socket);
         let comments = gateway.manager.replicas.is_some().then_some(Way::Stream);
         for way in [Some(Way::Board), lists, comments].into_iter().flatten() {
@@ -135,26 +135,26 @@ impl CanaryMetrics {
         }
     }
 
-    fn arrived(&self, way: Way, asked: Instant, at: Option<Instant>) {
+    fn note_arrival(&self, way: Way, asked: Instant, at: Option<Instant>) {
         let age = at.map_or(ROUND_TIMEOUT, |at| at.saturating_duration_since(asked));
         self.seconds.get_or_create(&WayLabels { way }).observe(age.as_secs_f64());
     }
 
-    fn failed(&self, reason: CanaryFailure) {
+    fn note_failure(&self, reason: CanaryFailure) {
         self.failures.get_or_create(&FailureLabels { reason }).inc();
     }
 }
 
 /// Measures for as long as the gateway lives.
 pub(crate) async fn run(gateway: Arc<Gateway>, every: Duration) {
-    gateway.metrics.canary.begin(&gateway);
+    gateway.metrics.canary.begin_series(&gateway);
     loop {
         // Gateways that start together do not measure together.
         sleep(every.mul_f64(rand::random_range(0.75..1.25))).await;
         // That one cannot begin says nothing of the other.
         let measured = tokio::join!(try_interaction(&gateway), try_comment(&gateway));
         for reason in [measured.0.err(), measured.1.err()].into_iter().flatten() {
-            gateway.metrics.canary.failed(reason);
+            gateway.metrics.canary.note_failure(reason);
         }
     }
 }
@@ -173,13 +173,14 @@ async fn try_interaction(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
     let asked = Instant::now();
     let position = append_event(gateway, &canary_view()).await?;
     let shown = timeout(ROUND_TIMEOUT, wait_for_boards(&*gateway.backends.ranking, position, asked)).await;
-    metrics.arrived(Way::Board, asked, shown.is_ok().then(Instant::now));
+    metrics.note_arrival(Way::Board, asked, shown.is_ok().then(Instant::now));
     if gateway.websocket.replicas.is_none() {
         return Ok(());
     }
     let mut socket = socket?;
-    let seen = timeout(ROUND_TIMEOUT.saturating_sub(asked.elapsed()), shown_at(gateway, &mut socket)).await;
-    metrics.arrived(Way::Socket, asked, seen.ok().flatten());
+    let seen =
+        timeout(ROUND_TIMEOUT.saturating_sub(asked.elapsed()), wait_until_shown(gateway, &mut socket)).await;
+    metrics.note_arrival(Way::Socket, asked, seen.ok().flatten());
     socket.close().await;
     Ok(())
 }
@@ -189,7 +190,7 @@ fn canary_view() -> Value {
 }
 
 /// When the list showed what the boards have now; `None` where the socket ends before.
-async fn shown_at(gateway: &Gateway, socket: &mut Socket) -> Option<Instant> {
+async fn wait_until_shown(gateway: &Gateway, socket: &mut Socket) -> Option<Instant> {
     let revision = board_revision(gateway).await?;
     for pause in RETRY_PAUSES {
         if let Ok(seen) = timeout(pause, socket.shows(revision)).await {
@@ -214,7 +215,7 @@ async fn try_comment(gateway: &Arc<Gateway>) -> Result<(), CanaryFailure> {
         "comment_id": format!("canary-{text}"), "comment": text});
     append_event(gateway, &event).await?;
     let seen = timeout(ROUND_TIMEOUT, wait_for_text(&mut stream, text.as_bytes())).await;
-    gateway.metrics.canary.arrived(Way::Stream, asked, seen.ok().flatten());
+    gateway.metrics.canary.note_arrival(Way::Stream, asked, seen.ok().flatten());
     Ok(())
 }
 

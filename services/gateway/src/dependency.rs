@@ -16,7 +16,7 @@ use crate::Gateway;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long until the log is opened again: each try waits for the brokers itself, and asks them for a few answers.
-const OPEN_EVERY: Duration = Duration::from_secs(2);
+const REOPEN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A store or a service that requests need.
 pub(crate) struct Dependency {
@@ -107,7 +107,7 @@ impl Peer {
         Problem::unavailable(format!("the {} service is away: try again", self.name))
     }
 
-    async fn look(&self) {
+    async fn probe_peer(&self) {
         let Some(replicas) = self.replicas.as_ref().filter(|_| self.dependency.is_away()) else { return };
         match replicas.get::<serde_json::Value>(&["health"]).await {
             Ok(_) | Err(PeerError::Refused { .. }) => self.dependency.answered(),
@@ -127,7 +127,7 @@ pub(crate) async fn open_log(gateway: Arc<Gateway>) {
             tracing::warn!(part = error.part(), reason, "the log cannot be opened: trying again");
             told = reason;
         }
-        tokio::time::sleep(OPEN_EVERY).await;
+        tokio::time::sleep(REOPEN_INTERVAL).await;
     }
     std::future::pending::<()>().await;
 }
@@ -147,7 +147,7 @@ pub(crate) async fn watch(gateway: Arc<Gateway>) {
             let _ = gateway.archive.noted(backends.archive.meta().await);
         }
         for peer in [&gateway.manager, &gateway.comment, &gateway.websocket, &gateway.statistics] {
-            peer.look().await;
+            peer.probe_peer().await;
         }
     }
 }

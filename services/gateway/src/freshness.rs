@@ -23,7 +23,7 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(2);
 const MAX_AGE: Duration = Duration::from_mins(1);
 /// Between two looks: a twentieth of the time that has passed, so that what is measured is right to that part of it.
 const LOOKS_PER_AGE: u32 = 20;
-const LEAST_PAUSE: Duration = Duration::from_millis(5);
+const MIN_PAUSE: Duration = Duration::from_millis(5);
 /// Samples that are remembered, for people to look at.
 const MAX_SAMPLES: usize = 30;
 
@@ -57,7 +57,7 @@ impl Freshness {
         }
     }
 
-    async fn sample(&self) -> (RecordPosition, Instant) {
+    async fn latest_append(&self) -> (RecordPosition, Instant) {
         self.wanted.store(true, Relaxed);
         loop {
             self.found.notified().await;
@@ -67,7 +67,7 @@ impl Freshness {
         }
     }
 
-    fn measured(&self, age: Duration) {
+    fn note_age(&self, age: Duration) {
         self.histogram.observe(age.as_secs_f64());
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.push_back(age);
@@ -92,9 +92,9 @@ impl Freshness {
 pub(crate) async fn measure_forever(gateway: Arc<Gateway>) {
     let freshness = &gateway.metrics.freshness;
     loop {
-        let (position, asked) = freshness.sample().await;
+        let (position, asked) = freshness.latest_append().await;
         let shown = timeout(MAX_AGE, wait_for_boards(&*gateway.backends.ranking, position, asked)).await;
-        freshness.measured(if shown.is_ok() { asked.elapsed() } else { MAX_AGE });
+        freshness.note_age(if shown.is_ok() { asked.elapsed() } else { MAX_AGE });
         sleep(SAMPLE_EVERY).await;
     }
 }
@@ -111,7 +111,7 @@ pub(crate) async fn wait_for_boards(boards: &dyn RankingStore, position: RecordP
         {
             return;
         }
-        sleep((asked.elapsed() / LOOKS_PER_AGE).max(LEAST_PAUSE)).await;
+        sleep((asked.elapsed() / LOOKS_PER_AGE).max(MIN_PAUSE)).await;
     }
 }
 
@@ -120,13 +120,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_is_sampled_when_it_is_wanted_and_no_other() {
+    async fn only_the_latest_append_is_sampled() {
         let freshness = Freshness::default();
         let at = |offset| RecordPosition { partition: 0, offset };
         freshness.note(at(1), Instant::now());
         assert!(freshness.taken.lock().unwrap().is_none(), "none is wanted");
         let asked = Instant::now();
-        let sampled = tokio::join!(freshness.sample(), async {
+        let sampled = tokio::join!(freshness.latest_append(), async {
             freshness.note(at(2), asked);
             freshness.note(at(3), Instant::now());
         });
@@ -134,11 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_and_the_worst_of_the_last_ones_are_shown() {
+    fn median_and_worst_of_the_last_samples_are_shown() {
         let freshness = Freshness::default();
         assert_eq!(freshness.shown(), Value::Null);
         for ms in [9_000, 9_000].into_iter().chain(1..=MAX_SAMPLES as u64) {
-            freshness.measured(Duration::from_millis(ms));
+            freshness.note_age(Duration::from_millis(ms));
         }
         assert_eq!(freshness.shown(), json!({ "samples": MAX_SAMPLES, "median_ms": 16, "worst_ms": 30 }));
     }

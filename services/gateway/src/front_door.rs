@@ -67,14 +67,14 @@ pub(crate) async fn by_get(
         video_id: canary::named_outside("videoid", params.required("videoid")?)?,
         posted: false,
         events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
-        last_id: last_id(&headers, &params),
+        last_id: readable_last_event_id(&headers, &params),
         session: session(&gateway, &caller),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
         return Err(gateway.manager.absent());
     }
-    Ok(stream(gateway, watch, &caller, exchange).await)
+    Ok(open_stream(gateway, watch, &caller, exchange).await)
 }
 
 /// `POST /connect {"userid","videoid"}`.
@@ -92,22 +92,22 @@ pub(crate) async fn by_post(
         video_id: canary::named_outside("videoid", required_text(&body, "videoid")?)?,
         posted: true,
         events: StreamEvents::parse(params.text(EVENTS_PARAMETER)?)?,
-        last_id: last_id(&headers, &params),
+        last_id: readable_last_event_id(&headers, &params),
         session: session(&gateway, &caller),
     };
     caller.expect("userid", watch.user_id.as_str())?;
     if gateway.manager.replicas.is_none() {
         return Err(gateway.manager.absent());
     }
-    Ok(stream(gateway, watch, &caller, exchange).await)
+    Ok(open_stream(gateway, watch, &caller, exchange).await)
 }
 
 /// Stands for every id that cannot be read: the reader answers it with a `gap`, as it does any other bad id.
-const UNREADABLE: &str = "unreadable";
+const UNREADABLE_ID: &str = "unreadable";
 
-fn last_id(headers: &HeaderMap, params: &Params) -> String {
+fn readable_last_event_id(headers: &HeaderMap, params: &Params) -> String {
     let id = last_event_id(headers, params).unwrap_or_default();
-    if id.is_empty() || Position::parse(&id).is_ok() { id } else { UNREADABLE.to_owned() }
+    if id.is_empty() || Position::parse(&id).is_ok() { id } else { UNREADABLE_ID.to_owned() }
 }
 
 /// The stream of a viewer of the canary, who is this gateway itself; `None` where there is no room for one.
@@ -125,7 +125,7 @@ pub(crate) fn of_the_canary(gateway: &Arc<Gateway>) -> Option<impl Stream<Item =
     Some(futures::stream::unfold(viewer, Viewer::next).map(|Ok(bytes)| bytes))
 }
 
-async fn stream(gateway: Arc<Gateway>, watch: Watch, caller: &Caller, exchange: Exchange) -> Response {
+async fn open_stream(gateway: Arc<Gateway>, watch: Watch, caller: &Caller, exchange: Exchange) -> Response {
     if gateway.new_videos.admit(&gateway, caller, &exchange, &watch.video_id).await.is_err() {
         return turned_away(&gateway);
     }
@@ -145,7 +145,7 @@ async fn stream(gateway: Arc<Gateway>, watch: Watch, caller: &Caller, exchange: 
 /// The stream of a viewer for whom there is no room now: it may come back.
 pub(crate) fn turned_away(gateway: &Gateway) -> Response {
     gateway.metrics.turned_away.inc();
-    event_stream(Body::from(come_back()))
+    event_stream(Body::from(reconnect_event()))
 }
 
 fn event_stream(body: Body) -> Response {
@@ -159,11 +159,11 @@ fn event_stream(body: Body) -> Response {
 }
 
 /// When a client that is sent away may come back: soon enough to miss little, spread enough not to come all at once.
-const COME_BACK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+const RECONNECT_RANGE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
 
 /// The last words of a stream that ends early.
-fn come_back() -> Bytes {
-    let millis = rand::random_range(COME_BACK.0.as_millis()..=COME_BACK.1.as_millis());
+fn reconnect_event() -> Bytes {
+    let millis = rand::random_range(RECONNECT_RANGE.0.as_millis()..=RECONNECT_RANGE.1.as_millis());
     Bytes::from(format!("retry: {millis}\n\n"))
 }
 
@@ -174,18 +174,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_id_is_passed_on_as_one_that_is_none() {
-        let of =
-            |query: &str| last_id(&HeaderMap::new(), &Params::of(&format!("/c?{query}").parse().unwrap()));
-        assert_eq!(of("last_event_id=x%0d%0ahost:%20y"), UNREADABLE);
-        assert_eq!(of(&format!("lastEventId={}", "9".repeat(5000))), UNREADABLE);
-        assert_eq!(of("lastEventID=%ff"), UNREADABLE);
+    fn an_undecodable_last_event_id_is_passed_on_as_unreadable() {
+        let of = |query: &str| {
+            readable_last_event_id(&HeaderMap::new(), &Params::of(&format!("/c?{query}").parse().unwrap()))
+        };
+        assert_eq!(of("last_event_id=x%0d%0ahost:%20y"), UNREADABLE_ID);
+        assert_eq!(of(&format!("lastEventId={}", "9".repeat(5000))), UNREADABLE_ID);
+        assert_eq!(of("lastEventID=%ff"), UNREADABLE_ID);
         assert_eq!(of("lastEventId=n-1"), "n-1");
         assert_eq!(of(""), "");
         let raw = HeaderMap::from_iter([(
             "last-event-id".parse().unwrap(),
             HeaderValue::from_bytes(&[0xff]).unwrap(),
         )]);
-        assert_eq!(last_id(&raw, &Params::default()), UNREADABLE);
+        assert_eq!(readable_last_event_id(&raw, &Params::default()), UNREADABLE_ID);
     }
 }

@@ -33,8 +33,9 @@ pub(crate) async fn one(
     exchange: Exchange,
     request: Request,
 ) -> Result<(StatusCode, Json<Acknowledged>), Problem> {
-    let event =
-        json_object(&gateway, request).await.and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
+    let event = read_json_object(&gateway, request)
+        .await
+        .and_then(|JsonObject(object)| Ok(read(Value::Object(object))?));
     let mut event = event.inspect_err(|_| gateway.metrics.interaction(AppendOutcome::Invalid))?;
     caller.judge(&mut event)?;
     check_taking_back(&gateway, &event).await?;
@@ -49,7 +50,7 @@ pub(crate) async fn one(
     Ok((StatusCode::ACCEPTED, Json(Acknowledged { event_id })))
 }
 
-async fn json_object(gateway: &Gateway, request: Request) -> Result<JsonObject, Problem> {
+async fn read_json_object(gateway: &Gateway, request: Request) -> Result<JsonObject, Problem> {
     let (parts, body) = request.into_parts();
     if !is_beacon(gateway, &parts.headers) {
         expect_json(&parts.headers)?;
@@ -119,7 +120,7 @@ pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<Str
         Ok(position) => gateway.metrics.freshness.note(position, asked),
         Err(refused) => {
             gateway.metrics.interaction(AppendOutcome::Unavailable);
-            return Err(refusal(gateway, &refused));
+            return Err(append_problem(gateway, &refused));
         }
     }
     gateway.log.answered();
@@ -128,7 +129,7 @@ pub(crate) async fn append(gateway: &Gateway, event: &Interaction) -> Result<Str
     Ok(id.as_str().to_owned())
 }
 
-fn refusal(gateway: &Gateway, refused: &AppendError) -> Problem {
+fn append_problem(gateway: &Gateway, refused: &AppendError) -> Problem {
     match refused {
         AppendError::Unavailable(error) => {
             gateway.log.failed(error.part(), error.to_string());

@@ -110,15 +110,15 @@ pub struct Config {
     pub statistics_url: Vec<Url>,
     /// Requests being answered at once; one more gets 429. The log takes four times as many.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_IN_FLIGHT", value_name = "N", default_value_t = 4096,
-          value_parser = bound)]
+          value_parser = parse_bound)]
     pub gateway_max_in_flight: u32,
     /// Megabytes of batches (`POST /interactions`) being taken at once; a batch is at most one, of 1,000 interactions. One
     /// more gets 429.
-    #[arg(long, env = "LIVERANK_GATEWAY_MAX_BATCHES", value_name = "N", default_value_t = 8, value_parser = bound)]
+    #[arg(long, env = "LIVERANK_GATEWAY_MAX_BATCHES", value_name = "N", default_value_t = 8, value_parser = parse_bound)]
     pub gateway_max_batches: u32,
     /// Open comment streams and WebSocket connections, where the limit of open files allows them.
     #[arg(long, env = "LIVERANK_GATEWAY_MAX_STREAMS", value_name = "N", default_value_t = 50_000,
-          value_parser = bound)]
+          value_parser = parse_bound)]
     pub gateway_max_streams: u32,
     /// Seconds that a viewer is kept waiting for a reader before being asked to come back.
     #[arg(long, env = "LIVERANK_READER_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 20,
@@ -153,14 +153,14 @@ pub struct Config {
 /// Requests to the statistics service passed on at once, up to 2 MiB each: they are few, and none is missed.
 const MAX_REPORTS: usize = 16;
 
-fn bound(text: &str) -> Result<u32, String> {
+fn parse_bound(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(bound @ 1..=1_000_000) => Ok(bound),
         _ => Err("must be a whole number from 1 to 1000000".into()),
     }
 }
 
-fn most_streams(limits: &LimitArgs) -> usize {
+fn max_streams(limits: &LimitArgs) -> usize {
     match limits.streams_per_address {
         0 => usize::MAX,
         most => most as usize,
@@ -239,7 +239,7 @@ impl Gateway {
             reports: Arc::new(Semaphore::new(MAX_REPORTS)),
             streams: Streams::shared(
                 config.gateway_max_streams as usize,
-                most_streams(&config.limits),
+                max_streams(&config.limits),
                 shell,
                 metrics.streams.clone(),
             ),
@@ -285,8 +285,8 @@ pub async fn run(
     let gateway = Gateway::new(config, backends, &shell)?;
     let mut tasks = Tasks::new(&shell);
     if gateway.auth.is_some() {
-        tasks.spawn("keep_keys", keep_keys(Arc::clone(&gateway)));
-        tasks.spawn("keep_revoked", keep_revoked(Arc::clone(&gateway)));
+        tasks.spawn("keep_keys", keep_issuer_keys(Arc::clone(&gateway)));
+        tasks.spawn("keep_revoked", keep_revoked_tokens(Arc::clone(&gateway)));
     }
     tasks.spawn("measure_freshness", freshness::measure_forever(Arc::clone(&gateway)));
     tasks.spawn("open_log", dependency::open_log(Arc::clone(&gateway)));
@@ -300,13 +300,13 @@ pub async fn run(
     tasks.alongside(serving).await
 }
 
-async fn keep_keys(gateway: Arc<Gateway>) {
+async fn keep_issuer_keys(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
         auth.keys.keep().await;
     }
 }
 
-async fn keep_revoked(gateway: Arc<Gateway>) {
+async fn keep_revoked_tokens(gateway: Arc<Gateway>) {
     if let Some(auth) = &gateway.auth {
         auth.revoked.keep(&gateway).await;
     }

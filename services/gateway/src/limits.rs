@@ -119,7 +119,7 @@ impl Limits {
     /// 429 where that is more than it may send.
     pub(crate) fn events(&self, caller: &Caller, exchange: &Exchange, count: usize) -> Result<(), Problem> {
         let who = Sender::of(caller, exchange);
-        take(self.events.as_ref(), "events-per-user", who, count as u64, self.start.elapsed())
+        take_from_buckets(self.events.as_ref(), "events-per-user", who, count as u64, self.start.elapsed())
     }
 
     /// Counts a stream for as long as what is answered is kept: of a user, for those of an address are counted with their
@@ -139,8 +139,14 @@ impl Limits {
         Ok(Some(UserStream { user: viewer.subject.clone(), of: Arc::clone(&self.streams) }))
     }
 
-    fn request(&self, client: IpAddr) -> Result<(), Problem> {
-        take(self.requests.as_ref(), "requests-per-address", network(client), 1, self.start.elapsed())
+    fn take_request(&self, client: IpAddr) -> Result<(), Problem> {
+        take_from_buckets(
+            self.requests.as_ref(),
+            "requests-per-address",
+            network(client),
+            1,
+            self.start.elapsed(),
+        )
     }
 }
 
@@ -150,7 +156,7 @@ fn buckets<K: Eq + std::hash::Hash>(per_second: u32) -> Option<Mutex<Buckets<K>>
     (per_second > 0).then(|| Mutex::new(Buckets::new(quota, MAX_CALLERS)))
 }
 
-fn take<K: Eq + std::hash::Hash>(
+fn take_from_buckets<K: Eq + std::hash::Hash>(
     buckets: Option<&Mutex<Buckets<K>>>,
     limit: &'static str,
     caller: K,
@@ -175,7 +181,7 @@ pub(crate) fn too_much(limit: &'static str, detail: &str, wait: Duration) -> Pro
 /// Lets a request through, or answers it at once.
 pub(crate) async fn admit(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
     let client = request.extensions().get::<Exchange>().map(Exchange::client);
-    let Some(Err(problem)) = client.map(|client| gateway.limits.request(client)) else {
+    let Some(Err(problem)) = client.map(|client| gateway.limits.take_request(client)) else {
         return next.run(request).await;
     };
     gateway.metrics.limited.inc();
@@ -191,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_have_their_own_and_nothing_is_no_limit() {
+    fn users_have_separate_limits_and_zero_means_no_limit() {
         let limits = |requests, events| {
             Limits::new(&LimitArgs {
                 requests_per_address: requests,
@@ -211,13 +217,13 @@ mod tests {
         assert!(one.events(&Caller::Anyone, &exchange, 10).is_ok());
         let none = limits(0, 0);
         assert!((0..10_000).all(|_| none.events(&Caller::Anyone, &exchange, 1000).is_ok()));
-        assert!((0..10_000).all(|_| none.request([1, 2, 3, 4].into()).is_ok()));
+        assert!((0..10_000).all(|_| none.take_request([1, 2, 3, 4].into()).is_ok()));
         let streams: Vec<_> = (0..100).map(|_| none.stream(&user("ana", "")).map(drop)).collect();
         assert!(streams.iter().all(Result::is_ok));
     }
 
     #[test]
-    fn a_user_has_so_many_streams_and_nobody_in_particular_is_none() {
+    fn streams_are_limited_per_user_and_not_for_anonymous_callers() {
         let args = LimitArgs {
             requests_per_address: 0,
             events_per_user: 0,

@@ -122,11 +122,11 @@ pub(crate) async fn log(
     let entries = gateway.archive.noted(entries)?;
     let full = entries.len() == limit;
     let next = entries.last().filter(|_| full).map(|last| last.place.to_string());
-    Ok(Json(page(entries, next.as_deref())))
+    Ok(Json(audit_page(entries, next.as_deref())))
 }
 
 /// What another release wrote and this one cannot read is told by its version, and hides nothing else.
-fn page(lines: Vec<AuditLine>, next: Option<&str>) -> Value {
+fn audit_page(lines: Vec<AuditLine>, next: Option<&str>) -> Value {
     let (mut actions, mut unknown) = (Vec::new(), Vec::new());
     for AuditLine { place, record } in lines {
         match record {
@@ -148,17 +148,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_action_that_this_release_does_not_know_is_told_by_its_version_and_hides_no_other() {
+    fn an_unknown_action_is_listed_by_its_version_beside_the_others() {
         let action = Action::RemoveVideo;
         let known = Moderation { action, role: ActorRole::Service, reason: None };
         let (user, video) = ("ops".parse().unwrap(), "cats".parse().unwrap());
         let known = known.into_record(user, Some(video), "m".parse().unwrap(), 0);
         let lines = [Ok(known), Err(UnknownRecord { version: Some(9) })]
             .map(|record| AuditLine { place: AuditPlace { time: 0, partition: 0, offset: 0 }, record });
-        let page = page(lines.into(), None);
+        let page = audit_page(lines.into(), None);
         assert_eq!(page["actions"][0]["action"], "remove_video");
         assert_eq!(page["actions"].as_array().map(Vec::len), Some(1));
         assert_eq!(page["unknown"], json!([{ "timestamp": comment_json::time(0), "version": 9 }]));
-        assert!(super::page(Vec::new(), None).get("unknown").is_none());
+        assert!(super::audit_page(Vec::new(), None).get("unknown").is_none());
     }
 }

@@ -34,7 +34,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 /// The budgets of all callers.
 pub(crate) struct NewVideos {
     budgets: Option<Mutex<Buckets<Sender>>>,
-    named: Mutex<Named>,
+    named: Mutex<NamedVideos>,
     questions: Semaphore,
     start: Instant,
 }
@@ -46,7 +46,7 @@ impl NewVideos {
         let quota = Quota::new(per_hour, per_hour * UNITS_A_VIDEO);
         Self {
             budgets: (per_hour > 0).then(|| Mutex::new(Buckets::new(quota, MAX_CALLERS))),
-            named: Mutex::new(Named::new(MAX_REMEMBERED)),
+            named: Mutex::new(NamedVideos::new(MAX_REMEMBERED)),
             questions: Semaphore::new(MAX_QUESTIONS_AT_ONCE),
             start: Instant::now(),
         }
@@ -68,11 +68,11 @@ impl NewVideos {
         exchange: &Exchange,
         video: &VideoId,
     ) -> Result<(), Problem> {
-        let Err(wait) = self.take(Sender::of(caller, exchange), video, self.start.elapsed()) else {
+        let Err(wait) = self.take_video(Sender::of(caller, exchange), video, self.start.elapsed()) else {
             return Ok(());
         };
         if self.is_on_a_board(gateway, video).await {
-            self.named().add(video);
+            self.named().add_video(video);
             return Ok(());
         }
         gateway.metrics.new_videos_refused.inc();
@@ -81,15 +81,15 @@ impl NewVideos {
     }
 
     /// Takes a video out of a caller's budget, unless it has been named here lately.
-    fn take(&self, sender: Sender, video: &VideoId, now: Duration) -> Result<(), Duration> {
+    fn take_video(&self, sender: Sender, video: &VideoId, now: Duration) -> Result<(), Duration> {
         let Some(budgets) = &self.budgets else { return Ok(()) };
         // One after the other, so that of two requests that name the same new video one is charged.
         let mut named = self.named();
-        if named.has(video) {
+        if named.has_video(video) {
             return Ok(());
         }
         budgets.lock().unwrap_or_else(PoisonError::into_inner).take(sender, UNITS_A_VIDEO, now)?;
-        named.add(video);
+        named.add_video(video);
         Ok(())
     }
 
@@ -100,14 +100,14 @@ impl NewVideos {
         asked.is_ok_and(|places| places.is_ok_and(|places| places.global.rank.is_some()))
     }
 
-    fn named(&self) -> MutexGuard<'_, Named> {
+    fn named(&self) -> MutexGuard<'_, NamedVideos> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Videos named lately, by keyed hashes. Of two videos with the same hash one is taken for the other, which nobody can
 /// bring about.
-struct Named {
+struct NamedVideos {
     hasher: RandomState,
     /// How many each of the two sets may have.
     most: usize,
@@ -115,30 +115,30 @@ struct Named {
     before: HashSet<u64>,
 }
 
-impl Named {
+impl NamedVideos {
     fn new(remembered: usize) -> Self {
         let (lately, before) = (HashSet::new(), HashSet::new());
         Self { hasher: RandomState::new(), most: remembered / 2, lately, before }
     }
 
     /// Whether a video is among them; it is then one of the latest.
-    fn has(&mut self, video: &VideoId) -> bool {
+    fn has_video(&mut self, video: &VideoId) -> bool {
         let hash = self.hasher.hash_one(video.as_str());
         if self.lately.contains(&hash) {
             return true;
         }
         let known = self.before.contains(&hash);
         if known {
-            self.insert(hash);
+            self.insert_hash(hash);
         }
         known
     }
 
-    fn add(&mut self, video: &VideoId) {
-        self.insert(self.hasher.hash_one(video.as_str()));
+    fn add_video(&mut self, video: &VideoId) {
+        self.insert_hash(self.hasher.hash_one(video.as_str()));
     }
 
-    fn insert(&mut self, hash: u64) {
+    fn insert_hash(&mut self, hash: u64) {
         if self.lately.len() >= self.most {
             self.before = std::mem::take(&mut self.lately);
         }
@@ -154,38 +154,43 @@ mod tests {
         VideoId::parse(&format!("v{number}")).unwrap()
     }
 
-    fn host(last: u8) -> Sender {
+    fn host_sender(last: u8) -> Sender {
         Sender::Address([192, 0, 2, last].into())
     }
 
     #[test]
-    fn a_budget_is_of_new_videos_and_comes_back_within_the_hour() {
+    fn the_budget_of_new_videos_refills_within_an_hour() {
         let budgets = NewVideos::new(60);
         let now = Duration::from_secs(1);
-        assert!((0..60).all(|number| budgets.take(host(1), &video(number), now).is_ok()));
-        assert_eq!(budgets.take(host(1), &video(60), now), Err(Duration::from_mins(1)));
+        assert!((0..60).all(|number| budgets.take_video(host_sender(1), &video(number), now).is_ok()));
+        assert_eq!(budgets.take_video(host_sender(1), &video(60), now), Err(Duration::from_mins(1)));
         assert!(
-            (0..60).all(|number| budgets.take(host(1), &video(number), now).is_ok()),
+            (0..60).all(|number| budgets.take_video(host_sender(1), &video(number), now).is_ok()),
             "known ones are free"
         );
-        assert!(budgets.take(host(2), &video(60), now).is_ok(), "each caller has its own");
-        assert!(budgets.take(host(1), &video(60), now).is_ok(), "what another has brought is known");
+        assert!(budgets.take_video(host_sender(2), &video(60), now).is_ok(), "each caller has its own");
+        assert!(
+            budgets.take_video(host_sender(1), &video(60), now).is_ok(),
+            "what another has brought is known"
+        );
         let later = now + Duration::from_mins(1);
-        assert!(budgets.take(host(1), &video(61), later).is_ok());
-        assert!(budgets.take(host(1), &video(62), later).is_err());
-        assert!((0..1000).all(|number| NewVideos::new(0).take(host(1), &video(number), now).is_ok()));
+        assert!(budgets.take_video(host_sender(1), &video(61), later).is_ok());
+        assert!(budgets.take_video(host_sender(1), &video(62), later).is_err());
+        assert!(
+            (0..1000).all(|number| NewVideos::new(0).take_video(host_sender(1), &video(number), now).is_ok())
+        );
     }
 
     #[test]
-    fn what_is_named_again_and_again_is_remembered_and_all_of_it_is_bounded() {
-        let mut named = Named::new(100);
+    fn known_videos_are_remembered_within_a_bound() {
+        let mut named = NamedVideos::new(100);
         let often = video(0);
-        named.add(&often);
+        named.add_video(&often);
         for number in 1..10_000 {
-            named.add(&video(number));
-            assert!(named.has(&often) && named.has(&video(number)));
+            named.add_video(&video(number));
+            assert!(named.has_video(&often) && named.has_video(&video(number)));
         }
-        assert!(!named.has(&video(1)));
+        assert!(!named.has_video(&video(1)));
         assert!(named.lately.len() + named.before.len() <= 100);
     }
 }

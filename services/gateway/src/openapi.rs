@@ -10,26 +10,26 @@ use axum::http::{HeaderName, header};
 use serde_json::{Map, Value};
 
 /// The documents' sources.
-const OPENAPI: &str = include_str!("../openapi/openapi.yaml");
-const ASYNCAPI: &str = include_str!("../openapi/asyncapi.yaml");
+const OPENAPI_SOURCE: &str = include_str!("../openapi/openapi.yaml");
+const ASYNCAPI_SOURCE: &str = include_str!("../openapi/asyncapi.yaml");
 /// Tags of operations that are not for clients.
-const INTERNAL: [&str; 2] = ["internal", "orders"];
+const INTERNAL_TAGS: [&str; 2] = ["internal", "orders"];
 
-static WHOLE: LazyLock<String> = LazyLock::new(|| whole_document().to_string());
-static PUBLIC: LazyLock<String> = LazyLock::new(|| public_document().to_string());
+static WHOLE_JSON: LazyLock<String> = LazyLock::new(|| whole_document().to_string());
+static PUBLIC_JSON: LazyLock<String> = LazyLock::new(|| public_document().to_string());
 static STREAMS_JSON: LazyLock<String> = LazyLock::new(|| streams_document().to_string());
-static STREAMS: LazyLock<String> =
+static STREAMS_YAML: LazyLock<String> =
     LazyLock::new(|| serde_yaml::to_string(&streams_document()).expect("JSON can be written as YAML"));
 
 /// The whole document.
 pub fn whole_document() -> Value {
-    parse_yaml(OPENAPI)
+    parse_yaml(OPENAPI_SOURCE)
 }
 
 /// The part that is for clients, with the components that it refers to.
 pub fn public_document() -> Value {
     let mut document = whole_document();
-    let is_internal = |tag: &Value| tag.as_str().is_some_and(|tag| INTERNAL.contains(&tag));
+    let is_internal = |tag: &Value| tag.as_str().is_some_and(|tag| INTERNAL_TAGS.contains(&tag));
     if let Some(paths) = document["paths"].as_object_mut() {
         for item in paths.values_mut().filter_map(Value::as_object_mut) {
             item.retain(|_, member| {
@@ -50,7 +50,7 @@ pub fn public_document() -> Value {
 
 /// What the streams carry.
 pub fn streams_document() -> Value {
-    let mut streams = parse_yaml(ASYNCAPI);
+    let mut streams = parse_yaml(ASYNCAPI_SOURCE);
     let messages = streams["components"]["messages"].clone();
     let schemes = streams["components"]["securitySchemes"].take();
     streams["components"]["schemas"] = whole_document()["components"]["schemas"].take();
@@ -110,29 +110,29 @@ fn collect_references(value: &Value, found: &mut BTreeSet<(String, String)>) {
     }
 }
 
-type Served = ([(HeaderName, &'static str); 2], &'static str);
+type ServedText = ([(HeaderName, &'static str); 2], &'static str);
 
-fn serve_text(kind: &'static str, text: &'static str) -> Served {
+fn serve_text(kind: &'static str, text: &'static str) -> ServedText {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
 /// `GET /openapi.json`.
-pub(crate) async fn serve() -> Served {
-    serve_text("application/json", &PUBLIC)
+pub(crate) async fn serve() -> ServedText {
+    serve_text("application/json", &PUBLIC_JSON)
 }
 
 /// `GET /openapi-internal.json`.
-pub(crate) async fn serve_whole() -> Served {
-    serve_text("application/json", &WHOLE)
+pub(crate) async fn serve_whole() -> ServedText {
+    serve_text("application/json", &WHOLE_JSON)
 }
 
 /// `GET /asyncapi.yaml`.
-pub(crate) async fn serve_streams() -> Served {
-    serve_text("application/yaml", &STREAMS)
+pub(crate) async fn serve_streams() -> ServedText {
+    serve_text("application/yaml", &STREAMS_YAML)
 }
 
 /// `GET /asyncapi.json`, for the page at `/docs`.
-pub(crate) async fn serve_streams_as_json() -> Served {
+pub(crate) async fn serve_streams_as_json() -> ServedText {
     serve_text("application/json", &STREAMS_JSON)
 }
 
@@ -141,19 +141,19 @@ mod tests {
     use super::*;
 
     /// Every `$ref` in the document, and where it stands.
-    fn references<'a>(value: &'a Value, at: &str, found: &mut Vec<(String, &'a str)>) {
+    fn all_references<'a>(value: &'a Value, at: &str, found: &mut Vec<(String, &'a str)>) {
         match value {
             Value::Object(members) => {
                 for (name, member) in members {
                     if let ("$ref", Some(target)) = (name.as_str(), member.as_str()) {
                         found.push((at.to_owned(), target));
                     }
-                    references(member, &format!("{at}/{name}"), found);
+                    all_references(member, &format!("{at}/{name}"), found);
                 }
             }
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
-                    references(item, &format!("{at}/{index}"), found);
+                    all_references(item, &format!("{at}/{index}"), found);
                 }
             }
             _ => {}
@@ -164,7 +164,7 @@ mod tests {
     fn every_reference_leads_somewhere() {
         for (document, least) in [(whole_document(), 50), (public_document(), 50), (streams_document(), 15)] {
             let mut found = Vec::new();
-            references(&document, "", &mut found);
+            all_references(&document, "", &mut found);
             assert!(found.len() > least, "{}", found.len());
             for (at, target) in found {
                 let pointer = target.strip_prefix('#').expect("references stay in the document");
@@ -207,11 +207,11 @@ mod tests {
     }
 
     /// Properties without a word about what they mean, and where they stand.
-    fn silent(value: &Value, at: &str, found: &mut Vec<String>) {
+    fn properties_without_description(value: &Value, at: &str, found: &mut Vec<String>) {
         let Value::Object(members) = value else {
             if let Value::Array(items) = value {
                 for item in items {
-                    silent(item, at, found);
+                    properties_without_description(item, at, found);
                 }
             }
             return;
@@ -226,7 +226,7 @@ mod tests {
                 let silent = properties.iter().filter(|(_, property)| !property["description"].is_string());
                 found.extend(silent.map(|(name, _)| format!("{here}/{name}")));
             }
-            silent(member, &here, found);
+            properties_without_description(member, &here, found);
         }
     }
 
@@ -234,7 +234,7 @@ mod tests {
     fn every_property_says_what_it_means() {
         for document in [public_document(), streams_document()] {
             let mut found = Vec::new();
-            silent(&document, "", &mut found);
+            properties_without_description(&document, "", &mut found);
             assert_eq!(found, Vec::<String>::new());
         }
     }

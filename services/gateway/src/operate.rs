@@ -65,7 +65,7 @@ impl Default for Operate {
 
 impl Operate {
     /// Takes a question to the planner, or says when to come back.
-    fn question(&self) -> Result<(), Problem> {
+    fn take_planner_question(&self) -> Result<(), Problem> {
         let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
         questions.take((), 1, self.begun.elapsed()).map_err(|wait| {
             let detail = "the planner is asked a few times a second at most: try again";
@@ -129,7 +129,7 @@ pub(crate) async fn what_if(
 ) -> Result<Json<Value>, Problem> {
     params.only(&[])?;
     let Some(managers) = gateway.manager.replicas.as_ref() else { return Err(gateway.manager.absent()) };
-    gateway.operate.question()?;
+    gateway.operate.take_planner_question()?;
     match managers.post::<Value>(&["what-if"], &body).await {
         Ok(answer) => {
             gateway.manager.dependency.answered();

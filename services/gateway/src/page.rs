@@ -7,11 +7,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 
-const HTML: &str = "text/html; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-const STYLE: &str = "text/css; charset=utf-8";
-const TEXT: &str = "text/plain; charset=utf-8";
-const IMAGE: &str = "image/svg+xml";
+const HTML_TYPE: &str = "text/html; charset=utf-8";
+const SCRIPT_TYPE: &str = "text/javascript; charset=utf-8";
+const STYLE_TYPE: &str = "text/css; charset=utf-8";
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
+const IMAGE_TYPE: &str = "image/svg+xml";
 
 macro_rules! asset {
     ($path:literal, $file:literal, $content_type:expr) => {
@@ -33,36 +33,37 @@ pub(crate) struct Asset {
 
 /// The page's files.
 pub(crate) static ASSETS: [Asset; 26] = [
-    asset!("/", "index.html", HTML),
-    asset!("/console.js", "console.js", SCRIPT),
-    asset!("/console-comments.js", "console-comments.js", SCRIPT),
-    asset!("/console-history.js", "console-history.js", SCRIPT),
-    asset!("/console-ranking.js", "console-ranking.js", SCRIPT),
-    asset!("/console-readers.js", "console-readers.js", SCRIPT),
-    asset!("/console-sample.js", "console-sample.js", SCRIPT),
-    asset!("/console-state.js", "console-state.js", SCRIPT),
-    asset!("/liverank.js", "liverank.js", SCRIPT),
-    asset!("/console-session.js", "console-session.js", SCRIPT),
-    asset!("/console-format.js", "console-format.js", SCRIPT),
-    asset!("/console-moderation.js", "console-moderation.js", SCRIPT),
-    asset!("/console-reports.js", "console-reports.js", SCRIPT),
-    asset!("/console-operate.js", "console-operate.js", SCRIPT),
-    asset!("/console-operate-chart.js", "console-operate-chart.js", SCRIPT),
-    asset!("/console-operate-moves.js", "console-operate-moves.js", SCRIPT),
-    asset!("/console-operate-what-if.js", "console-operate-what-if.js", SCRIPT),
-    asset!("/console-operate.css", "console-operate.css", STYLE),
-    asset!("/vendor/uplot.js", "vendor/uplot.js", SCRIPT),
-    asset!("/vendor/uplot.css", "vendor/uplot.css", STYLE),
-    asset!("/vendor/uplot.LICENSE", "vendor/uplot.LICENSE", TEXT),
-    asset!("/docs", "docs.html", HTML),
-    asset!("/docs.js", "docs.js", SCRIPT),
-    asset!("/docs.css", "docs.css", STYLE),
-    asset!("/console.css", "console.css", STYLE),
-    asset!("/favicon.svg", "favicon.svg", IMAGE),
+    asset!("/", "index.html", HTML_TYPE),
+    asset!("/console.js", "console.js", SCRIPT_TYPE),
+    asset!("/console-comments.js", "console-comments.js", SCRIPT_TYPE),
+    asset!("/console-history.js", "console-history.js", SCRIPT_TYPE),
+    asset!("/console-ranking.js", "console-ranking.js", SCRIPT_TYPE),
+    asset!("/console-readers.js", "console-readers.js", SCRIPT_TYPE),
+    asset!("/console-sample.js", "console-sample.js", SCRIPT_TYPE),
+    asset!("/console-state.js", "console-state.js", SCRIPT_TYPE),
+    asset!("/liverank.js", "liverank.js", SCRIPT_TYPE),
+    asset!("/console-session.js", "console-session.js", SCRIPT_TYPE),
+    asset!("/console-format.js", "console-format.js", SCRIPT_TYPE),
+    asset!("/console-moderation.js", "console-moderation.js", SCRIPT_TYPE),
+    asset!("/console-reports.js", "console-reports.js", SCRIPT_TYPE),
+    asset!("/console-operate.js", "console-operate.js", SCRIPT_TYPE),
+    asset!("/console-operate-chart.js", "console-operate-chart.js", SCRIPT_TYPE),
+    asset!("/console-operate-moves.js", "console-operate-moves.js", SCRIPT_TYPE),
+    asset!("/console-operate-what-if.js", "console-operate-what-if.js", SCRIPT_TYPE),
+    asset!("/console-operate.css", "console-operate.css", STYLE_TYPE),
+    asset!("/vendor/uplot.js", "vendor/uplot.js", SCRIPT_TYPE),
+    asset!("/vendor/uplot.css", "vendor/uplot.css", STYLE_TYPE),
+    asset!("/vendor/uplot.LICENSE", "vendor/uplot.LICENSE", TEXT_TYPE),
+    asset!("/docs", "docs.html", HTML_TYPE),
+    asset!("/docs.js", "docs.js", SCRIPT_TYPE),
+    asset!("/docs.css", "docs.css", STYLE_TYPE),
+    asset!("/console.css", "console.css", STYLE_TYPE),
+    asset!("/favicon.svg", "favicon.svg", IMAGE_TYPE),
 ];
 
 /// What the page may load and talk to: its own origin, and nothing inline.
-const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const CONTENT_SECURITY_POLICY: &str =
+    "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 impl Asset {
     /// Serves it.
@@ -71,11 +72,11 @@ impl Asset {
         self.content.hash(&mut hash);
         let tag = HeaderValue::from_str(&format!("\"{:016x}\"", hash.finish()))
             .expect("hexadecimal digits make a header value");
-        get(move |headers: HeaderMap| std::future::ready(self.answer(&tag, &headers)))
+        get(move |headers: HeaderMap| std::future::ready(self.asset_answer(&tag, &headers)))
     }
 
-    fn answer(&'static self, tag: &HeaderValue, request: &HeaderMap) -> Response {
-        let mut response = if has(request, tag) {
+    fn asset_answer(&'static self, tag: &HeaderValue, request: &HeaderMap) -> Response {
+        let mut response = if client_has_version(request, tag) {
             StatusCode::NOT_MODIFIED.into_response()
         } else {
             ([(header::CONTENT_TYPE, self.content_type)], self.content).into_response()
@@ -84,7 +85,7 @@ impl Asset {
         headers.insert(header::ETAG, tag.clone());
         // A new release shows at the next load, and costs a 304 until then.
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         response
@@ -92,7 +93,7 @@ impl Asset {
 }
 
 /// Whether the client has this version already.
-fn has(request: &HeaderMap, tag: &HeaderValue) -> bool {
+fn client_has_version(request: &HeaderMap, tag: &HeaderValue) -> bool {
     let tag = tag.as_bytes();
     request.get_all(header::IF_NONE_MATCH).iter().any(|given| {
         let mut candidates = given.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);

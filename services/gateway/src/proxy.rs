@@ -34,7 +34,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest report, as the statistics service takes it.
 const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
 /// How long it may pause within an answer.
-const PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_PAUSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A comment, to the comment service.
 pub(crate) async fn comment(
@@ -49,7 +49,7 @@ pub(crate) async fn comment(
     gateway.limits.events(&caller, &exchange, 1)?;
     admit_video(&gateway, &caller, &exchange, &body).await?;
     add_identity(&gateway, &gateway.comment, &caller, &mut parts);
-    pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
+    forward_to_peer(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
 /// A question to the comment service. Anybody may ask; who shows a token is shown what is for its user alone, too.
@@ -62,7 +62,7 @@ pub(crate) async fn to_comment(
     let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
     let caller = Caller::of_anybody(&parts, &gateway).await;
     add_identity(&gateway, &gateway.comment, &caller, &mut parts);
-    pass_on(&gateway, &gateway.comment, &exchange, parts, &body).await
+    forward_to_peer(&gateway, &gateway.comment, &exchange, parts, &body).await
 }
 
 /// To a manager.
@@ -84,7 +84,7 @@ pub(crate) async fn register(
     let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
     admit_video(&gateway, &Caller::Anyone, &exchange, &body).await?;
     add_identity(&gateway, &gateway.manager, &Caller::Anyone, &mut parts);
-    pass_on(&gateway, &gateway.manager, &exchange, parts, &body).await
+    forward_to_peer(&gateway, &gateway.manager, &exchange, parts, &body).await
 }
 
 /// Lets a caller name the video that a body is about. A body that names none is the service's to refuse.
@@ -117,7 +117,7 @@ pub(crate) async fn to_statistics(
     // Not before the body is whole: who sends slowly must not keep others waiting. What it sends is counted as it comes.
     let Ok(place) = Arc::clone(&gateway.reports).try_acquire_owned() else { return Err(too_many()) };
     exchange.hold(place);
-    pass_on(&gateway, &gateway.statistics, &exchange, parts, &body).await
+    forward_to_peer(&gateway, &gateway.statistics, &exchange, parts, &body).await
 }
 
 async fn forward_request(
@@ -129,7 +129,7 @@ async fn forward_request(
     let (mut parts, body) = request.into_parts();
     let body = read_whole_body(&parts, body, MAX_BODY_BYTES).await?;
     add_identity(gateway, peer, &Caller::Anyone, &mut parts);
-    pass_on(gateway, peer, exchange, parts, &body).await
+    forward_to_peer(gateway, peer, exchange, parts, &body).await
 }
 
 /// Says to a service behind this one who asks: the viewer's own token ends here. Where tokens are asked for, services take
@@ -152,7 +152,7 @@ async fn read_whole_body(parts: &Parts, body: Body, max_bytes: usize) -> Result<
     if body.is_end_stream() { Ok(Bytes::new()) } else { read(&parts.headers, body, max_bytes).await }
 }
 
-async fn pass_on(
+async fn forward_to_peer(
     gateway: &Gateway,
     peer: &Peer,
     exchange: &Exchange,
@@ -220,7 +220,7 @@ pub(crate) fn relay_response(response: http::Response<Incoming>) -> Response {
     let (mut parts, body) = response.into_parts();
     strip_hop(&mut parts.headers);
     let stream = futures::stream::try_unfold(BodyDataStream::new(body), |mut body| async move {
-        let next = tokio::time::timeout(PAUSE_TIMEOUT, body.try_next()).await;
+        let next = tokio::time::timeout(ANSWER_PAUSE_TIMEOUT, body.try_next()).await;
         let next = next.map_err(std::io::Error::from)?.map_err(std::io::Error::other)?;
         Ok::<_, std::io::Error>(next.map(|bytes| (bytes, body)))
     });

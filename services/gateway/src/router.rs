@@ -14,10 +14,10 @@ use crate::proxy::{comment, register, to_comment, to_manager, to_statistics};
 use crate::upgrade::{to_lists, to_lists_of_a_user};
 use crate::{Gateway, batch, front_door, interact, limits, moderation, openapi, operate, videos};
 
-type Routes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
+type GatewayRoutes = Vec<(&'static str, MethodRouter<Arc<Gateway>>)>;
 
 /// Every path and what answers it.
-fn routes() -> Routes {
+fn routes() -> GatewayRoutes {
     vec![
         ("/interact", post(interact::one)),
         ("/interactions", post(batch::post_batch)),

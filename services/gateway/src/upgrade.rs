@@ -37,9 +37,9 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 const TO_SERVICE_BYTES: usize = 1024;
 const TO_CLIENT_BYTES: usize = 16 * 1024;
 /// How long the rest of a frame may take before a close frame: what is under way is a list, and the client reads.
-const LAST_FRAME: Duration = Duration::from_secs(5);
+const LAST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the client's answer to a close frame: to close at once could take the frame back.
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// `GET /ws/videos`.
 pub(crate) async fn to_lists(
@@ -48,7 +48,7 @@ pub(crate) async fn to_lists(
     exchange: Exchange,
     request: Request,
 ) -> Result<Response, Problem> {
-    to_websocket(&gateway, &caller, &exchange, request).await
+    upgrade_to_websocket(&gateway, &caller, &exchange, request).await
 }
 
 /// `GET /ws/user/{user_id}`. One who is none is the service's to refuse.
@@ -63,10 +63,10 @@ pub(crate) async fn to_lists_of_a_user(
         caller.expect("user_id", &user)?;
         canary::refuse_user("user_id", &user)?;
     }
-    to_websocket(&gateway, &caller, &exchange, request).await
+    upgrade_to_websocket(&gateway, &caller, &exchange, request).await
 }
 
-async fn to_websocket(
+async fn upgrade_to_websocket(
     gateway: &Arc<Gateway>,
     caller: &Caller,
     exchange: &Exchange,
@@ -85,16 +85,16 @@ async fn to_websocket(
         return Err(Problem::unavailable("there is no room for another WebSocket here: try again")
             .retry_after(problem::RETRY_AFTER));
     };
-    let mut parts = for_the_service(gateway, caller, parts);
+    let mut parts = service_request(gateway, caller, parts);
     ask_for_websocket(&mut parts.headers);
     let mut response = send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(refused(relay_response(response)));
+        return Ok(refused_response(relay_response(response)));
     }
     let service = hyper::upgrade::on(&mut response);
     let session = session(gateway, caller);
     gateway.streams.tasks.spawn(confined(async move {
-        tunnel(client, service, stay, session).await;
+        run_tunnel(client, service, stay, session).await;
         drop(place);
     }));
     let (mut parts, _) = response.into_parts();
@@ -110,12 +110,12 @@ async fn asked_without_handshake(
     caller: &Caller,
     parts: Parts,
 ) -> Result<Response, Problem> {
-    let parts = for_the_service(gateway, caller, parts);
-    Ok(refused(relay_response(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
+    let parts = service_request(gateway, caller, parts);
+    Ok(refused_response(relay_response(send(gateway, &gateway.websocket, &parts, &Bytes::new()).await?)))
 }
 
 /// The head of a request without what belongs to this hop.
-fn for_the_service(gateway: &Gateway, caller: &Caller, mut parts: Parts) -> Parts {
+fn service_request(gateway: &Gateway, caller: &Caller, mut parts: Parts) -> Parts {
     strip_hop(&mut parts.headers);
     add_identity(gateway, &gateway.websocket, caller, &mut parts);
     parts.headers.remove(header::HOST);
@@ -123,7 +123,7 @@ fn for_the_service(gateway: &Gateway, caller: &Caller, mut parts: Parts) -> Part
 }
 
 /// A refusal of the service's, with what it says of this hop, if anything.
-fn refused(mut response: Response) -> Response {
+fn refused_response(mut response: Response) -> Response {
     if response.status() == StatusCode::UPGRADE_REQUIRED {
         ask_for_websocket(response.headers_mut());
     }
@@ -131,13 +131,13 @@ fn refused(mut response: Response) -> Response {
 }
 
 /// Copies until either end closes, or until it is this connection's turn to leave.
-async fn tunnel(client: OnUpgrade, service: OnUpgrade, stay: StreamPermit, session: Session) {
+async fn run_tunnel(client: OnUpgrade, service: OnUpgrade, stay: StreamPermit, session: Session) {
     let both = async { tokio::try_join!(client, service) };
     let Ok(Ok((client, service))) = tokio::time::timeout(HANDOVER_TIMEOUT, both).await else { return };
-    copy(TokioIo::new(client), TokioIo::new(service), stay, session).await;
+    copy_both_ways(TokioIo::new(client), TokioIo::new(service), stay, session).await;
 }
 
-async fn copy(
+async fn copy_both_ways(
     client: impl AsyncRead + AsyncWrite,
     service: impl AsyncRead + AsyncWrite,
     mut stay: StreamPermit,
@@ -160,7 +160,8 @@ async fn copy(
             // The service answers that by closing.
             std::future::pending::<std::io::Result<()>>().await
         };
-        let lists = pass_lists(&mut from_service, &mut to_client, &mut frames, &mut stay, &mut session);
+        let lists =
+            copy_frames_to_client(&mut from_service, &mut to_client, &mut frames, &mut stay, &mut session);
         tokio::select! {
             last = lists => last.unwrap_or_default(),
             _ = said => return,
@@ -176,12 +177,12 @@ async fn copy(
         let mut buffer = [0; TO_SERVICE_BYTES];
         while matches!(from_client.read(&mut buffer).await, Ok(1..)) {}
     };
-    let _ = tokio::time::timeout(GOODBYE, rest).await;
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, rest).await;
 }
 
 /// Copies what the service sends until it closes, it is time to leave, or the client's token is good no more; the frame to
 /// close with, where the last one that was sent is whole.
-async fn pass_lists(
+async fn copy_frames_to_client(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     frames: &mut Frames,
@@ -204,7 +205,7 @@ async fn pass_lists(
         to.write_all(&buffer[..count]).await?;
         to.flush().await?;
     };
-    let mut rest = pin!(tokio::time::sleep(LAST_FRAME));
+    let mut rest = pin!(tokio::time::sleep(LAST_FRAME_TIMEOUT));
     while !frames.is_between() {
         let count = tokio::select! {
             () = rest.as_mut() => return Ok(None),
@@ -229,49 +230,49 @@ mod tests {
     use super::*;
 
     /// A client's end, a service's end, and what ends the process.
-    fn ends() -> (DuplexStream, DuplexStream, ServiceContext) {
+    fn tunnel_ends() -> (DuplexStream, DuplexStream, ServiceContext) {
         let shell = ServiceContext::new(Duration::from_millis(50));
         let streams = Streams::new(1, &shell, Gauge::default());
         let stay = streams.enter([127, 0, 0, 1].into()).unwrap();
         let ((client, near), (service, far)) = (duplex(1 << 20), duplex(1 << 20));
-        tokio::spawn(copy(near, far, stay, Box::pin(std::future::pending())));
+        tokio::spawn(copy_both_ways(near, far, stay, Box::pin(std::future::pending())));
         (client, service, shell)
     }
 
-    async fn all(client: &mut DuplexStream) -> Vec<u8> {
+    async fn read_all(client: &mut DuplexStream) -> Vec<u8> {
         let mut bytes = Vec::new();
         client.read_to_end(&mut bytes).await.unwrap();
         bytes
     }
 
-    const CLOSED: &[u8] = &[0x88, 2, 3, 244];
+    const CLOSE_FRAME: &[u8] = &[0x88, 2, 3, 244];
 
     #[tokio::test]
-    async fn who_is_sent_away_is_told_after_the_frame_that_is_under_way() {
-        let (mut client, mut service, shell) = ends();
+    async fn a_close_frame_comes_after_the_frame_under_way() {
+        let (mut client, mut service, shell) = tunnel_ends();
         service.write_all(&[0x81, 4, b'a', b'b']).await.unwrap();
         client.read_exact(&mut [0; 4]).await.unwrap();
         shell.shutdown.cancel();
         tokio::time::sleep(Duration::from_millis(100)).await;
         // The rest of it, and the next one, which comes too late.
         service.write_all(&[b'c', b'd', 0x81, 1, b'x']).await.unwrap();
-        assert_eq!(all(&mut client).await, [&b"cd"[..], CLOSED].concat());
+        assert_eq!(read_all(&mut client).await, [&b"cd"[..], CLOSE_FRAME].concat());
     }
 
     #[tokio::test]
-    async fn a_service_that_is_gone_is_a_restart_and_one_that_said_so_is_not_told_twice() {
-        let (mut client, mut service, _shell) = ends();
+    async fn a_lost_service_sends_one_restart_close_frame() {
+        let (mut client, mut service, _shell) = tunnel_ends();
         service.write_all(&[0x81, 1, b'a']).await.unwrap();
         drop(service);
-        assert_eq!(all(&mut client).await, [&[0x81, 1, b'a'], CLOSED].concat());
-        let (mut client, mut service, _shell) = ends();
+        assert_eq!(read_all(&mut client).await, [&[0x81, 1, b'a'], CLOSE_FRAME].concat());
+        let (mut client, mut service, _shell) = tunnel_ends();
         service.write_all(&[0x88, 2, 3, 233]).await.unwrap();
         drop(service);
-        assert_eq!(all(&mut client).await, [0x88, 2, 3, 233]);
+        assert_eq!(read_all(&mut client).await, [0x88, 2, 3, 233]);
         // Half a frame cannot be followed by another.
-        let (mut client, mut service, _shell) = ends();
+        let (mut client, mut service, _shell) = tunnel_ends();
         service.write_all(&[0x81, 9, b'a']).await.unwrap();
         drop(service);
-        assert_eq!(all(&mut client).await, [0x81, 9, b'a']);
+        assert_eq!(read_all(&mut client).await, [0x81, 9, b'a']);
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn join_target(base: &Url, path_and_query: &str) -> Result<Uri, http:
 }
 
 /// Headers that belong to one hop only, besides those that `Connection` names.
-const HOP_BY_HOP: [&str; 8] = [
+const HOP_BY_HOP_HEADERS: [&str; 8] = [
     "connection",
     "keep-alive",
     "proxy-authenticate",
@@ -66,7 +66,7 @@ pub(crate) fn strip_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in HOP_BY_HOP.into_iter().chain(named.iter().map(HeaderName::as_str)) {
+    for name in HOP_BY_HOP_HEADERS.into_iter().chain(named.iter().map(HeaderName::as_str)) {
         headers.remove(name);
     }
 }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_go_on_as_they_came() {
+    fn request_paths_are_forwarded_unchanged() {
         let to = |base: &str, path: &str| join_target(&base.parse().unwrap(), path).unwrap().to_string();
         assert_eq!(to("http://m:6000", "/resolve/%2e%2e"), "http://m:6000/resolve/%2e%2e");
         assert_eq!(to("http://m:6000/", "/a?b=c%20d"), "http://m:6000/a?b=c%20d");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_one_hop_stays_there() {
+    fn hop_by_hop_headers_are_removed() {
         let mut headers = HeaderMap::new();
         for (name, value) in
             [("connection", "close, X-Hop"), ("x-hop", "1"), ("keep-alive", "5"), ("content-type", "a/b")]

@@ -233,7 +233,7 @@ pub(crate) async fn one(
     let (rules, video, viewers, ranks, pinned) = tokio::join!(
         rules(&gateway),
         gateway.backends.archive.video(&id),
-        viewers(&gateway, &id),
+        fetch_viewers(&gateway, &id),
         ranks(&gateway, &id),
         pinned(&*gateway.backends.archive, &id)
     );
@@ -265,7 +265,7 @@ async fn ranks(gateway: &Gateway, id: &VideoId) -> Option<RanksJson> {
     Some(ranks)
 }
 
-async fn viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
+async fn fetch_viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
     let replicas = gateway.manager.replicas.as_ref()?;
     let path = ["viewers", id.as_str()];
     let asked = tokio::time::timeout(VIEWERS_TIMEOUT, replicas.get::<Viewers>(&path)).await;
@@ -283,13 +283,13 @@ async fn viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
 pub(crate) struct RulesCache(Mutex<Option<(Instant, Rules)>>);
 
 /// Rules change with a rebuild of all scores only; a page is that much behind at most.
-const RULES_FOR: Duration = Duration::from_secs(5);
+const RULES_FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// By which rules the archive counts; `None` before anything is counted.
 pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<Rules>, Problem> {
     let cached = *gateway.rules.0.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((at, rules)) = cached
-        && at.elapsed() < RULES_FOR
+        && at.elapsed() < RULES_FRESH_FOR
     {
         return Ok(Some(rules));
     }

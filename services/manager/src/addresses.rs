@@ -55,12 +55,12 @@ impl AddressRule {
             .collect()
     }
 
-    fn allows(&self, reader: &ReaderId, address: &Parts) -> bool {
+    fn allows(&self, reader: &ReaderId, address: &AddressParts) -> bool {
         if self.reader.as_ref().is_some_and(|only| only != reader.as_str()) {
             return false;
         }
         // A name that would change what comes before or after it in an address is none that belongs there.
-        if self.origin.contains(READER_PLACEHOLDER) && !reader.as_str().bytes().all(is_plain) {
+        if self.origin.contains(READER_PLACEHOLDER) && !reader.as_str().bytes().all(is_plain_byte) {
             return false;
         }
         split_address(&self.origin.replace(READER_PLACEHOLDER, reader.as_str())).is_some_and(|rule| {
@@ -71,12 +71,12 @@ impl AddressRule {
     }
 }
 
-const fn is_plain(byte: u8) -> bool {
+const fn is_plain_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.' || byte == b'_'
 }
 
 /// What an address is compared by.
-struct Parts {
+struct AddressParts {
     scheme: String,
     host: String,
     port: Option<u16>,
@@ -84,14 +84,14 @@ struct Parts {
 }
 
 /// The parts of an http address that names nobody, asks nothing and ends with a host or a path.
-fn split_address(text: &str) -> Option<Parts> {
+fn split_address(text: &str) -> Option<AddressParts> {
     let url: Url = text.parse().ok()?;
     let is_plain = matches!(url.scheme(), "http" | "https")
         && url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none();
-    is_plain.then(|| Parts {
+    is_plain.then(|| AddressParts {
         scheme: url.scheme().to_owned(),
         host: url.host_str().unwrap_or_default().to_owned(),
         port: url.port_or_known_default(),
@@ -121,17 +121,17 @@ impl ReaderAddresses {
 mod tests {
     use super::*;
 
-    fn may(rules: &[&str], reader: &str, url: &str) -> bool {
+    fn is_allowed_by(rules: &[&str], reader: &str, url: &str) -> bool {
         let rules = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         ReaderAddresses::new(rules).may_be_at(&ReaderId::parse(reader).unwrap(), url)
     }
 
     #[test]
-    fn an_address_follows_from_the_reader_s_name() {
+    fn a_reader_may_be_only_at_the_address_of_its_name() {
         let rules = ["http://{reader}.tv.svc:4001", "https://{reader}.live.example"];
-        assert!(may(&rules, "live-reader-0", "http://live-reader-0.tv.svc:4001"));
-        assert!(may(&rules, "live-reader-0", "https://live-reader-0.live.example/"));
-        assert!(may(&rules, "live-reader-0", "https://live-reader-0.live.example:443"));
+        assert!(is_allowed_by(&rules, "live-reader-0", "http://live-reader-0.tv.svc:4001"));
+        assert!(is_allowed_by(&rules, "live-reader-0", "https://live-reader-0.live.example/"));
+        assert!(is_allowed_by(&rules, "live-reader-0", "https://live-reader-0.live.example:443"));
         for other in [
             "http://live-reader-1.tv.svc:4001",
             "http://live-reader-0.tv.svc:4002",
@@ -146,25 +146,29 @@ mod tests {
             "http://10.0.0.1:4001",
             "",
         ] {
-            assert!(!may(&rules, "live-reader-0", other), "{other}");
+            assert!(!is_allowed_by(&rules, "live-reader-0", other), "{other}");
         }
         // A name that is more than a name.
-        assert!(!may(&["http://{reader}.tv.svc:4001"], "evil.example/", "http://evil.example/.tv.svc:4001"));
-        assert!(!may(&["http://{reader}:*"], "a@evil.example", "http://a@evil.example:1"));
+        assert!(!is_allowed_by(
+            &["http://{reader}.tv.svc:4001"],
+            "evil.example/",
+            "http://evil.example/.tv.svc:4001"
+        ));
+        assert!(!is_allowed_by(&["http://{reader}:*"], "a@evil.example", "http://a@evil.example:1"));
     }
 
     #[test]
     fn a_rule_may_be_for_one_reader_and_for_any_port() {
         let rules = ["reader-1=http://localhost:4001", "http://127.0.0.1:*"];
-        assert!(may(&rules, "reader-1", "http://localhost:4001"));
-        assert!(!may(&rules, "reader-2", "http://localhost:4001"));
-        assert!(may(&rules, "reader-2", "http://127.0.0.1:39999"));
-        assert!(!may(&rules, "reader-2", "http://127.0.0.2:39999"));
-        assert!(!may(&[], "reader-1", "http://localhost:4001"));
+        assert!(is_allowed_by(&rules, "reader-1", "http://localhost:4001"));
+        assert!(!is_allowed_by(&rules, "reader-2", "http://localhost:4001"));
+        assert!(is_allowed_by(&rules, "reader-2", "http://127.0.0.1:39999"));
+        assert!(!is_allowed_by(&rules, "reader-2", "http://127.0.0.2:39999"));
+        assert!(!is_allowed_by(&[], "reader-1", "http://localhost:4001"));
     }
 
     #[test]
-    fn rules_are_origins() {
+    fn an_address_rule_must_be_an_origin() {
         for wrong in [
             "",
             "localhost:4001",

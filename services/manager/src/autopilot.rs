@@ -31,7 +31,7 @@ pub const PLAN_EVERY: Duration = Duration::from_secs(5);
 pub const PLANNER_GONE_AFTER: Duration = Duration::from_secs(15);
 /// How long an assignment is left alone after a change, in milliseconds: readers report every second, and a hand-over
 /// under way is known by itself.
-const REST_MS: i64 = 10_000;
+const ASSIGNMENT_REST_MS: i64 = 10_000;
 /// Decisions that are remembered.
 const MAX_REMEMBERED: usize = 20;
 /// Orders and rejections shown of each decision.
@@ -89,18 +89,18 @@ pub struct Chosen {
 }
 
 /// The planner that this manager last saw, and since when its beat has stood still.
-struct Watched {
+struct WatchedPlanner {
     /// The term in force, and since when its beat stands still.
     term: Option<(Term, Instant)>,
 }
 
 /// The bucket that plans draw from.
-struct Bucket {
+struct MoveBudget {
     left: i64,
     filled: Instant,
 }
 
-impl Bucket {
+impl MoveBudget {
     fn refill(&mut self, now: Instant, per_minute: u64) -> u64 {
         let passed = now.saturating_duration_since(self.filled).as_millis().min(60_000) as u64;
         let more = per_minute.saturating_mul(passed) / 60_000;
@@ -117,9 +117,9 @@ impl Bucket {
 pub async fn run(manager: Arc<Manager>) {
     let holder = format!("manager-{}", hex(&rand::random::<[u8; 6]>()));
     let mut own: Option<u64> = None;
-    let mut watched = Watched { term: None };
+    let mut watched = WatchedPlanner { term: None };
     let full = i64::try_from(manager.config.max_viewers_moved_per_minute).unwrap_or(i64::MAX);
-    let mut bucket = Bucket { left: full, filled: Instant::now() };
+    let mut bucket = MoveBudget { left: full, filled: Instant::now() };
     let mut ticks = interval(PLAN_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -144,7 +144,7 @@ async fn keep_or_take_term(
     manager: &Manager,
     holder: &str,
     own: Option<u64>,
-    watched: &mut Watched,
+    watched: &mut WatchedPlanner,
 ) -> Option<u64> {
     if let Some(term) = own {
         // The beat only has to differ from the one before.
@@ -180,7 +180,7 @@ async fn keep_or_take_term(
     }
 }
 
-fn plan_once(manager: &Manager, term: u64, bucket: &mut Bucket) {
+fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget) {
     let now = Instant::now();
     let cluster = manager.cluster();
     // A stale or cut-off view is no ground to move anybody on.
@@ -249,7 +249,7 @@ fn planner_limits(config: &Config, available: u64) -> Limits {
     Limits {
         hot_video_viewers: config.hot_video_viewers,
         tolerance: config.tolerance_percent * 10,
-        rest_ms: REST_MS,
+        rest_ms: ASSIGNMENT_REST_MS,
         budget: Budget { available, full: config.max_viewers_moved_per_minute },
         ..Limits::default()
     }

@@ -23,13 +23,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a reader may take to hold a video ready before it is asked again.
 const WARM_TIMEOUT: Duration = Duration::from_secs(4);
 /// Readers asked and compare-and-sets at once.
-const AT_ONCE: usize = 64;
+const MAX_WARM_UPS_AT_ONCE: usize = 64;
 /// Compare-and-sets at once of videos that nobody watches.
 const MAX_SWAPS_AT_ONCE: usize = 16;
 
 /// Carries out. Never returns.
 pub async fn run(manager: Arc<Manager>) {
-    let slots = Arc::new(Semaphore::new(AT_ONCE));
+    let slots = Arc::new(Semaphore::new(MAX_WARM_UPS_AT_ONCE));
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -38,7 +38,7 @@ pub async fn run(manager: Arc<Manager>) {
             () = manager.carry_now.notified() => Vec::new(),
         };
         if !unwatched.is_empty() {
-            give_unwatched(&manager, unwatched).await;
+            reassign_unwatched(&manager, unwatched).await;
         }
         for step in due_steps(&manager) {
             let (manager, slots) = (Arc::clone(&manager), Arc::clone(&slots));
@@ -102,7 +102,7 @@ fn begin_drains(manager: &Manager) -> Vec<Order> {
 }
 
 /// Gives videos that nobody watches to other readers, at once.
-async fn give_unwatched(manager: &Manager, orders: Vec<Order>) {
+async fn reassign_unwatched(manager: &Manager, orders: Vec<Order>) {
     let swap = |order: Order| async move {
         let (seen, expected) = (manager.cluster().highest_epoch(), Some(order.expected));
         let swapped = manager.store.assign(&order.video, expected, &order.readers, seen, None);

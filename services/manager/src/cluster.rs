@@ -30,10 +30,10 @@ pub const MAX_ASSIGNMENTS: usize = 1_000_000;
 const MAX_VIDEOS_AN_ANSWER: usize = 1_000;
 /// Seconds in which a reader sheds what it has above its share of a video, at the fastest: twice what a viewer takes to be
 /// counted where it went. Faster, the reader that has most room would be sent more than it has before it could say so.
-const SHEDS_WITHIN: u64 = 4;
+const SHED_SECONDS: u64 = 4;
 /// And not slower than this part of what it keeps, a second: those who are on the way, for two seconds, are then fewer
 /// than the tenth that a reader keeps above its share, and the last ones do not take as long as all others.
-const SHEDS_AT_LEAST: u64 = 20;
+const MIN_VIEWERS_SHED: u64 = 20;
 
 /// What is to be done for a video to have a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub enum Decision {
 
 /// Where a video is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Audience {
+struct VideoAudience {
     viewers: u64,
     /// The reader with the most of them, and how many it has.
     most: (u64, ReaderId),
@@ -88,7 +88,7 @@ pub struct Cluster {
     /// The planner's term and the cordons.
     pub orders: Orders,
     /// Where each video that is watched is watched.
-    audiences: HashMap<VideoId, Audience>,
+    audiences: HashMap<VideoId, VideoAudience>,
     /// When the readers were first looked at.
     origin: Option<Instant>,
     /// The last decision about which readers are gone.
@@ -153,7 +153,7 @@ impl Cluster {
         self.promises.expire(since);
         self.audiences = audiences(&self.watch, &self.view, since, &self.audiences);
         self.judge(asked);
-        self.owed = self.count_owed(asked);
+        self.owed = self.count_pending_handovers(asked);
     }
 
     /// Notes a heartbeat that came to this manager itself.
@@ -271,8 +271,8 @@ impl Cluster {
             &self.seen(now),
             video,
             known,
-            |besides| self.choose(video, besides),
-            |assigned| self.relief(assigned),
+            |besides| self.choose_reader(video, besides),
+            |assigned| self.roomiest_other_reader(assigned),
         );
         match (decision, current) {
             (coordinator::Decision::Serve, Some(current)) => Decision::Serve(current.clone()),
@@ -305,18 +305,18 @@ impl Cluster {
 
     /// The reader for a video beside some: the one where most of its viewers are already, else the least loaded. Where no
     /// reader takes new videos, one that is closed does: it is alive, and nobody else is there.
-    fn choose(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
+    fn choose_reader(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
         let is_beside = |reader: &ReaderId| besides.iter().all(|share| share.reader != *reader);
         let watched_at = self.audiences.get(video).map(|audience| &audience.most.1);
         watched_at
             .filter(|reader| self.is_open(reader) && is_beside(reader))
             .cloned()
-            .or_else(|| self.least_loaded(&HashMap::new(), is_beside))
+            .or_else(|| self.least_loaded_of(&HashMap::new(), is_beside))
     }
 
     /// The least loaded of the readers that take new videos and that `fits` allows. `coming`: viewers who come to each
     /// beside what is known.
-    fn least_loaded(
+    fn least_loaded_of(
         &self,
         coming: &HashMap<ReaderId, u64>,
         fits: impl Fn(&ReaderId) -> bool,
@@ -335,7 +335,7 @@ impl Cluster {
     }
 
     /// The reader with the most room beside those that serve a video.
-    fn relief(&self, assigned: &Assigned) -> Option<ReaderId> {
+    fn roomiest_other_reader(&self, assigned: &Assigned) -> Option<ReaderId> {
         let beside = |sighting: &&Sighting| {
             let reader = &sighting.record.id;
             assigned.share(reader).is_none() && self.usage(reader) < coordinator::FULL
@@ -368,7 +368,7 @@ impl Cluster {
     pub fn to_move(&self, now: Instant, most: usize) -> Vec<VideoId> {
         let gone = |reader: &ReaderId| self.standing(now, reader) == Some(ReaderStatus::Gone);
         let leaving: HashSet<&ReaderId> = self.view.readers().filter(|reader| gone(reader)).collect();
-        if leaving.is_empty() || self.least_loaded(&HashMap::new(), |_| true).is_none() {
+        if leaving.is_empty() || self.least_loaded_of(&HashMap::new(), |_| true).is_none() {
             return Vec::new();
         }
         let mut videos: Vec<(u64, &VideoId)> = self
@@ -408,7 +408,7 @@ impl Cluster {
     /// Viewers that other live readers have of the videos that this one has viewers of, where there are any. No more of them
     /// than the heartbeat has.
     pub fn viewers_elsewhere(&self, record: &ReaderRecord) -> Vec<(VideoId, u64)> {
-        let all_here = |audience: &Audience| audience.most == (audience.viewers, record.id.clone());
+        let all_here = |audience: &VideoAudience| audience.most == (audience.viewers, record.id.clone());
         let watched = record.videos.iter().filter(|held| held.viewers > 0).map(|held| &held.video);
         // Looking through all readers is for the few videos that have several.
         let split = watched.filter(|video| self.audiences.get(*video).is_some_and(|it| !all_here(it)));
@@ -451,7 +451,7 @@ impl Cluster {
         gone.filter_map(|sighting| sighting.held(video)).map(|held| held.viewers).sum()
     }
 
-    fn count_owed(&self, now: Instant) -> PendingHandovers {
+    fn count_pending_handovers(&self, now: Instant) -> PendingHandovers {
         let seen = self.seen(now);
         let mut all = PendingHandovers { at: Some(now), ..PendingHandovers::default() };
         let there = |sighting: &&Sighting| self.watch.standing_of(sighting) != ReaderStatus::Gone;
@@ -487,9 +487,9 @@ impl Cluster {
             let pace = (u128::from(rate) * u128::from(part)).div_ceil(u128::from(own.max(1))) as u64;
             // Who is on the way is in nobody's report for a while: a reader that only sheds some does so slowly, or whoever
             // takes them would be given too many.
-            let least = (order.keep / SHEDS_AT_LEAST).min(part);
+            let least = (order.keep / MIN_VIEWERS_SHED).min(part);
             let slowly =
-                if order.here && order.keep > 0 { part.div_ceil(SHEDS_WITHIN).max(least) } else { part };
+                if order.here && order.keep > 0 { part.div_ceil(SHED_SECONDS).max(least) } else { part };
             let pace = pace.min(slowly).clamp(1, u64::from(u32::MAX)).min(left);
             left -= pace;
             order.pace = pace as u32;
@@ -526,15 +526,15 @@ fn audiences(
     watch: &Watch,
     view: &View,
     now: Time,
-    before: &HashMap<VideoId, Audience>,
-) -> HashMap<VideoId, Audience> {
-    let mut audiences: HashMap<VideoId, Audience> = HashMap::new();
+    before: &HashMap<VideoId, VideoAudience>,
+) -> HashMap<VideoId, VideoAudience> {
+    let mut audiences: HashMap<VideoId, VideoAudience> = HashMap::new();
     for sighting in watch.all().filter(|sighting| watch.standing_of(sighting) != ReaderStatus::Gone) {
         let reader = &sighting.record.id;
         for held in sighting.record.videos.iter().filter(|held| held.viewers > 0) {
             let first = || {
                 let peak = before.get(&held.video).map_or_else(Peak::default, |audience| audience.peak);
-                Audience { viewers: 0, most: (0, reader.clone()), handed_over: false, peak }
+                VideoAudience { viewers: 0, most: (0, reader.clone()), handed_over: false, peak }
             };
             let audience = audiences.entry(held.video.clone()).or_insert_with(first);
             audience.viewers += held.viewers;

@@ -28,14 +28,14 @@ pub struct HistoryShown {
     /// When each sample was taken, in milliseconds since 1970.
     times: Vec<Millis>,
     /// Readers in the order of their names.
-    readers: Vec<Column>,
+    readers: Vec<ReaderColumn>,
     /// The readers that are not listed, together.
     others: Vec<u64>,
 }
 
 /// One reader's viewers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Column {
+struct ReaderColumn {
     id: ReaderId,
     viewers: Vec<u64>,
 }
@@ -83,11 +83,11 @@ impl History {
                 *sum = sum.saturating_add(*viewers);
             }
         }
-        let column = |(id, viewers): &(&ReaderId, &VecDeque<u64>)| Column {
+        let column = |(id, viewers): &(&ReaderId, &VecDeque<u64>)| ReaderColumn {
             id: (*id).clone(),
             viewers: viewers.iter().copied().collect(),
         };
-        let mut readers: Vec<Column> = shown.iter().map(column).collect();
+        let mut readers: Vec<ReaderColumn> = shown.iter().map(column).collect();
         readers.sort_by(|a, b| a.id.cmp(&b.id));
         HistoryShown { times: self.times.iter().copied().collect(), readers, others }
     }
@@ -97,49 +97,49 @@ impl History {
 mod tests {
     use super::*;
 
-    fn id(name: &str) -> ReaderId {
+    fn reader_id(name: &str) -> ReaderId {
         ReaderId::parse(name).unwrap()
     }
 
-    fn column(shown: &HistoryShown, name: &str) -> Option<Vec<u64>> {
+    fn column_of(shown: &HistoryShown, name: &str) -> Option<Vec<u64>> {
         shown.readers.iter().find(|column| column.id.as_str() == name).map(|column| column.viewers.clone())
     }
 
     #[test]
-    fn all_columns_are_as_long_as_the_time() {
+    fn history_columns_are_as_long_as_the_times() {
         let mut history = History::default();
-        history.note(1, [(id("a"), 5)]);
-        history.note(2, [(id("a"), 6), (id("b"), 1)]);
-        history.note(3, [(id("b"), 2)]);
+        history.note(1, [(reader_id("a"), 5)]);
+        history.note(2, [(reader_id("a"), 6), (reader_id("b"), 1)]);
+        history.note(3, [(reader_id("b"), 2)]);
         let shown = history.shown();
         assert_eq!(shown.times, [1, 2, 3]);
-        assert_eq!(column(&shown, "a"), Some(vec![5, 6, 0]), "who is away has nobody");
-        assert_eq!(column(&shown, "b"), Some(vec![0, 1, 2]), "who came later had nobody");
+        assert_eq!(column_of(&shown, "a"), Some(vec![5, 6, 0]), "who is away has nobody");
+        assert_eq!(column_of(&shown, "b"), Some(vec![0, 1, 2]), "who came later had nobody");
         assert_eq!(shown.others, [0, 0, 0]);
     }
 
     #[test]
-    fn what_is_older_than_the_time_shown_is_forgotten() {
+    fn samples_older_than_the_shown_time_are_forgotten() {
         let mut history = History::default();
-        history.note(0, [(id("gone"), 9)]);
+        history.note(0, [(reader_id("gone"), 9)]);
         for at in 1..=MAX_SAMPLES as Millis {
-            history.note(at, [(id("a"), 1)]);
+            history.note(at, [(reader_id("a"), 1)]);
         }
         let shown = history.shown();
         assert_eq!((shown.times.len(), shown.times[0]), (MAX_SAMPLES, 1));
-        assert_eq!(column(&shown, "gone"), None);
+        assert_eq!(column_of(&shown, "gone"), None);
     }
 
     #[test]
-    fn a_crowd_of_readers_is_summed_up_and_nobody_is_left_out() {
+    fn readers_beyond_the_shown_ones_are_summed_up() {
         let mut history = History::default();
         let crowd = MAX_READERS + 50;
-        history.note(0, (0..crowd).map(|number| (id(&format!("reader-{number}")), number as u64 + 1)));
+        history.note(0, (0..crowd).map(|number| (reader_id(&format!("reader-{number}")), number as u64 + 1)));
         assert_eq!(history.readers.len(), MAX_READERS, "names are bounded");
         let shown = history.shown();
         assert_eq!(shown.readers.len(), MAX_READERS_SHOWN);
         let named: u64 = shown.readers.iter().map(|column| column.viewers[0]).sum();
         assert_eq!(named + shown.others[0], (1..=crowd as u64).sum::<u64>());
-        assert_eq!(column(&shown, &format!("reader-{}", MAX_READERS - 1)).unwrap(), [MAX_READERS as u64]);
+        assert_eq!(column_of(&shown, &format!("reader-{}", MAX_READERS - 1)).unwrap(), [MAX_READERS as u64]);
     }
 }

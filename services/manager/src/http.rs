@@ -39,7 +39,7 @@ const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
 const MAX_VIEWERS_BYTES: usize = 1024 * 1024;
 
 /// A whole number of JSON, which may also be written with a fraction of nothing: `7.0`.
-fn whole(value: &Value) -> Option<u64> {
+fn parse_whole_number(value: &Value) -> Option<u64> {
     let fits = |number: &f64| number.fract() == 0.0 && (0.0..MAX_EPOCH as f64).contains(number);
     value.as_u64().or_else(|| value.as_f64().filter(fits).map(|number| number as u64))
 }
@@ -48,7 +48,7 @@ fn whole(value: &Value) -> Option<u64> {
 const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
 /// Videos that other readers are asked to hold ready, or that are decided anew, after one heartbeat. The next one brings
 /// the rest.
-const AFTER_A_HEARTBEAT: usize = 16;
+const MAX_BYTES_AFTER_HEARTBEAT: usize = 16;
 /// The longest ticket of a reader.
 const MAX_TICKET_BYTES: usize = 256;
 /// The longest address of a reader.
@@ -57,13 +57,13 @@ const MAX_URL_BYTES: usize = 2_048;
 /// The endpoints.
 pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
     let (public, internal) = Routes::of(Service::Manager)
-        .post("/register", post(register))
-        .get("/resolve/{videoid}", get(resolve))
-        .get("/health", get(health))
+        .post("/register", post(post_register))
+        .get("/resolve/{videoid}", get(get_resolve))
+        .get("/health", get(get_health))
         .post("/route", post(route))
         .get("/viewers/{videoid}", get(viewers))
         .post("/heartbeat", post(heartbeat))
-        .post("/viewers", post(viewers_of_many))
+        .post("/viewers", post(post_viewers))
         .get("/load", get(load))
         .get("/moves", get(orders::moves_shown))
         .get("/cordons", get(orders::cordons_shown))
@@ -78,19 +78,19 @@ pub fn router(manager: Arc<Manager>, origins: Arc<Origins>) -> Router {
     public.merge(server::with_method_fallback(internal)).with_state(manager)
 }
 
-async fn register(
+async fn post_register(
     State(manager): State<Arc<Manager>>,
     JsonObject(body): JsonObject,
 ) -> Result<Json<Value>, Problem> {
     let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
-    let ensured = served(&manager, &video, manager.ensure(&video, 0).await)?;
+    let ensured = note_if_unserved(&manager, &video, manager.ensure(&video, 0).await)?;
     manager.metrics.registrations.inc();
     let action = if ensured.is_new { "registered" } else { "existing" };
-    let reader = best(&manager, &ensured.assignment)?;
+    let reader = best_reader(&manager, &ensured.assignment)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url, "action": action})))
 }
 
-async fn resolve(
+async fn get_resolve(
     State(manager): State<Arc<Manager>>,
     PathVideo(video): PathVideo,
     query: Params,
@@ -110,24 +110,24 @@ async fn resolve(
             Problem::not_found("no reader serves this video: register it").with("videoid", video.as_str())
         );
     };
-    let reader = best(&manager, &assignment)?;
+    let reader = best_reader(&manager, &assignment)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url})))
 }
 
 /// Notes a request that no reader could be named for.
-fn served<T, E>(manager: &Manager, video: &VideoId, answer: Result<T, E>) -> Result<T, E> {
+fn note_if_unserved<T, E>(manager: &Manager, video: &VideoId, answer: Result<T, E>) -> Result<T, E> {
     if answer.is_err() {
         manager.unserved(video);
     }
     answer
 }
 
-fn best(manager: &Manager, assignment: &Assignment) -> Result<RouteReader, Problem> {
-    reach(manager, assignment).map(|mut readers| readers.swap_remove(0))
+fn best_reader(manager: &Manager, assignment: &Assignment) -> Result<RouteReader, Problem> {
+    readers_for_viewer(manager, assignment).map(|mut readers| readers.swap_remove(0))
 }
 
 /// An assignment's readers, the best first, for a viewer who is to come; at least one.
-fn reach(manager: &Manager, assignment: &Assignment) -> Result<Vec<RouteReader>, Problem> {
+fn readers_for_viewer(manager: &Manager, assignment: &Assignment) -> Result<Vec<RouteReader>, Problem> {
     let now = Instant::now();
     let mut cluster = manager.cluster();
     cluster.view.touch(now, &assignment.video_id);
@@ -154,10 +154,10 @@ async fn route(
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
     let known = match body.get("epoch") {
         None | Some(Value::Null) => 0,
-        Some(epoch) => plausible("epoch", whole(epoch).unwrap_or(u64::MAX), now_micros())?,
+        Some(epoch) => plausible("epoch", parse_whole_number(epoch).unwrap_or(u64::MAX), now_micros())?,
     };
-    let assignment = served(&manager, &video, manager.ensure(&video, known).await)?.assignment;
-    let mut readers = reach(&manager, &assignment)?;
+    let assignment = note_if_unserved(&manager, &video, manager.ensure(&video, known).await)?.assignment;
+    let mut readers = readers_for_viewer(&manager, &assignment)?;
     if !asking.is(&[Role::Gateway]) {
         // Of no use to a reader, which sends viewers to each other by redirects; one that was stolen must not watch as anybody.
         for reader in &mut readers {
@@ -173,7 +173,7 @@ async fn viewers(State(manager): State<Arc<Manager>>, PathVideo(video): PathVide
     Json(Viewers { videoid: video, viewers })
 }
 
-async fn viewers_of_many(
+async fn post_viewers(
     State(manager): State<Arc<Manager>>,
     headers: HeaderMap,
     sent: Body,
@@ -203,7 +203,7 @@ async fn heartbeat(
 ) -> Result<Json<HeartbeatAnswer>, Problem> {
     body::expect_json(&headers)?;
     let record = read_record(&body::read(&headers, sent, MAX_HEARTBEAT_BYTES).await?)?;
-    expect_own(&manager, caller.as_ref(), &record)?;
+    expect_own_record(&manager, caller.as_ref(), &record)?;
     manager.metrics.heartbeats.inc();
     {
         let mut cluster = manager.cluster();
@@ -224,11 +224,11 @@ async fn heartbeat(
         (cluster.answer(Instant::now(), &record, per_minute), cluster.viewers_elsewhere(&record))
     };
     let hand_over = answer.hand_over;
-    for (reader, video) in answer.warm.into_iter().take(AFTER_A_HEARTBEAT) {
+    for (reader, video) in answer.warm.into_iter().take(MAX_BYTES_AFTER_HEARTBEAT) {
         let manager = Arc::clone(&manager);
         tokio::spawn(async move { carry::ask_to_warm(&manager, &reader, &video).await });
     }
-    for (video, known) in answer.behind.into_iter().take(AFTER_A_HEARTBEAT) {
+    for (video, known) in answer.behind.into_iter().take(MAX_BYTES_AFTER_HEARTBEAT) {
         let manager = Arc::clone(&manager);
         tokio::spawn(async move { manager.ensure(&video, known).await });
     }
@@ -236,7 +236,11 @@ async fn heartbeat(
 }
 
 /// 403 for a reader that speaks for another one, or says that it is where it is not.
-fn expect_own(manager: &Manager, caller: Option<&Caller>, record: &ReaderRecord) -> Result<(), Problem> {
+fn expect_own_record(
+    manager: &Manager,
+    caller: Option<&Caller>,
+    record: &ReaderRecord,
+) -> Result<(), Problem> {
     let forbidden = |field: &str, detail: String| {
         manager.metrics.heartbeats_refused.inc();
         Problem::new(StatusCode::FORBIDDEN, detail).with("field", field)
@@ -291,7 +295,7 @@ pub fn read_record(json: &[u8]) -> Result<ReaderRecord, Problem> {
     Ok(record)
 }
 
-async fn health(State(manager): State<Arc<Manager>>) -> Json<Value> {
+async fn get_health(State(manager): State<Arc<Manager>>) -> Json<Value> {
     let cluster = manager.cluster();
     let readers: Vec<&str> = cluster.open().map(|sighting| sighting.record.public_url.as_str()).collect();
     Json(json!({

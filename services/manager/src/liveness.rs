@@ -195,7 +195,7 @@ impl Watch {
     fn observe_one(&mut self, asked: Instant, mut record: ReaderRecord, first: bool) {
         let beat = record.beat;
         let Some(known) = self.readers.get_mut(&record.id) else {
-            sort(&mut record);
+            sort_held(&mut record);
             let polled_beat = Some(beat);
             let sighting = Sighting { polled_beat, proven: !first, ..Sighting::new(asked, record) };
             self.readers.insert(sighting.record.id.clone(), sighting);
@@ -205,7 +205,7 @@ impl Watch {
         // may be what the store holds now: neither is news.
         let changed = known.polled_beat.replace(beat) != Some(beat);
         if changed && known.record.beat != beat {
-            known.saw(asked, record);
+            known.note_record(asked, record);
         }
     }
 
@@ -213,10 +213,10 @@ impl Watch {
     pub fn heard(&mut self, now: Instant, mut record: ReaderRecord) {
         let heard = Some(now);
         if let Some(known) = self.readers.get_mut(&record.id) {
-            known.saw(now, record);
+            known.note_record(now, record);
             known.heard = heard;
         } else {
-            sort(&mut record);
+            sort_held(&mut record);
             let sighting = Sighting { heard, ..Sighting::new(now, record) };
             self.readers.insert(sighting.record.id.clone(), sighting);
         }
@@ -431,7 +431,7 @@ impl Watch {
     }
 }
 
-fn sort(record: &mut ReaderRecord) {
+fn sort_held(record: &mut ReaderRecord) {
     record.videos.sort_unstable_by(|a, b| a.video.cmp(&b.video));
 }
 
@@ -470,8 +470,8 @@ impl Sighting {
         videos.binary_search_by(|held| held.video.cmp(video)).ok().map(|at| &videos[at])
     }
 
-    fn saw(&mut self, now: Instant, mut record: ReaderRecord) {
-        sort(&mut record);
+    fn note_record(&mut self, now: Instant, mut record: ReaderRecord) {
+        sort_held(&mut record);
         (self.record, self.changed, self.proven, self.probe) = (record, now, true, None);
         self.since = now;
     }

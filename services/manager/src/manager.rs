@@ -20,7 +20,7 @@ use crate::moves::MoveExecutor;
 use crate::{Config, autopilot, sweep};
 
 /// What the store is called among the dependencies.
-const PART: &str = "assignments";
+const PART_NAME: &str = "assignments";
 /// How long the store may take: a request waits for it, and its client for the request.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Tries of a compare-and-set: every one that fails means that another manager has just succeeded.
@@ -152,10 +152,10 @@ impl Manager {
         question: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let slow =
-            || StoreError::unavailable(PART, format!("no answer within {} s", STORE_TIMEOUT.as_secs()));
+            || StoreError::unavailable(PART_NAME, format!("no answer within {} s", STORE_TIMEOUT.as_secs()));
         let answer = timeout(STORE_TIMEOUT, question).await.unwrap_or_else(|_| Err(slow()));
         let state = answer.as_ref().map(drop).map_err(ToString::to_string);
-        self.shell.health.dependency(PART, state);
+        self.shell.health.dependency(PART_NAME, state);
         answer
     }
 
@@ -185,7 +185,7 @@ impl Manager {
                     if expected.is_some() {
                         self.metrics.replaced();
                     }
-                    self.note(&assignment, expected);
+                    self.note_assignment(&assignment, expected);
                     return Ok(Ensured { assignment, is_new: expected.is_none() });
                 }
                 Ok(Swapped::Conflict(current)) => self.learn(video, current),
@@ -205,12 +205,12 @@ impl Manager {
 
     /// Takes over what this manager's own compare-and-set brought into force, by an order.
     pub fn stored(&self, assignment: &Assignment, expected: Option<u64>) {
-        self.note(assignment, expected);
+        self.note_assignment(assignment, expected);
         self.cluster().promise(Instant::now(), &assignment.video_id, assignment.readers());
     }
 
     /// The same without counting who comes: who claimed it has.
-    fn note(&self, assignment: &Assignment, expected: Option<u64>) {
+    fn note_assignment(&self, assignment: &Assignment, expected: Option<u64>) {
         let counter = if expected.is_some() { &self.metrics.moved } else { &self.metrics.placed };
         counter.inc();
         self.cluster().view.put(Instant::now(), assignment.clone());
@@ -219,8 +219,8 @@ impl Manager {
     /// What the store says of a video, for one whose news have not come yet.
     pub async fn look_up(&self, video: &VideoId) -> Option<Assignment> {
         // No assignment has this epoch: a removal that expects it changes nothing and answers what is in force.
-        const NO_EPOCH: u64 = 0;
-        let Ok(Swapped::Conflict(current)) = self.ask(self.store.remove(video, NO_EPOCH)).await else {
+        const NO_EPOCH_SEEN: u64 = 0;
+        let Ok(Swapped::Conflict(current)) = self.ask(self.store.remove(video, NO_EPOCH_SEEN)).await else {
             return None;
         };
         self.learn(video, current.clone());

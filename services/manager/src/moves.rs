@@ -17,9 +17,9 @@ const MAX_WAITING: usize = 10_000;
 /// Ended moves that are remembered, for people and planners to see.
 const MAX_ENDED: usize = 1_000;
 /// How long a move may wait for the budget: a planner has long seen other loads by then.
-const WAITS_FOR: Duration = Duration::from_mins(2);
+const MAX_WAIT_FOR_BUDGET: Duration = Duration::from_mins(2);
 /// How long viewers may take to be handed over before it is no more watched here; the heartbeats go on with it.
-const WATCHED_FOR: Duration = Duration::from_mins(30);
+const MAX_HAND_OVER_WATCH: Duration = Duration::from_mins(30);
 
 /// A move that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub struct Wanted {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct MoveEntry {
     wanted: Wanted,
     from: Vec<Share>,
     epoch: u64,
@@ -49,7 +49,7 @@ struct Entry {
     in_force: Option<Instant>,
 }
 
-impl Entry {
+impl MoveEntry {
     fn labels(&self, outcome: MoveOutcome) -> MoveLabels {
         let kind = MoveKind::of(&self.from, &self.wanted.order.readers);
         MoveLabels { reason: self.wanted.by.into(), kind, outcome }
@@ -73,7 +73,7 @@ pub struct MoveExecutor {
     /// Moves that came to an end of any kind, until they are counted: a quarter of a second's, and each had its place
     /// among those that wait.
     ended: Vec<MoveLabels>,
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, MoveEntry>,
     /// Those that wait or are before their compare-and-set.
     begun: HashMap<VideoId, u64>,
 }
@@ -129,7 +129,7 @@ impl MoveExecutor {
         }
         self.next += 1;
         self.begun.insert(wanted.order.video.clone(), self.next);
-        let entry = Entry {
+        let entry = MoveEntry {
             from: current.readers.clone(),
             epoch: current.epoch,
             phase: MovePhase::Waiting,
@@ -140,13 +140,13 @@ impl MoveExecutor {
             wanted,
         };
         self.entries.insert(self.next, entry);
-        self.forget();
+        self.forget_oldest_ended();
         Ok(self.next)
     }
 
     /// Viewers of moves that are under way and in no count made at `counted`.
     pub fn uncounted(&self, counted: Option<Instant>) -> u64 {
-        let is_uncounted = |entry: &&Entry| match entry.phase {
+        let is_uncounted = |entry: &&MoveEntry| match entry.phase {
             MovePhase::Warming => true,
             MovePhase::HandingOver => entry.in_force >= counted,
             _ => false,
@@ -164,8 +164,8 @@ impl MoveExecutor {
         waiting.sort_unstable();
         for id in waiting {
             let entry = &self.entries[&id];
-            if now.saturating_duration_since(entry.since) > WAITS_FOR {
-                self.fail(id, "the budget had no room for it in time".to_owned());
+            if now.saturating_duration_since(entry.since) > MAX_WAIT_FOR_BUDGET {
+                self.fail_move(id, "the budget had no room for it in time".to_owned());
                 continue;
             }
             let viewers = entry.wanted.viewers;
@@ -185,7 +185,7 @@ impl MoveExecutor {
         let (order, term) = (entry.wanted.order.clone(), entry.wanted.term);
         match self.steward.order(time, term, order, seen) {
             Ok(()) => entry.phase = MovePhase::Warming,
-            Err(refused) => self.fail(id, refused.to_string()),
+            Err(refused) => self.fail_move(id, refused.to_string()),
         }
     }
 
@@ -202,7 +202,7 @@ impl MoveExecutor {
             let moved = seen.assigned(&order.video).map(|it| it.epoch) != Some(order.expected);
             let why = if moved { "another move of the video was first" } else { "not ready in time" };
             if let Some(id) = self.begun.get(&order.video).copied() {
-                self.fail(id, why.to_owned());
+                self.fail_move(id, why.to_owned());
             }
             false
         });
@@ -227,11 +227,11 @@ impl MoveExecutor {
                     self.ended.push(entry.labels(MoveOutcome::InForce));
                 }
             }
-            Outcome::Failed(why) => self.fail(id, why),
+            Outcome::Failed(why) => self.fail_move(id, why),
         }
     }
 
-    fn fail(&mut self, id: u64, why: String) {
+    fn fail_move(&mut self, id: u64, why: String) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         tracing::info!(video = ?entry.wanted.order.video, by = %entry.wanted.by, why, "a move was given up");
         self.begun.remove(&entry.wanted.order.video);
@@ -247,13 +247,13 @@ impl MoveExecutor {
     /// Notes who is still to be handed over, by the last count.
     pub fn look(&mut self, now: Instant, seen: &Seen<'_>) {
         let owed = &seen.cluster.owed;
-        let counted = |entry: &Entry| owed.at > entry.in_force;
+        let counted = |entry: &MoveEntry| owed.at > entry.in_force;
         let entries = self.entries.values_mut();
         for entry in entries.filter(|entry| entry.phase == MovePhase::HandingOver && counted(entry)) {
             let video = &entry.wanted.order.video;
             entry.left = owed.videos.get(video).copied().unwrap_or(0);
             let superseded = seen.assigned(video).map(|it| it.epoch) != Some(entry.epoch);
-            let overdue = now.saturating_duration_since(entry.since) > WATCHED_FOR;
+            let overdue = now.saturating_duration_since(entry.since) > MAX_HAND_OVER_WATCH;
             if superseded || overdue || entry.left == 0 {
                 entry.phase = MovePhase::Done;
                 entry.detail = superseded.then(|| "another assignment came after it".to_owned());
@@ -261,8 +261,8 @@ impl MoveExecutor {
         }
     }
 
-    fn forget(&mut self) {
-        let has_ended = |entry: &Entry| matches!(entry.phase, MovePhase::Done | MovePhase::Failed);
+    fn forget_oldest_ended(&mut self) {
+        let has_ended = |entry: &MoveEntry| matches!(entry.phase, MovePhase::Done | MovePhase::Failed);
         while self.entries.len() > MAX_ENDED + self.begun.len() {
             let oldest = self.entries.iter().find(|(_, entry)| has_ended(entry)).map(|(id, _)| *id);
             let Some(oldest) = oldest.or_else(|| self.handing_over_longest()) else { return };
@@ -276,7 +276,7 @@ impl MoveExecutor {
 
     /// All moves, the latest first, at most `most`.
     pub fn states(&self, now: Instant, most: usize) -> Vec<MoveState> {
-        let state = |(id, entry): (&u64, &Entry)| MoveState {
+        let state = |(id, entry): (&u64, &MoveEntry)| MoveState {
             id: *id,
             videoid: entry.wanted.order.video.clone(),
             state: entry.phase.into(),

@@ -32,13 +32,13 @@ const MAX_PROBES_AT_ONCE: usize = 64;
 /// Videos moved in one sweep: with the pause between sweeps, 30,000 are moved within 8 s, and the store is left room.
 const MAX_MOVES_A_SWEEP: usize = 1_000;
 /// Compare-and-sets at once.
-const AT_ONCE: usize = 16;
+const MAX_SWAPS_AT_ONCE: usize = 16;
 /// Sweeps between two looks for videos that the store has lost: 2 s.
-const ADOPT_EACH: u64 = 8;
+const SWEEPS_BETWEEN_ADOPTIONS: u64 = 8;
 /// Sweeps between two looks for videos that nobody watches: 10 s.
-const LET_GO_EACH: u64 = 40;
+const SWEEPS_BETWEEN_REMOVALS: u64 = 40;
 /// Sweeps between two samples of the readers' viewers: 5 s.
-const REMEMBER_EACH: u64 = 20;
+const SWEEPS_BETWEEN_SAMPLES: u64 = 20;
 /// How long a video may be unwatched and not registered again before its assignment is let go.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
 /// The same time limit when there are so many assignments that most must be of no use.
@@ -46,9 +46,9 @@ const IDLE_WHEN_CROWDED: Duration = Duration::from_mins(1);
 /// The number of assignments from which on the shorter limit holds.
 const CROWDED_FROM: usize = crate::cluster::MAX_ASSIGNMENTS / 2;
 /// Assignments let go at one look: 2,000 in 10 s keeps up with 200 new videos a second.
-const LET_GO: usize = 2_000;
+const MAX_REMOVED_AT_ONCE: usize = 2_000;
 /// Assignments let go in one sweep when there are more than [`CROWDED_FROM`].
-const LET_GO_WHEN_CROWDED: usize = 10 * LET_GO;
+const MAX_REMOVED_WHEN_CROWDED: usize = 10 * MAX_REMOVED_AT_ONCE;
 
 /// Sweeps. Never returns.
 pub async fn run(manager: Arc<Manager>) {
@@ -60,13 +60,13 @@ pub async fn run(manager: Arc<Manager>) {
         probe_readers(&manager).await;
         note_unreachable(&manager, &mut unreachable);
         note_hold(&manager, &mut held);
-        relocate_videos(&manager, sweep.is_multiple_of(ADOPT_EACH)).await;
-        if sweep.is_multiple_of(LET_GO_EACH) {
-            let_go(&manager).await;
+        relocate_videos(&manager, sweep.is_multiple_of(SWEEPS_BETWEEN_ADOPTIONS)).await;
+        if sweep.is_multiple_of(SWEEPS_BETWEEN_REMOVALS) {
+            remove_unwatched(&manager).await;
         }
-        forget_unused(&manager).await;
+        forget_gone_readers(&manager).await;
         update_metrics(&manager.metrics, &manager);
-        if sweep.is_multiple_of(REMEMBER_EACH) {
+        if sweep.is_multiple_of(SWEEPS_BETWEEN_SAMPLES) {
             take_sample(&manager);
         }
     }
@@ -183,35 +183,37 @@ async fn relocate_videos(manager: &Manager, adopt: bool) {
         return;
     }
     let (moves, adoptions) = (moving.len(), lost.len());
-    ensure_all(manager, moving.into_iter().chain(lost).collect()).await;
+    ensure_readers(manager, moving.into_iter().chain(lost).collect()).await;
     tracing::info!(moves, adoptions, "gave videos to other readers");
 }
 
-async fn ensure_all(manager: &Manager, videos: Vec<VideoId>) {
+async fn ensure_readers(manager: &Manager, videos: Vec<VideoId>) {
     stream::iter(videos)
-        .for_each_concurrent(AT_ONCE, |video| async move {
+        .for_each_concurrent(MAX_SWAPS_AT_ONCE, |video| async move {
             // What did not work is found again by the next sweep.
             let _ = manager.ensure(&video, 0).await;
         })
         .await;
 }
 
-async fn let_go(manager: &Manager) {
+async fn remove_unwatched(manager: &Manager) {
     let unused = {
         let mut cluster = manager.cluster();
         let (idle, most) = if cluster.view.len() >= CROWDED_FROM {
-            (IDLE_WHEN_CROWDED, LET_GO_WHEN_CROWDED)
+            (IDLE_WHEN_CROWDED, MAX_REMOVED_WHEN_CROWDED)
         } else {
-            (FORGET_AFTER, LET_GO)
+            (FORGET_AFTER, MAX_REMOVED_AT_ONCE)
         };
         cluster.to_remove(Instant::now(), idle, most)
     };
     stream::iter(unused)
-        .for_each_concurrent(AT_ONCE, |(video, epoch)| async move { manager.let_go(&video, epoch).await })
+        .for_each_concurrent(MAX_SWAPS_AT_ONCE, |(video, epoch)| async move {
+            manager.let_go(&video, epoch).await
+        })
         .await;
 }
 
-async fn forget_unused(manager: &Manager) {
+async fn forget_gone_readers(manager: &Manager) {
     let long_gone = manager.cluster().to_forget(Instant::now());
     for (reader, beat) in long_gone {
         if manager.ask(manager.store.forget_reader(&reader, beat)).await.is_ok() {

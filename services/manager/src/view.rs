@@ -21,14 +21,14 @@ pub enum Applied {
 pub struct View {
     /// What it stands at; `None` before the first load.
     version: Option<u64>,
-    assignments: HashMap<VideoId, Entry>,
+    assignments: HashMap<VideoId, AssignmentEntry>,
     /// How many videos each reader has.
     videos: HashMap<ReaderId, u64>,
     highest_epoch: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct AssignmentEntry {
     assignment: Assignment,
     /// When it was last registered or watched, as far as this manager knows.
     used: Instant,
@@ -55,7 +55,7 @@ impl View {
             let used = known.as_ref().map_or(now, |entry| entry.used);
             let same = known.filter(|entry| entry.assignment.epoch() == assignment.epoch());
             let changed = same.map_or(now, |entry| entry.changed);
-            self.insert(Entry { assignment, used, changed });
+            self.insert_entry(AssignmentEntry { assignment, used, changed });
         }
     }
 
@@ -85,10 +85,10 @@ impl View {
 
     /// Takes over an assignment that the store answered.
     pub fn put(&mut self, now: Instant, assignment: Assignment) {
-        self.insert(Entry { assignment, used: now, changed: now });
+        self.insert_entry(AssignmentEntry { assignment, used: now, changed: now });
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert_entry(&mut self, entry: AssignmentEntry) {
         self.remove(&entry.assignment.video_id);
         for share in entry.assignment.readers() {
             *self.videos.entry(share.reader.clone()).or_default() += 1;
@@ -134,7 +134,7 @@ impl View {
 
     /// Videos not in use for `idle`, the longest unused first, at most `most` of them.
     pub fn unused(&self, now: Instant, idle: Duration, most: usize) -> Vec<(VideoId, u64)> {
-        let mut unused: Vec<&Entry> = self
+        let mut unused: Vec<&AssignmentEntry> = self
             .assignments
             .values()
             .filter(|entry| now.saturating_duration_since(entry.used) >= idle)
@@ -194,7 +194,7 @@ mod tests {
         Change::Assigned { version, assignment: assignment(name, reader, epoch) }
     }
 
-    fn loaded(version: u64, assignments: Vec<Assignment>) -> View {
+    fn loaded_view(version: u64, assignments: Vec<Assignment>) -> View {
         let mut view = View::default();
         view.load(Instant::now(), State { version, assignments });
         view
@@ -205,8 +205,8 @@ mod tests {
     }
 
     #[test]
-    fn changes_follow_the_load() {
-        let (mut view, now) = (loaded(5, vec![assignment("v", "a", 3)]), Instant::now());
+    fn changes_apply_after_the_snapshot() {
+        let (mut view, now) = (loaded_view(5, vec![assignment("v", "a", 3)]), Instant::now());
         assert_eq!(view.apply(now, assigned(4, "v", "old", 2)), Applied::Done);
         assert_eq!(view.get(&video("v")).unwrap().epoch(), 3);
         assert_eq!(view.apply(now, assigned(6, "v", "b", 4)), Applied::Done);
@@ -218,8 +218,8 @@ mod tests {
     }
 
     #[test]
-    fn holes_and_resets_ask_for_a_load() {
-        let (mut view, now) = (loaded(5, vec![]), Instant::now());
+    fn version_gaps_and_resets_need_a_reload() {
+        let (mut view, now) = (loaded_view(5, vec![]), Instant::now());
         assert_eq!(view.apply(now, assigned(7, "v", "a", 1)), Applied::Reload);
         assert!(view.is_empty());
         assert_eq!(view.apply(now, Change::Reset), Applied::Reload);
@@ -227,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn old_news_of_others_does_not_undo_an_own_write() {
-        let (mut view, now) = (loaded(5, vec![]), Instant::now());
+    fn an_older_change_does_not_undo_an_own_write() {
+        let (mut view, now) = (loaded_view(5, vec![]), Instant::now());
         view.put(now, assignment("v", "mine", 9));
         assert_eq!(view.apply(now, assigned(6, "v", "before", 8)), Applied::Done);
         assert_eq!(view.get(&video("v")).unwrap().epoch(), 9);
@@ -236,14 +236,14 @@ mod tests {
 
     #[test]
     fn a_store_that_came_back_empty_is_believed() {
-        let mut view = loaded(5, vec![assignment("v", "a", 3)]);
+        let mut view = loaded_view(5, vec![assignment("v", "a", 3)]);
         view.load(Instant::now(), State::default());
         assert!(view.is_loaded() && view.is_empty());
         assert_eq!(view.highest_epoch(), 3);
     }
 
     #[test]
-    fn the_longest_unused_come_first_and_a_load_does_not_make_them_new() {
+    fn unused_videos_are_listed_longest_first_also_after_a_reload() {
         let hour = Duration::from_hours(1);
         let mut view = View::default();
         let start = Instant::now();

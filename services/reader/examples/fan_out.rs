@@ -38,18 +38,18 @@ use tokio::net::TcpSocket;
 /// How long viewers are in before what they get is counted.
 const WARM_UP: Duration = Duration::from_secs(3);
 /// How long viewers may take to be greeted.
-const GREETED_WITHIN: Duration = Duration::from_mins(1);
+const GREETING_TIMEOUT: Duration = Duration::from_mins(1);
 /// One viewer in so many reads the times in what it gets.
-const SAMPLED: usize = 50;
+const SAMPLING_DIVISOR: usize = 50;
 /// Viewers of one source address: far fewer than it has ports for. The kernel tries these one by one, and where most
 /// are taken each connection costs it milliseconds; a crowd then needs more time to dial than a server gives them to
 /// say what they want.
-const PER_SOURCE: usize = 4_000;
+const VIEWERS_A_SOURCE_ADDRESS: usize = 4_000;
 /// What each comment's text begins with, before the microseconds at which it was posted.
-const MARK: &[u8] = b"posted ";
+const POSTED_MARK: &[u8] = b"posted ";
 
 #[derive(Parser)]
-enum Mode {
+enum BenchMode {
     /// Runs a reader and posts to one video.
     Serve {
         #[arg(long)]
@@ -76,13 +76,13 @@ enum Mode {
         rate: u32,
     },
     /// Posts comments at a rate, each with the time at which it was to be posted.
-    Post(Post),
+    Post(PostOptions),
     /// Watches the video.
-    Watch(Watch),
+    Watch(WatchOptions),
 }
 
 #[derive(Parser)]
-struct Post {
+struct PostOptions {
     #[arg(long)]
     port: u16,
     /// Path that takes them.
@@ -99,7 +99,7 @@ struct Post {
 }
 
 #[derive(Parser)]
-struct Watch {
+struct WatchOptions {
     #[arg(long)]
     port: u16,
     /// Path of the stream; `{}` stands for the viewer's number.
@@ -124,13 +124,13 @@ fn main() -> anyhow::Result<()> {
     server::raise_file_limit();
     // One thread each: what is measured is a core.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match Mode::parse() {
-        Mode::Serve { port, rate, writes_per_second } => {
-            runtime.block_on(serve(port, rate, writes_per_second))
+    match BenchMode::parse() {
+        BenchMode::Serve { port, rate, writes_per_second } => {
+            runtime.block_on(serve_hub(port, rate, writes_per_second))
         }
-        Mode::Floor { port, viewers, joined, rate } => floor(port, viewers, joined, rate),
-        Mode::Post(options) => runtime.block_on(post(options)),
-        Mode::Watch(options) => runtime.block_on(watch(options)),
+        BenchMode::Floor { port, viewers, joined, rate } => measure_socket_floor(port, viewers, joined, rate),
+        BenchMode::Post(options) => runtime.block_on(post_comments(options)),
+        BenchMode::Watch(options) => runtime.block_on(watch_viewers(options)),
     }
 }
 
@@ -139,7 +139,7 @@ fn now_us() -> u64 {
 }
 
 /// The text of a comment that was to be posted at this time, in microseconds.
-fn text(due: u64) -> String {
+fn comment_text(due: u64) -> String {
     format!("posted {due:016} {}", "x".repeat(40))
 }
 
@@ -148,7 +148,7 @@ fn comment(seq: u64) -> anyhow::Result<Comment> {
         id: CommentId::parse(&format!("{seq:032x}"))?,
         user_id: UserId::parse("poster")?,
         video_id: VideoId::parse("hot")?,
-        text: text(now_us()),
+        text: comment_text(now_us()),
         timestamp: (now_us() / 1000) as i64,
         seq,
         entry: liverank_core::comment::EntryKind::Comment,
@@ -156,7 +156,7 @@ fn comment(seq: u64) -> anyhow::Result<Comment> {
     })
 }
 
-async fn serve(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyhow::Result<()> {
+async fn serve_hub(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyhow::Result<()> {
     let directory = tempfile::tempdir()?;
     let archive = Arc::new(EmbeddedArchive::open(directory.path())?);
     let numbering = archive.open(&Rules::default()).await?.numbering;
@@ -186,7 +186,7 @@ async fn serve(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyhow::
     reader.await?
 }
 
-fn floor(port: u16, viewers: usize, joined: usize, rate: u32) -> anyhow::Result<()> {
+fn measure_socket_floor(port: u16, viewers: usize, joined: usize, rate: u32) -> anyhow::Result<()> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     let mut sockets = Vec::new();
     for _ in 0..viewers {
@@ -216,19 +216,19 @@ fn floor(port: u16, viewers: usize, joined: usize, rate: u32) -> anyhow::Result<
 }
 
 /// Connections that post in turn: one waits for each answer before it posts again.
-const POSTING: usize = 16;
+const POSTING_CONNECTIONS: usize = 16;
 
-async fn post(options: Post) -> anyhow::Result<()> {
+async fn post_comments(options: PostOptions) -> anyhow::Result<()> {
     let begun = now_us();
     let options = Arc::new(options);
     let posts = u64::from(options.rate) * u64::from(options.seconds);
     let mut posting = tokio::task::JoinSet::new();
-    for first in 0..POSTING as u64 {
+    for first in 0..POSTING_CONNECTIONS as u64 {
         let options = Arc::clone(&options);
         posting.spawn(async move {
             let mut connection = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, options.port)).await?;
             connection.set_nodelay(true)?;
-            for nth in (first..posts).step_by(POSTING) {
+            for nth in (first..posts).step_by(POSTING_CONNECTIONS) {
                 let due = begun + nth * 1_000_000 / u64::from(options.rate);
                 tokio::time::sleep(Duration::from_micros(due.saturating_sub(now_us()))).await;
                 post_one(&mut connection, &options, due).await?;
@@ -242,8 +242,12 @@ async fn post(options: Post) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn post_one(connection: &mut tokio::net::TcpStream, options: &Post, due: u64) -> anyhow::Result<()> {
-    let text = text(due);
+async fn post_one(
+    connection: &mut tokio::net::TcpStream,
+    options: &PostOptions,
+    due: u64,
+) -> anyhow::Result<()> {
+    let text = comment_text(due);
     let (kind, body) = if options.plain {
         ("text/plain", text)
     } else {
@@ -272,7 +276,7 @@ async fn post_one(connection: &mut tokio::net::TcpStream, options: &Post, due: u
 
 /// What all viewers got.
 #[derive(Default)]
-struct Seen {
+struct ViewerCounts {
     greeted: std::sync::Mutex<Vec<u64>>,
     refused: AtomicU64,
     comments: AtomicU64,
@@ -281,14 +285,14 @@ struct Seen {
     late_us: std::sync::Mutex<Vec<u64>>,
 }
 
-impl Seen {
-    fn counts(&self) -> [u64; 3] {
+impl ViewerCounts {
+    fn current_counts(&self) -> [u64; 3] {
         [&self.comments, &self.bytes, &self.reads].map(|count| count.load(Ordering::Relaxed))
     }
 }
 
 /// Resident kilobytes and milliseconds of processor time of a process.
-fn usage(process: Option<u32>) -> anyhow::Result<(u64, u64)> {
+fn process_usage(process: Option<u32>) -> anyhow::Result<(u64, u64)> {
     let Some(process) = process else { return Ok((0, 0)) };
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -299,29 +303,29 @@ fn usage(process: Option<u32>) -> anyhow::Result<(u64, u64)> {
     Ok((resident, ticks * 10))
 }
 
-async fn watch(options: Watch) -> anyhow::Result<()> {
-    let Watch { viewers, server, .. } = options;
+async fn watch_viewers(options: WatchOptions) -> anyhow::Result<()> {
+    let WatchOptions { viewers, server, .. } = options;
     let path: Arc<str> = options.path.as_str().into();
-    let seen = Arc::new(Seen::default());
-    let (resident, _) = usage(server)?;
+    let seen = Arc::new(ViewerCounts::default());
+    let (resident, _) = process_usage(server)?;
     let start = Instant::now();
     for number in 0..viewers {
         let (seen, port, again) = (Arc::clone(&seen), options.port, options.at_once);
         let path = path.replace("{}", &number.to_string());
-        let sampled = number % SAMPLED == 0;
+        let sampled = number % SAMPLING_DIVISOR == 0;
         if again {
-            tokio::spawn(async move { view_again(port, &path, number, start, &seen, sampled).await });
+            tokio::spawn(async move { watch_until_end(port, &path, number, start, &seen, sampled).await });
         } else {
             let dialled = Instant::now();
-            let stream = dial(port, &path, number).await?;
-            tokio::spawn(async move { view(stream, dialled, &seen, sampled).await });
+            let stream = dial_stream(port, &path, number).await?;
+            tokio::spawn(async move { watch_stream(stream, dialled, &seen, sampled).await });
         }
     }
     let count = || seen.greeted.lock().expect("no panics").len();
-    while count() < viewers && start.elapsed() < GREETED_WITHIN {
+    while count() < viewers && start.elapsed() < GREETING_TIMEOUT {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let (there, greeted) = (count(), quantiles(&mut seen.greeted.lock().expect("no panics")));
+    let (there, greeted) = (count(), quantiles_text(&mut seen.greeted.lock().expect("no panics")));
     println!(
         "{there} of {viewers} viewers greeted in {:.1} s, {} dialled again; from {} to greeting: {greeted}",
         start.elapsed().as_secs_f64(),
@@ -330,17 +334,17 @@ async fn watch(options: Watch) -> anyhow::Result<()> {
     );
     anyhow::ensure!(there == viewers, "not all viewers were greeted");
     tokio::time::sleep(WARM_UP).await;
-    let (now_resident, busy) = usage(server)?;
-    let (before, start) = (seen.counts(), Instant::now());
+    let (now_resident, busy) = process_usage(server)?;
+    let (before, start) = (seen.current_counts(), Instant::now());
     seen.late_us.lock().expect("no panics").clear();
     tokio::time::sleep(Duration::from_secs(options.seconds)).await;
     let seconds = start.elapsed().as_secs_f64();
-    let after = seen.counts();
-    let core = (usage(server)?.1 - busy) as f64 / 1000.0 / seconds;
+    let after = seen.current_counts();
+    let core = (process_usage(server)?.1 - busy) as f64 / 1000.0 / seconds;
     let [comments, bytes, reads] = [0, 1, 2].map(|at| (after[at] - before[at]) as f64 / seconds);
     println!("{comments:.0} deliveries/s, {:.1} MB/s, {:.2} a read", bytes / 1e6, comments / reads.max(1.0));
     let mut late = seen.late_us.lock().expect("no panics").clone();
-    println!("late: {}", quantiles(&mut late));
+    println!("late: {}", quantiles_text(&mut late));
     let growth = now_resident.saturating_sub(resident) as f64 * 1024.0 / viewers as f64;
     if server.is_some() {
         println!(
@@ -349,7 +353,7 @@ async fn watch(options: Watch) -> anyhow::Result<()> {
         );
     }
     if options.json {
-        let [p50, p99] = [0.5, 0.99].map(|part| at(&late, part));
+        let [p50, p99] = [0.5, 0.99].map(|part| value_at(&late, part));
         println!(
             r#"{{"deliveries":{comments:.0},"p50_ms":{p50:.1},"p99_ms":{p99:.1},"bytes_a_viewer":{growth:.0},"cores":{core:.3}}}"#
         );
@@ -358,10 +362,17 @@ async fn watch(options: Watch) -> anyhow::Result<()> {
 }
 
 /// Dials, as a viewer does whose connection is refused, reset or ended, until it is greeted; then watches.
-async fn view_again(port: u16, path: &str, number: usize, start: Instant, seen: &Seen, sampled: bool) {
+async fn watch_until_end(
+    port: u16,
+    path: &str,
+    number: usize,
+    start: Instant,
+    seen: &ViewerCounts,
+    sampled: bool,
+) {
     loop {
-        if let Ok(stream) = dial(port, path, number).await
-            && view(stream, start, seen, sampled).await.is_ok()
+        if let Ok(stream) = dial_stream(port, path, number).await
+            && watch_stream(stream, start, seen, sampled).await.is_ok()
         {
             return;
         }
@@ -370,10 +381,10 @@ async fn view_again(port: u16, path: &str, number: usize, start: Instant, seen: 
     }
 }
 
-async fn dial(port: u16, path: &str, number: usize) -> anyhow::Result<tokio::net::TcpStream> {
+async fn dial_stream(port: u16, path: &str, number: usize) -> anyhow::Result<tokio::net::TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    if number >= PER_SOURCE {
-        let source = Ipv4Addr::new(127, 0, 0, 1 + (number / PER_SOURCE) as u8);
+    if number >= VIEWERS_A_SOURCE_ADDRESS {
+        let source = Ipv4Addr::new(127, 0, 0, 1 + (number / VIEWERS_A_SOURCE_ADDRESS) as u8);
         socket.bind(SocketAddr::from((source, 0)))?;
     }
     let mut stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
@@ -383,22 +394,22 @@ async fn dial(port: u16, path: &str, number: usize) -> anyhow::Result<tokio::net
 }
 
 /// The time below which this part of the sorted times lies, in milliseconds.
-fn at(times: &[u64], part: f64) -> f64 {
+fn value_at(times: &[u64], part: f64) -> f64 {
     times.get((times.len() as f64 * part) as usize).copied().unwrap_or(0) as f64 / 1000.0
 }
 
 /// Sorts them, in microseconds.
-fn quantiles(times: &mut [u64]) -> String {
+fn quantiles_text(times: &mut [u64]) -> String {
     times.sort_unstable();
-    let [p50, p99, max] = [0.5, 0.99, 0.999_999].map(|part| at(times, part));
+    let [p50, p99, max] = [0.5, 0.99, 0.999_999].map(|part| value_at(times, part));
     format!("p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms ({} samples)", times.len())
 }
 
 /// Watches until the stream ends; an error where it did before its greeting.
-async fn view(
+async fn watch_stream(
     stream: tokio::net::TcpStream,
     dialled: Instant,
-    seen: &Seen,
+    seen: &ViewerCounts,
     sampled: bool,
 ) -> anyhow::Result<()> {
     let mut greeted = false;
@@ -423,7 +434,7 @@ async fn view(
         seen.reads.fetch_add(1, Ordering::Relaxed);
         if sampled {
             let now = now_us();
-            let late = text.windows(MARK.len() + 16).filter(|window| window.starts_with(MARK));
+            let late = text.windows(POSTED_MARK.len() + 16).filter(|window| window.starts_with(POSTED_MARK));
             let late = late
                 .filter_map(|window| parse_posted_us(window).ok())
                 .map(|posted| now.saturating_sub(posted));
@@ -433,5 +444,5 @@ async fn view(
 }
 
 fn parse_posted_us(window: &[u8]) -> anyhow::Result<u64> {
-    std::str::from_utf8(&window[MARK.len()..])?.parse().context("not a time")
+    std::str::from_utf8(&window[POSTED_MARK.len()..])?.parse().context("not a time")
 }

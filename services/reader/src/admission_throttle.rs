@@ -12,9 +12,9 @@ use tokio::time::{sleep, timeout};
 /// Newcomers who are held back at once.
 const MAX_HELD_BACK: u32 = 64;
 /// How long each is held back: some 2,500 a second are let in then,
-const HELD_BACK: Duration = Duration::from_millis(25);
+const HOLD_TIME: Duration = Duration::from_millis(25);
 /// or as many more as it takes for all who are at the door to be in by then.
-const ALL_WITHIN: Duration = Duration::from_millis(2_500);
+const MIN_TIME_FOR_ALL: Duration = Duration::from_millis(2_500);
 /// How long a newcomer waits for its turn at most, however slow the machine is. Those whose reader was killed have waited
 /// for others to notice that, and for their `retry:`, up to 6 s together, and nobody is to be without a stream for 10 s.
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
@@ -36,9 +36,9 @@ impl Default for AdmissionThrottle {
 }
 
 /// A newcomer at the door. Gone when dropped: peers hang up while they wait.
-struct Newcomer<'a>(&'a AdmissionThrottle);
+struct WaitingNewcomer<'a>(&'a AdmissionThrottle);
 
-impl Drop for Newcomer<'_> {
+impl Drop for WaitingNewcomer<'_> {
     fn drop(&mut self) {
         if self.0.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.crowd.store(0, Ordering::Relaxed);
@@ -52,12 +52,12 @@ impl AdmissionThrottle {
     pub async fn turn(&self, is_late: impl Fn() -> bool) {
         let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         self.crowd.fetch_max(waiting, Ordering::Relaxed);
-        let _newcomer = Newcomer(self);
+        let _newcomer = WaitingNewcomer(self);
         // Who has waited long enough goes in beside those whose turn it is.
         let Ok(_turn) = timeout(LONGEST_WAIT, self.turns.acquire()).await else { return };
         if is_late() {
             let crowd = self.crowd.load(Ordering::Relaxed).max(1);
-            sleep(HELD_BACK.min(ALL_WITHIN * MAX_HELD_BACK / crowd)).await;
+            sleep(HOLD_TIME.min(MIN_TIME_FOR_ALL * MAX_HELD_BACK / crowd)).await;
         }
     }
 }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     /// How long each of `newcomers` who come at once is kept waiting.
-    async fn waited(door: &AdmissionThrottle, newcomers: usize, late: bool) -> Vec<Duration> {
+    async fn waiting_times(door: &AdmissionThrottle, newcomers: usize, late: bool) -> Vec<Duration> {
         let start = Instant::now();
         let one = |_| async {
             door.turn(|| late).await;
@@ -80,32 +80,34 @@ mod tests {
         (0..newcomers).map(one).collect::<FuturesUnordered<_>>().collect().await
     }
 
-    fn within(seconds: u64, waited: &[Duration]) -> usize {
+    fn admitted_within(seconds: u64, waited: &[Duration]) -> usize {
         waited.iter().filter(|waited| **waited <= Duration::from_secs(seconds)).count()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn in_a_calm_nobody_waits() {
-        assert!(waited(&AdmissionThrottle::default(), 15_000, false).await.iter().all(Duration::is_zero));
+    async fn newcomers_do_not_wait_when_writing_is_on_time() {
+        assert!(
+            waiting_times(&AdmissionThrottle::default(), 15_000, false).await.iter().all(Duration::is_zero)
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_crowd_comes_in_evenly_and_the_larger_the_faster() {
+    async fn a_crowd_is_admitted_evenly_and_faster_when_larger() {
         let door = AdmissionThrottle::default();
-        let small = waited(&door, 5_000, true).await;
-        let first = within(1, &small);
+        let small = waiting_times(&door, 5_000, true).await;
+        let first = admitted_within(1, &small);
         assert!((2_000..=3_000).contains(&first), "{first} of 5,000 in the first second");
-        assert_eq!(within(3, &small), 5_000);
-        let storm = waited(&door, 15_000, true).await;
-        let first = within(1, &storm);
+        assert_eq!(admitted_within(3, &small), 5_000);
+        let storm = waiting_times(&door, 15_000, true).await;
+        let first = admitted_within(1, &storm);
         assert!((5_000..=7_000).contains(&first), "{first} of 15,000 in the first second");
-        assert_eq!(within(3, &storm), 15_000);
-        let small = waited(&door, 5_000, true).await;
-        assert!(within(1, &small) <= 3_000, "a storm that is over makes nobody hurry");
+        assert_eq!(admitted_within(3, &storm), 15_000);
+        let small = waiting_times(&door, 5_000, true).await;
+        assert!(admitted_within(1, &small) <= 3_000, "a storm that is over makes nobody hurry");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_long_however_slow_it_goes() {
+    async fn no_newcomer_waits_longer_than_the_limit() {
         let door = AdmissionThrottle::default();
         let _stuck = door.turns.acquire_many(MAX_HELD_BACK).await.expect("never closed");
         let start = Instant::now();

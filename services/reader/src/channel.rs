@@ -32,10 +32,10 @@ pub struct Channel {
     /// What viewers who ask are told of how many they are.
     pub count: RoomCount,
     viewers: AtomicU64,
-    state: Mutex<State>,
+    state: Mutex<ChannelState>,
 }
 
-struct State {
+struct ChannelState {
     ring: Ring,
     /// Whether the archive was found empty before the ring stood anywhere: then every comment that comes is new.
     blank: bool,
@@ -83,7 +83,7 @@ impl Channel {
             heartbeats: AtomicU32::new(0),
             count: RoomCount::default(),
             viewers: AtomicU64::new(0),
-            state: Mutex::new(State {
+            state: Mutex::new(ChannelState {
                 ring: Ring::new(ring_length, ring_bytes),
                 blank: false,
                 shown_at: now,
@@ -95,7 +95,7 @@ impl Channel {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ChannelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -182,7 +182,7 @@ impl Channel {
         }
         let due = state.shown_at + gap;
         if due <= now {
-            return state.shown(now);
+            return state.show_now(now);
         }
         state.showing = true;
         Show::At(due)
@@ -192,7 +192,7 @@ impl Channel {
     pub fn show_due(&self, now: Instant) -> Show {
         let mut state = self.state();
         state.showing = false;
-        state.shown(now)
+        state.show_now(now)
     }
 
     /// What a viewer is to be sent next who is and asked for this.
@@ -279,8 +279,8 @@ impl Channel {
     }
 }
 
-impl State {
-    fn shown(&mut self, now: Instant) -> Show {
+impl ChannelState {
+    fn show_now(&mut self, now: Instant) -> Show {
         if !self.ring.reveal() {
             return Show::Nothing;
         }

@@ -13,26 +13,26 @@ use crate::warm::MAX_EMPTY;
 /// How often rooms are looked through: lingering is in seconds.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Subscriptions made or ended at once.
-const AT_ONCE: usize = 32;
+const MAX_SUBSCRIPTIONS_AT_ONCE: usize = 32;
 
 /// Subscribes rooms that are not (the bus was away, or its connection has been replaced) and closes those that stayed
 /// empty, for ever.
 pub async fn run(reader: Arc<Reader>) {
     loop {
-        subscribe(&reader.hub).await;
+        subscribe_missing(&reader.hub).await;
         close_empty(&reader).await;
         let _ = tokio::time::timeout(SWEEP_EVERY, reader.hub.channels.notified()).await;
     }
 }
 
-async fn subscribe(hub: &Arc<Hub>) {
+async fn subscribe_missing(hub: &Arc<Hub>) {
     let mut waiting = hub.rooms();
     waiting.retain(|room| !hub.is_subscribed(room));
     if waiting.is_empty() {
         return;
     }
     futures::stream::iter(&waiting)
-        .for_each_concurrent(AT_ONCE, |room| async move { hub.subscribe(room).await })
+        .for_each_concurrent(MAX_SUBSCRIPTIONS_AT_ONCE, |room| async move { hub.subscribe(room).await })
         .await;
     // What was published before the subscription shows in the heads.
     hub.compare.notify_one();
@@ -51,6 +51,6 @@ async fn close_empty(reader: &Reader) {
         empty.into_iter().filter(|(room, empty)| may(room, *empty)).map(|(room, _)| room).collect()
     });
     futures::stream::iter(due)
-        .for_each_concurrent(AT_ONCE, |room| async move { reader.hub.close(room).await })
+        .for_each_concurrent(MAX_SUBSCRIPTIONS_AT_ONCE, |room| async move { reader.hub.close(room).await })
         .await;
 }

@@ -15,9 +15,9 @@ use crate::channel::Channel;
 use crate::hub::Hub;
 
 /// How long to wait before the bus is dialled again: it is next door, and heads are compared meanwhile.
-const REDIAL: Duration = Duration::from_millis(500);
+const REDIAL_PAUSE: Duration = Duration::from_millis(500);
 /// Deliveries handled before what they brought is shown: under a backlog, this joins them.
-const BATCH: usize = 256;
+const MAX_DELIVERIES_A_BATCH: usize = 256;
 
 /// Keeps a connection to the bus and hands what it brings to the rooms, for ever.
 pub async fn run(hub: Arc<Hub>, tracer: Tracer) {
@@ -27,22 +27,22 @@ pub async fn run(hub: Arc<Hub>, tracer: Tracer) {
                 hub.health.dependency("comment bus", Ok(()));
                 hub.set_connection(Some(subscription.into()));
                 hub.channels.notify_one();
-                hand_out(&hub, &tracer, deliveries).await;
+                dispatch_deliveries(&hub, &tracer, deliveries).await;
                 hub.set_connection(None);
                 hub.health.dependency("comment bus", Err("the connection ended".into()));
             }
             Err(error) => hub.health.dependency("comment bus", Err(error.to_string())),
         }
-        tokio::time::sleep(REDIAL).await;
+        tokio::time::sleep(REDIAL_PAUSE).await;
     }
 }
 
-async fn hand_out(hub: &Arc<Hub>, tracer: &Tracer, mut deliveries: mpsc::Receiver<Delivery>) {
-    let mut batch = Vec::with_capacity(BATCH);
+async fn dispatch_deliveries(hub: &Arc<Hub>, tracer: &Tracer, mut deliveries: mpsc::Receiver<Delivery>) {
+    let mut batch = Vec::with_capacity(MAX_DELIVERIES_A_BATCH);
     let mut touched: Vec<(Arc<Channel>, u64)> = Vec::new();
     // Of what of the batch is recorded: they end when it is shown.
     let mut spans: Vec<Span> = Vec::new();
-    while deliveries.recv_many(&mut batch, BATCH).await > 0 {
+    while deliveries.recv_many(&mut batch, MAX_DELIVERIES_A_BATCH).await > 0 {
         for delivery in batch.drain(..) {
             match delivery {
                 Delivery::Reset => {
@@ -52,7 +52,7 @@ async fn hand_out(hub: &Arc<Hub>, tracer: &Tracer, mut deliveries: mpsc::Receive
                 Delivery::Comment { numbering, comment, trace } => {
                     // Without a room it is a last word after unsubscribing.
                     let Some(room) = hub.room(&comment.video_id) else { continue };
-                    spans.extend(trace.and_then(|trace| shown(tracer, &room, comment.seq, &trace)));
+                    spans.extend(trace.and_then(|trace| comment_span(tracer, &room, comment.seq, &trace)));
                     let count = hub.push(&room, &numbering, &comment);
                     match touched.iter_mut().find(|(touched, _)| Arc::ptr_eq(touched, &room)) {
                         Some((_, so_far)) => *so_far += count,
@@ -72,7 +72,7 @@ async fn hand_out(hub: &Arc<Hub>, tracer: &Tracer, mut deliveries: mpsc::Receive
 }
 
 /// The span of one comment, from the bus until the threads that write to viewers are told of it.
-fn shown(tracer: &Tracer, room: &Channel, seq: u64, trace: &TraceContext) -> Option<Span> {
+fn comment_span(tracer: &Tracer, room: &Channel, seq: u64, trace: &TraceContext) -> Option<Span> {
     let mut span = tracer.goes_on(Role::Reader.name(), "reader show", trace)?;
     span.set("liverank.video_id", room.video.as_str());
     span.set("liverank.seq", seq as i64);

@@ -34,12 +34,12 @@ pub async fn run(reader: Arc<Reader>, shell: ServiceContext, served: Cancellatio
     let start = Instant::now();
     let viewers = reader.hub.viewers();
     tracing::info!(viewers, "draining");
-    reader.leave(shell.drain);
+    reader.begin_leaving(shell.drain);
     let part = shell.drain / 4;
-    until_empty(&reader, start, 3 * part).await;
+    wait_until_empty(&reader, start, 3 * part).await;
     if reader.has_managers {
         reader.hub.metrics.waits_for(Some(Wait::Managers));
-        reader.told(Duration::from_secs(1).min(part)).await;
+        reader.tell_managers(Duration::from_secs(1).min(part)).await;
     }
     let (left, seconds) = (reader.hub.viewers(), start.elapsed().as_secs_f64());
     tracing::info!(left, seconds, "drained: waiting for requests that are being answered");
@@ -48,7 +48,7 @@ pub async fn run(reader: Arc<Reader>, shell: ServiceContext, served: Cancellatio
 }
 
 /// Waits until the last viewer has left, for at most `limit` from `start` on.
-async fn until_empty(reader: &Reader, start: Instant, limit: Duration) {
+async fn wait_until_empty(reader: &Reader, start: Instant, limit: Duration) {
     reader.hub.metrics.waits_for(Some(Wait::Viewers));
     let mut told = start;
     while reader.hub.viewers() > 0 && start.elapsed() < limit {

@@ -22,8 +22,8 @@ pub struct UserKey(u64);
 impl UserKey {
     /// The key of a user.
     pub fn of(user: &UserId) -> Self {
-        static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        Self(KEYS.hash_one(user).max(1))
+        static HASH_KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Self(HASH_KEYS.hash_one(user).max(1))
     }
 }
 
@@ -43,7 +43,7 @@ impl From<StreamEvents> for StreamFilter {
 }
 
 /// What an entry takes beside its text: its place in the ring, and what the allocator keeps of it.
-const OVERHEAD: usize = 128;
+const ENTRY_OVERHEAD_BYTES: usize = 128;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,12 +51,12 @@ pub struct EncodedEntry {
     /// For those who asked for nothing beside comments.
     plain: Bytes,
     /// What is there beside it; comments have nothing.
-    special: Option<Box<Special>>,
+    special: Option<Box<SpecialEvent>>,
 }
 
 /// Who is given another event than the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Recipients {
+enum EventRecipients {
     /// Who asked for this.
     WhoAsked(StreamEvent),
     /// This user.
@@ -64,8 +64,8 @@ enum Recipients {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Special {
-    whom: Recipients,
+struct SpecialEvent {
+    whom: EventRecipients,
     event: Bytes,
     /// The number of the comment that it removes.
     removes: Option<u64>,
@@ -83,17 +83,17 @@ impl EncodedEntry {
             }
             comment::EntryKind::Deleted { comment_id, of, role } => {
                 let event = sse::deleted_event(numbering, entry, comment_id, *of, *role);
-                (Recipients::WhoAsked(StreamEvent::Deleted), event)
+                (EventRecipients::WhoAsked(StreamEvent::Deleted), event)
             }
             comment::EntryKind::Pinned { comment_id, of } => {
                 let event = sse::pinned_event(numbering, entry, comment_id.as_ref(), *of);
-                (Recipients::WhoAsked(StreamEvent::Pinned), event)
+                (EventRecipients::WhoAsked(StreamEvent::Pinned), event)
             }
             comment::EntryKind::Shadowed => {
-                (Recipients::Author(UserKey::of(&entry.user_id)), sse::comment_event(numbering, entry))
+                (EventRecipients::Author(UserKey::of(&entry.user_id)), sse::comment_event(numbering, entry))
             }
         };
-        let special = Special { whom, event, removes: entry.entry.removes() };
+        let special = SpecialEvent { whom, event, removes: entry.entry.removes() };
         Self { plain: sse::id_only(numbering, entry.seq), special: Some(Box::new(special)) }
     }
 
@@ -101,21 +101,23 @@ impl EncodedEntry {
     pub fn bytes(&self, asked: impl Into<StreamFilter>) -> &Bytes {
         let asked = asked.into();
         match &self.special {
-            Some(special) if special.whom.is(asked) => &special.event,
+            Some(special) if special.whom.includes(asked) => &special.event,
             _ => &self.plain,
         }
     }
 
     /// What it takes of memory, in bytes.
     pub fn size(&self) -> usize {
-        self.plain.len() + self.special.as_ref().map_or(0, |special| special.event.len()) + OVERHEAD
+        self.plain.len()
+            + self.special.as_ref().map_or(0, |special| special.event.len())
+            + ENTRY_OVERHEAD_BYTES
     }
 
     /// Who alone is shown it.
     pub fn author(&self) -> Option<UserKey> {
         match self.special.as_ref()?.whom {
-            Recipients::Author(author) => Some(author),
-            Recipients::WhoAsked(_) => None,
+            EventRecipients::Author(author) => Some(author),
+            EventRecipients::WhoAsked(_) => None,
         }
     }
 
@@ -137,8 +139,8 @@ impl EncodedEntry {
     }
 }
 
-impl Recipients {
-    fn is(self, asked: StreamFilter) -> bool {
+impl EventRecipients {
+    fn includes(self, asked: StreamFilter) -> bool {
         match self {
             Self::WhoAsked(event) => asked.events.contains(event),
             Self::Author(author) => asked.user == author,
@@ -175,14 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_comment_is_its_id() {
+    fn a_removed_comment_leaves_only_its_id() {
         let left = entry(comment::EntryKind::Comment).removed();
         assert_eq!(left, entry(comment::EntryKind::Removed));
         assert_eq!(left.bytes(StreamEvents::default().with(StreamEvent::Deleted)), "id: n1-7\n\n");
     }
 
     #[test]
-    fn a_shadowed_comment_is_its_author_s_alone() {
+    fn a_shadowed_comment_is_shown_to_its_author_only() {
         let shadowed = entry(comment::EntryKind::Shadowed);
         let all = StreamEvent::ALL.into_iter().fold(StreamEvents::default(), StreamEvents::with);
         let of = |name: &str| StreamFilter { events: all, user: UserKey::of(&name.parse().unwrap()) };
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_is_told_to_those_who_asked() {
+    fn a_pin_event_goes_to_viewers_who_asked() {
         let asked = StreamEvents::default().with(StreamEvent::Pinned);
         let pinned = entry(comment::EntryKind::Pinned { comment_id: CommentId::parse("c").ok(), of: 3 });
         assert_eq!(pinned.bytes(StreamEvents::default().with(StreamEvent::Deleted)), "id: n1-7\n\n");
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_is_told_to_those_who_asked_and_is_an_id_to_others() {
+    fn a_deletion_event_goes_to_viewers_who_asked_and_an_id_to_others() {
         let of = CommentId::parse("c").unwrap();
         let told = entry(comment::EntryKind::Deleted { comment_id: of, of: 3, role: ActorRole::Moderator });
         assert_eq!(told.bytes(StreamEvents::default()), "id: n1-7\n\n");

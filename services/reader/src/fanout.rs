@@ -29,13 +29,13 @@ pub use viewer::Viewer;
 /// The kernel writes from one core to a few hundred thousand sockets a second; four cores of it fill any network card.
 pub const MAX_THREADS: usize = 4;
 /// What is waiting longer than this to be written is late: people do not notice this much.
-const LATE_AFTER: Duration = Duration::from_millis(100);
+const LATE_WRITE_THRESHOLD: Duration = Duration::from_millis(100);
 /// Means that nothing waits to be written.
-const NOTHING_WAITS: u64 = u64::MAX;
+const NOTHING_WAITING_MS: u64 = u64::MAX;
 
 /// The viewers that are handed to a thread, and the rooms that have something new for its viewers.
 #[derive(Default)]
-struct Inbox {
+struct WorkerInbox {
     joining: Vec<Joining>,
     news: Vec<Arc<Channel>>,
     stopped: bool,
@@ -53,21 +53,21 @@ pub struct Joining {
 struct WorkerHandle {
     /// Its bit in [`Channel::called`].
     bit: u32,
-    inbox: Mutex<Inbox>,
+    inbox: Mutex<WorkerInbox>,
     waker: Waker,
-    /// Since when something waits to be written, in ms since the start; [`NOTHING_WAITS`]: nothing does.
+    /// Since when something waits to be written, in ms since the start; [`NOTHING_WAITING_MS`]: nothing does.
     busy_since: AtomicU64,
     start: Instant,
     ended: CancellationToken,
 }
 
 impl WorkerHandle {
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+    fn inbox(&self) -> MutexGuard<'_, WorkerInbox> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts something into the inbox, unless the thread has ended.
-    fn post(&self, put: impl FnOnce(&mut Inbox)) {
+    fn post_to_inbox(&self, put: impl FnOnce(&mut WorkerInbox)) {
         let mut inbox = self.inbox();
         if inbox.stopped {
             return;
@@ -76,24 +76,25 @@ impl WorkerHandle {
         put(&mut inbox);
         drop(inbox);
         if asleep {
-            self.wake();
+            self.wake_thread();
         }
     }
 
-    fn wake(&self) {
+    fn wake_thread(&self) {
         // Fails where the kernel has no memory for eight bytes; then the next post tries again.
         if let Err(error) = self.waker.wake() {
             tracing::error!(%error, "a writing thread could not be woken");
         }
     }
 
-    fn now_ms(&self) -> u64 {
+    fn millis_since_start(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
     }
 
     fn is_late(&self) -> bool {
         let since = self.busy_since.load(Ordering::Relaxed);
-        since != NOTHING_WAITS && self.now_ms().saturating_sub(since) > LATE_AFTER.as_millis() as u64
+        since != NOTHING_WAITING_MS
+            && self.millis_since_start().saturating_sub(since) > LATE_WRITE_THRESHOLD.as_millis() as u64
     }
 }
 
@@ -122,14 +123,14 @@ impl Fanout {
     /// Takes a viewer in: from now on its thread writes to it what its room has for it, until it leaves.
     pub fn join(&self, joining: Joining) {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.desks.len();
-        self.desks[at].post(|inbox| inbox.joining.push(joining));
+        self.desks[at].post_to_inbox(|inbox| inbox.joining.push(joining));
     }
 
     /// Tells the threads that a room has something for its viewers: comments that were shown, a heartbeat, the end.
     pub fn news(&self, room: &Arc<Channel>) {
         for desk in &self.desks {
             if room.called.fetch_or(desk.bit, Ordering::AcqRel) & desk.bit == 0 {
-                desk.post(|inbox| inbox.news.push(Arc::clone(room)));
+                desk.post_to_inbox(|inbox| inbox.news.push(Arc::clone(room)));
             }
         }
     }
@@ -148,7 +149,7 @@ impl Fanout {
     pub fn stop(&self) {
         for desk in &self.desks {
             desk.inbox().stopped = true;
-            desk.wake();
+            desk.wake_thread();
         }
     }
 }
@@ -161,7 +162,7 @@ fn start(number: usize, ended: &CancellationToken) -> io::Result<Arc<WorkerHandl
         bit: 1 << number,
         inbox: Mutex::default(),
         waker: Waker::new(poll.registry(), WAKE_TOKEN)?,
-        busy_since: AtomicU64::new(NOTHING_WAITS),
+        busy_since: AtomicU64::new(NOTHING_WAITING_MS),
         start: Instant::now(),
         ended: ended.clone(),
     });

@@ -16,21 +16,21 @@ use crate::channel::Channel;
 /// The least time between two groups; the most is twice that.
 const MIN_STEP: Duration = Duration::from_millis(40);
 /// Who has not gone by then (its socket is full, or the writing threads have more to do than they can) is counted again.
-const ASKED_FOR: Duration = Duration::from_secs(1);
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Rooms some of whose viewers were asked to go, and when last.
-type Asked = HashMap<VideoId, (Arc<Channel>, Instant)>;
+type AskedChannels = HashMap<VideoId, (Arc<Channel>, Instant)>;
 
 /// Hands viewers over for ever.
 pub async fn run(reader: Arc<Reader>) {
-    let mut asked = Asked::new();
+    let mut asked = AskedChannels::new();
     loop {
         tokio::time::sleep(MIN_STEP + MIN_STEP.mul_f64(rand::random())).await;
         for order in reader.placement.handing_over() {
             if let Some(room) = reader.hub.room(&order.video) {
                 let viewers = room.viewers();
                 let due = reader.placement.with(|holder, now| holder.close_now(now, &order.video, viewers));
-                send_away(&reader, &room, due, &mut asked);
+                ask_to_leave(&reader, &room, due, &mut asked);
             }
         }
         if reader.is_draining() {
@@ -38,7 +38,7 @@ pub async fn run(reader: Arc<Reader>) {
         }
         // What an order did not come to must not hit others later.
         asked.retain(|_, (room, at)| {
-            let recent = at.elapsed() < ASKED_FOR;
+            let recent = at.elapsed() < ASK_AGAIN_AFTER;
             if !recent {
                 room.send_away(0);
             }
@@ -47,7 +47,7 @@ pub async fn run(reader: Arc<Reader>) {
     }
 }
 
-fn send_away(reader: &Reader, room: &Arc<Channel>, viewers: u64, asked: &mut Asked) {
+fn ask_to_leave(reader: &Reader, room: &Arc<Channel>, viewers: u64, asked: &mut AskedChannels) {
     if viewers > 0 {
         reader.hub.metrics.handed_over.inc_by(viewers);
         room.send_away(viewers);
@@ -57,12 +57,12 @@ fn send_away(reader: &Reader, room: &Arc<Channel>, viewers: u64, asked: &mut Ask
 }
 
 /// The reader's own part in leaving: whom the managers have not moved.
-fn hand_over_all(reader: &Reader, asked: &mut Asked) {
+fn hand_over_all(reader: &Reader, asked: &mut AskedChannels) {
     let viewers = reader.hub.viewers();
     let mut due = reader.placement.with(|holder, now| holder.exit_now(now, viewers));
     for room in reader.hub.rooms() {
         let here = room.viewers().min(due);
-        send_away(reader, &room, here, asked);
+        ask_to_leave(reader, &room, here, asked);
         due -= here;
     }
 }

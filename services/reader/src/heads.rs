@@ -15,7 +15,7 @@ use crate::channel::Channel;
 use crate::hub::{Hub, STORE_TIMEOUT};
 
 /// The least time between two comparisons, however often somebody asks for one.
-const AT_LEAST: Duration = Duration::from_millis(100);
+const MIN_COMPARISON_INTERVAL: Duration = Duration::from_millis(100);
 /// How much longer it is where nobody asks: together a second.
 const MAX_EXTRA_PAUSE: Duration = Duration::from_millis(900);
 /// Videos asked for at once: an answer stays in the tens of kilobytes.
@@ -23,34 +23,37 @@ const VIDEOS_A_QUESTION: usize = 500;
 /// Each video's head is asked of the archive at least once in this many comparisons.
 const ARCHIVE_ROUNDS: usize = 10;
 /// The archive's comment epoch is looked at once in this many comparisons.
-const META_EVERY: usize = 5;
+const META_CHECK_ROUNDS: usize = 5;
 
 /// Compares heads for ever.
 pub async fn run(hub: Arc<Hub>) {
     for round in 0_usize.. {
         compare_heads(&hub, round).await;
-        tokio::time::sleep(AT_LEAST).await;
+        tokio::time::sleep(MIN_COMPARISON_INTERVAL).await;
         let _ = tokio::time::timeout(MAX_EXTRA_PAUSE, hub.compare.notified()).await;
     }
 }
 
 async fn compare_heads(hub: &Arc<Hub>, round: usize) {
-    if round.is_multiple_of(META_EVERY) || hub.numbering().is_none() || hub.doubt.load(Ordering::Relaxed) {
+    if round.is_multiple_of(META_CHECK_ROUNDS)
+        || hub.numbering().is_none()
+        || hub.doubt.load(Ordering::Relaxed)
+    {
         hub.read_numbering().await;
     }
     let rooms = hub.rooms();
     for chunk in rooms.chunks(VIDEOS_A_QUESTION) {
-        let unsure = ask_bus(hub, chunk, round).await;
+        let unsure = compare_with_bus(hub, chunk, round).await;
         if !unsure.is_empty() {
-            hub.ask_archive(&unsure).await;
+            hub.compare_with_archive(&unsure).await;
         }
     }
 }
 
 /// Compares the rooms with the bus's heads. Returns the rooms that the archive must be asked about.
-async fn ask_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) -> Vec<Arc<Channel>> {
+async fn compare_with_bus(hub: &Arc<Hub>, rooms: &[Arc<Channel>], round: usize) -> Vec<Arc<Channel>> {
     let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
-    let Some(heads) = hub.bus_heads(&videos).await else { return rooms.to_vec() };
+    let Some(heads) = hub.read_bus_heads(&videos).await else { return rooms.to_vec() };
     let numbering = hub.numbering();
     let due = round % ARCHIVE_ROUNDS;
     let mut unsure = Vec::new();
@@ -90,7 +93,7 @@ impl Hub {
     }
 
     /// The heads that the bus keeps; `None` where it is away.
-    async fn bus_heads(
+    async fn read_bus_heads(
         &self,
         videos: &[VideoId],
     ) -> Option<Vec<Option<liverank_adapters::comment_bus::Head>>> {
@@ -104,7 +107,7 @@ impl Hub {
     }
 
     /// Compares with the archive's heads.
-    async fn ask_archive(self: &Arc<Self>, rooms: &[Arc<Channel>]) {
+    async fn compare_with_archive(self: &Arc<Self>, rooms: &[Arc<Channel>]) {
         // Without a numbering there is no archive yet, or it was away a moment ago.
         let Some(numbering) = self.numbering() else { return };
         let videos: Vec<VideoId> = rooms.iter().map(|room| room.video.clone()).collect();
@@ -120,10 +123,10 @@ impl Hub {
         if self.numbering().is_none() {
             self.read_numbering().await;
         }
-        let unsure = ask_bus(self, std::slice::from_ref(room), 0).await;
+        let unsure = compare_with_bus(self, std::slice::from_ref(room), 0).await;
         // An outdated head of the bus's does no harm here, and the archive may be away.
         if room.head().is_none() {
-            self.ask_archive(&unsure).await;
+            self.compare_with_archive(&unsure).await;
         }
     }
 

@@ -41,14 +41,14 @@ const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=3000;
 /// How long a full or leaving reader asks to be left alone.
 const FULL_RETRY: Duration = Duration::from_secs(2);
 /// Channels named in `/health`.
-const TOPICS_SHOWN: usize = 100;
+const MAX_TOPICS_SHOWN: usize = 100;
 
 /// The public endpoints.
 pub fn router(reader: Arc<Reader>, origins: Arc<Origins>) -> Router {
     let (public, internal) = Routes::of(Service::Reader)
         .get("/connect", get(connect_get))
         .post("/connect", post(connect_post))
-        .get("/health", get(health))
+        .get("/health", get(get_health))
         .post("/warm", post(warm::warm_video))
         .guarded(&reader.identity, Some(reader.ticket.clone()));
     let public =
@@ -57,7 +57,7 @@ pub fn router(reader: Arc<Reader>, origins: Arc<Origins>) -> Router {
 }
 
 /// Who wants to watch what, and where it stands.
-struct Request {
+struct ConnectRequest {
     user: UserId,
     video: VideoId,
     last_event_id: Option<String>,
@@ -68,10 +68,10 @@ struct Request {
     form: Form,
 }
 
-impl Request {
+impl ConnectRequest {
     /// Where viewers come by gateways only: whether a gateway sent this one. The system's own video is for gateways alone,
     /// which always show a pass.
-    fn admitted(self, reader: &Reader, headers: &HeaderMap) -> Result<Self, Problem> {
+    fn check_gateway_pass(self, reader: &Reader, headers: &HeaderMap) -> Result<Self, Problem> {
         let by_gateway =
             || sent::check_pass(&reader.pass_key, headers, &self.user, &self.video, identity::seconds());
         if reader.identity.viewers_by_gateway() {
@@ -90,15 +90,15 @@ async fn connect_get(
     query: Params,
 ) -> Result<Response, Problem> {
     query.only(&["userid", "videoid", "last_event_id", "lastEventId", "lastEventID", EVENTS_PARAMETER])?;
-    let request = Request {
+    let request = ConnectRequest {
         user: UserId::parse_field("userid", query.required("userid")?)?,
         video: VideoId::parse_field("videoid", query.required("videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
-        sent_under: sent_under(&headers),
+        sent_under: assignment_epoch_header(&headers),
         events: events(&headers, &query)?,
         form: Form::Resuming,
     };
-    connect(&reader, request.admitted(&reader, &headers)?, &uri).await
+    connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
 }
 
 async fn connect_post(
@@ -108,15 +108,15 @@ async fn connect_post(
     headers: HeaderMap,
     JsonObject(body): JsonObject,
 ) -> Result<Response, Problem> {
-    let request = Request {
+    let request = ConnectRequest {
         user: UserId::parse_field("userid", required_text(&body, "userid")?)?,
         video: VideoId::parse_field("videoid", required_text(&body, "videoid")?)?,
         last_event_id: last_event_id(&headers, &query),
-        sent_under: sent_under(&headers),
+        sent_under: assignment_epoch_header(&headers),
         events: events(&headers, &query)?,
         form: Form::Plain,
     };
-    connect(&reader, request.admitted(&reader, &headers)?, &uri).await
+    connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
 }
 
 /// What a viewer asks for: by the address, or by the header of the gateway that it comes through.
@@ -128,13 +128,17 @@ fn events(headers: &HeaderMap, query: &Params) -> Result<StreamEvents, Invalid> 
     }
 }
 
-fn sent_under(headers: &HeaderMap) -> Option<u64> {
+fn assignment_epoch_header(headers: &HeaderMap) -> Option<u64> {
     let epoch = headers.get(ASSIGNMENT_EPOCH_HEADER)?.to_str().ok()?.parse().ok()?;
     // Anybody can write the header: one that was never minted is none.
     is_plausible(epoch, now_micros()).then_some(epoch)
 }
 
-async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Response, Problem> {
+async fn connect_viewer(
+    reader: &Arc<Reader>,
+    request: ConnectRequest,
+    uri: &Uri,
+) -> Result<Response, Problem> {
     reader.hub.turn().await;
     let (video, back) = (&request.video, request.last_event_id.as_deref());
     let came_back = |in_vain| {
@@ -144,18 +148,20 @@ async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Re
     };
     let mut seat = match reader.placement.verdict(video, request.sent_under).await {
         // Too little room is no sign that moves go wrong: moves are what makes room, and planners halt them on such signs.
-        Verdict::Here => reader.hub.enter(video).ok_or_else(|| refused(reader, "this reader is full"))?,
+        Verdict::Here => {
+            reader.hub.enter(video).ok_or_else(|| full_problem(reader, "this reader is full"))?
+        }
         Verdict::Elsewhere(url) => {
             reader.hub.metrics.answered(Outcome::Redirected);
-            return Ok(redirect(&url, uri));
+            return Ok(redirect_to(&url, uri));
         }
         Verdict::Nowhere => {
             came_back(true);
-            return Err(refused(reader, "this reader is leaving; resolve the video again"));
+            return Err(full_problem(reader, "this reader is leaving; resolve the video again"));
         }
     };
     seat.ask(request.events);
-    let (cursor, whole) = stand(&seat, back).await;
+    let (cursor, whole) = starting_cursor(&seat, back).await;
     came_back(!whole);
     reader.hub.metrics.answered(Outcome::Stream);
     let greeting = sse::connected_event(
@@ -165,11 +171,11 @@ async fn connect(reader: &Arc<Reader>, request: Request, uri: &Uri) -> Result<Re
         rand::random_range(RETRY_MS),
         seat.room.position(&cursor).as_ref(),
     );
-    Ok(stream(seat, cursor, &request, &greeting))
+    Ok(stream_response(seat, cursor, &request, &greeting))
 }
 
 /// Where a viewer begins, and whether it will miss nothing. Fetches what it missed into the room's ring.
-async fn stand(seat: &ViewerGuard, last_event_id: Option<&str>) -> (Cursor, bool) {
+async fn starting_cursor(seat: &ViewerGuard, last_event_id: Option<&str>) -> (Cursor, bool) {
     let (hub, room) = (seat.hub(), &seat.room);
     hub.open(room).await;
     match last_event_id.map(Position::parse) {
@@ -182,12 +188,12 @@ async fn stand(seat: &ViewerGuard, last_event_id: Option<&str>) -> (Cursor, bool
     }
 }
 
-fn refused(reader: &Reader, why: &str) -> Problem {
+fn full_problem(reader: &Reader, why: &str) -> Problem {
     reader.hub.metrics.answered(Outcome::Refused);
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(FULL_RETRY)
 }
 
-fn redirect(url: &str, uri: &Uri) -> Response {
+fn redirect_to(url: &str, uri: &Uri) -> Response {
     let path = uri.path_and_query().map_or("/connect", |path| path.as_str());
     let Ok(location) = HeaderValue::try_from(format!("{}{path}", url.trim_end_matches('/'))) else {
         return Problem::unavailable("the video's reader has an address that cannot be named")
@@ -201,7 +207,7 @@ fn redirect(url: &str, uri: &Uri) -> Response {
 }
 
 /// An answer after which the viewer's socket goes to the thread that writes to it.
-fn stream(seat: ViewerGuard, cursor: Cursor, request: &Request, greeting: &[u8]) -> Response {
+fn stream_response(seat: ViewerGuard, cursor: Cursor, request: &ConnectRequest, greeting: &[u8]) -> Response {
     let form = request.form;
     let asked = StreamFilter { events: request.events, user: UserKey::of(&request.user) };
     let headers = [
@@ -222,13 +228,13 @@ fn stream(seat: ViewerGuard, cursor: Cursor, request: &Request, greeting: &[u8])
     response
 }
 
-async fn health(State(reader): State<Arc<Reader>>) -> axum::Json<Value> {
+async fn get_health(State(reader): State<Arc<Reader>>) -> axum::Json<Value> {
     axum::Json(json!({
         "status": if reader.is_draining() { "draining" } else { "healthy" },
         "service": "reader",
         "instanceId": reader.hub.settings.id,
         "activeConnections": reader.hub.viewers_from_outside(),
-        "subscribedTopics": reader.topics(TOPICS_SHOWN),
+        "subscribedTopics": reader.channel_names(MAX_TOPICS_SHOWN),
         "messagesSent": reader.hub.metrics.messages.get(),
     }))
 }

@@ -24,7 +24,7 @@ use crate::viewer_counts::Elsewhere;
 
 /// How long a viewer may be kept waiting for its video's channel and head: then it is served with what is known, and
 /// the comparing of heads makes up for the rest.
-const OPEN_WITHIN: Duration = Duration::from_secs(2);
+const CHANNEL_OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a store may take to answer: what takes longer is as good as away, for viewers wait for it.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Fetches from the stores at once: enough to repair thousands of rooms a second, few enough to leave the stores to
@@ -71,7 +71,7 @@ pub struct Hub {
     door: AdmissionThrottle,
     /// Whether something contradicts what is known of the numbering.
     pub(crate) doubt: AtomicBool,
-    connection: Mutex<Connection>,
+    connection: Mutex<BusConnection>,
     rooms: Mutex<HashMap<VideoId, Arc<Channel>>>,
     numbering: Mutex<Option<CommentEpoch>>,
     pace: Mutex<Pace>,
@@ -80,7 +80,7 @@ pub struct Hub {
 
 /// The bus connection in force: rooms know by its number whether they are subscribed on it.
 #[derive(Default)]
-struct Connection {
+struct BusConnection {
     number: u64,
     subscription: Option<Arc<dyn Subscription>>,
 }
@@ -215,7 +215,7 @@ impl Hub {
         }
         self.metrics.viewers.inc();
         let mut rooms = lock(&self.rooms);
-        let room = self.room_in(&mut rooms, video);
+        let room = self.channel_in(&mut rooms, video);
         // Under the lock, so that the room is not closed in between.
         room.enter();
         drop(rooms);
@@ -229,10 +229,10 @@ impl Hub {
         if there.is_none() && rooms.values().filter(|room| room.viewers() == 0).count() >= most {
             return None;
         }
-        Some(there.unwrap_or_else(|| self.room_in(&mut rooms, video)))
+        Some(there.unwrap_or_else(|| self.channel_in(&mut rooms, video)))
     }
 
-    fn room_in(&self, rooms: &mut HashMap<VideoId, Arc<Channel>>, video: &VideoId) -> Arc<Channel> {
+    fn channel_in(&self, rooms: &mut HashMap<VideoId, Arc<Channel>>, video: &VideoId) -> Arc<Channel> {
         let ring = (self.settings.ring_length, self.settings.ring_bytes);
         let fresh = || Arc::new(Channel::new(video.clone(), ring, Instant::now()));
         let room = Arc::clone(rooms.entry(video.clone()).or_insert_with(fresh));
@@ -263,7 +263,7 @@ impl Hub {
             }
         };
         // What is not done by then is done by the next comparing of heads.
-        let _ = tokio::time::timeout(OPEN_WITHIN, opened).await;
+        let _ = tokio::time::timeout(CHANNEL_OPEN_TIMEOUT, opened).await;
     }
 
     /// Whether the room is subscribed on the bus connection in force.
@@ -272,7 +272,7 @@ impl Hub {
         number != 0 && room.subscribed_on.load(Ordering::Acquire) == number
     }
 
-    fn connected(&self) -> (u64, Option<Arc<dyn Subscription>>) {
+    fn current_connection(&self) -> (u64, Option<Arc<dyn Subscription>>) {
         let connection = lock(&self.connection);
         (connection.number, connection.subscription.clone())
     }
@@ -290,7 +290,7 @@ impl Hub {
         if self.is_subscribed(room) {
             return;
         }
-        let (number, Some(subscription)) = self.connected() else { return };
+        let (number, Some(subscription)) = self.current_connection() else { return };
         match tokio::time::timeout(STORE_TIMEOUT, subscription.subscribe(&room.video)).await {
             Ok(Ok(())) => {
                 room.subscribed_on.store(number, Ordering::Release);
@@ -379,7 +379,7 @@ impl Hub {
         if self.is_subscribed(room) {
             // First, so that who enters from here on subscribes again, after us.
             room.subscribed_on.store(0, Ordering::Release);
-            if let (_, Some(subscription)) = self.connected() {
+            if let (_, Some(subscription)) = self.current_connection() {
                 // Where it fails, its comments are dropped for want of a room until the connection is replaced.
                 let _ = tokio::time::timeout(STORE_TIMEOUT, subscription.unsubscribe(&room.video)).await;
             }

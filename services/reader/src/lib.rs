@@ -58,7 +58,7 @@ use placement::Placement;
 use sliding_counter::SlidingCounter;
 
 /// Channels named in a report.
-const TOPICS_REPORTED: usize = 1000;
+const MAX_TOPICS_REPORTED: usize = 1000;
 
 /// What is configured of a reader.
 #[derive(Debug, Clone, clap::Args)]
@@ -187,7 +187,7 @@ impl Reader {
                 .context("the threads that write to viewers cannot be started")?,
             placement: Placement::new(
                 id.clone(),
-                managers(config, &identity, shell),
+                manager_replicas(config, &identity, shell),
                 shell.health.clone(),
                 Duration::from_secs(config.linger),
             ),
@@ -215,7 +215,7 @@ impl Reader {
     }
 
     /// Is about to be gone: tells the managers, and takes new viewers only where there is no other reader for them.
-    fn leave(&self, grace: Duration) {
+    fn begin_leaving(&self, grace: Duration) {
         self.gone_by.get_or_init(|| Instant::now() + grace);
         self.hub.health.draining();
         self.placement.with(|holder, now| holder.leave(now, grace, !self.has_managers));
@@ -223,14 +223,14 @@ impl Reader {
     }
 
     /// Tells the managers how it is now, for at most `limit`.
-    async fn told(&self, limit: Duration) {
+    async fn tell_managers(&self, limit: Duration) {
         let mut beaten = self.beaten.subscribe();
         self.beat_now.notify_one();
         let _ = tokio::time::timeout(limit, beaten.changed()).await;
     }
 
     /// Up to `limit` of the channels it listens to, those with most viewers first.
-    fn topics(&self, limit: usize) -> Vec<String> {
+    fn channel_names(&self, limit: usize) -> Vec<String> {
         let mut audience = self.hub.audience();
         audience.sort_by(|(a, fewer), (b, more)| more.cmp(fewer).then_with(|| a.cmp(b)));
         audience.into_iter().take(limit).map(|(video, _)| format!("video:{video}")).collect()
@@ -241,13 +241,13 @@ impl Reader {
             instance_id: self.hub.settings.id.to_string(),
             active_connections: self.hub.viewers_from_outside(),
             capacity: Some(self.hub.settings.capacity),
-            subscribed_topics: self.topics(TOPICS_REPORTED),
+            subscribed_topics: self.channel_names(MAX_TOPICS_REPORTED),
             messages_sent: self.hub.metrics.messages.get(),
         }
     }
 }
 
-fn managers(config: &Config, identity: &Identity, shell: &ServiceContext) -> Option<Replicas> {
+fn manager_replicas(config: &Config, identity: &Identity, shell: &ServiceContext) -> Option<Replicas> {
     let peers = shell.peers().showing(identity, Service::Manager);
     Replicas::new(peers, config.manager_url.clone())
 }
@@ -259,9 +259,9 @@ fn named_after_host(port: u16) -> anyhow::Result<ReaderId> {
 }
 
 /// Ends the viewers' streams when it is dropped: however the reader ends, they end with it.
-struct Streams(Arc<Hub>);
+struct StreamsGuard(Arc<Hub>);
 
-impl Drop for Streams {
+impl Drop for StreamsGuard {
     fn drop(&mut self) {
         self.0.fanout.stop();
     }
@@ -287,9 +287,9 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let port = listener.local_addr().context("the listening socket has no address")?.port();
     let reader = Reader::new(&config, archive, bus, port, &shell)?;
-    let streams = Streams(Arc::clone(&reader.hub));
+    let streams = StreamsGuard(Arc::clone(&reader.hub));
     let served = CancellationToken::new();
-    let mut tasks = background(&reader, &config, &shell);
+    let mut tasks = start_background_tasks(&reader, &config, &shell);
     tasks.spawn("drain", drain::run(Arc::clone(&reader), shell.clone(), served.clone()));
     // The port stays open while the reader empties itself: who comes meanwhile is told where to go.
     let server_shell = ServiceContext {
@@ -308,7 +308,7 @@ pub async fn serve(
 }
 
 /// What runs beside the server until it ends.
-fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> Tasks {
+fn start_background_tasks(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> Tasks {
     let mut tasks = Tasks::new(shell);
     let hub = &reader.hub;
     tasks.spawn("dispatch", dispatch::run(Arc::clone(hub), shell.tracer.clone()));
@@ -317,7 +317,7 @@ fn background(reader: &Arc<Reader>, config: &Config, shell: &ServiceContext) -> 
     tasks.spawn("hand_over", handing::run(Arc::clone(reader)));
     tasks.spawn("keep_alive", Arc::clone(hub).keep_alive());
     tasks.spawn("viewer_counts", viewer_counts::run(Arc::clone(hub)));
-    if let Some(managers) = managers(config, &reader.identity, shell) {
+    if let Some(managers) = manager_replicas(config, &reader.identity, shell) {
         heartbeat::await_name(reader);
         tasks.spawn("heartbeat", heartbeat::run(Arc::clone(reader), managers));
     }

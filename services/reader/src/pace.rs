@@ -72,12 +72,12 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const BUDGET: u64 = 50_000;
+    const WRITES_BUDGET: u64 = 50_000;
 
     /// The gap after `seconds` of `per_second` events to one room of `viewers`.
     fn gap_at(per_second: u64, viewers: u64, seconds: u64) -> Duration {
         let start = Instant::now();
-        let (mut pace, mut counted) = (Pace::new(start, BUDGET), Counted::default());
+        let (mut pace, mut counted) = (Pace::new(start, WRITES_BUDGET), Counted::default());
         let mut gap = Duration::ZERO;
         for event in 0..per_second * seconds {
             let now = start + Duration::from_micros(event * 1_000_000 / per_second);
@@ -87,22 +87,22 @@ mod tests {
     }
 
     #[test]
-    fn calm_is_at_once() {
+    fn a_calm_channel_is_shown_at_once() {
         assert_eq!(gap_at(10, 2_000, 3), Duration::ZERO);
         assert_eq!(gap_at(200, 100, 3), Duration::ZERO);
     }
 
     #[test]
-    fn hot_waits_so_that_writes_stay_within_the_budget() {
+    fn a_hot_channel_waits_to_keep_within_the_write_budget() {
         assert_eq!(gap_at(50, 2_000, 3), Duration::from_millis(40));
         assert_eq!(gap_at(50, 100_000, 3), LONGEST_GAP);
         assert_eq!(gap_at(10_000, 10, 3), SHORTEST_GAP);
     }
 
     #[test]
-    fn many_small_rooms_are_hot_together() {
+    fn many_small_channels_share_the_write_budget() {
         let start = Instant::now();
-        let mut pace = Pace::new(start, BUDGET);
+        let mut pace = Pace::new(start, WRITES_BUDGET);
         let mut rooms = vec![Counted::default(); 100];
         let mut last = Duration::ZERO;
         for tick in 0..100 {
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_burst_is_noticed_within_its_window_and_forgotten_after_a_calm() {
         let start = Instant::now();
-        let (mut pace, mut counted) = (Pace::new(start, BUDGET), Counted::default());
+        let (mut pace, mut counted) = (Pace::new(start, WRITES_BUDGET), Counted::default());
         for _ in 0..20 {
             pace.offer(start, 1, 5_000, &mut counted);
         }

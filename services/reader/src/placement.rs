@@ -25,7 +25,7 @@ const WARM_FOR: Duration = Duration::from_secs(30);
 /// How long an order to hand over holds: three heartbeats.
 const HAND_OVER_VALID_FOR: Duration = Duration::from_secs(3);
 /// How long a viewer may be kept waiting for a manager.
-const ASK_WITHIN: Duration = Duration::from_secs(2);
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// After no manager answered, how long none is asked: viewers who come meanwhile are served at once.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Videos remembered: more than a reader ever serves, so that forgetting hardly ever happens.
@@ -113,7 +113,7 @@ impl Placement {
             let _one_at_a_time = turn.lock().await;
             match admit() {
                 Admission::Ask { known } if !self.managers_are_away() => {
-                    Some(self.ask(managers, video, known).await)
+                    Some(self.ask_managers(managers, video, known).await)
                 }
                 _ => None,
             }
@@ -129,10 +129,10 @@ impl Placement {
         }
     }
 
-    async fn ask(&self, managers: &Replicas, video: &VideoId, known: u64) -> Result<(), PeerError> {
+    async fn ask_managers(&self, managers: &Replicas, video: &VideoId, known: u64) -> Result<(), PeerError> {
         let question = json!({ "videoid": video, "epoch": known });
         let asked = managers.post(&["route"], &question);
-        let answer: Result<Route, PeerError> = tokio::time::timeout(ASK_WITHIN, asked)
+        let answer: Result<Route, PeerError> = tokio::time::timeout(ASK_TIMEOUT, asked)
             .await
             .unwrap_or_else(|_| Err(PeerError::Unavailable("no answer in time".into())));
         let state = match &answer {
@@ -200,24 +200,24 @@ mod tests {
         placement.learn_route(&video(), &route);
     }
 
-    fn known(placement: &Placement) -> Option<Verdict> {
+    fn known_verdict(placement: &Placement) -> Option<Verdict> {
         verdict(placement.with(|holder, now| holder.admit(now, &video(), None)))
     }
 
     #[test]
-    fn one_of_its_readers_serves_it_and_sends_viewers_to_another_when_leaving() {
+    fn a_reader_of_the_video_serves_it_and_redirects_when_leaving() {
         let placement = placement();
         learn_route(&placement, 3, &[("me", true), ("shut", false), ("other", true)]);
-        assert_eq!(known(&placement), Some(Verdict::Here));
+        assert_eq!(known_verdict(&placement), Some(Verdict::Here));
         placement.with(|holder, now| holder.leave(now, Duration::from_secs(40), false));
-        assert_eq!(known(&placement), Some(Verdict::Elsewhere("http://other".into())));
+        assert_eq!(known_verdict(&placement), Some(Verdict::Elsewhere("http://other".into())));
         learn_route(&placement, 2, &[("me", true)]);
-        assert_eq!(known(&placement), Some(Verdict::Elsewhere("http://other".into())));
+        assert_eq!(known_verdict(&placement), Some(Verdict::Elsewhere("http://other".into())));
         assert_eq!(placement.with(|holder, _| holder.highest_epoch()), 3);
     }
 
     #[tokio::test]
-    async fn without_managers_it_serves_everything_until_it_leaves() {
+    async fn without_managers_a_reader_serves_every_video_until_it_leaves() {
         let placement = placement();
         assert_eq!(placement.verdict(&video(), None).await, Verdict::Here);
         placement.with(|holder, now| holder.leave(now, Duration::from_secs(4), true));

@@ -22,9 +22,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 const MAX_RETRY_STEPS: u32 = 4;
 /// How long those who are here wait for a hole to be filled: then they are told of a gap, for what waits behind it has
 /// waited long enough.
-const HOLE_WITHIN: Duration = Duration::from_secs(5);
+const HOLE_FILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one who comes back waits for what it missed: then it is told of a gap.
-const REACH_WITHIN: Duration = Duration::from_secs(3);
+const RESUME_FILL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Comments fetched at once: some hundred kilobytes.
 const MAX_PAGE_COMMENTS: u64 = 500;
 /// What is fetched for one who comes back begins at a multiple of this, so that the next ones find it.
@@ -73,7 +73,7 @@ impl Hub {
 
     async fn fill_holes(self: &Arc<Self>, room: &Arc<Channel>) {
         tokio::time::sleep(WAIT_FOR_HOLE).await;
-        let mut deadline = Instant::now() + HOLE_WITHIN;
+        let mut deadline = Instant::now() + HOLE_FILL_TIMEOUT;
         let mut tries = 0;
         while let Some((numbering, hole)) = room.hole() {
             let filled = match self.fetch_comments(&numbering, &room.video, hole).await {
@@ -82,7 +82,7 @@ impl Hub {
             };
             if filled > 0 {
                 self.show(room, filled);
-                (deadline, tries) = (Instant::now() + HOLE_WITHIN, 0);
+                (deadline, tries) = (Instant::now() + HOLE_FILL_TIMEOUT, 0);
                 continue;
             }
             if Instant::now() >= deadline {
@@ -135,7 +135,7 @@ impl Hub {
             self.metrics.resumed(CommentSource::Gap);
             return Some(CommentSource::Gap);
         }
-        let found = tokio::time::timeout(REACH_WITHIN, self.fill_back_to(room, position))
+        let found = tokio::time::timeout(RESUME_FILL_TIMEOUT, self.fill_back_to(room, position))
             .await
             .unwrap_or(CommentSource::Gap);
         self.metrics.resumed(found);
@@ -171,7 +171,7 @@ impl Hub {
                 after: (lack.after - lack.after % PAGE_STARTS_EVERY).max(reach).min(lack.after),
                 ..lack
             };
-            match self.fetch_all(&position.numbering, &room.video, hole).await {
+            match self.fetch_hole(&position.numbering, &room.video, hole).await {
                 Ok((comments, from)) => {
                     room.restore(&position.numbering, &comments);
                     source = from;
@@ -186,7 +186,7 @@ impl Hub {
     }
 
     /// All of a hole, which is at most as long as a ring.
-    async fn fetch_all(
+    async fn fetch_hole(
         &self,
         numbering: &CommentEpoch,
         video: &VideoId,

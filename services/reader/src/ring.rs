@@ -19,9 +19,9 @@ use crate::entry::{EncodedEntry, StreamFilter, UserKey};
 
 /// The ring holds this part more than a resuming viewer may ask for, so that one who asked for all of it has time to
 /// take it before the oldest are pushed out.
-const SLACK_SHARE: usize = 4;
+const RING_SLACK_DIVISOR: usize = 4;
 /// Slices that were joined and may be wanted again by others who stand at the same number.
-const JOINED_KEPT: usize = 4;
+const MAX_JOINED_KEPT: usize = 4;
 /// The longest slice handed out at once: large enough that joining pays, small enough that a slow viewer's buffer is.
 pub const MAX_SLICE_BYTES: usize = 32 * 1024;
 
@@ -141,11 +141,11 @@ pub struct Ring {
     last_special: u64,
     /// The last number of a shadowed comment of each author that has one here.
     shadowed: HashMap<UserKey, u64>,
-    joined: VecDeque<Joined>,
+    joined: VecDeque<JoinedSlice>,
 }
 
 #[derive(Debug)]
-struct Joined {
+struct JoinedSlice {
     seen: u64,
     visible: u64,
     asked: StreamFilter,
@@ -209,12 +209,12 @@ impl Ring {
     }
 
     /// The first number held; one past the head where none is.
-    fn floor(&self) -> u64 {
+    fn first_seq(&self) -> u64 {
         self.head + 1 - self.events.len() as u64
     }
 
     const fn capacity(&self) -> usize {
-        self.reach + self.reach / SLACK_SHARE + 1
+        self.reach + self.reach / RING_SLACK_DIVISOR + 1
     }
 
     /// Takes an entry of the channel, in whatever order they come. Nobody is given it before [`Ring::reveal`].
@@ -222,9 +222,9 @@ impl Ring {
         let entry = entry.into();
         self.known = self.known.max(seq);
         if let Some(removed) = entry.removes() {
-            self.remove(removed);
+            self.remove_comment(removed);
         }
-        let entry = self.unless_removed(seq, entry);
+        let entry = self.entry_unless_removed(seq, entry);
         if seq <= self.head || self.early.contains_key(&seq) {
             return Pushed::Repeat;
         }
@@ -238,12 +238,12 @@ impl Ring {
             self.early.insert(seq, entry);
             return Pushed::Early;
         }
-        self.append(Some(entry));
+        self.append_entry(Some(entry));
         Pushed::Appended(1 + self.append_early())
     }
 
     /// Replaces a comment by what is left of it, now or when it comes.
-    fn remove(&mut self, seq: u64) {
+    fn remove_comment(&mut self, seq: u64) {
         let oldest = self.head.saturating_sub(self.capacity() as u64);
         // What is older cannot be restored; what is newer than a deletion is none that it names.
         self.removed = self.removed.split_off(&oldest);
@@ -251,7 +251,7 @@ impl Ring {
             return;
         }
         self.removed.insert(seq);
-        let at = seq.checked_sub(self.floor());
+        let at = seq.checked_sub(self.first_seq());
         let held = at.and_then(|at| self.events.get_mut(at as usize)).and_then(Option::as_mut);
         let (entry, bytes) = match (held, self.early.get_mut(&seq)) {
             (Some(entry), _) => (entry, &mut self.bytes),
@@ -264,11 +264,11 @@ impl Ring {
         self.joined.clear();
     }
 
-    fn unless_removed(&self, seq: u64, entry: EncodedEntry) -> EncodedEntry {
+    fn entry_unless_removed(&self, seq: u64, entry: EncodedEntry) -> EncodedEntry {
         if self.removed.contains(&seq) { entry.removed() } else { entry }
     }
 
-    fn append(&mut self, entry: Option<EncodedEntry>) {
+    fn append_entry(&mut self, entry: Option<EncodedEntry>) {
         self.head += 1;
         if let Some(entry) = &entry {
             self.note_special(self.head, entry);
@@ -278,7 +278,7 @@ impl Ring {
         if self.events.len() > self.capacity() {
             self.drop_oldest();
         }
-        self.make_room();
+        self.evict_to_fit();
     }
 
     fn drop_oldest(&mut self) {
@@ -287,9 +287,9 @@ impl Ring {
         }
     }
 
-    fn make_room(&mut self) {
+    fn evict_to_fit(&mut self) {
         while self.bytes > self.max_bytes && self.events.len() > 1 {
-            self.no_room_upto = self.floor();
+            self.no_room_upto = self.first_seq();
             self.crowded_out += 1;
             self.drop_oldest();
         }
@@ -309,7 +309,7 @@ impl Ring {
         let before = self.head;
         while let Some(entry) = self.early.remove(&(self.head + 1)) {
             self.early_bytes -= entry.size();
-            self.append(Some(entry));
+            self.append_entry(Some(entry));
         }
         self.head - before
     }
@@ -340,7 +340,7 @@ impl Ring {
             self.bytes = 0;
             self.head = hole.upto;
         } else {
-            (0..lost).for_each(|_| self.append(None));
+            (0..lost).for_each(|_| self.append_entry(None));
         }
         self.append_early();
         lost
@@ -393,9 +393,9 @@ impl Ring {
         if after >= self.head {
             return None;
         }
-        let floor = self.floor();
+        let floor = self.first_seq();
         let first = after.max(floor - 1) + 1;
-        let given_up = (first..=self.head).rev().find(|seq| self.event(*seq).is_none());
+        let given_up = (first..=self.head).rev().find(|seq| self.event_at(*seq).is_none());
         let upto = given_up.unwrap_or(floor - 1);
         (upto > after).then_some(Hole { after, upto })
     }
@@ -405,12 +405,12 @@ impl Ring {
         let entries: Vec<(u64, EncodedEntry)> =
             entries.into_iter().map(|(seq, entry)| (seq, entry.into())).collect();
         for removed in entries.iter().filter_map(|(_, entry)| entry.removes()) {
-            self.remove(removed);
+            self.remove_comment(removed);
         }
         for (seq, entry) in entries.into_iter().rev() {
-            let event = self.unless_removed(seq, entry);
+            let event = self.entry_unless_removed(seq, entry);
             self.note_special(seq, &event);
-            let floor = self.floor();
+            let floor = self.first_seq();
             if (floor..=self.head).contains(&seq) {
                 let slot = &mut self.events[(seq - floor) as usize];
                 if slot.is_none() {
@@ -426,7 +426,7 @@ impl Ring {
                 self.events.push_front(Some(event));
             }
         }
-        self.make_room();
+        self.evict_to_fit();
         self.joined.clear();
     }
 
@@ -447,8 +447,8 @@ impl Ring {
         }
     }
 
-    fn event(&self, seq: u64) -> Option<&EncodedEntry> {
-        self.events.get(seq.checked_sub(self.floor())? as usize)?.as_ref()
+    fn event_at(&self, seq: u64) -> Option<&EncodedEntry> {
+        self.events.get(seq.checked_sub(self.first_seq())? as usize)?.as_ref()
     }
 
     /// What a viewer is to be sent next that asked for nothing beside comments; moves its cursor past it.
@@ -458,7 +458,7 @@ impl Ring {
 
     /// What a viewer is to be sent next; moves its cursor past it.
     pub fn take_for(&mut self, cursor: &mut Cursor, asked: impl Into<StreamFilter>) -> Taken {
-        if let Some(gap) = self.settle(cursor) {
+        if let Some(gap) = self.settle_cursor(cursor) {
             return gap;
         }
         let Cursor::At { seen, .. } = cursor else { return Taken::Nothing };
@@ -467,48 +467,48 @@ impl Ring {
         }
         let missed = self.missed_after(*seen);
         if missed > *seen {
-            let gap = self.gap(*seen + 1, missed);
+            let gap = self.gap_between(*seen + 1, missed);
             *seen = missed;
             return gap.unwrap_or(Taken::Nothing);
         }
-        let (bytes, count) = self.slice(*seen, asked.into());
+        let (bytes, count) = self.joined_slice(*seen, asked.into());
         *seen += count;
         Taken::Events { bytes, count }
     }
 
     /// Gives a cursor its place in this turn, where there is one, and answers the gap that its viewer is to be told of.
-    fn settle(&self, cursor: &mut Cursor) -> Option<Taken> {
+    fn settle_cursor(&self, cursor: &mut Cursor) -> Option<Taken> {
         let numbering = self.numbering.as_ref()?;
         let (seen, gap) = match cursor {
             Cursor::At { turn, .. } if *turn == self.turn => return None,
             // What came between its greeting and now, nobody can tell.
-            Cursor::New if self.origin > 0 => (self.origin, self.gap(0, self.origin)),
+            Cursor::New if self.origin > 0 => (self.origin, self.gap_between(0, self.origin)),
             Cursor::New => (0, None),
             Cursor::Resume(position) if position.numbering == *numbering => (position.seq, None),
-            Cursor::Missing { turn, from, to } if *turn == self.turn => (*to, self.gap(*from, *to)),
-            Cursor::Lost | Cursor::Resume(_) => (self.head, self.gap(0, self.head)),
+            Cursor::Missing { turn, from, to } if *turn == self.turn => (*to, self.gap_between(*from, *to)),
+            Cursor::Lost | Cursor::Resume(_) => (self.head, self.gap_between(0, self.head)),
             // All that came since the new count was known is still to be had.
-            Cursor::At { .. } | Cursor::Missing { .. } => (self.origin, self.gap(0, self.origin)),
+            Cursor::At { .. } | Cursor::Missing { .. } => (self.origin, self.gap_between(0, self.origin)),
         };
         *cursor = Cursor::At { turn: self.turn, seen };
         gap
     }
 
-    fn gap(&self, from: u64, to: u64) -> Option<Taken> {
+    fn gap_between(&self, from: u64, to: u64) -> Option<Taken> {
         Some(Taken::Gap { numbering: self.numbering.clone()?, from, to })
     }
 
     /// The last number of the stretch that follows `seen` and is not held.
     fn missed_after(&self, seen: u64) -> u64 {
-        let mut missed = seen.max(self.floor() - 1);
-        while missed < self.visible && self.event(missed + 1).is_none() {
+        let mut missed = seen.max(self.first_seq() - 1);
+        while missed < self.visible && self.event_at(missed + 1).is_none() {
             missed += 1;
         }
         missed
     }
 
     /// The events after `seen`, of which the first is held, joined; and how many they are.
-    fn slice(&mut self, seen: u64, asked: StreamFilter) -> (Bytes, u64) {
+    fn joined_slice(&mut self, seen: u64, asked: StreamFilter) -> (Bytes, u64) {
         // Where all are given the same, all share it.
         let asked = if self.last_special > seen {
             let has_own = self.shadowed.get(&asked.user).is_some_and(|last| *last > seen);
@@ -516,8 +516,9 @@ impl Ring {
         } else {
             StreamFilter::default()
         };
-        let known =
-            |joined: &&Joined| (joined.seen, joined.visible, joined.asked) == (seen, self.visible, asked);
+        let known = |joined: &&JoinedSlice| {
+            (joined.seen, joined.visible, joined.asked) == (seen, self.visible, asked)
+        };
         if let Some(joined) = self.joined.iter().find(known) {
             return (joined.bytes.clone(), joined.count);
         }
@@ -526,7 +527,7 @@ impl Ring {
             size += event.len();
             size == event.len() || size <= MAX_SLICE_BYTES
         };
-        let held = (seen + 1..=self.visible).map_while(|seq| self.event(seq));
+        let held = (seen + 1..=self.visible).map_while(|seq| self.event_at(seq));
         let events: Vec<&Bytes> = held.map(|entry| entry.bytes(asked)).take_while(fits).collect();
         let count = events.len() as u64;
         if let [event] = events[..] {
@@ -537,10 +538,16 @@ impl Ring {
             bytes.extend_from_slice(event);
         }
         let bytes = bytes.freeze();
-        if self.joined.len() == JOINED_KEPT {
+        if self.joined.len() == MAX_JOINED_KEPT {
             self.joined.pop_front();
         }
-        self.joined.push_back(Joined { seen, visible: self.visible, asked, bytes: bytes.clone(), count });
+        self.joined.push_back(JoinedSlice {
+            seen,
+            visible: self.visible,
+            asked,
+            bytes: bytes.clone(),
+            count,
+        });
         (bytes, count)
     }
 

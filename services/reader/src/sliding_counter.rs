@@ -6,7 +6,7 @@ use std::time::Instant;
 const WINDOW_SECONDS: u64 = 60;
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Second {
+struct SecondCount {
     number: u64,
     counts: [u64; 2],
 }
@@ -15,27 +15,27 @@ struct Second {
 #[derive(Debug)]
 pub struct SlidingCounter {
     start: Instant,
-    seconds: Mutex<[Second; WINDOW_SECONDS as usize]>,
+    seconds: Mutex<[SecondCount; WINDOW_SECONDS as usize]>,
 }
 
 impl SlidingCounter {
     /// Nothing yet.
     pub fn new(now: Instant) -> Self {
-        Self { start: now, seconds: Mutex::new([Second::default(); WINDOW_SECONDS as usize]) }
+        Self { start: now, seconds: Mutex::new([SecondCount::default(); WINDOW_SECONDS as usize]) }
     }
 
-    fn number(&self, now: Instant) -> u64 {
+    fn second_number(&self, now: Instant) -> u64 {
         // From 1, so that a second that never was is not the first.
         1 + now.saturating_duration_since(self.start).as_secs()
     }
 
     /// Counts one, and where `also` one of the other kind.
     pub fn count(&self, now: Instant, also: bool) {
-        let number = self.number(now);
+        let number = self.second_number(now);
         let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
         let second = &mut seconds[(number % WINDOW_SECONDS) as usize];
         if second.number != number {
-            *second = Second { number, counts: [0; 2] };
+            *second = SecondCount { number, counts: [0; 2] };
         }
         second.counts[0] += 1;
         second.counts[1] += u64::from(also);
@@ -43,7 +43,7 @@ impl SlidingCounter {
 
     /// How many of each kind.
     pub fn totals(&self, now: Instant) -> [u64; 2] {
-        let number = self.number(now);
+        let number = self.second_number(now);
         let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
         let recent =
             seconds.iter().filter(|second| second.number > 0 && second.number + WINDOW_SECONDS > number);
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_older_than_a_minute_is_forgotten() {
+    fn counts_older_than_a_minute_are_forgotten() {
         let start = Instant::now();
         let minute = SlidingCounter::new(start);
         for second in 0..90 {

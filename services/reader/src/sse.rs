@@ -97,14 +97,14 @@ pub fn gap_event(form: Form, numbering: &CommentEpoch, from: u64, to: u64) -> By
 mod tests {
     use super::*;
 
-    fn numbering() -> CommentEpoch {
+    fn comment_epoch() -> CommentEpoch {
         CommentEpoch::parse("n1").unwrap()
     }
 
     #[test]
     fn a_greeting_is_one_event_with_retry_and_id() {
         let (user, video) = (UserId::parse("a\"b").unwrap(), VideoId::parse("v").unwrap());
-        let at = Position { numbering: numbering(), seq: 4 };
+        let at = Position { numbering: comment_epoch(), seq: 4 };
         let text = String::from_utf8(connected_event(&user, &video, "r1", 1500, Some(&at)).to_vec()).unwrap();
         let lines: Vec<&str> = text.split('\n').collect();
         assert_eq!(lines[..2], ["retry: 1500", "id: n1-4"]);
@@ -115,9 +115,9 @@ mod tests {
 
     #[test]
     fn a_gap_is_an_event_or_for_who_counts_data_lines_a_comment_line() {
-        let resuming = gap_event(Form::Resuming, &numbering(), 3, 9);
+        let resuming = gap_event(Form::Resuming, &comment_epoch(), 3, 9);
         assert_eq!(resuming, "event: gap\nid: n1-9\ndata: {\"from\":3,\"to\":9}\n\n");
-        let plain = gap_event(Form::Plain, &numbering(), 3, 9);
+        let plain = gap_event(Form::Plain, &comment_epoch(), 3, 9);
         assert_eq!(plain, ": gap from=3 to=9\n\n");
     }
 }

@@ -24,18 +24,18 @@ pub struct RoomCount {
     askers: AtomicU64,
     /// Grows with every event.
     version: AtomicU32,
-    told: Mutex<Told>,
+    told: Mutex<ToldCount>,
 }
 
 #[derive(Default)]
-struct Told {
+struct ToldCount {
     /// `None` where nobody asked when there last was something to tell.
     viewers: Option<u64>,
     event: Bytes,
 }
 
 impl RoomCount {
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn told(&self) -> MutexGuard<'_, ToldCount> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,7 +88,7 @@ impl Elsewhere {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = viewers.into_iter().collect();
     }
 
-    fn of(&self, video: &VideoId) -> u64 {
+    fn viewers_of(&self, video: &VideoId) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(video).copied().unwrap_or(0)
     }
 }
@@ -100,7 +100,7 @@ pub async fn run(hub: Arc<Hub>) {
     loop {
         ticks.tick().await;
         for room in hub.rooms() {
-            if room.count.note(room.viewers().saturating_add(hub.elsewhere.of(&room.video))) {
+            if room.count.note(room.viewers().saturating_add(hub.elsewhere.viewers_of(&room.video))) {
                 hub.fanout.news(&room);
             }
         }
@@ -111,12 +111,12 @@ pub async fn run(hub: Arc<Hub>) {
 mod tests {
     use super::*;
 
-    fn text(event: Option<Bytes>) -> Option<String> {
+    fn event_text(event: Option<Bytes>) -> Option<String> {
         event.map(|event| String::from_utf8(event.to_vec()).unwrap())
     }
 
     #[test]
-    fn who_asks_hears_of_a_number_once_and_of_the_last_one_only() {
+    fn an_asker_is_told_only_the_latest_count_and_once() {
         let count = RoomCount::default();
         assert!(!count.note(3), "nobody asks");
         let mut had = count.join();
@@ -124,15 +124,15 @@ mod tests {
         assert!(count.note(3) && !count.note(3));
         assert!(count.note(4));
         let event = "event: viewers\ndata: {\"viewers\":4}\n\n";
-        assert_eq!(text(count.news(&mut had)).as_deref(), Some(event));
+        assert_eq!(event_text(count.news(&mut had)).as_deref(), Some(event));
         assert_eq!(count.news(&mut had), None);
         let mut late = count.join();
-        assert_eq!(text(count.news(&mut late)).as_deref(), Some(event), "it is news to this one");
+        assert_eq!(event_text(count.news(&mut late)).as_deref(), Some(event), "it is news to this one");
         assert_eq!(count.news(&mut late), None);
     }
 
     #[test]
-    fn a_number_from_a_time_when_nobody_asked_is_not_told() {
+    fn a_count_from_before_anybody_asked_is_not_told() {
         let count = RoomCount::default();
         let mut had = count.join();
         assert!(count.note(3));

@@ -40,14 +40,14 @@ pub async fn warm_video(
         return Err(Problem::unavailable("this reader holds too many videos ready already"));
     };
     reader.placement.with(|holder, now| holder.warm(now, &videoid));
-    match tokio::time::timeout(WARM_TIMEOUT, is_ready(&reader.hub, &room)).await {
+    match tokio::time::timeout(WARM_TIMEOUT, wait_until_ready(&reader.hub, &room)).await {
         Ok(true) => Ok(Json(Warmed { head: room.head().map(|head| head.to_string()), videoid })),
         _ => Err(Problem::unavailable("the comment bus or the archive does not answer")),
     }
 }
 
 /// Whether the room is subscribed, knows where its comments stand, and holds as many as a viewer may ask for.
-async fn is_ready(hub: &Arc<Hub>, room: &Arc<Channel>) -> bool {
+async fn wait_until_ready(hub: &Arc<Hub>, room: &Arc<Channel>) -> bool {
     hub.open(room).await;
     hub.subscribe(room).await;
     if let Some(Position { numbering, seq }) = room.head() {

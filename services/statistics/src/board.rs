@@ -12,14 +12,14 @@ use crate::roster::{Bounds, Roster};
 pub const MAX_LISTED: usize = 100;
 
 /// Bytes of reports of one kind: several times what a large system's honest ones take.
-const KEPT_BYTES: usize = 32 * 1024 * 1024;
+const MAX_REPORT_BYTES_KEPT: usize = 32 * 1024 * 1024;
 /// Ours report every 2 s: seven lost in a row, or it is gone.
 const SERVICE_SILENCE: Duration = Duration::from_secs(15);
 /// The seed's clients report every 5 to 10 s.
 const CLIENT_SILENCE: Duration = Duration::from_mins(1);
 
-const fn services(reporters: usize) -> Bounds {
-    Bounds { reporters, bytes: KEPT_BYTES, silence: SERVICE_SILENCE }
+const fn service_bounds(reporters: usize) -> Bounds {
+    Bounds { reporters, bytes: MAX_REPORT_BYTES_KEPT, silence: SERVICE_SILENCE }
 }
 
 /// The last reports of everyone.
@@ -36,10 +36,14 @@ pub struct Board {
 impl Default for Board {
     fn default() -> Self {
         Self {
-            comments: Roster::new(services(100)),
-            readers: Roster::new(services(1_000)),
-            managers: Roster::new(services(100)),
-            clients: Roster::new(Bounds { reporters: 10_000, bytes: KEPT_BYTES, silence: CLIENT_SILENCE }),
+            comments: Roster::new(service_bounds(100)),
+            readers: Roster::new(service_bounds(1_000)),
+            managers: Roster::new(service_bounds(100)),
+            clients: Roster::new(Bounds {
+                reporters: 10_000,
+                bytes: MAX_REPORT_BYTES_KEPT,
+                silence: CLIENT_SILENCE,
+            }),
             topics: BTreeMap::new(),
         }
     }
@@ -93,11 +97,13 @@ impl Board {
     /// The answer, with at most `listed` items in each of its lists.
     pub fn summary(&self, listed: usize, stored: StoredComments, timestamp: String) -> Summary<'_> {
         Summary {
-            comment_api: self.comment_api(listed),
+            comment_api: self.comment_summary(listed),
             reader_apis: ReaderApis {
                 total_readers: self.readers.len(),
-                total_active_connections: sum(self.readers.iter().map(|reader| reader.active_connections)),
-                total_messages_sent: sum(self.readers.iter().map(|reader| reader.messages_sent)),
+                total_active_connections: saturating_sum(
+                    self.readers.iter().map(|reader| reader.active_connections),
+                ),
+                total_messages_sent: saturating_sum(self.readers.iter().map(|reader| reader.messages_sent)),
                 all_subscribed_topics: self.topics.keys().take(listed).map(String::as_str).collect(),
                 readers: self
                     .readers
@@ -109,8 +115,12 @@ impl Board {
             reader_api_manager: self.reader_api_manager(listed),
             clients: ClientList {
                 total_clients: self.clients.len(),
-                total_comments_generated: sum(self.clients.iter().map(|client| client.comments_generated)),
-                total_comments_consumed: sum(self.clients.iter().map(|client| client.comments_consumed)),
+                total_comments_generated: saturating_sum(
+                    self.clients.iter().map(|client| client.comments_generated),
+                ),
+                total_comments_consumed: saturating_sum(
+                    self.clients.iter().map(|client| client.comments_consumed),
+                ),
                 clients: self
                     .clients
                     .iter()
@@ -124,7 +134,7 @@ impl Board {
     }
 
     /// Each comment service counts what came through it: counts add up.
-    fn comment_api(&self, listed: usize) -> Comments {
+    fn comment_summary(&self, listed: usize) -> Comments {
         let mut merged = Comments::default();
         let mut by_video = BTreeMap::<&str, u64>::new();
         let mut topics = BTreeSet::<&str>::new();
@@ -165,7 +175,7 @@ impl Board {
     }
 }
 
-fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+fn saturating_sum(counts: impl Iterator<Item = u64>) -> u64 {
     // Anyone may report any count; a sum past the end of numbers is shown as that end.
     counts.fold(0, u64::saturating_add)
 }
@@ -288,7 +298,7 @@ mod tests {
 
     use super::*;
 
-    fn shown(board: &Board, listed: usize) -> Value {
+    fn summary_json(board: &Board, listed: usize) -> Value {
         serde_json::to_value(board.summary(listed, StoredComments::default(), "now".into())).unwrap()
     }
 
@@ -313,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_the_whole_shape_too() {
+    fn an_empty_summary_has_the_whole_shape() {
         let empty = json!({
             "commentApi": {"totalComments": 0, "commentsByVideo": {}, "activeTopics": [], "topicSubscribers": {}},
             "readerApis": {"totalReaders": 0, "totalActiveConnections": 0, "totalMessagesSent": 0,
@@ -324,7 +334,7 @@ mod tests {
             "storedComments": {"totalComments": null},
             "timestamp": "now",
         });
-        assert_eq!(shown(&Board::default(), MAX_LISTED), empty);
+        assert_eq!(summary_json(&Board::default(), MAX_LISTED), empty);
     }
 
     #[test]
@@ -333,7 +343,7 @@ mod tests {
         board.reader(now, reader("r1", 3, &["video:a", "video:b"]), 1);
         board.reader(now, reader("r2", 4, &["video:b", "video:c"]), 1);
         board.reader(now, reader("r1", 5, &["video:b"]), 1);
-        let readers = shown(&board, MAX_LISTED)["readerApis"].take();
+        let readers = summary_json(&board, MAX_LISTED)["readerApis"].take();
         assert_eq!(readers["totalReaders"], 2);
         assert_eq!(readers["totalActiveConnections"], 9);
         assert_eq!(readers["totalMessagesSent"], 20);
@@ -346,7 +356,7 @@ mod tests {
         let (mut board, now) = (Board::default(), Instant::now());
         board.reader(now, reader("r1", 3, &["video:a"]), 1);
         board.expire(now + SERVICE_SILENCE);
-        let readers = shown(&board, MAX_LISTED)["readerApis"].take();
+        let readers = summary_json(&board, MAX_LISTED)["readerApis"].take();
         assert_eq!(readers["totalActiveConnections"], 0);
         assert_eq!(readers["allSubscribedTopics"], json!([]));
     }
@@ -356,9 +366,9 @@ mod tests {
         let (mut board, now) = (Board::default(), Instant::now());
         board.client(now, Client { client_id: "c".into(), comments_consumed: 2, ..Client::default() }, 1);
         board.expire(now + SERVICE_SILENCE);
-        assert_eq!(shown(&board, MAX_LISTED)["clients"]["totalCommentsConsumed"], 2);
+        assert_eq!(summary_json(&board, MAX_LISTED)["clients"]["totalCommentsConsumed"], 2);
         board.expire(now + CLIENT_SILENCE);
-        assert_eq!(shown(&board, MAX_LISTED)["clients"]["totalClients"], 0);
+        assert_eq!(summary_json(&board, MAX_LISTED)["clients"]["totalClients"], 0);
     }
 
     #[test]
@@ -367,10 +377,10 @@ mod tests {
         board.comments(now, comments("one", &[("a", 1), ("b", 2), ("c", 9)]), 1);
         board.comments(now, comments("two", &[("a", 4)]), 1);
         board.comments(now, comments("", &[("d", 1)]), 1);
-        let all = shown(&board, MAX_LISTED)["commentApi"].take();
+        let all = summary_json(&board, MAX_LISTED)["commentApi"].take();
         assert_eq!(all["totalComments"], 17);
         assert_eq!(all["commentsByVideo"], json!({"a": 5, "b": 2, "c": 9, "d": 1}));
-        assert_eq!(shown(&board, 2)["commentApi"]["commentsByVideo"], json!({"a": 5, "c": 9}));
+        assert_eq!(summary_json(&board, 2)["commentApi"]["commentsByVideo"], json!({"a": 5, "c": 9}));
     }
 
     #[test]
@@ -387,7 +397,7 @@ mod tests {
             };
             board.manager(now, report, 1);
         }
-        let manager = shown(&board, MAX_LISTED)["readerApiManager"].take();
+        let manager = summary_json(&board, MAX_LISTED)["readerApiManager"].take();
         assert_eq!(manager["registeredVideos"], 6);
         assert_eq!(manager["registrationCount"], 20);
         assert_eq!(manager["availableReaderApis"], json!(["http://r1"]));
@@ -399,11 +409,11 @@ mod tests {
         for number in 0..150 {
             board.reader(now, reader(&format!("r{number}"), 1, &[&format!("video:{number}")]), 1);
         }
-        let readers = shown(&board, MAX_LISTED)["readerApis"].take();
+        let readers = summary_json(&board, MAX_LISTED)["readerApis"].take();
         assert_eq!(readers["totalReaders"], 150);
         assert_eq!(readers["readers"].as_array().unwrap().len(), MAX_LISTED);
         assert_eq!(readers["allSubscribedTopics"].as_array().unwrap().len(), MAX_LISTED);
-        let full = shown(&board, usize::MAX)["readerApis"].take();
+        let full = summary_json(&board, usize::MAX)["readerApis"].take();
         assert_eq!(full["readers"].as_array().unwrap().len(), 150);
     }
 }

@@ -40,7 +40,7 @@ use board::{Board, MAX_LISTED, StoredComments};
 /// The largest report: a thousand videos with ids of the greatest length, twice, fit.
 const MAX_REPORT_BYTES: usize = 2 * 1024 * 1024;
 /// Reports read at once: with the size above, what slow senders can make this process hold.
-const REPORTS_AT_ONCE: usize = 128;
+const MAX_REPORTS_AT_ONCE: usize = 128;
 /// How often the archive is asked for its count, as often as the services report.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// How long counting may take before it is given up until the next time.
@@ -87,17 +87,17 @@ pub async fn serve(
     let statistics = Arc::new(Statistics {
         board: Mutex::default(),
         stored: Mutex::default(),
-        reading: Semaphore::new(REPORTS_AT_ONCE),
+        reading: Semaphore::new(MAX_REPORTS_AT_ONCE),
         identity: shell.identity.clone(),
     });
     let router = router(Arc::clone(&statistics), Arc::clone(&shell.http.origins));
     let mut tasks = Tasks::new(&shell);
-    tasks.spawn("housekeeping", keep_house(statistics, archive, shell.clone()));
+    tasks.spawn("housekeeping", count_and_expire(statistics, archive, shell.clone()));
     tasks.alongside(server::serve(Service::Statistics, listener, router, &shell)).await
 }
 
 /// Asks the archive for its count, and lets go of reports that are too old, also while nobody asks for them.
-async fn keep_house(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shell: ServiceContext) {
+async fn count_and_expire(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shell: ServiceContext) {
     let mut ticks = interval(COUNT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -117,24 +117,24 @@ async fn keep_house(statistics: Arc<Statistics>, archive: Arc<dyn Archive>, shel
 
 fn router(statistics: Arc<Statistics>, origins: Arc<Origins>) -> Router {
     let (public, partly) = Routes::of(Service::Statistics)
-        .get("/statistics", get(summary))
-        .post("/comment-api-statistics", post(comment_service))
-        .post("/reader-api-statistics", post(reader))
-        .post("/reader-api-manager-statistics", post(manager))
-        .post("/client-statistics", post(client))
-        .get("/health", get(health))
+        .get("/statistics", get(get_statistics))
+        .post("/comment-api-statistics", post(post_comment_report))
+        .post("/reader-api-statistics", post(post_reader_report))
+        .post("/reader-api-manager-statistics", post(post_manager_report))
+        .post("/client-statistics", post(post_client_report))
+        .get("/health", get(get_health))
         .guarded(&statistics.identity, None);
     let router = server::with_fallbacks(public.merge(partly)).with_state(statistics);
     router.layer(from_fn_with_state(origins, cors::share))
 }
 
-async fn health() -> Json<Value> {
+async fn get_health() -> Json<Value> {
     Json(json!({"status": "healthy", "service": "statistics"}))
 }
 
 /// Anybody is answered with the counts and the beginning of each list. Who watches what, and whole lists, are for those
 /// who look after the system.
-async fn summary(
+async fn get_statistics(
     State(statistics): State<Arc<Statistics>>,
     Extension(known): Extension<Known>,
     params: Params,
@@ -161,7 +161,7 @@ async fn summary(
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-async fn comment_service(
+async fn post_comment_report(
     State(statistics): State<Arc<Statistics>>,
     headers: HeaderMap,
     body: Body,
@@ -171,7 +171,7 @@ async fn comment_service(
     Ok(taken_answer())
 }
 
-async fn reader(
+async fn post_reader_report(
     State(statistics): State<Arc<Statistics>>,
     headers: HeaderMap,
     body: Body,
@@ -181,7 +181,7 @@ async fn reader(
     Ok(taken_answer())
 }
 
-async fn manager(
+async fn post_manager_report(
     State(statistics): State<Arc<Statistics>>,
     headers: HeaderMap,
     body: Body,
@@ -191,7 +191,7 @@ async fn manager(
     Ok(taken_answer())
 }
 
-async fn client(
+async fn post_client_report(
     State(statistics): State<Arc<Statistics>>,
     headers: HeaderMap,
     body: Body,

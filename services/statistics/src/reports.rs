@@ -86,7 +86,7 @@ impl Comments {
     /// Reads a report.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
-            instance: name(body, "instanceId")?.unwrap_or_default(),
+            instance: optional_name(body, "instanceId")?.unwrap_or_default(),
             total_comments: parse_count(body, "totalComments")?,
             comments_by_video: parse_counts(body, "commentsByVideo")?,
             active_topics: parse_names(body, "activeTopics")?,
@@ -117,8 +117,8 @@ impl Manager {
     /// Reads a report.
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
-            instance: name(body, "instanceId")?.unwrap_or_default(),
-            service: name(body, "service")?.unwrap_or_else(|| Self::SERVICE.into()),
+            instance: optional_name(body, "instanceId")?.unwrap_or_default(),
+            service: optional_name(body, "service")?.unwrap_or_else(|| Self::SERVICE.into()),
             registered_videos: parse_count(body, "registeredVideos")?,
             available_reader_apis: parse_names(body, "availableReaderApis")?,
             registration_count: parse_count(body, "registrationCount")?,
@@ -132,12 +132,12 @@ impl Client {
     pub fn parse(body: &Map<String, Value>) -> Result<Self, Invalid> {
         Ok(Self {
             client_id: required_name(body, "clientId")?,
-            user_id: name(body, "userId")?,
-            video_id: name(body, "videoId")?,
+            user_id: optional_name(body, "userId")?,
+            video_id: optional_name(body, "videoId")?,
             comments_generated: parse_count(body, "commentsGenerated")?,
             comments_consumed: parse_count(body, "commentsConsumed")?,
             subscribed_topics: parse_names(body, "subscribedTopics")?,
-            connected_reader: name(body, "connectedReader")?,
+            connected_reader: optional_name(body, "connectedReader")?,
         })
     }
 }
@@ -172,12 +172,12 @@ fn parse_whole_number(value: &Value, field: &'static str) -> Result<u64, Invalid
         .ok_or_else(|| Invalid::new(field, "must be a count: a whole number, 0 or more"))
 }
 
-fn name(body: &Map<String, Value>, field: &'static str) -> Result<Option<String>, Invalid> {
+fn optional_name(body: &Map<String, Value>, field: &'static str) -> Result<Option<String>, Invalid> {
     present_field(body, field).map(|value| parse_name(value, field)).transpose()
 }
 
 fn required_name(body: &Map<String, Value>, field: &'static str) -> Result<String, Invalid> {
-    match name(body, field)? {
+    match optional_name(body, field)? {
         Some(name) if !name.is_empty() => Ok(name),
         _ => Err(Invalid::missing(field)),
     }
@@ -219,7 +219,7 @@ mod tests {
 
     use super::*;
 
-    fn object(value: Value) -> Map<String, Value> {
+    fn as_object(value: Value) -> Map<String, Value> {
         match value {
             Value::Object(object) => object,
             other => panic!("not an object: {other}"),
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_the_seed_s_client_reports_is_read() {
-        let report = Client::parse(&object(json!({
+        let report = Client::parse(&as_object(json!({
             "clientId": "client-1", "userId": "u", "videoId": "v", "commentsGenerated": 3, "commentsConsumed": 7.0,
             "subscribedTopics": ["video:v"], "connectedReader": null, "somethingNew": {"deep": []},
         })))
@@ -239,16 +239,16 @@ mod tests {
     }
 
     #[test]
-    fn little_is_required() {
+    fn reports_need_few_members() {
         assert_eq!(Comments::parse(&Map::new()).unwrap(), Comments::default());
         assert_eq!(Manager::parse(&Map::new()).unwrap().service, "ReaderApiManager");
         assert_eq!(Reader::parse(&Map::new()).unwrap_err().field, "instanceId");
-        assert_eq!(Client::parse(&object(json!({"clientId": ""}))).unwrap_err().field, "clientId");
-        assert_eq!(Client::parse(&object(json!({"clientId": 7}))).unwrap().client_id, "7");
+        assert_eq!(Client::parse(&as_object(json!({"clientId": ""}))).unwrap_err().field, "clientId");
+        assert_eq!(Client::parse(&as_object(json!({"clientId": 7}))).unwrap().client_id, "7");
     }
 
     #[test]
-    fn a_wrong_type_is_refused_by_the_member_s_name() {
+    fn a_member_of_a_wrong_type_is_named() {
         let cases = [
             ("totalComments", json!("3")),
             ("totalComments", json!(-1)),
@@ -263,10 +263,10 @@ mod tests {
             ("instanceId", json!("x".repeat(513))),
         ];
         for (field, value) in cases {
-            let refused = Comments::parse(&object(json!({ field: value }))).unwrap_err();
+            let refused = Comments::parse(&as_object(json!({ field: value }))).unwrap_err();
             assert_eq!(refused.field, field, "{value}");
         }
-        let refused = Manager::parse(&object(json!({"videoMappings": {"v": []}}))).unwrap_err();
+        let refused = Manager::parse(&as_object(json!({"videoMappings": {"v": []}}))).unwrap_err();
         assert_eq!(refused.field, "videoMappings");
     }
 }

@@ -18,7 +18,7 @@ pub struct Bounds {
 #[derive(Debug)]
 pub struct Roster<T> {
     bounds: Bounds,
-    reports: BTreeMap<String, Entry<T>>,
+    reports: BTreeMap<String, RosterEntry<T>>,
     /// Reporters from the one heard of longest ago to the latest.
     order: BTreeMap<u64, String>,
     turn: u64,
@@ -26,7 +26,7 @@ pub struct Roster<T> {
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct RosterEntry<T> {
     report: T,
     bytes: usize,
     turn: u64,
@@ -44,7 +44,7 @@ impl<T> Roster<T> {
         let mut gone: Vec<T> = self.remove(&name).into_iter().collect();
         self.turn += 1;
         self.order.insert(self.turn, name.clone());
-        self.reports.insert(name, Entry { report, bytes, turn: self.turn, heard: now });
+        self.reports.insert(name, RosterEntry { report, bytes, turn: self.turn, heard: now });
         self.bytes += bytes;
         while self.reports.len() > 1
             && (self.reports.len() > self.bounds.reporters || self.bytes > self.bounds.bytes)
@@ -99,51 +99,51 @@ impl<T> Roster<T> {
 mod tests {
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { reporters: 3, bytes: 100, silence: Duration::from_secs(15) };
+    const TEST_BOUNDS: Bounds = Bounds { reporters: 3, bytes: 100, silence: Duration::from_secs(15) };
 
-    fn names(roster: &Roster<&'static str>) -> Vec<&'static str> {
+    fn reporter_names(roster: &Roster<&'static str>) -> Vec<&'static str> {
         roster.iter().copied().collect()
     }
 
     #[test]
-    fn the_last_report_counts() {
-        let (mut roster, now) = (Roster::new(BOUNDS), Instant::now());
+    fn the_last_report_of_a_reporter_counts() {
+        let (mut roster, now) = (Roster::new(TEST_BOUNDS), Instant::now());
         assert!(roster.put(now, "a".into(), "first", 1).is_empty());
         assert_eq!(roster.put(now, "a".into(), "second", 1), ["first"]);
-        assert_eq!(names(&roster), ["second"]);
+        assert_eq!(reporter_names(&roster), ["second"]);
         assert_eq!(roster.bytes, 1);
     }
 
     #[test]
-    fn past_the_number_the_one_heard_of_longest_ago_goes() {
-        let (mut roster, now) = (Roster::new(BOUNDS), Instant::now());
+    fn beyond_the_number_the_oldest_report_is_removed() {
+        let (mut roster, now) = (Roster::new(TEST_BOUNDS), Instant::now());
         for name in ["a", "b", "c", "a"] {
             roster.put(now, name.into(), name, 1);
         }
         assert_eq!(roster.put(now, "d".into(), "d", 1), ["b"]);
-        assert_eq!(names(&roster), ["a", "c", "d"]);
+        assert_eq!(reporter_names(&roster), ["a", "c", "d"]);
     }
 
     #[test]
-    fn past_the_size_likewise_and_the_newest_always_stays() {
-        let (mut roster, now) = (Roster::new(BOUNDS), Instant::now());
+    fn beyond_the_size_the_oldest_reports_are_removed() {
+        let (mut roster, now) = (Roster::new(TEST_BOUNDS), Instant::now());
         roster.put(now, "a".into(), "a", 50);
         roster.put(now, "b".into(), "b", 50);
         assert_eq!(roster.put(now, "c".into(), "c", 1), ["a"]);
         assert_eq!(roster.put(now, "d".into(), "d", 1_000), ["b", "c"]);
-        assert_eq!((names(&roster), roster.bytes), (vec!["d"], 1_000));
+        assert_eq!((reporter_names(&roster), roster.bytes), (vec!["d"], 1_000));
     }
 
     #[test]
-    fn the_silent_leave_and_the_others_stay() {
-        let (mut roster, start) = (Roster::new(BOUNDS), Instant::now());
+    fn silent_reporters_are_removed() {
+        let (mut roster, start) = (Roster::new(TEST_BOUNDS), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
         roster.put(start, "a".into(), "a", 1);
         roster.put(start, "b".into(), "b", 1);
         roster.put(after(10), "a".into(), "a", 1);
         assert!(roster.expire(after(14)).is_empty());
         assert_eq!(roster.expire(after(15)), ["b"]);
-        assert_eq!(names(&roster), ["a"]);
+        assert_eq!(reporter_names(&roster), ["a"]);
         assert_eq!(roster.expire(after(25)), ["a"]);
         assert!(roster.is_empty() && roster.order.is_empty() && roster.bytes == 0);
     }

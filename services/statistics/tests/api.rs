@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-struct Service {
+struct TestService {
     url: String,
     client: Client,
     shell: ServiceContext,
     _directory: TempDir,
 }
 
-impl Service {
+impl TestService {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let archive: Arc<dyn Archive> = Arc::new(EmbeddedArchive::open(directory.path()).unwrap());
@@ -40,9 +40,9 @@ impl Service {
     }
 
     /// As one who looks after the system is answered.
-    async fn statistics(&self, query: &str) -> Value {
+    async fn get_statistics(&self, query: &str) -> Value {
         let request = self.client.get(format!("{}/statistics{query}", self.url));
-        let answer = request.bearer_auth(token("cli")).send().await.unwrap();
+        let answer = request.bearer_auth(token_for("cli")).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
         answer.json().await.unwrap()
     }
@@ -53,14 +53,14 @@ fn keys() -> KeyRing {
 }
 
 /// A token of `caller` for the statistics service.
-fn token(caller: &str) -> String {
+fn token_for(caller: &str) -> String {
     let seconds = liverank_runtime::now_micros() / 1_000_000;
     keys().source(&caller.parse().unwrap()).unwrap().sign(access::Service::Statistics, seconds, 60)
 }
 
 #[tokio::test]
-async fn who_watches_what_is_for_those_who_look_after_the_system() {
-    let service = Service::start().await;
+async fn viewer_details_are_shown_to_operators_only() {
+    let service = TestService::start().await;
     let report = json!({"clientId": "c", "userId": "ana", "videoId": "v", "commentsConsumed": 9,
         "subscribedTopics": ["video:v"], "connectedReader": "http://r:4001"});
     assert_eq!(service.post("client-statistics", &report).await.0, StatusCode::OK);
@@ -73,15 +73,15 @@ async fn who_watches_what_is_for_those_who_look_after_the_system() {
         (answer.status(), answer.json::<Value>().await.unwrap())
     };
     for caller in ["cli", "operator"] {
-        let (status, all) = asked(Some(token(caller)), "").await;
+        let (status, all) = asked(Some(token_for(caller)), "").await;
         assert_eq!(
             (status, &all["clients"]["clients"][0]["userId"]),
             (StatusCode::OK, &json!("ana")),
             "{caller}"
         );
-        assert_eq!(asked(Some(token(caller)), "?full=true").await.0, StatusCode::OK);
+        assert_eq!(asked(Some(token_for(caller)), "?full=true").await.0, StatusCode::OK);
     }
-    for shown in [None, Some(token("gateway")), Some(token("reader/r"))] {
+    for shown in [None, Some(token_for("gateway")), Some(token_for("reader/r"))] {
         let (status, some) = asked(shown.clone(), "").await;
         assert_eq!(status, StatusCode::OK);
         let client = &some["clients"]["clients"][0];
@@ -95,7 +95,7 @@ async fn who_watches_what_is_for_those_who_look_after_the_system() {
     assert_eq!(asked(Some("x".into()), "").await.0, StatusCode::UNAUTHORIZED);
 }
 
-impl Drop for Service {
+impl Drop for TestService {
     fn drop(&mut self) {
         self.shell.shutdown.cancel();
     }
@@ -103,7 +103,7 @@ impl Drop for Service {
 
 #[tokio::test]
 async fn everything_that_the_seed_s_parts_report_shows_in_one_answer() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let reports = [
         (
             "comment-api-statistics",
@@ -129,7 +129,7 @@ async fn everything_that_the_seed_s_parts_report_shows_in_one_answer() {
     for (path, report) in &reports {
         assert_eq!(service.post(path, report).await, (StatusCode::OK, json!({"success": true})), "{path}");
     }
-    let mut statistics = service.statistics("").await;
+    let mut statistics = service.get_statistics("").await;
     assert_eq!(statistics["commentApi"], reports[0].1);
     assert_eq!(
         statistics["readerApis"],
@@ -148,9 +148,9 @@ async fn everything_that_the_seed_s_parts_report_shows_in_one_answer() {
 
 #[tokio::test]
 async fn stored_comments_are_the_archive_s_count() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let deadline = Instant::now() + Duration::from_secs(10);
-    while service.statistics("").await["storedComments"] != json!({"totalComments": 0}) {
+    while service.get_statistics("").await["storedComments"] != json!({"totalComments": 0}) {
         assert!(Instant::now() < deadline, "the archive's count did not show");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -158,20 +158,20 @@ async fn stored_comments_are_the_archive_s_count() {
 
 #[tokio::test]
 async fn lists_are_bounded_unless_all_is_asked_for() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     for number in 0..120 {
         let report = json!({"clientId": format!("client-{number}")});
         assert_eq!(service.post("client-statistics", &report).await.0, StatusCode::OK);
     }
     let clients = |statistics: Value| statistics["clients"]["clients"].as_array().unwrap().len();
-    assert_eq!(clients(service.statistics("").await), 100);
-    assert_eq!(clients(service.statistics("?full=false").await), 100);
-    assert_eq!(clients(service.statistics("?full=true").await), 120);
+    assert_eq!(clients(service.get_statistics("").await), 100);
+    assert_eq!(clients(service.get_statistics("?full=false").await), 100);
+    assert_eq!(clients(service.get_statistics("?full=true").await), 120);
 }
 
 #[tokio::test]
 async fn wrong_members_are_refused_by_name() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let cases = [
         ("comment-api-statistics", json!({"totalComments": "three"}), "totalComments"),
         ("comment-api-statistics", json!({"commentsByVideo": ["v"]}), "commentsByVideo"),
@@ -193,7 +193,7 @@ async fn wrong_members_are_refused_by_name() {
 
 #[tokio::test]
 async fn what_is_no_report_is_refused_as_it_is_everywhere() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let url = format!("{}/client-statistics", service.url);
     let send = |content_type: &'static str, body: Vec<u8>| {
         service.client.post(&url).header("content-type", content_type).body(body).send()
@@ -211,7 +211,7 @@ async fn what_is_no_report_is_refused_as_it_is_everywhere() {
 
 #[tokio::test]
 async fn unknown_paths_methods_and_health() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let get = |path: &str| service.client.get(format!("{}{path}", service.url)).send();
     let health: Value = get("/health").await.unwrap().json().await.unwrap();
     assert_eq!((&health["status"], &health["service"]), (&json!("healthy"), &json!("statistics")));

@@ -45,7 +45,7 @@ impl Boards {
     pub(crate) fn of(snapshot: &Snapshot) -> Self {
         let mut boards = Self { version: snapshot.version, ..Self::default() };
         for entry in &snapshot.entries {
-            boards.set(entry);
+            boards.set_entry(entry);
         }
         boards
     }
@@ -60,12 +60,12 @@ impl Boards {
         }
         self.version = version;
         for entry in entries {
-            self.set(entry);
+            self.set_entry(entry);
         }
         Applied::Yes
     }
 
-    fn set(&mut self, entry: &BoardEntry) {
+    fn set_entry(&mut self, entry: &BoardEntry) {
         if canary::is(&entry.video_id) {
             self.canary = Some(entry.revision);
         }
@@ -96,7 +96,7 @@ impl Boards {
         self.half_life_ms.is_some()
     }
 
-    const fn board(&self, board: Board) -> &Ranking {
+    const fn ranking_of(&self, board: Board) -> &Ranking {
         match board {
             Board::Global => &self.global,
             Board::Trending => &self.trending,
@@ -105,21 +105,21 @@ impl Boards {
 
     /// The best of a board, with points as they are shown at `now`.
     pub(crate) fn top(&self, board: Board, limit: Option<usize>, now: Millis) -> BoardPart {
-        self.stretch(board, 0, limit.unwrap_or(usize::MAX), now)
+        self.part_from(board, 0, limit.unwrap_or(usize::MAX), now)
     }
 
     /// The lines of a board that have this video in their middle, with points as they are shown at `now`; none while the
     /// video is not on it.
     pub(crate) fn around(&self, board: Board, video: &VideoId, limit: usize, now: Millis) -> BoardPart {
-        let ranking = self.board(board);
+        let ranking = self.ranking_of(board);
         match ranking.position(video) {
-            Some(position) => self.stretch(board, begin_around(position, ranking.len(), limit), limit, now),
+            Some(position) => self.part_from(board, begin_around(position, ranking.len(), limit), limit, now),
             None => BoardPart { total: ranking.len(), ..BoardPart::default() },
         }
     }
 
-    fn stretch(&self, board: Board, skip: usize, limit: usize, now: Millis) -> BoardPart {
-        let ranking = self.board(board);
+    fn part_from(&self, board: Board, skip: usize, limit: usize, now: Millis) -> BoardPart {
+        let ranking = self.ranking_of(board);
         let mut lines = ranking.stretch(skip, limit);
         if let (Board::Trending, Some(half_life_ms)) = (board, self.half_life_ms) {
             let at = shown_time(now, half_life_ms);
@@ -155,17 +155,17 @@ mod tests {
         BoardEntry { video_id, owner, score, trending, revision: 0, removed: false }
     }
 
-    fn ids(stretch: &BoardPart) -> Vec<&str> {
+    fn ids_of(stretch: &BoardPart) -> Vec<&str> {
         stretch.lines.iter().map(|line| line.video_id.as_str()).collect()
     }
 
     #[test]
-    fn changes_apply_in_turn_and_a_hole_is_seen() {
+    fn changes_apply_in_turn_and_a_version_gap_is_detected() {
         let mut boards = Boards::of(&Snapshot { version: 7, entries: vec![entry("a", 1.0, None)] });
         assert_eq!(boards.apply(7, &[entry("a", 9.0, None)]), Applied::Old);
         assert_eq!(boards.apply(8, &[entry("b", 2.0, None)]), Applied::Yes);
         assert_eq!(boards.apply(10, &[entry("c", 3.0, None)]), Applied::Hole);
-        assert_eq!(ids(&boards.top(Board::Global, None, 0)), ["b", "a"]);
+        assert_eq!(ids_of(&boards.top(Board::Global, None, 0)), ["b", "a"]);
         assert_eq!(boards.apply(9, &[]), Applied::Yes);
         assert_eq!(boards.len(), 2);
     }
@@ -178,7 +178,7 @@ mod tests {
         let mut boards = Boards::of(&Snapshot { version: 1, entries });
         assert!(boards.decays_by(Some(hour as u64)) && !boards.decays_by(Some(hour as u64)));
         let shown = |now| boards.top(Board::Trending, None, now);
-        assert_eq!(ids(&shown(now)), ["fresh", "old"]);
+        assert_eq!(ids_of(&shown(now)), ["fresh", "old"]);
         for (line, points) in shown(now).lines.iter().zip([8.0, 4.0]) {
             assert!((line.score / points - 1.0).abs() < 0.012, "{line:?}");
         }
@@ -190,19 +190,19 @@ mod tests {
     fn a_video_trends_from_its_first_event_of_weight_on() {
         let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0)), entry("c", 0.0, None)];
         let boards = Boards::of(&Snapshot { version: 1, entries });
-        assert_eq!(ids(&boards.top(Board::Trending, None, 0)), ["b", "a"]);
-        assert_eq!(ids(&boards.of_owner(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
+        assert_eq!(ids_of(&boards.top(Board::Trending, None, 0)), ["b", "a"]);
+        assert_eq!(ids_of(&boards.of_owner(&UserId::parse("o").unwrap(), Some(2))), ["a", "b"]);
     }
 
     #[test]
-    fn what_is_taken_back_or_off_leaves_its_boards() {
+    fn a_removed_or_zero_score_video_leaves_its_boards() {
         let entries = vec![entry("a", 9.0, Some(1.0)), entry("b", 1.0, Some(2.0))];
         let mut boards = Boards::of(&Snapshot { version: 1, entries });
         boards.apply(2, &[entry("a", 0.5, None)]);
-        assert_eq!(ids(&boards.top(Board::Global, None, 0)), ["b", "a"]);
-        assert_eq!(ids(&boards.top(Board::Trending, None, 0)), ["b"]);
+        assert_eq!(ids_of(&boards.top(Board::Global, None, 0)), ["b", "a"]);
+        assert_eq!(ids_of(&boards.top(Board::Trending, None, 0)), ["b"]);
         boards.apply(3, &[BoardEntry { removed: true, ..entry("b", 0.0, None) }]);
-        assert_eq!(ids(&boards.top(Board::Global, None, 0)), ["a"]);
+        assert_eq!(ids_of(&boards.top(Board::Global, None, 0)), ["a"]);
         assert_eq!(boards.top(Board::Trending, None, 0).total, 0);
     }
 
@@ -212,10 +212,10 @@ mod tests {
         let boards = Boards::of(&Snapshot { version: 1, entries });
         let around = |id| boards.around(Board::Global, &VideoId::parse(id).unwrap(), 3, 0);
         let middle = around("v4");
-        assert_eq!(ids(&middle), ["v5", "v4", "v3"]);
+        assert_eq!(ids_of(&middle), ["v5", "v4", "v3"]);
         assert_eq!((middle.first_rank, middle.total), (4, 9));
-        assert_eq!((ids(&around("v8")), around("v8").first_rank), (vec!["v8", "v7", "v6"], 1));
-        assert_eq!((ids(&around("v0")), around("v0").first_rank), (vec!["v2", "v1", "v0"], 7));
+        assert_eq!((ids_of(&around("v8")), around("v8").first_rank), (vec!["v8", "v7", "v6"], 1));
+        assert_eq!((ids_of(&around("v0")), around("v0").first_rank), (vec!["v2", "v1", "v0"], 7));
         let absent = around("other");
         assert_eq!((absent.lines.len(), absent.total), (0, 9));
     }

@@ -47,7 +47,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite>(
     let heard = Mutex::new(Instant::now());
     // Of pings that wait for their answer the latest is answered, which stands for all before it (RFC 6455, 5.5.3).
     let (pings, mut asked) = watch::channel(Bytes::new());
-    let mut writer = Writer { to: write, limits, within_frame: false };
+    let mut writer = FrameWriter { to: write, limits, within_frame: false };
     let end = tokio::select! {
         end = read_client(&mut read, &heard, &pings) => end,
         end = send_lists(&mut writer, &mut feed, &mut asked, &heard, &mut stay, metrics) => end,
@@ -79,7 +79,7 @@ async fn read_client<R: AsyncRead + Unpin>(
 
 /// Sends what there is to send until it is time to end.
 async fn send_lists<W: AsyncWrite + Unpin>(
-    writer: &mut Writer<W>,
+    writer: &mut FrameWriter<W>,
     feed: &mut Feed,
     asked: &mut watch::Receiver<Bytes>,
     heard: &Mutex<Instant>,
@@ -109,7 +109,7 @@ async fn send_lists<W: AsyncWrite + Unpin>(
                 frame::ping()
             }
         };
-        match writer.write(&frame).await {
+        match writer.write_frame(&frame).await {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return End::Stuck,
             Err(_) => return End::Gone,
@@ -120,7 +120,7 @@ async fn send_lists<W: AsyncWrite + Unpin>(
 /// The closing handshake, where the client can still understand it.
 async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
     end: End,
-    writer: &mut Writer<W>,
+    writer: &mut FrameWriter<W>,
     read: &mut R,
 ) {
     let status = match end {
@@ -128,7 +128,7 @@ async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
         End::Left(status) | End::Wrong(status) => status,
         End::Restart => status::RESTART,
     };
-    if writer.within_frame || writer.write(&frame::close(status)).await.is_err() {
+    if writer.within_frame || writer.write_frame(&frame::close(status)).await.is_err() {
         return;
     }
     let _ = writer.to.shutdown().await;
@@ -138,16 +138,16 @@ async fn close_handshake<W: AsyncWrite + Unpin, R: AsyncRead + Unpin>(
 }
 
 /// Writes whole frames, straight from the memory that all connections share.
-struct Writer<W> {
+struct FrameWriter<W> {
     to: W,
     limits: Limits,
     /// A frame is half out: nothing else can be said.
     within_frame: bool,
 }
 
-impl<W: AsyncWrite + Unpin> Writer<W> {
+impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// `TimedOut` where the client takes nothing, or too little.
-    async fn write(&mut self, frame: &Bytes) -> io::Result<()> {
+    async fn write_frame(&mut self, frame: &Bytes) -> io::Result<()> {
         self.within_frame = true;
         let mut rest = &frame[..];
         let all = async {

@@ -9,11 +9,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 /// The longest header of a frame without a mask, as servers send them.
-const HEADER_ROOM: usize = 10;
+const MAX_HEADER_BYTES: usize = 10;
 /// What a control frame may carry.
-const CONTROL_BYTES: usize = 125;
+const MAX_CONTROL_BYTES: usize = 125;
 /// What a client may say in one message: nothing it says has a meaning here.
-const MESSAGE_BYTES: u64 = 4096;
+const MAX_MESSAGE_BYTES: u64 = 4096;
 
 /// A close frame's status.
 pub(crate) mod status {
@@ -31,22 +31,22 @@ pub(crate) mod status {
 
 /// A whole text message in one frame, its payload written by `write`.
 pub(crate) fn text(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    framed(OpCode::Data(Data::Text), write)
+    write_frame(OpCode::Data(Data::Text), write)
 }
 
 /// A ping without words.
 pub(crate) fn ping() -> Bytes {
-    framed(OpCode::Control(Control::Ping), |_| ())
+    write_frame(OpCode::Control(Control::Ping), |_| ())
 }
 
 /// The answer to a ping.
 pub(crate) fn pong(payload: &[u8]) -> Bytes {
-    framed(OpCode::Control(Control::Pong), |frame| frame.extend_from_slice(payload))
+    write_frame(OpCode::Control(Control::Pong), |frame| frame.extend_from_slice(payload))
 }
 
 /// The last frame.
 pub(crate) fn close(status: u16) -> Bytes {
-    framed(OpCode::Control(Control::Close), |frame| frame.extend_from_slice(&status.to_be_bytes()))
+    write_frame(OpCode::Control(Control::Close), |frame| frame.extend_from_slice(&status.to_be_bytes()))
 }
 
 /// How long the header of one of our frames is.
@@ -58,14 +58,14 @@ pub(crate) fn header_length(frame: &[u8]) -> usize {
     }
 }
 
-fn framed(opcode: OpCode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+fn write_frame(opcode: OpCode, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     // The header's length depends on the payload's: room for the longest, and the payload need not be moved.
-    let mut frame = vec![0; HEADER_ROOM];
+    let mut frame = vec![0; MAX_HEADER_BYTES];
     write(&mut frame);
     let header = FrameHeader { is_final: true, opcode, ..FrameHeader::default() };
-    let length = (frame.len() - HEADER_ROOM) as u64;
-    let start = HEADER_ROOM - header.len(length);
-    header.format(length, &mut &mut frame[start..HEADER_ROOM]).expect("the header was measured");
+    let length = (frame.len() - MAX_HEADER_BYTES) as u64;
+    let start = MAX_HEADER_BYTES - header.len(length);
+    header.format(length, &mut &mut frame[start..MAX_HEADER_BYTES]).expect("the header was measured");
     Bytes::from(frame).slice(start..)
 }
 
@@ -113,25 +113,25 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
         match header.opcode {
             OpCode::Control(control) => {
-                if !header.is_final || length > CONTROL_BYTES as u64 {
+                if !header.is_final || length > MAX_CONTROL_BYTES as u64 {
                     return Err(ReadError::Wrong(status::PROTOCOL));
                 }
-                let mut payload = [0; CONTROL_BYTES];
+                let mut payload = [0; MAX_CONTROL_BYTES];
                 let payload = &mut payload[..length as usize];
                 self.from.read_exact(payload).await?;
                 payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
-                control_said(control, payload)
+                control_message(control, payload)
             }
             OpCode::Data(data) => {
-                self.follow(data, header.is_final, length)?;
-                self.skip(length).await?;
+                self.follow_message(data, header.is_final, length)?;
+                self.skip_payload(length).await?;
                 Ok(Said::Something)
             }
         }
     }
 
     async fn header(&mut self) -> Result<(FrameHeader, u64), ReadError> {
-        let mut bytes = [0; HEADER_ROOM + 4];
+        let mut bytes = [0; MAX_HEADER_BYTES + 4];
         self.from.read_exact(&mut bytes[..2]).await?;
         let extended = match bytes[1] & 0x7f {
             126 => 2,
@@ -148,21 +148,21 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 
     /// Keeps account of a message that may come in pieces.
-    fn follow(&mut self, data: Data, is_final: bool, length: u64) -> Result<(), ReadError> {
+    fn follow_message(&mut self, data: Data, is_final: bool, length: u64) -> Result<(), ReadError> {
         let before = match (data, self.message) {
             (Data::Continue, Some(before)) => before,
             (Data::Text | Data::Binary, None) => 0,
             _ => return Err(ReadError::Wrong(status::PROTOCOL)),
         };
         let total = before.saturating_add(length);
-        if total > MESSAGE_BYTES {
+        if total > MAX_MESSAGE_BYTES {
             return Err(ReadError::Wrong(status::TOO_BIG));
         }
         self.message = (!is_final).then_some(total);
         Ok(())
     }
 
-    async fn skip(&mut self, mut length: u64) -> Result<(), ReadError> {
+    async fn skip_payload(&mut self, mut length: u64) -> Result<(), ReadError> {
         let mut bytes = [0; 256];
         while length > 0 {
             let some = length.min(bytes.len() as u64) as usize;
@@ -173,7 +173,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
-fn control_said(control: Control, payload: &[u8]) -> Result<Said, ReadError> {
+fn control_message(control: Control, payload: &[u8]) -> Result<Said, ReadError> {
     match control {
         Control::Ping => Ok(Said::Ping(Bytes::copy_from_slice(payload))),
         Control::Close => match payload {
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     /// A client's frame, masked.
-    fn client(first: u8, payload: &[u8]) -> Vec<u8> {
+    fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [1, 2, 3, 4];
         let mut frame = vec![first];
         if payload.len() < 126 {
@@ -213,7 +213,7 @@ mod tests {
         frame
     }
 
-    async fn read(bytes: &[u8]) -> Vec<Result<Said, u16>> {
+    async fn read_frames(bytes: &[u8]) -> Vec<Result<Said, u16>> {
         let mut reader = Reader::new(bytes);
         let mut said = Vec::new();
         loop {
@@ -245,12 +245,12 @@ mod tests {
     #[tokio::test]
     async fn clients_may_talk_in_pieces_ping_in_between_and_leave() {
         let bytes = [
-            client(0x01, b"he"),
-            client(0x89, b"there?"),
-            client(0x80, b"llo"),
-            client(0x82, &[7; 300]),
-            client(0x8a, b""),
-            client(0x88, &[3, 232, b'b', b'y', b'e']),
+            client_frame(0x01, b"he"),
+            client_frame(0x89, b"there?"),
+            client_frame(0x80, b"llo"),
+            client_frame(0x82, &[7; 300]),
+            client_frame(0x8a, b""),
+            client_frame(0x88, &[3, 232, b'b', b'y', b'e']),
         ]
         .concat();
         let expected = [
@@ -261,33 +261,33 @@ mod tests {
             Said::Something,
             Said::Close(1000),
         ];
-        assert_eq!(read(&bytes).await, expected.map(Ok));
+        assert_eq!(read_frames(&bytes).await, expected.map(Ok));
     }
 
     #[tokio::test]
-    async fn what_breaks_the_protocol_is_told_apart() {
+    async fn protocol_violations_have_their_close_statuses() {
         let unmasked = b"\x81\x01x".to_vec();
         let huge = [&[0x81, 0xff][..], &u64::MAX.to_be_bytes()[..], &[0; 4][..]].concat();
         let cases = [
             (unmasked, status::PROTOCOL),
             (huge, status::TOO_BIG),
-            (client(0x81, &[b'x'; 4097]), status::TOO_BIG),
-            ([client(0x01, &[b'x'; 4000]), client(0x80, &[b'x'; 97])].concat(), status::TOO_BIG),
-            (client(0x80, b"nothing to continue"), status::PROTOCOL),
-            ([client(0x01, b"a"), client(0x81, b"b")].concat(), status::PROTOCOL),
-            (client(0xc1, b"rsv1"), status::PROTOCOL),
-            (client(0x83, b"reserved"), status::PROTOCOL),
-            (client(0x8b, b"reserved"), status::PROTOCOL),
-            (client(0x09, b"a ping in pieces"), status::PROTOCOL),
-            (client(0x89, &[0; 126]), status::PROTOCOL),
-            (client(0x88, &[3]), status::PROTOCOL),
-            (client(0x88, &1005_u16.to_be_bytes()), status::PROTOCOL),
-            (client(0x88, &1006_u16.to_be_bytes()), status::PROTOCOL),
-            (client(0x88, &999_u16.to_be_bytes()), status::PROTOCOL),
-            (client(0x88, &[3, 232, 0xff]), status::NOT_UTF8),
+            (client_frame(0x81, &[b'x'; 4097]), status::TOO_BIG),
+            ([client_frame(0x01, &[b'x'; 4000]), client_frame(0x80, &[b'x'; 97])].concat(), status::TOO_BIG),
+            (client_frame(0x80, b"nothing to continue"), status::PROTOCOL),
+            ([client_frame(0x01, b"a"), client_frame(0x81, b"b")].concat(), status::PROTOCOL),
+            (client_frame(0xc1, b"rsv1"), status::PROTOCOL),
+            (client_frame(0x83, b"reserved"), status::PROTOCOL),
+            (client_frame(0x8b, b"reserved"), status::PROTOCOL),
+            (client_frame(0x09, b"a ping in pieces"), status::PROTOCOL),
+            (client_frame(0x89, &[0; 126]), status::PROTOCOL),
+            (client_frame(0x88, &[3]), status::PROTOCOL),
+            (client_frame(0x88, &1005_u16.to_be_bytes()), status::PROTOCOL),
+            (client_frame(0x88, &1006_u16.to_be_bytes()), status::PROTOCOL),
+            (client_frame(0x88, &999_u16.to_be_bytes()), status::PROTOCOL),
+            (client_frame(0x88, &[3, 232, 0xff]), status::NOT_UTF8),
         ];
         for (bytes, status) in cases {
-            assert_eq!(read(&bytes).await.last(), Some(&Err(status)), "{:x?}", &bytes[..2]);
+            assert_eq!(read_frames(&bytes).await.last(), Some(&Err(status)), "{:x?}", &bytes[..2]);
         }
     }
 }

@@ -52,7 +52,7 @@ pub(crate) enum Key {
 
 impl Key {
     /// The list that this one is cut from, and to how many lines.
-    fn shared(self) -> (Self, Option<usize>) {
+    fn shared_key(self) -> (Self, Option<usize>) {
         let cut = |limit: usize| {
             (LIST_LENGTHS.into_iter().find(|length| *length >= limit).unwrap_or(MAX_LINES), limit)
         };
@@ -73,7 +73,7 @@ impl Key {
     }
 
     /// The lines of a list that is computed for a few clients only; `None` for those that are shared.
-    fn odd(&self) -> Option<usize> {
+    fn odd_lines(&self) -> Option<usize> {
         match self {
             Self::Board(_, Some(limit), Shape::Delta) => {
                 (!LIST_LENGTHS.contains(limit) && !USUAL_LIMITS.contains(limit)).then_some(*limit)
@@ -91,7 +91,7 @@ impl Key {
     }
 
     /// The least time between two states of the list.
-    const fn interval(&self) -> Duration {
+    const fn min_interval(&self) -> Duration {
         match self {
             Self::Around(..) => AROUND_INTERVAL,
             Self::Board(..) | Self::Owner(..) => MIN_INTERVAL,
@@ -99,39 +99,39 @@ impl Key {
     }
 }
 
-type State = Option<Arc<Published>>;
+type ListState = Option<Arc<Published>>;
 
 /// One list.
-struct List {
-    sender: watch::Sender<State>,
+struct WatchedList {
+    sender: watch::Sender<ListState>,
     /// The boards changed.
     dirty: Notify,
 }
 
 /// All lists.
 pub(crate) struct Lists {
-    watched: Mutex<Watched>,
+    watched: Mutex<WatchedLists>,
     mirror: Arc<Mirror>,
     metrics: WebsocketMetrics,
 }
 
 #[derive(Default)]
-struct Watched {
-    boards: HashMap<Key, Arc<List>>,
-    owners: HashMap<UserId, HashMap<Option<usize>, Arc<List>>>,
+struct WatchedLists {
+    boards: HashMap<Key, Arc<WatchedList>>,
+    owners: HashMap<UserId, HashMap<Option<usize>, Arc<WatchedList>>>,
 }
 
-impl Watched {
-    fn all(&self) -> impl Iterator<Item = &Arc<List>> {
+impl WatchedLists {
+    fn all_lists(&self) -> impl Iterator<Item = &Arc<WatchedList>> {
         self.boards.values().chain(self.owners.values().flat_map(HashMap::values))
     }
 
     /// The list of that key, new where nobody watches it yet (then also `true`); `None` where there is no room.
-    fn of(&mut self, key: &Key) -> Option<(Arc<List>, bool)> {
-        let fresh = || Arc::new(List { sender: watch::Sender::new(None), dirty: Notify::new() });
+    fn find_or_add(&mut self, key: &Key) -> Option<(Arc<WatchedList>, bool)> {
+        let fresh = || Arc::new(WatchedList { sender: watch::Sender::new(None), dirty: Notify::new() });
         match key {
             Key::Board(..) | Key::Around(..) => {
-                let room = self.has_room(key);
+                let room = self.has_room_for(key);
                 match self.boards.entry(key.clone()) {
                     Entry::Occupied(list) => Some((Arc::clone(list.get()), false)),
                     Entry::Vacant(vacant) => room.then(|| (Arc::clone(vacant.insert(fresh())), true)),
@@ -144,17 +144,17 @@ impl Watched {
         }
     }
 
-    fn has_room(&self, key: &Key) -> bool {
+    fn has_room_for(&self, key: &Key) -> bool {
         if matches!(key, Key::Around(..)) {
             return self.boards.keys().filter(|key| matches!(key, Key::Around(..))).count() < MAX_AROUND;
         }
-        let Some(lines) = key.odd() else { return true };
-        let odd = self.boards.keys().filter_map(Key::odd);
+        let Some(lines) = key.odd_lines() else { return true };
+        let odd = self.boards.keys().filter_map(Key::odd_lines);
         let (lists, sum) = odd.fold((0, 0), |(lists, sum), lines| (lists + 1, sum + lines));
         lists < MAX_ODD.0 && sum + lines <= MAX_ODD.1
     }
 
-    fn remove(&mut self, key: &Key) {
+    fn remove_list(&mut self, key: &Key) {
         match key {
             Key::Board(..) | Key::Around(..) => {
                 self.boards.remove(key);
@@ -178,9 +178,9 @@ impl Lists {
 
     /// Watches a list; `None` where too many different ones are watched.
     pub(crate) fn watch(self: &Arc<Self>, key: Key) -> Option<Feed> {
-        let (key, cut) = key.shared();
+        let (key, cut) = key.shared_key();
         let mut watched = self.watched();
-        let (list, fresh) = watched.of(&key)?;
+        let (list, fresh) = watched.find_or_add(&key)?;
         let mut receiver = list.sender.subscribe();
         if fresh {
             self.metrics.lists.inc();
@@ -205,33 +205,33 @@ impl Lists {
 
     /// Wakes all lists: any of them may have changed.
     pub(crate) fn poke_all(&self) {
-        self.watched().all().for_each(|list| list.dirty.notify_one());
+        self.watched().all_lists().for_each(|list| list.dirty.notify_one());
     }
 
     /// Forgets a list unless somebody watches it again.
-    fn forget(&self, key: &Key, list: &List) -> bool {
+    fn forget_if_unwatched(&self, key: &Key, list: &WatchedList) -> bool {
         let mut watched = self.watched();
         // Watchers come under this lock only.
         if list.sender.receiver_count() > 0 {
             return false;
         }
-        watched.remove(key);
+        watched.remove_list(key);
         self.metrics.lists.dec();
         true
     }
 
-    fn watched(&self) -> MutexGuard<'_, Watched> {
+    fn watched(&self) -> MutexGuard<'_, WatchedLists> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Keeps one list up to date while somebody watches it.
-async fn keep_up_to_date(lists: Arc<Lists>, key: Key, list: Arc<List>) {
-    let mut pace = Pace::new(key.interval());
+async fn keep_up_to_date(lists: Arc<Lists>, key: Key, list: Arc<WatchedList>) {
+    let mut pace = Pace::new(key.min_interval());
     loop {
         tokio::select! {
             () = list.sender.closed() => {
-                if lists.forget(&key, &list) {
+                if lists.forget_if_unwatched(&key, &list) {
                     return;
                 }
             }
@@ -251,7 +251,7 @@ async fn keep_up_to_date(lists: Arc<Lists>, key: Key, list: Arc<List>) {
     }
 }
 
-async fn next(lists: &Arc<Lists>, key: &Key, before: State) -> Option<Published> {
+async fn next(lists: &Arc<Lists>, key: &Key, before: ListState) -> Option<Published> {
     let limit = match key {
         Key::Board(_, limit, _) | Key::Owner(_, limit) => limit.unwrap_or(usize::MAX),
         Key::Around(_, _, limit) => *limit,
@@ -280,7 +280,7 @@ fn board_part(mirror: &Mirror, key: &Key) -> BoardPart {
 
 /// One watcher's view of a list: always the latest, whatever was skipped.
 pub(crate) struct Feed {
-    receiver: watch::Receiver<State>,
+    receiver: watch::Receiver<ListState>,
     /// The version the client holds.
     held: Option<u64>,
     /// To how many lines the list is cut for it.
@@ -308,16 +308,16 @@ impl Feed {
 mod tests {
     use super::*;
 
-    fn board(limit: Option<usize>, shape: Shape) -> Key {
+    fn board_list_key(limit: Option<usize>, shape: Shape) -> Key {
         Key::Board(Board::Global, limit, shape)
     }
 
     #[test]
-    fn made_up_limits_share_a_few_lists() {
-        let mut watched = Watched::default();
+    fn unusual_limits_are_cut_from_a_few_shared_lists() {
+        let mut watched = WatchedLists::default();
         for limit in (1..=5000).map(Some).chain([None]) {
-            let (key, cut) = board(limit, Shape::List).shared();
-            assert!(watched.of(&key).is_some());
+            let (key, cut) = board_list_key(limit, Shape::List).shared_key();
+            assert!(watched.find_or_add(&key).is_some());
             let Key::Board(_, Some(length), _) = key else { panic!("{key:?}") };
             assert_eq!(cut.unwrap_or(length), limit.unwrap_or(MAX_LINES));
         }
@@ -325,28 +325,31 @@ mod tests {
     }
 
     #[test]
-    fn odd_changes_are_bounded_and_usual_ones_always_have_room() {
-        let mut watched = Watched::default();
-        let mut ask = |limit| watched.of(&board(limit, Shape::Delta).shared().0).is_some();
+    fn unusual_delta_lists_are_bounded_and_usual_ones_always_have_room() {
+        let mut watched = WatchedLists::default();
+        let mut ask =
+            |limit| watched.find_or_add(&board_list_key(limit, Shape::Delta).shared_key().0).is_some();
         let taken = (1001..=1300).filter(|limit| ask(Some(*limit))).count();
         assert_eq!(taken, MAX_ODD.1 / 1001 - 1, "by their lines");
         for usual in LIST_LENGTHS.into_iter().chain(USUAL_LIMITS).map(Some).chain([None]) {
             assert!(ask(usual), "{usual:?}");
         }
         let owner = UserId::parse("ana").unwrap();
-        assert_eq!(Key::Owner(owner.clone(), None).shared(), (Key::Owner(owner, Some(MAX_OWNED)), None));
+        assert_eq!(Key::Owner(owner.clone(), None).shared_key(), (Key::Owner(owner, Some(MAX_OWNED)), None));
     }
 
     #[test]
     fn lists_around_videos_are_bounded_and_take_no_room_from_others() {
-        let mut watched = Watched::default();
+        let mut watched = WatchedLists::default();
         let around = |at: usize| Key::Around(Board::Global, VideoId::parse(&format!("v{at}")).unwrap(), 11);
-        let taken = (0..MAX_AROUND + 5).filter(|at| watched.of(&around(*at).shared().0).is_some()).count();
+        let taken = (0..MAX_AROUND + 5)
+            .filter(|at| watched.find_or_add(&around(*at).shared_key().0).is_some())
+            .count();
         assert_eq!(taken, MAX_AROUND);
-        assert!(watched.of(&around(0)).is_some(), "it is watched already");
-        assert!(watched.of(&board(Some(1), Shape::List).shared().0).is_some());
-        assert!(watched.of(&board(Some(1234), Shape::Delta).shared().0).is_some());
-        watched.remove(&around(7));
-        assert!(watched.of(&around(MAX_AROUND + 9)).is_some());
+        assert!(watched.find_or_add(&around(0)).is_some(), "it is watched already");
+        assert!(watched.find_or_add(&board_list_key(Some(1), Shape::List).shared_key().0).is_some());
+        assert!(watched.find_or_add(&board_list_key(Some(1234), Shape::Delta).shared_key().0).is_some());
+        watched.remove_list(&around(7));
+        assert!(watched.find_or_add(&around(MAX_AROUND + 9)).is_some());
     }
 }

@@ -10,7 +10,7 @@ use crate::connection::End;
 
 label_values! {
     /// Why a connection ended.
-    enum Reason {
+    enum DisconnectLabel {
         Left = "left",
         Gone = "gone",
         Wrong = "wrong",
@@ -22,7 +22,7 @@ label_values! {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
-    reason: Reason,
+    reason: DisconnectLabel,
 }
 
 /// Cheap to clone; all clones count together.
@@ -57,12 +57,12 @@ impl WebsocketMetrics {
 
     pub(crate) fn count_disconnect(&self, end: End) {
         let reason = match end {
-            End::Left(_) => Reason::Left,
-            End::Gone => Reason::Gone,
-            End::Wrong(_) => Reason::Wrong,
-            End::Silent => Reason::Silent,
-            End::Stuck => Reason::Stuck,
-            End::Restart => Reason::Restart,
+            End::Left(_) => DisconnectLabel::Left,
+            End::Gone => DisconnectLabel::Gone,
+            End::Wrong(_) => DisconnectLabel::Wrong,
+            End::Silent => DisconnectLabel::Silent,
+            End::Stuck => DisconnectLabel::Stuck,
+            End::Restart => DisconnectLabel::Restart,
         };
         self.disconnects.get_or_create(&ReasonLabel { reason }).inc();
     }

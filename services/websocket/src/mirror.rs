@@ -21,11 +21,11 @@ use crate::pace::Pace;
 /// Snapshots read everything: whatever goes wrong, not more often than this.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(250);
 /// Silence after which the store is asked whether it is there: soon enough for whoever looks why a list stands still.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET_BEFORE_PROBE: Duration = Duration::from_secs(3);
 /// Waits between tries of a store that is away: they double from the first to the second.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const RETRY_RANGE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Changes taken at once: lists are told once of all of them.
-const AT_ONCE: usize = 64;
+const MAX_CHANGES_AT_ONCE: usize = 64;
 
 /// Both boards, and whether they have been read at all.
 #[derive(Default)]
@@ -40,7 +40,7 @@ impl Mirror {
         self.boards.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn boards_mut(&self) -> RwLockWriteGuard<'_, Boards> {
+    fn write_boards(&self) -> RwLockWriteGuard<'_, Boards> {
         self.boards.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -65,22 +65,22 @@ pub(crate) async fn follow(
     metrics: &WebsocketMetrics,
 ) -> anyhow::Result<()> {
     let pace = Pace::new(SNAPSHOT_INTERVAL);
-    let mut session = ViewerSession { followed, all, ranking, shell, metrics, pace };
+    let mut session = MirrorSession { followed, all, ranking, shell, metrics, pace };
     let mut failures = 0;
     loop {
         match ranking.changes().await {
             Ok(mut changes) => {
                 failures = 0;
-                session.hear(&mut changes).await?;
+                session.take_changes(&mut changes).await?;
                 // The channel ends only with its store; should one end it otherwise, this is no busy loop.
-                tokio::time::sleep(RETRY.0).await;
+                tokio::time::sleep(RETRY_RANGE.0).await;
             }
-            Err(error) => session.away(&error, &mut failures).await?,
+            Err(error) => session.wait_while_away(&error, &mut failures).await?,
         }
     }
 }
 
-struct ViewerSession<'a> {
+struct MirrorSession<'a> {
     followed: &'a Followed,
     all: &'a [&'a Followed],
     ranking: &'a dyn RankingStore,
@@ -89,26 +89,26 @@ struct ViewerSession<'a> {
     pace: Pace,
 }
 
-impl ViewerSession<'_> {
-    async fn hear(&mut self, changes: &mut mpsc::Receiver<Change>) -> anyhow::Result<()> {
-        let mut some = Vec::with_capacity(AT_ONCE);
+impl MirrorSession<'_> {
+    async fn take_changes(&mut self, changes: &mut mpsc::Receiver<Change>) -> anyhow::Result<()> {
+        let mut some = Vec::with_capacity(MAX_CHANGES_AT_ONCE);
         loop {
             tokio::select! {
-                heard = changes.recv_many(&mut some, AT_ONCE) => if heard == 0 { return Ok(()) },
-                () = tokio::time::sleep(QUIET) => {
-                    self.probe().await;
+                heard = changes.recv_many(&mut some, MAX_CHANGES_AT_ONCE) => if heard == 0 { return Ok(()) },
+                () = tokio::time::sleep(QUIET_BEFORE_PROBE) => {
+                    self.probe_store().await;
                     continue;
                 }
             }
-            if self.apply(&some) {
-                self.snapshot().await?;
+            if self.apply_changes(&some) {
+                self.read_snapshot().await?;
             }
             some.clear();
         }
     }
 
     /// Tells silence because nothing happens from silence because the store is away, for whoever asks how we are.
-    async fn probe(&self) {
+    async fn probe_store(&self) {
         let standing = self.ranking.standing().await;
         self.shell.health.dependency("ranking", standing.map(drop).map_err(|error| error.to_string()));
         // Boards that an earlier release filled are told of their half-life later, without a change.
@@ -117,18 +117,18 @@ impl ViewerSession<'_> {
             return;
         }
         if let Ok(Some(half_life)) = self.ranking.half_life().await {
-            self.followed.mirror.boards_mut().decays_by(Some(half_life));
+            self.followed.mirror.write_boards().decays_by(Some(half_life));
             self.followed.lists.poke_all();
         }
     }
 
     /// Applies changes in turn; returns whether a snapshot is due instead.
-    fn apply(&self, changes: &[Change]) -> bool {
+    fn apply_changes(&self, changes: &[Change]) -> bool {
         let mut owners: Vec<&UserId> = Vec::new();
         let mut lost = false;
         // They end when those who are connected are told.
         let mut spans: Vec<Span> = Vec::new();
-        let mut boards = self.followed.mirror.boards_mut();
+        let mut boards = self.followed.mirror.write_boards();
         for change in changes {
             let Change::Changed { version, entries, traces } = change else {
                 lost = true;
@@ -153,7 +153,7 @@ impl ViewerSession<'_> {
     }
 
     /// Reads everything anew, however long the store is away.
-    async fn snapshot(&mut self) -> anyhow::Result<()> {
+    async fn read_snapshot(&mut self) -> anyhow::Result<()> {
         self.pace.rest().await;
         let mut failures = 0;
         let snapshot = loop {
@@ -164,7 +164,7 @@ impl ViewerSession<'_> {
             };
             match read.await {
                 Ok(read) => break read,
-                Err(error) => self.away(&error, &mut failures).await?,
+                Err(error) => self.wait_while_away(&error, &mut failures).await?,
             }
         };
         let (half_life, snapshot) = snapshot;
@@ -172,7 +172,7 @@ impl ViewerSession<'_> {
         let boards = tokio::task::spawn_blocking(move || Boards::of(&snapshot));
         let mut boards = boards.await.context("building the boards")?;
         boards.decays_by(half_life);
-        let old = std::mem::replace(&mut *self.followed.mirror.boards_mut(), boards);
+        let old = std::mem::replace(&mut *self.followed.mirror.write_boards(), boards);
         tokio::task::spawn_blocking(move || drop(old)); // A million entries take a while.
         self.followed.mirror.loaded.store(true, Ordering::Release);
         if self.all.iter().all(|followed| followed.mirror.is_loaded()) {
@@ -184,12 +184,12 @@ impl ViewerSession<'_> {
     }
 
     /// Notes that the store is away and waits; returns an error that does not pass.
-    async fn away(&self, error: &StoreError, failures: &mut u32) -> anyhow::Result<()> {
+    async fn wait_while_away(&self, error: &StoreError, failures: &mut u32) -> anyhow::Result<()> {
         if !error.is_transient() {
             return Err(anyhow::Error::new(error.clone()).context("following the ranking"));
         }
         self.shell.health.dependency("ranking", Err(error.to_string()));
-        let most = liverank_core::backoff::wait(*failures, RETRY.0, RETRY.1);
+        let most = liverank_core::backoff::wait(*failures, RETRY_RANGE.0, RETRY_RANGE.1);
         *failures = failures.saturating_add(1);
         tokio::time::sleep(most.mul_f64(rand::random_range(0.5..=1.0))).await;
         Ok(())

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     /// When lists go out, in milliseconds, if something changed at each of `changes`.
-    fn sent(changes: &[u64]) -> Vec<u64> {
+    fn sent_times(changes: &[u64]) -> Vec<u64> {
         let start = Instant::now();
         let mut pace = Pace::new(MIN_INTERVAL);
         let mut sent: Vec<u64> = Vec::new();
@@ -59,15 +59,15 @@ mod tests {
     }
 
     #[test]
-    fn the_first_change_after_a_calm_goes_out_at_once() {
-        assert_eq!(sent(&[0, 250, 1000]), [0, 250, 1000]);
+    fn the_first_list_after_a_calm_is_sent_at_once() {
+        assert_eq!(sent_times(&[0, 250, 1000]), [0, 250, 1000]);
     }
 
     #[test]
-    fn a_burst_goes_out_ten_times_a_second_and_its_end_too() {
+    fn a_burst_of_changes_is_sent_ten_times_a_second() {
         let burst: Vec<u64> = (0..1000).collect();
-        assert_eq!(sent(&burst), (0..=10).map(|n| n * 100).collect::<Vec<_>>());
-        assert_eq!(sent(&[0, 1]), [0, 100]);
+        assert_eq!(sent_times(&burst), (0..=10).map(|n| n * 100).collect::<Vec<_>>());
+        assert_eq!(sent_times(&[0, 1]), [0, 100]);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) struct Published {
     first_rank: usize,
     /// How many videos are on the board. By itself it is no news.
     total: usize,
-    whole: OnceLock<Whole>,
+    whole: OnceLock<WholeFrame>,
     /// How many of its first lines are those of the version before.
     same: usize,
     /// Shorter lists cut from it, with their lengths.
@@ -44,13 +44,13 @@ pub(crate) struct Published {
 }
 
 /// A frame, and where in it each line ends.
-struct Whole {
+struct WholeFrame {
     frame: Bytes,
     ends: Vec<u32>,
 }
 
 /// Cut lists kept for others who want the same.
-const CUTS_KEPT: usize = 32;
+const MAX_CUTS_KEPT: usize = 32;
 
 impl Published {
     /// The list after `before`; `None` where nothing changed.
@@ -122,13 +122,13 @@ impl Published {
             frame.extend_from_slice(payload);
             frame.push(b']');
         });
-        if cuts.len() < CUTS_KEPT {
+        if cuts.len() < MAX_CUTS_KEPT {
             cuts.push((lines, frame.clone()));
         }
         frame
     }
 
-    fn whole(&self) -> &Whole {
+    fn whole(&self) -> &WholeFrame {
         self.whole.get_or_init(|| {
             self.encodes.inc();
             match self.shape {
@@ -136,12 +136,12 @@ impl Published {
                 Shape::Delta => {
                     let (kind, version, videos) = ("snapshot", self.version, &self.lines[..]);
                     let frame = encode(&SnapshotJson { r#type: kind, version, total: self.total, videos });
-                    Whole { frame, ends: Vec::new() }
+                    WholeFrame { frame, ends: Vec::new() }
                 }
                 Shape::Around => {
                     let (first_rank, total, videos) = (self.first_rank, self.total, &self.lines[..]);
                     let first_rank = (!videos.is_empty()).then_some(first_rank);
-                    Whole { frame: encode(&AroundJson { first_rank, total, videos }), ends: Vec::new() }
+                    WholeFrame { frame: encode(&AroundJson { first_rank, total, videos }), ends: Vec::new() }
                 }
                 Shape::Owned => encode_lines(self.lines.iter().map(OwnedJson::of)),
             }
@@ -193,7 +193,7 @@ fn encode_delta(version: u64, total: usize, delta: &Delta) -> Bytes {
     encode(&DeltaJson { r#type: "delta", base: version - 1, version, total, delta })
 }
 
-fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> Whole {
+fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> WholeFrame {
     let mut ends = Vec::with_capacity(lines.len());
     let frame = frame::text(|frame| {
         let start = frame.len();
@@ -208,7 +208,7 @@ fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> Whole 
         }
         frame.push(b']');
     });
-    Whole { frame, ends }
+    WholeFrame { frame, ends }
 }
 
 fn encode<T: Serialize>(value: &T) -> Bytes {
@@ -223,17 +223,17 @@ mod tests {
 
     use super::*;
 
-    fn line(id: &str, score: f64) -> Ranked {
+    fn ranked_line(id: &str, score: f64) -> Ranked {
         Ranked { video_id: VideoId::parse(id).unwrap(), score, user_id: UserId::parse("o").unwrap() }
     }
 
     /// The best of a board of 7 videos.
-    fn best(lines: Vec<Ranked>) -> BoardPart {
+    fn best_part(lines: Vec<Ranked>) -> BoardPart {
         BoardPart { lines, first_rank: 1, total: 7 }
     }
 
     /// The text of a short frame.
-    fn text(frame: &Bytes) -> &str {
+    fn frame_text(frame: &Bytes) -> &str {
         let header = if frame[1] < 126 { 2 } else { 4 };
         str::from_utf8(&frame[header..]).unwrap()
     }
@@ -241,45 +241,58 @@ mod tests {
     #[test]
     fn a_list_is_encoded_once_however_many_get_it_and_not_at_all_where_nothing_changed() {
         let encodes = Counter::default();
-        let first = Published::after(None, best(vec![line("a", 1.0)]), Shape::List, &encodes).unwrap();
+        let first =
+            Published::after(None, best_part(vec![ranked_line("a", 1.0)]), Shape::List, &encodes).unwrap();
         let one = first.frame_for(None);
         let other = first.frame_for(Some(9));
         assert_eq!(one.as_ptr(), other.as_ptr());
-        assert_eq!(text(&one), r#"[{"video_id":"a","score":1.0,"user_id":"o"}]"#);
-        assert!(Published::after(Some(&first), best(vec![line("a", 1.0)]), Shape::List, &encodes).is_none());
+        assert_eq!(frame_text(&one), r#"[{"video_id":"a","score":1.0,"user_id":"o"}]"#);
+        assert!(
+            Published::after(Some(&first), best_part(vec![ranked_line("a", 1.0)]), Shape::List, &encodes)
+                .is_none()
+        );
         assert_eq!(encodes.get(), 1);
     }
 
     #[test]
     fn an_empty_list_is_a_list() {
-        let empty =
-            |shape| Published::after(None, best(vec![]), shape, &Counter::default()).unwrap().frame_for(None);
-        assert_eq!(text(&empty(Shape::List)), "[]");
-        assert_eq!(text(&empty(Shape::Owned)), "[]");
-        assert_eq!(text(&empty(Shape::Delta)), r#"{"type":"snapshot","version":1,"total":7,"videos":[]}"#);
+        let empty = |shape| {
+            Published::after(None, best_part(vec![]), shape, &Counter::default()).unwrap().frame_for(None)
+        };
+        assert_eq!(frame_text(&empty(Shape::List)), "[]");
+        assert_eq!(frame_text(&empty(Shape::Owned)), "[]");
+        assert_eq!(
+            frame_text(&empty(Shape::Delta)),
+            r#"{"type":"snapshot","version":1,"total":7,"videos":[]}"#
+        );
     }
 
     #[test]
-    fn who_holds_the_version_before_gets_the_change_and_everyone_else_a_snapshot() {
+    fn a_client_one_version_behind_gets_a_delta_and_others_a_snapshot() {
         let encodes = Counter::default();
-        let first =
-            Published::after(None, best(vec![line("b", 2.0), line("a", 1.0)]), Shape::Delta, &encodes)
-                .unwrap();
+        let first = Published::after(
+            None,
+            best_part(vec![ranked_line("b", 2.0), ranked_line("a", 1.0)]),
+            Shape::Delta,
+            &encodes,
+        )
+        .unwrap();
         let second = Published::after(
             Some(&first),
-            best(vec![line("c", 3.0), line("b", 2.0)]),
+            best_part(vec![ranked_line("c", 3.0), ranked_line("b", 2.0)]),
             Shape::Delta,
             &encodes,
         )
         .unwrap();
         assert_eq!(encodes.get(), 2);
         let delta = r#"{"type":"delta","base":1,"version":2,"total":7,"remove":["a"],"set":[{"video_id":"c","score":3.0,"user_id":"o"}]}"#;
-        assert_eq!(text(&second.frame_for(Some(1))), delta);
+        assert_eq!(frame_text(&second.frame_for(Some(1))), delta);
         let third =
-            Published::after(Some(&second), best(vec![line("c", 3.0)]), Shape::Delta, &encodes).unwrap();
+            Published::after(Some(&second), best_part(vec![ranked_line("c", 3.0)]), Shape::Delta, &encodes)
+                .unwrap();
         for held in [None, Some(1)] {
             let snapshot = third.frame_for(held);
-            assert!(text(&snapshot).starts_with(r#"{"type":"snapshot","version":3,"#), "{held:?}");
+            assert!(frame_text(&snapshot).starts_with(r#"{"type":"snapshot","version":3,"#), "{held:?}");
         }
         assert_eq!(encodes.get(), 4);
     }
@@ -288,13 +301,13 @@ mod tests {
     fn a_cut_list_is_the_beginning_of_the_long_one_and_news_only_where_it_differs() {
         let encodes = Counter::default();
         let lines = |scores: [f64; 3]| {
-            best(["a", "b", "c"].iter().zip(scores).map(|(id, score)| line(id, score)).collect())
+            best_part(["a", "b", "c"].iter().zip(scores).map(|(id, score)| ranked_line(id, score)).collect())
         };
         let first = Published::after(None, lines([9.0, 8.0, 7.0]), Shape::List, &encodes).unwrap();
         for length in 0..5 {
             let kept = Published::after(
                 None,
-                best(first.lines[..length.min(3)].to_vec()),
+                best_part(first.lines[..length.min(3)].to_vec()),
                 Shape::List,
                 &Counter::default(),
             );
@@ -313,23 +326,25 @@ mod tests {
     #[test]
     fn an_owner_s_list_leaves_the_owner_out() {
         let list =
-            Published::after(None, best(vec![line("a", 1.0)]), Shape::Owned, &Counter::default()).unwrap();
-        assert_eq!(text(&list.frame_for(None)), r#"[{"video_id":"a","score":1.0}]"#);
+            Published::after(None, best_part(vec![ranked_line("a", 1.0)]), Shape::Owned, &Counter::default())
+                .unwrap();
+        assert_eq!(frame_text(&list.frame_for(None)), r#"[{"video_id":"a","score":1.0}]"#);
     }
 
     #[test]
-    fn a_part_of_a_board_is_news_where_it_moves_and_where_its_lines_do() {
-        let part = |first_rank, score, total| BoardPart { lines: vec![line("a", score)], first_rank, total };
+    fn a_board_part_is_sent_when_its_place_or_its_lines_change() {
+        let part =
+            |first_rank, score, total| BoardPart { lines: vec![ranked_line("a", score)], first_rank, total };
         let encodes = Counter::default();
         let after = |before, stretch| Published::after(before, stretch, Shape::Around, &encodes);
         let first = after(None, part(4, 1.0, 7)).unwrap();
         let expected = r#"{"first_rank":4,"total":7,"videos":[{"video_id":"a","score":1.0,"user_id":"o"}]}"#;
-        assert_eq!(text(&first.frame_for(None)), expected);
+        assert_eq!(frame_text(&first.frame_for(None)), expected);
         assert!(after(Some(&first), part(4, 1.0, 8)).is_none(), "nothing of it changed");
         assert!(after(Some(&first), part(4, 2.0, 7)).is_some());
         let moved = after(Some(&first), part(3, 1.0, 8)).unwrap();
-        assert!(text(&moved.frame_for(Some(1))).starts_with(r#"{"first_rank":3,"total":8,"#));
+        assert!(frame_text(&moved.frame_for(Some(1))).starts_with(r#"{"first_rank":3,"total":8,"#));
         let gone = after(Some(&first), BoardPart { total: 6, ..BoardPart::default() }).unwrap();
-        assert_eq!(text(&gone.frame_for(Some(1))), r#"{"first_rank":null,"total":6,"videos":[]}"#);
+        assert_eq!(frame_text(&gone.frame_for(Some(1))), r#"{"first_rank":null,"total":6,"videos":[]}"#);
     }
 }

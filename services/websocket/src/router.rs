@@ -36,14 +36,14 @@ const MAX_AROUND_LIMIT: u64 = 100;
 /// Every path of the service.
 pub(crate) fn new(service: Arc<Service>, identity: &Identity) -> Router {
     let (router, _) = Routes::of(access::Service::Websocket)
-        .get("/ws/videos", get(videos))
-        .get("/ws/user/{user_id}", get(user))
-        .get("/health", get(health))
+        .get("/ws/videos", get(watch_board))
+        .get("/ws/user/{user_id}", get(watch_owner))
+        .get("/health", get(get_health))
         .guarded(identity, None);
     server::with_fallbacks(router.with_state(service))
 }
 
-async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
+async fn get_health(State(service): State<Arc<Service>>) -> Json<Value> {
     Json(json!({
         "status": "healthy",
         "service": "websocket",
@@ -53,25 +53,25 @@ async fn health(State(service): State<Arc<Service>>) -> Json<Value> {
 }
 
 /// `GET /ws/videos?board=&limit=&mode=&around=`.
-async fn videos(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
+async fn watch_board(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
     match board_key(&params, &service.boards) {
         Ok((key, place)) => {
             let followed = place.map_or(&service.built_in, |place| &service.declared[place]);
-            open(&service, followed, key, request)
+            open_list(&service, followed, key, request)
         }
         Err(problem) => problem.into_response(),
     }
 }
 
 /// `GET /ws/user/{user_id}?limit=`.
-async fn user(
+async fn watch_owner(
     State(service): State<Arc<Service>>,
     path: Result<Path<String>, PathRejection>,
     params: Params,
     request: Request,
 ) -> Response {
-    match owner_key(path, &params).and_then(|key| known_to(&service, key, &request)) {
-        Ok(key) => open(&service, &service.built_in, key, request),
+    match owner_key(path, &params).and_then(|key| check_canary_key(&service, key, &request)) {
+        Ok(key) => open_list(&service, &service.built_in, key, request),
         Err(problem) => problem.into_response(),
     }
 }
@@ -94,7 +94,7 @@ fn board_key(params: &Params, declared: &DeclaredBoards) -> Result<(Key, Option<
         Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
     };
     let key = match params.text("around")? {
-        None => Key::Board(board, limit(params)?, shape),
+        None => Key::Board(board, parse_limit(params)?, shape),
         Some(_) if shape == Shape::Delta => {
             let why = "goes with mode=list only: all of such a list moves at once";
             return Err(Invalid::new("around", why).into());
@@ -110,11 +110,11 @@ fn board_key(params: &Params, declared: &DeclaredBoards) -> Result<(Key, Option<
 fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Problem> {
     params.only(&["limit"])?;
     let Path(text) = path.map_err(|_| Invalid::new("user_id", "must be UTF-8"))?;
-    Ok(Key::Owner(UserId::parse(&text)?, limit(params)?))
+    Ok(Key::Owner(UserId::parse(&text)?, parse_limit(params)?))
 }
 
 /// The canary's list is for gateways alone, where this process can know them.
-fn known_to(service: &Service, key: Key, request: &Request) -> Result<Key, Problem> {
+fn check_canary_key(service: &Service, key: Key, request: &Request) -> Result<Key, Problem> {
     if let Key::Owner(owner, _) = &key
         && service.identity.knows_callers()
     {
@@ -126,7 +126,7 @@ fn known_to(service: &Service, key: Key, request: &Request) -> Result<Key, Probl
     Ok(key)
 }
 
-fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
+fn parse_limit(params: &Params) -> Result<Option<usize>, Invalid> {
     if params.text("limit")? == Some("all") {
         return Ok(None);
     }
@@ -137,7 +137,7 @@ fn limit(params: &Params) -> Result<Option<usize>, Invalid> {
 }
 
 /// Takes the handshake and serves the list from there on.
-fn open(service: &Arc<Service>, followed: &Followed, key: Key, request: Request) -> Response {
+fn open_list(service: &Arc<Service>, followed: &Followed, key: Key, request: Request) -> Response {
     let client = request.extensions().get::<Exchange>().cloned().unwrap_or_default().client();
     let (upgrade, response) = match handshake::accept(request, &service.origins) {
         Ok(accepted) => accepted,
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_a_default() {
+    fn left_out_parameters_have_defaults() {
         assert_eq!(key(""), Ok(Key::Board(Board::Global, Some(1000), Shape::List)));
         let all = key("limit=all&board=trending&mode=delta");
         assert_eq!(all, Ok(Key::Board(Board::Trending, None, Shape::Delta)));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn wrong_parameters_are_named() {
         for bad in ["limit=0", "limit=", "limit=ALL", "limit=1000001", "limit=-1"] {
             assert_eq!(key(bad), Err("limit".into()), "{bad}");
         }

@@ -26,24 +26,24 @@ use support::client::Client;
 use support::lossy::Lossy;
 
 /// Longer than anything here takes; shorter than a test run that hangs.
-const DEADLINE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running service.
-struct Service {
+struct TestService {
     address: SocketAddr,
     ranking: Arc<dyn RankingStore>,
     shell: ServiceContext,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
-impl Service {
+impl TestService {
     async fn start() -> Self {
         let embedded = Arc::new(EmbeddedRanking::new());
         embedded.restore(1, &[]).await.unwrap();
-        Self::with(embedded, Config::default()).await
+        Self::start_with(embedded, Config::default()).await
     }
 
-    async fn with(ranking: Arc<dyn RankingStore>, config: Config) -> Self {
+    async fn start_with(ranking: Arc<dyn RankingStore>, config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shell = ServiceContext::new(Duration::from_secs(2));
@@ -52,7 +52,7 @@ impl Service {
         let serving = liverank_websocket::serve(config, Arc::clone(&ranking), listener, shell.clone());
         let task = tokio::spawn(serving);
         let service = Self { address, ranking, shell, task };
-        service.eventually("the ranking is read", |service| service.shell.health.report().0).await;
+        service.wait_until("the ranking is read", |service| service.shell.health.report().0).await;
         service
     }
 
@@ -60,22 +60,22 @@ impl Service {
         Client::connect(self.address, path).await
     }
 
-    async fn change(&self, entries: &[BoardEntry]) {
+    async fn change_boards(&self, entries: &[BoardEntry]) {
         let projection =
             Projection { generation: 1, spans: vec![], entries: entries.to_vec(), traces: Vec::new() };
         self.ranking.project(&projection).await.unwrap();
     }
 
-    async fn eventually(&self, what: &str, done: impl Fn(&Self) -> bool) {
+    async fn wait_until(&self, what: &str, done: impl Fn(&Self) -> bool) {
         let since = Instant::now();
         while !done(self) {
-            assert!(since.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}");
+            assert!(since.elapsed() < TEST_TIMEOUT, "not within {TEST_TIMEOUT:?}: {what}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// The value of one of the service's metrics.
-    fn metric(&self, name: &str) -> i64 {
+    fn metric_value(&self, name: &str) -> i64 {
         let text = self.shell.metrics.encode();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("liverank_websocket_{name} ")));
         line.unwrap_or_else(|| panic!("no metric {name} in {text}")).parse().unwrap()
@@ -89,28 +89,28 @@ fn entry(id: &str, score: f64, owner: &str) -> BoardEntry {
     BoardEntry { video_id, owner, score, trending: None, revision, removed: false }
 }
 
-fn line(id: &str, score: f64, owner: &str) -> Value {
+fn list_line(id: &str, score: f64, owner: &str) -> Value {
     json!({"video_id": id, "score": score, "user_id": owner})
 }
 
 #[tokio::test]
 async fn a_list_comes_on_connect_even_when_it_is_empty_and_again_with_every_change() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let mut client = service.connect("/ws/videos").await;
     assert_eq!(client.next().await, json!([]));
-    service.change(&[entry("a", 2.0, "ana"), entry("b", 5.0, "bob")]).await;
-    assert_eq!(client.next().await, json!([line("b", 5.0, "bob"), line("a", 2.0, "ana")]));
-    service.change(&[entry("a", 6.0, "ana")]).await;
-    assert_eq!(client.next().await, json!([line("a", 6.0, "ana"), line("b", 5.0, "bob")]));
+    service.change_boards(&[entry("a", 2.0, "ana"), entry("b", 5.0, "bob")]).await;
+    assert_eq!(client.next().await, json!([list_line("b", 5.0, "bob"), list_line("a", 2.0, "ana")]));
+    service.change_boards(&[entry("a", 6.0, "ana")]).await;
+    assert_eq!(client.next().await, json!([list_line("a", 6.0, "ana"), list_line("b", 5.0, "bob")]));
     let mut late = service.connect("/ws/videos").await;
-    assert_eq!(late.next().await, json!([line("a", 6.0, "ana"), line("b", 5.0, "bob")]));
+    assert_eq!(late.next().await, json!([list_line("a", 6.0, "ana"), list_line("b", 5.0, "bob")]));
 }
 
 #[tokio::test]
 async fn ties_stand_in_descending_byte_order_and_a_limit_cuts_the_end_off() {
-    let service = Service::start().await;
-    service.change(&["a", "B", "ä", "b"].map(|id| entry(id, 1.0, "o"))).await;
-    service.change(&[entry("c", 0.0, "o")]).await;
+    let service = TestService::start().await;
+    service.change_boards(&["a", "B", "ä", "b"].map(|id| entry(id, 1.0, "o"))).await;
+    service.change_boards(&[entry("c", 0.0, "o")]).await;
     let mut all = service.connect("/ws/videos?limit=all").await;
     assert_eq!(all.ids_until(5).await, ["ä", "b", "a", "B", "c"]);
     let mut two = service.connect("/ws/videos?limit=2").await;
@@ -119,9 +119,9 @@ async fn ties_stand_in_descending_byte_order_and_a_limit_cuts_the_end_off() {
 
 #[tokio::test]
 async fn without_a_limit_it_is_a_thousand_and_all_is_all() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let entries: Vec<_> = (0..6000).map(|n| entry(&format!("v{n}"), f64::from(n), "o")).collect();
-    service.change(&entries).await;
+    service.change_boards(&entries).await;
     assert_eq!(service.connect("/ws/videos").await.ids_until(1000).await.len(), 1000);
     let all = service.connect("/ws/videos?limit=all").await.ids_until(6000).await;
     assert_eq!((all[0].as_str(), all[5999].as_str()), ("v5999", "v0"));
@@ -129,10 +129,12 @@ async fn without_a_limit_it_is_a_thousand_and_all_is_all() {
 
 #[tokio::test]
 async fn the_trending_board_has_an_order_of_its_own() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let trending =
         |id: &str, score, trending| BoardEntry { trending: Some(trending), ..entry(id, score, "o") };
-    service.change(&[trending("old", 9.0, 1.5), trending("new", 1.0, 2.5), entry("never", 3.0, "o")]).await;
+    service
+        .change_boards(&[trending("old", 9.0, 1.5), trending("new", 1.0, 2.5), entry("never", 3.0, "o")])
+        .await;
     let mut client = service.connect("/ws/videos?board=trending").await;
     assert_eq!(client.ids_until(2).await, ["new", "old"]);
     assert_eq!(client.last[0]["score"], json!(2.5));
@@ -140,21 +142,21 @@ async fn the_trending_board_has_an_order_of_its_own() {
 
 #[tokio::test]
 async fn a_list_around_a_video_follows_it_wherever_it_goes() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let mut client = service.connect("/ws/videos?around=v4&limit=3").await;
     let none = |total: u32| json!({ "first_rank": null, "total": total, "videos": [] });
     assert_eq!(client.next().await, none(0));
     let entries: Vec<_> = (0..9).map(|n| entry(&format!("v{n}"), f64::from(n), "o")).collect();
-    service.change(&entries).await;
+    service.change_boards(&entries).await;
     let part = |first_rank: u32, lines: [(&str, f64); 3]| {
-        let videos = lines.map(|(id, score)| line(id, score, "o"));
+        let videos = lines.map(|(id, score)| list_line(id, score, "o"));
         json!({ "first_rank": first_rank, "total": 9, "videos": videos })
     };
     assert_eq!(client.next().await, part(4, [("v5", 5.0), ("v4", 4.0), ("v3", 3.0)]));
     // It stays where it is, and one overtakes all of these lines: only the ranks change.
-    service.change(&[entry("v0", 20.0, "o")]).await;
+    service.change_boards(&[entry("v0", 20.0, "o")]).await;
     assert_eq!(client.next().await, part(5, [("v5", 5.0), ("v4", 4.0), ("v3", 3.0)]));
-    service.change(&[entry("v4", 30.0, "o")]).await;
+    service.change_boards(&[entry("v4", 30.0, "o")]).await;
     assert_eq!(client.next().await, part(1, [("v4", 30.0), ("v0", 20.0), ("v8", 8.0)]));
     let mut late = service.connect("/ws/videos?around=v4&limit=3").await;
     assert_eq!(late.next().await, part(1, [("v4", 30.0), ("v0", 20.0), ("v8", 8.0)]));
@@ -162,11 +164,11 @@ async fn a_list_around_a_video_follows_it_wherever_it_goes() {
 
 #[tokio::test]
 async fn an_owner_sees_own_videos_only_and_hears_of_nothing_else() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let mut ana = service.connect("/ws/user/ana").await;
     assert_eq!(ana.next().await, json!([]));
-    service.change(&[entry("b", 5.0, "bob")]).await;
-    service.change(&[entry("a", 2.0, "ana"), entry("c", 3.0, "ana")]).await;
+    service.change_boards(&[entry("b", 5.0, "bob")]).await;
+    service.change_boards(&[entry("a", 2.0, "ana"), entry("c", 3.0, "ana")]).await;
     assert_eq!(ana.next().await, json!([{"video_id": "c", "score": 3.0}, {"video_id": "a", "score": 2.0}]));
     let mut one = service.connect("/ws/user/ana?limit=1").await;
     assert_eq!(one.next().await, json!([{"video_id": "c", "score": 3.0}]));
@@ -176,14 +178,14 @@ async fn an_owner_sees_own_videos_only_and_hears_of_nothing_else() {
 
 /// A client's copy of a list in delta mode.
 #[derive(Default)]
-struct Copy {
+struct ListCopy {
     version: u64,
     lines: Vec<Ranked>,
     snapshots: u32,
 }
 
-impl Copy {
-    fn take(&mut self, message: &Value) {
+impl ListCopy {
+    fn take_message(&mut self, message: &Value) {
         let version = message["version"].as_u64().unwrap();
         if message["type"] == "snapshot" {
             self.lines = serde_json::from_value(message["videos"].clone()).unwrap();
@@ -201,18 +203,18 @@ impl Copy {
 
 #[tokio::test]
 async fn deltas_rebuild_the_list_exactly() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let mut client = service.connect("/ws/videos?mode=delta&limit=5").await;
-    let mut copy = Copy::default();
-    copy.take(&client.next().await);
+    let mut copy = ListCopy::default();
+    copy.take_message(&client.next().await);
     for round in 0..12u32 {
         let id = |n: u32| format!("v{}", (round * 7 + n * 3) % 11);
         let entries = [0, 1, 2].map(|n| entry(&id(n), f64::from(round * 2 + n % 2), "o"));
-        service.change(&entries).await;
+        service.change_boards(&entries).await;
         let page = service.ranking.page(Board::Global, &PageStart::Best, 5).await.unwrap();
         let expected = page.unwrap().lines;
         while copy.lines != expected {
-            copy.take(&client.next().await);
+            copy.take_message(&client.next().await);
         }
     }
     assert_eq!(copy.snapshots, 1, "changes come as deltas");
@@ -220,16 +222,16 @@ async fn deltas_rebuild_the_list_exactly() {
 
 #[tokio::test]
 async fn a_burst_is_sent_ten_times_a_second_and_its_end_is_exact() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let mut client = service.connect("/ws/videos").await;
     client.next().await;
     let start = Instant::now();
     for n in 1..=100u32 {
-        service.change(&[entry("a", f64::from(n), "o")]).await;
+        service.change_boards(&[entry("a", f64::from(n), "o")]).await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut messages = 0;
-    while client.next().await != json!([line("a", 100.0, "o")]) {
+    while client.next().await != json!([list_line("a", 100.0, "o")]) {
         messages += 1;
     }
     let bound = start.elapsed().as_millis() / 100 + 2;
@@ -238,7 +240,7 @@ async fn a_burst_is_sent_ten_times_a_second_and_its_end_is_exact() {
 
 #[tokio::test]
 async fn the_first_change_after_a_calm_goes_out_at_once() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let mut client = service.connect("/ws/videos").await;
     client.next().await;
     let mut fastest = Duration::MAX;
@@ -246,7 +248,7 @@ async fn the_first_change_after_a_calm_goes_out_at_once() {
     for n in 1..=8u32 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         let start = Instant::now();
-        service.change(&[entry("a", f64::from(n), "o")]).await;
+        service.change_boards(&[entry("a", f64::from(n), "o")]).await;
         client.next().await;
         fastest = fastest.min(start.elapsed());
     }
@@ -255,47 +257,47 @@ async fn the_first_change_after_a_calm_goes_out_at_once() {
 
 #[tokio::test]
 async fn each_list_is_encoded_once_for_all_who_watch_it() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let mut clients = Vec::new();
     for _ in 0..20 {
         let mut client = service.connect("/ws/videos").await;
         client.next().await;
         clients.push(client);
     }
-    assert_eq!((service.metric("encodes_total"), service.metric("lists")), (1, 1));
-    service.change(&[entry("a", 1.0, "o")]).await;
+    assert_eq!((service.metric_value("encodes_total"), service.metric_value("lists")), (1, 1));
+    service.change_boards(&[entry("a", 1.0, "o")]).await;
     for client in &mut clients {
-        assert_eq!(client.next().await, json!([line("a", 1.0, "o")]));
+        assert_eq!(client.next().await, json!([list_line("a", 1.0, "o")]));
     }
-    assert_eq!((service.metric("encodes_total"), service.metric("messages_total")), (2, 40));
+    assert_eq!((service.metric_value("encodes_total"), service.metric_value("messages_total")), (2, 40));
     drop(clients);
-    service.eventually("nobody watches", |service| service.metric("lists") == 0).await;
-    service.change(&[entry("a", 2.0, "o")]).await;
+    service.wait_until("nobody watches", |service| service.metric_value("lists") == 0).await;
+    service.change_boards(&[entry("a", 2.0, "o")]).await;
     let mut again = service.connect("/ws/videos").await;
     assert_eq!(again.ids_until(1).await, ["a"]);
 }
 
 #[tokio::test]
 async fn a_slow_client_skips_to_the_latest_and_a_snapshot_mends_its_deltas() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let entries = |round: u32| -> Vec<BoardEntry> {
         let owner = "owner".repeat(40);
         (0..2000).map(|n| entry(&format!("video-{n}"), f64::from(round), &owner)).collect()
     };
-    service.change(&entries(0)).await;
+    service.change_boards(&entries(0)).await;
     let mut slow = service.connect("/ws/videos?mode=delta&limit=all").await;
     let mut quick = service.connect("/ws/videos?mode=delta&limit=all").await;
-    let (mut copy, mut quick_copy) = (Copy::default(), Copy::default());
+    let (mut copy, mut quick_copy) = (ListCopy::default(), ListCopy::default());
     // In all more than the sockets' buffers hold.
     for round in 1..=25 {
-        service.change(&entries(round)).await;
+        service.change_boards(&entries(round)).await;
         while quick_copy.lines.first().is_none_or(|line| line.score < f64::from(round)) {
-            quick_copy.take(&quick.next().await);
+            quick_copy.take_message(&quick.next().await);
         }
     }
     let mut messages = 0;
     while copy.lines != quick_copy.lines {
-        copy.take(&slow.next().await);
+        copy.take_message(&slow.next().await);
         messages += 1;
     }
     assert!(messages < 25, "{messages} messages: none was skipped");
@@ -303,21 +305,21 @@ async fn a_slow_client_skips_to_the_latest_and_a_snapshot_mends_its_deltas() {
 }
 
 /// Waits until one connection is left, and checks why the other ended.
-async fn one_is_dropped(service: &Service, reason: &str) {
-    service.eventually("one is gone", |service| service.metric("connections") == 1).await;
+async fn one_is_dropped(service: &TestService, reason: &str) {
+    service.wait_until("one is gone", |service| service.metric_value("connections") == 1).await;
     let ended = service.shell.metrics.encode();
     assert!(ended.contains(&format!("disconnects_total{{reason=\"{reason}\"}} 1")), "{reason}: {ended}");
 }
 
 #[tokio::test]
-async fn who_never_reads_is_dropped() {
+async fn a_client_that_never_reads_is_dropped() {
     let limits = Limits { stall: Duration::from_millis(300), ..Limits::default() };
     let ranking = Arc::new(EmbeddedRanking::new());
     // More than the sockets' buffers hold.
     let owner = "somebody".repeat(30);
     let long: Vec<_> = (0..50_000).map(|n| entry(&format!("video-{n}"), 1.0, &owner)).collect();
     ranking.restore(1, &long).await.unwrap();
-    let service = Service::with(ranking, Config { limits, ..Config::default() }).await;
+    let service = TestService::start_with(ranking, Config { limits, ..Config::default() }).await;
     let mut reads = service.connect("/ws/videos?limit=1").await;
     let never_reads = service.connect("/ws/videos?limit=all").await;
     one_is_dropped(&service, "stuck").await;
@@ -327,11 +329,11 @@ async fn who_never_reads_is_dropped() {
 }
 
 #[tokio::test]
-async fn who_answers_no_ping_is_dropped_and_who_does_stays() {
+async fn a_client_that_answers_no_ping_is_dropped() {
     let ms = Duration::from_millis;
     let limits = Limits { ping: ms(50), silence: ms(500), ..Limits::default() };
     let ranking = Arc::new(EmbeddedRanking::new());
-    let service = Service::with(ranking, Config { limits, ..Config::default() }).await;
+    let service = TestService::start_with(ranking, Config { limits, ..Config::default() }).await;
     let mut answers = service.connect("/ws/videos").await;
     // A client answers while it reads.
     let listening = tokio::spawn(async move { answers.closed().await });
@@ -344,7 +346,7 @@ async fn who_answers_no_ping_is_dropped_and_who_does_stays() {
 
 #[tokio::test]
 async fn clients_are_told_of_a_restart_within_the_drain() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let mut clients = Vec::new();
     for _ in 0..10 {
         clients.push(service.connect("/ws/videos").await);
@@ -360,7 +362,7 @@ async fn clients_are_told_of_a_restart_within_the_drain() {
 
 #[tokio::test]
 async fn a_client_may_ping_talk_nonsense_and_leave_properly() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let mut client = service.connect("/ws/videos").await;
     client.say("what is this?").await;
     assert_eq!(client.ping(b"there?").await, b"there?");
@@ -368,7 +370,7 @@ async fn a_client_may_ping_talk_nonsense_and_leave_properly() {
     let mut loud = service.connect("/ws/videos").await;
     loud.say(&"x".repeat(5000)).await;
     assert_eq!(loud.closed().await, Some(1009));
-    service.eventually("both are gone", |service| service.metric("connections") == 0).await;
+    service.wait_until("both are gone", |service| service.metric_value("connections") == 0).await;
 }
 
 #[tokio::test]
@@ -379,30 +381,30 @@ async fn a_hole_in_the_versions_is_mended_by_a_snapshot() {
         embedded,
         |change| matches!(change, Change::Changed { entries, .. } if entries[0].video_id.as_str() == "lost"),
     ));
-    let service = Service::with(lossy, Config::default()).await;
+    let service = TestService::start_with(lossy, Config::default()).await;
     let mut client = service.connect("/ws/videos").await;
     client.next().await;
-    let before = service.metric("snapshots_total");
-    service.change(&[entry("lost", 2.0, "o")]).await;
-    service.change(&[entry("heard", 1.0, "o")]).await;
+    let before = service.metric_value("snapshots_total");
+    service.change_boards(&[entry("lost", 2.0, "o")]).await;
+    service.change_boards(&[entry("heard", 1.0, "o")]).await;
     assert_eq!(client.ids_until(2).await, ["lost", "heard"]);
-    assert!(service.metric("snapshots_total") > before);
+    assert!(service.metric_value("snapshots_total") > before);
 }
 
 #[tokio::test]
 async fn a_repaired_ranking_replaces_the_list() {
-    let service = Service::start().await;
-    service.change(&[entry("a", 9.0, "o")]).await;
+    let service = TestService::start().await;
+    service.change_boards(&[entry("a", 9.0, "o")]).await;
     let mut client = service.connect("/ws/videos").await;
     assert_eq!(client.ids_until(1).await, ["a"]);
     service.ranking.restore(2, &[entry("b", 1.0, "o")]).await.unwrap();
     service.ranking.restored(2, &[]).await.unwrap();
-    while client.next().await != json!([line("b", 1.0, "o")]) {}
+    while client.next().await != json!([list_line("b", 1.0, "o")]) {}
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_refused_before_the_upgrade() {
-    let service = Service::start().await;
+async fn wrong_parameters_are_refused_before_the_upgrade() {
+    let service = TestService::start().await;
     for (path, field) in [
         ("/ws/videos?limit=0", "limit"),
         ("/ws/videos?limit=many", "limit"),
@@ -421,7 +423,7 @@ async fn what_is_wrong_is_refused_before_the_upgrade() {
 
 #[tokio::test]
 async fn without_a_handshake_it_is_426_and_health_is_healthy() {
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let url = |path: &str| format!("http://{}{path}", service.address);
     let answer = reqwest::get(url("/ws/videos")).await.unwrap();
     assert_eq!(
@@ -439,21 +441,21 @@ async fn without_a_handshake_it_is_426_and_health_is_healthy() {
 #[tokio::test]
 async fn there_is_room_for_as_many_as_configured_and_lists_are_bounded() {
     let ranking = Arc::new(EmbeddedRanking::new());
-    let service = Service::with(ranking, Config { max_websockets: 2, ..Config::default() }).await;
+    let service = TestService::start_with(ranking, Config { max_websockets: 2, ..Config::default() }).await;
     let _first = service.connect("/ws/videos").await;
     let second = service.connect("/ws/videos").await;
     assert_eq!(Client::refused(service.address, "/ws/videos").await.0, 503);
     drop(second);
-    service.eventually("there is room", |service| service.metric("connections") == 1).await;
+    service.wait_until("there is room", |service| service.metric_value("connections") == 1).await;
     let _third = service.connect("/ws/videos").await;
 
     // Made-up limits, by which one client could once close the lists to all others.
-    let service = Service::start().await;
+    let service = TestService::start().await;
     let mut clients = Vec::new();
     for limit in 1..=300 {
         clients.push(service.connect(&format!("/ws/videos?limit={limit}")).await);
     }
-    assert_eq!(service.metric("lists"), 2);
+    assert_eq!(service.metric_value("lists"), 2);
     let mut open = Vec::new();
     for limit in 1001.. {
         match tokio_tungstenite::connect_async(format!(
@@ -477,16 +479,16 @@ async fn there_is_room_for_as_many_as_configured_and_lists_are_bounded() {
 
 #[tokio::test]
 async fn a_cut_list_is_sent_when_it_changes_and_not_when_what_is_below_it_does() {
-    let service = Service::start().await;
-    service.change(&[entry("a", 9.0, "o"), entry("b", 8.0, "o"), entry("c", 1.0, "o")]).await;
+    let service = TestService::start().await;
+    service.change_boards(&[entry("a", 9.0, "o"), entry("b", 8.0, "o"), entry("c", 1.0, "o")]).await;
     let mut two = service.connect("/ws/videos?limit=2").await;
-    assert_eq!(two.next().await, json!([line("a", 9.0, "o"), line("b", 8.0, "o")]));
+    assert_eq!(two.next().await, json!([list_line("a", 9.0, "o"), list_line("b", 8.0, "o")]));
     let mut all = service.connect("/ws/videos?limit=100").await;
     all.ids_until(3).await;
-    service.change(&[entry("c", 2.0, "o")]).await;
-    assert_eq!(all.next().await[2], line("c", 2.0, "o"));
-    service.change(&[entry("c", 10.0, "o")]).await;
-    assert_eq!(two.next().await, json!([line("c", 10.0, "o"), line("a", 9.0, "o")]));
+    service.change_boards(&[entry("c", 2.0, "o")]).await;
+    assert_eq!(all.next().await[2], list_line("c", 2.0, "o"));
+    service.change_boards(&[entry("c", 10.0, "o")]).await;
+    assert_eq!(two.next().await, json!([list_line("c", 10.0, "o"), list_line("a", 9.0, "o")]));
 }
 
 #[tokio::test]
@@ -496,7 +498,7 @@ async fn ten_pings_at_once_are_answered_by_the_latest_and_a_status_that_is_none_
         |first: u8, payload: &[u8]| [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat();
     let handshake = "GET /ws/videos HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo, websocket\r\n\
                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    let service = Service::start().await;
+    let service = TestService::start().await;
     for (said, heard) in [
         ((0..10).flat_map(|n| masked(0x89, &[b'0' + n])).collect::<Vec<u8>>(), &b"\x8a\x019"[..]),
         (masked(0x88, &1005_u16.to_be_bytes()), &[0x88, 2, 3, 234]),
@@ -513,7 +515,7 @@ async fn ten_pings_at_once_are_answered_by_the_latest_and_a_status_that_is_none_
                 assert!(stream.read_buf(&mut bytes).await.unwrap() > 0, "{said:x?}: {bytes:x?}");
             }
         };
-        tokio::time::timeout(DEADLINE, found).await.expect("the answer");
+        tokio::time::timeout(TEST_TIMEOUT, found).await.expect("the answer");
     }
     let old = handshake.replace("HTTP/1.1", "HTTP/1.0");
     let mut stream = tokio::net::TcpStream::connect(service.address).await.unwrap();
@@ -532,8 +534,8 @@ async fn a_declared_board_is_watched_by_its_name() {
     let boards = BoardsArgs { boards: Some(declared.into()), boards_file: None };
     let value: Value = serde_json::from_str(declared).unwrap();
     let keys: Vec<String> = DeclaredBoards::read(&value).unwrap().iter().map(DeclaredBoard::key).collect();
-    let service = Service::with(embedded, Config { boards, ..Config::default() }).await;
-    service.change(&[entry("a", 5.0, "o")]).await;
+    let service = TestService::start_with(embedded, Config { boards, ..Config::default() }).await;
+    service.change_boards(&[entry("a", 5.0, "o")]).await;
     let liked = service.ranking.declared(&keys[0]);
     liked.restore(1, &[entry("a", 1.0, "o"), entry("b", 2.0, "o")]).await.unwrap();
     liked.restored(1, &[]).await.unwrap();

@@ -51,7 +51,7 @@ use viewer::{Audience, Viewer, Way};
 use ws::Watchers;
 
 /// For the system to answer at all, and for all viewers to be connected.
-const SET_UP: Duration = Duration::from_mins(1);
+const SET_UP_TIMEOUT: Duration = Duration::from_mins(1);
 /// Posts at once while videos are opened.
 const MAX_POSTS_AT_OPENING: usize = 64;
 
@@ -86,13 +86,13 @@ pub struct Args {
     #[arg(long, default_value_t = 2_000, value_parser = at_least_one)]
     pub arrivals: usize,
     /// How unevenly viewers and posts are spread over the videos: the exponent of Zipf's law, 0 for evenly.
-    #[arg(long, default_value_t = 1.1, value_parser = rate)]
+    #[arg(long, default_value_t = 1.1, value_parser = parse_rate)]
     pub zipf: f64,
     /// Interactions a second.
-    #[arg(long, default_value_t = 100.0, value_parser = rate)]
+    #[arg(long, default_value_t = 100.0, value_parser = parse_rate)]
     pub interactions: f64,
     /// Comments a second.
-    #[arg(long, default_value_t = 20.0, value_parser = rate)]
+    #[arg(long, default_value_t = 20.0, value_parser = parse_rate)]
     pub comments: f64,
     /// WebSocket clients; the first one keeps the whole list and times the probe.
     #[arg(long, default_value_t = 10)]
@@ -127,7 +127,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "must be 1 to 1000000".into())
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+fn parse_rate(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| number.is_finite() && (0.0..=1e6).contains(number));
     number.ok_or_else(|| "must be a number from 0 to 1000000".into())
 }
@@ -156,17 +156,17 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> anyhow::Result<bool
 
 /// Runs the load and returns how it went.
 pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result<Report> {
-    let run = Run::new(args)?;
-    run.open(&shutdown).await?;
+    let run = LoadRun::new(args)?;
+    run.create_videos(&shutdown).await?;
     let tasks = TaskTracker::new();
-    run.connect(args, &tasks, &shutdown).await;
+    run.connect_watchers(args, &tasks, &shutdown).await;
     run.audiences.iter().for_each(|audience| audience.quiet.store(false, Relaxed));
     let start = run.record.elapsed();
     let over = run.audiences[0].over.clone();
     let length = args.period.map(|length| length.max(Duration::from_secs(1)));
     let periods =
         length.map(|length| tokio::spawn(periods::observe(Arc::clone(&run.record), length, over.clone())));
-    run.post(args, &tasks, &shutdown).await;
+    run.post_planned(args, &tasks, &shutdown).await;
     let seconds = run.record.elapsed().saturating_sub(start).as_secs_f64();
     run.progress.set_message("waiting for the last acknowledgements");
     run.poster.finish(args.rest_timeout).await;
@@ -195,7 +195,7 @@ pub async fn measure(args: &Args, shutdown: CancellationToken) -> anyhow::Result
 }
 
 /// The state that all tasks of one run share.
-struct Run {
+struct LoadRun {
     plan: Plan,
     record: Arc<Record>,
     client: Client,
@@ -210,7 +210,7 @@ struct Run {
     progress: ProgressBar,
 }
 
-impl Run {
+impl LoadRun {
     fn new(args: &Args) -> anyhow::Result<Self> {
         // New names each time, so that counts can be compared for equality on a store that holds other things.
         let prefix = format!("load-{}-{:x}", args.seed, liverank_runtime::now_ms());
@@ -255,7 +255,7 @@ impl Run {
     }
 
     /// Makes every video exist.
-    async fn open(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    async fn create_videos(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
         self.progress.set_message("opening the videos");
         let opening =
             stream::iter(self.plan.opening()).for_each_concurrent(MAX_POSTS_AT_OPENING, |event| async move {
@@ -264,32 +264,32 @@ impl Run {
         tokio::select! {
             () = opening => Ok(()),
             () = shutdown.cancelled() => anyhow::bail!("asked to end before the load began"),
-            () = tokio::time::sleep(SET_UP) => {
-                anyhow::bail!("the front door does not take interactions; nothing was acknowledged within {SET_UP:?}")
+            () = tokio::time::sleep(SET_UP_TIMEOUT) => {
+                anyhow::bail!("the front door does not take interactions; nothing was acknowledged within {SET_UP_TIMEOUT:?}")
             }
         }
     }
 
     /// Connects viewers and `WebSockets`, and waits until they are, in some bounds.
-    async fn connect(&self, args: &Args, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    async fn connect_watchers(&self, args: &Args, tasks: &TaskTracker, shutdown: &CancellationToken) {
         self.progress.set_message("connecting");
         for nth in 0..self.ws {
             tasks.spawn(Arc::clone(&self.watchers).watch(nth, self.audiences[0].over.clone()));
         }
-        self.arrive(&self.viewers[..args.viewers], args.arrivals, tasks).await;
+        self.start_viewers(&self.viewers[..args.viewers], args.arrivals, tasks).await;
         let connected = async {
             // One who is connected but was not told where it stands stands at the beginning: all is still quiet.
             while (self.record.counts.connected.load(Relaxed) as usize) < args.viewers {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             if self.ws > 0 {
-                self.watchers.sees(1.0, SET_UP).await;
+                self.watchers.sees(1.0, SET_UP_TIMEOUT).await;
             }
         };
         tokio::select! {
             () = connected => {}
             () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(SET_UP) => tracing::warn!(
+            () = tokio::time::sleep(SET_UP_TIMEOUT) => tracing::warn!(
                 connected = self.record.counts.connected.load(Relaxed),
                 wanted = args.viewers,
                 "not all viewers could be connected; the load begins without them"
@@ -298,7 +298,7 @@ impl Run {
     }
 
     /// Sets these viewers watching, `rate` in a second.
-    async fn arrive(&self, viewers: &[Arc<Viewer>], rate: usize, tasks: &TaskTracker) {
+    async fn start_viewers(&self, viewers: &[Arc<Viewer>], rate: usize, tasks: &TaskTracker) {
         let start = tokio::time::Instant::now();
         for (nth, viewer) in viewers.iter().enumerate() {
             let through_front_door = viewer.nth % 100 < self.front_door_percent;
@@ -308,7 +308,7 @@ impl Run {
         }
     }
 
-    async fn post(&self, args: &Args, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    async fn post_planned(&self, args: &Args, tasks: &TaskTracker, shutdown: &CancellationToken) {
         self.progress.set_message("posting");
         let posted = CancellationToken::new();
         let probe = async {
@@ -319,7 +319,7 @@ impl Run {
         let viral = async {
             if args.viral_viewers > 0 {
                 tokio::time::sleep(args.viral_after).await;
-                self.arrive(&self.viewers[args.viewers..], args.arrivals, tasks).await;
+                self.start_viewers(&self.viewers[args.viewers..], args.arrivals, tasks).await;
             }
         };
         let posting = async {
@@ -388,7 +388,7 @@ mod tests {
 
     #[test]
     fn rates_are_finite_and_not_negative() {
-        assert_eq!(rate("0.5"), Ok(0.5));
-        assert!(rate("-1").is_err() && rate("NaN").is_err() && rate("inf").is_err());
+        assert_eq!(parse_rate("0.5"), Ok(0.5));
+        assert!(parse_rate("-1").is_err() && parse_rate("NaN").is_err() && parse_rate("inf").is_err());
     }
 }

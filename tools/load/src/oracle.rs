@@ -44,10 +44,10 @@ impl Fault {
 
 /// All comments of a run.
 #[derive(Debug, Default)]
-pub struct Comments(Vec<Entry>);
+pub struct Comments(Vec<ExpectedComment>);
 
 #[derive(Debug, Default)]
-struct Entry {
+struct ExpectedComment {
     /// The video plus one; 0 before it was posted.
     video: AtomicU64,
     posted_us: AtomicU64,
@@ -59,7 +59,7 @@ struct Entry {
 impl Comments {
     /// Room for `count` comments.
     pub fn new(count: usize) -> Self {
-        Self((0..count).map(|_| Entry::default()).collect())
+        Self((0..count).map(|_| ExpectedComment::default()).collect())
     }
 
     /// Comment `number` goes out to `video` now, for the first time.
@@ -177,7 +177,7 @@ impl ViewerLog {
     /// A comment came.
     pub fn comment(&mut self, at: &Position) -> Option<Fault> {
         self.delivered += 1;
-        if let Some(fault) = self.renumbered(at) {
+        if let Some(fault) = self.check_numbering(at) {
             return Some(fault);
         }
         let last = *self.last.get_or_insert(at.seq.saturating_sub(1));
@@ -189,7 +189,7 @@ impl ViewerLog {
             return None;
         }
         let seq = at.seq;
-        let late = self.fill(seq);
+        let late = self.note_filled(seq);
         let name = &self.name;
         if late {
             let what = format!("{name} was given comment {seq} after comment {last}");
@@ -208,7 +208,7 @@ impl ViewerLog {
         (!self.slow).then(|| Fault::new(Wrong::Gap, count.max(1), what))
     }
 
-    fn renumbered(&mut self, at: &Position) -> Option<Fault> {
+    fn check_numbering(&mut self, at: &Position) -> Option<Fault> {
         let numbering = self.numbering.get_or_insert_with(|| at.numbering.clone());
         (*numbering != at.numbering).then(|| {
             let what = format!("{} saw the numbering change from {numbering} to {at}", self.name);
@@ -216,7 +216,7 @@ impl ViewerLog {
         })
     }
 
-    fn fill(&mut self, seq: u64) -> bool {
+    fn note_filled(&mut self, seq: u64) -> bool {
         let Some(place) = self.holes.iter().position(|hole| hole.contains(&seq)) else { return false };
         let hole = self.holes.swap_remove(place);
         let parts = [*hole.start()..=seq - 1, seq + 1..=*hole.end()];
@@ -267,18 +267,18 @@ pub struct Tally {
 impl Tally {
     /// An event of the video was acknowledged.
     pub fn acknowledge(&mut self, event: &Event) {
-        add(&mut self.acknowledged, event);
+        add_event(&mut self.acknowledged, event);
     }
 
     /// An event of the video was given up.
     pub fn leave_open(&mut self, event: &Event) {
-        add(&mut self.open, event);
+        add_event(&mut self.open, event);
     }
 
     /// Compares what the system counted with what it acknowledged. `points` is the score it shows.
     pub fn check(&self, name: &str, counted: &Counters, points: f64) -> Vec<Fault> {
         let mut faults = Vec::new();
-        for (field, counted, sure, open) in fields(counted, &self.acknowledged, &self.open) {
+        for (field, counted, sure, open) in compared_fields(counted, &self.acknowledged, &self.open) {
             let what = || format!("{name} has {field} = {counted}, of {sure} acknowledged (and {open} open)");
             // Milliseconds are not events: a wrong sum is one fault.
             let events = |off: i64| if field == "watch_ms" { 1 } else { off as u64 };
@@ -298,7 +298,7 @@ impl Tally {
     }
 }
 
-fn add(counters: &mut Counters, event: &Event) {
+fn add_event(counters: &mut Counters, event: &Event) {
     match event.action {
         Action::Comment | Action::Interact(Kind::Comment, _) => counters.comments += 1,
         Action::Interact(Kind::View, _) => counters.views += 1,
@@ -317,7 +317,7 @@ fn add(counters: &mut Counters, event: &Event) {
     }
 }
 
-fn fields(a: &Counters, b: &Counters, c: &Counters) -> [(&'static str, i64, i64, i64); 7] {
+fn compared_fields(a: &Counters, b: &Counters, c: &Counters) -> [(&'static str, i64, i64, i64); 7] {
     // By name, so that the compiler finds a counter that is not compared.
     let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *a;
     [

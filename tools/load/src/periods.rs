@@ -30,15 +30,15 @@ pub struct Period {
 }
 
 /// What was counted up to now, to tell what comes after it.
-struct Since {
+struct PeriodStart {
     delivery: Histogram<u64>,
     live: Histogram<u64>,
     away: Histogram<u64>,
     reconnects: u64,
 }
 
-impl Since {
-    fn now(record: &Record) -> Self {
+impl PeriodStart {
+    fn start_now(record: &Record) -> Self {
         Self {
             delivery: record.delivery.sum(),
             live: record.live.sum(),
@@ -48,7 +48,7 @@ impl Since {
     }
 
     /// The piece from here to `end`.
-    fn until(&self, end: &Self, viewers: u64, ended_ms: i64) -> Period {
+    fn period_until(&self, end: &Self, viewers: u64, ended_ms: i64) -> Period {
         Period {
             ended_ms,
             viewers,
@@ -63,7 +63,7 @@ impl Since {
 /// Cuts what `record` says into pieces of `length`, until `over`.
 pub async fn observe(record: Arc<Record>, length: Duration, over: CancellationToken) -> Vec<Period> {
     let mut periods = Vec::new();
-    let mut since = Since::now(&record);
+    let mut since = PeriodStart::start_now(&record);
     let mut ticks = interval(length);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -72,8 +72,12 @@ pub async fn observe(record: Arc<Record>, length: Duration, over: CancellationTo
             _ = ticks.tick() => false,
             () = over.cancelled() => true,
         };
-        let end = Since::now(&record);
-        periods.push(since.until(&end, record.counts.connected.load(Relaxed), liverank_runtime::now_ms()));
+        let end = PeriodStart::start_now(&record);
+        periods.push(since.period_until(
+            &end,
+            record.counts.connected.load(Relaxed),
+            liverank_runtime::now_ms(),
+        ));
         since = end;
         if is_over {
             return periods;
@@ -90,10 +94,10 @@ mod tests {
         let record = Record::new(1, 0);
         record.delivery.note(0, 9_000_000);
         record.away.note(1, 1_000);
-        let start = Since::now(&record);
+        let start = PeriodStart::start_now(&record);
         (1..=100).for_each(|ms| record.delivery.note(ms, ms as u64 * 1_000));
         record.counts.reconnects.fetch_add(2, Relaxed);
-        let period = start.until(&Since::now(&record), 7, 5);
+        let period = start.period_until(&PeriodStart::start_now(&record), 7, 5);
         assert_eq!((period.ended_ms, period.viewers, period.reconnects), (5, 7, 2));
         assert_eq!((period.delivery.count, period.away.count), (100, 0));
         assert!((period.delivery.max_ms - 100.0).abs() < 0.2, "the slow one came before: {period:?}");

@@ -15,7 +15,7 @@ const VIDEOS_PER_OWNER: usize = 5;
 const KIND_HUNDREDTHS: [(Kind, u32); 5] =
     [(Kind::View, 55), (Kind::WatchTime, 25), (Kind::Like, 12), (Kind::Share, 4), (Kind::Comment, 4)];
 /// Watch times go up to this, so that both sides of the threshold of 2 s occur.
-const WATCH_MS: u64 = 6_000;
+const MAX_WATCH_MS: u64 = 6_000;
 
 /// Numbers drawn by Zipf's law: the first of `n` most often.
 #[derive(Debug, Clone)]
@@ -115,7 +115,7 @@ impl Plan {
 
     /// The video that each viewer watches.
     pub fn watched(&self, viewers: usize) -> Vec<usize> {
-        let mut random = self.random(1);
+        let mut random = self.random_stream(1);
         (0..viewers).map(|_| self.zipf.at(random.random())).collect()
     }
 
@@ -138,11 +138,11 @@ impl Plan {
         rate: f64,
         duration: Duration,
     ) -> impl Iterator<Item = Event> + Send + use<> {
-        let (mut random, zipf, prefix) = (self.random(2), self.zipf.clone(), self.prefix.clone());
-        times(rate, duration).enumerate().map(move |(number, at)| {
+        let (mut random, zipf, prefix) = (self.random_stream(2), self.zipf.clone(), self.prefix.clone());
+        even_times(rate, duration).enumerate().map(move |(number, at)| {
             let (video, user) = (zipf.at(random.random()), random.random_range(1..=USER_COUNT));
             let kind = kind_at(random.random_range(0..100));
-            let watched = random.random_range(0..=WATCH_MS);
+            let watched = random.random_range(0..=MAX_WATCH_MS);
             let action = Action::Interact(kind, if kind == Kind::WatchTime { watched } else { 0 });
             Event { id: format!("{prefix}-i{number}"), number, at, video, user, action }
         })
@@ -150,8 +150,8 @@ impl Plan {
 
     /// Comments, `rate` a second.
     pub fn comments(&self, rate: f64, duration: Duration) -> impl Iterator<Item = Event> + Send + use<> {
-        let (mut random, zipf, prefix) = (self.random(3), self.zipf.clone(), self.prefix.clone());
-        times(rate, duration).enumerate().map(move |(number, at)| {
+        let (mut random, zipf, prefix) = (self.random_stream(3), self.zipf.clone(), self.prefix.clone());
+        even_times(rate, duration).enumerate().map(move |(number, at)| {
             let (video, user) = (zipf.at(random.random()), random.random_range(1..=USER_COUNT));
             Event { id: format!("{prefix}-c{number}"), number, at, video, user, action: Action::Comment }
         })
@@ -192,7 +192,7 @@ impl Plan {
         }
     }
 
-    fn random(&self, stream: u64) -> StdRng {
+    fn random_stream(&self, stream: u64) -> StdRng {
         StdRng::seed_from_u64(self.seed.wrapping_mul(8).wrapping_add(stream))
     }
 }
@@ -213,7 +213,7 @@ pub fn count(rate: f64, duration: Duration) -> usize {
     (rate.max(0.0) * duration.as_secs_f64()).floor() as usize
 }
 
-fn times(rate: f64, duration: Duration) -> impl Iterator<Item = Duration> + Send {
+fn even_times(rate: f64, duration: Duration) -> impl Iterator<Item = Duration> + Send {
     (0..count(rate, duration)).map(move |number| Duration::from_secs_f64(number as f64 / rate))
 }
 

@@ -18,16 +18,16 @@ use crate::record::Record;
 use crate::targets::Targets;
 
 /// Posts in flight: past it the plan runs late rather than the memory full.
-const IN_FLIGHT: usize = 2000;
+const MAX_POSTS_IN_FLIGHT: usize = 2000;
 /// How long a server may take: longer than its own wait for the log.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 /// Waits between tries of one event: they double from the first to the second.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// The longest that a server may ask us to stay away.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What becomes of a try.
-enum Tried {
+enum TryOutcome {
     Acknowledged,
     /// It may have counted or not; try again, after a time that the server asked for.
     Again(Option<Duration>),
@@ -55,7 +55,7 @@ impl Poster {
             targets,
             plan,
             record,
-            room: Arc::new(Semaphore::new(IN_FLIGHT)),
+            room: Arc::new(Semaphore::new(MAX_POSTS_IN_FLIGHT)),
             tasks: TaskTracker::new(),
             give_up: CancellationToken::new(),
         })
@@ -108,15 +108,15 @@ impl Poster {
                 self.record.counts.retried.fetch_add(1, Relaxed);
             }
             let tried = tokio::select! {
-                tried = self.attempt(path, &body) => tried,
+                tried = self.try_post(path, &body) => tried,
                 () = self.give_up.cancelled() => break,
             };
             let asked = match tried {
-                Tried::Acknowledged => {
+                TryOutcome::Acknowledged => {
                     self.record.acknowledged(event, sent);
                     return true;
                 }
-                Tried::Refused(what) => {
+                TryOutcome::Refused(what) => {
                     self.record.counts.refused.fetch_add(1, Relaxed);
                     self.record.fault(Fault::new(
                         Wrong::Different,
@@ -125,7 +125,7 @@ impl Poster {
                     ));
                     return false;
                 }
-                Tried::Again(asked) => asked.unwrap_or_default(),
+                TryOutcome::Again(asked) => asked.unwrap_or_default(),
             };
             tokio::select! {
                 () = tokio::time::sleep(wait.max(asked).mul_f64(rand::random_range(0.5..=1.5))) => {}
@@ -137,26 +137,26 @@ impl Poster {
         false
     }
 
-    async fn attempt(&self, path: &str, body: &Value) -> Tried {
+    async fn try_post(&self, path: &str, body: &Value) -> TryOutcome {
         let target = self.targets.next();
         let sent = self.client.post(target.url(path)).timeout(ANSWER_TIMEOUT).json(body).send().await;
         let Ok(answer) = sent else {
             self.targets.avoid(&target);
-            return Tried::Again(None);
+            return TryOutcome::Again(None);
         };
         let status = answer.status();
         if status.is_success() {
-            return Tried::Acknowledged;
+            return TryOutcome::Acknowledged;
         }
         let again = status.is_server_error()
             || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         if !again {
-            return Tried::Refused(format!("{status} {}", answer.text().await.unwrap_or_default()));
+            return TryOutcome::Refused(format!("{status} {}", answer.text().await.unwrap_or_default()));
         }
         if status.is_server_error() {
             self.targets.avoid(&target);
         }
         let header = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        Tried::Again(header.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER)))
+        TryOutcome::Again(header.map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER)))
     }
 }

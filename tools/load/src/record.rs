@@ -12,7 +12,7 @@ use crate::plan::{Action, Event};
 /// Faults kept in words; all are counted.
 const MAX_FAULTS_IN_WORDS: usize = 20;
 /// Latencies from 1 µs to ten minutes, to three digits.
-const LATENCY_US: (u64, u64) = (1, 600_000_000);
+const LATENCY_RANGE_US: (u64, u64) = (1, 600_000_000);
 /// Viewers write their latencies down in as many places, so that they need not wait for each other.
 const LATENCY_SHARDS: usize = 8;
 
@@ -22,7 +22,7 @@ pub struct Latencies(Vec<Mutex<Histogram<u64>>>);
 impl Default for Latencies {
     fn default() -> Self {
         let one = || {
-            Histogram::new_with_bounds(LATENCY_US.0, LATENCY_US.1, 3)
+            Histogram::new_with_bounds(LATENCY_RANGE_US.0, LATENCY_RANGE_US.1, 3)
                 .expect("the bounds are fit for a histogram")
         };
         Self((0..LATENCY_SHARDS).map(|_| Mutex::new(one())).collect())
@@ -85,7 +85,7 @@ pub struct Record {
     /// Comments.
     pub comments: Comments,
     tallies: Mutex<Vec<Tally>>,
-    faults: Mutex<Faults>,
+    faults: Mutex<RecordedFaults>,
     /// From the first post of an event to its acknowledgement.
     pub ack: Latencies,
     /// From the first post of a comment to a viewer.
@@ -99,7 +99,7 @@ pub struct Record {
 }
 
 #[derive(Default)]
-struct Faults {
+struct RecordedFaults {
     counts: [u64; 5],
     words: Vec<String>,
 }

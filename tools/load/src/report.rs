@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn any_fault_makes_it_bad_and_so_does_unrest() {
+    fn any_fault_or_unrest_makes_the_report_bad() {
         assert!(report(&Record::new(1, 0), true).good);
         assert!(!report(&Record::new(1, 0), false).good);
         for wrong in [Wrong::Missing, Wrong::Repeated, Wrong::OutOfOrder, Wrong::Gap, Wrong::Different] {

@@ -24,7 +24,7 @@ pub struct Event {
 
 /// How a body is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Body {
+enum BodyFraming {
     /// Not known before the head is in.
     Head,
     /// Between chunks: a size comes.
@@ -42,7 +42,7 @@ enum Body {
 /// A response with its stream.
 #[derive(Debug)]
 pub struct Stream {
-    body: Body,
+    body: BodyFraming,
     chunked: bool,
     status: u16,
     /// A line of the head, a size, or an event under way.
@@ -57,7 +57,7 @@ pub struct Stream {
 impl Default for Stream {
     fn default() -> Self {
         Self {
-            body: Body::Head,
+            body: BodyFraming::Head,
             chunked: false,
             status: 0,
             line: Vec::new(),
@@ -72,36 +72,36 @@ impl Default for Stream {
 impl Stream {
     /// The response's status; `None` before its head is in.
     pub fn status(&self) -> Option<u16> {
-        (self.body != Body::Head).then_some(self.status)
+        (self.body != BodyFraming::Head).then_some(self.status)
     }
 
     /// Whether the response ended in order.
     pub fn is_over(&self) -> bool {
-        self.body == Body::Over
+        self.body == BodyFraming::Over
     }
 
     /// Takes what came, and gives each whole event to `each`.
     pub fn feed(&mut self, mut bytes: &[u8], each: &mut impl FnMut(Event)) -> Result<(), Garbled> {
         while !bytes.is_empty() {
             match self.body {
-                Body::Head | Body::Size | Body::ChunkEnd => {
+                BodyFraming::Head | BodyFraming::Size | BodyFraming::ChunkEnd => {
                     let Some(rest) = take_line(&mut self.line, bytes)? else { return Ok(()) };
                     bytes = rest;
                     let line = std::mem::take(&mut self.line);
                     self.frame_line(&String::from_utf8_lossy(&line))?;
                 }
-                Body::Chunk(left) => {
+                BodyFraming::Chunk(left) => {
                     let some = left.min(bytes.len() as u64) as usize;
-                    self.events(&bytes[..some], each)?;
+                    self.feed_event_bytes(&bytes[..some], each)?;
                     bytes = &bytes[some..];
                     let left = left - some as u64;
-                    self.body = if left == 0 { Body::ChunkEnd } else { Body::Chunk(left) };
+                    self.body = if left == 0 { BodyFraming::ChunkEnd } else { BodyFraming::Chunk(left) };
                 }
-                Body::Plain => {
-                    self.events(bytes, each)?;
+                BodyFraming::Plain => {
+                    self.feed_event_bytes(bytes, each)?;
                     return Ok(());
                 }
-                Body::Over => return Ok(()),
+                BodyFraming::Over => return Ok(()),
             }
         }
         Ok(())
@@ -110,15 +110,15 @@ impl Stream {
     /// A line of the head, or between chunks.
     fn frame_line(&mut self, line: &str) -> Result<(), Garbled> {
         match self.body {
-            Body::Head => self.head_line(line),
-            Body::Size => {
+            BodyFraming::Head => self.head_line(line),
+            BodyFraming::Size => {
                 let size = line.split(';').next().unwrap_or_default().trim();
                 let size = u64::from_str_radix(size, 16).map_err(|_| Garbled("a chunk without a size"))?;
-                self.body = if size == 0 { Body::Over } else { Body::Chunk(size) };
+                self.body = if size == 0 { BodyFraming::Over } else { BodyFraming::Chunk(size) };
                 Ok(())
             }
             _ if line.is_empty() => {
-                self.body = Body::Size;
+                self.body = BodyFraming::Size;
                 Ok(())
             }
             _ => Err(Garbled("a chunk longer than its size")),
@@ -130,7 +130,7 @@ impl Stream {
             let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5));
             self.status = status.and_then(|text| text.parse().ok()).ok_or(Garbled("no HTTP/1 response"))?;
         } else if line.is_empty() {
-            self.body = if self.chunked { Body::Size } else { Body::Plain };
+            self.body = if self.chunked { BodyFraming::Size } else { BodyFraming::Plain };
         } else if let Some((name, value)) = line.split_once(':') {
             if name.eq_ignore_ascii_case("transfer-encoding") {
                 self.chunked = value.trim().eq_ignore_ascii_case("chunked");
@@ -141,7 +141,7 @@ impl Stream {
         Ok(())
     }
 
-    fn events(&mut self, mut bytes: &[u8], each: &mut impl FnMut(Event)) -> Result<(), Garbled> {
+    fn feed_event_bytes(&mut self, mut bytes: &[u8], each: &mut impl FnMut(Event)) -> Result<(), Garbled> {
         while let Some(rest) = take_line(&mut self.event_line, bytes)? {
             bytes = rest;
             let line = std::mem::take(&mut self.event_line);
@@ -197,13 +197,13 @@ mod tests {
 
     use super::*;
 
-    const HEAD: &str =
+    const EXAMPLE_HEAD: &str =
         "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-    const EVENTS: &str = "retry: 1500\nid: n-0\ndata: {\"type\":\"connected\"}\n\n:\n\nid: n-1\ndata: {\"a\":\ndata: \"ü\"}\n\nevent: gap\nid: n-9\ndata: {}\n\n: gap from=3 to=9\n\n";
+    const EXAMPLE_EVENTS: &str = "retry: 1500\nid: n-0\ndata: {\"type\":\"connected\"}\n\n:\n\nid: n-1\ndata: {\"a\":\ndata: \"ü\"}\n\nevent: gap\nid: n-9\ndata: {}\n\n: gap from=3 to=9\n\n";
 
-    fn chunked(cuts: usize) -> Vec<u8> {
-        let mut bytes = HEAD.as_bytes().to_vec();
-        for chunk in EVENTS.as_bytes().chunks(cuts) {
+    fn chunked_example(cuts: usize) -> Vec<u8> {
+        let mut bytes = EXAMPLE_HEAD.as_bytes().to_vec();
+        for chunk in EXAMPLE_EVENTS.as_bytes().chunks(cuts) {
             bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
             bytes.extend_from_slice(chunk);
             bytes.extend_from_slice(b"\r\n");
@@ -212,7 +212,7 @@ mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8], pieces: usize) -> (Stream, Vec<Event>) {
+    fn read_in_pieces(bytes: &[u8], pieces: usize) -> (Stream, Vec<Event>) {
         let (mut stream, mut events) = (Stream::default(), Vec::new());
         for piece in bytes.chunks(pieces) {
             stream.feed(piece, &mut |event| events.push(event)).unwrap();
@@ -220,7 +220,7 @@ mod tests {
         (stream, events)
     }
 
-    fn expected() -> Vec<Event> {
+    fn expected_events() -> Vec<Event> {
         let id = |id: &str| Some(id.to_owned());
         let remark = |text: &str| Event { remark: Some(text.into()), ..Event::default() };
         vec![
@@ -239,40 +239,41 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_cut_changes_what_is_read(cuts in 1usize..200, pieces in 1usize..300) {
-            let (stream, events) = read(&chunked(cuts), pieces);
-            prop_assert_eq!(events, expected());
+        fn events_are_parsed_however_the_bytes_are_cut(cuts in 1usize..200, pieces in 1usize..300) {
+            let (stream, events) = read_in_pieces(&chunked_example(cuts), pieces);
+            prop_assert_eq!(events, expected_events());
             prop_assert_eq!((stream.status(), stream.is_over()), (Some(200), true));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let mut stream = Stream::default();
-            let _ = stream.feed(HEAD.as_bytes(), &mut |_| ());
+            let _ = stream.feed(EXAMPLE_HEAD.as_bytes(), &mut |_| ());
             let _ = stream.feed(&bytes, &mut |_| ());
         }
     }
 
     #[test]
     fn a_plain_body_goes_to_the_end_of_the_connection() {
-        let bytes = [b"HTTP/1.1 200 OK\r\n\r\n", EVENTS.as_bytes()].concat();
-        let (stream, events) = read(&bytes, 7);
-        assert_eq!(events, expected());
+        let bytes = [b"HTTP/1.1 200 OK\r\n\r\n", EXAMPLE_EVENTS.as_bytes()].concat();
+        let (stream, events) = read_in_pieces(&bytes, 7);
+        assert_eq!(events, expected_events());
         assert!(!stream.is_over());
     }
 
     #[test]
     fn a_redirect_says_where_to() {
-        let (stream, _) = read(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://r2/connect\r\n\r\n", 5);
+        let (stream, _) =
+            read_in_pieces(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://r2/connect\r\n\r\n", 5);
         assert_eq!((stream.status(), stream.location.as_deref()), (Some(307), Some("http://r2/connect")));
     }
 
     #[test]
-    fn garbage_is_noticed() {
+    fn a_garbled_stream_is_an_error() {
         let feed = |bytes: &[u8]| Stream::default().feed(bytes, &mut |_| ());
         assert!(feed(b"SSH-2.0\r\n").is_err());
-        assert!(feed(&[HEAD.as_bytes(), b"zz\r\n"].concat()).is_err());
-        assert!(feed(&[HEAD.as_bytes(), b"1\r\nabc\r\n"].concat()).is_err());
+        assert!(feed(&[EXAMPLE_HEAD.as_bytes(), b"zz\r\n"].concat()).is_err());
+        assert!(feed(&[EXAMPLE_HEAD.as_bytes(), b"1\r\nabc\r\n"].concat()).is_err());
         assert!(feed(&vec![b'x'; MAX_LINE + 1]).is_err());
     }
 }

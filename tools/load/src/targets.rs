@@ -76,12 +76,12 @@ impl Targets {
 /// Viewers of one source address. The kernel has some 28,000 ports for each, of which it tries the half that is kept for
 /// connecting first, one by one: where many are taken, each connection costs it milliseconds, and a crowd that is to
 /// come at once takes tens of seconds to come.
-const PER_SOURCE: usize = 4_000;
+const VIEWERS_A_SOURCE_ADDRESS: usize = 4_000;
 
 /// The address of this machine that the `nth` of many connects from.
 fn source_address(nth: usize) -> std::net::Ipv4Addr {
-    const SOURCE_ADDRESSES: usize = 250;
-    std::net::Ipv4Addr::new(127, 0, 0, 1 + (nth / PER_SOURCE % SOURCE_ADDRESSES) as u8)
+    const SOURCE_ADDRESS_COUNT: usize = 250;
+    std::net::Ipv4Addr::new(127, 0, 0, 1 + (nth / VIEWERS_A_SOURCE_ADDRESS % SOURCE_ADDRESS_COUNT) as u8)
 }
 
 /// Connects to the host of `url` as the `nth` of many. Where that is this machine, many come from several addresses.
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn they_take_turns_and_one_that_failed_is_left_alone() {
+    fn targets_take_turns_and_a_failed_one_is_avoided() {
         let targets = targets(&["http://a", "http://b"]);
         let hosts = |count| -> Vec<String> {
             (0..count).map(|_| targets.next().base().host_str().unwrap().to_owned()).collect()
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_below_the_base() {
+    fn url_paths_are_below_the_base() {
         let base: Url = "http://h:1/sub/".parse().unwrap();
         assert_eq!(url_at(&base, "/videos?limit=2").as_str(), "http://h:1/sub/videos?limit=2");
     }

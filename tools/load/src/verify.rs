@@ -22,7 +22,7 @@ use crate::ws::{Line, Watchers, in_order};
 /// Between looks at what is not right yet.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 /// Questions in flight.
-const AT_ONCE: usize = 16;
+const MAX_QUESTIONS_AT_ONCE: usize = 16;
 /// The largest page of history and ranking.
 const PAGE_ITEMS: usize = 1000;
 /// How long a server may take.
@@ -30,7 +30,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `GET /videos/{video_id}`.
 #[derive(Debug, Deserialize)]
-struct Video {
+struct VideoAnswer {
     user_id: String,
     score: f64,
     views: i64,
@@ -43,7 +43,7 @@ struct Video {
     watch_long: i64,
 }
 
-impl Video {
+impl VideoAnswer {
     fn counters(&self) -> Counters {
         Counters {
             views: self.views,
@@ -58,7 +58,7 @@ impl Video {
 }
 
 #[derive(Deserialize)]
-struct History {
+struct HistoryPage {
     comments: Vec<HistoryComment>,
     next: Option<u64>,
 }
@@ -96,23 +96,23 @@ impl Verifier {
     /// the system came to rest in time.
     pub async fn settle(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
-        let (scores, counted) = self.counts(deadline).await;
-        let (heads, remembered) = self.histories(deadline).await;
+        let (scores, counted) = self.verify_counts(deadline).await;
+        let (heads, remembered) = self.verify_histories(deadline).await;
         let seen = self.viewers_have_all(&heads, deadline).await;
         let expected = self.expected_list(&scores);
-        let ranked = self.ranking(&expected, deadline).await;
-        let listed = self.last_list(&expected, deadline).await;
+        let ranked = self.verify_ranking(&expected, deadline).await;
+        let listed = self.verify_last_list(&expected, deadline).await;
         counted && remembered && seen && ranked && listed
     }
 
     /// Every video's counts. Returns the scores.
-    async fn counts(&self, deadline: Instant) -> (BTreeMap<usize, f64>, bool) {
+    async fn verify_counts(&self, deadline: Instant) -> (BTreeMap<usize, f64>, bool) {
         let mut scores = BTreeMap::new();
         let mut pending: Vec<usize> = (0..=self.plan.videos()).collect();
         loop {
             let looked: Vec<_> = stream::iter(pending)
-                .map(|video| self.count(video))
-                .buffer_unordered(AT_ONCE)
+                .map(|video| self.verify_video_counts(video))
+                .buffer_unordered(MAX_QUESTIONS_AT_ONCE)
                 .collect()
                 .await;
             let mut wrong = Vec::new();
@@ -124,7 +124,7 @@ impl Verifier {
             }
             if wrong.is_empty() || Instant::now() >= deadline {
                 let right = wrong.is_empty();
-                self.note(wrong.into_iter().flat_map(|(_, faults)| faults));
+                self.note_faults(wrong.into_iter().flat_map(|(_, faults)| faults));
                 return (scores, right);
             }
             pending = wrong.into_iter().map(|(video, _)| video).collect();
@@ -132,9 +132,9 @@ impl Verifier {
         }
     }
 
-    async fn count(&self, video: usize) -> (usize, Option<f64>, Vec<Fault>) {
+    async fn verify_video_counts(&self, video: usize) -> (usize, Option<f64>, Vec<Fault>) {
         let id = self.plan.video(video);
-        let found = match self.get::<Video>(&format!("/videos/{id}")).await {
+        let found = match self.get_json::<VideoAnswer>(&format!("/videos/{id}")).await {
             Ok(found) => found,
             Err(error) => {
                 let what = format!("{id} cannot be read: {error:#}");
@@ -150,13 +150,13 @@ impl Verifier {
     }
 
     /// Every video's comments. Returns how many each has.
-    async fn histories(&self, deadline: Instant) -> (BTreeMap<usize, u64>, bool) {
+    async fn verify_histories(&self, deadline: Instant) -> (BTreeMap<usize, u64>, bool) {
         let mut heads = BTreeMap::new();
         let mut pending: Vec<usize> = (0..self.plan.videos()).collect();
         loop {
             let looked: Vec<_> = stream::iter(pending)
-                .map(|video| self.history(video))
-                .buffer_unordered(AT_ONCE)
+                .map(|video| self.verify_history(video))
+                .buffer_unordered(MAX_QUESTIONS_AT_ONCE)
                 .collect()
                 .await;
             let mut wrong = Vec::new();
@@ -168,7 +168,7 @@ impl Verifier {
             }
             if wrong.is_empty() || Instant::now() >= deadline {
                 let right = wrong.is_empty();
-                self.note(wrong.into_iter().flat_map(|(_, faults)| faults));
+                self.note_faults(wrong.into_iter().flat_map(|(_, faults)| faults));
                 return (heads, right);
             }
             pending = wrong.into_iter().map(|(video, _)| video).collect();
@@ -176,8 +176,8 @@ impl Verifier {
         }
     }
 
-    async fn history(&self, video: usize) -> (usize, u64, Vec<Fault>) {
-        match self.walk(video).await {
+    async fn verify_history(&self, video: usize) -> (usize, u64, Vec<Fault>) {
+        match self.read_history(video).await {
             Ok(history) => {
                 let faults = self.record.comments.check_history(video, &history);
                 (video, history.last().map_or(0, |(seq, _)| *seq), faults)
@@ -190,13 +190,13 @@ impl Verifier {
     }
 
     /// A video's comments by ascending seq, read newest first as clients do.
-    async fn walk(&self, video: usize) -> anyhow::Result<Vec<(u64, Option<usize>)>> {
+    async fn read_history(&self, video: usize) -> anyhow::Result<Vec<(u64, Option<usize>)>> {
         let mut all = Vec::new();
         let mut before = None;
         loop {
             let from = before.map(|seq| format!("&before={seq}")).unwrap_or_default();
             let path = format!("/comments/{}?limit={PAGE_ITEMS}{from}", self.plan.video(video));
-            let page = self.get::<History>(&path).await?;
+            let page = self.get_json::<HistoryPage>(&path).await?;
             all.extend(page.comments.iter().map(|comment| (comment.seq, comment_number(&comment.comment))));
             match page.next {
                 Some(next) if before.is_none_or(|before| next < before) => before = Some(next),
@@ -215,7 +215,7 @@ impl Verifier {
             if all || Instant::now() >= deadline {
                 for viewer in &self.viewers {
                     let faults = lock_anyway(&viewer.log).check(head(viewer));
-                    self.note(faults);
+                    self.note_faults(faults);
                 }
                 return all;
             }
@@ -229,7 +229,7 @@ impl Verifier {
         scores.iter().map(line).collect()
     }
 
-    async fn ranking(&self, expected: &BTreeMap<String, (f64, String)>, deadline: Instant) -> bool {
+    async fn verify_ranking(&self, expected: &BTreeMap<String, (f64, String)>, deadline: Instant) -> bool {
         loop {
             let faults = match self.walk_ranking().await {
                 Ok(lines) => compare_list("the ranking", &lines, expected),
@@ -237,35 +237,35 @@ impl Verifier {
                     vec![Fault::new(Wrong::Missing, 1, format!("the ranking cannot be read: {error:#}"))]
                 }
             };
-            if let Some(right) = self.done(faults, deadline).await {
+            if let Some(right) = self.is_right(faults, deadline).await {
                 return right;
             }
         }
     }
 
-    async fn last_list(&self, expected: &BTreeMap<String, (f64, String)>, deadline: Instant) -> bool {
+    async fn verify_last_list(&self, expected: &BTreeMap<String, (f64, String)>, deadline: Instant) -> bool {
         let Some(watchers) = &self.watchers else { return true };
         loop {
             let faults = compare_list("the last WebSocket list", &watchers.last_list(), expected);
-            if let Some(right) = self.done(faults, deadline).await {
+            if let Some(right) = self.is_right(faults, deadline).await {
                 return right;
             }
         }
     }
 
-    fn note(&self, faults: impl IntoIterator<Item = Fault>) {
+    fn note_faults(&self, faults: impl IntoIterator<Item = Fault>) {
         for fault in faults {
             self.record.fault(fault);
         }
     }
 
     /// `None`: look again. Otherwise whether it is right; what is not is noted.
-    async fn done(&self, faults: Vec<Fault>, deadline: Instant) -> Option<bool> {
+    async fn is_right(&self, faults: Vec<Fault>, deadline: Instant) -> Option<bool> {
         if faults.is_empty() {
             return Some(true);
         }
         if Instant::now() >= deadline {
-            self.note(faults);
+            self.note_faults(faults);
             return Some(false);
         }
         tokio::time::sleep(POLL_EVERY).await;
@@ -279,7 +279,7 @@ impl Verifier {
         let mut cursor = String::new();
         loop {
             let from = if cursor.is_empty() { String::new() } else { format!("&cursor={cursor}") };
-            let page = self.get::<RankingPage>(&format!("/videos?limit={PAGE_ITEMS}{from}")).await?;
+            let page = self.get_json::<RankingPage>(&format!("/videos?limit={PAGE_ITEMS}{from}")).await?;
             ours.extend(page.videos.into_iter().filter(|line| line.video_id.starts_with(&prefix)));
             match page.next {
                 Some(next) if next != cursor => cursor = next,
@@ -289,7 +289,7 @@ impl Verifier {
         }
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+    async fn get_json<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let target = self.targets.next();
         let answer = self.client.get(target.url(path)).timeout(ANSWER_TIMEOUT).send().await;
         let answer = answer.inspect_err(|_| self.targets.avoid(&target))?;
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_must_be_equal() {
+    fn a_list_that_differs_is_a_fault() {
         assert_eq!(wrongs(&[("a", 3.0), ("c", 2.0), ("b", 2.0)]), []);
         assert_eq!(wrongs(&[("a", 3.0), ("c", 2.0)]), [Wrong::Missing]);
         assert_eq!(wrongs(&[("a", 3.0), ("b", 2.0), ("c", 2.0)]), [Wrong::OutOfOrder]);

@@ -75,7 +75,7 @@ pub struct Viewer {
 
 /// A comment, or the greeting, as it comes.
 #[derive(Deserialize)]
-struct Data {
+struct EventData {
     r#type: Option<String>,
     comment: Option<String>,
     seq: Option<u64>,
@@ -89,7 +89,7 @@ struct GapData {
 }
 
 #[derive(Deserialize)]
-struct Registered {
+struct RegisterAnswer {
     #[serde(rename = "readerUrl")]
     reader_url: String,
 }
@@ -108,7 +108,7 @@ impl Viewer {
         let mut times = 0u64;
         let mut lost_us = None;
         loop {
-            let mut session = Session {
+            let mut session = ViewerConnection {
                 viewer: &self,
                 audience: &audience,
                 last_id: &mut last_id,
@@ -117,7 +117,7 @@ impl Viewer {
             };
             tokio::select! {
                 // Whatever ended it, it begins again.
-                _ = session.run() => {}
+                _ = session.read_stream() => {}
                 () = audience.over.cancelled() => return,
             }
             let greeted = session.greeted_us.is_some();
@@ -140,7 +140,7 @@ impl Viewer {
 }
 
 /// One connection of a viewer.
-struct Session<'a> {
+struct ViewerConnection<'a> {
     viewer: &'a Viewer,
     audience: &'a Audience,
     last_id: &'a mut Option<String>,
@@ -150,7 +150,7 @@ struct Session<'a> {
     lost_us: Option<u64>,
 }
 
-impl Drop for Session<'_> {
+impl Drop for ViewerConnection<'_> {
     fn drop(&mut self) {
         if self.greeted_us.is_some() {
             self.audience.record.counts.connected.fetch_sub(1, Relaxed);
@@ -158,9 +158,9 @@ impl Drop for Session<'_> {
     }
 }
 
-impl Session<'_> {
-    async fn run(&mut self) -> anyhow::Result<()> {
-        let mut socket = tokio::time::timeout(ANSWER_TIMEOUT, self.open()).await??;
+impl ViewerConnection<'_> {
+    async fn read_stream(&mut self) -> anyhow::Result<()> {
+        let mut socket = tokio::time::timeout(ANSWER_TIMEOUT, self.open_stream()).await??;
         let mut stream = Stream::default();
         let mut bytes = [0; READ_BYTES];
         let mut events = Vec::new();
@@ -176,13 +176,14 @@ impl Session<'_> {
                     redirects += 1;
                     let url: Url = location.parse()?;
                     let method = if matches!(self.audience.way, Way::Direct(..)) { "POST" } else { "GET" };
-                    socket = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(method, &url)).await??;
+                    socket = tokio::time::timeout(ANSWER_TIMEOUT, self.connect_and_request(method, &url))
+                        .await??;
                     stream = Stream::default();
                     continue;
                 }
                 (Some(status), _) => anyhow::bail!("status {status}"),
             }
-            events.drain(..).for_each(|event| self.take(&event));
+            events.drain(..).for_each(|event| self.take_event(&event));
             anyhow::ensure!(fed.is_ok() && !stream.is_over(), "the stream ended");
             if self.viewer.slow && self.greeted_us.is_some() {
                 self.audience.resting.cancelled().await;
@@ -190,13 +191,13 @@ impl Session<'_> {
         }
     }
 
-    async fn open(&self) -> anyhow::Result<TcpStream> {
+    async fn open_stream(&self) -> anyhow::Result<TcpStream> {
         match &self.audience.way {
             Way::FrontDoor(targets) => {
                 let target = targets.next();
                 let (user, video) = (&self.viewer.user, &self.viewer.video_id);
                 let url = target.url(&format!("/connect?userid={user}&videoid={video}"));
-                self.ask("GET", &url).await.inspect_err(|_| targets.avoid(&target))
+                self.connect_and_request("GET", &url).await.inspect_err(|_| targets.avoid(&target))
             }
             Way::Direct(client, managers) => {
                 let manager = managers.next();
@@ -204,14 +205,14 @@ impl Session<'_> {
                 let asked = client.post(manager.url("/register")).json(&body);
                 let answer = asked.send().await.and_then(reqwest::Response::error_for_status);
                 let answer = answer.inspect_err(|_| managers.avoid(&manager))?;
-                let url = url_at(&answer.json::<Registered>().await?.reader_url.parse()?, "/connect");
-                self.ask("POST", &url).await
+                let url = url_at(&answer.json::<RegisterAnswer>().await?.reader_url.parse()?, "/connect");
+                self.connect_and_request("POST", &url).await
             }
         }
     }
 
     /// Connects, and sends the request for the stream.
-    async fn ask(&self, method: &str, url: &Url) -> anyhow::Result<TcpStream> {
+    async fn connect_and_request(&self, method: &str, url: &Url) -> anyhow::Result<TcpStream> {
         let viewer = self.viewer;
         let resume = self.last_id.as_ref().map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
         let (headers, body) = if method == "POST" {
@@ -226,32 +227,32 @@ impl Session<'_> {
         Ok(socket)
     }
 
-    fn take(&mut self, event: &Event) {
+    fn take_event(&mut self, event: &Event) {
         if let Some(retry) = event.retry {
             self.viewer.retry_ms.store(retry, Relaxed);
         }
         if let Some(remark) = &event.remark {
             if let Some((from, to)) = parse_gap_remark(remark) {
-                self.gap(from, to);
+                self.take_gap(from, to);
             }
             return;
         }
         if event.event == "gap" {
             match serde_json::from_str::<GapData>(&event.data) {
-                Ok(gap) => self.gap(gap.from, gap.to),
-                Err(_) => self.different(&format!("a gap that cannot be read: {}", event.data)),
+                Ok(gap) => self.take_gap(gap.from, gap.to),
+                Err(_) => self.note_format_fault(&format!("a gap that cannot be read: {}", event.data)),
             }
         } else if !event.data.is_empty() {
-            self.message(event);
+            self.take_message(event);
         }
         if event.id.is_some() {
             self.last_id.clone_from(&event.id);
         }
     }
 
-    fn message(&mut self, event: &Event) {
-        let Ok(data) = serde_json::from_str::<Data>(&event.data) else {
-            return self.different(&format!("data that cannot be read: {}", event.data));
+    fn take_message(&mut self, event: &Event) {
+        let Ok(data) = serde_json::from_str::<EventData>(&event.data) else {
+            return self.note_format_fault(&format!("data that cannot be read: {}", event.data));
         };
         let at = event.id.as_deref().and_then(|id| Position::parse(id).ok());
         if data.r#type.as_deref() == Some("connected") {
@@ -268,9 +269,9 @@ impl Session<'_> {
             return;
         }
         match at.filter(|at| data.seq == Some(at.seq)) {
-            Some(at) => self.comment(&at, data.comment.as_deref().unwrap_or_default()),
+            Some(at) => self.take_comment(&at, data.comment.as_deref().unwrap_or_default()),
             None => {
-                self.different(&format!(
+                self.note_format_fault(&format!(
                     "a comment whose id {:?} is not its place: {}",
                     event.id, event.data
                 ));
@@ -278,7 +279,7 @@ impl Session<'_> {
         }
     }
 
-    fn comment(&self, at: &Position, text: &str) {
+    fn take_comment(&self, at: &Position, text: &str) {
         let record = &self.audience.record;
         record.counts.delivered.fetch_add(1, Relaxed);
         match record.comments.shows(comment_number(text), self.viewer.video, at.seq) {
@@ -300,14 +301,14 @@ impl Session<'_> {
         }
     }
 
-    fn gap(&self, from: u64, to: u64) {
+    fn take_gap(&self, from: u64, to: u64) {
         let fault = lock_anyway(&self.viewer.log).gap(from, to);
         if let Some(fault) = fault {
             self.audience.record.fault(fault);
         }
     }
 
-    fn different(&self, what: &str) {
+    fn note_format_fault(&self, what: &str) {
         let what = format!("viewer {} was given {what}", self.viewer.nth);
         self.audience.record.fault(Fault::new(Wrong::Different, 1, what));
     }

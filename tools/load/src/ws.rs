@@ -33,7 +33,7 @@ const READ_BYTES: usize = 16 * 1024;
 /// Between probes: each finds another phase of the list's pace.
 const PROBE_EVERY: Duration = Duration::from_millis(330);
 /// A probe that shows up later than this is not waited for.
-const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A line of a list.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -49,29 +49,29 @@ pub struct Line {
 /// A message in delta mode.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
-enum Update {
+enum ListUpdate {
     Snapshot { version: u64, videos: Vec<Line> },
     Delta { base: u64, version: u64, remove: Vec<String>, set: Vec<Line> },
 }
 
 /// A list kept by deltas: the videos of this run.
 #[derive(Debug, Default)]
-struct Kept {
+struct DeltaList {
     version: Option<u64>,
     lines: HashMap<String, Line>,
 }
 
-impl Kept {
-    fn take(&mut self, update: Update, prefix: &str) -> Option<Fault> {
+impl DeltaList {
+    fn apply_update(&mut self, update: ListUpdate, prefix: &str) -> Option<Fault> {
         let ours = |line: &Line| line.video_id.starts_with(prefix);
         let keep = |line: Line| (line.video_id.clone(), line);
         match update {
-            Update::Snapshot { version, videos } => {
+            ListUpdate::Snapshot { version, videos } => {
                 self.version = Some(version);
                 self.lines = videos.into_iter().filter(ours).map(keep).collect();
                 None
             }
-            Update::Delta { base, version, remove, set } => {
+            ListUpdate::Delta { base, version, remove, set } => {
                 let held = self.version.replace(version);
                 for video in &remove {
                     self.lines.remove(video);
@@ -101,7 +101,7 @@ pub struct Watchers {
     record: Arc<Record>,
     prefix: String,
     probe_id: String,
-    kept: Mutex<Kept>,
+    kept: Mutex<DeltaList>,
     /// The probe's score, as last seen.
     probe: watch::Sender<f64>,
 }
@@ -147,7 +147,7 @@ impl Watchers {
                 self.record.counts.ws_reconnects.fetch_add(1, Relaxed);
             }
             tokio::select! {
-                _ = self.session(nth, path) => {}
+                _ = self.run_session(nth, path) => {}
                 () = over.cancelled() => return,
             }
             tokio::select! {
@@ -157,7 +157,7 @@ impl Watchers {
         }
     }
 
-    async fn session(&self, nth: usize, path: &str) -> anyhow::Result<()> {
+    async fn run_session(&self, nth: usize, path: &str) -> anyhow::Result<()> {
         let target = self.targets.next();
         let config = WebSocketConfig::default().read_buffer_size(READ_BYTES).write_buffer_size(0);
         let url = websocket_url(&target.url(path));
@@ -173,7 +173,7 @@ impl Watchers {
                 Message::Text(text) => {
                     self.record.counts.lists.fetch_add(1, Relaxed);
                     if nth < MAX_CHECKING_CLIENTS {
-                        self.check(nth, &text);
+                        self.check_list(nth, &text);
                     }
                 }
                 Message::Close(_) => return Ok(()),
@@ -182,10 +182,10 @@ impl Watchers {
         }
     }
 
-    fn check(&self, nth: usize, text: &str) {
+    fn check_list(&self, nth: usize, text: &str) {
         let fault = if nth == 0 {
-            match serde_json::from_str::<Update>(text) {
-                Ok(update) => self.keep(update),
+            match serde_json::from_str::<ListUpdate>(text) {
+                Ok(update) => self.keep_deltas(update),
                 Err(error) => Some(unreadable_fault(&error)),
             }
         } else if nth % 2 == 1 {
@@ -195,17 +195,17 @@ impl Watchers {
                 Err(error) => Some(unreadable_fault(&error)),
             }
         } else {
-            serde_json::from_str::<Update>(text).err().as_ref().map(unreadable_fault)
+            serde_json::from_str::<ListUpdate>(text).err().as_ref().map(unreadable_fault)
         };
         if let Some(fault) = fault {
             self.record.fault(fault);
         }
     }
 
-    fn keep(&self, update: Update) -> Option<Fault> {
+    fn keep_deltas(&self, update: ListUpdate) -> Option<Fault> {
         let (fault, score) = {
             let mut kept = lock_anyway(&self.kept);
-            let fault = kept.take(update, &self.prefix);
+            let fault = kept.apply_update(update, &self.prefix);
             (fault, kept.lines.get(&self.probe_id).map(|line| line.score))
         };
         if let Some(score) = score {
@@ -242,7 +242,7 @@ pub async fn probe_lists(
         // One view opened the video; each one since then is a point more.
         let score = number as f64 + 2.0;
         let seen = async {
-            if watchers.sees(score, PROBE_PATIENCE).await {
+            if watchers.sees(score, PROBE_TIMEOUT).await {
                 record.ws.note(0, record.now_us() - posted_us);
             }
         };
@@ -261,7 +261,7 @@ mod tests {
         Line { video_id: id.into(), score, user_id: "o".into() }
     }
 
-    fn update(text: &str) -> Update {
+    fn update(text: &str) -> ListUpdate {
         serde_json::from_str(text).unwrap()
     }
 
@@ -276,15 +276,15 @@ mod tests {
 
     #[test]
     fn deltas_are_kept_and_a_skipped_version_is_caught() {
-        let mut kept = Kept::default();
+        let mut kept = DeltaList::default();
         let snapshot = r#"{"type":"snapshot","version":3,"videos":[
             {"video_id":"p-1","score":2.0,"user_id":"o"},{"video_id":"other","score":1.0,"user_id":"o"}]}"#;
-        assert!(kept.take(update(snapshot), "p-").is_none());
+        assert!(kept.apply_update(update(snapshot), "p-").is_none());
         assert_eq!(kept.lines.len(), 1);
         let delta = r#"{"type":"delta","base":3,"version":4,"remove":["p-1"],"set":[{"video_id":"p-2","score":5.0,"user_id":"o"}]}"#;
-        assert!(kept.take(update(delta), "p-").is_none());
+        assert!(kept.apply_update(update(delta), "p-").is_none());
         assert_eq!(kept.lines.keys().collect::<Vec<_>>(), ["p-2"]);
         let skipped = r#"{"type":"delta","base":6,"version":7,"remove":[],"set":[]}"#;
-        assert_eq!(kept.take(update(skipped), "p-").unwrap().wrong, Wrong::Different);
+        assert_eq!(kept.apply_update(update(skipped), "p-").unwrap().wrong, Wrong::Different);
     }
 }

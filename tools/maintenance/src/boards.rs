@@ -23,7 +23,7 @@ use crate::progress::Progress;
 use crate::report::BoardsReport;
 
 /// How long the boards may take to reach an offset: a repair of a large archive included.
-const CATCH_UP: Duration = Duration::from_mins(1);
+const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(1);
 /// Between two looks at where the boards stand.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often a video is looked at until it stands still for once.
@@ -33,13 +33,13 @@ const PAUSE_BETWEEN_ROUNDS: Duration = Duration::from_millis(300);
 /// Reads of single videos at once.
 const MAX_READS_AT_ONCE: usize = 16;
 /// With more videos to look at again than this, all are walked through instead.
-const ONE_BY_ONE: usize = 2000;
+const MAX_READ_ONE_BY_ONE: usize = 2000;
 /// Videos read at once while walking.
 const PAGE_VIDEOS: usize = 1000;
 /// How often the comparison begins anew when a new generation begins under it.
 const MAX_ATTEMPTS: usize = 3;
 
-type States = HashMap<VideoId, VideoState>;
+type StatesByVideo = HashMap<VideoId, VideoState>;
 
 /// What is compared with the archive: the boards that there always are, or a declared one.
 pub struct Compared<'a> {
@@ -65,7 +65,7 @@ impl<'a> Compared<'a> {
 /// on the boards. Without a cut the archive is read now.
 pub async fn compare(
     compared: &Compared<'_>,
-    cut: Option<(u64, States)>,
+    cut: Option<(u64, StatesByVideo)>,
     positions: &BTreeMap<u32, Position>,
     progress: &Progress,
 ) -> anyhow::Result<(BoardsReport, Vec<Difference>)> {
@@ -74,30 +74,31 @@ pub async fn compare(
         let meta = compared.archive.meta().await.context("reading the archive")?;
         let meta = meta.context("the archive was removed")?;
         let rules = compared.board.map_or(meta.rules, |board| board.rules(&meta.rules));
-        let comparison = Comparison { compared, meta_rules: meta.rules, rules, generation: meta.generation };
+        let comparison =
+            BoardsComparison { compared, meta_rules: meta.rules, rules, generation: meta.generation };
         let (states, positions) = match start.take().filter(|(read_in, ..)| meta.generation == *read_in) {
             Some((_, states, positions)) => (states, positions),
             // The cut belongs to an earlier generation by now: all is read again.
-            None => (comparison.walk().await?, comparison.positions(positions).await?),
+            None => (comparison.read_all_states().await?, comparison.positions(positions).await?),
         };
-        match comparison.run(states, positions, progress).await? {
-            Outcome::Done(report, mut differences) => {
+        match comparison.run_comparison(states, positions, progress).await? {
+            ComparisonOutcome::Done(report, mut differences) => {
                 for difference in &mut differences {
                     difference.board = compared.board.map(|board| board.name().to_owned());
                 }
                 return Ok((report, differences));
             }
-            Outcome::Late(problem) => {
+            ComparisonOutcome::Late(problem) => {
                 return Ok((BoardsReport { problem: Some(problem), ..BoardsReport::default() }, Vec::new()));
             }
-            Outcome::Anew => {}
+            ComparisonOutcome::Anew => {}
         }
     }
     let problem = "not compared: a new generation began again and again meanwhile".to_owned();
     Ok((BoardsReport { problem: Some(problem), ..BoardsReport::default() }, Vec::new()))
 }
 
-enum Outcome {
+enum ComparisonOutcome {
     Done(BoardsReport, Vec<Difference>),
     /// The boards do not get where the archive is.
     Late(String),
@@ -105,7 +106,7 @@ enum Outcome {
     Anew,
 }
 
-struct Comparison<'a> {
+struct BoardsComparison<'a> {
     compared: &'a Compared<'a>,
     /// By which the archive counts.
     meta_rules: Rules,
@@ -114,25 +115,25 @@ struct Comparison<'a> {
     generation: u64,
 }
 
-impl Comparison<'_> {
-    async fn run(
+impl BoardsComparison<'_> {
+    async fn run_comparison(
         &self,
-        mut before: States,
+        mut before: StatesByVideo,
         mut positions: BTreeMap<u32, Position>,
         progress: &Progress,
-    ) -> anyhow::Result<Outcome> {
+    ) -> anyhow::Result<ComparisonOutcome> {
         let mut report = BoardsReport::default();
         // All of them in the first round, then those that were not right.
         let mut open: Option<HashMap<VideoId, Option<Vec<Difference>>>> = None;
         let mut wrong = Vec::new();
         for round in 0..MAX_ROUNDS {
             progress.at("comparing the boards", round as u64, MAX_ROUNDS as u64);
-            match self.caught_up(&positions).await? {
-                CaughtUp::Yes => {}
-                CaughtUp::Anew => return Ok(Outcome::Anew),
-                CaughtUp::No(problem) => return Ok(Outcome::Late(problem)),
+            match self.wait_until_caught_up(&positions).await? {
+                CatchUpOutcome::Yes => {}
+                CatchUpOutcome::Anew => return Ok(ComparisonOutcome::Anew),
+                CatchUpOutcome::No(problem) => return Ok(ComparisonOutcome::Late(problem)),
             }
-            let boards = self.snapshot().await?;
+            let boards = self.read_boards().await?;
             let ids: Vec<VideoId> = match &open {
                 Some(open) => open.keys().cloned().collect(),
                 None => before
@@ -167,7 +168,7 @@ impl Comparison<'_> {
                 }
             }
             if next.is_empty() {
-                return Ok(done(report, wrong, HashMap::new()));
+                return Ok(finish_report(report, wrong, HashMap::new()));
             }
             tokio::time::sleep(PAUSE_BETWEEN_ROUNDS).await;
             let ids: Vec<VideoId> = next.keys().cloned().collect();
@@ -175,35 +176,38 @@ impl Comparison<'_> {
             before = self.states(&ids).await?;
             positions = self.positions(&positions).await?;
         }
-        Ok(done(report, wrong, open.unwrap_or_default()))
+        Ok(finish_report(report, wrong, open.unwrap_or_default()))
     }
 
     /// Waits until the boards have what was committed up to `positions`.
-    async fn caught_up(&self, positions: &BTreeMap<u32, Position>) -> anyhow::Result<CaughtUp> {
-        let deadline = Instant::now() + CATCH_UP;
+    async fn wait_until_caught_up(
+        &self,
+        positions: &BTreeMap<u32, Position>,
+    ) -> anyhow::Result<CatchUpOutcome> {
+        let deadline = Instant::now() + CATCH_UP_TIMEOUT;
         loop {
             let standing = self.compared.ranking.standing().await.context("reading the boards")?;
             let lacking = lagging_partitions(&standing, positions);
             if standing.generation == Some(self.generation) && lacking.is_empty() {
-                return Ok(CaughtUp::Yes);
+                return Ok(CatchUpOutcome::Yes);
             }
             let meta = self.compared.archive.meta().await.context("reading the archive")?;
             if meta.is_some_and(|meta| meta.generation != self.generation) {
-                return Ok(CaughtUp::Anew);
+                return Ok(CatchUpOutcome::Anew);
             }
             // An archive of nothing needs no boards.
             if standing.generation.is_none() && positions.values().all(|position| position.next == 0) {
-                return Ok(CaughtUp::Yes);
+                return Ok(CatchUpOutcome::Yes);
             }
             if Instant::now() > deadline {
-                return Ok(CaughtUp::No(self.late(&standing, &lacking)));
+                return Ok(CatchUpOutcome::No(self.describe_lateness(&standing, &lacking)));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    fn late(&self, standing: &ProjectionCheckpoint, lacking: &[(u32, u64, u64)]) -> String {
-        let within = CATCH_UP.as_secs();
+    fn describe_lateness(&self, standing: &ProjectionCheckpoint, lacking: &[(u32, u64, u64)]) -> String {
+        let within = CATCH_UP_TIMEOUT.as_secs();
         let mended = "Does a consumer run? `liverank rebuild redis` fills them";
         match (standing.generation, lacking.first()) {
             (None, _) => format!("they are empty, and were not filled within {within} s. {mended}"),
@@ -220,7 +224,7 @@ impl Comparison<'_> {
         }
     }
 
-    async fn snapshot(&self) -> anyhow::Result<HashMap<VideoId, BoardEntry>> {
+    async fn read_boards(&self) -> anyhow::Result<HashMap<VideoId, BoardEntry>> {
         let snapshot = self.compared.ranking.snapshot().await.context("reading the boards")?;
         Ok(snapshot.entries.into_iter().map(|entry| (entry.video_id.clone(), entry)).collect())
     }
@@ -240,9 +244,9 @@ impl Comparison<'_> {
         Ok(partitions.into_iter().zip(positions).collect())
     }
 
-    async fn states(&self, ids: &[VideoId]) -> anyhow::Result<States> {
-        if ids.len() > ONE_BY_ONE {
-            return self.walk().await;
+    async fn states(&self, ids: &[VideoId]) -> anyhow::Result<StatesByVideo> {
+        if ids.len() > MAX_READ_ONE_BY_ONE {
+            return self.read_all_states().await;
         }
         let read = stream::iter(ids.iter().map(|id| self.compared.archive.video(id)));
         let states: Vec<Option<VideoState>> =
@@ -250,8 +254,8 @@ impl Comparison<'_> {
         Ok(states.into_iter().flatten().map(|state| self.shown(state)).collect())
     }
 
-    async fn walk(&self) -> anyhow::Result<States> {
-        let mut states = States::new();
+    async fn read_all_states(&self) -> anyhow::Result<StatesByVideo> {
+        let mut states = StatesByVideo::new();
         let mut after: Option<VideoId> = None;
         loop {
             let page: Result<Vec<VideoState>, StoreError> =
@@ -265,18 +269,18 @@ impl Comparison<'_> {
 }
 
 /// Takes in what was wrong at the last look, and counts what still moved.
-fn done(
+fn finish_report(
     mut report: BoardsReport,
     mut wrong: Vec<Difference>,
     open: HashMap<VideoId, Option<Vec<Difference>>>,
-) -> Outcome {
+) -> ComparisonOutcome {
     for (_, last) in open {
         match last {
             None => report.moving += 1,
             Some(differences) => wrong.extend(differences),
         }
     }
-    Outcome::Done(report, wrong)
+    ComparisonOutcome::Done(report, wrong)
 }
 
 /// Partition, offset and wanted offset of each that the boards are behind in.
@@ -292,7 +296,7 @@ fn lagging_partitions(
     positions.iter().filter_map(lacks).collect()
 }
 
-enum CaughtUp {
+enum CatchUpOutcome {
     Yes,
     /// Another generation has begun.
     Anew,

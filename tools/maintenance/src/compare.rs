@@ -48,33 +48,33 @@ pub struct Kept {
 }
 
 /// Collects the differences of one video.
-struct Differences<'a> {
+struct DifferenceCollector<'a> {
     video_id: &'a VideoId,
     by: &'static str,
     at: &'static str,
     found: Vec<Difference>,
 }
 
-impl<'a> Differences<'a> {
+impl<'a> DifferenceCollector<'a> {
     const fn new(video_id: &'a VideoId, by: &'static str, at: &'static str) -> Self {
         Self { video_id, by, at, found: Vec::new() }
     }
 
-    fn add(&mut self, field: &'static str, expected: Value, found: Value) {
+    fn add_difference(&mut self, field: &'static str, expected: Value, found: Value) {
         let (by, at) = (self.by, self.at);
         let (video_id, board) = (self.video_id.clone(), None);
         self.found.push(Difference { video_id, field, by, expected, at, board, found });
     }
 
-    fn check<T: PartialEq + Serialize + Copy>(&mut self, field: &'static str, expected: T, found: T) {
+    fn check_equal<T: PartialEq + Serialize + Copy>(&mut self, field: &'static str, expected: T, found: T) {
         if expected != found {
-            self.add(field, json!(expected), json!(found));
+            self.add_difference(field, json!(expected), json!(found));
         }
     }
 
     fn check_owner(&mut self, expected: &UserId, found: &UserId) {
         if expected != found {
-            self.add("user_id", json!(expected), json!(found));
+            self.add_difference("user_id", json!(expected), json!(found));
         }
     }
 
@@ -84,12 +84,12 @@ impl<'a> Differences<'a> {
         let same = (none(expected) && none(found)) || (expected - found).abs() <= tolerance;
         if !same {
             let shown = |log2: f64| if log2.is_finite() { json!(log2) } else { Value::Null };
-            self.add("trending", shown(expected), shown(found));
+            self.add_difference("trending", shown(expected), shown(found));
         }
     }
 }
 
-fn tolerance(counters: &Counters, log2: f64) -> f64 {
+fn trending_tolerance(counters: &Counters, log2: f64) -> f64 {
     let Counters { views, likes, comments, shares, watch_ms: _, watch_short, watch_long } = counters;
     let events = views + likes + comments + shares + watch_short + watch_long;
     // Each addition may be off by its last binary place.
@@ -99,12 +99,12 @@ fn tolerance(counters: &Counters, log2: f64) -> f64 {
 /// What a video of the archive contradicts itself in: its score and its comments, by its own counters.
 pub fn within_archive(kept: &Kept, rules: &Rules) -> Vec<Difference> {
     let Kept { state, score, comments, highest_seq } = kept;
-    let mut differences = Differences::new(&state.video_id, "counters", "archive");
-    differences.check("score", points(state.counters.score(&rules.weights)), *score);
+    let mut differences = DifferenceCollector::new(&state.video_id, "counters", "archive");
+    differences.check_equal("score", points(state.counters.score(&rules.weights)), *score);
     // The canary's comments are numbered, and not archived.
     if !canary::is(&state.video_id) {
-        differences.check("stored comments", state.last_seq, *comments);
-        differences.check("highest comment number", state.last_seq, *highest_seq);
+        differences.check_equal("stored comments", state.last_seq, *comments);
+        differences.check_equal("highest comment number", state.last_seq, *highest_seq);
     }
     differences.found
 }
@@ -124,25 +124,25 @@ pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec
     let (right, found) = (&told.state.counters, &kept.counters);
     // Every counter by its name: the compiler finds one that is not compared.
     let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *right;
-    let mut differences = Differences::new(&kept.video_id, "log", "archive");
-    differences.check("views", views, found.views);
-    differences.check("likes", likes, found.likes);
-    differences.check("comments", comments, found.comments);
-    differences.check("shares", shares, found.shares);
-    differences.check("watch_time_total_ms", watch_ms, found.watch_ms);
-    differences.check("watch_short", watch_short, found.watch_short);
-    differences.check("watch_long", watch_long, found.watch_long);
-    differences.check("last_seq", told.state.last_seq, kept.last_seq);
-    differences.check("owner_given", told.state.owner_given, kept.owner_given);
+    let mut differences = DifferenceCollector::new(&kept.video_id, "log", "archive");
+    differences.check_equal("views", views, found.views);
+    differences.check_equal("likes", likes, found.likes);
+    differences.check_equal("comments", comments, found.comments);
+    differences.check_equal("shares", shares, found.shares);
+    differences.check_equal("watch_time_total_ms", watch_ms, found.watch_ms);
+    differences.check_equal("watch_short", watch_short, found.watch_short);
+    differences.check_equal("watch_long", watch_long, found.watch_long);
+    differences.check_equal("last_seq", told.state.last_seq, kept.last_seq);
+    differences.check_equal("owner_given", told.state.owner_given, kept.owner_given);
     let metadata = |state: &VideoState| state.metadata.as_ref().map(|it| it.as_str().to_owned());
     let (told_metadata, kept_metadata) = (metadata(&told.state), metadata(kept));
-    differences.check("metadata", told_metadata.as_deref(), kept_metadata.as_deref());
-    differences.check("removed", told.state.removed, kept.removed);
+    differences.check_equal("metadata", told_metadata.as_deref(), kept_metadata.as_deref());
+    differences.check_equal("removed", told.state.removed, kept.removed);
     if !told.other_owners.contains(&kept.owner) {
         differences.check_owner(&told.state.owner, &kept.owner);
     }
     if trending && !told.ambiguous_times {
-        let tolerance = tolerance(right, told.state.trending);
+        let tolerance = trending_tolerance(right, told.state.trending);
         differences.check_trending(told.state.trending, kept.trending, tolerance);
     }
     differences.found
@@ -154,8 +154,8 @@ fn absent_difference(
     at: &'static str,
     expected: bool,
 ) -> Vec<Difference> {
-    let mut differences = Differences::new(&state.video_id, by, at);
-    differences.check("there", expected, !expected);
+    let mut differences = DifferenceCollector::new(&state.video_id, by, at);
+    differences.check_equal("there", expected, !expected);
     differences.found
 }
 
@@ -217,14 +217,14 @@ pub fn with_boards(
 }
 
 fn stranger_on_boards(board: &BoardEntry) -> OnBoards {
-    let mut differences = Differences::new(&board.video_id, "archive", "boards");
-    differences.check("there", false, true);
+    let mut differences = DifferenceCollector::new(&board.video_id, "archive", "boards");
+    differences.check_equal("there", false, true);
     OnBoards::Wrong(differences.found)
 }
 
 fn check_board(state: &VideoState, board: &BoardEntry, rules: &Rules) -> Vec<Difference> {
-    let mut differences = Differences::new(&state.video_id, "archive", "boards");
-    differences.check("score", points(state.counters.score(&rules.weights)), board.score);
+    let mut differences = DifferenceCollector::new(&state.video_id, "archive", "boards");
+    differences.check_equal("score", points(state.counters.score(&rules.weights)), board.score);
     differences.check_owner(&state.owner, &board.owner);
     let trending = board.trending.unwrap_or(f64::NEG_INFINITY);
     differences.check_trending(state.trending, trending, TRENDING_TOLERANCE);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::progress::Progress;
-use crate::{Verdict, time};
+use crate::{Verdict, time_text};
 
 /// Letters read at once: a megabyte each at most, and some kilobytes as a rule.
 const PAGE_LETTERS: usize = 100;
@@ -45,7 +45,7 @@ pub struct Replay {
 
 impl Replay {
     /// The one letter asked for; `None` for all.
-    fn only(&self) -> Option<RecordPosition> {
+    fn only_position(&self) -> Option<RecordPosition> {
         let (partition, offset) = (self.partition?, self.offset?);
         Some(RecordPosition { partition, offset })
     }
@@ -53,7 +53,7 @@ impl Replay {
 
 /// A letter as it is shown.
 #[derive(Debug, Serialize)]
-struct Shown {
+struct ShownLetter {
     partition: u32,
     offset: u64,
     dead_lettered: String,
@@ -65,8 +65,8 @@ struct Shown {
     begins: String,
 }
 
-impl Shown {
-    fn of(letter: &StoredDeadLetter) -> Self {
+impl ShownLetter {
+    fn from_letter(letter: &StoredDeadLetter) -> Self {
         let text = String::from_utf8_lossy(&letter.value);
         let mut begins: String =
             text.chars().take(MAX_CHARACTERS_SHOWN).flat_map(char::escape_debug).collect();
@@ -76,10 +76,10 @@ impl Shown {
         Self {
             partition: letter.place.partition,
             offset: letter.place.offset,
-            dead_lettered: time(letter.dead_lettered_at),
+            dead_lettered: time_text(letter.dead_lettered_at),
             origin: letter.origin.as_ref().map(|origin| {
                 let RecordPosition { partition, offset } = origin.place;
-                (format!("{partition}/{offset}"), time(origin.broker_time))
+                (format!("{partition}/{offset}"), time_text(origin.broker_time))
             }),
             bytes: letter.truncated_from.unwrap_or(letter.value.len() as u64),
             truncated: letter.truncated_from.is_some(),
@@ -88,7 +88,7 @@ impl Shown {
         }
     }
 
-    fn line(&self) -> String {
+    fn as_line(&self) -> String {
         let origin = self.origin.as_ref().map_or_else(
             || "of unknown origin".to_owned(),
             |(place, time)| format!("from {place} of {time}"),
@@ -111,11 +111,11 @@ pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> a
         if page.is_empty() {
             break;
         }
-        for letter in page.iter().map(Shown::of) {
+        for letter in page.iter().map(ShownLetter::from_letter) {
             if options.json {
                 writeln!(out, "{}", serde_json::to_string(&letter)?)?;
             } else {
-                shown.next(out, &letter, || letter.line())?;
+                shown.next(out, &letter, || letter.as_line())?;
             }
         }
     }
@@ -127,7 +127,7 @@ pub async fn list(options: &List, log: &dyn EventLog, out: &mut impl Write) -> a
 
 /// What can be done with a letter.
 #[derive(Debug, PartialEq)]
-enum Prepared {
+enum PreparedLetter {
     /// The letter can be appended to the log again.
     Readable { key: Vec<u8>, value: Vec<u8> },
     /// The letter stays where it is: the reason.
@@ -136,17 +136,19 @@ enum Prepared {
 
 /// Reads a letter as the consumer would. What has no identity gets one, so that replaying it again within a day
 /// counts nothing twice; what has no time gets that of its first arrival.
-fn prepare_letter(letter: &StoredDeadLetter) -> Prepared {
+fn prepare_letter(letter: &StoredDeadLetter) -> PreparedLetter {
     if let Some(bytes) = letter.truncated_from {
-        return Prepared::Stays(format!("it was cut when it became a dead letter: it had {bytes} bytes"));
+        return PreparedLetter::Stays(format!(
+            "it was cut when it became a dead letter: it had {bytes} bytes"
+        ));
     }
     let arrived = letter.origin.as_ref().map_or(letter.dead_lettered_at, |origin| origin.broker_time);
     let event = match Interaction::from_log(&letter.value, arrived) {
         Ok(event) => event,
-        Err(invalid) => return Prepared::Stays(invalid.to_string()),
+        Err(invalid) => return PreparedLetter::Stays(invalid.to_string()),
     };
     let Ok(Value::Object(mut object)) = serde_json::from_slice(&letter.value) else {
-        return Prepared::Stays("it is not a JSON object".to_owned());
+        return PreparedLetter::Stays("it is not a JSON object".to_owned());
     };
     if event.event_id.is_none() && event.comment.is_none() {
         object.insert("event_id".to_owned(), json!(letter_identity(letter)));
@@ -155,7 +157,7 @@ fn prepare_letter(letter: &StoredDeadLetter) -> Prepared {
         object.insert("timestamp".to_owned(), json!(arrived as f64 / 1000.0));
     }
     let key = letter.key.as_deref().unwrap_or(event.video_id.as_str().as_bytes());
-    Prepared::Readable { key: key.to_vec(), value: Value::Object(object).to_string().into_bytes() }
+    PreparedLetter::Readable { key: key.to_vec(), value: Value::Object(object).to_string().into_bytes() }
 }
 
 /// The same for every letter of the same record: one that became a dead letter again after a crash is no second event.
@@ -168,7 +170,7 @@ fn letter_identity(letter: &StoredDeadLetter) -> String {
 
 /// How a replay went.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Replayed {
+struct ReplayResult {
     appended: u64,
     stayed: u64,
     repeated: u64,
@@ -182,9 +184,9 @@ pub async fn replay(
     out: &mut impl Write,
 ) -> anyhow::Result<Verdict> {
     log.open().await.context("opening the log")?;
-    let mut letters = log.dead_letters(options.only()).await.context("reading the dead letters")?;
+    let mut letters = log.dead_letters(options.only_position()).await.context("reading the dead letters")?;
     let mut origins = HashSet::new();
-    let mut count = Replayed::default();
+    let mut count = ReplayResult::default();
     loop {
         let page = letters.next(PAGE_LETTERS).await.context("reading the dead letters")?;
         if page.is_empty() {
@@ -203,15 +205,15 @@ pub async fn replay(
                 None => count.appended += 1,
                 Some(reason) => {
                     count.stayed += 1;
-                    writeln!(out, "stays: {}\n    {reason}", Shown::of(letter).line())?;
+                    writeln!(out, "stays: {}\n    {reason}", ShownLetter::from_letter(letter).as_line())?;
                 }
             }
         }
         progress.at("replaying dead letters", count.appended + count.stayed + count.repeated, 0);
     }
     progress.finished();
-    let Replayed { appended, stayed, repeated } = count;
-    if let (0, 0, Some(RecordPosition { partition, offset })) = (appended, stayed, options.only()) {
+    let ReplayResult { appended, stayed, repeated } = count;
+    if let (0, 0, Some(RecordPosition { partition, offset })) = (appended, stayed, options.only_position()) {
         bail!(
             "there is no dead letter at partition {partition}, offset {offset}: `liverank dlq list` shows them"
         );
@@ -226,8 +228,8 @@ pub async fn replay(
 /// Appends one letter; or says why it stays.
 async fn append_again(letter: &StoredDeadLetter, log: &dyn EventLog) -> anyhow::Result<Option<String>> {
     match prepare_letter(letter) {
-        Prepared::Stays(reason) => Ok(Some(reason)),
-        Prepared::Readable { key, value } => match log.append(&key, value).await {
+        PreparedLetter::Stays(reason) => Ok(Some(reason)),
+        PreparedLetter::Readable { key, value } => match log.append(&key, value).await {
             Ok(_) => Ok(None),
             Err(error @ AppendError::TooLarge { .. }) => Ok(Some(error.to_string())),
             Err(AppendError::Unavailable(error)) => Err(anyhow::Error::new(error).context(

@@ -37,11 +37,11 @@ use left::Left;
 
 /// How often the archive is searched. What was there at the beginning is gone after the first time; a user who goes on
 /// commenting meanwhile would be found for ever.
-const SEARCHES: usize = 10;
+const MAX_SEARCHES: usize = 10;
 /// Records on their way into the log at once.
-const AT_ONCE: usize = 256;
+const MAX_RECORDS_IN_FLIGHT: usize = 256;
 /// Videos, and comments that wait, looked at in one go.
-const PAGE: usize = 1_000;
+const ITEMS_A_PAGE: usize = 1_000;
 
 /// `erase user`: whom, and what the audit log says of it.
 #[derive(Debug, Clone, clap::Args)]
@@ -64,7 +64,7 @@ pub struct Options {
 
 /// What was done.
 #[derive(Debug, Default, Serialize)]
-struct Done {
+struct ErasureResult {
     /// Comments, and other entries of channels, that named the user.
     entries: u64,
     /// Comments that waited for a moderator.
@@ -82,8 +82,8 @@ struct Done {
     left: Option<Left>,
 }
 
-impl Done {
-    const fn found(&self) -> u64 {
+impl ErasureResult {
+    const fn found_total(&self) -> u64 {
         self.entries + self.held + self.reports + self.owned + self.marks
     }
 }
@@ -104,17 +104,17 @@ pub async fn user(
     }
     options.reason.as_deref().map(check_reason).transpose()?;
     backends.log.open().await.context("opening the log")?;
-    let done = Erasure { options, backends, progress, now }.run().await;
+    let done = UserErasure { options, backends, progress, now }.run_erasure().await;
     progress.finished();
     let done = done.context("what was erased stays erased: run it again, and it goes on")?;
     let value = serde_json::to_value(&done)?;
-    options.output.write(out, &value, || told(options, &done))?;
+    options.output.write(out, &value, || result_text(options, &done))?;
     Ok(if done.dead_letters_refused.is_none() { Verdict::Good } else { Verdict::Bad })
 }
 
 /// What was done, for a person.
-fn told(options: &Options, done: &Done) -> String {
-    let Done { entries, held, reports, owned, marks, dead_letters, .. } = done;
+fn result_text(options: &Options, done: &ErasureResult) -> String {
+    let ErasureResult { entries, held, reports, owned, marks, dead_letters, .. } = done;
     let mut lines = vec![
         format!("erased {}:", options.user),
         format!("  {entries} comments and other entries, {held} comments that waited for a moderator"),
@@ -128,14 +128,14 @@ fn told(options: &Options, done: &Done) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
-struct Erasure<'a> {
+struct UserErasure<'a> {
     options: &'a Options,
     backends: &'a Backends,
     progress: &'a Progress,
     now: Millis,
 }
 
-impl Erasure<'_> {
+impl UserErasure<'_> {
     fn user(&self) -> &UserId {
         &self.options.user
     }
@@ -144,24 +144,25 @@ impl Erasure<'_> {
         Digest::of_user(self.user())
     }
 
-    async fn run(&self) -> anyhow::Result<Done> {
+    async fn run_erasure(&self) -> anyhow::Result<ErasureResult> {
         let Some(meta) = self.backends.archive.meta().await.context("reading the archive")? else {
             bail!("there is no archive yet: a consumer makes it");
         };
-        self.append(vec![self.record(None, Action::EraseUser { user: self.digest() })]).await?;
-        let mut done = Done::default();
+        self.append_records(vec![self.moderation_record(None, Action::EraseUser { user: self.digest() })])
+            .await?;
+        let mut done = ErasureResult::default();
         for search in 0.. {
             catch_up::wait_until_counted(self.backends, self.options.embedded, self.progress).await?;
-            let before = done.found();
-            self.search(meta.rules.unique, &mut done).await?;
-            if done.found() == before {
+            let before = done.found_total();
+            self.search_all(meta.rules.unique, &mut done).await?;
+            if done.found_total() == before {
                 break;
             }
-            if search == SEARCHES {
+            if search == MAX_SEARCHES {
                 bail!(
                     "{} goes on posting: {} things were erased, and each search finds more. Ban the user first",
                     self.user(),
-                    done.found()
+                    done.found_total()
                 );
             }
         }
@@ -180,7 +181,7 @@ impl Erasure<'_> {
     }
 
     /// Looks through everything once, and writes what is to go.
-    async fn search(&self, unique: UniqueKinds, done: &mut Done) -> anyhow::Result<()> {
+    async fn search_all(&self, unique: UniqueKinds, done: &mut ErasureResult) -> anyhow::Result<()> {
         let moderation = self.backends.archive.moderation();
         let total = self.backends.archive.comment_count().await.context("counting comments")?;
         let (mut from, mut looked_at) = (None, 0);
@@ -191,8 +192,8 @@ impl Erasure<'_> {
             let records = part
                 .entries
                 .into_iter()
-                .map(|EntryPlace { video, seq, id }| self.erase(video, id, Some(seq)));
-            self.append(records.collect()).await?;
+                .map(|EntryPlace { video, seq, id }| self.erase_action(video, id, Some(seq)));
+            self.append_records(records.collect()).await?;
             looked_at += liverank_adapters::archive::ENTRIES_LOOKED_AT as u64;
             self.progress.at("looking for comments", looked_at.min(total), total);
             from = part.next;
@@ -207,45 +208,45 @@ impl Erasure<'_> {
         self.search_videos(unique, done).await
     }
 
-    async fn search_held(&self, done: &mut Done) -> anyhow::Result<()> {
+    async fn search_held(&self, done: &mut ErasureResult) -> anyhow::Result<()> {
         let mut after = None;
         loop {
-            let page = self.backends.archive.moderation().held(after, PAGE).await;
+            let page = self.backends.archive.moderation().held(after, ITEMS_A_PAGE).await;
             let page = page.context("looking for comments that wait")?;
             let own = page.iter().filter(|held| held.user == *self.user());
-            let records = own.map(|held| self.erase(held.video.clone(), held.id.clone(), None));
+            let records = own.map(|held| self.erase_action(held.video.clone(), held.id.clone(), None));
             let records: Vec<_> = records.collect();
             done.held += records.len() as u64;
-            self.append(records).await?;
-            let Some(last) = page.last().filter(|_| page.len() == PAGE) else { return Ok(()) };
+            self.append_records(records).await?;
+            let Some(last) = page.last().filter(|_| page.len() == ITEMS_A_PAGE) else { return Ok(()) };
             after = Some(AuditPlace::of_held(last));
         }
     }
 
     /// Reports that the user wrote. What moves in its queue while it is read is found by the next search, or the next run.
-    async fn search_reports(&self, queue: ReportQueue, done: &mut Done) -> anyhow::Result<()> {
+    async fn search_reports(&self, queue: ReportQueue, done: &mut ErasureResult) -> anyhow::Result<()> {
         let mut after = None;
         loop {
-            let page = self.backends.archive.moderation().reports(queue, after, PAGE).await;
+            let page = self.backends.archive.moderation().reports(queue, after, ITEMS_A_PAGE).await;
             let page = page.context("looking for the user's reports")?;
             let own = page.iter().filter(|reported| reported.is_reported_by(self.user()));
             let records = own.map(|reported| {
                 let action = Action::EraseReport { comment_id: reported.id.clone(), user: self.digest() };
-                self.record(Some(reported.video.clone()), action)
+                self.moderation_record(Some(reported.video.clone()), action)
             });
             let records: Vec<_> = records.collect();
             done.reports += records.len() as u64;
-            self.append(records).await?;
-            let Some(last) = page.last().filter(|_| page.len() == PAGE) else { return Ok(()) };
+            self.append_records(records).await?;
+            let Some(last) = page.last().filter(|_| page.len() == ITEMS_A_PAGE) else { return Ok(()) };
             after = Some(ReportPlace::of(last));
         }
     }
 
     /// Owners and marks.
-    async fn search_videos(&self, unique: UniqueKinds, done: &mut Done) -> anyhow::Result<()> {
+    async fn search_videos(&self, unique: UniqueKinds, done: &mut ErasureResult) -> anyhow::Result<()> {
         let (mut after, mut looked_at) = (None, 0);
         loop {
-            let page = self.backends.archive.videos_after(after.as_ref(), PAGE).await;
+            let page = self.backends.archive.videos_after(after.as_ref(), ITEMS_A_PAGE).await;
             let page = page.context("looking for the user's videos")?;
             let keys: Vec<Vec<MarkKey>> =
                 page.iter().map(|video| mark_keys(&video.video_id, self.user(), unique).collect()).collect();
@@ -264,13 +265,13 @@ impl Erasure<'_> {
                     done.owned += u64::from(owned);
                     done.marks += marks.len() as u64;
                     let action = Action::Forget { user: self.digest(), marks };
-                    records.push(self.record(Some(video.video_id.clone()), action));
+                    records.push(self.moderation_record(Some(video.video_id.clone()), action));
                 }
             }
-            self.append(records).await?;
+            self.append_records(records).await?;
             looked_at += page.len() as u64;
             self.progress.at("looking for videos", looked_at, 0);
-            let full = page.len() == PAGE;
+            let full = page.len() == ITEMS_A_PAGE;
             after = page.into_iter().next_back().map(|video| video.video_id);
             if !full {
                 return Ok(());
@@ -278,11 +279,11 @@ impl Erasure<'_> {
         }
     }
 
-    fn erase(&self, video: VideoId, comment_id: CommentId, seq: Option<u64>) -> Interaction {
-        self.record(Some(video), Action::Erase { comment_id, seq, user: self.digest() })
+    fn erase_action(&self, video: VideoId, comment_id: CommentId, seq: Option<u64>) -> Interaction {
+        self.moderation_record(Some(video), Action::Erase { comment_id, seq, user: self.digest() })
     }
 
-    fn record(&self, video: Option<VideoId>, action: Action) -> Interaction {
+    fn moderation_record(&self, video: Option<VideoId>, action: Action) -> Interaction {
         // Why is said once, with the user's erasure.
         let reason = self.options.reason.clone().filter(|_| matches!(action, Action::EraseUser { .. }));
         let moderation = Moderation { action, role: ActorRole::Service, reason };
@@ -290,8 +291,8 @@ impl Erasure<'_> {
         moderation.into_record(self.options.by.clone(), video, id, self.now)
     }
 
-    async fn append(&self, records: Vec<Interaction>) -> anyhow::Result<()> {
-        for records in records.chunks(AT_ONCE) {
+    async fn append_records(&self, records: Vec<Interaction>) -> anyhow::Result<()> {
+        for records in records.chunks(MAX_RECORDS_IN_FLIGHT) {
             let append = |record: &Interaction| {
                 let (key, value) = (record.video_id.as_str().to_owned(), record.to_json());
                 async move { self.backends.log.append(key.as_bytes(), value).await }

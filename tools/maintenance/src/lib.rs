@@ -27,7 +27,7 @@ pub mod tally;
 pub mod verify;
 
 /// A time as commands tell it; one that no calendar has, in milliseconds.
-fn time(millis: Millis) -> String {
+fn time_text(millis: Millis) -> String {
     Timestamp::from_millisecond(millis).map_or_else(|_| millis.to_string(), |time| time.to_string())
 }
 

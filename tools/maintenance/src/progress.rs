@@ -11,10 +11,10 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Tells on standard error how far a command is, so that standard output is for its result.
 pub struct Progress {
-    shown: Mutex<Shown>,
+    shown: Mutex<ProgressDisplay>,
 }
 
-enum Shown {
+enum ProgressDisplay {
     Bar(ProgressBar),
     Lines { stage: &'static str, last: Instant },
 }
@@ -28,9 +28,9 @@ impl Progress {
                 ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {human_pos}/{human_len} {msg}");
             bar.set_style(style.expect("the template is right"));
             bar.enable_steady_tick(Duration::from_millis(250));
-            Shown::Bar(bar)
+            ProgressDisplay::Bar(bar)
         } else {
-            Shown::Lines { stage: "", last: Instant::now() }
+            ProgressDisplay::Lines { stage: "", last: Instant::now() }
         };
         Self { shown: Mutex::new(shown) }
     }
@@ -39,12 +39,12 @@ impl Progress {
     pub fn at(&self, stage: &'static str, done: u64, total: u64) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *shown {
-            Shown::Bar(bar) => {
+            ProgressDisplay::Bar(bar) => {
                 bar.set_length(total.max(done));
                 bar.set_position(done);
                 bar.set_message(stage);
             }
-            Shown::Lines { stage: before, last } => {
+            ProgressDisplay::Lines { stage: before, last } => {
                 if *before == stage && last.elapsed() < LINE_EVERY {
                     return;
                 }
@@ -61,7 +61,7 @@ impl Progress {
 
     /// Takes the bar away, so that the result has the screen.
     pub fn finished(&self) {
-        if let Shown::Bar(bar) = &*self.shown.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let ProgressDisplay::Bar(bar) = &*self.shown.lock().unwrap_or_else(PoisonError::into_inner) {
             bar.finish_and_clear();
         }
     }

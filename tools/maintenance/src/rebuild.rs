@@ -82,11 +82,11 @@ impl<W: Write + Send> Work<'_, W> {
         let boards = self.boards_generation().await?;
         let rebuilding = self.backends.archive.rebuilding();
         loop {
-            let meta = retry(|| rebuilding.bump_generation(), meta_error).await;
+            let meta = retry_step(|| rebuilding.bump_generation(), meta_error).await;
             let meta = meta.context("beginning a generation")?;
             // Boards may be of a later generation than the archive, where that was put back to an older state.
             if boards.is_none_or(|boards| boards < meta.generation) {
-                return self.fill(meta.generation).await;
+                return self.fill_boards(meta.generation).await;
             }
         }
     }
@@ -99,7 +99,7 @@ impl<W: Write + Send> Work<'_, W> {
             if self.boards_generation().await? == Some(meta.generation) {
                 return Ok(Verdict::Good);
             }
-            return self.fill(meta.generation).await;
+            return self.fill_boards(meta.generation).await;
         }
         writeln!(
             self.out,
@@ -109,10 +109,11 @@ impl<W: Write + Send> Work<'_, W> {
         )?;
         let rebuilding = self.backends.archive.rebuilding();
         let progress = |done, of| self.progress.at("scoring the videos", done, of);
-        let rescored = retry(|| rebuilding.rescore(&wanted, &progress), RebuildFailure::of).await;
+        let rescored =
+            retry_step(|| rebuilding.rescore(&wanted, &progress), RebuildFailure::from_rebuild_error).await;
         match rescored {
-            Ok(meta) => self.fill(meta.generation).await,
-            Err(RebuildFailure::Refused(reason)) => self.refused(&reason),
+            Ok(meta) => self.fill_boards(meta.generation).await,
+            Err(RebuildFailure::Refused(reason)) => self.tell_refused(&reason),
             Err(RebuildFailure::Store(error)) => Err(anyhow!(error).context("scoring the videos")),
         }
     }
@@ -131,23 +132,23 @@ impl<W: Write + Send> Work<'_, W> {
         }
         let beginnings = self.backends.log.beginnings().await.context("asking the log where it begins")?;
         if options.snapshot.is_none()
-            && let Some(reason) = starts_late(&beginnings, &BTreeMap::new(), options.log_as_it_is)
+            && let Some(reason) = late_start_refusal(&beginnings, &BTreeMap::new(), options.log_as_it_is)
         {
-            return self.refused(&reason);
+            return self.tell_refused(&reason);
         }
         let progress = |done, of| self.progress.at("copying the snapshot", done, of);
         let rebuilding = self.backends.archive.rebuilding();
         let replay = match rebuilding.replay(&rules, options.snapshot.as_deref(), &progress).await {
             Ok(replay) => replay,
-            Err(RebuildError::Refused(reason)) => return self.refused(&reason),
+            Err(RebuildError::Refused(reason)) => return self.tell_refused(&reason),
             Err(RebuildError::Store(error)) => return Err(anyhow!(error).context("beginning the replay")),
         };
-        let replayed = self.replay(&*replay, &beginnings, options).await;
+        let replayed = self.replay_log(&*replay, &beginnings, options).await;
         let (meta, renumbered) = match replayed {
-            Ok(Replayed::Done { meta, renumbered }) => (meta, renumbered),
-            Ok(Replayed::Refused(reason)) => {
+            Ok(LogReplayOutcome::Done { meta, renumbered }) => (meta, renumbered),
+            Ok(LogReplayOutcome::Refused(reason)) => {
                 replay.abandon().await.context("throwing away what was counted")?;
-                return self.refused(&reason);
+                return self.tell_refused(&reason);
             }
             Err(error) => {
                 // What is left of it goes with the next rebuild.
@@ -158,7 +159,7 @@ impl<W: Write + Send> Work<'_, W> {
         if renumbered {
             writeln!(self.out, "comments are numbered anew: viewers who come back are told of a gap")?;
         }
-        self.fill(meta.generation).await
+        self.fill_boards(meta.generation).await
     }
 
     async fn meta(&self) -> anyhow::Result<Meta> {
@@ -170,19 +171,19 @@ impl<W: Write + Send> Work<'_, W> {
         Ok(self.backends.ranking.standing().await.context("reading the boards")?.generation)
     }
 
-    fn refused(&mut self, reason: &str) -> anyhow::Result<Verdict> {
+    fn tell_refused(&mut self, reason: &str) -> anyhow::Result<Verdict> {
         self.progress.finished();
         writeln!(self.out, "refused: {reason}")?;
         Ok(Verdict::Bad)
     }
 
     /// Fills the boards with the generation that is in force, `generation` or a later one.
-    async fn fill(&mut self, generation: u64) -> anyhow::Result<Verdict> {
+    async fn fill_boards(&mut self, generation: u64) -> anyhow::Result<Verdict> {
         let boards = self.backends.ranking.snapshot().await.map_or(0, |boards| boards.entries.len() as u64);
         let partitions =
             self.backends.log.end_offsets().await.context("asking the log for its partitions")?;
         let progress = |done| self.progress.at("filling the boards", done as u64, boards);
-        let filled = retry(
+        let filled = retry_step(
             || repair_boards(self.backends, &[], partitions.len() as u32, &progress),
             |error| match error {
                 RepairError::Store(error) if error.is_transient() => Err(error),
@@ -199,21 +200,21 @@ impl<W: Write + Send> Work<'_, W> {
         Ok(Verdict::Good)
     }
 
-    async fn replay(
+    async fn replay_log(
         &self,
         replay: &dyn Replay,
         beginnings: &[u64],
         options: &Mongodb,
-    ) -> anyhow::Result<Replayed> {
+    ) -> anyhow::Result<LogReplayOutcome> {
         let partitions: Vec<u32> = (0..beginnings.len() as u32).collect();
         let positions = replay.archive().take_up(&partitions).await.context("beginning the replay")?;
         let positions: BTreeMap<u32, Position> = partitions.into_iter().zip(positions).collect();
-        if let Some(reason) = starts_late(beginnings, &positions, options.log_as_it_is) {
-            return Ok(Replayed::Refused(reason));
+        if let Some(reason) = late_start_refusal(beginnings, &positions, options.log_as_it_is) {
+            return Ok(LogReplayOutcome::Refused(reason));
         }
         let partitions: Vec<u32> = positions.keys().copied().collect();
         let counted = self.backends.archive.offsets(&partitions).await.context("reading the archive")?;
-        let mut recount = Recount {
+        let mut recount = LogRecount {
             counted: partitions.into_iter().zip(counted.iter().map(|position| position.next)).collect(),
             backends: self.backends,
             archive: replay.archive(),
@@ -225,22 +226,24 @@ impl<W: Write + Send> Work<'_, W> {
         for _ in 0..MAX_CHASES {
             let ends = self.backends.log.end_offsets().await.context("asking the log where it ends")?;
             let ends: Vec<(u32, u64)> = (0..).zip(ends).collect();
-            if recount.to_go(&ends) < NEAR_END_RECORDS {
+            if recount.records_to_go(&ends) < NEAR_END_RECORDS {
                 break;
             }
             recount.count_to(&ends).await?;
         }
         let progress = |done, of| self.progress.at("putting the new archive in place", done, of);
         for _ in 0..MAX_FINISHES {
-            let finished = retry(|| replay.finish(options.log_as_it_is, &progress), meta_error);
+            let finished = retry_step(|| replay.finish(options.log_as_it_is, &progress), meta_error);
             match finished.await.context("putting the new archive in place")? {
-                Finished::Done { meta, renumbered } => return Ok(Replayed::Done { meta, renumbered }),
+                Finished::Done { meta, renumbered } => {
+                    return Ok(LogReplayOutcome::Done { meta, renumbered });
+                }
                 Finished::Behind(to) => {
                     let ends =
                         self.backends.log.end_offsets().await.context("asking the log where it ends")?;
                     let end = |partition: u32| ends.get(partition as usize).copied().unwrap_or(0);
                     if let Some((partition, to)) = to.iter().find(|(partition, to)| *to > end(*partition)) {
-                        return Ok(Replayed::Refused(format!(
+                        return Ok(LogReplayOutcome::Refused(format!(
                             "the archive has counted partition {partition} up to offset {to}, and the log ends at {}: \
                              its topic was created anew, or lost records. With --log-as-it-is what only the archive \
                              knows is dropped",
@@ -257,13 +260,13 @@ impl<W: Write + Send> Work<'_, W> {
     }
 }
 
-enum Replayed {
+enum LogReplayOutcome {
     Done { meta: Meta, renumbered: bool },
     Refused(String),
 }
 
 /// Says why the log cannot be counted from these positions on (0 where there is none).
-fn starts_late(beginnings: &[u64], from: &BTreeMap<u32, Position>, as_it_is: bool) -> Option<String> {
+fn late_start_refusal(beginnings: &[u64], from: &BTreeMap<u32, Position>, as_it_is: bool) -> Option<String> {
     let late = (0..).zip(beginnings).find_map(|(partition, beginning)| {
         let next = from.get(&partition).map_or(0, |position| position.next);
         (*beginning > next).then_some((partition, *beginning, next))
@@ -277,7 +280,7 @@ fn starts_late(beginnings: &[u64], from: &BTreeMap<u32, Position>, as_it_is: boo
 }
 
 /// The log on its way into a new archive.
-struct Recount<'a> {
+struct LogRecount<'a> {
     backends: &'a Backends,
     archive: &'a dyn Archive,
     progress: &'a Progress,
@@ -288,18 +291,18 @@ struct Recount<'a> {
     beginnings: &'a [u64],
 }
 
-impl Recount<'_> {
-    fn next(&self, partition: u32) -> u64 {
+impl LogRecount<'_> {
+    fn next_offset(&self, partition: u32) -> u64 {
         self.positions.get(&partition).map_or(0, |position| position.next)
     }
 
-    fn to_go(&self, ends: &[(u32, u64)]) -> u64 {
-        ends.iter().map(|(partition, end)| end.saturating_sub(self.next(*partition))).sum()
+    fn records_to_go(&self, ends: &[(u32, u64)]) -> u64 {
+        ends.iter().map(|(partition, end)| end.saturating_sub(self.next_offset(*partition))).sum()
     }
 
     /// Counts each partition up to its offset.
     async fn count_to(&mut self, ends: &[(u32, u64)]) -> anyhow::Result<()> {
-        let total = self.done + self.to_go(ends);
+        let total = self.done + self.records_to_go(ends);
         let mut failures = 0;
         while let Err(error) = self.count_once(ends, total).await {
             failures += 1;
@@ -344,20 +347,24 @@ impl Recount<'_> {
                 );
             }
             if !batch.spans.is_empty() {
-                self.commit(batch).await?;
+                self.commit_with_retry(batch).await?;
                 self.progress.at("counting the log", self.done, total);
             }
         }
         // A partition may end with holes, which are stepped over.
         let rest = |(partition, to): &(u32, u64)| {
-            let from = self.next(*partition);
+            let from = self.next_offset(*partition);
             (from < *to).then_some(OffsetRange { partition: *partition, from, next: *to, last: None })
         };
         let spans: Vec<OffsetRange> = ends.iter().filter_map(rest).collect();
-        if spans.is_empty() { Ok(()) } else { self.commit(Batch { spans, records: Vec::new() }).await }
+        if spans.is_empty() {
+            Ok(())
+        } else {
+            self.commit_with_retry(Batch { spans, records: Vec::new() }).await
+        }
     }
 
-    async fn commit(&mut self, batch: Batch) -> anyhow::Result<()> {
+    async fn commit_with_retry(&mut self, batch: Batch) -> anyhow::Result<()> {
         match self.archive.commit(&batch).await {
             Ok(_) => {
                 for span in &batch.spans {
@@ -382,7 +389,7 @@ enum RebuildFailure {
 
 impl RebuildFailure {
     /// Splits what may pass from what does not.
-    fn of(error: RebuildError) -> Result<Self, StoreError> {
+    fn from_rebuild_error(error: RebuildError) -> Result<Self, StoreError> {
         match error {
             RebuildError::Refused(reason) => Ok(Self::Refused(reason)),
             RebuildError::Store(error) if error.is_transient() => Err(error),
@@ -402,7 +409,7 @@ fn meta_error(error: StoreError) -> Result<StoreError, StoreError> {
 }
 
 /// Does `attempt` until it is done, some times. `split` says what an error is: one that may pass (`Err`) or not.
-async fn retry<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, E>>>(
+async fn retry_step<T, E, F: From<StoreError>, Doing: Future<Output = Result<T, E>>>(
     mut attempt: impl FnMut() -> Doing,
     split: impl Fn(E) -> Result<F, StoreError>,
 ) -> Result<T, F> {
@@ -450,11 +457,11 @@ mod tests {
     #[test]
     fn a_log_that_begins_late_is_refused_unless_asked_for() {
         let at = |next| Position { next, last: None };
-        assert_eq!(starts_late(&[0, 0], &BTreeMap::new(), false), None);
-        let late = starts_late(&[0, 7], &BTreeMap::new(), false).unwrap();
+        assert_eq!(late_start_refusal(&[0, 0], &BTreeMap::new(), false), None);
+        let late = late_start_refusal(&[0, 7], &BTreeMap::new(), false).unwrap();
         assert!(late.contains("partition 1") && late.contains("begins at 7"), "{late}");
-        assert_eq!(starts_late(&[0, 7], &BTreeMap::from([(1, at(7))]), false), None);
-        assert!(starts_late(&[0, 7], &BTreeMap::from([(1, at(6))]), false).is_some());
-        assert_eq!(starts_late(&[0, 7], &BTreeMap::new(), true), None);
+        assert_eq!(late_start_refusal(&[0, 7], &BTreeMap::from([(1, at(7))]), false), None);
+        assert!(late_start_refusal(&[0, 7], &BTreeMap::from([(1, at(6))]), false).is_some());
+        assert_eq!(late_start_refusal(&[0, 7], &BTreeMap::new(), true), None);
     }
 }

@@ -101,7 +101,7 @@ impl fmt::Display for Report {
         let (videos, generation) = (self.videos, self.generation);
         writeln!(f, "cut       offset {events} in all over {} partitions", self.cut.len())?;
         writeln!(f, "archive   {videos} videos, generation {generation}")?;
-        self.log(f)?;
+        self.write_log_part(f)?;
         writeln!(f, "boards    {}", self.boards)?;
         for (name, board) in &self.declared {
             writeln!(f, "board {name}: {board}")?;
@@ -127,7 +127,7 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    fn log(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_log_part(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let LogReport { events, repeats, unreadable, ambiguous, trending, problem, counted } = &self.log;
         match problem {
             Some(problem) => writeln!(f, "log       {problem}")?,

@@ -31,21 +31,21 @@ pub struct Told {
 }
 
 /// What one partition first said of a video's owner.
-struct Claim {
+struct OwnerClaim {
     partition: u32,
     first_user: UserId,
     given: Option<UserId>,
 }
 
 /// The first sighting of an identity.
-struct Sighting {
+struct FirstSighting {
     time: Millis,
     /// What was seen; unknown where it was before the counting began.
-    what: Option<Seen>,
+    what: Option<SeenIdentity>,
 }
 
 #[derive(PartialEq, Eq)]
-struct Seen {
+struct SeenIdentity {
     partition: u32,
     video: VideoId,
     content: u64,
@@ -58,8 +58,8 @@ pub struct Tally {
     /// Where each partition ends, and the log's time up to which it was counted; only those not at their end.
     open: BTreeMap<u32, (u64, Millis)>,
     videos: HashMap<VideoId, VideoState>,
-    claims: HashMap<VideoId, Vec<Claim>>,
-    sightings: HashMap<String, Sighting>,
+    claims: HashMap<VideoId, Vec<OwnerClaim>>,
+    sightings: HashMap<String, FirstSighting>,
     /// Marks that are set, with their values.
     marks: HashMap<MarkKey, f64>,
     /// On which partition an event set or removed each mark first, and whether it removed it.
@@ -118,7 +118,7 @@ impl Tally {
     /// Counts records. `earlier` are sightings of their identities from before the counting began.
     pub fn count(&mut self, records: &[LogRecord], earlier: Vec<(String, Millis)>) {
         for (identity, time) in earlier {
-            self.sightings.entry(identity).or_insert(Sighting { time, what: None });
+            self.sightings.entry(identity).or_insert(FirstSighting { time, what: None });
         }
         let ids: HashSet<&VideoId> = records.iter().map(|record| &record.event.video_id).collect();
         // What does not change is not among the effects: it stays here, too.
@@ -139,22 +139,22 @@ impl Tally {
             };
         }
         for record in records {
-            self.note(record);
+            self.note_record(record);
         }
         self.counted += effects.counted;
         self.repeated += effects.repeated;
         self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
-        self.prune();
+        self.forget_old_identities();
     }
 
-    fn claim(&mut self, record: &LogRecord) {
+    fn note_owner_claim(&mut self, record: &LogRecord) {
         let event = &record.event;
         let claims = self.claims.entry(event.video_id.clone()).or_default();
         let claim = claims.iter_mut().find(|claim| claim.partition == record.partition);
         match claim {
             Some(claim) if claim.given.is_none() => claim.given.clone_from(&event.owner_id),
             Some(_) => {}
-            None => claims.push(Claim {
+            None => claims.push(OwnerClaim {
                 partition: record.partition,
                 first_user: event.user_id.clone(),
                 given: event.owner_id.clone(),
@@ -162,11 +162,11 @@ impl Tally {
         }
     }
 
-    fn note(&mut self, record: &LogRecord) {
+    fn note_record(&mut self, record: &LogRecord) {
         let event = &record.event;
         // What moderators do makes nobody the owner.
         if event.kind != Kind::Moderation {
-            self.claim(record);
+            self.note_owner_claim(record);
         }
         if let Some((end, time)) = self.open.get_mut(&record.partition) {
             *time = record.broker_time.max(*time);
@@ -176,14 +176,14 @@ impl Tally {
         }
         self.note_mark(record);
         let Some(identity) = identity(event) else { return };
-        let seen = Seen {
+        let seen = SeenIdentity {
             partition: record.partition,
             video: event.video_id.clone(),
             content: content_hash(event),
             event_time: event.timestamp,
         };
         let first = identities(event).find_map(|name| self.sightings.get(&name));
-        if let Some(Sighting { time, what: Some(first) }) = first
+        if let Some(FirstSighting { time, what: Some(first) }) = first
             && first.partition != seen.partition
         {
             // Two partitions have no order, so either may have been the first; and a window after either may decide.
@@ -195,7 +195,7 @@ impl Tally {
             }
         }
         if first.is_none_or(|first| record.broker_time - first.time >= REPEAT_WINDOW_MS) {
-            self.sightings.insert(identity, Sighting { time: record.broker_time, what: Some(seen) });
+            self.sightings.insert(identity, FirstSighting { time: record.broker_time, what: Some(seen) });
         }
     }
 
@@ -216,7 +216,7 @@ impl Tally {
     }
 
     /// Forgets identities that can have no repeat any more: whatever is still to be read is younger by a window.
-    fn prune(&mut self) {
+    fn forget_old_identities(&mut self) {
         let seen = self.counted + self.repeated;
         let read_to = self.open.values().map(|(_, time)| *time).min();
         if let (Some(read_to), true) = (read_to, seen - self.pruned_at >= PRUNE_EVERY) {
@@ -244,7 +244,7 @@ impl Tally {
 }
 
 /// Everyone who is the owner in some order of the partitions.
-fn other_owners(claims: &[Claim]) -> HashSet<UserId> {
+fn other_owners(claims: &[OwnerClaim]) -> HashSet<UserId> {
     if claims.len() < 2 {
         return HashSet::new();
     }

@@ -143,7 +143,7 @@ fn states_by_video(cut: Cut) -> BTreeMap<VideoId, Kept> {
 }
 
 /// A counting of the log that is about to begin.
-struct Counting<'a> {
+struct LogCounting<'a> {
     archive: &'a dyn Archive,
     reader: Box<dyn LogReader>,
     tally: Tally,
@@ -160,7 +160,7 @@ async fn begin_reading<'a>(
     snapshot: Option<&'a str>,
     positions: &BTreeMap<u32, Position>,
     rules: Rules,
-) -> anyhow::Result<Result<Counting<'a>, String>> {
+) -> anyhow::Result<Result<LogCounting<'a>, String>> {
     let archive = &*backends.archive;
     let mut tally = Tally::new(rules, positions.iter().map(|(partition, end)| (*partition, end.next)));
     let (mut from, mut trending) = (BTreeMap::new(), true);
@@ -197,10 +197,10 @@ async fn begin_reading<'a>(
     stretches.retain(|stretch| stretch.from < stretch.to);
     let records = stretches.iter().map(|stretch| stretch.to - stretch.from).sum();
     let reader = backends.log.read(&stretches).await.context("reading the log")?;
-    Ok(Ok(Counting { archive, reader, tally, snapshot, trending, records }))
+    Ok(Ok(LogCounting { archive, reader, tally, snapshot, trending, records }))
 }
 
-impl Counting<'_> {
+impl LogCounting<'_> {
     async fn run(
         mut self,
         positions: &BTreeMap<u32, Position>,

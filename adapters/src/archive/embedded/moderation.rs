@@ -41,7 +41,7 @@ struct StoredRule {
 }
 
 impl StoredRule {
-    fn of(change: &RuleChange) -> Self {
+    fn from_change(change: &RuleChange) -> Self {
         let key = change.key.clone();
         match change.what.clone() {
             Changed::Restriction { userid, rule } => {
@@ -57,7 +57,7 @@ impl StoredRule {
         serde_json::to_vec(self).expect("text and numbers always serialise")
     }
 
-    fn read(revision: u64, bytes: &[u8]) -> Result<RuleChange, Failure> {
+    fn decode_rule(revision: u64, bytes: &[u8]) -> Result<RuleChange, Failure> {
         let stored: Self = serde_json::from_slice(bytes).map_err(|error| damaged("a restriction", error))?;
         let what = match (stored.scope, stored.userid) {
             (Some(scope), _) => Changed::Comments { scope, rules: stored.comments },
@@ -130,7 +130,7 @@ pub fn put(transaction: &WriteTransaction, tables: &Tables, effects: &Effects) -
             if let Some(before) = before {
                 rules.remove(before)?;
             }
-            rules.insert(change.revision, StoredRule::of(change).encode().as_slice())?;
+            rules.insert(change.revision, StoredRule::from_change(change).encode().as_slice())?;
         }
     }
     if !effects.held.is_empty() {
@@ -171,7 +171,7 @@ fn rules_since(
     let since = (Bound::Excluded(revision), Bound::Unbounded);
     let changes = table.range::<u64>(since)?.map(|entry| {
         let (revision, bytes) = entry?;
-        StoredRule::read(revision.value(), bytes.value())
+        StoredRule::decode_rule(revision.value(), bytes.value())
     });
     let is_asked = |change: &Result<RuleChange, Failure>| match change {
         Ok(change) => !of_comments || matches!(change.what, Changed::Comments { rules: Some(_), .. }),
@@ -274,29 +274,32 @@ fn audit(
 #[async_trait]
 impl ModerationArchive for EmbeddedArchive {
     async fn rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
-        self.read(move |database, tables| rules_since(database, tables, revision, limit, false)).await
+        self.read_blocking(move |database, tables| rules_since(database, tables, revision, limit, false))
+            .await
     }
 
     async fn comment_rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
-        self.read(move |database, tables| rules_since(database, tables, revision, limit, true)).await
+        self.read_blocking(move |database, tables| rules_since(database, tables, revision, limit, true)).await
     }
 
     async fn comment_rules_count(&self) -> Result<u64, StoreError> {
-        let all = self.read(|database, tables| rules_since(database, tables, 0, usize::MAX, true)).await?;
+        let all =
+            self.read_blocking(|database, tables| rules_since(database, tables, 0, usize::MAX, true)).await?;
         Ok(all.len() as u64)
     }
 
     async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError> {
-        self.read(move |database, tables| held(database, tables, after, limit)).await
+        self.read_blocking(move |database, tables| held(database, tables, after, limit)).await
     }
 
     async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError> {
         let (video, id) = (video.clone(), id.clone());
-        self.read(move |database, tables| held_comment(database, tables, &video, &id)).await
+        self.read_blocking(move |database, tables| held_comment(database, tables, &video, &id)).await
     }
 
     async fn held_count(&self) -> Result<u64, StoreError> {
-        self.read(|database, tables| Ok(database.begin_read()?.open_table(tables.held)?.len()?)).await
+        self.read_blocking(|database, tables| Ok(database.begin_read()?.open_table(tables.held)?.len()?))
+            .await
     }
 
     async fn reports(
@@ -305,31 +308,33 @@ impl ModerationArchive for EmbeddedArchive {
         after: Option<ReportPlace>,
         limit: usize,
     ) -> Result<Vec<ReportedComment>, StoreError> {
-        self.read(move |database, tables| reports::of_queue(database, tables, queue, after, limit)).await
+        self.read_blocking(move |database, tables| reports::of_queue(database, tables, queue, after, limit))
+            .await
     }
 
     async fn reported(&self, video: &VideoId, id: &CommentId) -> Result<Option<ReportedComment>, StoreError> {
         let (video, id) = (video.clone(), id.clone());
-        self.read(move |database, tables| reports::of_comment(database, tables, &video, &id)).await
+        self.read_blocking(move |database, tables| reports::of_comment(database, tables, &video, &id)).await
     }
 
     async fn open_reports(&self, video: Option<&VideoId>, most: u64) -> Result<u64, StoreError> {
         let video = video.cloned();
-        self.read(move |database, tables| reports::count(database, tables, video.as_ref(), most)).await
+        self.read_blocking(move |database, tables| reports::count(database, tables, video.as_ref(), most))
+            .await
     }
 
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {
         let video = video.clone();
-        self.read(move |database, tables| last_pin(database, tables, &video)).await
+        self.read_blocking(move |database, tables| last_pin(database, tables, &video)).await
     }
 
     async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError> {
         let (user, from) = (user.clone(), from.map(str::to_owned));
-        self.read(move |database, tables| entries_of(database, tables, &user, from.as_deref())).await
+        self.read_blocking(move |database, tables| entries_of(database, tables, &user, from.as_deref())).await
     }
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
-        self.read(move |database, tables| audit(database, tables, before, limit)).await
+        self.read_blocking(move |database, tables| audit(database, tables, before, limit)).await
     }
 }
 
@@ -339,15 +344,15 @@ mod fixtures {
     use crate::fixtures::{check, comment_rules, held, json, muted};
 
     #[test]
-    fn restrictions_and_rules_of_comments() {
+    fn stored_restrictions_and_comment_rules_have_fixtures() {
         for (name, today) in [("embedded-rule", muted()), ("embedded-comment-rules", comment_rules())] {
-            let write = |change: &RuleChange| json(&StoredRule::of(change).encode());
-            check(name, &today, write, |value| StoredRule::read(8, value.to_string().as_bytes()));
+            let write = |change: &RuleChange| json(&StoredRule::from_change(change).encode());
+            check(name, &today, write, |value| StoredRule::decode_rule(8, value.to_string().as_bytes()));
         }
     }
 
     #[test]
-    fn comments_that_wait() {
+    fn stored_held_comments_have_fixtures() {
         let write = |held: &HeldComment| json(&encode_held(held));
         check("embedded-held", &held(), write, |value| decode_held(value.to_string().as_bytes()));
     }
@@ -359,26 +364,26 @@ mod tests {
     use super::*;
     use crate::fixtures::{LATER_RECORD, comment, deleted_by_a_moderator, held, json, later};
 
-    fn bytes(value: &serde_json::Value) -> Vec<u8> {
+    fn json_bytes(value: &serde_json::Value) -> Vec<u8> {
         value.to_string().into_bytes()
     }
 
     #[tokio::test]
-    async fn what_a_later_release_wrote_takes_nothing_else_of_a_page_with_it() {
+    async fn an_unknown_record_does_not_fail_the_rest_of_a_page() {
         let directory = tempfile::tempdir().unwrap();
         let archive = EmbeddedArchive::open(directory.path()).unwrap();
         let known = deleted_by_a_moderator().record;
         let (record, waits) = (known.to_json(), encode_held(&held()));
         let told = encode_comment(&comment());
-        let written = archive.write(move |database, tables| {
+        let written = archive.write_blocking(move |database, tables| {
             let transaction = database.begin_write()?;
             let mut audit = transaction.open_table(tables.audit)?;
             let mut held = transaction.open_table(tables.held)?;
             let mut comments = transaction.open_table(tables.comments)?;
             let later = [
                 LATER_RECORD.as_bytes().to_vec(),
-                bytes(&later("rule", &json(&waits))),
-                bytes(&later("entry", &json(&told))),
+                json_bytes(&later("rule", &json(&waits))),
+                json_bytes(&later("entry", &json(&told))),
             ];
             for (at, [record, waits, told]) in
                 [(1, [&record, &waits, &told]), (2, later.each_ref()), (3, [&record, &waits, &told])]

@@ -62,7 +62,7 @@ pub fn read_comments(
     match page {
         Page::Before(seq) => {
             let range = table.range((id, 0)..(id, seq))?;
-            range.rev().take(limit).map(|entry| decode_entry(&entry?)).collect()
+            range.rev().take(limit).map(|entry| decode_comment_row(&entry?)).collect()
         }
         Page::After(seq) => {
             let bounds = (Bound::Excluded((id, seq)), Bound::Included((id, u64::MAX)));
@@ -71,20 +71,20 @@ pub fn read_comments(
                 return Ok(Vec::new());
             }
             let range = table.range::<(&str, u64)>(bounds)?;
-            range.take(limit).map(|entry| decode_entry(&entry?)).collect()
+            range.take(limit).map(|entry| decode_comment_row(&entry?)).collect()
         }
     }
 }
 
-type CommentEntry<'a> = (redb::AccessGuard<'a, (&'static str, u64)>, redb::AccessGuard<'a, &'static [u8]>);
+type CommentRow<'a> = (redb::AccessGuard<'a, (&'static str, u64)>, redb::AccessGuard<'a, &'static [u8]>);
 
-fn decode_entry((key, bytes): &CommentEntry) -> Result<Comment, Failure> {
+fn decode_comment_row((key, bytes): &CommentRow) -> Result<Comment, Failure> {
     let (video, seq) = key.value();
     decode_comment(video, seq, bytes.value())
 }
 
 /// The comment that another table points to.
-fn pointed_to(
+fn find_pointed_comment(
     table: &impl ReadableTable<(&'static str, u64), &'static [u8]>,
     video: &str,
     seq: u64,
@@ -104,7 +104,7 @@ pub fn read_comment(
     let seq =
         transaction.open_table(tables.names)?.get((video.as_str(), id.as_str()))?.map(|seq| seq.value());
     let table = transaction.open_table(tables.comments)?;
-    seq.map(|seq| pointed_to(&table, video.as_str(), seq)).transpose()
+    seq.map(|seq| find_pointed_comment(&table, video.as_str(), seq)).transpose()
 }
 
 pub fn comments_from(
@@ -120,7 +120,7 @@ pub fn comments_from(
     let comments = places.range((partition, offset)..=(partition, u64::MAX))?.take(limit).map(|entry| {
         let (place, target) = entry?;
         let ((partition, offset), (video, seq)) = (place.value(), target.value());
-        Ok(NumberedComment { comment: pointed_to(&table, video, seq)?, partition, offset })
+        Ok(NumberedComment { comment: find_pointed_comment(&table, video, seq)?, partition, offset })
     });
     comments.collect()
 }

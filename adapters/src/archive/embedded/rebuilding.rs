@@ -21,14 +21,14 @@ use super::tables::{
     LIVE, NEXT, Offset, Tables, decode_video, encode_meta, encode_video, position, read_meta,
 };
 use super::writing::marks;
-use super::{EmbeddedArchive, FILE, PART};
+use super::{EmbeddedArchive, FILE, PART_NAME};
 use crate::StoreError;
 use crate::redb_file::{Failure, begin_durable};
 
 #[async_trait]
 impl Rebuild for EmbeddedArchive {
     async fn bump_generation(&self) -> Result<Meta, StoreError> {
-        self.write(|database, tables| {
+        self.write_blocking(|database, tables| {
             change_meta(database, tables, |_, before| {
                 Ok(Meta { generation: before.generation + 1, ..before.clone() })
             })
@@ -37,11 +37,11 @@ impl Rebuild for EmbeddedArchive {
     }
 
     async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError> {
-        let before = self.meta().await?.ok_or_else(never_opened)?;
+        let before = self.meta().await?.ok_or_else(never_opened_error)?;
         before.rules.rescored_by(rules).map_err(RebuildError::Refused)?;
         let rules = *rules;
         let after = self
-            .write(move |database, tables| {
+            .write_blocking(move |database, tables| {
                 change_meta(database, tables, |transaction, before| {
                     // Scores are not stored here: they follow from counts and rules.
                     if before.rules.half_life_ms != rules.half_life_ms {
@@ -62,19 +62,19 @@ impl Rebuild for EmbeddedArchive {
         progress: Progress<'_>,
     ) -> Result<Box<dyn Replay>, RebuildError> {
         let source = match from {
-            Some(path) => Some(Source::open(path, rules).await?),
+            Some(path) => Some(SourceArchive::open_source(path, rules).await?),
             None => None,
         };
         let rules = *rules;
-        self.write(move |database, tables| {
+        self.write_blocking(move |database, tables| {
             let transaction = begin_durable(database)?;
-            let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+            let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
             NEXT.delete(&transaction)?;
             NEXT.create(&transaction)?;
             let next = Meta { generation: before.generation + 1, rules, ..before };
             transaction.open_table(NEXT.meta)?.insert((), encode_meta(&next).as_str())?;
             if let Some(source) = source {
-                source.copy(&transaction)?;
+                source.copy_into(&transaction)?;
                 if source.meta.rules.half_life_ms != rules.half_life_ms {
                     forget_trending(&transaction, &NEXT)?;
                 }
@@ -84,14 +84,14 @@ impl Rebuild for EmbeddedArchive {
         })
         .await?;
         progress(1, 1);
-        let (live, next) = (self.with(self.me, self.tables), self.with(rand::random(), &NEXT));
+        let (live, next) = (self.as_owner(self.me, self.tables), self.as_owner(rand::random(), &NEXT));
         Ok(Box::new(EmbeddedReplay { live, next, checked: Mutex::default() }))
     }
 
     async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError> {
         match of {
-            Some(path) => opened(path)?.read(cut).await,
-            None => self.read(cut).await,
+            Some(path) => open_other(path)?.read_blocking(cut).await,
+            None => self.read_blocking(cut).await,
         }
     }
 
@@ -110,8 +110,8 @@ impl Rebuild for EmbeddedArchive {
             found.collect()
         };
         match of {
-            Some(path) => opened(path)?.read(look).await,
-            None => self.read(look).await,
+            Some(path) => open_other(path)?.read_blocking(look).await,
+            None => self.read_blocking(look).await,
         }
     }
 
@@ -121,44 +121,44 @@ impl Rebuild for EmbeddedArchive {
             marks(&database.begin_read()?.open_table(tables.marks)?, keys)
         };
         match of {
-            Some(path) => opened(path)?.read(look).await,
-            None => self.read(look).await,
+            Some(path) => open_other(path)?.read_blocking(look).await,
+            None => self.read_blocking(look).await,
         }
     }
 }
 
 /// Another archive, which nobody writes to.
-struct Source {
+struct SourceArchive {
     transaction: ReadTransaction,
     meta: Meta,
     /// What is read is this one's, as long as it lives.
     _archive: EmbeddedArchive,
 }
 
-fn opened(directory: &str) -> Result<EmbeddedArchive, StoreError> {
+fn open_other(directory: &str) -> Result<EmbeddedArchive, StoreError> {
     let directory = Path::new(directory);
     let file: PathBuf = directory.join(FILE);
     if !file.is_file() {
         return Err(StoreError::unusable(
-            PART,
+            PART_NAME,
             format!("there is no archive: {} is not there", file.display()),
         ));
     }
     EmbeddedArchive::open(directory)
 }
 
-impl Source {
-    async fn open(directory: &str, rules: &Rules) -> Result<Self, RebuildError> {
-        let archive = opened(directory)?;
-        let meta = archive.meta().await?.ok_or_else(never_opened)?;
+impl SourceArchive {
+    async fn open_source(directory: &str, rules: &Rules) -> Result<Self, RebuildError> {
+        let archive = open_other(directory)?;
+        let meta = archive.meta().await?.ok_or_else(never_opened_error)?;
         meta.rules.rescored_by(rules).map_err(|why| {
             RebuildError::Refused(format!("the archive in {directory} cannot be begun with: {why}"))
         })?;
-        let transaction = archive.read(|database, _| Ok(database.begin_read()?)).await?;
+        let transaction = archive.read_blocking(|database, _| Ok(database.begin_read()?)).await?;
         Ok(Self { transaction, meta, _archive: archive })
     }
 
-    fn copy(&self, to: &WriteTransaction) -> Result<(), Failure> {
+    fn copy_into(&self, to: &WriteTransaction) -> Result<(), Failure> {
         let from = &self.transaction;
         copy_table(from, LIVE.offsets, to, NEXT.offsets)?;
         copy_table(from, LIVE.videos, to, NEXT.videos)?;
@@ -194,12 +194,12 @@ fn copy_table<K: Key + 'static, V: Value + 'static>(
     Ok(())
 }
 
-fn not_opened() -> Failure {
+fn not_opened_failure() -> Failure {
     Failure::Damaged("it was never opened as an archive".to_owned())
 }
 
-fn never_opened() -> StoreError {
-    StoreError::unusable(PART, "the archive was never opened")
+fn never_opened_error() -> StoreError {
+    StoreError::unusable(PART_NAME, "the archive was never opened")
 }
 
 fn change_meta(
@@ -208,7 +208,7 @@ fn change_meta(
     change: impl FnOnce(&WriteTransaction, &Meta) -> Result<Meta, Failure>,
 ) -> Result<Meta, Failure> {
     let transaction = begin_durable(database)?;
-    let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
+    let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
     let after = change(&transaction, &before)?;
     transaction.open_table(tables.meta)?.insert((), encode_meta(&after).as_str())?;
     transaction.commit()?;
@@ -236,8 +236,8 @@ fn states(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Vec
 
 fn cut(database: &Database, tables: &Tables) -> Result<Cut, Failure> {
     let transaction = database.begin_read()?;
-    let meta = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
-    let positions = stands(&transaction.open_table(tables.offsets)?)?;
+    let meta = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
+    let positions = partition_positions(&transaction.open_table(tables.offsets)?)?;
     let scored = |state: VideoState| {
         let score = points(state.counters.score(&meta.rules.weights));
         StoredVideo { state, score }
@@ -276,8 +276,9 @@ impl Replay for EmbeddedReplay {
 
     async fn finish(&self, anyway: bool, progress: Progress<'_>) -> Result<Finished, StoreError> {
         loop {
-            let live = self.live.read(places).await?;
-            let next: HashMap<u32, u64> = self.next.read(places).await?.into_iter().collect();
+            let live = self.live.read_blocking(partition_offsets).await?;
+            let next: HashMap<u32, u64> =
+                self.next.read_blocking(partition_offsets).await?.into_iter().collect();
             let stand = |partition| next.get(&partition).copied().unwrap_or(0);
             let behind: Vec<(u32, u64)> =
                 live.iter().copied().filter(|(partition, offset)| stand(*partition) < *offset).collect();
@@ -289,8 +290,9 @@ impl Replay for EmbeddedReplay {
             let renumbered = checked.differ();
             drop(checked);
             let minted = renumbered.then(|| CommentEpoch::from_bits(rand::random()));
-            let swapped =
-                self.live.write(move |database, tables| swap(database, tables, &live, minted.as_ref()));
+            let swapped = self.live.write_blocking(move |database, tables| {
+                swap_in_next(database, tables, &live, minted.as_ref())
+            });
             if let Some(meta) = swapped.await? {
                 return Ok(Finished::Done { meta, renumbered });
             }
@@ -299,7 +301,7 @@ impl Replay for EmbeddedReplay {
 
     async fn abandon(&self) -> Result<(), StoreError> {
         self.next
-            .write(|database, tables| {
+            .write_blocking(|database, tables| {
                 let transaction = begin_durable(database)?;
                 tables.delete(&transaction)?;
                 transaction.commit()?;
@@ -309,13 +311,13 @@ impl Replay for EmbeddedReplay {
     }
 }
 
-fn places(database: &Database, tables: &Tables) -> Result<Vec<(u32, u64)>, Failure> {
-    let found = stands(&database.begin_read()?.open_table(tables.offsets)?)?;
+fn partition_offsets(database: &Database, tables: &Tables) -> Result<Vec<(u32, u64)>, Failure> {
+    let found = partition_positions(&database.begin_read()?.open_table(tables.offsets)?)?;
     Ok(found.into_iter().map(|(partition, position)| (partition, position.next)).collect())
 }
 
 /// Where all partitions stand that there are.
-fn stands(table: &impl ReadableTable<u32, Offset>) -> Result<Vec<(u32, Position)>, Failure> {
+fn partition_positions(table: &impl ReadableTable<u32, Offset>) -> Result<Vec<(u32, Position)>, Failure> {
     let found = table.iter()?.map(|entry| {
         let (partition, found) = entry?;
         Ok((partition.value(), position(found.value())))
@@ -324,19 +326,19 @@ fn stands(table: &impl ReadableTable<u32, Offset>) -> Result<Vec<(u32, Position)
 }
 
 /// Puts the next archive in place, unless the live one has moved on from `checked`.
-fn swap(
+fn swap_in_next(
     database: &Database,
     tables: &Tables,
     checked: &[(u32, u64)],
     minted: Option<&CommentEpoch>,
 ) -> Result<Option<Meta>, Failure> {
     let transaction = begin_durable(database)?;
-    let live = stands(&transaction.open_table(tables.offsets)?)?;
+    let live = partition_positions(&transaction.open_table(tables.offsets)?)?;
     if !live.iter().map(|(partition, position)| (*partition, position.next)).eq(checked.iter().copied()) {
         return Ok(None);
     }
-    let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened)?;
-    let counted = read_meta(&transaction.open_table(NEXT.meta)?)?.ok_or_else(not_opened)?;
+    let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
+    let counted = read_meta(&transaction.open_table(NEXT.meta)?)?.ok_or_else(not_opened_failure)?;
     let numbering = minted.cloned().unwrap_or(before.numbering);
     let after = Meta { numbering, generation: before.generation + 1, rules: counted.rules };
     transaction.open_table(NEXT.meta)?.insert((), encode_meta(&after).as_str())?;

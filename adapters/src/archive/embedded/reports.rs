@@ -11,19 +11,19 @@ use super::moderation::damaged;
 use super::tables::Tables;
 use crate::redb_file::Failure;
 
-fn encode(comment: &ReportedComment) -> Vec<u8> {
+fn encode_reported(comment: &ReportedComment) -> Vec<u8> {
     serde_json::to_vec(comment).expect("text and numbers always serialise")
 }
 
-fn decode(bytes: &[u8]) -> Result<ReportedComment, Failure> {
+fn decode_reported(bytes: &[u8]) -> Result<ReportedComment, Failure> {
     serde_json::from_slice(bytes).map_err(|error| damaged("reports of a comment", error))
 }
 
-fn find(
+fn find_reported(
     table: &impl ReadableTable<(&'static str, &'static str), &'static [u8]>,
     (video, id): (&str, &str),
 ) -> Result<Option<ReportedComment>, Failure> {
-    table.get((video, id))?.map(|bytes| decode(bytes.value())).transpose()
+    table.get((video, id))?.map(|bytes| decode_reported(bytes.value())).transpose()
 }
 
 /// Those of these comments that were reported.
@@ -36,7 +36,7 @@ pub(super) fn known(
         return Ok(Vec::new());
     }
     let table = transaction.open_table(tables.reports)?;
-    let found = comments.iter().map(|(video, id)| find(&table, (video.as_str(), id.as_str())));
+    let found = comments.iter().map(|(video, id)| find_reported(&table, (video.as_str(), id.as_str())));
     found.filter_map(Result::transpose).collect()
 }
 
@@ -53,8 +53,8 @@ pub(super) fn put(
     let mut queues = transaction.open_table(tables.report_queues)?;
     for comment in changed {
         let key = (comment.video.as_str(), comment.id.as_str());
-        let before = find(&table, key)?;
-        table.insert(key, encode(comment).as_slice())?;
+        let before = find_reported(&table, key)?;
+        table.insert(key, encode_reported(comment).as_slice())?;
         for queue in ReportQueue::ALL {
             if let Some(place) = before.as_ref().and_then(|before| queue.place(before)) {
                 queues.remove((queue.name(), place.as_str()))?;
@@ -73,11 +73,11 @@ pub(super) fn of_comment(
     video: &VideoId,
     id: &CommentId,
 ) -> Result<Option<ReportedComment>, Failure> {
-    find(&database.begin_read()?.open_table(tables.reports)?, (video.as_str(), id.as_str()))
+    find_reported(&database.begin_read()?.open_table(tables.reports)?, (video.as_str(), id.as_str()))
 }
 
 /// Behind every place.
-const END: &str = "~";
+const BEHIND_ALL_PLACES: &str = "~";
 
 pub(super) fn of_queue(
     database: &Database,
@@ -89,11 +89,11 @@ pub(super) fn of_queue(
     let transaction = database.begin_read()?;
     let (table, queues) =
         (transaction.open_table(tables.reports)?, transaction.open_table(tables.report_queues)?);
-    let until = after.map_or_else(|| END.to_owned(), |place| queue.place_of(place));
+    let until = after.map_or_else(|| BEHIND_ALL_PLACES.to_owned(), |place| queue.place_of(place));
     let part = (queue.name(), "")..(queue.name(), until.as_str());
     let found = queues.range::<(&str, &str)>(part)?.rev().take(limit).map(|entry| {
         let (_, key) = entry?;
-        find(&table, key.value())?
+        find_reported(&table, key.value())?
             .ok_or_else(|| damaged("reports of a comment", "a queue has one that is not there"))
     });
     found.collect()
@@ -108,7 +108,7 @@ pub(super) fn count(
     let queues = database.begin_read()?.open_table(tables.report_queues)?;
     let mut count = 0;
     let name = ReportQueue::OpenNewest.name();
-    for entry in queues.range::<(&str, &str)>((name, "")..(name, END))? {
+    for entry in queues.range::<(&str, &str)>((name, "")..(name, BEHIND_ALL_PLACES))? {
         let (_, key) = entry?;
         if video.is_none_or(|video| key.value().0 == video.as_str()) {
             count += 1;
@@ -126,8 +126,8 @@ mod fixtures {
     use crate::fixtures::{check, json, reported};
 
     #[test]
-    fn reports_of_a_comment() {
-        let write = |comment: &ReportedComment| json(&encode(comment));
-        check("embedded-reports", &reported(), write, |value| decode(value.to_string().as_bytes()));
+    fn stored_reports_have_fixtures() {
+        let write = |comment: &ReportedComment| json(&encode_reported(comment));
+        check("embedded-reports", &reported(), write, |value| decode_reported(value.to_string().as_bytes()));
     }
 }

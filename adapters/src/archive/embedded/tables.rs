@@ -9,7 +9,7 @@ use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use super::super::{Meta, Position};
-use super::PART;
+use super::PART_NAME;
 use super::moderation::Place;
 use crate::redb_file::{Failure, Purpose};
 
@@ -105,7 +105,7 @@ pub static NEXT: Tables = Tables {
 };
 
 pub const PURPOSE: Purpose =
-    Purpose { part: PART, version: 1, tables: |transaction| LIVE.create(transaction) };
+    Purpose { part: PART_NAME, version: 1, tables: |transaction| LIVE.create(transaction) };
 
 impl Tables {
     /// Creates what is absent.
@@ -195,7 +195,7 @@ pub fn position((next, last): Offset) -> Position {
     Position { next, last: last.map(|(broker_time, digest)| RecordFingerprint { broker_time, digest }) }
 }
 
-fn damaged(what: &str, error: &serde_json::Error) -> Failure {
+fn damaged_row(what: &str, error: &serde_json::Error) -> Failure {
     Failure::Damaged(format!("{what}: {error}"))
 }
 
@@ -206,12 +206,12 @@ struct StoredMeta {
     weights: Weights,
     half_life_ms: u64,
     /// Absent where none is, as in what former releases wrote.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_no_kind")]
     unique: UniqueKinds,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
-fn is_none(unique: &UniqueKinds) -> bool {
+fn is_no_kind(unique: &UniqueKinds) -> bool {
     unique.is_empty()
 }
 
@@ -226,7 +226,7 @@ pub fn read_meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<
 }
 
 fn decode_meta(text: &str) -> Result<Meta, Failure> {
-    let stored: StoredMeta = serde_json::from_str(text).map_err(|error| damaged("meta", &error))?;
+    let stored: StoredMeta = serde_json::from_str(text).map_err(|error| damaged_row("meta", &error))?;
     let StoredMeta { weights, half_life_ms, unique, .. } = stored;
     let rules = Rules { weights, half_life_ms, unique };
     Ok(Meta { numbering: stored.numbering, generation: stored.generation, rules })
@@ -270,7 +270,7 @@ pub fn encode_video(state: &VideoState) -> Vec<u8> {
 }
 
 pub fn decode_video(id: &str, bytes: &[u8]) -> Result<VideoState, Failure> {
-    let wrong = |error| damaged(&format!("video {id:?}"), &error);
+    let wrong = |error| damaged_row(&format!("video {id:?}"), &error);
     let stored: StoredVideo = serde_json::from_slice(bytes).map_err(wrong)?;
     Ok(VideoState {
         video_id: VideoId::parse(id).map_err(|error| Failure::Damaged(error.to_string()))?,
@@ -290,7 +290,7 @@ pub fn encode_comment(comment: &Comment) -> Vec<u8> {
 }
 
 pub fn decode_comment(video: &str, seq: u64, bytes: &[u8]) -> Result<Comment, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| damaged(&format!("comment {seq} of {video:?}"), &error))
+    serde_json::from_slice(bytes).map_err(|error| damaged_row(&format!("comment {seq} of {video:?}"), &error))
 }
 
 #[cfg(test)]
@@ -299,13 +299,13 @@ mod fixtures {
     use crate::fixtures::{WEIGHTS, check, comment, deletion, json, pin, shadowed, video};
 
     #[test]
-    fn videos() {
+    fn stored_videos_have_fixtures() {
         let write = |state: &VideoState| json(&encode_video(state));
         check("embedded-video", &video(), write, |value| decode_video("cats", value.to_string().as_bytes()));
     }
 
     #[test]
-    fn comments() {
+    fn stored_comments_have_fixtures() {
         for (name, today) in [
             ("embedded-comment", comment()),
             ("embedded-deletion", deletion()),
@@ -318,7 +318,7 @@ mod fixtures {
     }
 
     #[test]
-    fn what_is_fixed() {
+    fn stored_meta_has_fixtures() {
         let unique = "like,share".parse().expect("types");
         let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
         let today = Meta { numbering: CommentEpoch::from_bits(7), generation: 5, rules };

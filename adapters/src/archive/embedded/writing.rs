@@ -47,7 +47,7 @@ pub fn commit(
     if batch.spans.is_empty() && batch.records.is_empty() {
         return Ok(Ok(Committed { effects: Effects::default(), meta }));
     }
-    if let Some(fence) = advance(&transaction, tables, batch, me)? {
+    if let Some(fence) = advance_offsets(&transaction, tables, batch, me)? {
         return Ok(Err(fence));
     }
     let videos = known_videos(&transaction, tables, &batch.videos())?;
@@ -84,7 +84,7 @@ pub fn take_up(
 }
 
 /// Moves the offsets, or says why not: another one owns the partition, or it stands elsewhere.
-fn advance(
+fn advance_offsets(
     transaction: &WriteTransaction,
     tables: &Tables,
     batch: &Batch,
@@ -260,13 +260,13 @@ mod fixtures {
     use super::*;
     use crate::fixtures::check;
 
-    fn file() -> Database {
+    fn memory_database() -> Database {
         Database::builder().create_with_backend(InMemoryBackend::new()).expect("a file in memory")
     }
 
     /// The row that a mark becomes: its key in hexadecimal digits, and the bits of its number.
-    fn row(change: &MarkChange) -> Result<Value, Failure> {
-        let database = file();
+    fn encode_mark_row(change: &MarkChange) -> Result<Value, Failure> {
+        let database = memory_database();
         let transaction = database.begin_write()?;
         put_marks(&transaction, &LIVE, std::slice::from_ref(change))?;
         let table = transaction.open_table(LIVE.marks)?;
@@ -278,7 +278,7 @@ mod fixtures {
     fn mark(row: &Value) -> Result<MarkChange, Failure> {
         let text = row["key"].as_str().unwrap_or_default();
         let key = u128::from_str_radix(text, 16).expect("hexadecimal digits").to_be_bytes();
-        let database = file();
+        let database = memory_database();
         let transaction = database.begin_write()?;
         let mut table = transaction.open_table(LIVE.marks)?;
         table.insert(key, row["log2_bits"].as_u64().expect("bits"))?;
@@ -287,8 +287,8 @@ mod fixtures {
     }
 
     #[test]
-    fn marks_of_events_that_count_once_per_user() {
+    fn stored_unique_marks_have_fixtures() {
         let today = MarkChange { key: [9; 16], stored: true, now: Some(81_234.5) };
-        check("embedded-mark", &today, |change| row(change).expect("a row"), mark);
+        check("embedded-mark", &today, |change| encode_mark_row(change).expect("a row"), mark);
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::documents::{MetaDoc, OffsetDoc};
 use super::ownership;
 use super::transaction::{Stop, Transaction, abort, to_raw_documents};
-use super::{MongoArchive, PART, READ_TIMEOUT, store_error, within};
+use super::{MongoArchive, PART_NAME, QUERY_TIMEOUT, store_error, with_timeout};
 use crate::StoreError;
 use crate::archive::CommitError;
 
@@ -45,7 +45,7 @@ pub(super) async fn ask_for_way(archive: &MongoArchive, time: Duration) -> Resul
     let way = doc! { "token": &token, "ms": time.as_millis() as i64 };
     let asked = archive.collection::<Document>("meta");
     let asked = asked.update_one(doc! { "_id": MetaDoc::ID }, doc! { "$set": { "make_way": way } });
-    within(READ_TIMEOUT, "asking consumers to make way", async { asked.await }).await?;
+    with_timeout(QUERY_TIMEOUT, "asking consumers to make way", async { asked.await }).await?;
     Ok(token)
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn give_way_back(archive: &MongoArchive, token: &str) -> Result
     let meta = archive.collection::<Document>("meta");
     let mine = doc! { "_id": MetaDoc::ID, "make_way.token": token };
     let done = meta.update_one(mine, doc! { "$unset": { "make_way": "" } });
-    within(READ_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
+    with_timeout(QUERY_TIMEOUT, "letting consumers go on", async { done.await }).await.map(drop)
 }
 
 /// Changes the meta document as `decide` says, and returns whether it did. Asks the consumers to yield first.
@@ -79,7 +79,7 @@ pub(super) async fn change_meta_while_yielding(
         let session = archive.client.start_session().await;
         let mut session = session.map_err(|error| store_error("starting a session", &error))?;
         let left = BARRIER_TIMEOUT.saturating_sub(begun.elapsed());
-        let attempt = tokio::time::timeout(left, attempt(archive, &mut session, decide)).await;
+        let attempt = tokio::time::timeout(left, try_change(archive, &mut session, decide)).await;
         match attempt {
             Ok(Ok(changed)) => return Ok(changed),
             Ok(Err(Stop::Never(CommitError::Store(error)))) => {
@@ -97,14 +97,14 @@ pub(super) async fn change_meta_while_yielding(
                 let sessions = ownership::noted_sessions(archive, doc! {}).await?;
                 ownership::kill_sessions(archive, sessions).await
             };
-            within(READ_TIMEOUT, "ending what holds the offsets", ended).await?;
+            with_timeout(QUERY_TIMEOUT, "ending what holds the offsets", ended).await?;
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }
-    Err(StoreError::unavailable(PART, format!("no gap between commits within {BARRIER_TIMEOUT:?}")))
+    Err(StoreError::unavailable(PART_NAME, format!("no gap between commits within {BARRIER_TIMEOUT:?}")))
 }
 
-async fn attempt(
+async fn try_change(
     archive: &MongoArchive,
     session: &mut mongodb::ClientSession,
     decide: Decide<'_>,

@@ -25,7 +25,7 @@ use super::ownership::{Owner, id_of};
 use super::states::VideoStateCache;
 use super::stopwatch::Stopwatch;
 use super::transaction::{Stop, Transaction, abort, never_opened, to_raw_documents};
-use super::{MongoArchive, PART, swapping};
+use super::{MongoArchive, PART_NAME, swapping};
 use crate::StoreError;
 
 /// How long a batch may take in all, conflicts, elections and retries included. Afterwards its caller asks where the
@@ -41,20 +41,20 @@ pub(super) async fn commit(archive: &MongoArchive, batch: &Batch) -> Result<Comm
         return Ok(Committed { effects: Effects::default(), meta });
     }
     let deadline = Instant::now() + COMMIT_TIMEOUT;
-    let committed = tokio::time::timeout_at(deadline, until_it_takes(archive, batch)).await;
+    let committed = tokio::time::timeout_at(deadline, retry_until_committed(archive, batch)).await;
     committed.unwrap_or_else(|_| {
         let reason =
             format!("a batch of {} was not committed within {COMMIT_TIMEOUT:?}", batch.records.len());
-        Err(StoreError::unavailable(PART, reason).into())
+        Err(StoreError::unavailable(PART_NAME, reason).into())
     })
 }
 
-async fn until_it_takes(archive: &MongoArchive, batch: &Batch) -> Result<Committed, CommitError> {
+async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<Committed, CommitError> {
     let mut owner = archive.owner.lock().await;
     let mut pause = MAX_PAUSE / 32;
     loop {
         let mut session = owner.transaction_session(archive).await?;
-        let stop = match attempt(archive, &mut session, batch, &mut owner).await {
+        let stop = match try_commit(archive, &mut session, batch, &mut owner).await {
             Ok(committed) => {
                 owner.keep_session(session);
                 return Ok(committed);
@@ -69,7 +69,7 @@ async fn until_it_takes(archive: &MongoArchive, batch: &Batch) -> Result<Committ
             Stop::Swap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
             Stop::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
             Stop::Again(error) => {
-                tracing::debug!(part = PART, %error, ?pause, "the batch conflicts; again");
+                tracing::debug!(part = PART_NAME, %error, ?pause, "the batch conflicts; again");
                 // Jittered, or two that met once would meet again.
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                 pause = MAX_PAUSE.min(pause * 2);
@@ -78,7 +78,7 @@ async fn until_it_takes(archive: &MongoArchive, batch: &Batch) -> Result<Committ
     }
 }
 
-async fn attempt(
+async fn try_commit(
     archive: &MongoArchive,
     session: &mut ClientSession,
     batch: &Batch,
@@ -87,21 +87,21 @@ async fn attempt(
     let me = id_of(session);
     let mut watch = Stopwatch::default();
     let transaction = Transaction::begin(archive, session).await?;
-    let mut commit = Commit { transaction };
+    let mut commit = CommitAttempt { transaction };
     let meta_doc = commit.transaction.meta().await?;
     if meta_doc.make_way.as_ref().is_some_and(|way| owner.makes_way(way)) {
         return Err(Stop::YieldToRebuild);
     }
     let filling = meta_doc.rebuilding()?;
     let meta = meta_doc.into_meta()?;
-    let offsets = Offsets::of(commit.transaction.find("offsets", doc! {}).await?);
-    let new_offsets = offsets.fence(&batch.spans, &me)?;
-    let may_keep = !offsets.any_of_an_older_release();
+    let offsets = OffsetDocs::from_docs(commit.transaction.find("offsets", doc! {}).await?);
+    let new_offsets = offsets.check_fence(&batch.spans, &me)?;
+    let may_keep = !offsets.has_older_release();
     if !may_keep {
         owner.states.clear();
     }
     owner.states.invalidate_unless_at(meta.generation, &batch.spans, |home| offsets.outside_writes(home));
-    let sightings = commit.sightings(batch).await?;
+    let sightings = commit.read_sightings(batch).await?;
     let videos = commit.videos(batch, &mut owner.states).await?;
     let known: HashSet<String> = sightings.iter().map(|(identity, _)| identity.clone()).collect();
     let moderated = commit.transaction.moderated(batch).await?;
@@ -110,15 +110,15 @@ async fn attempt(
     let known_videos = videos.states.values().cloned();
     let effects = apply_with(&batch.records, known_videos, sightings, moderated, marks, &meta.rules);
     watch.lap("applying");
-    commit.advance(&batch.spans, &new_offsets, &videos.left).await?;
-    commit.write(&effects, &meta.rules, &videos).await?;
+    commit.advance_offsets(&batch.spans, &new_offsets, &videos.left).await?;
+    commit.write_effects(&effects, &meta.rules, &videos).await?;
     commit.transaction.moderate(&effects).await?;
     if let Some(rebuild) = filling {
-        commit.write_next(&effects.videos, &rebuild, &meta.rules).await?;
+        commit.write_next_generation(&effects.videos, &rebuild, &meta.rules).await?;
     }
     watch.lap("writing videos and comments");
-    commit.remember(&effects.identities, &known).await?;
-    commit.mark(&effects.marks).await?;
+    commit.remember_identities(&effects.identities, &known).await?;
+    commit.write_marks(&effects.marks).await?;
     watch.lap("writing identities and marks");
     commit.transaction.commit().await?;
     watch.lap("making it durable");
@@ -127,21 +127,21 @@ async fn attempt(
     }
     watch.lap("keeping");
     let (events, changed) = (batch.records.len(), effects.videos.len());
-    tracing::debug!(part = PART, events, videos = changed, ms = %watch, "a batch was committed");
+    tracing::debug!(part = PART_NAME, events, videos = changed, ms = %watch, "a batch was committed");
     Ok(Committed { effects, meta })
 }
 
 /// The offset documents, all of them: also those of partitions that are others'.
-struct Offsets(HashMap<i64, OffsetDoc>);
+struct OffsetDocs(HashMap<i64, OffsetDoc>);
 
-impl Offsets {
-    fn of(found: Vec<OffsetDoc>) -> Self {
+impl OffsetDocs {
+    fn from_docs(found: Vec<OffsetDoc>) -> Self {
         Self(found.into_iter().map(|found| (found.partition, found)).collect())
     }
 
     /// Refuses a batch that does not follow on, or that is for another to commit. Returns the partitions that have no
     /// offset yet.
-    fn fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
+    fn check_fence(&self, spans: &[OffsetRange], me: &Bson) -> Result<HashSet<u32>, Stop> {
         let mut absent = HashSet::new();
         for &OffsetRange { partition, from, .. } in spans {
             let found = self.0.get(&i64::from(partition));
@@ -164,14 +164,14 @@ impl Offsets {
         self.0.values().map(|found| found.outside_writes(home)).sum()
     }
 
-    fn any_of_an_older_release(&self) -> bool {
+    fn has_older_release(&self) -> bool {
         self.0.values().any(OffsetDoc::is_of_an_older_release)
     }
 }
 
 /// What is known of a batch's videos before it.
 #[derive(Default)]
-struct Videos {
+struct KnownVideos {
     states: HashMap<VideoId, VideoState>,
     /// Where each is at home from now on: one of the batch's own partitions.
     homes: HashMap<VideoId, u32>,
@@ -182,12 +182,12 @@ struct Videos {
     misnamed: HashMap<VideoId, Bson>,
 }
 
-struct Commit<'a> {
+struct CommitAttempt<'a> {
     transaction: Transaction<'a>,
 }
 
-impl Commit<'_> {
-    async fn sightings(&mut self, batch: &Batch) -> Result<Vec<(String, Millis)>, Stop> {
+impl CommitAttempt<'_> {
+    async fn read_sightings(&mut self, batch: &Batch) -> Result<Vec<(String, Millis)>, Stop> {
         let mut names: HashMap<[u8; 16], String> =
             batch.identities().into_iter().map(|identity| (identity_digest(&identity), identity)).collect();
         // In the order of the index: neighbours share pages, random ones do not.
@@ -206,12 +206,12 @@ impl Commit<'_> {
         Ok(found.iter().filter_map(MarkedDoc::entry).collect())
     }
 
-    async fn videos(&mut self, batch: &Batch, kept: &mut VideoStateCache) -> Result<Videos, Stop> {
+    async fn videos(&mut self, batch: &Batch, kept: &mut VideoStateCache) -> Result<KnownVideos, Stop> {
         // Whoever keeps states of a partition sees by its offset that this batch was there: it has to move.
         let moved = batch.spans.iter().filter(|span| span.next != span.from);
         let partitions: HashSet<u32> = moved.map(|span| span.partition).collect();
         let covered = |home: u32| partitions.contains(&home);
-        let mut videos = Videos::default();
+        let mut videos = KnownVideos::default();
         let mut unknown: HashSet<&VideoId> = HashSet::new();
         for id in batch.videos() {
             if let Some((state, home)) = kept.get(id, covered) {
@@ -256,7 +256,7 @@ impl Commit<'_> {
 
     /// The offsets first: a zombie's transaction ends here, before it touches what others wait for. Only the batch's own
     /// partitions are written: two consumers do not meet on them, whatever they count.
-    async fn advance(
+    async fn advance_offsets(
         &mut self,
         spans: &[OffsetRange],
         absent: &HashSet<u32>,
@@ -294,7 +294,12 @@ impl Commit<'_> {
         Ok(())
     }
 
-    async fn write(&mut self, effects: &Effects, rules: &Rules, known: &Videos) -> Result<(), Stop> {
+    async fn write_effects(
+        &mut self,
+        effects: &Effects,
+        rules: &Rules,
+        known: &KnownVideos,
+    ) -> Result<(), Stop> {
         let changed = || effects.videos.iter().map(|state| &state.video_id);
         let misnamed = changed().filter_map(|id| known.misnamed.get(id).cloned()).collect();
         self.transaction.delete("videos", misnamed).await?;
@@ -323,7 +328,7 @@ impl Commit<'_> {
     }
 
     /// The same states by the rules of the next generation, where it is being filled.
-    async fn write_next(
+    async fn write_next_generation(
         &mut self,
         states: &[VideoState],
         rebuild: &RebuildDoc,
@@ -338,7 +343,7 @@ impl Commit<'_> {
     }
 
     /// Remembers identities. Those `known` are older than a day of the log's time, or they would not have counted.
-    async fn remember(
+    async fn remember_identities(
         &mut self,
         identities: &[(String, Millis)],
         known: &HashSet<String>,
@@ -364,7 +369,7 @@ impl Commit<'_> {
 
     /// Sets and removes marks. Two batches that would decide on the same mark meet on its video, too: what a mark decides
     /// changes that.
-    async fn mark(&mut self, changes: &[MarkChange]) -> Result<(), Stop> {
+    async fn write_marks(&mut self, changes: &[MarkChange]) -> Result<(), Stop> {
         let (mut fresh, mut again, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for MarkChange { key, stored, now } in changes {
             match now {

@@ -9,7 +9,7 @@ use mongodb::options::{Acknowledgment, ClientOptions, ReadConcern, Tls, TlsOptio
 
 /// How long the driver looks for a primary. An election takes a second or two; without a server it is how long each
 /// call takes to fail.
-const SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
+const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections a process opens at most: commits take one a consumer, the rest is for readers of history.
@@ -36,7 +36,7 @@ impl MongoConfig {
     pub(super) async fn driver_options(&self) -> Result<ClientOptions, Error> {
         let mut options = ClientOptions::parse(&self.uri).await?;
         options.app_name.get_or_insert_with(|| "liverank".to_owned());
-        options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
+        options.server_selection_timeout.get_or_insert(SERVER_SELECTION_TIMEOUT);
         options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
         options.max_pool_size.get_or_insert(MAX_CONNECTIONS);
         // What was answered once must not be undone by an election.

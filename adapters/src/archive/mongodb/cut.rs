@@ -22,7 +22,7 @@ use crate::StoreError;
 const BATCH_DOCUMENTS: u32 = 10_000;
 
 #[derive(Debug, Deserialize)]
-struct TallyDoc {
+struct CommentTallyDoc {
     #[serde(rename = "_id")]
     video_id: String,
     count: i64,
@@ -33,7 +33,7 @@ struct TallyDoc {
 pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> {
     let wrong = |error: Error| store_error("reading a snapshot", &error);
     let mut session = archive.client.start_session().snapshot(true).await.map_err(wrong)?;
-    let meta = at_the_moment::<MetaDoc>(archive, "meta");
+    let meta = as_of_snapshot::<MetaDoc>(archive, "meta");
     let meta = meta
         .find_one(doc! { "_id": MetaDoc::ID })
         .session(&mut session)
@@ -62,9 +62,9 @@ pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> 
 
 /// A collection to be read within a snapshot session. It has to say so itself: the client's own read concern would win
 /// over the session's, and each read would be of another moment.
-fn at_the_moment<T: Send + Sync>(archive: &MongoArchive, name: &str) -> Collection<T> {
+fn as_of_snapshot<T: Send + Sync>(archive: &MongoArchive, name: &str) -> Collection<T> {
     let options = CollectionOptions::builder().read_concern(ReadConcern::snapshot()).build();
-    archive.db.collection_with_options(&archive.name(name), options)
+    archive.db.collection_with_options(&archive.collection_name(name), options)
 }
 
 async fn read_all<T: DeserializeOwned + Send + Sync + Unpin>(
@@ -73,22 +73,28 @@ async fn read_all<T: DeserializeOwned + Send + Sync + Unpin>(
     collection: &str,
     key: &str,
 ) -> Result<Vec<T>, Error> {
-    let collection = at_the_moment::<T>(archive, collection);
+    let collection = as_of_snapshot::<T>(archive, collection);
     let found = collection.find(doc! {}).sort(doc! { key: 1 }).batch_size(BATCH_DOCUMENTS);
     let mut found: SessionCursor<T> = found.session(&mut *session).await?;
     found.stream(session).try_collect().await
 }
 
-async fn read_tallies(archive: &MongoArchive, session: &mut ClientSession) -> Result<Vec<TallyDoc>, Error> {
+async fn read_tallies(
+    archive: &MongoArchive,
+    session: &mut ClientSession,
+) -> Result<Vec<CommentTallyDoc>, Error> {
     // Along the unique index of (video_id, seq), which has all that is asked for.
     let stages = [
         doc! { "$sort": { "video_id": 1, "seq": 1 } },
         doc! { "$group": { "_id": "$video_id", "count": { "$sum": 1_i64 }, "last": { "$max": "$seq" } } },
         doc! { "$sort": { "_id": 1 } },
     ];
-    let comments = at_the_moment::<Document>(archive, "comments");
-    let grouped =
-        comments.aggregate(stages).allow_disk_use(true).batch_size(BATCH_DOCUMENTS).with_type::<TallyDoc>();
+    let comments = as_of_snapshot::<Document>(archive, "comments");
+    let grouped = comments
+        .aggregate(stages)
+        .allow_disk_use(true)
+        .batch_size(BATCH_DOCUMENTS)
+        .with_type::<CommentTallyDoc>();
     let mut grouped = grouped.session(&mut *session).await?;
     grouped.stream(session).try_collect().await
 }
@@ -102,7 +108,7 @@ pub(super) async fn read_sightings(
         identities.iter().map(|identity| (identity_digest(identity), identity)).collect();
     let ids: Vec<_> = names.keys().map(digest_bson).collect();
     let filter = doc! { "_id": { "$in": ids } };
-    let found: Vec<SeenDoc> = archive.find("seen", filter, doc! {}, names.len()).await?;
+    let found: Vec<SeenDoc> = archive.find_documents("seen", filter, doc! {}, names.len()).await?;
     let sighted =
         found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?.clone(), seen.time)));
     Ok(sighted.collect())
@@ -115,6 +121,6 @@ pub(super) async fn read_marks(
 ) -> Result<Vec<(MarkKey, f64)>, StoreError> {
     let ids: Vec<_> = keys.iter().map(digest_bson).collect();
     let found: Vec<MarkedDoc> =
-        archive.find("marks", doc! { "_id": { "$in": ids } }, doc! {}, keys.len()).await?;
+        archive.find_documents("marks", doc! { "_id": { "$in": ids } }, doc! {}, keys.len()).await?;
     Ok(found.iter().filter_map(MarkedDoc::entry).collect())
 }

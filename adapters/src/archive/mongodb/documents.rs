@@ -17,7 +17,7 @@ use mongodb::bson::{self, Binary, Bson, Document, RawBson, RawDocumentBuf, doc, 
 use serde::{Deserialize, Serialize};
 
 use super::super::{Meta, Position};
-use super::PART;
+use super::PART_NAME;
 use super::transaction::Stop;
 use crate::StoreError;
 
@@ -27,17 +27,17 @@ pub(super) const FORMAT: i64 = 2;
 /// the types that count once per user.
 const FORMAT_WITHOUT_MARKS: i64 = 1;
 
-const fn format(rules: &Rules) -> i64 {
+const fn format_for_rules(rules: &Rules) -> i64 {
     if rules.unique.is_empty() { FORMAT_WITHOUT_MARKS } else { FORMAT }
 }
 
 /// The longest `video_id` that is the `_id`, too, in bytes. A longer one would stand in each document and in each index
 /// once more, and a transaction has to fit into the server's cache.
-const LONGEST_KEY: usize = 64;
+const MAX_PLAIN_KEY_BYTES: usize = 64;
 
 /// The `_id` of a video's document: its `video_id`, or the SHA-256 of a long one.
-fn key(video_id: &str) -> RawBson {
-    if video_id.len() <= LONGEST_KEY {
+fn video_key(video_id: &str) -> RawBson {
+    if video_id.len() <= MAX_PLAIN_KEY_BYTES {
         return RawBson::String(video_id.to_owned());
     }
     RawBson::Binary(Binary { subtype: BinarySubtype::Generic, bytes: digest(video_id).to_vec() })
@@ -46,7 +46,7 @@ fn key(video_id: &str) -> RawBson {
 /// A video, as far as it is read.
 #[derive(Debug, Deserialize)]
 pub(super) struct VideoDoc {
-    /// Its [`key`]; an id of the server's where a release wrote it that did not say.
+    /// Its [`video_key`]; an id of the server's where a release wrote it that did not say.
     #[serde(rename = "_id")]
     id: Bson,
     video_id: String,
@@ -81,9 +81,9 @@ impl VideoDoc {
         self.home.map(|home| home as u32)
     }
 
-    /// Its `_id`, where that is not its [`key`].
+    /// Its `_id`, where that is not its [`video_key`].
     pub(super) fn foreign_id(&self) -> Option<Bson> {
-        (Bson::try_from(key(&self.video_id)).ok().as_ref() != Some(&self.id)).then(|| self.id.clone())
+        (Bson::try_from(video_key(&self.video_id)).ok().as_ref() != Some(&self.id)).then(|| self.id.clone())
     }
 
     pub(super) fn into_state(self) -> Result<VideoState, StoreError> {
@@ -112,20 +112,21 @@ impl VideoDoc {
 /// The statement of an `update` command that makes a video what `state` says, whatever its `_id`. What it makes has no
 /// home yet.
 pub(super) fn video_update(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
-    let mut update = rawdoc! { "$setOnInsert": { "_id": key(state.video_id.as_str()) } };
+    let mut update = rawdoc! { "$setOnInsert": { "_id": video_key(state.video_id.as_str()) } };
     update.append("$set", video_fields(state, weights));
     rawdoc! { "q": { "video_id": state.video_id.as_str() }, "u": update, "upsert": true }
 }
 
 /// The document of a video that has none yet.
 pub(super) fn video_document(state: &VideoState, weights: &Weights, home: u32) -> RawDocumentBuf {
-    let mut document = rawdoc! { "_id": key(state.video_id.as_str()), "video_id": state.video_id.as_str() };
+    let mut document =
+        rawdoc! { "_id": video_key(state.video_id.as_str()), "video_id": state.video_id.as_str() };
     document.append("home", i64::from(home));
-    append_all(&mut document, state, weights);
+    append_members(&mut document, state, weights);
     document
 }
 
-/// The statement that makes what `before` says what `after` says, where the document has its [`key`] as its `_id`. By it a
+/// The statement that makes what `before` says what `after` says, where the document has its [`video_key`] as its `_id`. By it a
 /// document is found in half the time, and the server looks at each member that is set.
 pub(super) fn video_change(
     before: &VideoState,
@@ -134,35 +135,38 @@ pub(super) fn video_change(
     home: u32,
 ) -> RawDocumentBuf {
     let mut set = rawdoc! { "home": i64::from(home) };
-    for ((_, old), (name, new)) in members(before, weights).into_iter().zip(members(after, weights)) {
+    for ((_, old), (name, new)) in
+        changing_members(before, weights).into_iter().zip(changing_members(after, weights))
+    {
         if old != new {
             set.append(name, new);
         }
     }
-    rawdoc! { "q": { "_id": key(after.video_id.as_str()) }, "u": { "$set": set } }
+    rawdoc! { "q": { "_id": video_key(after.video_id.as_str()) }, "u": { "$set": set } }
 }
 
 fn video_fields(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
     let mut fields = RawDocumentBuf::new();
-    append_all(&mut fields, state, weights);
+    append_members(&mut fields, state, weights);
     fields
 }
 
 /// All members but for the last ones where there is nothing to correct, as in most videos.
-fn append_all(document: &mut RawDocumentBuf, state: &VideoState, weights: &Weights) {
-    let members = members(state, weights);
-    let count = if state.corrections == 0 { members.len() - CORRECTED } else { members.len() };
+fn append_members(document: &mut RawDocumentBuf, state: &VideoState, weights: &Weights) {
+    let members = changing_members(state, weights);
+    let count =
+        if state.corrections == 0 { members.len() - OPTIONAL_TRAILING_MEMBERS } else { members.len() };
     for (name, value) in members.into_iter().take(count) {
         document.append(name, value);
     }
 }
 
 /// How many members, the last ones, a video has only when something was taken back, put or removed.
-const CORRECTED: usize = 3;
+const OPTIONAL_TRAILING_MEMBERS: usize = 3;
 
 /// The value of a member, borrowed: most are only compared.
 #[derive(Clone, Copy, PartialEq)]
-enum Value<'a> {
+enum MemberValue<'a> {
     Text(&'a str),
     Whole(i64),
     Real(f64),
@@ -170,21 +174,21 @@ enum Value<'a> {
     Absent,
 }
 
-impl From<Value<'_>> for RawBson {
-    fn from(value: Value<'_>) -> Self {
+impl From<MemberValue<'_>> for RawBson {
+    fn from(value: MemberValue<'_>) -> Self {
         match value {
-            Value::Text(text) => text.into(),
-            Value::Whole(number) => number.into(),
-            Value::Real(number) => number.into(),
-            Value::Flag(flag) => flag.into(),
-            Value::Absent => Self::Null,
+            MemberValue::Text(text) => text.into(),
+            MemberValue::Whole(number) => number.into(),
+            MemberValue::Real(number) => number.into(),
+            MemberValue::Flag(flag) => flag.into(),
+            MemberValue::Absent => Self::Null,
         }
     }
 }
 
 /// What changes of a video, in one order.
-fn members<'a>(state: &'a VideoState, weights: &Weights) -> [(&'static str, Value<'a>); 17] {
-    use Value::{Absent, Flag, Real, Text, Whole};
+fn changing_members<'a>(state: &'a VideoState, weights: &Weights) -> [(&'static str, MemberValue<'a>); 17] {
+    use MemberValue::{Absent, Flag, Real, Text, Whole};
     let counters = &state.counters;
     // By name, so that the compiler finds a counter that is not stored.
     let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *counters;
@@ -324,7 +328,7 @@ impl OffsetDoc {
     }
 
     pub(super) fn position(&self) -> Position {
-        let last = self.last.as_ref().map(MarkDoc::mark);
+        let last = self.last.as_ref().map(MarkDoc::to_fingerprint);
         Position { next: self.next as u64, last }
     }
 }
@@ -338,7 +342,7 @@ struct MarkDoc {
 }
 
 impl MarkDoc {
-    fn mark(&self) -> RecordFingerprint {
+    fn to_fingerprint(&self) -> RecordFingerprint {
         RecordFingerprint { broker_time: self.broker_time, digest: self.digest as u64 }
     }
 }
@@ -449,14 +453,14 @@ impl RebuildDoc {
 
     /// What of the meta document changes in the end.
     pub(super) fn outcome(&self) -> Result<Document, StoreError> {
-        let weights = bson::to_bson(&self.weights).map_err(|error| StoreError::unusable(PART, error))?;
+        let weights = bson::to_bson(&self.weights).map_err(|error| StoreError::unusable(PART_NAME, error))?;
         Ok(doc! {
             "generation": self.generation,
             "numbering": &self.numbering,
             "weights": weights,
             "half_life_ms": self.half_life_ms,
             "unique": self.unique.to_string(),
-            "format": format(&self.rules()),
+            "format": format_for_rules(&self.rules()),
         })
     }
 
@@ -542,7 +546,7 @@ impl MetaDoc {
     pub(super) fn of(meta: &Meta) -> Self {
         Self {
             id: Self::ID.to_owned(),
-            format: format(&meta.rules),
+            format: format_for_rules(&meta.rules),
             numbering: meta.numbering.as_str().to_owned(),
             generation: meta.generation as i64,
             weights: WeightsDoc::of(&meta.rules.weights),
@@ -576,7 +580,7 @@ impl MetaDoc {
                  give liverank another database",
                 self.format
             );
-            return Err(StoreError::unusable(PART, what));
+            return Err(StoreError::unusable(PART_NAME, what));
         }
         Ok(Meta {
             numbering: CommentEpoch::parse(&self.numbering).map_err(|error| damaged("meta", &error))?,
@@ -602,7 +606,10 @@ pub(super) fn user(id: &str) -> Result<UserId, StoreError> {
 
 /// Somebody else has written here what we never would.
 pub(super) fn damaged(collection: &str, error: &Invalid) -> StoreError {
-    StoreError::unusable(PART, format!("collection {collection} has a document that is not ours: {error}"))
+    StoreError::unusable(
+        PART_NAME,
+        format!("collection {collection} has a document that is not ours: {error}"),
+    )
 }
 
 #[cfg(test)]
@@ -629,7 +636,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counting_goes_on_from_survives_exactly() {
+    fn a_stored_video_state_round_trips_exactly() {
         for trending in [f64::NEG_INFINITY, 81_234.567_890_123_45, f64::MIN_POSITIVE] {
             let corrections = if trending > 0.0 { 2 } else { 0 };
             let metadata = (corrections > 0).then(|| metadata(r#"{"title":"Cats"}"#).unwrap());
@@ -642,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_sets_what_has_changed_and_the_home() {
+    fn a_video_update_sets_only_changed_fields_and_the_home() {
         let before = state(0.5);
         let mut after = before.clone();
         after.counters.likes += 1;
@@ -653,15 +660,15 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_long_id_is_short() {
-        let long = "x".repeat(LONGEST_KEY + 1);
-        let RawBson::Binary(short) = key(&long) else { panic!("{:?}", key(&long)) };
+    fn a_long_video_id_has_a_short_document_id() {
+        let long = "x".repeat(MAX_PLAIN_KEY_BYTES + 1);
+        let RawBson::Binary(short) = video_key(&long) else { panic!("{:?}", video_key(&long)) };
         assert_eq!(short.bytes.len(), 32);
-        assert_eq!(key(&long[1..]), RawBson::String(long[1..].to_owned()));
+        assert_eq!(video_key(&long[1..]), RawBson::String(long[1..].to_owned()));
     }
 
     #[test]
-    fn another_format_is_refused() {
+    fn a_meta_document_of_another_format_is_refused() {
         let rules = Rules::default();
         let numbering = CommentEpoch::from_bits(7);
         let meta = MetaDoc::fresh(&numbering, &rules).into_meta().unwrap();

@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Document, doc};
 
-use super::{MongoArchive, READ_TIMEOUT, within};
+use super::{MongoArchive, QUERY_TIMEOUT, with_timeout};
 use crate::StoreError;
 use crate::inspect::{Inspection, Remark};
 
@@ -16,8 +16,9 @@ impl MongoArchive {
     /// It is away, or refuses who asks.
     pub async fn inspect(&self) -> Result<Inspection, StoreError> {
         let ask = |command: Document| async move { self.db.run_command(command).await };
-        let hello = within(READ_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;
-        let build = within(READ_TIMEOUT, "asking for the version", ask(doc! { "buildInfo": 1 })).await?;
+        let hello = with_timeout(QUERY_TIMEOUT, "asking who answers", ask(doc! { "hello": 1 })).await?;
+        let build =
+            with_timeout(QUERY_TIMEOUT, "asking for the version", ask(doc! { "buildInfo": 1 })).await?;
         Ok(parse_inspection(&hello, &build))
     }
 }
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_that_stands_alone_or_is_old_is_told_how_it_is_mended() {
+    fn a_standalone_or_old_server_gets_a_remark_with_the_fix() {
         let set = doc! { "setName": "rs0", "hosts": ["a:1", "b:1"] };
         let good = parse_inspection(&set, &doc! { "version": "7.0.2" });
         assert_eq!((good.found.as_str(), good.remarks.len()), ("replica set rs0 of 2", 0));

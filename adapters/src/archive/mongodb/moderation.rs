@@ -22,7 +22,7 @@ use super::super::{
 };
 use super::documents::{CommentDoc, damaged};
 use super::transaction::{Stop, Transaction, to_raw_documents};
-use super::{MongoArchive, READ_TIMEOUT, reports, within};
+use super::{MongoArchive, QUERY_TIMEOUT, reports, with_timeout};
 use crate::StoreError;
 
 /// A restriction, or the rules of comments in a place, as they were changed last.
@@ -46,7 +46,7 @@ struct RuleDoc {
 }
 
 /// The member that rules of comments have while they are in force: their revision. It has an index of its own.
-const IN_FORCE: &str = "comments_in_force";
+const IN_FORCE_MEMBER: &str = "comments_in_force";
 
 pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| damaged("rules", &Invalid::new("rule", error.to_string())))
@@ -79,11 +79,11 @@ impl RuleDoc {
                 doc! { "$set": { "userid": userid.as_str(), "revision": revision, "rule": rule } }
             }
             Changed::Comments { scope, rules: Some(rules) } => doc! { "$set": {
-                "scope": text(scope), "revision": revision, "comments": text(rules), IN_FORCE: revision,
+                "scope": text(scope), "revision": revision, "comments": text(rules), IN_FORCE_MEMBER: revision,
             } },
             Changed::Comments { scope, rules: None } => doc! {
                 "$set": { "scope": text(scope), "revision": revision, "comments": Bson::Null },
-                "$unset": { IN_FORCE: "" },
+                "$unset": { IN_FORCE_MEMBER: "" },
             },
         };
         doc! { "q": { "_id": &change.key }, "u": fields, "upsert": true }
@@ -98,13 +98,13 @@ struct PlaceDoc {
 }
 
 /// What entries have that say which comment is pinned. They have an index of their own.
-const PINNED: (&str, &str) = ("entry.kind", "pinned");
+const PINNED_ENTRY_FILTER: (&str, &str) = ("entry.kind", "pinned");
 
 /// The index of pins.
 pub(super) fn pins() -> IndexModel {
     let options = IndexOptions::builder()
         .name("pins".to_owned())
-        .partial_filter_expression(doc! { PINNED.0: PINNED.1 })
+        .partial_filter_expression(doc! { PINNED_ENTRY_FILTER.0: PINNED_ENTRY_FILTER.1 })
         .build();
     IndexModel::builder().keys(doc! { "video_id": 1, "seq": -1 }).options(options).build()
 }
@@ -112,7 +112,7 @@ pub(super) fn pins() -> IndexModel {
 /// The index of rules of comments in force.
 pub(super) fn index() -> IndexModel {
     let options = IndexOptions::builder().sparse(true).build();
-    IndexModel::builder().keys(doc! { IN_FORCE: 1 }).options(options).build()
+    IndexModel::builder().keys(doc! { IN_FORCE_MEMBER: 1 }).options(options).build()
 }
 
 /// The `_id` of what is kept of a comment: no id has a line break in it.
@@ -133,13 +133,13 @@ struct HeldDoc {
 }
 
 impl HeldDoc {
-    fn key(video: &VideoId, id: &CommentId) -> String {
+    fn held_key(video: &VideoId, id: &CommentId) -> String {
         comment_key(video, id)
     }
 
     fn update(video: &VideoId, id: &CommentId, held: &HeldComment) -> Document {
         let fields = doc! { "place": AuditPlace::of_held(held).to_string(), "held": text(held) };
-        doc! { "q": { "_id": Self::key(video, id) }, "u": { "$set": fields }, "upsert": true }
+        doc! { "q": { "_id": Self::held_key(video, id) }, "u": { "$set": fields }, "upsert": true }
     }
 }
 
@@ -159,7 +159,7 @@ struct AuditDoc {
 }
 
 impl AuditDoc {
-    fn of(entry: &AuditEntry) -> Self {
+    fn audit_doc_of(entry: &AuditEntry) -> Self {
         let record = String::from_utf8_lossy(&entry.record.to_json()).into_owned();
         Self { place: AuditPlace::of(entry).to_string(), record }
     }
@@ -217,7 +217,7 @@ impl Transaction<'_> {
             last.iter().filter_map(|((video, id), held)| Some(HeldDoc::update(video, id, held.as_ref()?)));
         self.update("held", to_raw_documents(waiting)?).await?;
         let ended = last.iter().filter(|(_, held)| held.is_none());
-        let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::key(video, id).into()).collect();
+        let ended: Vec<Bson> = ended.map(|((video, id), _)| HeldDoc::held_key(video, id).into()).collect();
         if !ended.is_empty() {
             // Two moderators may have ended the same; and what was written and ended in one batch was never there.
             let there: Vec<HeldDoc> = self.find_each("held", "_id", ended).await?;
@@ -225,7 +225,7 @@ impl Transaction<'_> {
         }
         self.report(&effects.reports).await?;
         let done = effects.audit.iter().map(|entry| {
-            let AuditDoc { place, record } = AuditDoc::of(entry);
+            let AuditDoc { place, record } = AuditDoc::audit_doc_of(entry);
             doc! { "q": { "_id": place }, "u": { "$set": { "record": record } }, "upsert": true }
         });
         self.update("moderation", to_raw_documents(done)?).await
@@ -236,19 +236,20 @@ impl Transaction<'_> {
 impl ModerationArchive for MongoArchive {
     async fn rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
         let since = doc! { "revision": { "$gt": i64::try_from(revision).unwrap_or(i64::MAX) } };
-        let found: Vec<RuleDoc> = self.find("rules", since, doc! { "revision": 1 }, limit).await?;
+        let found: Vec<RuleDoc> = self.find_documents("rules", since, doc! { "revision": 1 }, limit).await?;
         found.into_iter().map(RuleDoc::into_change).collect()
     }
 
     async fn comment_rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
-        let since = doc! { IN_FORCE: { "$gt": i64::try_from(revision).unwrap_or(i64::MAX) } };
-        let found: Vec<RuleDoc> = self.find("rules", since, doc! { IN_FORCE: 1 }, limit).await?;
+        let since = doc! { IN_FORCE_MEMBER: { "$gt": i64::try_from(revision).unwrap_or(i64::MAX) } };
+        let found: Vec<RuleDoc> =
+            self.find_documents("rules", since, doc! { IN_FORCE_MEMBER: 1 }, limit).await?;
         found.into_iter().map(RuleDoc::into_change).collect()
     }
 
     async fn comment_rules_count(&self) -> Result<u64, StoreError> {
-        within(READ_TIMEOUT, "counting rules of comments", async {
-            let in_force = doc! { IN_FORCE: { "$gt": 0_i64 } };
+        with_timeout(QUERY_TIMEOUT, "counting rules of comments", async {
+            let in_force = doc! { IN_FORCE_MEMBER: { "$gt": 0_i64 } };
             self.collection::<Document>("rules").count_documents(in_force).await
         })
         .await
@@ -256,18 +257,18 @@ impl ModerationArchive for MongoArchive {
 
     async fn held(&self, after: Option<AuditPlace>, limit: usize) -> Result<Vec<HeldComment>, StoreError> {
         let filter = after.map_or_else(Document::new, |place| doc! { "place": { "$gt": place.to_string() } });
-        let found: Vec<HeldDoc> = self.find("held", filter, doc! { "place": 1 }, limit).await?;
+        let found: Vec<HeldDoc> = self.find_documents("held", filter, doc! { "place": 1 }, limit).await?;
         found.iter().map(|found| json(&found.held)).collect()
     }
 
     async fn held_comment(&self, video: &VideoId, id: &CommentId) -> Result<Option<HeldComment>, StoreError> {
-        let key = doc! { "_id": HeldDoc::key(video, id) };
-        let found: Vec<HeldDoc> = self.find("held", key, doc! {}, 1).await?;
+        let key = doc! { "_id": HeldDoc::held_key(video, id) };
+        let found: Vec<HeldDoc> = self.find_documents("held", key, doc! {}, 1).await?;
         found.first().map(|found| json(&found.held)).transpose()
     }
 
     async fn held_count(&self) -> Result<u64, StoreError> {
-        within(READ_TIMEOUT, "counting held comments", async {
+        with_timeout(QUERY_TIMEOUT, "counting held comments", async {
             self.collection::<Document>("held").estimated_document_count().await
         })
         .await
@@ -291,13 +292,13 @@ impl ModerationArchive for MongoArchive {
     }
 
     async fn last_pin(&self, video: &VideoId) -> Result<Option<Comment>, StoreError> {
-        let pins = doc! { "video_id": video.as_str(), PINNED.0: PINNED.1 };
-        let found: Vec<CommentDoc> = self.find("comments", pins, doc! { "seq": -1 }, 1).await?;
+        let pins = doc! { "video_id": video.as_str(), PINNED_ENTRY_FILTER.0: PINNED_ENTRY_FILTER.1 };
+        let found: Vec<CommentDoc> = self.find_documents("comments", pins, doc! { "seq": -1 }, 1).await?;
         found.into_iter().next().map(|found| Ok(found.into_numbered()?.comment)).transpose()
     }
 
     async fn entries_of(&self, user: &UserId, from: Option<&str>) -> Result<UserEntries, StoreError> {
-        let wrong = |error: oid::Error| StoreError::unusable(super::PART, error.to_string());
+        let wrong = |error: oid::Error| StoreError::unusable(super::PART_NAME, error.to_string());
         let mut part = Document::new();
         if let Some(from) = from {
             part.insert("$gt", ObjectId::parse_str(from).map_err(wrong)?);
@@ -309,7 +310,7 @@ impl ModerationArchive for MongoArchive {
                 doc! { "_id": part.clone() }
             }
         };
-        let last: Option<PlaceDoc> = within(READ_TIMEOUT, "looking for a user's entries", async {
+        let last: Option<PlaceDoc> = with_timeout(QUERY_TIMEOUT, "looking for a user's entries", async {
             let comments = self.collection::<PlaceDoc>("comments");
             let found = comments.find_one(of_part(&part)).sort(doc! { "_id": 1 });
             found.skip(ENTRIES_LOOKED_AT as u64 - 1).projection(doc! { "_id": 1 }).await
@@ -320,7 +321,8 @@ impl ModerationArchive for MongoArchive {
         }
         let mut own = of_part(&part);
         own.insert("user_id", user.as_str());
-        let found: Vec<CommentDoc> = self.find("comments", own, doc! { "_id": 1 }, ENTRIES_LOOKED_AT).await?;
+        let found: Vec<CommentDoc> =
+            self.find_documents("comments", own, doc! { "_id": 1 }, ENTRIES_LOOKED_AT).await?;
         let places = found.into_iter().map(|found| {
             let Comment { video_id: video, seq, id, .. } = found.into_numbered()?.comment;
             Ok(EntryPlace { video, seq, id })
@@ -331,7 +333,8 @@ impl ModerationArchive for MongoArchive {
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
         let filter = before.map_or_else(Document::new, |place| doc! { "_id": { "$lt": place.to_string() } });
-        let found: Vec<AuditDoc> = self.find("moderation", filter, doc! { "_id": -1 }, limit).await?;
+        let found: Vec<AuditDoc> =
+            self.find_documents("moderation", filter, doc! { "_id": -1 }, limit).await?;
         found.into_iter().map(AuditDoc::into_line).collect()
     }
 }
@@ -350,13 +353,13 @@ mod fixtures {
         LATER_RECORD, check, comment, comment_rules, deleted_by_a_moderator, held, later, muted,
     };
 
-    fn document<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
+    fn check_document<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
         from_bson(Bson::try_from(json.clone()).map_err(|error| error.to_string())?)
             .map_err(|error| error.to_string())
     }
 
     /// The document that an update makes where none is there.
-    fn made_by(update: &Document) -> Value {
+    fn document_made_by(update: &Document) -> Value {
         let part = |of: &Document, name: &str| of.get_document(name).expect("a part of an update").clone();
         let mut document = part(update, "q");
         document.extend(part(&part(update, "u"), "$set"));
@@ -364,50 +367,53 @@ mod fixtures {
     }
 
     #[test]
-    fn restrictions_and_rules_of_comments() {
+    fn rule_documents_have_fixtures() {
         for (name, today) in [("mongodb-rule", muted()), ("mongodb-comment-rules", comment_rules())] {
-            let write = |change: &RuleChange| made_by(&RuleDoc::update(change));
-            let read =
-                |json: &Value| document::<RuleDoc>(json)?.into_change().map_err(|error| error.to_string());
+            let write = |change: &RuleChange| document_made_by(&RuleDoc::update(change));
+            let read = |json: &Value| {
+                check_document::<RuleDoc>(json)?.into_change().map_err(|error| error.to_string())
+            };
             check(name, &today, write, read);
         }
     }
 
     #[test]
-    fn comments_that_wait() {
-        let write = |held: &HeldComment| made_by(&HeldDoc::update(&held.video, &held.id, held));
+    fn held_documents_have_fixtures() {
+        let write = |held: &HeldComment| document_made_by(&HeldDoc::update(&held.video, &held.id, held));
         let read = |value: &Value| {
-            let HeldDoc { key, place, held } = document(value)?;
+            let HeldDoc { key, place, held } = check_document(value)?;
             let held: HeldComment = json(&held).map_err(|error| error.to_string())?;
-            let expected = (HeldDoc::key(&held.video, &held.id), AuditPlace::of_held(&held).to_string());
+            let expected = (HeldDoc::held_key(&held.video, &held.id), AuditPlace::of_held(&held).to_string());
             if (key, place) == expected { Ok(held) } else { Err("is somewhere else".to_owned()) }
         };
         check("mongodb-held", &held(), write, read);
     }
 
     #[test]
-    fn what_moderators_did() {
+    fn audit_documents_have_fixtures() {
         let entry = deleted_by_a_moderator();
         let today = AuditLine { place: AuditPlace::of(&entry), record: Ok(entry.record.clone()) };
         let write = |_: &AuditLine| {
-            to_bson(&AuditDoc::of(&entry)).expect("a document serialises").into_canonical_extjson()
+            to_bson(&AuditDoc::audit_doc_of(&entry)).expect("a document serialises").into_canonical_extjson()
         };
-        let read = |json: &Value| document::<AuditDoc>(json)?.into_line().map_err(|error| error.to_string());
+        let read =
+            |json: &Value| check_document::<AuditDoc>(json)?.into_line().map_err(|error| error.to_string());
         check("mongodb-moderation", &today, write, read);
     }
 
     #[test]
-    fn what_a_later_release_wrote_is_read_as_unknown() {
+    fn an_audit_record_of_a_later_release_is_read_as_unknown() {
         let told = NumberedComment { comment: comment(), partition: 4, offset: 99 };
         let told = to_bson(&CommentDoc::of(&told)).expect("a document serialises").into_canonical_extjson();
-        let told: CommentDoc = document(&later("entry", &told)).expect("a document");
+        let told: CommentDoc = check_document(&later("entry", &told)).expect("a document");
         assert_eq!(told.into_numbered().expect("an entry").comment.entry, EntryKind::Unknown);
-        let waits = made_by(&HeldDoc::update(&held().video, &held().id, &held()));
+        let waits = document_made_by(&HeldDoc::update(&held().video, &held().id, &held()));
         let waits =
             later("rule", &serde_json::from_str(waits["held"].as_str().expect("text")).expect("JSON"));
         let waits: HeldComment = json(&waits.to_string()).expect("one that waits");
         assert_eq!(waits.rule.to_string(), "of_a_later_release");
-        let done = AuditDoc { record: LATER_RECORD.to_owned(), ..AuditDoc::of(&deleted_by_a_moderator()) };
+        let done =
+            AuditDoc { record: LATER_RECORD.to_owned(), ..AuditDoc::audit_doc_of(&deleted_by_a_moderator()) };
         assert_eq!(done.into_line().expect("a line").record, Err(UnknownRecord { version: Some(9) }));
     }
 }

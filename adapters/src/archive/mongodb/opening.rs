@@ -12,38 +12,37 @@ use mongodb::options::IndexOptions;
 
 use super::super::{Archive, Meta};
 use super::documents::{CommentDoc, MetaDoc, VideoDoc};
-use super::{MongoArchive, OPEN_TIMEOUT, PART, moderation, reports, within};
+use super::{MongoArchive, OPEN_TIMEOUT, PART_NAME, moderation, reports, with_timeout};
 use crate::StoreError;
 
 /// Between two looks for what another process wrote.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
 /// The wire protocol of MongoDB 6.0.
-const OLDEST_WIRE: i32 = 17;
+const MIN_WIRE_VERSION: i32 = 17;
 
 pub(super) async fn open(archive: &MongoArchive, wanted: &Rules) -> Result<Meta, StoreError> {
-    let hello = within(OPEN_TIMEOUT, "connecting", async {
+    let hello = with_timeout(OPEN_TIMEOUT, "connecting", async {
         archive.client.database("admin").run_command(doc! { "hello": 1 }).await
     });
-    suits(&hello.await?)?;
-    within(OPEN_TIMEOUT, "creating collections and indexes", create(archive)).await?;
+    check_server(&hello.await?)?;
+    with_timeout(OPEN_TIMEOUT, "creating collections and indexes", create(archive)).await?;
     let fresh = MetaDoc::fresh(&CommentEpoch::from_bits(rand::random()), wanted);
-    within(OPEN_TIMEOUT, "creating the meta document", settle(archive, &fresh)).await?;
-    archive
-        .meta()
-        .await?
-        .ok_or_else(|| StoreError::unavailable(PART, "the meta document was removed while it was created"))
+    with_timeout(OPEN_TIMEOUT, "creating the meta document", settle(archive, &fresh)).await?;
+    archive.meta().await?.ok_or_else(|| {
+        StoreError::unavailable(PART_NAME, "the meta document was removed while it was created")
+    })
 }
 
 /// Whether a server that says this of itself can hold the archive.
-fn suits(hello: &Document) -> Result<(), StoreError> {
+fn check_server(hello: &Document) -> Result<(), StoreError> {
     let sharded = hello.get_str("msg").is_ok_and(|message| message == "isdbgrid");
     if !sharded && !hello.contains_key("setName") {
         let what = "this is a standalone server, and the archive needs transactions, which take a replica set (of one \
                     member, if need be): start mongod with --replSet and run rs.initiate() once";
-        return Err(StoreError::unusable(PART, what));
+        return Err(StoreError::unusable(PART_NAME, what));
     }
-    if hello.get_i32("maxWireVersion").is_ok_and(|version| version < OLDEST_WIRE) {
-        return Err(StoreError::unusable(PART, "this server is older than MongoDB 6.0"));
+    if hello.get_i32("maxWireVersion").is_ok_and(|version| version < MIN_WIRE_VERSION) {
+        return Err(StoreError::unusable(PART_NAME, "this server is older than MongoDB 6.0"));
     }
     Ok(())
 }
@@ -55,7 +54,7 @@ const COLLECTIONS: [&str; 10] =
 pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     // Beforehand, so that no transaction has to: two that create the same collection would conflict.
     for name in COLLECTIONS {
-        match archive.db.create_collection(archive.name(name)).await {
+        match archive.db.create_collection(archive.collection_name(name)).await {
             Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => {}
             other => other?,
         }
@@ -134,11 +133,11 @@ mod tests {
     #[test]
     fn a_standalone_server_is_refused_in_clear_words() {
         let standalone = doc! { "isWritablePrimary": true, "maxWireVersion": 17 };
-        let error = suits(&standalone).unwrap_err();
+        let error = check_server(&standalone).unwrap_err();
         assert!(!error.is_transient() && error.to_string().contains("replica set"), "{error}");
         let old = doc! { "setName": "rs0", "maxWireVersion": 13 };
-        assert!(suits(&old).unwrap_err().to_string().contains("6.0"));
-        suits(&doc! { "setName": "rs0", "maxWireVersion": 17 }).unwrap();
-        suits(&doc! { "msg": "isdbgrid", "maxWireVersion": 21 }).unwrap();
+        assert!(check_server(&old).unwrap_err().to_string().contains("6.0"));
+        check_server(&doc! { "setName": "rs0", "maxWireVersion": 17 }).unwrap();
+        check_server(&doc! { "msg": "isdbgrid", "maxWireVersion": 21 }).unwrap();
     }
 }

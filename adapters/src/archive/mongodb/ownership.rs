@@ -15,16 +15,16 @@ use super::super::Position;
 use super::documents::{OffsetDoc, WayDoc};
 use super::opening::{DUPLICATE_KEY, code};
 use super::states::VideoStateCache;
-use super::{MongoArchive, PART, store_error, within};
+use super::{MongoArchive, PART_NAME, store_error, with_timeout};
 use crate::StoreError;
 
 /// How long one attempt to note an owner may wait for a transaction that holds the offset; then its session is killed
 /// again, for it may have begun another.
-const NOTE_WAIT: Duration = Duration::from_millis(300);
+const NOTE_OWNER_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long taking partitions up may take in all.
-const TAKE_UP_TIMEOUT: Duration = Duration::from_secs(8);
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(8);
 /// The server's number of an operation that ran out of time.
-const OUT_OF_TIME: i32 = 50;
+const OUT_OF_TIME_CODE: i32 = 50;
 
 /// What an archive's commits, one at a time, go on from.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl Owner {
                 let change = doc! { "$set": { "session": id.clone(), "keeper": id.clone() } };
                 offsets.update_many(doc! { "session": before }, change).await
             };
-            within(TAKE_UP_TIMEOUT, "replacing a session", renamed).await?;
+            with_timeout(CLAIM_TIMEOUT, "replacing a session", renamed).await?;
             self.noted = Some(id);
         }
         Ok(session)
@@ -100,7 +100,7 @@ pub(super) async fn take_up(archive: &MongoArchive, partitions: &[u32]) -> Resul
         while !write_owner(archive, partitions, &id).await? {}
         Ok(())
     };
-    within(TAKE_UP_TIMEOUT, "taking partitions up", taken).await?;
+    with_timeout(CLAIM_TIMEOUT, "taking partitions up", taken).await?;
     archive.positions(partitions).await
 }
 
@@ -124,16 +124,16 @@ async fn write_owner(archive: &MongoArchive, partitions: &[u32], id: &Bson) -> R
         .map(|partition| doc! { "q": { "_id": partition }, "u": [change.clone()], "upsert": true })
         .collect();
     let command = doc! {
-        "update": archive.name("offsets"), "updates": statements, "maxTimeMS": NOTE_WAIT.as_millis() as i64,
+        "update": archive.collection_name("offsets"), "updates": statements, "maxTimeMS": NOTE_OWNER_TIMEOUT.as_millis() as i64,
         "writeConcern": { "w": "majority", "j": true },
     };
     let reply = match archive.db.run_command(command).await {
-        Err(error) if matches!(code(&error), Some(OUT_OF_TIME | DUPLICATE_KEY)) => return Ok(false),
+        Err(error) if matches!(code(&error), Some(OUT_OF_TIME_CODE | DUPLICATE_KEY)) => return Ok(false),
         reply => reply?,
     };
     match reply.get_array("writeErrors") {
         Ok(errors) => {
-            tracing::debug!(part = PART, ?errors, "a former owner holds an offset; again");
+            tracing::debug!(part = PART_NAME, ?errors, "a former owner holds an offset; again");
             Ok(false)
         }
         Err(_) => Ok(true),

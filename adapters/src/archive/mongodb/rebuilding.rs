@@ -14,13 +14,14 @@ use super::barrier::{self, Change};
 use super::documents::{MetaDoc, RebuildDoc, VideoDoc, video_update};
 use super::transaction::{Stop, Transaction, abort, never_opened};
 use super::{
-    MongoArchive, OPEN_TIMEOUT, PART, READ_TIMEOUT, WHOLE, cut, replay, store_error, swapping, within,
+    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, WHOLE_ANSWER_BATCH, cut, replay, store_error,
+    swapping, with_timeout,
 };
 use crate::StoreError;
 
 /// Videos of one transaction of a rescore: some ten milliseconds, as a commit takes, for the two may have to wait for
 /// each other.
-const PAGE_VIDEOS: i64 = 500;
+const VIDEOS_A_PAGE: i64 = 500;
 /// Between two attempts at a page that met a commit.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(5);
 /// How long a page may take, conflicts included.
@@ -44,15 +45,15 @@ impl Rebuild for MongoArchive {
         while !barrier::change_meta(self, &bump).await? {
             swapping::finish_any(self).await?;
         }
-        Ok(self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
+        Ok(self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
     }
 
     async fn rescore(&self, rules: &Rules, progress: Progress<'_>) -> Result<Meta, RebuildError> {
         swapping::finish_any(self).await?;
-        let meta = self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+        let meta = self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
         meta.rules.rescored_by(rules).map_err(RebuildError::Refused)?;
         let rebuild = self.begin_filling(rules).await?;
-        let filled = self.fill(&rebuild.token, rules, progress).await;
+        let filled = self.fill_next_collection(&rebuild.token, rules, progress).await;
         if let Err(error) = filled {
             // What is half filled costs every commit; whoever comes next begins anew.
             let _ = self.stop_filling(&rebuild.token).await;
@@ -60,7 +61,7 @@ impl Rebuild for MongoArchive {
         }
         self.begin_swapping(&rebuild.token).await?;
         swapping::finish_any(self).await?;
-        Ok(self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
+        Ok(self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?)
     }
 
     async fn replay(
@@ -74,7 +75,7 @@ impl Rebuild for MongoArchive {
 
     async fn cut(&self, of: Option<&str>) -> Result<Cut, StoreError> {
         match of {
-            Some(database) => cut::read_cut(&self.beside(database, String::new())).await,
+            Some(database) => cut::read_cut(&self.beside_database(database, String::new())).await,
             None => cut::read_cut(self).await,
         }
     }
@@ -85,14 +86,16 @@ impl Rebuild for MongoArchive {
         identities: &[String],
     ) -> Result<Vec<(String, Millis)>, StoreError> {
         match of {
-            Some(database) => cut::read_sightings(&self.beside(database, String::new()), identities).await,
+            Some(database) => {
+                cut::read_sightings(&self.beside_database(database, String::new()), identities).await
+            }
             None => cut::read_sightings(self, identities).await,
         }
     }
 
     async fn marks(&self, of: Option<&str>, keys: &[MarkKey]) -> Result<Vec<(MarkKey, f64)>, StoreError> {
         match of {
-            Some(database) => cut::read_marks(&self.beside(database, String::new()), keys).await,
+            Some(database) => cut::read_marks(&self.beside_database(database, String::new()), keys).await,
             None => cut::read_marks(self, keys).await,
         }
     }
@@ -100,18 +103,18 @@ impl Rebuild for MongoArchive {
 
 /// The error of a rebuild that another rebuild has replaced since.
 fn overtaken_error() -> StoreError {
-    StoreError::unusable(PART, "another rebuild has begun meanwhile, and this one has given way to it")
+    StoreError::unusable(PART_NAME, "another rebuild has begun meanwhile, and this one has given way to it")
 }
 
 impl MongoArchive {
     /// An empty collection to fill, and a barrier from which on commits write it as well.
     async fn begin_filling(&self, rules: &Rules) -> Result<RebuildDoc, StoreError> {
-        let found = self.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+        let found = self.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
         let next = |meta: &Meta| Meta { generation: meta.generation + 1, rules: *rules, ..meta.clone() };
         let token = swapping::unique_rebuild_name(found.generation + 1);
         let rebuild = RebuildDoc::new(&token, &next(&found), RebuildDoc::FILLING, &["videos"]);
         let name = rebuild.source("videos");
-        within(OPEN_TIMEOUT, "making room for a rebuild", async {
+        with_timeout(OPEN_TIMEOUT, "making room for a rebuild", async {
             swapping::clear(self, None).await?;
             self.db.create_collection(&name).await?;
             let unique = IndexOptions::builder().unique(true).build();
@@ -131,12 +134,18 @@ impl MongoArchive {
         if !barrier::change_meta(self, &begin).await? {
             return Err(overtaken_error());
         }
-        within(READ_TIMEOUT, "dropping what an earlier rebuild left", swapping::clear(self, None)).await?;
+        with_timeout(QUERY_TIMEOUT, "dropping what an earlier rebuild left", swapping::clear(self, None))
+            .await?;
         Ok(rebuild)
     }
 
-    async fn fill(&self, token: &str, rules: &Rules, progress: Progress<'_>) -> Result<(), StoreError> {
-        let of = within(READ_TIMEOUT, "counting videos", async {
+    async fn fill_next_collection(
+        &self,
+        token: &str,
+        rules: &Rules,
+        progress: Progress<'_>,
+    ) -> Result<(), StoreError> {
+        let of = with_timeout(QUERY_TIMEOUT, "counting videos", async {
             self.collection::<Document>("videos").estimated_document_count().await
         })
         .await?;
@@ -144,7 +153,8 @@ impl MongoArchive {
         loop {
             let page =
                 tokio::time::timeout(PAGE_TIMEOUT, self.rescore_page(token, rules, after.as_deref())).await;
-            let late = |_| StoreError::unavailable(PART, format!("a page took more than {PAGE_TIMEOUT:?}"));
+            let late =
+                |_| StoreError::unavailable(PART_NAME, format!("a page took more than {PAGE_TIMEOUT:?}"));
             let (count, last) = page.map_err(late)??;
             done += count;
             progress(done, of.max(done));
@@ -165,7 +175,7 @@ impl MongoArchive {
         loop {
             let session = self.client.start_session().await;
             let mut session = session.map_err(|error| store_error("starting a session", &error))?;
-            match self.try_page(&mut session, token, rules, after).await {
+            match self.try_rescore_page(&mut session, token, rules, after).await {
                 Ok(done) => return Ok(done),
                 Err(stop) => {
                     abort(&mut session).await;
@@ -179,7 +189,7 @@ impl MongoArchive {
         }
     }
 
-    async fn try_page(
+    async fn try_rescore_page(
         &self,
         session: &mut ClientSession,
         token: &str,
@@ -193,7 +203,11 @@ impl MongoArchive {
         let now = meta.into_meta()?.rules;
         let filter = after.map_or_else(Document::new, |id| doc! { "video_id": { "$gt": id } });
         let videos = self.collection::<VideoDoc>("videos");
-        let find = videos.find(filter).sort(doc! { "video_id": 1 }).limit(PAGE_VIDEOS).batch_size(WHOLE);
+        let find = videos
+            .find(filter)
+            .sort(doc! { "video_id": 1 })
+            .limit(VIDEOS_A_PAGE)
+            .batch_size(WHOLE_ANSWER_BATCH);
         let mut found = find.session(&mut *transaction.session).await?;
         let mut statements = Vec::new();
         let mut last = None;
@@ -209,7 +223,7 @@ impl MongoArchive {
         }
         transaction.update(&rebuild.source("videos"), statements).await?;
         transaction.commit().await?;
-        Ok((count as u64, last.filter(|_| count == PAGE_VIDEOS as usize)))
+        Ok((count as u64, last.filter(|_| count == VIDEOS_A_PAGE as usize)))
     }
 
     async fn begin_swapping(&self, token: &str) -> Result<(), StoreError> {
@@ -228,6 +242,6 @@ impl MongoArchive {
             Ok((ours && !meta.is_swapping()).then(|| Change { meta: change, others: Vec::new() }))
         };
         barrier::change_meta(self, &stop).await?;
-        within(READ_TIMEOUT, "dropping what was filled", swapping::clear(self, None)).await
+        with_timeout(QUERY_TIMEOUT, "dropping what was filled", swapping::clear(self, None)).await
     }
 }

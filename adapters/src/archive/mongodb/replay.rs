@@ -14,18 +14,21 @@ use super::super::{Archive, Finished, Meta, Progress, RebuildError, Replay, numb
 use super::barrier::{self, Change};
 use super::documents::{MetaDoc, OffsetDoc, RebuildDoc, VideoDoc, suffix, video_update};
 use super::transaction::never_opened;
-use super::{MongoArchive, OPEN_TIMEOUT, PART, READ_TIMEOUT, WHOLE, opening, store_error, swapping, within};
+use super::{
+    MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, WHOLE_ANSWER_BATCH, opening, store_error, swapping,
+    with_timeout,
+};
 use crate::StoreError;
 
 /// For how long consumers wait at the end of a replay, while it counts what they counted last: half of what they were
 /// ahead by at the time is a second or two of counting; beyond this they go on, and the end is tried again.
-const WAY: Duration = Duration::from_secs(30);
+const YIELD_AT_END: Duration = Duration::from_secs(30);
 /// How often the end is tried when consumers commit all the same, because they had gone on waiting for too long.
-const ROUNDS: usize = 5;
+const MAX_FINISH_ROUNDS: usize = 5;
 /// Videos copied at once.
-const PAGE: usize = 5_000;
+const VIDEOS_COPIED_AT_ONCE: usize = 5_000;
 /// What a rebuild from the log replaces.
-const COLLECTIONS: [&str; 9] =
+const REPLAYED_COLLECTIONS: [&str; 9] =
     ["videos", "comments", "rules", "moderation", "held", "reports", "seen", "marks", "offsets"];
 
 /// A replay under way.
@@ -44,30 +47,30 @@ pub(super) async fn begin(
     progress: Progress<'_>,
 ) -> Result<Box<dyn Replay>, RebuildError> {
     swapping::finish_any(live).await?;
-    let meta = live.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+    let meta = live.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
     let token = swapping::unique_rebuild_name(meta.generation + 1);
-    let next = live.beside(live.db.name(), suffix(&token));
+    let next = live.beside_database(live.db.name(), suffix(&token));
     let start = MetaDoc::of(&Meta { generation: meta.generation + 1, rules: *rules, ..meta });
-    within(OPEN_TIMEOUT, "making room for a replay", async {
+    with_timeout(OPEN_TIMEOUT, "making room for a replay", async {
         swapping::clear(live, None).await?;
         opening::create(&next).await?;
         opening::settle(&next, &start).await
     })
     .await?;
     if let Some(database) = from {
-        copy(&live.beside(database, String::new()), &next, rules, progress).await?;
+        copy_archive(&live.beside_database(database, String::new()), &next, rules, progress).await?;
     }
     Ok(Box::new(MongoReplay { live: live.clone(), next, token, checked: Mutex::default() }))
 }
 
-async fn copy(
+async fn copy_archive(
     from: &MongoArchive,
     to: &MongoArchive,
     rules: &Rules,
     progress: Progress<'_>,
 ) -> Result<(), RebuildError> {
     let name = from.db.name();
-    let meta = from.meta_doc().await?;
+    let meta = from.read_meta_doc().await?;
     let meta =
         meta.ok_or_else(|| RebuildError::Refused(format!("there is no archive in database {name}")))?;
     let meta = meta.into_meta()?;
@@ -75,12 +78,12 @@ async fn copy(
         RebuildError::Refused(format!("the archive in database {name} cannot be begun with: {why}"))
     })?;
     for collection in ["comments", "rules", "moderation", "held", "reports", "seen", "marks"] {
-        let out = doc! { "$out": { "db": to.db.name(), "coll": to.name(collection) } };
+        let out = doc! { "$out": { "db": to.db.name(), "coll": to.collection_name(collection) } };
         // As long as it takes: the server does it alone.
         let copied = from.collection::<Document>(collection).aggregate([out]).await;
         copied.map_err(|error| store_error("copying an archive", &error))?;
     }
-    let offsets = within(READ_TIMEOUT, "reading offsets", async {
+    let offsets = with_timeout(QUERY_TIMEOUT, "reading offsets", async {
         let found = from.collection::<Document>("offsets").find(doc! {}).await?;
         let found: Vec<Document> = found.try_collect().await?;
         Ok(found)
@@ -94,7 +97,7 @@ async fn copy(
     };
     let offsets: Vec<Document> = offsets.into_iter().map(kept).collect();
     if !offsets.is_empty() {
-        within(READ_TIMEOUT, "copying offsets", async {
+        with_timeout(QUERY_TIMEOUT, "copying offsets", async {
             to.collection::<Document>("offsets").insert_many(offsets).await
         })
         .await?;
@@ -110,13 +113,13 @@ async fn copy_videos(
     rules: &Rules,
     progress: Progress<'_>,
 ) -> Result<(), StoreError> {
-    let of = within(READ_TIMEOUT, "counting videos", async {
+    let of = with_timeout(QUERY_TIMEOUT, "counting videos", async {
         from.collection::<VideoDoc>("videos").estimated_document_count().await
     })
     .await?;
     let (mut after, mut done) = (None, 0);
     loop {
-        let page = from.videos_after(after.as_ref(), PAGE).await?;
+        let page = from.videos_after(after.as_ref(), VIDEOS_COPIED_AT_ONCE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.video_id.clone());
         done += page.len() as u64;
@@ -126,13 +129,14 @@ async fn copy_videos(
             statements.push(video_update(&state, &rules.weights));
         }
         let command = rawdoc! {
-            "update": to.name("videos"), "updates": statements, "ordered": false,
+            "update": to.collection_name("videos"), "updates": statements, "ordered": false,
             "writeConcern": { "w": "majority", "j": true },
         };
         let reply =
-            within(OPEN_TIMEOUT, "copying videos", async { to.db.run_raw_command(command).await }).await?;
+            with_timeout(OPEN_TIMEOUT, "copying videos", async { to.db.run_raw_command(command).await })
+                .await?;
         if let Ok(errors) = reply.get_array("writeErrors") {
-            return Err(StoreError::unavailable(PART, format!("copying videos: {errors:?}")));
+            return Err(StoreError::unavailable(PART_NAME, format!("copying videos: {errors:?}")));
         }
         progress(done, of.max(done));
     }
@@ -148,45 +152,46 @@ impl Replay for MongoReplay {
         // Most of the comments are compared before anybody has to wait.
         let live = offsets(&self.live).await?;
         let next = offsets(&self.next).await?;
-        let common: Vec<(u32, u64)> = place(&live)
-            .map(|(partition, offset)| (partition, offset.min(stand(&next, partition))))
+        let common: Vec<(u32, u64)> = partition_offsets(&live)
+            .map(|(partition, offset)| (partition, offset.min(offset_of_partition(&next, partition))))
             .collect();
         let mut checked = self.checked.lock().await;
         checked.go_on(&self.live, &self.next, &common, progress).await?;
-        let way = barrier::ask_for_way(&self.live, WAY).await?;
-        for _ in 0..ROUNDS {
+        let way = barrier::ask_for_way(&self.live, YIELD_AT_END).await?;
+        for _ in 0..MAX_FINISH_ROUNDS {
             let live = offsets(&self.live).await?;
-            let behind: Vec<(u32, u64)> =
-                place(&live).filter(|(partition, offset)| stand(&next, *partition) < *offset).collect();
+            let behind: Vec<(u32, u64)> = partition_offsets(&live)
+                .filter(|(partition, offset)| offset_of_partition(&next, *partition) < *offset)
+                .collect();
             if !behind.is_empty() && !anyway {
                 return Ok(Finished::Behind(behind));
             }
-            let all: Vec<(u32, u64)> = place(&live).collect();
+            let all: Vec<(u32, u64)> = partition_offsets(&live).collect();
             checked.go_on(&self.live, &self.next, &all, progress).await?;
             let renumbered = checked.differ();
-            if self.swap(&all, renumbered).await? {
+            if self.note_swap(&all, renumbered).await? {
                 swapping::finish_any(&self.live).await?;
-                let meta = self.live.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
+                let meta = self.live.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
                 return Ok(Finished::Done { meta, renumbered });
             }
         }
         barrier::give_way_back(&self.live, &way).await?;
-        Err(StoreError::unavailable(PART, "consumers went on committing; finish the replay again"))
+        Err(StoreError::unavailable(PART_NAME, "consumers went on committing; finish the replay again"))
     }
 
     async fn abandon(&self) -> Result<(), StoreError> {
-        within(READ_TIMEOUT, "dropping a replay", swapping::clear(&self.live, None)).await
+        with_timeout(QUERY_TIMEOUT, "dropping a replay", swapping::clear(&self.live, None)).await
     }
 }
 
 impl MongoReplay {
     /// Notes that the new collections are to be put in place, unless the live archive has moved on from `checked`.
-    async fn swap(&self, checked: &[(u32, u64)], renumber: bool) -> Result<bool, StoreError> {
-        let rules = self.next.meta_doc().await?.ok_or_else(never_opened)?.into_meta()?.rules;
+    async fn note_swap(&self, checked: &[(u32, u64)], renumber: bool) -> Result<bool, StoreError> {
+        let rules = self.next.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?.rules;
         let minted = CommentEpoch::from_bits(rand::random());
         let next = offsets(&self.next).await?;
         let decide = |meta: &MetaDoc, live: &[OffsetDoc]| {
-            let mut now: Vec<(u32, u64)> = place(live).collect();
+            let mut now: Vec<(u32, u64)> = partition_offsets(live).collect();
             now.sort_unstable();
             let mut then = checked.to_vec();
             then.sort_unstable();
@@ -196,7 +201,7 @@ impl MongoReplay {
             let meta = meta.clone().into_meta()?;
             let numbering = if renumber { minted.clone() } else { meta.numbering };
             let meta = Meta { numbering, generation: meta.generation + 1, rules };
-            let rebuild = RebuildDoc::new(&self.token, &meta, RebuildDoc::SWAPPING, &COLLECTIONS);
+            let rebuild = RebuildDoc::new(&self.token, &meta, RebuildDoc::SWAPPING, &REPLAYED_COLLECTIONS);
             // Partitions stay with those who have them.
             let owner = |found: &OffsetDoc| {
                 let owner = live.iter().find(|live| live.partition == found.partition);
@@ -222,15 +227,15 @@ impl MongoReplay {
 }
 
 async fn offsets(archive: &MongoArchive) -> Result<Vec<OffsetDoc>, StoreError> {
-    archive.find("offsets", doc! {}, doc! { "_id": 1 }, WHOLE as usize).await
+    archive.find_documents("offsets", doc! {}, doc! { "_id": 1 }, WHOLE_ANSWER_BATCH as usize).await
 }
 
 /// Where partitions stand.
-fn place(offsets: &[OffsetDoc]) -> impl Iterator<Item = (u32, u64)> {
+fn partition_offsets(offsets: &[OffsetDoc]) -> impl Iterator<Item = (u32, u64)> {
     offsets.iter().map(|found| (found.partition as u32, found.next as u64))
 }
 
-fn stand(offsets: &[OffsetDoc], partition: u32) -> u64 {
+fn offset_of_partition(offsets: &[OffsetDoc], partition: u32) -> u64 {
     let found = offsets.iter().find(|found| found.partition == i64::from(partition));
     found.map_or(0, |found| found.next as u64)
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::super::{ReportPlace, ReportQueue};
 use super::moderation::{comment_key, json, text};
 use super::transaction::{Stop, Transaction, to_raw_documents};
-use super::{MongoArchive, READ_TIMEOUT, within};
+use super::{MongoArchive, QUERY_TIMEOUT, with_timeout};
 use crate::StoreError;
 
 /// The reports of a comment. Beside them it has its video, and a member for each queue that it is in: its place there.
@@ -22,7 +22,7 @@ struct ReportsDoc {
 }
 
 impl ReportsDoc {
-    fn update(comment: &ReportedComment) -> Document {
+    fn reports_update(comment: &ReportedComment) -> Document {
         let mut set = doc! { "video": comment.video.as_str(), "reported": text(comment) };
         let mut unset = Document::new();
         for queue in ReportQueue::ALL {
@@ -72,7 +72,7 @@ impl Transaction<'_> {
 
     /// Writes what changed.
     pub(super) async fn report(&mut self, changed: &[ReportedComment]) -> Result<(), Stop> {
-        self.update("reports", to_raw_documents(changed.iter().map(ReportsDoc::update))?).await
+        self.update("reports", to_raw_documents(changed.iter().map(ReportsDoc::reports_update))?).await
     }
 }
 
@@ -86,7 +86,7 @@ pub(super) async fn of_queue(
     // Those that are not in the queue have no such member, and are not before any text.
     let until = after.map_or_else(|| "~".to_owned(), |place| queue.place_of(place));
     let part = doc! { name: { "$lt": until } };
-    let found: Vec<ReportsDoc> = archive.find("reports", part, doc! { name: -1 }, limit).await?;
+    let found: Vec<ReportsDoc> = archive.find_documents("reports", part, doc! { name: -1 }, limit).await?;
     found.into_iter().map(ReportsDoc::into_comment).collect()
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn of_comment(
     id: &CommentId,
 ) -> Result<Option<ReportedComment>, StoreError> {
     let key = doc! { "_id": comment_key(video, id) };
-    let found: Vec<ReportsDoc> = archive.find("reports", key, doc! {}, 1).await?;
+    let found: Vec<ReportsDoc> = archive.find_documents("reports", key, doc! {}, 1).await?;
     found.into_iter().next().map(ReportsDoc::into_comment).transpose()
 }
 
@@ -110,7 +110,7 @@ pub(super) async fn count(
         || doc! { open: { "$lt": "~" } },
         |video| doc! { "video": video.as_str(), open: { "$exists": true } },
     );
-    within(READ_TIMEOUT, "counting reported comments", async {
+    with_timeout(QUERY_TIMEOUT, "counting reported comments", async {
         archive.collection::<Document>("reports").count_documents(part).limit(most).await
     })
     .await
@@ -125,9 +125,9 @@ mod fixtures {
     use crate::fixtures::{check, reported};
 
     #[test]
-    fn reports_of_a_comment() {
+    fn report_documents_have_fixtures() {
         let write = |comment: &ReportedComment| {
-            let update = ReportsDoc::update(comment);
+            let update = ReportsDoc::reports_update(comment);
             let part =
                 |of: &Document, name: &str| of.get_document(name).expect("a part of an update").clone();
             let mut document = part(&update, "q");

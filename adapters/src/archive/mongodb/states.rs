@@ -34,7 +34,7 @@ struct CachedState {
 
 /// What the offset documents said of a partition when this archive wrote it last.
 #[derive(Debug, Clone, Copy)]
-struct Standing {
+struct CachedPosition {
     next: u64,
     outside_writes: i64,
     /// Counts how often another was here: what was kept in an earlier run is void.
@@ -47,7 +47,7 @@ pub(super) struct VideoStateCache {
     /// Half of them at most is in either.
     half: usize,
     generation: u64,
-    partitions: HashMap<u32, Standing>,
+    partitions: HashMap<u32, CachedPosition>,
     runs: u64,
     /// Used since the last change of places.
     young: HashMap<VideoId, CachedState>,
@@ -94,10 +94,11 @@ impl VideoStateCache {
         }
         for span in spans {
             let (next, outside_writes) = (span.from, outside_writes(span.partition));
-            let same = |was: &Standing| was.next == next && was.outside_writes == outside_writes;
+            let same = |was: &CachedPosition| was.next == next && was.outside_writes == outside_writes;
             if !self.partitions.get(&span.partition).is_some_and(same) {
                 self.runs += 1;
-                self.partitions.insert(span.partition, Standing { next, outside_writes, run: self.runs });
+                self.partitions
+                    .insert(span.partition, CachedPosition { next, outside_writes, run: self.runs });
             }
         }
     }
@@ -179,82 +180,84 @@ mod tests {
         }
     }
 
-    fn span(partition: u32, from: u64) -> OffsetRange {
+    fn offset_range(partition: u32, from: u64) -> OffsetRange {
         OffsetRange { partition, from, next: from + 1, last: None }
     }
 
-    fn views(states: &mut VideoStateCache, id: &str, covered: &[u32]) -> Option<i64> {
+    fn cached_views(states: &mut VideoStateCache, id: &str, covered: &[u32]) -> Option<i64> {
         let id = VideoId::parse(id).unwrap();
         states.get(&id, |home| covered.contains(&home)).map(|(state, _)| state.counters.views)
     }
 
     /// Has counted one record of each of the partitions 1 and 2; "v" is at home on 1.
-    fn counted() -> VideoStateCache {
+    fn cache_with_counts() -> VideoStateCache {
         let mut states = VideoStateCache::default();
-        let spans = [span(1, 0), span(2, 0)];
+        let spans = [offset_range(1, 0), offset_range(2, 0)];
         states.invalidate_unless_at(1, &spans, |_| 0);
         states.insert_written(&spans, &[state("v", 7)], |_| Some(1));
         states
     }
 
     #[test]
-    fn what_was_written_is_known_while_nobody_else_was_there() {
-        let mut states = counted();
-        states.invalidate_unless_at(1, &[span(1, 1)], |_| 0);
-        assert_eq!(views(&mut states, "v", &[1]), Some(7));
-        assert_eq!(views(&mut states, "w", &[1]), None);
+    fn a_written_state_stays_cached_until_another_writer_commits() {
+        let mut states = cache_with_counts();
+        states.invalidate_unless_at(1, &[offset_range(1, 1)], |_| 0);
+        assert_eq!(cached_views(&mut states, "v", &[1]), Some(7));
+        assert_eq!(cached_views(&mut states, "w", &[1]), None);
     }
 
     #[test]
-    fn nothing_is_known_of_a_home_that_the_transaction_does_not_look_at() {
-        let mut states = counted();
-        states.invalidate_unless_at(1, &[span(2, 1)], |_| 0);
-        assert_eq!(views(&mut states, "v", &[2]), None);
+    fn a_state_is_not_used_when_its_home_partition_is_not_covered() {
+        let mut states = cache_with_counts();
+        states.invalidate_unless_at(1, &[offset_range(2, 1)], |_| 0);
+        assert_eq!(cached_views(&mut states, "v", &[2]), None);
     }
 
     #[test]
-    fn another_who_was_there_makes_it_void_for_good() {
-        type Stand = fn(&mut VideoStateCache);
-        let cases: [Stand; 3] = [
-            |states| states.invalidate_unless_at(1, &[span(1, 2)], |_| 0),
-            |states| states.invalidate_unless_at(1, &[span(1, 1)], |partition| i64::from(partition == 1)),
-            |states| states.invalidate_unless_at(2, &[span(1, 1)], |_| 0),
+    fn another_writer_invalidates_the_cache_for_good() {
+        type CacheChange = fn(&mut VideoStateCache);
+        let cases: [CacheChange; 3] = [
+            |states| states.invalidate_unless_at(1, &[offset_range(1, 2)], |_| 0),
+            |states| {
+                states.invalidate_unless_at(1, &[offset_range(1, 1)], |partition| i64::from(partition == 1))
+            },
+            |states| states.invalidate_unless_at(2, &[offset_range(1, 1)], |_| 0),
         ];
         for stand in cases {
-            let mut states = counted();
+            let mut states = cache_with_counts();
             stand(&mut states);
-            assert_eq!(views(&mut states, "v", &[1, 2]), None);
-            states.invalidate_unless_at(1, &[span(1, 1)], |_| 0);
-            assert_eq!(views(&mut states, "v", &[1, 2]), None, "also where it stands as before again");
+            assert_eq!(cached_views(&mut states, "v", &[1, 2]), None);
+            states.invalidate_unless_at(1, &[offset_range(1, 1)], |_| 0);
+            assert_eq!(cached_views(&mut states, "v", &[1, 2]), None, "also where it stands as before again");
         }
     }
 
     #[test]
-    fn the_least_used_go_first_and_memory_is_bounded() {
+    fn the_cache_evicts_the_least_used_and_is_bounded() {
         let mut states = VideoStateCache::with_max_bytes(20 * (STATE_OVERHEAD_BYTES + 4));
-        let spans = [span(1, 0)];
+        let spans = [offset_range(1, 0)];
         states.invalidate_unless_at(1, &spans, |_| 0);
         states.insert_written(&spans, &[state("hot", 1)], |_| Some(1));
         for at in 0..1000 {
             states.insert_written(&[], &[state(&format!("{:03}", at % 500), 2)], |_| Some(1));
-            assert_eq!(views(&mut states, "hot", &[1]), Some(1));
+            assert_eq!(cached_views(&mut states, "hot", &[1]), Some(1));
             let kept = states.young.values().chain(states.old.values());
             let taken: usize = kept.map(|kept| state_bytes(&kept.state)).sum();
             assert!(taken <= 21 * (STATE_OVERHEAD_BYTES + 4), "{taken}");
         }
-        assert_eq!(views(&mut states, "001", &[1]), None);
+        assert_eq!(cached_views(&mut states, "001", &[1]), None);
     }
 
     /// What is done to documents: by this archive, or by another one.
     #[derive(Debug, Clone, Copy)]
-    struct Write {
+    struct DocumentWrite {
         mine: bool,
         partition: u32,
         video: usize,
     }
 
-    fn writes() -> impl Strategy<Value = Vec<Write>> {
-        let write = (any::<bool>(), 0..3u32, 0..4usize).prop_map(|(mine, partition, video)| Write {
+    fn writes() -> impl Strategy<Value = Vec<DocumentWrite>> {
+        let write = (any::<bool>(), 0..3u32, 0..4usize).prop_map(|(mine, partition, video)| DocumentWrite {
             mine,
             partition,
             video,
@@ -265,15 +268,15 @@ mod tests {
     proptest! {
         /// Whoever writes what, by the rules of the documents: a state that is answered is the document's.
         #[test]
-        fn a_known_state_is_never_an_old_one(writes in writes()) {
+        fn a_cached_state_is_never_outdated(writes in writes()) {
             let mut states = VideoStateCache::with_max_bytes(3 * (STATE_OVERHEAD_BYTES + 2));
             let mut next = [0_u64; 3];
             let mut outside = [0_i64; 3];
             let mut documents: [Option<(i64, u32)>; 4] = [None; 4];
-            for Write { mine, partition, video } in writes {
+            for DocumentWrite { mine, partition, video } in writes {
                 let name = format!("{video}");
                 let id = VideoId::parse(&name).unwrap();
-                let spans = [span(partition, next[partition as usize])];
+                let spans = [offset_range(partition, next[partition as usize])];
                 let document = documents[video];
                 if mine {
                     states.invalidate_unless_at(1, &spans, |at| outside[at as usize]);

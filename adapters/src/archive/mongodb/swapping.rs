@@ -13,7 +13,7 @@ use mongodb::error::Error;
 
 use super::documents::{MetaDoc, NEXT, RebuildDoc, suffix};
 use super::opening::code;
-use super::{MongoArchive, PART, ownership, within};
+use super::{MongoArchive, PART_NAME, ownership, with_timeout};
 use crate::StoreError;
 
 /// How long a swap may take: a rename waits for whoever reads the collection, and frees what it replaces.
@@ -32,7 +32,7 @@ pub(super) fn carried_over(mut state: VideoState, now: &Rules, next: &Rules) -> 
 /// Finishes a swap.
 pub(super) async fn finish_swap(archive: &MongoArchive, rebuild: &RebuildDoc) -> Result<(), StoreError> {
     let outcome = rebuild.outcome()?;
-    within(SWAP_TIMEOUT, "putting what was rebuilt in place", async {
+    with_timeout(SWAP_TIMEOUT, "putting what was rebuilt in place", async {
         // A stopped process may have read the old collections in a transaction that is still open, and a rename would
         // wait for it.
         ownership::kill_sessions(archive, ownership::noted_sessions(archive, doc! {}).await?).await?;
@@ -45,7 +45,7 @@ pub(super) async fn finish_swap(archive: &MongoArchive, rebuild: &RebuildDoc) ->
         let change = doc! { "$set": outcome, "$unset": { "rebuild": "", "make_way": "" } };
         let done = archive.collection::<Document>("meta").update_one(ours, change).await?;
         if done.modified_count > 0 {
-            tracing::info!(part = PART, generation = rebuild.generation, "a new generation is in place");
+            tracing::info!(part = PART_NAME, generation = rebuild.generation, "a new generation is in place");
         }
         clear(archive, None).await
     })
@@ -54,7 +54,7 @@ pub(super) async fn finish_swap(archive: &MongoArchive, rebuild: &RebuildDoc) ->
 
 /// Finishes a swap that somebody left.
 pub(super) async fn finish_any(archive: &MongoArchive) -> Result<(), StoreError> {
-    match archive.meta_doc().await? {
+    match archive.read_meta_doc().await? {
         Some(MetaDoc { rebuild: Some(rebuild), .. }) if rebuild.phase == RebuildDoc::SWAPPING => {
             finish_swap(archive, &rebuild).await
         }
@@ -96,5 +96,5 @@ pub(super) fn unique_rebuild_name(generation: u64) -> String {
 
 /// A rebuild as the meta document holds it.
 pub(super) fn rebuild_to_bson(rebuild: &RebuildDoc) -> Result<bson::Bson, StoreError> {
-    bson::to_bson(rebuild).map_err(|error| StoreError::unusable(PART, error))
+    bson::to_bson(rebuild).map_err(|error| StoreError::unusable(PART_NAME, error))
 }

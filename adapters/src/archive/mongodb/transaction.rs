@@ -15,7 +15,7 @@ use super::super::CommitError;
 use super::config::durable_write_concern;
 use super::documents::{MetaDoc, RebuildDoc};
 use super::opening::{DUPLICATE_KEY, code};
-use super::{MongoArchive, PART, WHOLE, store_error};
+use super::{MongoArchive, PART_NAME, WHOLE_ANSWER_BATCH, store_error};
 use crate::StoreError;
 
 /// How long the server may take to make one commit durable.
@@ -23,7 +23,7 @@ const MAX_COMMIT: Duration = Duration::from_secs(5);
 /// How long ending an attempt may hold up the next one, or the answer: without a server it would take seconds.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Before the server is asked again whether a commit took effect.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+const COMMIT_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The server's number of a write conflict.
 const WRITE_CONFLICT: i32 = 112;
 /// The server's number of an operation that somebody killed: whoever took our partitions up, or made way for a rebuild.
@@ -77,7 +77,7 @@ impl Stop {
 
 /// Whether a commit may have taken effect. A write concern that was not met says that it did on the primary, and not
 /// whether it stays: where somebody's `killSessions` ended the wait for the majority, the driver has no label for it.
-fn is_unsure(error: &Error) -> bool {
+fn may_have_committed(error: &Error) -> bool {
     error.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT)
         || matches!(&*error.kind, ErrorKind::Write(WriteFailure::WriteConcernError(_)))
 }
@@ -94,7 +94,10 @@ fn is_duplicate(error: &Error) -> bool {
 
 /// An archive that nobody ever opened.
 pub(super) fn never_opened() -> StoreError {
-    StoreError::unusable(PART, "the archive is not there: it was never opened, or its database was dropped")
+    StoreError::unusable(
+        PART_NAME,
+        "the archive is not there: it was never opened, or its database was dropped",
+    )
 }
 
 /// A transaction under way. One that is not committed must be aborted.
@@ -123,7 +126,8 @@ impl<'a> Transaction<'a> {
         filter: Document,
     ) -> Result<Vec<T>, Error> {
         let collection = self.archive.collection::<T>(collection);
-        let mut found = collection.find(filter).batch_size(WHOLE).session(&mut *self.session).await?;
+        let mut found =
+            collection.find(filter).batch_size(WHOLE_ANSWER_BATCH).session(&mut *self.session).await?;
         found.stream(self.session).try_collect().await
     }
 
@@ -164,7 +168,7 @@ impl<'a> Transaction<'a> {
         collection: &str,
         statements: Vec<RawDocumentBuf>,
     ) -> Result<(), Stop> {
-        self.run("update", "updates", collection, statements).await
+        self.run_command("update", "updates", collection, statements).await
     }
 
     /// Deletes the documents with these ids; each must be there.
@@ -172,10 +176,10 @@ impl<'a> Transaction<'a> {
         let statement = |id: Bson| RawDocumentBuf::from_document(&doc! { "q": { "_id": id }, "limit": 1 });
         let statements =
             ids.into_iter().map(statement).collect::<Result<Vec<_>, _>>().map_err(Error::from)?;
-        self.run("delete", "deletes", collection, statements).await
+        self.run_command("delete", "deletes", collection, statements).await
     }
 
-    async fn run(
+    async fn run_command(
         &mut self,
         command: &str,
         member: &str,
@@ -190,7 +194,7 @@ impl<'a> Transaction<'a> {
                 count += 1;
             }
             let mut whole = RawDocumentBuf::new();
-            whole.append(command, self.archive.name(collection));
+            whole.append(command, self.archive.collection_name(collection));
             whole.append(member, chunk);
             let reply = self.archive.db.run_raw_command(whole).session(&mut *self.session).await?;
             check_reply(command, collection, count, &reply)?;
@@ -202,9 +206,9 @@ impl<'a> Transaction<'a> {
         loop {
             match self.session.commit_transaction().await {
                 // Asked again, the server says whether it took; the bound is the caller's.
-                Err(error) if is_unsure(&error) => {
-                    tracing::debug!(part = PART, %error, "unknown whether it was committed; asking again");
-                    tokio::time::sleep(ASK_AGAIN).await;
+                Err(error) if may_have_committed(&error) => {
+                    tracing::debug!(part = PART_NAME, %error, "unknown whether it was committed; asking again");
+                    tokio::time::sleep(COMMIT_RETRY_PAUSE).await;
                 }
                 other => return Ok(other?),
             }
@@ -239,7 +243,7 @@ fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) 
         return Err(if conflict {
             Stop::Again(Error::custom(what))
         } else {
-            Stop::Never(StoreError::unavailable(PART, what).into())
+            Stop::Never(StoreError::unavailable(PART_NAME, what).into())
         });
     }
     let touched = reply.get_i32("n").unwrap_or_default();
@@ -248,6 +252,6 @@ fn check_reply(command: &str, collection: &str, count: usize, reply: &Document) 
     } else {
         // Within a snapshot this cannot be: what was read is there.
         let what = format!("{command} of {collection}: {touched} of {count} statements took effect");
-        Err(Stop::Never(StoreError::unavailable(PART, what).into()))
+        Err(Stop::Never(StoreError::unavailable(PART_NAME, what).into()))
     }
 }

@@ -9,7 +9,7 @@ use redb::Database;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::super::{DeadLetter, RecordPosition};
-use super::Shared;
+use super::SharedLog;
 use super::records::{Heads, LETTER_PARTITION, LETTERS, NOTES, RECORDS, encode, encode_letter};
 use crate::StoreError;
 use crate::clock::Clock;
@@ -56,7 +56,7 @@ pub struct Request {
 }
 
 pub struct Committer {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLog>,
     clock: Clock,
     heads: Heads,
     /// Of which opening of the file the heads are.
@@ -64,9 +64,9 @@ pub struct Committer {
 }
 
 impl Committer {
-    pub fn new(shared: Arc<Shared>, clock: Clock) -> Result<Self, StoreError> {
+    pub fn new(shared: Arc<SharedLog>, clock: Clock) -> Result<Self, StoreError> {
         let mut committer = Self { shared, clock, heads: Heads::default(), generation: 0 };
-        committer.look()?;
+        committer.reread_if_reopened()?;
         Ok(committer)
     }
 
@@ -80,39 +80,39 @@ impl Committer {
                 waiting.recv_timeout(RETRY_PACE)
             };
             match first {
-                Ok(first) => self.write(gather(first, waiting)),
+                Ok(first) => self.write_group(gather_waiting(first, waiting)),
                 // The failure stands in the file's health; the transitions are logged there.
-                Err(RecvTimeoutError::Timeout) => drop(self.look()),
+                Err(RecvTimeoutError::Timeout) => drop(self.reread_if_reopened()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
     /// Reads where the log stands, if the file was opened again since.
-    fn look(&mut self) -> Result<(), StoreError> {
+    fn reread_if_reopened(&mut self) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        shared.file.with(|database, generation| self.catch_up(database, generation))
+        shared.file.with(|database, generation| self.read_heads(database, generation))
     }
 
-    fn catch_up(&mut self, database: &Database, generation: u64) -> Result<(), Failure> {
+    fn read_heads(&mut self, database: &Database, generation: u64) -> Result<(), Failure> {
         if generation != self.generation {
             // A commit that failed may be in the file all the same.
             self.heads = Heads::load(database)?;
             self.generation = generation;
-            self.publish();
+            self.publish_heads();
         }
         Ok(())
     }
 
-    fn publish(&self) {
+    fn publish_heads(&self) {
         self.shared.signal.send_modify(|signal| signal.ends = self.heads.next);
     }
 
-    fn write(&mut self, group: Vec<Request>) {
+    fn write_group(&mut self, group: Vec<Request>) {
         let shared = Arc::clone(&self.shared);
         let result = shared.file.with(|database, generation| {
-            self.catch_up(database, generation)?;
-            self.commit(database, &group)
+            self.read_heads(database, generation)?;
+            self.commit_group(database, &group)
         });
         match result {
             Ok(places) => {
@@ -121,7 +121,7 @@ impl Committer {
                     let Entry::Record { trace, .. } = &request.entry else { return None };
                     Some((*place, (*trace)?))
                 }));
-                self.publish();
+                self.publish_heads();
                 for (request, place) in group.into_iter().zip(places) {
                     let _gone = request.answer.send(Ok(place));
                 }
@@ -134,7 +134,11 @@ impl Committer {
         }
     }
 
-    fn commit(&mut self, database: &Database, group: &[Request]) -> Result<Vec<RecordPosition>, Failure> {
+    fn commit_group(
+        &mut self,
+        database: &Database,
+        group: &[Request],
+    ) -> Result<Vec<RecordPosition>, Failure> {
         let mut heads = self.heads.clone();
         let mut places = Vec::with_capacity(group.len());
         let now = (self.clock)();
@@ -170,7 +174,7 @@ impl Committer {
 }
 
 /// What waits already, up to a bound: nobody waits for others to come.
-fn gather(first: Request, waiting: &Receiver<Request>) -> Vec<Request> {
+fn gather_waiting(first: Request, waiting: &Receiver<Request>) -> Vec<Request> {
     let mut bytes = first.entry.bytes();
     let mut group = vec![first];
     while group.len() < MAX_GROUP && bytes < MAX_GROUP_BYTES {

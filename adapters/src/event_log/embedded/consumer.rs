@@ -11,34 +11,34 @@ use tokio::time::{Instant, timeout_at};
 use super::super::{ConsumerEvent, LogConsumer, RawRecord, Start};
 use super::reading::check;
 use super::records::{Extent, read};
-use super::{Shared, Signal, off_thread};
+use super::{ConsumerSignal, SharedLog, run_blocking};
 use crate::StoreError;
 
 /// A member; leaves when it is dropped.
 pub struct Member {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLog>,
     id: u64,
     /// The next offset of each partition that is held and was started.
     positions: BTreeMap<u32, u64>,
-    signal: watch::Receiver<Signal>,
+    signal: watch::Receiver<ConsumerSignal>,
     /// The partition whose turn it is to be read first, so that a long one does not starve the others.
     turn: u32,
 }
 
 impl Member {
-    pub fn join(shared: Arc<Shared>) -> Self {
+    pub fn join(shared: Arc<SharedLog>) -> Self {
         let signal = shared.signal.subscribe();
         let id = shared.group.join();
-        shared.hand_over();
+        shared.signal_consumers();
         Self { shared, id, positions: BTreeMap::new(), signal, turn: 0 }
     }
 
     /// What may have been revoked or assigned since.
-    fn changes(&mut self) -> Option<ConsumerEvent> {
+    fn pending_rebalance(&mut self) -> Option<ConsumerEvent> {
         let gone = self.shared.group.let_go(self.id);
         if !gone.is_empty() {
             self.positions.retain(|partition, _| !gone.contains(partition));
-            self.shared.hand_over();
+            self.shared.signal_consumers();
             return Some(ConsumerEvent::Revoked(gone));
         }
         let taken = self.shared.group.take(self.id);
@@ -46,7 +46,7 @@ impl Member {
     }
 
     /// What can be read, the partition whose turn it is first.
-    fn at_hand(&self, signal: &Signal) -> Vec<Extent> {
+    fn readable_extents(&self, signal: &ConsumerSignal) -> Vec<Extent> {
         let later = self.positions.range(self.turn..);
         let earlier = self.positions.range(..self.turn);
         later
@@ -60,7 +60,7 @@ impl Member {
             .collect()
     }
 
-    fn advance(&mut self, records: &[RawRecord]) {
+    fn advance_positions(&mut self, records: &[RawRecord]) {
         for record in records {
             self.positions.insert(record.partition, record.offset + 1);
         }
@@ -75,17 +75,17 @@ impl LogConsumer for Member {
         let deadline = Instant::now() + max_wait;
         loop {
             let signal = *self.signal.borrow_and_update();
-            if let Some(change) = self.changes() {
+            if let Some(change) = self.pending_rebalance() {
                 return Ok(change);
             }
-            let extents = self.at_hand(&signal);
+            let extents = self.readable_extents(&signal);
             if !extents.is_empty() {
                 let shared = Arc::clone(&self.shared);
                 let limit = max_records.max(1);
                 let reading = move || shared.file.with(|database, _| read(database, &extents, limit));
-                let mut records = off_thread(reading).await?;
+                let mut records = run_blocking(reading).await?;
                 self.shared.traces.add_to(&mut records);
-                self.advance(&records);
+                self.advance_positions(&records);
                 return Ok(ConsumerEvent::Records(records));
             }
             if timeout_at(deadline, self.signal.changed()).await.is_err() {
@@ -111,6 +111,6 @@ impl LogConsumer for Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.shared.group.leave(self.id);
-        self.shared.hand_over();
+        self.shared.signal_consumers();
     }
 }

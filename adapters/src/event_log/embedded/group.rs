@@ -10,10 +10,10 @@ use super::super::PARTITIONS;
 
 /// The members and their partitions.
 #[derive(Default)]
-pub struct Group(Mutex<Table>);
+pub struct Group(Mutex<MembershipTable>);
 
 #[derive(Default)]
-struct Table {
+struct MembershipTable {
     /// Members in the order of their joining.
     members: Vec<u64>,
     next_member: u64,
@@ -22,7 +22,7 @@ struct Table {
 }
 
 impl Group {
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, MembershipTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -32,7 +32,7 @@ impl Group {
         let member = table.next_member;
         table.next_member += 1;
         table.members.push(member);
-        table.plan();
+        table.plan_partitions();
         member
     }
 
@@ -41,13 +41,13 @@ impl Group {
         let mut table = self.table();
         table.members.retain(|other| *other != member);
         table.holder.retain(|_, holder| *holder != member);
-        table.plan();
+        table.plan_partitions();
     }
 
     /// What the member holds and should no longer: it holds it no longer.
     pub fn let_go(&self, member: u64) -> Vec<u32> {
         let mut table = self.table();
-        let Table { holder, target, .. } = &mut *table;
+        let MembershipTable { holder, target, .. } = &mut *table;
         let gone = |at: &u32, holder: &u64| *holder == member && target.get(at) != Some(&member);
         let partitions: Vec<u32> = holder.iter().filter(|(at, by)| gone(at, by)).map(|(at, _)| *at).collect();
         holder.retain(|at, _| !partitions.contains(at));
@@ -57,7 +57,7 @@ impl Group {
     /// What the member should hold and nobody does: it holds it from now on.
     pub fn take(&self, member: u64) -> Vec<u32> {
         let mut table = self.table();
-        let Table { holder, target, .. } = &mut *table;
+        let MembershipTable { holder, target, .. } = &mut *table;
         let free = |at: &u32, target: &u64| *target == member && !holder.contains_key(at);
         let partitions: Vec<u32> = target.iter().filter(|(at, by)| free(at, by)).map(|(at, _)| *at).collect();
         holder.extend(partitions.iter().map(|at| (*at, member)));
@@ -70,9 +70,9 @@ impl Group {
     }
 }
 
-impl Table {
+impl MembershipTable {
     /// Shares the partitions evenly and moves as few as possible.
-    fn plan(&mut self) {
+    fn plan_partitions(&mut self) {
         let old = std::mem::take(&mut self.target);
         let Some(members) = std::num::NonZeroUsize::new(self.members.len()) else { return };
         let (share, extra) = (PARTITIONS as usize / members, PARTITIONS as usize % members);
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     /// Lets everybody poll until nothing moves; returns how many partitions changed hands.
-    fn settle(group: &Group, members: &[u64]) -> usize {
+    fn poll_until_settled(group: &Group, members: &[u64]) -> usize {
         let mut moved = 0;
         for _ in 0..3 {
             for member in members {
@@ -116,28 +116,28 @@ mod tests {
         moved
     }
 
-    fn sizes(group: &Group, members: &[u64]) -> Vec<usize> {
+    fn partitions_of_each(group: &Group, members: &[u64]) -> Vec<usize> {
         let held = |member: &u64| (0..PARTITIONS).filter(|at| group.holds(*member, *at)).count();
         members.iter().map(held).collect()
     }
 
     #[test]
-    fn shares_are_even_and_moves_are_few() {
+    fn a_rebalance_is_even_and_moves_few_partitions() {
         let group = Group::default();
         let mut members = vec![group.join()];
-        assert_eq!(settle(&group, &members), 12);
+        assert_eq!(poll_until_settled(&group, &members), 12);
         for (count, moved) in [(2, 6), (3, 4), (4, 3), (5, 2)] {
             members.push(group.join());
-            assert_eq!(settle(&group, &members), moved, "the {count}th joins");
+            assert_eq!(poll_until_settled(&group, &members), moved, "the {count}th joins");
         }
-        let mut even = sizes(&group, &members);
+        let mut even = partitions_of_each(&group, &members);
         even.sort_unstable();
         assert_eq!(even, [2, 2, 2, 3, 3]);
         let left = members.remove(2);
-        let freed = sizes(&group, &[left])[0];
+        let freed = partitions_of_each(&group, &[left])[0];
         group.leave(left);
-        assert_eq!(settle(&group, &members), freed, "only what was freed moves");
-        assert_eq!(sizes(&group, &members), [3, 3, 3, 3]);
+        assert_eq!(poll_until_settled(&group, &members), freed, "only what was freed moves");
+        assert_eq!(partitions_of_each(&group, &members), [3, 3, 3, 3]);
     }
 
     #[test]
@@ -149,15 +149,15 @@ mod tests {
         assert_eq!(group.take(second), Vec::<u32>::new(), "the first has not let go yet");
         assert_eq!(group.let_go(first).len(), 6);
         assert_eq!(group.take(second).len(), 6);
-        assert_eq!(sizes(&group, &[first, second]), [6, 6]);
+        assert_eq!(partitions_of_each(&group, &[first, second]), [6, 6]);
     }
 
     #[test]
     fn more_members_than_partitions_leave_some_idle() {
         let group = Group::default();
         let members: Vec<u64> = (0..15).map(|_| group.join()).collect();
-        settle(&group, &members);
-        let sizes = sizes(&group, &members);
+        poll_until_settled(&group, &members);
+        let sizes = partitions_of_each(&group, &members);
         assert_eq!((sizes.iter().sum::<usize>(), sizes.iter().max()), (12, Some(&1)));
     }
 }

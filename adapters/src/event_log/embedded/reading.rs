@@ -6,25 +6,31 @@ use async_trait::async_trait;
 use redb::Database;
 
 use super::super::{
-    LetterReader, LogReader, OTHER_RECORD, PARTITIONS, RawRecord, ReadRange, RecordPosition, Start,
-    StoredDeadLetter, another_log,
+    LetterReader, LogReader, OTHER_RECORD_SEEN, PARTITIONS, RawRecord, ReadRange, RecordPosition, Start,
+    StoredDeadLetter, another_log_error,
 };
 use super::records::{Extent, Heads, LETTER_PARTITION, read, read_letters};
-use super::{PART, Shared, off_thread};
+use super::{PART_NAME, SharedLog, run_blocking};
 use crate::StoreError;
 use crate::redb_file::Failure;
 
 /// Checks that the log holds what stands before these starts, as it was read there.
-pub async fn check(shared: &Arc<Shared>, starts: Vec<Start>) -> Result<(), StoreError> {
+pub async fn check(shared: &Arc<SharedLog>, starts: Vec<Start>) -> Result<(), StoreError> {
     let ends = shared.signal.borrow().ends;
     let mut marked = Vec::new();
     for Start { partition, offset, after } in starts {
         let Some(end) = ends.get(partition as usize).copied() else {
             let reason = format!("there is no partition {partition}, only {PARTITIONS} of them, from 0 on");
-            return Err(StoreError::unusable(PART, reason));
+            return Err(StoreError::unusable(PART_NAME, reason));
         };
         if offset > end {
-            return Err(another_log(PART, "the log,", partition, offset, &format!("the log ends at {end}")));
+            return Err(another_log_error(
+                PART_NAME,
+                "the log,",
+                partition,
+                offset,
+                &format!("the log ends at {end}"),
+            ));
         }
         if let (Some(mark), Some(before)) = (after, offset.checked_sub(1)) {
             marked.push((Extent { partition, from: before, end: offset }, mark));
@@ -36,13 +42,17 @@ pub async fn check(shared: &Arc<Shared>, starts: Vec<Start>) -> Result<(), Store
     let file = Arc::clone(shared);
     let (extents, marks): (Vec<_>, Vec<_>) = marked.into_iter().unzip();
     let count = extents.len();
-    let found = off_thread(move || file.file.with(|database, _| read_each(database, &extents))).await?;
+    let found = run_blocking(move || file.file.with(|database, _| read_each(database, &extents))).await?;
     debug_assert_eq!(found.len(), count, "`read` fails where a record is missing");
     match found.iter().zip(marks).find(|(record, mark)| record.mark() != *mark) {
         None => Ok(()),
-        Some((record, _)) => {
-            Err(another_log(PART, "the log,", record.partition, record.offset + 1, OTHER_RECORD))
-        }
+        Some((record, _)) => Err(another_log_error(
+            PART_NAME,
+            "the log,",
+            record.partition,
+            record.offset + 1,
+            OTHER_RECORD_SEEN,
+        )),
     }
 }
 
@@ -57,13 +67,13 @@ fn read_each(database: &Database, extents: &[Extent]) -> Result<Vec<RawRecord>, 
 
 /// Reads stretches, one after the other.
 pub struct Reader {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLog>,
     /// The ranges that are still to be read.
     left: Vec<Extent>,
 }
 
 impl Reader {
-    pub async fn open(shared: Arc<Shared>, stretches: &[ReadRange]) -> Result<Self, StoreError> {
+    pub async fn open(shared: Arc<SharedLog>, stretches: &[ReadRange]) -> Result<Self, StoreError> {
         let ends = stretches.iter().map(|stretch| Start::unmarked(stretch.partition, stretch.to));
         let starts = stretches.iter().map(|stretch| Start {
             partition: stretch.partition,
@@ -89,7 +99,7 @@ impl LogReader for Reader {
         let (shared, left) = (Arc::clone(&self.shared), self.left.clone());
         let limit = max_records.max(1);
         let records =
-            off_thread(move || shared.file.with(|database, _| read(database, &left, limit))).await?;
+            run_blocking(move || shared.file.with(|database, _| read(database, &left, limit))).await?;
         for record in &records {
             if let Some(extent) = self.left.iter_mut().find(|extent| extent.partition == record.partition) {
                 extent.from = record.offset + 1;
@@ -102,16 +112,16 @@ impl LogReader for Reader {
 
 /// Reads dead letters.
 pub struct Letters {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLog>,
     /// The number of the next letter, and the one after the last.
     next: u64,
     end: u64,
 }
 
 impl Letters {
-    pub async fn open(shared: Arc<Shared>, only: Option<RecordPosition>) -> Result<Self, StoreError> {
+    pub async fn open(shared: Arc<SharedLog>, only: Option<RecordPosition>) -> Result<Self, StoreError> {
         let file = Arc::clone(&shared);
-        let end = off_thread(move || file.file.with(|database, _| Heads::load(database))).await?.letter;
+        let end = run_blocking(move || file.file.with(|database, _| Heads::load(database))).await?.letter;
         let (next, end) = match only {
             None => (0, end),
             Some(place) if place.partition == LETTER_PARTITION && place.offset < end => {
@@ -132,7 +142,7 @@ impl LetterReader for Letters {
         }
         let shared = Arc::clone(&self.shared);
         let reading = move || shared.file.with(|database, _| read_letters(database, from, to, limit));
-        let letters = off_thread(reading).await?;
+        let letters = run_blocking(reading).await?;
         self.next = letters.last().map_or(self.end, |letter| letter.place.offset + 1);
         Ok(letters)
     }

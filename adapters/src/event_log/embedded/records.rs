@@ -8,7 +8,7 @@ use liverank_core::Millis;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::super::{DeadLetter, Origin, PARTITIONS, RawRecord, RecordPosition, StoredDeadLetter};
-use super::{MAX_RECORD_BYTES, PART};
+use super::{MAX_RECORD_BYTES, PART_NAME};
 use crate::redb_file::{Failure, Purpose, begin_durable};
 
 /// Records by partition and offset.
@@ -19,18 +19,18 @@ pub const LETTERS: TableDefinition<u64, &[u8]> = TableDefinition::new("dead_lett
 /// which do not know it read the letters all the same.
 pub const NOTES: TableDefinition<u64, (Millis, Option<u64>)> = TableDefinition::new("dead_letter_notes");
 
-pub const PURPOSE: Purpose = Purpose { part: PART, version: 1, tables };
+pub const PURPOSE: Purpose = Purpose { part: PART_NAME, version: 1, tables: create_tables };
 
 /// All dead letters are in one partition of theirs.
 pub const LETTER_PARTITION: u32 = 0;
 
 /// The version of a single record; older ones must stay readable while newer ones are appended.
 const RECORD_VERSION: u8 = 1;
-const NO_KEY: u32 = u32::MAX;
+const NO_KEY_LENGTH: u32 = u32::MAX;
 /// Bytes read at once, whatever the number of records: a consumer's memory is bounded by it.
 const MAX_READ_BYTES: usize = 16 << 20;
 
-fn tables(transaction: &WriteTransaction) -> Result<(), Failure> {
+fn create_tables(transaction: &WriteTransaction) -> Result<(), Failure> {
     transaction.open_table(RECORDS)?;
     transaction.open_table(LETTERS)?;
     transaction.open_table(NOTES)?;
@@ -50,17 +50,17 @@ pub fn encode(time: Millis, key: Option<&[u8]>, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(13 + key.map_or(0, <[u8]>::len) + value.len());
     bytes.push(RECORD_VERSION);
     bytes.extend_from_slice(&time.to_le_bytes());
-    bytes.extend_from_slice(&key.map_or(NO_KEY, |key| key.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&key.map_or(NO_KEY_LENGTH, |key| key.len() as u32).to_le_bytes());
     bytes.extend_from_slice(key.unwrap_or_default());
     bytes.extend_from_slice(value);
     bytes
 }
 
 /// A record's time, key and value.
-type Parts<'a> = (Millis, Option<&'a [u8]>, &'a [u8]);
+type RecordParts<'a> = (Millis, Option<&'a [u8]>, &'a [u8]);
 
 /// A record's parts; `None` where it is not one.
-fn decode(bytes: &[u8]) -> Option<Parts<'_>> {
+fn decode_parts(bytes: &[u8]) -> Option<RecordParts<'_>> {
     let (version, rest) = bytes.split_first()?;
     let (time, rest) = rest.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;
@@ -68,13 +68,13 @@ fn decode(bytes: &[u8]) -> Option<Parts<'_>> {
         return None;
     }
     let length = u32::from_le_bytes(*length);
-    let key_bytes = if length == NO_KEY { 0 } else { length as usize };
+    let key_bytes = if length == NO_KEY_LENGTH { 0 } else { length as usize };
     let (key, value) = rest.split_at_checked(key_bytes)?;
-    Some((Millis::from_le_bytes(*time), (length != NO_KEY).then_some(key), value))
+    Some((Millis::from_le_bytes(*time), (length != NO_KEY_LENGTH).then_some(key), value))
 }
 
 fn record(partition: u32, offset: u64, bytes: &[u8]) -> Result<RawRecord, Failure> {
-    let (broker_time, key, value) = decode(bytes).ok_or_else(|| {
+    let (broker_time, key, value) = decode_parts(bytes).ok_or_else(|| {
         Failure::Damaged(format!("offset {offset} of partition {partition} is not a record"))
     })?;
     let (key, value) = (key.map(Bytes::copy_from_slice), Bytes::copy_from_slice(value));
@@ -104,20 +104,20 @@ pub fn read(database: &Database, extents: &[Extent], limit: usize) -> Result<Vec
             let (key, value) = entry?;
             let offset = key.value().1;
             if offset != expected {
-                return Err(missing(partition, expected));
+                return Err(missing_record(partition, expected));
             }
             expected += 1;
             bytes += value.value().len();
             records.push(record(partition, offset, value.value())?);
         }
         if expected != end && records.len() < limit {
-            return Err(missing(partition, expected));
+            return Err(missing_record(partition, expected));
         }
     }
     Ok(records)
 }
 
-fn missing(partition: u32, offset: u64) -> Failure {
+fn missing_record(partition: u32, offset: u64) -> Failure {
     Failure::Damaged(format!("offset {offset} of partition {partition} is not there any more"))
 }
 
@@ -250,26 +250,26 @@ mod tests {
         for key in [None, Some(&b""[..]), Some(b"key")] {
             for value in [&b""[..], b"value", &[0xFF; 300]] {
                 let bytes = encode(-5, key, value);
-                assert_eq!(decode(&bytes), Some((-5, key, value)));
+                assert_eq!(decode_parts(&bytes), Some((-5, key, value)));
             }
         }
         let mut cut = encode(1, Some(b"key"), b"");
         cut.pop();
-        assert_eq!(decode(&cut), None, "a cut record is not one");
-        assert_eq!(decode(&[2; 40]), None, "a record of another version is not one");
+        assert_eq!(decode_parts(&cut), None, "a cut record is not one");
+        assert_eq!(decode_parts(&[2; 40]), None, "a record of another version is not one");
     }
 
     #[test]
-    fn keys_stay_in_the_partitions_that_they_always_had() {
+    fn the_partition_of_a_key_never_changes() {
         let partitions: Vec<u32> =
             ["a", "v1", "video-7", "日本"].iter().map(|key| partition_of(key.as_bytes())).collect();
-        assert_eq!(partitions, KNOWN, "logs that exist were written with these");
+        assert_eq!(partitions, KNOWN_PARTITIONS, "logs that exist were written with these");
     }
 
-    const KNOWN: [u32; 4] = [4, 7, 1, 4];
+    const KNOWN_PARTITIONS: [u32; 4] = [4, 7, 1, 4];
 
     #[test]
-    fn letters_are_cut_to_the_limit_and_read_back() {
+    fn dead_letters_are_truncated_to_the_limit_and_round_trip() {
         let record = RawRecord {
             partition: 3,
             offset: 9,
@@ -298,9 +298,9 @@ mod tests {
         };
         let [with_key, without, letter] = lines.map(bytes).collect::<Vec<_>>().try_into().unwrap();
         let time = 1_700_000_000_250;
-        assert_eq!(decode(&with_key), Some((time, Some(&b"cats"[..]), &b"{}"[..])));
+        assert_eq!(decode_parts(&with_key), Some((time, Some(&b"cats"[..]), &b"{}"[..])));
         assert_eq!(encode(time, Some(b"cats"), b"{}"), with_key);
-        assert_eq!(decode(&without), Some((time, None, &b"{}"[..])));
+        assert_eq!(decode_parts(&without), Some((time, None, &b"{}"[..])));
         assert_eq!(encode(time, None, b"{}"), without);
         let (key, value) = (Some(Bytes::from_static(b"cats")), Bytes::from_static(b"{"));
         let record = RawRecord { partition: 4, offset: 99, broker_time: time, key, value, trace: None };

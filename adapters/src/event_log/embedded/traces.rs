@@ -9,20 +9,20 @@ use liverank_core::trace::TraceContext;
 use super::super::{RawRecord, RecordPosition};
 
 /// Traces kept: those of some minutes, at the bounds of what is recorded. The oldest go first.
-const KEPT: usize = 4_096;
+const MAX_KEPT_TRACES: usize = 4_096;
 
 /// See the module.
 #[derive(Default)]
-pub struct Traces(Mutex<Kept>);
+pub struct Traces(Mutex<KeptTraces>);
 
 #[derive(Default)]
-struct Kept {
+struct KeptTraces {
     by_place: HashMap<(u32, u64), TraceContext>,
     in_order: VecDeque<(u32, u64)>,
 }
 
 impl Traces {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, KeptTraces> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -30,11 +30,11 @@ impl Traces {
     pub fn note(&self, records: impl Iterator<Item = (RecordPosition, TraceContext)>) {
         let mut kept = None;
         for (place, trace) in records {
-            let Kept { by_place, in_order } = &mut **kept.get_or_insert_with(|| self.kept());
+            let KeptTraces { by_place, in_order } = &mut **kept.get_or_insert_with(|| self.kept());
             let place = (place.partition, place.offset);
             by_place.insert(place, trace);
             in_order.push_back(place);
-            if in_order.len() > KEPT
+            if in_order.len() > MAX_KEPT_TRACES
                 && let Some(oldest) = in_order.pop_front()
             {
                 by_place.remove(&oldest);
@@ -66,10 +66,10 @@ mod tests {
     }
 
     #[test]
-    fn the_last_ones_are_kept_and_no_more() {
+    fn only_the_latest_traces_are_kept() {
         let traces = Traces::default();
         let trace = |offset: u64| TraceContext { trace: [1; 16], span: offset.to_be_bytes(), sampled: true };
-        let more = KEPT as u64 + 5;
+        let more = MAX_KEPT_TRACES as u64 + 5;
         for offset in 1..=more {
             traces.note([(RecordPosition { partition: 1, offset }, trace(offset))].into_iter());
         }
@@ -77,6 +77,6 @@ mod tests {
         traces.add_to(&mut records);
         let found = records.map(|record| record.trace.map(|trace| *trace));
         assert_eq!(found, [None, Some(trace(6)), Some(trace(more)), None]);
-        assert_eq!(traces.kept().in_order.len(), KEPT);
+        assert_eq!(traces.kept().in_order.len(), MAX_KEPT_TRACES);
     }
 }

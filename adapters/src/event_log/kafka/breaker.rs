@@ -12,11 +12,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::PART;
+use super::PART_NAME;
 use crate::StoreError;
 
 /// How long the first probe may take. Connecting to a broker that is there takes milliseconds.
-const SUSPECT_TIMEOUT: Duration = Duration::from_millis(500);
+const FIRST_PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long each further probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause between probes: recovery is noticed within it, and a broker that comes back sees five questions a second
@@ -35,7 +35,7 @@ pub(super) enum ProbeAction {
 }
 
 #[derive(Default)]
-struct State {
+struct BreakerState {
     suspect: bool,
     open: Option<String>,
     renew: bool,
@@ -55,7 +55,7 @@ pub(super) struct Breaker {
     epoch: Instant,
     /// Without any delivery for this long, a delivery that timed out opens the breaker.
     patience: Duration,
-    state: Mutex<State>,
+    state: Mutex<BreakerState>,
     duty: Condvar,
 }
 
@@ -71,7 +71,7 @@ impl Breaker {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BreakerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,14 +83,14 @@ impl Breaker {
         let state = self.lock();
         match (&state.open, &state.heard) {
             (None, _) => Ok(()),
-            (Some(reason), None) => Err(StoreError::unavailable(PART, reason)),
+            (Some(reason), None) => Err(StoreError::unavailable(PART_NAME, reason)),
             (
                 Some(reason),
                 Some(
                     StoreError::Unavailable { reason: heard, .. }
                     | StoreError::Unusable { reason: heard, .. },
                 ),
-            ) => Err(StoreError::unavailable(PART, format!("{reason} ({heard})"))),
+            ) => Err(StoreError::unavailable(PART_NAME, format!("{reason} ({heard})"))),
         }
     }
 
@@ -103,7 +103,7 @@ impl Breaker {
     pub(super) fn timed_out(&self, reason: &str) {
         let last = Duration::from_millis(self.delivered.load(Ordering::Relaxed));
         if self.epoch.elapsed().saturating_sub(last) >= self.patience {
-            self.trip(&mut self.lock(), reason);
+            self.open_breaker(&mut self.lock(), reason);
         }
     }
 
@@ -131,12 +131,12 @@ impl Breaker {
     pub(super) fn note_fatal_error(&self, reason: &str) {
         let mut state = self.lock();
         state.renew = true;
-        self.trip(&mut state, reason);
+        self.open_breaker(&mut state, reason);
     }
 
-    fn trip(&self, state: &mut State, reason: &str) {
+    fn open_breaker(&self, state: &mut BreakerState, reason: &str) {
         if state.open.is_none() {
-            tracing::warn!(part = PART, reason, "the log is away: appends are refused");
+            tracing::warn!(part = PART_NAME, reason, "the log is away: appends are refused");
             state.open = Some(reason.to_owned());
             self.open.store(true, Ordering::Release);
         }
@@ -166,7 +166,7 @@ impl Breaker {
                     return ProbeAction::Renew;
                 }
                 None if state.open.is_some() => return ProbeAction::Probe(PROBE_TIMEOUT),
-                None if state.suspect => return ProbeAction::Probe(SUSPECT_TIMEOUT),
+                None if state.suspect => return ProbeAction::Probe(FIRST_PROBE_TIMEOUT),
                 None => state = self.duty.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
@@ -182,12 +182,12 @@ impl Breaker {
                 state.heard = None;
                 // A producer broken for good delivers nothing, whatever the brokers say.
                 if !state.renew && state.open.take().is_some() {
-                    tracing::info!(part = PART, "the log is back");
+                    tracing::info!(part = PART_NAME, "the log is back");
                     self.note_delivery();
                     self.open.store(false, Ordering::Release);
                 }
             }
-            Err(reason) => self.trip(&mut state, &reason),
+            Err(reason) => self.open_breaker(&mut state, &reason),
         }
     }
 
@@ -204,17 +204,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_connection_is_only_a_suspicion() {
+    fn a_lost_connection_starts_a_probe_and_does_not_open_the_breaker() {
         let breaker = Breaker::new(Duration::from_secs(5));
         breaker.all_down("1/1 brokers are down");
         assert!(breaker.check().is_ok());
-        assert_eq!(breaker.next_duty(), ProbeAction::Probe(SUSPECT_TIMEOUT));
+        assert_eq!(breaker.next_duty(), ProbeAction::Probe(FIRST_PROBE_TIMEOUT));
         breaker.note_probe_result(Ok(()));
         assert!(breaker.check().is_ok());
     }
 
     #[test]
-    fn a_failed_probe_opens_and_a_good_one_closes() {
+    fn a_failed_probe_opens_the_breaker_and_a_good_one_closes_it() {
         let breaker = Breaker::new(Duration::from_secs(5));
         breaker.all_down("1/1 brokers are down");
         breaker.note_probe_result(Err("timed out".to_owned()));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_opens_only_when_nothing_is_delivered() {
+    fn a_timeout_opens_the_breaker_only_when_nothing_is_delivered() {
         let breaker = Breaker::new(Duration::from_millis(50));
         std::thread::sleep(Duration::from_millis(60));
         breaker.note_delivery();

@@ -29,18 +29,18 @@ use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD, RawRecord, Start, another_log};
+use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD_SEEN, RawRecord, Start, another_log_error};
 use super::config::KafkaConfig;
 use super::inbox::{Command, Inbox};
 use super::rebalance::{Member, RebalanceContext};
-use super::{ASK_TIMEOUT, PART, store_error, traceparent};
+use super::{PART_NAME, QUERY_TIMEOUT, store_error, traceparent};
 use crate::StoreError;
 
 /// How long the thread waits for records before it looks for commands: what a start may wait, and forty wake-ups a
 /// second at most when nothing comes.
 const THREAD_POLL: Duration = Duration::from_millis(25);
 /// How long the thread may take to obey. It waits for the library by the wall clock, which may jump.
-const START_TIMEOUT: Duration = Duration::from_secs(15);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long dropping a member waits for it to have left. Its partitions move at once then, not when its session ends.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Before a member that broke for good joins again.
@@ -60,17 +60,20 @@ impl KafkaConsumer {
     pub(super) fn join(config: &KafkaConfig) -> Result<Self, StoreError> {
         let inbox = Arc::new(Inbox::default());
         let (tell, gone) = mpsc::channel();
-        let reader =
-            Reader { settings: settings(config), topic: config.topic.clone(), inbox: Arc::clone(&inbox) };
+        let reader = ConsumerThread {
+            settings: consumer_settings(config),
+            topic: config.topic.clone(),
+            inbox: Arc::clone(&inbox),
+        };
         // The first one here, so that a configuration that cannot work is told to whoever joins.
         let member = reader.member()?;
         std::thread::Builder::new()
             .name("kafka-consumer".to_owned())
             .spawn(move || {
-                reader.run(member);
+                reader.run_until_left(member);
                 drop(tell);
             })
-            .map_err(|error| StoreError::unavailable(PART, format!("starting a thread: {error}")))?;
+            .map_err(|error| StoreError::unavailable(PART_NAME, format!("starting a thread: {error}")))?;
         Ok(Self { inbox, gone })
     }
 }
@@ -92,10 +95,12 @@ impl LogConsumer for KafkaConsumer {
     async fn start(&mut self, starts: &[Start]) -> Result<(), StoreError> {
         let (tell, told) = oneshot::channel();
         self.inbox.command(Command::Start(starts.to_vec(), tell));
-        tokio::time::timeout(START_TIMEOUT, told)
+        tokio::time::timeout(COMMAND_TIMEOUT, told)
             .await
-            .unwrap_or_else(|_| Ok(Err(StoreError::unavailable(PART, "the client library does not answer"))))
-            .unwrap_or_else(|_| Err(StoreError::unavailable(PART, "the consumer has ended")))
+            .unwrap_or_else(|_| {
+                Ok(Err(StoreError::unavailable(PART_NAME, "the client library does not answer")))
+            })
+            .unwrap_or_else(|_| Err(StoreError::unavailable(PART_NAME, "the consumer has ended")))
     }
 
     async fn report(&mut self, offsets: &[(u32, u64)]) {
@@ -112,13 +117,13 @@ impl Drop for KafkaConsumer {
 }
 
 /// The thread's side.
-struct Reader {
+struct ConsumerThread {
     settings: ClientConfig,
     topic: String,
     inbox: Arc<Inbox>,
 }
 
-impl Reader {
+impl ConsumerThread {
     fn member(&self) -> Result<Member, StoreError> {
         let turns = RebalanceContext { inbox: Arc::clone(&self.inbox), topic: self.topic.clone() };
         let member: Member = self
@@ -130,9 +135,9 @@ impl Reader {
     }
 
     /// Reads until the owner is gone; joins again when the member cannot go on.
-    fn run(&self, mut member: Member) {
-        while let Err(error) = self.read(&member) {
-            tracing::warn!(part = PART, %error, "the consumer broke; joining anew");
+    fn run_until_left(&self, mut member: Member) {
+        while let Err(error) = self.read_until_left(&member) {
+            tracing::warn!(part = PART_NAME, %error, "the consumer broke; joining anew");
             self.inbox.stumble(error);
             drop(member);
             self.inbox.all_revoked();
@@ -150,10 +155,10 @@ impl Reader {
     }
 
     /// Reads until the owner is gone, or until the member cannot go on.
-    fn read(&self, member: &Member) -> Result<(), StoreError> {
+    fn read_until_left(&self, member: &Member) -> Result<(), StoreError> {
         while !self.inbox.left() {
             while let Some(command) = self.inbox.next_command() {
-                self.obey(member, command);
+                self.carry_out(member, command);
             }
             // Without room the library is not polled: a member that takes nothing for `max.poll.interval.ms` is to
             // lose its partitions to one that does.
@@ -165,34 +170,34 @@ impl Reader {
                 Some(Ok(message)) => {
                     let partition = message.partition() as u32;
                     if let Some(offset) = self.inbox.push(record(&message)) {
-                        self.differs(partition, offset, OTHER_RECORD);
+                        self.handle_other_record(partition, offset, OTHER_RECORD_SEEN);
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     let partition = partition as u32;
                     if let Some(offset) = self.inbox.ended(partition) {
                         let seen = format!("the log ends at {}", offset.saturating_sub(1));
-                        self.differs(partition, offset, &seen);
+                        self.handle_other_record(partition, offset, &seen);
                     }
                 }
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     return Err(store_error("reading", &KafkaError::MessageConsumptionFatal(code)));
                 }
-                Some(Err(error)) => self.trouble(member, &error),
+                Some(Err(error)) => self.handle_error(member, &error),
             }
             if self.inbox.doubted() {
                 tracing::warn!(
-                    part = PART,
+                    part = PART_NAME,
                     topic = self.topic,
                     "the topic has another id: looking whether it is the same"
                 );
-                self.hand_back(member);
+                self.revoke_and_reassign(member);
             }
         }
         Ok(())
     }
 
-    fn obey(&self, member: &Member, command: Command) {
+    fn carry_out(&self, member: &Member, command: Command) {
         match command {
             Command::Start(starts, tell) => {
                 // Whoever asked may have given up; the offsets are the ones to read from all the same.
@@ -202,7 +207,7 @@ impl Reader {
                 if let Err(error) =
                     self.list(&offsets).and_then(|list| member.commit(&list, CommitMode::Async))
                 {
-                    tracing::debug!(part = PART, %error, "the group's progress was not reported");
+                    tracing::debug!(part = PART_NAME, %error, "the group's progress was not reported");
                 }
             }
         }
@@ -214,11 +219,11 @@ impl Reader {
         if !fresh.is_empty() {
             member.incremental_assign(&self.list(&fresh).map_err(failed)?).map_err(failed)?;
         }
-        self.seek(member, &again).map_err(failed)
+        self.seek_partitions(member, &again).map_err(failed)
     }
 
     /// Goes on elsewhere in partitions that are assigned to the library.
-    fn seek(&self, member: &Member, offsets: &[(u32, u64)]) -> Result<(), KafkaError> {
+    fn seek_partitions(&self, member: &Member, offsets: &[(u32, u64)]) -> Result<(), KafkaError> {
         if offsets.is_empty() {
             return Ok(());
         }
@@ -240,39 +245,42 @@ impl Reader {
         Ok(list)
     }
 
-    fn trouble(&self, member: &Member, error: &KafkaError) {
+    fn handle_error(&self, member: &Member, error: &KafkaError) {
         match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset) => self.out_of_range(member),
+            Some(RDKafkaErrorCode::AutoOffsetReset) => self.handle_out_of_range(member),
             Some(
                 RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
                 | RDKafkaErrorCode::UnknownPartition,
             ) => {
                 self.inbox.stumble(store_error("reading", error));
-                self.hand_back(member);
+                self.revoke_and_reassign(member);
             }
             // The next poll joins again; the partitions lost come as a revocation.
             Some(RDKafkaErrorCode::PollExceeded) => {
-                tracing::warn!(part = PART, "records were not taken for too long: left the group for now");
+                tracing::warn!(
+                    part = PART_NAME,
+                    "records were not taken for too long: left the group for now"
+                );
             }
             _ => self.inbox.stumble(store_error("reading", error)),
         }
     }
 
     /// An offset that was to be read is not in the log; the error does not tell which.
-    fn out_of_range(&self, member: &Member) {
+    fn handle_out_of_range(&self, member: &Member) {
         let (mut stopped, mut told) = (Vec::new(), false);
         let reading = self.inbox.reading();
         for (partition, position, next) in reading.iter().copied() {
-            let (low, high) = match member.fetch_watermarks(&self.topic, partition as i32, ASK_TIMEOUT) {
+            let (low, high) = match member.fetch_watermarks(&self.topic, partition as i32, QUERY_TIMEOUT) {
                 Ok((low, high)) => (low.max(0) as u64, high.max(0) as u64),
                 Err(error) => {
                     self.inbox.stumble(store_error("looking what the log holds", &error));
-                    return self.hand_back(member);
+                    return self.revoke_and_reassign(member);
                 }
             };
             if next < low || next > high {
-                self.differs(partition, next, &format!("the log holds {low} to {high}"));
+                self.handle_other_record(partition, next, &format!("the log holds {low} to {high}"));
                 told = true;
             } else if position < low {
                 // Expired up to here, and no further: nothing is missing, and there is nothing to compare.
@@ -284,24 +292,24 @@ impl Reader {
             // Of one that goes on already, or whose records are back: the library has stopped reading some.
             stopped = reading.iter().map(|(partition, position, _)| (*partition, *position)).collect();
         }
-        if let Err(error) = self.seek(member, &stopped) {
+        if let Err(error) = self.seek_partitions(member, &stopped) {
             self.inbox.stumble(store_error("going on where the log begins", &error));
-            self.hand_back(member);
+            self.revoke_and_reassign(member);
         }
     }
 
-    fn differs(&self, partition: u32, offset: u64, seen: &str) {
+    fn handle_other_record(&self, partition: u32, offset: u64, seen: &str) {
         let log = format!("topic {}", self.topic);
-        self.inbox.break_off(Some(partition), another_log(PART, &log, partition, offset, seen));
+        self.inbox.break_off(Some(partition), another_log_error(PART_NAME, &log, partition, offset, seen));
     }
 
     /// Takes everything from the owner and gives it back, so that every start is looked at again.
-    fn hand_back(&self, member: &Member) {
+    fn revoke_and_reassign(&self, member: &Member) {
         let partitions: Vec<u32> = self.inbox.reading().iter().map(|(partition, ..)| *partition).collect();
         let read: Vec<(u32, u64)> =
             self.inbox.revoked(partitions.clone()).into_iter().map(|partition| (partition, 0)).collect();
         if let Err(error) = self.list(&read).and_then(|list| member.incremental_unassign(&list)) {
-            tracing::debug!(part = PART, %error, "the library had let go of some already");
+            tracing::debug!(part = PART_NAME, %error, "the library had let go of some already");
         }
         self.inbox.assigned(partitions);
     }
@@ -323,7 +331,7 @@ pub(super) fn record(message: &BorrowedMessage<'_>) -> RawRecord {
     }
 }
 
-fn settings(config: &KafkaConfig) -> ClientConfig {
+fn consumer_settings(config: &KafkaConfig) -> ClientConfig {
     let mut settings = config.kafka_client_config();
     settings
         .set("group.id", &config.group)

@@ -6,11 +6,11 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 use super::super::{DeadLetter, Origin, RawRecord, RecordPosition, StoredDeadLetter};
 use super::consumer::record;
 
-const REASON: &str = "reason";
-const PARTITION: &str = "partition";
-const OFFSET: &str = "offset";
-const BROKER_TIME: &str = "broker_time";
-const TRUNCATED_FROM: &str = "truncated_from";
+const REASON_HEADER: &str = "reason";
+const PARTITION_HEADER: &str = "partition";
+const OFFSET_HEADER: &str = "offset";
+const BROKER_TIME_HEADER: &str = "broker_time";
+const TRUNCATED_FROM_HEADER: &str = "truncated_from";
 
 /// What is reserved in a dead letter for its headers; its reason is cut to half of that.
 pub(super) const LETTER_HEADERS: usize = 2048;
@@ -24,16 +24,16 @@ pub(super) fn write(letter: &DeadLetter, limit: usize) -> (Option<&[u8]>, &[u8],
     let reason = &letter.reason[..letter.reason.floor_char_boundary(LETTER_HEADERS / 2)];
     let mut headers = OwnedHeaders::new_with_capacity(5);
     for (name, text) in [
-        (REASON, reason),
-        (PARTITION, &record.partition.to_string()),
-        (OFFSET, &record.offset.to_string()),
-        (BROKER_TIME, &record.broker_time.to_string()),
+        (REASON_HEADER, reason),
+        (PARTITION_HEADER, &record.partition.to_string()),
+        (OFFSET_HEADER, &record.offset.to_string()),
+        (BROKER_TIME_HEADER, &record.broker_time.to_string()),
     ] {
         headers = headers.insert(Header { key: name, value: Some(text) });
     }
     if value.len() < record.value.len() || key.map(<[u8]>::len) < record.key.as_ref().map(Bytes::len) {
         let whole = record.value.len().to_string();
-        headers = headers.insert(Header { key: TRUNCATED_FROM, value: Some(&whole) });
+        headers = headers.insert(Header { key: TRUNCATED_FROM_HEADER, value: Some(&whole) });
     }
     (key, value, headers)
 }
@@ -46,11 +46,11 @@ pub(super) fn headers_of(letter: &StoredDeadLetter) -> OwnedHeaders {
             headers = std::mem::take(&mut headers).insert(Header { key: name, value: Some(&text) });
         }
     };
-    insert(REASON, Some(letter.reason.clone()).filter(|reason| !reason.is_empty()));
-    insert(PARTITION, letter.origin.map(|origin| origin.place.partition.to_string()));
-    insert(OFFSET, letter.origin.map(|origin| origin.place.offset.to_string()));
-    insert(BROKER_TIME, letter.origin.map(|origin| origin.broker_time.to_string()));
-    insert(TRUNCATED_FROM, letter.truncated_from.map(|bytes| bytes.to_string()));
+    insert(REASON_HEADER, Some(letter.reason.clone()).filter(|reason| !reason.is_empty()));
+    insert(PARTITION_HEADER, letter.origin.map(|origin| origin.place.partition.to_string()));
+    insert(OFFSET_HEADER, letter.origin.map(|origin| origin.place.offset.to_string()));
+    insert(BROKER_TIME_HEADER, letter.origin.map(|origin| origin.broker_time.to_string()));
+    insert(TRUNCATED_FROM_HEADER, letter.truncated_from.map(|bytes| bytes.to_string()));
     headers
 }
 
@@ -66,18 +66,18 @@ fn letter(record: RawRecord, headers: Option<&impl Headers>) -> StoredDeadLetter
     };
     let number = |name: &str| text(name)?.parse::<u64>().ok();
     let origin = || {
-        let partition = u32::try_from(number(PARTITION)?).ok()?;
-        let broker_time = text(BROKER_TIME)?.parse().ok()?;
-        Some(Origin { place: RecordPosition { partition, offset: number(OFFSET)? }, broker_time })
+        let partition = u32::try_from(number(PARTITION_HEADER)?).ok()?;
+        let broker_time = text(BROKER_TIME_HEADER)?.parse().ok()?;
+        Some(Origin { place: RecordPosition { partition, offset: number(OFFSET_HEADER)? }, broker_time })
     };
     StoredDeadLetter {
         place: RecordPosition { partition: record.partition, offset: record.offset },
         dead_lettered_at: record.broker_time,
         origin: origin(),
-        reason: text(REASON).unwrap_or_default(),
+        reason: text(REASON_HEADER).unwrap_or_default(),
         key: record.key,
         value: record.value,
-        truncated_from: number(TRUNCATED_FROM),
+        truncated_from: number(TRUNCATED_FROM_HEADER),
     }
 }
 
@@ -88,7 +88,7 @@ mod fixtures {
     use super::*;
     use crate::fixtures::check;
 
-    fn dead(key: &'static [u8], value: &'static [u8]) -> RawRecord {
+    fn dead_record(key: &'static [u8], value: &'static [u8]) -> RawRecord {
         let (key, value) = (Some(Bytes::from_static(key)), Bytes::from_static(value));
         RawRecord { partition: 0, offset: 7, broker_time: 1_700_000_060_250, key, value, trace: None }
     }
@@ -103,13 +103,17 @@ mod fixtures {
 
     /// The headers; the record itself is the one that could not be read, cut to fit.
     #[test]
-    fn dead_letters() {
-        let record =
-            RawRecord { partition: 4, offset: 99, broker_time: 1_700_000_000_250, ..dead(b"cats", b"{{{{") };
+    fn dead_letter_records_have_fixtures() {
+        let record = RawRecord {
+            partition: 4,
+            offset: 99,
+            broker_time: 1_700_000_000_250,
+            ..dead_record(b"cats", b"{{{{")
+        };
         let poison = DeadLetter { record, reason: "body: no JSON".to_owned() };
         let (key, value, _) = write(&poison, LETTER_HEADERS + 6);
         assert_eq!((key, value), (Some(&b"cat"[..]), &b"{{{"[..]));
-        let today = letter(dead(b"cat", b"{{{"), Some(&write(&poison, LETTER_HEADERS + 6).2));
+        let today = letter(dead_record(b"cat", b"{{{"), Some(&write(&poison, LETTER_HEADERS + 6).2));
         assert_eq!(today.truncated_from, Some(4));
         let written = |_: &StoredDeadLetter| {
             let (_, _, headers) = write(&poison, LETTER_HEADERS + 6);
@@ -119,7 +123,8 @@ mod fixtures {
             };
             Value::Object(headers.iter().map(text).collect::<Map<_, _>>())
         };
-        let read = |json: &Value| Ok::<_, String>(letter(dead(b"cat", b"{{{"), Some(&headers_of(json))));
+        let read =
+            |json: &Value| Ok::<_, String>(letter(dead_record(b"cat", b"{{{"), Some(&headers_of(json))));
         check("kafka-dead-letter", &today, written, read);
     }
 }

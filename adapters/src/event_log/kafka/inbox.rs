@@ -28,14 +28,14 @@ pub(super) enum Command {
 
 /// A partition that is being read.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
+struct PartitionReading {
     /// The next offset expected of the library.
     next: u64,
-    expects: Expects,
+    expects: ExpectedRecord,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expects {
+enum ExpectedRecord {
     /// The records that are to be read.
     Records,
     /// First the record before them, with this mark: where the library reads from is one offset earlier.
@@ -45,11 +45,11 @@ enum Expects {
 }
 
 #[derive(Default)]
-struct State {
+struct InboxState {
     /// Assignments and revocations, in their order.
     turns: VecDeque<ConsumerEvent>,
     owned: HashSet<u32>,
-    reading: HashMap<u32, Reading>,
+    reading: HashMap<u32, PartitionReading>,
     /// The log may be another one than the one that was started: every start has to be looked at again.
     doubted: bool,
     records: VecDeque<RawRecord>,
@@ -65,7 +65,7 @@ struct State {
 /// Shared by a member's owner and its thread.
 #[derive(Default)]
 pub(super) struct Inbox {
-    state: Mutex<State>,
+    state: Mutex<InboxState>,
     /// Wakes the owner.
     arrived: Notify,
     /// Wakes a thread that waits for room.
@@ -73,7 +73,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, InboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,7 +96,7 @@ impl Inbox {
         if !state.records.is_empty() {
             let count = state.records.len().min(max_records.max(1));
             let records: Vec<_> = state.records.drain(..count).collect();
-            state.bytes -= records.iter().map(size).sum::<usize>();
+            state.bytes -= records.iter().map(record_bytes).sum::<usize>();
             self.room.notify_all();
             return Ok(Some(ConsumerEvent::Records(records)));
         }
@@ -129,7 +129,7 @@ impl Inbox {
 
     /// Whether another record may be read; waits for that, or for a command, at most `patience`.
     pub(super) fn has_room(&self, patience: Duration) -> bool {
-        let full = |state: &State| state.records.len() >= MAX_RECORDS || state.bytes >= MAX_BYTES;
+        let full = |state: &InboxState| state.records.len() >= MAX_RECORDS || state.bytes >= MAX_BYTES;
         let mut state = self.lock();
         if full(&state) && state.commands.is_empty() && !state.left {
             state = self.room.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
@@ -142,20 +142,20 @@ impl Inbox {
     pub(super) fn push(&self, record: RawRecord) -> Option<u64> {
         let mut state = self.lock();
         let reading = state.reading.get_mut(&record.partition)?;
-        if record.offset < reading.next || reading.expects == Expects::Nothing {
+        if record.offset < reading.next || reading.expects == ExpectedRecord::Nothing {
             return None;
         }
-        if let Expects::Marked(mark) = reading.expects {
+        if let ExpectedRecord::Marked(mark) = reading.expects {
             let offset = reading.next + 1;
             if record.offset != reading.next || record.mark() != mark {
-                reading.expects = Expects::Nothing;
+                reading.expects = ExpectedRecord::Nothing;
                 return Some(offset);
             }
-            *reading = Reading { next: offset, expects: Expects::Records };
+            *reading = PartitionReading { next: offset, expects: ExpectedRecord::Records };
             return None;
         }
         reading.next = record.offset + 1;
-        state.bytes += size(&record);
+        state.bytes += record_bytes(&record);
         state.records.push_back(record);
         drop(state);
         self.arrived.notify_one();
@@ -167,10 +167,10 @@ impl Inbox {
     pub(super) fn ended(&self, partition: u32) -> Option<u64> {
         let mut state = self.lock();
         let reading = state.reading.get_mut(&partition)?;
-        if !matches!(reading.expects, Expects::Marked(_)) {
+        if !matches!(reading.expects, ExpectedRecord::Marked(_)) {
             return None;
         }
-        reading.expects = Expects::Nothing;
+        reading.expects = ExpectedRecord::Nothing;
         Some(reading.next + 1)
     }
 
@@ -215,8 +215,10 @@ impl Inbox {
         let (mut fresh, mut again) = (Offsets::new(), Offsets::new());
         for Start { partition, offset, after } in starts {
             let reading = match (after, offset.checked_sub(1)) {
-                (Some(mark), Some(before)) => Reading { next: before, expects: Expects::Marked(mark) },
-                _ => Reading { next: offset, expects: Expects::Records },
+                (Some(mark), Some(before)) => {
+                    PartitionReading { next: before, expects: ExpectedRecord::Marked(mark) }
+                }
+                _ => PartitionReading { next: offset, expects: ExpectedRecord::Records },
             };
             let known = state.reading.insert(partition, reading).is_some();
             if known { &mut again } else { &mut fresh }.push((partition, reading.next));
@@ -227,9 +229,9 @@ impl Inbox {
     /// What each partition that is being read reads next: for the library, and for its owner.
     pub(super) fn reading(&self) -> Vec<(u32, u64, u64)> {
         let state = self.lock();
-        let both = |reading: &Reading| match reading.expects {
-            Expects::Marked(_) => (reading.next, reading.next + 1),
-            Expects::Records | Expects::Nothing => (reading.next, reading.next),
+        let both = |reading: &PartitionReading| match reading.expects {
+            ExpectedRecord::Marked(_) => (reading.next, reading.next + 1),
+            ExpectedRecord::Records | ExpectedRecord::Nothing => (reading.next, reading.next),
         };
         let mut reading: Vec<_> = state
             .reading
@@ -244,9 +246,9 @@ impl Inbox {
     pub(super) fn unmark(&self, partition: u32) {
         let mut state = self.lock();
         if let Some(reading) =
-            state.reading.get_mut(&partition).filter(|it| matches!(it.expects, Expects::Marked(_)))
+            state.reading.get_mut(&partition).filter(|it| matches!(it.expects, ExpectedRecord::Marked(_)))
         {
-            *reading = Reading { next: reading.next + 1, expects: Expects::Records };
+            *reading = PartitionReading { next: reading.next + 1, expects: ExpectedRecord::Records };
         }
     }
 
@@ -255,7 +257,7 @@ impl Inbox {
         let mut state = self.lock();
         state.doubted = !state.reading.is_empty();
         for reading in state.reading.values_mut() {
-            reading.expects = Expects::Nothing;
+            reading.expects = ExpectedRecord::Nothing;
         }
     }
 
@@ -277,17 +279,17 @@ impl Inbox {
     }
 }
 
-impl State {
+impl InboxState {
     fn forget_records(&mut self, partitions: &[u32]) {
         self.records.retain(|record| !partitions.contains(&record.partition));
-        self.bytes = self.records.iter().map(size).sum();
+        self.bytes = self.records.iter().map(record_bytes).sum();
         if self.broken.as_ref().is_some_and(|(at, _)| at.is_none_or(|at| partitions.contains(&at))) {
             self.broken = None;
         }
     }
 }
 
-fn size(record: &RawRecord) -> usize {
+fn record_bytes(record: &RawRecord) -> usize {
     size_of::<RawRecord>() + record.key.as_ref().map_or(0, bytes::Bytes::len) + record.value.len()
 }
 
@@ -308,7 +310,7 @@ mod tests {
         }
     }
 
-    fn offsets(polled: Option<ConsumerEvent>) -> Vec<(u32, u64)> {
+    fn polled_offsets(polled: Option<ConsumerEvent>) -> Vec<(u32, u64)> {
         match polled {
             Some(ConsumerEvent::Records(records)) => {
                 records.iter().map(|at| (at.partition, at.offset)).collect()
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_revoked_is_dropped_before_it_is_told() {
+    fn records_of_a_revoked_partition_are_dropped() {
         let inbox = reading(&[1, 2]);
         for at in [record(1, 0), record(2, 0), record(1, 1)] {
             inbox.push(at);
@@ -334,13 +336,13 @@ mod tests {
         assert_eq!(inbox.revoked(vec![1, 7]), [1]);
         inbox.push(record(1, 2));
         assert_eq!(inbox.take(10).unwrap(), Some(ConsumerEvent::Revoked(vec![1])));
-        assert_eq!(offsets(inbox.take(10).unwrap()), [(2, 0)]);
+        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(2, 0)]);
         assert_eq!(inbox.take(10).unwrap(), None);
         assert_eq!(inbox.lock().bytes, 0);
     }
 
     #[test]
-    fn a_start_drops_what_was_read_before_it() {
+    fn a_start_drops_records_read_before_it() {
         let inbox = reading(&[1, 2]);
         for at in 0..5 {
             inbox.push(record(1, at));
@@ -351,11 +353,11 @@ mod tests {
         );
         inbox.push(record(1, 2));
         inbox.push(record(1, 3));
-        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 3)]);
+        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 3)]);
     }
 
     #[test]
-    fn nothing_unstarted_is_taken_in() {
+    fn records_of_an_unstarted_partition_are_refused() {
         let inbox = Inbox::default();
         inbox.assigned(vec![1]);
         inbox.push(record(1, 0));
@@ -365,14 +367,14 @@ mod tests {
     }
 
     #[test]
-    fn the_marked_record_is_looked_at_and_not_told() {
+    fn the_record_before_the_start_is_checked_and_not_returned() {
         let after = Some(record(1, 4).mark());
         let marked = |offset| Start { partition: 1, offset, after };
         let inbox = reading(&[1]);
         assert_eq!(inbox.starting(vec![marked(5)]), (vec![], vec![(1, 4)]));
         assert_eq!(inbox.reading(), [(1, 4, 5)]);
         assert_eq!((inbox.push(record(1, 4)), inbox.push(record(1, 5))), (None, None));
-        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 5)]);
+        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 5)]);
         assert_eq!(inbox.ended(1), None);
         let other = RawRecord { broker_time: 2, ..record(1, 4) };
         for wrong in [other, record(1, 6)] {
@@ -386,7 +388,7 @@ mod tests {
         inbox.starting(vec![marked(5)]);
         inbox.unmark(1);
         assert_eq!((inbox.reading(), inbox.push(record(1, 5))), (vec![(1, 5, 5)], None));
-        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 5)]);
+        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 5)]);
         assert_eq!(
             inbox.starting(vec![marked(0)]),
             (vec![], vec![(1, 0)]),
@@ -395,39 +397,39 @@ mod tests {
     }
 
     #[test]
-    fn in_doubt_nothing_is_taken_in_until_it_is_started_again() {
+    fn a_distrusted_log_gives_no_records_until_started_again() {
         let inbox = reading(&[1, 2]);
         inbox.push(record(1, 0));
         inbox.doubt();
         assert!(inbox.doubted() && !inbox.doubted());
         inbox.push(record(1, 1));
-        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 0)], "what came before is good");
+        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 0)], "what came before is good");
         inbox.starting(vec![Start::unmarked(1, 1)]);
         inbox.push(record(1, 1));
         inbox.push(record(2, 0));
-        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 1)]);
+        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 1)]);
     }
 
     #[test]
-    fn what_broke_is_told_after_the_records_and_until_it_is_started_elsewhere() {
+    fn a_fatal_error_is_returned_after_the_records_until_a_new_start() {
         let inbox = reading(&[1]);
         inbox.push(record(1, 0));
         inbox.break_off(Some(1), StoreError::unusable("kafka", "gone"));
-        assert_eq!(offsets(inbox.take(10).unwrap()), [(1, 0)]);
+        assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 0)]);
         assert!(inbox.take(10).is_err() && inbox.take(10).is_err());
         inbox.starting(vec![Start::unmarked(1, 5)]);
         assert_eq!(inbox.take(10).unwrap(), None);
     }
 
     #[test]
-    fn it_is_bounded_in_number_and_in_bytes() {
+    fn the_inbox_is_bounded_in_records_and_in_bytes() {
         let inbox = reading(&[1]);
         for at in 0..MAX_RECORDS as u64 {
             assert!(inbox.has_room(Duration::ZERO));
             inbox.push(record(1, at));
         }
         assert!(!inbox.has_room(Duration::ZERO));
-        assert_eq!(offsets(inbox.take(1).unwrap()), [(1, 0)]);
+        assert_eq!(polled_offsets(inbox.take(1).unwrap()), [(1, 0)]);
         assert!(inbox.has_room(Duration::ZERO));
         let inbox = reading(&[1]);
         let large = RawRecord { value: vec![0; MAX_BYTES].into(), ..record(1, 0) };

@@ -3,7 +3,7 @@
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 
 use super::config::TracingContext;
-use super::{ASK_TIMEOUT, KafkaLog, blocking, store_error};
+use super::{KafkaLog, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 use crate::event_log::EventLog;
 use crate::inspect::{Inspection, Remark};
@@ -27,17 +27,17 @@ impl KafkaLog {
         let found =
             format!("topic {topic} with {} partitions and {} records", ends.len(), ends.iter().sum::<u64>());
         let settings = self.config.kafka_client_config();
-        let admin = blocking(move || {
+        let admin = run_blocking(move || {
             settings
                 .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
                 .map_err(|error| store_error("creating the admin client", &error))
         })
         .await?;
-        let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
+        let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
         let described = admin.describe_configs(&[ResourceSpecifier::Topic(&topic)], &options).await;
         let described = described.map_err(|error| store_error("reading the topic's configuration", &error));
         // Its thread is joined where that holds nobody up.
-        blocking(move || {
+        run_blocking(move || {
             drop(admin);
             Ok(())
         })
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_topic_that_drops_records_is_told_how_it_is_mended() {
+    fn a_topic_that_may_drop_records_gets_a_remark_with_the_fix() {
         let made_by_us = |name: &str| {
             WANTED_TOPIC_SETTINGS
                 .iter()

@@ -18,7 +18,7 @@ use super::super::{AppendError, DeadLetter, RecordPosition, StoredDeadLetter};
 use super::breaker::{Breaker, ProbeAction};
 use super::config::{KafkaConfig, trace_library};
 use super::dead_letters::{self, LETTER_HEADERS};
-use super::{ASK_TIMEOUT, PART, blocking, store_error, traceparent};
+use super::{PART_NAME, QUERY_TIMEOUT, run_blocking, store_error, traceparent};
 use crate::StoreError;
 
 /// An append that is not acknowledged within this has failed, as far as its caller is told. Long enough for a
@@ -34,10 +34,10 @@ const MAX_IN_FLIGHT_KIB: u32 = 64 * 1024;
 /// The largest record that we append, in bytes, where the topic takes as much. An interaction has a tenth of it.
 const MAX_RECORD: usize = 1_000_000;
 /// What a batch of one record has in bytes beside the record, with a margin.
-const BATCH_OVERHEAD: usize = 512;
+const BATCH_OVERHEAD_BYTES: usize = 512;
 
 /// Before asking again for a partition without a leader.
-const LEADER_PAUSE: Duration = Duration::from_millis(50);
+const LEADER_RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a partition holds: offsets from `low` (inclusive) to `high` (exclusive).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,15 +46,15 @@ pub(super) struct Held {
     pub(super) high: u64,
 }
 
-type Sender = ThreadedProducer<Deliveries>;
-type Outcome = Result<RecordPosition, KafkaError>;
+type KafkaSender = ThreadedProducer<DeliveryContext>;
+type AppendOutcome = Result<RecordPosition, KafkaError>;
 
 /// The producer in use, its replacement when it breaks, and the breaker.
 pub(super) struct Producer {
     config: KafkaConfig,
     dead_letters: String,
     breaker: Arc<Breaker>,
-    current: RwLock<Arc<Sender>>,
+    current: RwLock<Arc<KafkaSender>>,
     /// The largest record that the producer in use takes.
     limit: AtomicUsize,
 }
@@ -73,27 +73,27 @@ impl Producer {
         let watched = Arc::downgrade(&producer);
         std::thread::Builder::new()
             .name("kafka-probe".to_owned())
-            .spawn(move || watch(&watched, &breaker))
-            .map_err(|error| StoreError::unavailable(PART, format!("starting a thread: {error}")))?;
+            .spawn(move || watch_brokers(&watched, &breaker))
+            .map_err(|error| StoreError::unavailable(PART_NAME, format!("starting a thread: {error}")))?;
         Ok(producer)
     }
 
     /// Adapts to the largest batch that the topic takes, in bytes: a batch beyond it would be refused as a whole,
     /// however small its records are.
     pub(super) async fn set_batch_limit(self: &Arc<Self>, topic_limit: usize) -> Result<(), StoreError> {
-        let limit = topic_limit.saturating_sub(BATCH_OVERHEAD).clamp(LETTER_HEADERS, MAX_RECORD);
+        let limit = topic_limit.saturating_sub(BATCH_OVERHEAD_BYTES).clamp(LETTER_HEADERS, MAX_RECORD);
         if limit == self.limit.load(Ordering::Relaxed) {
             return Ok(());
         }
         let this = Arc::clone(self);
-        blocking(move || {
+        run_blocking(move || {
             this.limit.store(limit, Ordering::Relaxed);
-            this.renew()
+            this.replace_sender()
         })
         .await
     }
 
-    fn renew(&self) -> Result<(), StoreError> {
+    fn replace_sender(&self) -> Result<(), StoreError> {
         let fresh = Arc::new(sender(&self.config, self.limit.load(Ordering::Relaxed), &self.breaker)?);
         let old =
             std::mem::replace(&mut *self.current.write().unwrap_or_else(PoisonError::into_inner), fresh);
@@ -102,7 +102,7 @@ impl Producer {
         Ok(())
     }
 
-    fn current(&self) -> Arc<Sender> {
+    fn current_sender(&self) -> Arc<KafkaSender> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -125,17 +125,17 @@ impl Producer {
         value: &[u8],
         trace: Option<TraceContext>,
     ) -> Result<RecordPosition, AppendError> {
-        self.send(&self.config.topic, Some(key), value, traceparent::write(trace)).await
+        self.send_record(&self.config.topic, Some(key), value, traceparent::write(trace)).await
     }
 
     pub(super) async fn append_dead_letter(&self, letter: &DeadLetter) -> Result<(), StoreError> {
         let (key, value, headers) = dead_letters::write(letter, self.limit.load(Ordering::Relaxed));
-        match self.send(&self.dead_letters, key, value, Some(headers)).await {
+        match self.send_record(&self.dead_letters, key, value, Some(headers)).await {
             Ok(_) => Ok(()),
             Err(AppendError::Unavailable(error)) => Err(error),
             // Cut to what the log's topic takes: the one of the dead letters takes less.
             Err(error @ AppendError::TooLarge { .. }) => Err(StoreError::unusable(
-                PART,
+                PART_NAME,
                 format!("{}: {error}: raise its max.message.bytes to that of the log", self.dead_letters),
             )),
         }
@@ -144,14 +144,17 @@ impl Producer {
     /// Appends a letter once more, as it is.
     pub(super) async fn append_dead_letter_again(&self, letter: StoredDeadLetter) -> Result<(), StoreError> {
         let headers = dead_letters::headers_of(&letter);
-        match self.send(&self.dead_letters, letter.key.as_deref(), &letter.value, Some(headers)).await {
+        match self.send_record(&self.dead_letters, letter.key.as_deref(), &letter.value, Some(headers)).await
+        {
             Ok(_) => Ok(()),
             Err(AppendError::Unavailable(error)) => Err(error),
-            Err(error @ AppendError::TooLarge { .. }) => Err(StoreError::unusable(PART, error.to_string())),
+            Err(error @ AppendError::TooLarge { .. }) => {
+                Err(StoreError::unusable(PART_NAME, error.to_string()))
+            }
         }
     }
 
-    async fn send(
+    async fn send_record(
         &self,
         topic: &str,
         key: Option<&[u8]>,
@@ -169,7 +172,7 @@ impl Producer {
         let outcome = match sent {
             Ok(()) => told.await.unwrap_or(Err(KafkaError::Canceled)),
             Err((error, _)) => {
-                self.breaker.note(&error);
+                self.breaker.note_error(&error);
                 Err(error)
             }
         };
@@ -182,26 +185,26 @@ impl Producer {
     /// What each partition of a topic holds.
     pub(super) async fn held(&self, topic: &str) -> Result<Vec<Held>, StoreError> {
         self.breaker.check()?;
-        let (sender, topic) = (self.current(), topic.to_owned());
-        blocking(move || {
+        let (sender, topic) = (self.current_sender(), topic.to_owned());
+        run_blocking(move || {
             let metadata = sender
                 .client()
-                .fetch_metadata(Some(&topic), ASK_TIMEOUT)
+                .fetch_metadata(Some(&topic), QUERY_TIMEOUT)
                 .map_err(|error| store_error("reading the topic's metadata", &error))?;
             let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
             if partitions == 0 {
-                return Err(StoreError::unavailable(PART, format!("topic {topic} is not there")));
+                return Err(StoreError::unavailable(PART_NAME, format!("topic {topic} is not there")));
             }
-            let deadline = Instant::now() + ASK_TIMEOUT;
-            (0..partitions).map(|partition| held_by(&sender, &topic, partition, deadline)).collect()
+            let deadline = Instant::now() + QUERY_TIMEOUT;
+            (0..partitions).map(|partition| held_offsets_of(&sender, &topic, partition, deadline)).collect()
         })
         .await
     }
 
     /// Whether some partition can be written to now.
-    fn probe(&self, timeout: Duration) -> Result<(), String> {
+    fn probe_brokers(&self, timeout: Duration) -> Result<(), String> {
         let topic = &self.config.topic;
-        let metadata = self.current().client().fetch_metadata(Some(topic), timeout);
+        let metadata = self.current_sender().client().fetch_metadata(Some(topic), timeout);
         let metadata = metadata.map_err(|error| error.to_string())?;
         let found = metadata.topics().first().ok_or_else(|| format!("topic {topic} is not there"))?;
         if let Some(error) = found.error() {
@@ -222,9 +225,14 @@ impl Drop for Producer {
 }
 
 /// What one partition holds. The brokers need a moment to agree on the leader of a new one, or after an election.
-fn held_by(sender: &Sender, topic: &str, partition: usize, deadline: Instant) -> Result<Held, StoreError> {
+fn held_offsets_of(
+    sender: &KafkaSender,
+    topic: &str,
+    partition: usize,
+    deadline: Instant,
+) -> Result<Held, StoreError> {
     loop {
-        let error = match sender.client().fetch_watermarks(topic, partition as i32, ASK_TIMEOUT) {
+        let error = match sender.client().fetch_watermarks(topic, partition as i32, QUERY_TIMEOUT) {
             Ok((low, high)) => return Ok(Held { low: low.max(0) as u64, high: high.max(0) as u64 }),
             Err(error) => error,
         };
@@ -235,22 +243,22 @@ fn held_by(sender: &Sender, topic: &str, partition: usize, deadline: Instant) ->
         if !settling || Instant::now() >= deadline {
             return Err(store_error(&format!("reading what partition {partition} holds"), &error));
         }
-        std::thread::sleep(LEADER_PAUSE);
+        std::thread::sleep(LEADER_RETRY_PAUSE);
     }
 }
 
 /// What the probing thread does until its producer is gone.
-fn watch(watched: &Weak<Producer>, breaker: &Breaker) {
+fn watch_brokers(watched: &Weak<Producer>, breaker: &Breaker) {
     loop {
         let duty = breaker.next_duty();
         let Some(producer) = watched.upgrade() else { return };
         match duty {
             ProbeAction::End => return,
-            ProbeAction::Probe(timeout) => breaker.note_probe_result(producer.probe(timeout)),
-            ProbeAction::Renew => match producer.renew() {
-                Ok(()) => tracing::info!(part = PART, "the producer was replaced"),
+            ProbeAction::Probe(timeout) => breaker.note_probe_result(producer.probe_brokers(timeout)),
+            ProbeAction::Renew => match producer.replace_sender() {
+                Ok(()) => tracing::info!(part = PART_NAME, "the producer was replaced"),
                 Err(error) => {
-                    tracing::debug!(part = PART, %error, "the producer could not be replaced");
+                    tracing::debug!(part = PART_NAME, %error, "the producer could not be replaced");
                     breaker.not_renewed();
                 }
             },
@@ -258,13 +266,13 @@ fn watch(watched: &Weak<Producer>, breaker: &Breaker) {
     }
 }
 
-fn sender(config: &KafkaConfig, limit: usize, breaker: &Arc<Breaker>) -> Result<Sender, StoreError> {
-    settings(config, limit)
-        .create_with_context(Deliveries { breaker: Arc::clone(breaker) })
+fn sender(config: &KafkaConfig, limit: usize, breaker: &Arc<Breaker>) -> Result<KafkaSender, StoreError> {
+    producer_settings(config, limit)
+        .create_with_context(DeliveryContext { breaker: Arc::clone(breaker) })
         .map_err(|error| store_error("creating the producer", &error))
 }
 
-fn settings(config: &KafkaConfig, limit: usize) -> ClientConfig {
+fn producer_settings(config: &KafkaConfig, limit: usize) -> ClientConfig {
     let mut settings = config.kafka_client_config();
     settings
         .set("enable.idempotence", "true")
@@ -287,12 +295,12 @@ fn settings(config: &KafkaConfig, limit: usize) -> ClientConfig {
 }
 
 /// Passes on what became of each append, and tells the breaker.
-struct Deliveries {
+struct DeliveryContext {
     breaker: Arc<Breaker>,
 }
 
 impl Breaker {
-    fn note(&self, error: &KafkaError) {
+    fn note_error(&self, error: &KafkaError) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Fatal) => self.note_fatal_error(&error.to_string()),
             Some(RDKafkaErrorCode::MessageTimedOut) => self.timed_out(&error.to_string()),
@@ -302,7 +310,7 @@ impl Breaker {
     }
 }
 
-impl ClientContext for Deliveries {
+impl ClientContext for DeliveryContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         trace_library(level, facility, line);
     }
@@ -312,12 +320,12 @@ impl ClientContext for Deliveries {
         if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
             self.breaker.note_connection_error(store_error(reason, &error));
         }
-        self.breaker.note(&error);
+        self.breaker.note_error(&error);
     }
 }
 
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Box<oneshot::Sender<Outcome>>;
+impl ProducerContext for DeliveryContext {
+    type DeliveryOpaque = Box<oneshot::Sender<AppendOutcome>>;
 
     fn delivery(&self, delivered: &DeliveryResult<'_>, tell: Self::DeliveryOpaque) {
         let outcome = match delivered {
@@ -326,7 +334,7 @@ impl ProducerContext for Deliveries {
                 Ok(RecordPosition { partition: message.partition() as u32, offset: message.offset() as u64 })
             }
             Err((error, _)) => {
-                self.breaker.note(error);
+                self.breaker.note_error(error);
                 Err(error.clone())
             }
         };
@@ -344,7 +352,7 @@ mod tests {
 
     /// The library's own pretended cluster, for an error that a real one does not make on demand.
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_producer_that_broke_for_good_is_replaced() {
+    async fn a_producer_with_a_fatal_error_is_replaced() {
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic("log", 1, 1).unwrap();
         let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED];
@@ -352,7 +360,7 @@ mod tests {
         let mut config = KafkaConfig::new(cluster.bootstrap_servers());
         config.topic = "log".to_owned();
         let producer = Producer::start(&config).unwrap();
-        let broken = Arc::downgrade(&producer.current());
+        let broken = Arc::downgrade(&producer.current_sender());
         let begun = Instant::now();
         let mut refusals = 0;
         while let Err(error) = producer.append(b"k", b"v", None).await {

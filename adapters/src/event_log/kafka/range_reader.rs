@@ -13,12 +13,12 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::super::{
-    LetterReader, LogReader, OTHER_RECORD, RawRecord, ReadRange, StoredDeadLetter, another_log,
+    LetterReader, LogReader, OTHER_RECORD_SEEN, RawRecord, ReadRange, StoredDeadLetter, another_log_error,
 };
 use super::config::{KafkaConfig, TracingContext};
 use super::consumer::record;
 use super::producer::Held;
-use super::{ASK_TIMEOUT, PART, blocking, dead_letters, store_error};
+use super::{PART_NAME, QUERY_TIMEOUT, dead_letters, run_blocking, store_error};
 use crate::StoreError;
 
 /// How long nothing may come though something is still to be read: a broker's restart passes in that.
@@ -29,7 +29,7 @@ const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 const MAX_BYTES: usize = 16 << 20;
 
 /// What is still to be read of a partition.
-struct Part {
+struct PendingRange {
     next: u64,
     to: u64,
     /// The mark of the record at `next`, which is not to be told.
@@ -40,7 +40,7 @@ struct Part {
 pub(super) struct RangeReader {
     topic: String,
     member: BaseConsumer<TracingContext>,
-    parts: BTreeMap<u32, Part>,
+    parts: BTreeMap<u32, PendingRange>,
 }
 
 impl RangeReader {
@@ -55,7 +55,7 @@ impl RangeReader {
         let mut parts = BTreeMap::new();
         let mut list = TopicPartitionList::new();
         for stretch in stretches {
-            let Some(part) = part_to_read(topic, stretch, held)? else { continue };
+            let Some(part) = pending_range(topic, stretch, held)? else { continue };
             let offset = Offset::Offset(part.next as i64);
             list.add_partition_offset(topic, stretch.partition as i32, offset).map_err(failed)?;
             parts.insert(stretch.partition, part);
@@ -88,16 +88,19 @@ impl RangeReader {
         let mut trouble = None;
         while !self.parts.is_empty() && taken.len() < limit && bytes < MAX_BYTES {
             match self.member.poll(POLL_TIMEOUT) {
-                Some(Ok(message)) if advance(&self.topic, &mut self.parts, &message)? => {
+                Some(Ok(message)) if advance_past(&self.topic, &mut self.parts, &message)? => {
                     bytes += message.payload_len() + message.key_len();
                     taken.push(read(&message));
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => self.ended(partition as u32)?,
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.note_partition_end(partition as u32)?
+                }
                 Some(Err(error)) => trouble = Some(self.classify_error(&error)?),
                 None if !taken.is_empty() => break,
                 None if Instant::now() >= deadline => {
-                    let nothing =
-                        || StoreError::unavailable(PART, format!("nothing was read for {STALL_TIMEOUT:?}"));
+                    let nothing = || {
+                        StoreError::unavailable(PART_NAME, format!("nothing was read for {STALL_TIMEOUT:?}"))
+                    };
                     return Err(trouble.unwrap_or_else(nothing));
                 }
                 Some(Ok(_)) | None => {}
@@ -107,15 +110,21 @@ impl RangeReader {
     }
 
     /// A partition has ended: after what cannot be read (a transaction's end, say), or because it is another one.
-    fn ended(&mut self, partition: u32) -> Result<(), StoreError> {
+    fn note_partition_end(&mut self, partition: u32) -> Result<(), StoreError> {
         let Some(part) = self.parts.get(&partition) else { return Ok(()) };
         let (_, high) = self
             .member
-            .fetch_watermarks(&self.topic, partition as i32, ASK_TIMEOUT)
+            .fetch_watermarks(&self.topic, partition as i32, QUERY_TIMEOUT)
             .map_err(|error| store_error("looking where the log ends", &error))?;
         if part.before.is_some() || (high.max(0) as u64) < part.to {
             let seen = format!("the log ends at {high}");
-            return Err(another_log(PART, &format!("topic {}", self.topic), partition, part.next, &seen));
+            return Err(another_log_error(
+                PART_NAME,
+                &format!("topic {}", self.topic),
+                partition,
+                part.next,
+                &seen,
+            ));
         }
         self.parts.remove(&partition);
         Ok(())
@@ -127,7 +136,7 @@ impl RangeReader {
         let lost = matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::AutoOffsetReset));
         if lost {
             let reason = format!("topic {}: records vanished while they were read: {error}", self.topic);
-            return Err(StoreError::unusable(PART, reason));
+            return Err(StoreError::unusable(PART_NAME, reason));
         }
         if matches!(error, KafkaError::MessageConsumptionFatal(_)) || !told.is_transient() {
             return Err(told);
@@ -137,37 +146,47 @@ impl RangeReader {
 }
 
 /// What is to be read of a stretch, if anything; an error where the topic does not hold it.
-fn part_to_read(topic: &str, stretch: &ReadRange, held: &[Held]) -> Result<Option<Part>, StoreError> {
+fn pending_range(
+    topic: &str,
+    stretch: &ReadRange,
+    held: &[Held],
+) -> Result<Option<PendingRange>, StoreError> {
     let ReadRange { partition, from, to, after } = *stretch;
     let log = format!("topic {topic}");
     let Some(Held { low, high }) = held.get(partition as usize).copied() else {
         let reason = format!("{log} has no partition {partition}, only {} of them, from 0 on", held.len());
-        return Err(StoreError::unusable(PART, reason));
+        return Err(StoreError::unusable(PART_NAME, reason));
     };
     for offset in [from, to] {
         if offset < low || offset > high {
             let seen = format!("the log holds {low} to {high}");
-            return Err(another_log(PART, &log, partition, offset, &seen));
+            return Err(another_log_error(PART_NAME, &log, partition, offset, &seen));
         }
     }
     let part = match (after, from.checked_sub(1)) {
-        (Some(mark), Some(before)) if before >= low => Part { next: before, to, before: Some(mark) },
-        _ => Part { next: from, to, before: None },
+        (Some(mark), Some(before)) if before >= low => PendingRange { next: before, to, before: Some(mark) },
+        _ => PendingRange { next: from, to, before: None },
     };
     Ok((part.next < part.to).then_some(part))
 }
 
 /// Whether the message is one to be told.
-fn advance(
+fn advance_past(
     topic: &str,
-    parts: &mut BTreeMap<u32, Part>,
+    parts: &mut BTreeMap<u32, PendingRange>,
     message: &BorrowedMessage<'_>,
 ) -> Result<bool, StoreError> {
     let (partition, offset) = (message.partition() as u32, message.offset() as u64);
     let Some(part) = parts.get_mut(&partition).filter(|part| offset >= part.next) else { return Ok(false) };
     let before = part.before.take();
     if before.is_some_and(|mark| offset != part.next || record(message).mark() != mark) {
-        return Err(another_log(PART, &format!("topic {topic}"), partition, part.next + 1, OTHER_RECORD));
+        return Err(another_log_error(
+            PART_NAME,
+            &format!("topic {topic}"),
+            partition,
+            part.next + 1,
+            OTHER_RECORD_SEEN,
+        ));
     }
     let told = before.is_none() && offset < part.to;
     part.next = offset + 1;
@@ -191,7 +210,8 @@ impl Walker {
         read: fn(&BorrowedMessage<'_>) -> T,
     ) -> Result<Vec<T>, StoreError> {
         let walk = Arc::clone(&self.0);
-        blocking(move || walk.lock().unwrap_or_else(PoisonError::into_inner).next(limit.max(1), read)).await
+        run_blocking(move || walk.lock().unwrap_or_else(PoisonError::into_inner).next(limit.max(1), read))
+            .await
     }
 }
 

@@ -9,12 +9,12 @@ use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use super::PART;
+use super::PART_NAME;
 use super::config::trace_library;
 use super::inbox::Inbox;
 
 /// How the library writes the id of a topic whose id it has not learnt yet.
-const NO_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA ";
+const UNKNOWN_TOPIC_ID: &str = "AAAAAAAAAAAAAAAAAAAAAA ";
 
 /// A member, as the library has it.
 pub(super) type Member = BaseConsumer<RebalanceContext>;
@@ -29,7 +29,8 @@ impl ClientContext for RebalanceContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         // From none to its first one, it has only been learnt.
         let changed = format!("Topic {} changed id from ", self.topic);
-        if facility == "METADATA" && line.split_once(&changed).is_some_and(|(_, ids)| !ids.starts_with(NO_ID))
+        if facility == "METADATA"
+            && line.split_once(&changed).is_some_and(|(_, ids)| !ids.starts_with(UNKNOWN_TOPIC_ID))
         {
             self.inbox.doubt();
         }
@@ -57,13 +58,13 @@ impl ConsumerContext for RebalanceContext {
             member.incremental_unassign(&read)
         };
         if let Err(error) = answered {
-            tracing::error!(part = PART, %error, "the group's change of partitions was not taken");
+            tracing::error!(part = PART_NAME, %error, "the group's change of partitions was not taken");
         }
     }
 
     fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
         if let Err(error) = result {
-            tracing::debug!(part = PART, %error, "the group's progress was not reported");
+            tracing::debug!(part = PART_NAME, %error, "the group's progress was not reported");
         }
     }
 }

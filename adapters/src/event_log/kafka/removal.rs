@@ -13,11 +13,11 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::super::{EventLog, LetterFilter, Retention};
 use super::config::{KafkaConfig, TracingContext};
-use super::{ASK_TIMEOUT, KafkaLog, PART, blocking, store_error};
+use super::{KafkaLog, PART_NAME, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 
 /// Letters read, and written again, at once.
-const PAGE_LETTERS: usize = 100;
+const LETTERS_A_PAGE: usize = 100;
 
 /// See [`EventLog::remove_letters`].
 pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -> Result<u64, StoreError> {
@@ -26,7 +26,7 @@ pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -
     let mut removed = 0;
     let mut letters = log.dead_letters(None).await?;
     loop {
-        let page = letters.next(PAGE_LETTERS).await?;
+        let page = letters.next(LETTERS_A_PAGE).await?;
         if page.is_empty() {
             break;
         }
@@ -42,7 +42,7 @@ pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -
     }
     let mut letters = log.dead_letters(None).await?;
     loop {
-        let mut page = letters.next(PAGE_LETTERS).await?;
+        let mut page = letters.next(LETTERS_A_PAGE).await?;
         if page.is_empty() {
             break;
         }
@@ -58,7 +58,7 @@ pub(super) async fn remove_letters(log: &KafkaLog, is_meant: LetterFilter<'_>) -
 
 async fn admin(config: &KafkaConfig) -> Result<AdminClient<TracingContext>, StoreError> {
     let settings = config.kafka_client_config();
-    blocking(move || {
+    run_blocking(move || {
         settings
             .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
             .map_err(|error| store_error("creating the admin client", &error))
@@ -67,8 +67,8 @@ async fn admin(config: &KafkaConfig) -> Result<AdminClient<TracingContext>, Stor
 }
 
 /// Its thread is joined where that holds nobody up.
-async fn done_with(admin: AdminClient<TracingContext>) -> Result<(), StoreError> {
-    blocking(move || {
+async fn drop_admin_client(admin: AdminClient<TracingContext>) -> Result<(), StoreError> {
+    run_blocking(move || {
         drop(admin);
         Ok(())
     })
@@ -84,17 +84,18 @@ async fn delete_before(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), 
         added.map_err(|error| store_error("removing dead letters", &error))?;
     }
     let admin = admin(&log.config).await?;
-    let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT)).operation_timeout(Some(ASK_TIMEOUT));
+    let options =
+        AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT)).operation_timeout(Some(QUERY_TIMEOUT));
     let deleted = admin.delete_records(&list, &options).await;
     let deleted = deleted.map_err(|error| store_error("removing dead letters", &error));
-    done_with(admin).await?;
+    drop_admin_client(admin).await?;
     for element in deleted?.elements() {
         if let Err(error) = element.error() {
             let reason = format!(
                 "removing dead letters of topic {topic}, partition {}: {error} (it takes the permission Delete on the topic)",
                 element.partition()
             );
-            return Err(StoreError::unusable(PART, reason));
+            return Err(StoreError::unusable(PART_NAME, reason));
         }
     }
     Ok(())
@@ -103,18 +104,18 @@ async fn delete_before(log: &KafkaLog, ends: &BTreeMap<u32, u64>) -> Result<(), 
 /// See [`EventLog::retention`].
 pub(super) async fn retention(config: &KafkaConfig) -> Result<Retention, StoreError> {
     let admin = admin(config).await?;
-    let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
+    let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
     let described = admin.describe_configs(&[ResourceSpecifier::Topic(&config.topic)], &options).await;
     let described = described.map_err(|error| store_error("reading the topic's configuration", &error));
-    done_with(admin).await?;
+    drop_admin_client(admin).await?;
     let Some(Ok(resource)) = described?.into_iter().next() else { return Ok(Retention::Unknown) };
     let number = |name: &str| resource.get(name)?.value.as_deref()?.parse::<i64>().ok();
-    Ok(retention_of(number("retention.ms"), number("retention.bytes"), number("segment.ms")))
+    Ok(retention_from_settings(number("retention.ms"), number("retention.bytes"), number("segment.ms")))
 }
 
 /// Kafka removes whole segments of a partition, once their last record is old enough; a segment takes records for at most
 /// `segment`. So a record may stay for so long beside the retention.
-fn retention_of(time: Option<i64>, bytes: Option<i64>, segment: Option<i64>) -> Retention {
+fn retention_from_settings(time: Option<i64>, bytes: Option<i64>, segment: Option<i64>) -> Retention {
     match (time, bytes) {
         (Some(time @ 0..), _) => {
             let most = time.saturating_add(segment.unwrap_or(0).max(0));
@@ -133,10 +134,13 @@ mod tests {
     #[test]
     fn a_record_is_kept_for_the_retention_and_its_segment_s_time() {
         let hour = Duration::from_hours(1);
-        assert_eq!(retention_of(Some(3_600_000), Some(-1), Some(3_600_000)), Retention::For(2 * hour));
-        assert_eq!(retention_of(Some(3_600_000), None, None), Retention::For(hour));
-        assert_eq!(retention_of(Some(-1), Some(1 << 30), Some(1)), Retention::UntilFull);
-        assert_eq!(retention_of(Some(-1), Some(-1), Some(1)), Retention::ForGood);
-        assert_eq!(retention_of(None, Some(-1), Some(1)), Retention::Unknown);
+        assert_eq!(
+            retention_from_settings(Some(3_600_000), Some(-1), Some(3_600_000)),
+            Retention::For(2 * hour)
+        );
+        assert_eq!(retention_from_settings(Some(3_600_000), None, None), Retention::For(hour));
+        assert_eq!(retention_from_settings(Some(-1), Some(1 << 30), Some(1)), Retention::UntilFull);
+        assert_eq!(retention_from_settings(Some(-1), Some(-1), Some(1)), Retention::ForGood);
+        assert_eq!(retention_from_settings(None, Some(-1), Some(1)), Retention::Unknown);
     }
 }

@@ -7,13 +7,13 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::super::PARTITIONS;
 use super::config::{KafkaConfig, TracingContext};
-use super::{ASK_TIMEOUT, PART, blocking, store_error};
+use super::{PART_NAME, QUERY_TIMEOUT, run_blocking, store_error};
 use crate::StoreError;
 
 /// How long `open` waits for the brokers, and then for the new topics' leaders.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at whether a new topic has its leaders.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
+const LEADER_LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// Kafka's default for `max.message.bytes`.
 const DEFAULT_LIMIT: usize = 1_048_588;
 /// The copies of each partition, where there are as many brokers: one may be down for maintenance and another fail.
@@ -22,7 +22,7 @@ const WANTED_REPLICAS: usize = 3;
 /// Creates both topics where they are absent. Returns the largest batch that the log's topic takes, in bytes.
 pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreError> {
     let settings = config.kafka_client_config();
-    let admin = blocking(move || {
+    let admin = run_blocking(move || {
         settings
             .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
             .map_err(|error| store_error("creating the admin client", &error))
@@ -33,14 +33,14 @@ pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreE
     let topics = [log.as_str(), letters.as_str()];
     let found = describe_topics(&admin, &topics).await?;
     if found.absent.is_empty() {
-        tracing::debug!(part = PART, topic = log, "the topics are there");
+        tracing::debug!(part = PART_NAME, topic = log, "the topics are there");
     } else {
         create_topics(&admin, &found).await?;
     }
     await_leaders(&admin, &topics).await?;
     let limit = check_topic(&admin, &log).await;
     // Its thread is joined where that holds nobody up.
-    blocking(move || {
+    run_blocking(move || {
         drop(admin);
         Ok(())
     })
@@ -49,7 +49,7 @@ pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreE
 }
 
 /// The topics and brokers by the cluster's metadata.
-struct Found {
+struct FoundTopics {
     brokers: usize,
     absent: Vec<String>,
     /// Topics with a partition that has no leader.
@@ -59,11 +59,11 @@ struct Found {
 async fn describe_topics(
     admin: &std::sync::Arc<AdminClient<TracingContext>>,
     topics: &[&str],
-) -> Result<Found, StoreError> {
+) -> Result<FoundTopics, StoreError> {
     let names: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
     let admin = std::sync::Arc::clone(admin);
-    blocking(move || {
-        let mut found = Found { brokers: 0, absent: Vec::new(), leaderless: Vec::new() };
+    run_blocking(move || {
+        let mut found = FoundTopics { brokers: 0, absent: Vec::new(), leaderless: Vec::new() };
         for name in names {
             let metadata = admin
                 .inner()
@@ -95,7 +95,7 @@ async fn describe_topics(
     .await
 }
 
-async fn create_topics(admin: &AdminClient<TracingContext>, found: &Found) -> Result<(), StoreError> {
+async fn create_topics(admin: &AdminClient<TracingContext>, found: &FoundTopics) -> Result<(), StoreError> {
     let replicas = found.brokers.clamp(1, WANTED_REPLICAS);
     let in_sync = if replicas == WANTED_REPLICAS { "2" } else { "1" };
     let topics: Vec<NewTopic<'_>> = found
@@ -112,14 +112,15 @@ async fn create_topics(admin: &AdminClient<TracingContext>, found: &Found) -> Re
                 .set("retention.bytes", "-1")
         })
         .collect();
-    let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT)).operation_timeout(Some(ASK_TIMEOUT));
+    let options =
+        AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT)).operation_timeout(Some(QUERY_TIMEOUT));
     let created = admin
         .create_topics(&topics, &options)
         .await
         .map_err(|error| store_error("creating the topics", &error))?;
     for topic in created {
         match topic {
-            Ok(name) => tracing::info!(part = PART, topic = name, replicas, "created the topic"),
+            Ok(name) => tracing::info!(part = PART_NAME, topic = name, replicas, "created the topic"),
             // Another process was faster.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((name, code)) => {
@@ -146,17 +147,17 @@ async fn await_leaders(
         }
         if Instant::now() >= deadline {
             return Err(StoreError::unavailable(
-                PART,
+                PART_NAME,
                 format!("partitions without a leader in topic {}", waiting.join(", ")),
             ));
         }
-        tokio::time::sleep(LOOK_PAUSE).await;
+        tokio::time::sleep(LEADER_LOOK_PAUSE).await;
     }
 }
 
 /// Warns of what is not as we would have created it; returns the largest batch that the topic takes.
 async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result<usize, StoreError> {
-    let options = AdminOptions::new().request_timeout(Some(ASK_TIMEOUT));
+    let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
     let described = admin
         .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
         .await
@@ -164,7 +165,7 @@ async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result
     let Some(Ok(resource)) = described.into_iter().next() else {
         // Reading it takes a permission of its own, which is not needed for anything else.
         tracing::warn!(
-            part = PART,
+            part = PART_NAME,
             topic,
             "the topic's configuration may not be read: taking it for the default"
         );
@@ -173,7 +174,7 @@ async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result
     let value = |name: &str| resource.get(name).and_then(|entry| entry.value.as_deref());
     if value("message.timestamp.type") != Some("LogAppendTime") {
         tracing::warn!(
-            part = PART,
+            part = PART_NAME,
             topic,
             "the topic keeps its producers' times (message.timestamp.type is not LogAppendTime): their clocks decide \
              for how long a repeated event_id is recognised"
@@ -182,7 +183,7 @@ async fn check_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result
     let (policy, time, size) = (value("cleanup.policy"), value("retention.ms"), value("retention.bytes"));
     if policy != Some("delete") || time != Some("-1") || size != Some("-1") {
         tracing::warn!(
-            part = PART,
+            part = PART_NAME,
             topic,
             policy,
             retention_ms = time,

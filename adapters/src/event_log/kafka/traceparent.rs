@@ -3,20 +3,20 @@
 use liverank_core::trace::TraceContext;
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 
-const TRACEPARENT: &str = "traceparent";
+const TRACEPARENT_HEADER: &str = "traceparent";
 /// Headers of a record that are looked at: ours has one, and whoever else writes to the topic must not make reading slow.
 const MAX_HEADERS: usize = 16;
 
 /// The headers of a record.
 pub(super) fn write(trace: Option<TraceContext>) -> Option<OwnedHeaders> {
     let value = trace?.to_string();
-    let header = Header { key: TRACEPARENT, value: Some(&value) };
+    let header = Header { key: TRACEPARENT_HEADER, value: Some(&value) };
     Some(OwnedHeaders::new_with_capacity(1).insert(header))
 }
 
 /// The trace of a record with these headers; anybody may have written them.
 pub(super) fn read(headers: Option<&impl Headers>) -> Option<Box<TraceContext>> {
-    let header = headers?.iter().take(MAX_HEADERS).find(|header| header.key == TRACEPARENT)?;
+    let header = headers?.iter().take(MAX_HEADERS).find(|header| header.key == TRACEPARENT_HEADER)?;
     TraceContext::parse(header.value?).map(Box::new)
 }
 
@@ -25,18 +25,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_and_what_others_wrote_is_no_trouble() {
+    fn a_trace_header_round_trips_and_a_malformed_one_is_ignored() {
         let trace = TraceContext { trace: [7; 16], span: [9; 8], sampled: true };
         assert_eq!(read(write(Some(trace)).as_ref()), Some(Box::new(trace)));
         assert!(write(None).is_none() && read(None::<&OwnedHeaders>).is_none());
-        let with = |value: Option<&[u8]>| OwnedHeaders::new().insert(Header { key: TRACEPARENT, value });
+        let with =
+            |value: Option<&[u8]>| OwnedHeaders::new().insert(Header { key: TRACEPARENT_HEADER, value });
         for foreign in [None, Some(&b""[..]), Some(b"00-x"), Some(&[0xFF; 55])] {
             assert_eq!(read(Some(&with(foreign))), None);
         }
         let many = (0..MAX_HEADERS)
             .fold(OwnedHeaders::new(), |headers, _| headers.insert(Header { key: "x", value: Some("y") }));
         let behind = trace.to_string();
-        let last = many.insert(Header { key: TRACEPARENT, value: Some(&behind) });
+        let last = many.insert(Header { key: TRACEPARENT_HEADER, value: Some(&behind) });
         assert_eq!(read(Some(&last)), None);
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, CHANNELS_A_COMMAND, PING_EVERY, Request, SubscriptionOp};
+use super::{CHANNELS_A_COMMAND, PING_EVERY, SubscriptionAnswer, SubscriptionOp, SubscriptionRequest};
 use crate::lossy_channel::LossyChannel;
 use crate::redis_link::cluster::Cluster;
 use crate::redis_link::node::Live;
@@ -28,15 +28,15 @@ mod branch;
 use branch::{Branch, Job, Signals, State};
 
 /// A channel that somebody wants to hear.
-struct Channel {
+struct WantedChannel {
     slot: Slot,
     place: SubscriptionSite,
     /// Whether its owner was told that it is heard: then it is taken up again whatever happens.
     kept: bool,
-    waiting: Vec<Answer>,
+    waiting: Vec<SubscriptionAnswer>,
 }
 
-impl Channel {
+impl WantedChannel {
     fn new(name: &str, kept: bool) -> Self {
         Self { slot: Slot::for_key(name), place: SubscriptionSite::Nowhere, kept, waiting: Vec::new() }
     }
@@ -66,8 +66,8 @@ pub(super) struct Shards<T> {
     cluster: Arc<Cluster>,
     outlet: Arc<LossyChannel<T>>,
     decode: fn(&[u8]) -> Option<T>,
-    requests: mpsc::Receiver<Request>,
-    channels: HashMap<String, Channel>,
+    requests: mpsc::Receiver<SubscriptionRequest>,
+    channels: HashMap<String, WantedChannel>,
     /// The channels that are nowhere.
     homeless: BTreeSet<String>,
     branches: BTreeMap<Address, Branch>,
@@ -87,10 +87,10 @@ impl<T: Clone + Send + 'static> Shards<T> {
         outlet: Arc<LossyChannel<T>>,
         decode: fn(&[u8]) -> Option<T>,
         wanted: BTreeSet<String>,
-        requests: mpsc::Receiver<Request>,
+        requests: mpsc::Receiver<SubscriptionRequest>,
     ) -> Self {
         Self {
-            channels: wanted.iter().map(|name| (name.clone(), Channel::new(name, true))).collect(),
+            channels: wanted.iter().map(|name| (name.clone(), WantedChannel::new(name, true))).collect(),
             homeless: wanted,
             stale: cluster.slots().version == 0,
             cluster,
@@ -112,21 +112,21 @@ impl<T: Clone + Send + 'static> Shards<T> {
         let mut ping = tokio::time::interval(PING_EVERY);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.settle();
+            self.start_what_is_due();
             let next = self.next_attempt();
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = outlet.wait_until_closed() => return,
                 Some(done) = self.work.next() => {
                     // What was told before the answer comes before it.
-                    self.heed_signals();
-                    self.finish(done);
-                    self.heed_signals();
+                    self.handle_signals();
+                    self.handle_event(done);
+                    self.handle_signals();
                 }
-                () = signals.wake.notified() => self.heed_signals(),
-                Some(first) = self.requests.recv() => self.take_all(first),
+                () = signals.wake.notified() => self.handle_signals(),
+                Some(first) = self.requests.recv() => self.take_requests(first),
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
-                _ = ping.tick() => self.look_after(),
+                _ = ping.tick() => self.check_connections(),
             }
         }
     }
@@ -141,18 +141,19 @@ impl<T: Clone + Send + 'static> Shards<T> {
     }
 
     /// Takes requests that wait, so that those for one node go to it together.
-    fn take_all(&mut self, first: Request) {
-        self.take(first);
+    fn take_requests(&mut self, first: SubscriptionRequest) {
+        self.take_request(first);
         for _ in 1..CHANNELS_A_COMMAND {
             let Ok(request) = self.requests.try_recv() else { return };
-            self.take(request);
+            self.take_request(request);
         }
     }
 
-    fn take(&mut self, Request { wish, channel: name, answer }: Request) {
+    fn take_request(&mut self, SubscriptionRequest { wish, channel: name, answer }: SubscriptionRequest) {
         match wish {
             SubscriptionOp::Subscribe => {
-                let channel = self.channels.entry(name.clone()).or_insert_with(|| Channel::new(&name, false));
+                let channel =
+                    self.channels.entry(name.clone()).or_insert_with(|| WantedChannel::new(&name, false));
                 match channel.place {
                     SubscriptionSite::At(_) => channel.kept |= answer.send(Ok(())).is_ok(),
                     SubscriptionSite::Asked(_) => channel.waiting.push(answer),
@@ -166,7 +167,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
                 self.homeless.remove(&name);
                 match self.channels.remove(&name).map(|channel| channel.place) {
                     Some(SubscriptionSite::At(address) | SubscriptionSite::Asked(address)) => {
-                        self.give_up(&address, name, Some(answer));
+                        self.give_up_channel(&address, name, Some(answer));
                     }
                     // Nothing is heard, which is what was asked for.
                     _ => drop(answer.send(Ok(()))),
@@ -175,7 +176,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    fn give_up(&mut self, address: &Address, name: String, answer: Option<Answer>) {
+    fn give_up_channel(&mut self, address: &Address, name: String, answer: Option<SubscriptionAnswer>) {
         match self.branches.get_mut(address) {
             Some(branch) => branch.unwanted.entry(name).or_default().extend(answer),
             None => answer.into_iter().for_each(|answer| drop(answer.send(Ok(())))),
@@ -183,7 +184,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
     }
 
     /// Sees what connections told of themselves: channels that moved away, connections that ended.
-    fn heed_signals(&mut self) {
+    fn handle_signals(&mut self) {
         for (address, name) in self.signals.left() {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
             if matches!(&channel.place, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if *at == address)
@@ -197,12 +198,12 @@ impl<T: Clone + Send + 'static> Shards<T> {
         let ended: Vec<Address> = ended.map(|(address, _)| address.clone()).collect();
         for address in ended {
             let reset = std::io::ErrorKind::ConnectionReset;
-            self.lose(&address, &std::io::Error::new(reset, "the connection was closed").into());
+            self.lose_connection(&address, &std::io::Error::new(reset, "the connection was closed").into());
         }
     }
 
     /// Gives up a connection: its channels are nowhere.
-    fn lose(&mut self, address: &Address, error: &RedisError) {
+    fn lose_connection(&mut self, address: &Address, error: &RedisError) {
         for (name, channel) in &mut self.channels {
             if matches!(&channel.place, SubscriptionSite::At(at) | SubscriptionSite::Asked(at) if at == address)
             {
@@ -224,11 +225,11 @@ impl<T: Clone + Send + 'static> Shards<T> {
     }
 
     /// Sets off what can be done now: a look, and what is wanted of each node that is free.
-    fn settle(&mut self) {
+    fn start_what_is_due(&mut self) {
         let now = Instant::now();
-        let mut wanted = self.wanted();
+        let mut wanted = self.wanted_by_node();
         if self.stale && !self.looking && self.look_at <= now {
-            self.look();
+            self.look_up_slots();
         }
         if !self.stale {
             self.branches.retain(|address, branch| {
@@ -244,7 +245,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
             // What is given up and wanted again goes in this order, or its end would pass for a slot's move.
             let unwanted: Vec<String> = self.branches[&address].unwanted.keys().cloned().collect();
             if !unwanted.is_empty() {
-                self.start(&address, Job::Unsubscribe(unwanted));
+                self.start_job(&address, Job::Unsubscribe(unwanted));
             } else if let Some(names) = wanted.remove(&address) {
                 for name in &names {
                     self.homeless.remove(name);
@@ -252,16 +253,16 @@ impl<T: Clone + Send + 'static> Shards<T> {
                         channel.place = SubscriptionSite::Asked(address.clone());
                     }
                 }
-                self.start(&address, Job::Subscribe(names));
+                self.start_job(&address, Job::Subscribe(names));
             }
         }
     }
 
     /// The channels that are nowhere, by the node that holds them; none before somebody has looked.
-    fn wanted(&mut self) -> BTreeMap<Address, Vec<String>> {
+    fn wanted_by_node(&mut self) -> BTreeMap<Address, Vec<String>> {
         let Self { channels, homeless, .. } = self;
         homeless.retain(|name| {
-            let wanted = channels.get(name).is_some_and(Channel::is_wanted);
+            let wanted = channels.get(name).is_some_and(WantedChannel::is_wanted);
             if !wanted {
                 channels.remove(name);
             }
@@ -282,18 +283,18 @@ impl<T: Clone + Send + 'static> Shards<T> {
     }
 
     /// Pings every connection, and looks whether slots have moved without a word.
-    fn look_after(&mut self) {
+    fn check_connections(&mut self) {
         let idle = self.branches.iter().filter(|(_, branch)| matches!(branch.state, State::Idle(_)));
         let idle: Vec<Address> = idle.map(|(address, _)| address.clone()).collect();
         for address in &idle {
-            self.start(address, Job::Ping);
+            self.start_job(address, Job::Ping);
         }
         if !self.looking && !self.channels.is_empty() {
-            self.look();
+            self.look_up_slots();
         }
     }
 
-    fn look(&mut self) {
+    fn look_up_slots(&mut self) {
         self.looking = true;
         let cluster = Arc::clone(&self.cluster);
         let seen = cluster.slots().version;
@@ -301,13 +302,13 @@ impl<T: Clone + Send + 'static> Shards<T> {
     }
 
     /// Sets off a job on a branch that is free.
-    fn start(&mut self, address: &Address, job: Job) {
+    fn start_job(&mut self, address: &Address, job: Job) {
         let Some(branch) = self.branches.get_mut(address) else { return };
         let live = match std::mem::replace(&mut branch.state, State::Busy) {
             State::Idle(live) => Some(live),
             State::Busy | State::Resting(_) => None,
         };
-        let (node, hear) = (self.cluster.node(address), self.hear(address.clone()));
+        let (node, hear) = (self.cluster.node(address), self.push_handler(address.clone()));
         let address = address.clone();
         self.work.push(Box::pin(async move {
             let result = match node {
@@ -319,22 +320,22 @@ impl<T: Clone + Send + 'static> Shards<T> {
     }
 
     /// What a connection to `address` does with what is pushed to it.
-    fn hear(&self, address: Address) -> impl Fn(&PushInfo) + Send + Sync + 'static + use<T> {
+    fn push_handler(&self, address: Address) -> impl Fn(&PushInfo) + Send + Sync + 'static + use<T> {
         let (outlet, decode, signals) = (Arc::clone(&self.outlet), self.decode, Arc::clone(&self.signals));
         move |push| match push.kind {
-            PushKind::SMessage => super::take(push, &outlet, decode),
+            PushKind::SMessage => super::offer_published(push, &outlet, decode),
             _ => signals.note(&address, push),
         }
     }
 
-    fn finish(&mut self, done: ShardEvent) {
+    fn handle_event(&mut self, done: ShardEvent) {
         match done {
-            ShardEvent::Looked(result) => self.looked(result),
+            ShardEvent::Looked(result) => self.handle_slots_read(result),
             ShardEvent::Asked { address, job, result: Err(error) } => {
                 if let (Job::Subscribe(names), true) = (&job, is_permanent(&error)) {
-                    self.refuse(names, &error);
+                    self.refuse_channels(names, &error);
                 }
-                self.lose(&address, &error);
+                self.lose_connection(&address, &error);
             }
             ShardEvent::Asked { address, job, result: Ok((live, values)) } => {
                 let Some(branch) = self.branches.get_mut(&address) else { return };
@@ -348,7 +349,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
                         let answers = names.iter().filter_map(|name| branch.unwanted.remove(name));
                         answers.flatten().for_each(|answer| drop(answer.send(Ok(()))));
                     }
-                    Job::Subscribe(names) => self.subscribed(&address, names, values),
+                    Job::Subscribe(names) => self.handle_subscribed(&address, names, values),
                 }
             }
         }
@@ -356,7 +357,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
 
     /// Takes note of what a node said to each of `names`; only then tells of the loss: whoever looks again misses
     /// nothing after.
-    fn subscribed(&mut self, address: &Address, names: Vec<String>, values: Vec<Value>) {
+    fn handle_subscribed(&mut self, address: &Address, names: Vec<String>, values: Vec<Value>) {
         let (mut lost, mut refused) = (false, None);
         for (name, value) in names.into_iter().zip(values) {
             let Some(channel) = self.channels.get_mut(&name) else { continue };
@@ -368,7 +369,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
                 self.homeless.insert(name.clone());
                 self.stale = true;
                 if error.redirect_node().is_none() {
-                    self.refuse(&[name], &error);
+                    self.refuse_channels(&[name], &error);
                     refused = Some(error);
                 }
                 continue;
@@ -380,7 +381,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
             }
             if !channel.kept {
                 self.channels.remove(&name);
-                self.give_up(address, name, None);
+                self.give_up_channel(address, name, None);
             }
         }
         if lost {
@@ -388,11 +389,11 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
         if let Some(error) = refused {
             // A node that says no (it thinks that the cluster is down) is asked again after a while.
-            self.lose(address, &error);
+            self.lose_connection(address, &error);
         }
     }
 
-    fn refuse(&mut self, names: &[String], error: &RedisError) {
+    fn refuse_channels(&mut self, names: &[String], error: &RedisError) {
         for name in names {
             let Some(channel) = self.channels.get_mut(name) else { continue };
             for answer in channel.waiting.drain(..) {
@@ -401,12 +402,12 @@ impl<T: Clone + Send + 'static> Shards<T> {
         }
     }
 
-    fn looked(&mut self, result: Result<(), RedisError>) {
+    fn handle_slots_read(&mut self, result: Result<(), RedisError>) {
         self.looking = false;
         if let Err(error) = result {
             if is_permanent(&error) {
                 let names: Vec<String> = self.homeless.iter().cloned().collect();
-                self.refuse(&names, &error);
+                self.refuse_channels(&names, &error);
             }
             self.look_failures += 1;
             self.look_at = Instant::now() + backoff(self.look_failures);
@@ -429,7 +430,7 @@ impl<T: Clone + Send + 'static> Shards<T> {
             }
         }
         for (address, name) in moved {
-            self.give_up(&address, name, None);
+            self.give_up_channel(&address, name, None);
         }
     }
 }

@@ -18,29 +18,29 @@ fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
-fn at(offset: u64, event: Interaction) -> LogRecord {
+fn record_at(offset: u64, event: Interaction) -> LogRecord {
     LogRecord { partition: 0, offset, broker_time: 1_700_000_000_000 + offset as Millis, event }
 }
 
-fn comment(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
+fn comment_record(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
     let value =
         json!({"video_id": on, "user_id": by, "type": "comment", "comment_id": id, "comment": "words"});
-    at(offset, Interaction::parse(&value, 1).unwrap())
+    record_at(offset, Interaction::parse(&value, 1).unwrap())
 }
 
-fn moderated(offset: u64, on: Option<&str>, by: &str, role: ActorRole, action: Action) -> LogRecord {
+fn moderation_record(offset: u64, on: Option<&str>, by: &str, role: ActorRole, action: Action) -> LogRecord {
     let id = format!("m{offset}").parse().unwrap();
     let moderation = Moderation { action, role, reason: Some("why".into()) };
-    at(offset, moderation.into_record(user(by), on.map(video), id, 1))
+    record_at(offset, moderation.into_record(user(by), on.map(video), id, 1))
 }
 
-fn delete(offset: u64, on: &str, id: &str, by: &str, role: ActorRole) -> LogRecord {
-    moderated(offset, Some(on), by, role, Action::Delete { comment_id: id.parse().unwrap() })
+fn delete_record(offset: u64, on: &str, id: &str, by: &str, role: ActorRole) -> LogRecord {
+    moderation_record(offset, Some(on), by, role, Action::Delete { comment_id: id.parse().unwrap() })
 }
 
 /// What an archive holds after these records, committed in these pieces.
 #[derive(Debug, Default, PartialEq)]
-struct Archive {
+struct ModelArchive {
     videos: BTreeMap<VideoId, VideoState>,
     comments: BTreeMap<(VideoId, u64), Comment>,
     sightings: BTreeMap<String, Millis>,
@@ -51,7 +51,7 @@ struct Archive {
     audit: Vec<AuditEntry>,
 }
 
-impl Archive {
+impl ModelArchive {
     fn commit(&mut self, records: &[LogRecord]) {
         let newest = |(on, id): (&VideoId, &CommentId)| {
             let of_video = self.comments.range((on.clone(), 0)..=(on.clone(), u64::MAX));
@@ -92,13 +92,13 @@ impl Archive {
         self.audit.extend(effects.audit);
     }
 
-    fn of(records: &[LogRecord]) -> Self {
+    fn from_one_batch(records: &[LogRecord]) -> Self {
         let mut archive = Self::default();
         archive.commit(records);
         archive
     }
 
-    fn texts(&self) -> Vec<(u64, &str, &EntryKind)> {
+    fn archived_texts(&self) -> Vec<(u64, &str, &EntryKind)> {
         self.comments
             .iter()
             .map(|((_, seq), comment)| (*seq, comment.text.as_str(), &comment.entry))
@@ -109,14 +109,14 @@ impl Archive {
 #[test]
 fn a_deletion_takes_a_number_and_leaves_nothing_of_the_comment() {
     let log = [
-        comment(0, "v", "a", "ann"),
-        comment(1, "v", "b", "ben"),
-        delete(2, "v", "a", "mod", ActorRole::Moderator),
+        comment_record(0, "v", "a", "ann"),
+        comment_record(1, "v", "b", "ben"),
+        delete_record(2, "v", "a", "mod", ActorRole::Moderator),
     ];
-    let archive = Archive::of(&log);
+    let archive = ModelArchive::from_one_batch(&log);
     let deleted = EntryKind::Deleted { comment_id: "a".parse().unwrap(), of: 1, role: ActorRole::Moderator };
     assert_eq!(
-        archive.texts(),
+        archive.archived_texts(),
         [(1, "", &EntryKind::Removed), (2, "words", &EntryKind::Comment), (3, "", &deleted)]
     );
     assert_eq!(archive.videos[&video("v")].counters.comments, 2, "what was counted stays counted");
@@ -125,12 +125,12 @@ fn a_deletion_takes_a_number_and_leaves_nothing_of_the_comment() {
 
 #[test]
 fn an_author_deletes_its_own_comment_and_no_other() {
-    let posted = [comment(0, "v", "a", "ann"), comment(1, "v", "b", "ben")];
-    let own = delete(2, "v", "a", "ann", ActorRole::Author);
-    let other = delete(3, "v", "b", "ann", ActorRole::Author);
-    let unknown = delete(4, "v", "c", "ann", ActorRole::Author);
-    let archive = Archive::of(&[&posted[..], &[own, other, unknown]].concat());
-    let texts: Vec<&str> = archive.texts().iter().map(|(_, text, _)| *text).collect();
+    let posted = [comment_record(0, "v", "a", "ann"), comment_record(1, "v", "b", "ben")];
+    let own = delete_record(2, "v", "a", "ann", ActorRole::Author);
+    let other = delete_record(3, "v", "b", "ann", ActorRole::Author);
+    let unknown = delete_record(4, "v", "c", "ann", ActorRole::Author);
+    let archive = ModelArchive::from_one_batch(&[&posted[..], &[own, other, unknown]].concat());
+    let texts: Vec<&str> = archive.archived_texts().iter().map(|(_, text, _)| *text).collect();
     assert_eq!(texts, ["", "words", "", "", ""]);
     assert_eq!(
         [3, 4, 5].map(|seq| archive.comments[&(video("v"), seq)].entry.removes()),
@@ -139,13 +139,13 @@ fn an_author_deletes_its_own_comment_and_no_other() {
 }
 
 #[test]
-fn what_is_unknown_is_deleted_without_harm() {
-    let archive = Archive::of(&[
-        delete(0, "nobody", "a", "mod", ActorRole::Moderator),
-        comment(1, "v", "a", "ann"),
-        delete(2, "v", "other", "mod", ActorRole::Service),
-        delete(3, "v", "a", "mod", ActorRole::Moderator),
-        delete(4, "v", "a", "mod", ActorRole::Moderator),
+fn deleting_an_unknown_comment_changes_nothing() {
+    let archive = ModelArchive::from_one_batch(&[
+        delete_record(0, "nobody", "a", "mod", ActorRole::Moderator),
+        comment_record(1, "v", "a", "ann"),
+        delete_record(2, "v", "other", "mod", ActorRole::Service),
+        delete_record(3, "v", "a", "mod", ActorRole::Moderator),
+        delete_record(4, "v", "a", "mod", ActorRole::Moderator),
     ]);
     assert!(!archive.videos.contains_key(&video("nobody")), "nothing has happened to that video");
     let removes: Vec<_> = archive.comments.values().map(|comment| comment.entry.removes()).collect();
@@ -153,52 +153,61 @@ fn what_is_unknown_is_deleted_without_harm() {
     assert_eq!(archive.audit.len(), 4, "all of it was done");
 }
 
-fn shadow(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
+fn shadowed_comment(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
     let (comment_id, text) = (id.parse().unwrap(), "hidden".to_owned());
-    moderated(offset, Some(on), by, ActorRole::Author, Action::Shadow { comment_id, text, reply_to: None })
+    moderation_record(
+        offset,
+        Some(on),
+        by,
+        ActorRole::Author,
+        Action::Shadow { comment_id, text, reply_to: None },
+    )
 }
 
 #[test]
-fn a_shadowed_comment_is_kept_where_it_is_the_first_thing() {
-    let archive = Archive::of(&[shadow(0, "new", "s", "troll"), comment(1, "new", "a", "ann")]);
+fn a_shadowed_comment_is_archived_also_as_a_video_s_first_event() {
+    let archive = ModelArchive::from_one_batch(&[
+        shadowed_comment(0, "new", "s", "troll"),
+        comment_record(1, "new", "a", "ann"),
+    ]);
     let entries: Vec<_> = archive.comments.values().map(|entry| (entry.seq, entry.id.as_str())).collect();
     assert_eq!(entries, [(1, "s"), (2, "a")]);
     let state = &archive.videos[&video("new")];
     assert_eq!((state.counters.comments, state.last_seq), (1, 2), "it counts for nothing");
 }
 
-fn pin(offset: u64, on: &str, id: Option<&str>) -> LogRecord {
+fn pin_record(offset: u64, on: &str, id: Option<&str>) -> LogRecord {
     let comment_id = id.map(|id| id.parse().unwrap());
-    moderated(offset, Some(on), "mod", ActorRole::Moderator, Action::Pin { comment_id })
+    moderation_record(offset, Some(on), "mod", ActorRole::Moderator, Action::Pin { comment_id })
 }
 
-fn hold(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
+fn held_record(offset: u64, on: &str, id: &str, by: &str) -> LogRecord {
     let (comment_id, text) = (id.parse().unwrap(), "held".to_owned());
     let action = Action::Hold { comment_id, text, reply_to: None, rule: RuleName::Words };
-    moderated(offset, Some(on), by, ActorRole::Author, action)
+    moderation_record(offset, Some(on), by, ActorRole::Author, action)
 }
 
-fn review(offset: u64, on: &str, id: &str) -> LogRecord {
+fn release_record(offset: u64, on: &str, id: &str) -> LogRecord {
     let action = Action::Review { comment_id: id.parse().unwrap(), outcome: Outcome::Reject };
-    moderated(offset, Some(on), "mod", ActorRole::Moderator, action)
+    moderation_record(offset, Some(on), "mod", ActorRole::Moderator, action)
 }
 
 #[test]
-fn a_pin_is_one_of_a_comment_that_is_shown() {
+fn only_a_shown_comment_is_pinned() {
     let log = [
-        comment(0, "v", "a", "ann"),
-        shadow(1, "v", "s", "troll"),
-        pin(2, "v", Some("a")),
-        pin(3, "v", Some("s")),
-        pin(4, "v", Some("other")),
-        delete(5, "v", "a", "mod", ActorRole::Moderator),
-        pin(6, "v", Some("a")),
-        pin(7, "v", None),
+        comment_record(0, "v", "a", "ann"),
+        shadowed_comment(1, "v", "s", "troll"),
+        pin_record(2, "v", Some("a")),
+        pin_record(3, "v", Some("s")),
+        pin_record(4, "v", Some("other")),
+        delete_record(5, "v", "a", "mod", ActorRole::Moderator),
+        pin_record(6, "v", Some("a")),
+        pin_record(7, "v", None),
     ];
-    let archive = Archive::of(&log);
+    let archive = ModelArchive::from_one_batch(&log);
     let pinned =
         |id: Option<&str>, of| EntryKind::Pinned { comment_id: id.map(|id| id.parse().unwrap()), of };
-    let entries: Vec<_> = archive.texts().into_iter().map(|(_, _, entry)| entry.clone()).collect();
+    let entries: Vec<_> = archive.archived_texts().into_iter().map(|(_, _, entry)| entry.clone()).collect();
     assert_eq!(entries[1], EntryKind::Shadowed);
     assert_eq!(entries[2], pinned(Some("a"), 1));
     assert_eq!(
@@ -211,14 +220,14 @@ fn a_pin_is_one_of_a_comment_that_is_shown() {
 }
 
 #[test]
-fn what_waits_is_beside_the_channel() {
+fn a_held_comment_takes_no_number_in_the_channel() {
     let log = [
-        comment(0, "v", "a", "ann"),
-        hold(1, "v", "h", "ann"),
-        hold(2, "w", "i", "ann"),
-        review(3, "w", "i"),
+        comment_record(0, "v", "a", "ann"),
+        held_record(1, "v", "h", "ann"),
+        held_record(2, "w", "i", "ann"),
+        release_record(3, "w", "i"),
     ];
-    let archive = Archive::of(&log);
+    let archive = ModelArchive::from_one_batch(&log);
     assert_eq!(archive.comments.len(), 1);
     assert_eq!(archive.videos.keys().collect::<Vec<_>>(), [&video("v")], "it makes nobody an owner");
     let held: Vec<_> =
@@ -233,16 +242,17 @@ fn what_waits_is_beside_the_channel() {
 
 #[test]
 fn a_comment_posted_again_after_a_day_is_another_one() {
-    let mut again = comment(2, "v", "a", "ann");
+    let mut again = comment_record(2, "v", "a", "ann");
     again.broker_time += super::super::REPEAT_WINDOW_MS;
-    let log = [comment(0, "v", "a", "ann"), delete(1, "v", "a", "ann", ActorRole::Author), again];
-    let archive = Archive::of(&log);
-    assert_eq!(archive.texts()[0].1, "");
-    assert_eq!(archive.texts()[2].1, "words");
+    let log =
+        [comment_record(0, "v", "a", "ann"), delete_record(1, "v", "a", "ann", ActorRole::Author), again];
+    let archive = ModelArchive::from_one_batch(&log);
+    assert_eq!(archive.archived_texts()[0].1, "");
+    assert_eq!(archive.archived_texts()[2].1, "words");
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum RandomStep {
     Post(u8, u8, u8),
     Delete(u8, u8, u8, bool),
     Restrict(u8, bool),
@@ -253,40 +263,48 @@ enum Step {
     Review(u8, u8),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = RandomStep> {
     prop_oneof![
-        4 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| Step::Post(on, id, by)),
-        3 => (0..2u8, 0..6u8, 0..3u8, any::<bool>()).prop_map(|(on, id, by, own)| Step::Delete(on, id, by, own)),
-        1 => (0..3u8, any::<bool>()).prop_map(|(who, ban)| Step::Restrict(who, ban)),
-        1 => (0..3u8).prop_map(Step::Lift),
-        1 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| Step::Shadow(on, id, by)),
-        2 => (0..2u8, proptest::option::of(0..6u8)).prop_map(|(on, id)| Step::Pin(on, id)),
-        1 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| Step::Hold(on, id, by)),
-        1 => (0..2u8, 0..6u8).prop_map(|(on, id)| Step::Review(on, id)),
+        4 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| RandomStep::Post(on, id, by)),
+        3 => (0..2u8, 0..6u8, 0..3u8, any::<bool>()).prop_map(|(on, id, by, own)| RandomStep::Delete(on, id, by, own)),
+        1 => (0..3u8, any::<bool>()).prop_map(|(who, ban)| RandomStep::Restrict(who, ban)),
+        1 => (0..3u8).prop_map(RandomStep::Lift),
+        1 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| RandomStep::Shadow(on, id, by)),
+        2 => (0..2u8, proptest::option::of(0..6u8)).prop_map(|(on, id)| RandomStep::Pin(on, id)),
+        1 => (0..2u8, 0..6u8, 0..3u8).prop_map(|(on, id, by)| RandomStep::Hold(on, id, by)),
+        1 => (0..2u8, 0..6u8).prop_map(|(on, id)| RandomStep::Review(on, id)),
     ]
 }
 
-fn record(offset: u64, step: &Step) -> LogRecord {
+fn record(offset: u64, step: &RandomStep) -> LogRecord {
     match step {
-        Step::Post(on, id, by) => comment(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}")),
-        Step::Delete(on, id, by, own) => {
-            let role = if *own { ActorRole::Author } else { ActorRole::Moderator };
-            delete(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}"), role)
+        RandomStep::Post(on, id, by) => {
+            comment_record(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}"))
         }
-        Step::Shadow(on, id, by) => shadow(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}")),
-        Step::Pin(on, id) => pin(offset, &format!("v{on}"), id.map(|id| format!("c{id}")).as_deref()),
-        Step::Hold(on, id, by) => hold(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}")),
-        Step::Review(on, id) => review(offset, &format!("v{on}"), &format!("c{id}")),
-        Step::Restrict(who, ban) => {
+        RandomStep::Delete(on, id, by, own) => {
+            let role = if *own { ActorRole::Author } else { ActorRole::Moderator };
+            delete_record(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}"), role)
+        }
+        RandomStep::Shadow(on, id, by) => {
+            shadowed_comment(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}"))
+        }
+        RandomStep::Pin(on, id) => {
+            pin_record(offset, &format!("v{on}"), id.map(|id| format!("c{id}")).as_deref())
+        }
+        RandomStep::Hold(on, id, by) => {
+            held_record(offset, &format!("v{on}"), &format!("c{id}"), &format!("u{by}"))
+        }
+        RandomStep::Review(on, id) => release_record(offset, &format!("v{on}"), &format!("c{id}")),
+        RandomStep::Restrict(who, ban) => {
             let kind = if *ban { Restriction::Ban } else { Restriction::Mute };
             let userid = user(&format!("u{who}"));
             let action = Action::Restrict { userid, kind, scope: Scope::Everywhere, until: None };
-            moderated(offset, None, "mod", ActorRole::Moderator, action)
+            moderation_record(offset, None, "mod", ActorRole::Moderator, action)
         }
-        Step::Lift(who) => {
+        RandomStep::Lift(who) => {
             let userid = user(&format!("u{who}"));
             let action = Action::Lift { userid, kind: Restriction::Ban, scope: Scope::Everywhere };
-            moderated(offset, None, "mod", ActorRole::Moderator, action)
+            moderation_record(offset, None, "mod", ActorRole::Moderator, action)
         }
     }
 }
@@ -294,16 +312,16 @@ fn record(offset: u64, step: &Step) -> LogRecord {
 proptest! {
     /// However a log is cut into batches, the same is stored, and no comment that was deleted is left.
     #[test]
-    fn the_cut_does_not_matter(
+    fn splitting_moderation_into_other_batches_gives_the_same_result(
         steps in proptest::collection::vec(step(), 1..40),
         cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..5),
     ) {
         let log: Vec<_> = steps.iter().zip(0..).map(|(step, offset)| record(offset, step)).collect();
-        let whole = Archive::of(&log);
+        let whole = ModelArchive::from_one_batch(&log);
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(log.len())).collect();
         cuts.extend([0, log.len()]);
         cuts.sort_unstable();
-        let mut pieces = Archive::default();
+        let mut pieces = ModelArchive::default();
         for ends in cuts.windows(2) {
             pieces.commit(&log[ends[0]..ends[1]]);
         }
@@ -322,17 +340,17 @@ proptest! {
     }
 }
 
-fn put(offset: u64, by: &str, role: ActorRole, title: &str, owner: Option<&str>) -> LogRecord {
+fn put_record(offset: u64, by: &str, role: ActorRole, title: &str, owner: Option<&str>) -> LogRecord {
     let metadata = Metadata::read(&json!({ "title": title })).unwrap();
     let owner_id = owner.map(|owner| UserId::parse(owner).unwrap());
-    moderated(offset, Some("v"), by, role, Action::PutVideo { metadata, owner_id })
+    moderation_record(offset, Some("v"), by, role, Action::PutVideo { metadata, owner_id })
 }
 
 #[test]
-fn a_video_is_put_removed_and_put_again() {
+fn a_video_is_described_removed_and_described_again() {
     let view = |offset, by: &str| {
         let value = json!({"video_id": "v", "user_id": by, "type": "view"});
-        at(offset, Interaction::parse(&value, 0).unwrap())
+        record_at(offset, Interaction::parse(&value, 0).unwrap())
     };
     let mut known: Vec<VideoState> = Vec::new();
     let mut revision = 0;
@@ -357,48 +375,55 @@ fn a_video_is_put_removed_and_put_again() {
     };
     let is =
         |title: &str, removed, owner: &str, views| Some((title.to_owned(), removed, owner.to_owned(), views));
-    let remove = |offset, by: &str, role| moderated(offset, Some("v"), by, role, Action::RemoveVideo);
+    let remove = |offset, by: &str, role| moderation_record(offset, Some("v"), by, role, Action::RemoveVideo);
     assert_eq!(then(remove(0, "app", ActorRole::Service)), None, "there is nothing to remove");
-    assert_eq!(then(put(1, "eve", ActorRole::Owner, "x", None)), None, "nobody owns what is not there");
-    assert_eq!(then(put(2, "app", ActorRole::Service, "Cats", None)), is("Cats", false, "app", 0));
+    assert_eq!(
+        then(put_record(1, "eve", ActorRole::Owner, "x", None)),
+        None,
+        "nobody owns what is not there"
+    );
+    assert_eq!(then(put_record(2, "app", ActorRole::Service, "Cats", None)), is("Cats", false, "app", 0));
     assert_eq!(then(view(3, "ana")), is("Cats", false, "app", 1));
     assert_eq!(
-        then(put(4, "app", ActorRole::Owner, "x", None)),
+        then(put_record(4, "app", ActorRole::Owner, "x", None)),
         is("Cats", false, "app", 1),
         "it was not given"
     );
-    assert_eq!(then(put(5, "app", ActorRole::Service, "Cats!", Some("ben"))), is("Cats!", false, "ben", 1));
+    assert_eq!(
+        then(put_record(5, "app", ActorRole::Service, "Cats!", Some("ben"))),
+        is("Cats!", false, "ben", 1)
+    );
     assert_eq!(then(remove(6, "eve", ActorRole::Owner)), is("Cats!", false, "ben", 1));
     assert_eq!(then(remove(7, "ben", ActorRole::Owner)), is("Cats!", true, "ben", 1));
     assert_eq!(then(view(8, "ana")), is("Cats!", true, "ben", 2), "what happens does not bring it back");
-    assert_eq!(then(put(9, "ben", ActorRole::Owner, "Back", None)), is("Back", false, "ben", 2));
+    assert_eq!(then(put_record(9, "ben", ActorRole::Owner, "Back", None)), is("Back", false, "ben", 2));
     then(remove(10, "mod", ActorRole::Moderator));
     then(remove(11, "ben", ActorRole::Owner));
-    let still = then(put(12, "ben", ActorRole::Owner, "Again", None));
+    let still = then(put_record(12, "ben", ActorRole::Owner, "Again", None));
     assert_eq!(still, is("Back", true, "ben", 2), "an owner does not undo what a moderator did");
-    assert_eq!(then(put(13, "app", ActorRole::Service, "New", None)), is("New", false, "ben", 2));
+    assert_eq!(then(put_record(13, "app", ActorRole::Service, "New", None)), is("New", false, "ben", 2));
 }
 
-fn erase(offset: u64, on: &str, id: &str, seq: Option<u64>, whom: &str) -> LogRecord {
+fn erase_record(offset: u64, on: &str, id: &str, seq: Option<u64>, whom: &str) -> LogRecord {
     let user = Digest::of_user(&user(whom));
     let action = Action::Erase { comment_id: id.parse().unwrap(), seq, user };
-    moderated(offset, Some(on), "ops", ActorRole::Service, action)
+    moderation_record(offset, Some(on), "ops", ActorRole::Service, action)
 }
 
 #[test]
-fn what_is_erased_leaves_a_number_and_no_name() {
+fn an_erased_comment_leaves_its_number_and_no_name() {
     let log = [
-        comment(0, "v", "a", "ann"),
-        comment(1, "v", "b", "ben"),
-        comment(2, "v", "c", "ann"),
-        delete(3, "v", "c", "ann", ActorRole::Author),
-        erase(4, "v", "a", Some(1), "ann"),
-        erase(5, "v", "c", Some(3), "ann"),
+        comment_record(0, "v", "a", "ann"),
+        comment_record(1, "v", "b", "ben"),
+        comment_record(2, "v", "c", "ann"),
+        delete_record(3, "v", "c", "ann", ActorRole::Author),
+        erase_record(4, "v", "a", Some(1), "ann"),
+        erase_record(5, "v", "c", Some(3), "ann"),
     ];
-    let archive = Archive::of(&log);
+    let archive = ModelArchive::from_one_batch(&log);
     let deleted = |id: &str, of, role| EntryKind::Deleted { comment_id: id.parse().unwrap(), of, role };
     assert_eq!(
-        archive.texts(),
+        archive.archived_texts(),
         [
             (1, "", &EntryKind::Removed),
             (2, "words", &EntryKind::Comment),
@@ -412,7 +437,7 @@ fn what_is_erased_leaves_a_number_and_no_name() {
     assert_eq!(named, [NOBODY, "ben", NOBODY, NOBODY, NOBODY, NOBODY]);
     assert_eq!(archive.audit.len(), 1, "the erasure of a user is audited as one");
     assert!(
-        !format!("{:?}", erase(4, "v", "a", Some(1), "ann")).contains("ann"),
+        !format!("{:?}", erase_record(4, "v", "a", Some(1), "ann")).contains("ann"),
         "the log has no name of it"
     );
 }
@@ -420,21 +445,21 @@ fn what_is_erased_leaves_a_number_and_no_name() {
 #[test]
 fn an_erasure_takes_one_entry_of_its_user_by_number_or_else_by_id() {
     let day = super::super::REPEAT_WINDOW_MS as u64 + 1;
-    let posted = [comment(0, "v", "a", "ann"), comment(day, "v", "a", "ann")];
+    let posted = [comment_record(0, "v", "a", "ann"), comment_record(day, "v", "a", "ann")];
     let left = |record: LogRecord| {
-        let mut archive = Archive::of(&posted);
+        let mut archive = ModelArchive::from_one_batch(&posted);
         archive.commit(&[record]);
         [1, 2].map(|seq| archive.comments[&(video("v"), seq)].entry.has_text())
     };
-    assert_eq!(left(erase(day + 1, "v", "a", Some(1), "ann")), [false, true]);
-    assert_eq!(left(erase(day + 1, "v", "a", Some(9), "ann")), [true, false], "numbered anew since");
-    assert_eq!(left(erase(day + 1, "v", "a", None, "ann")), [true, false]);
-    assert_eq!(left(erase(day + 1, "v", "a", Some(1), "ben")), [true, true], "it is another's");
-    assert_eq!(left(erase(day + 1, "w", "a", Some(1), "ann")), [true, true], "another video's");
+    assert_eq!(left(erase_record(day + 1, "v", "a", Some(1), "ann")), [false, true]);
+    assert_eq!(left(erase_record(day + 1, "v", "a", Some(9), "ann")), [true, false], "numbered anew since");
+    assert_eq!(left(erase_record(day + 1, "v", "a", None, "ann")), [true, false]);
+    assert_eq!(left(erase_record(day + 1, "v", "a", Some(1), "ben")), [true, true], "it is another's");
+    assert_eq!(left(erase_record(day + 1, "w", "a", Some(1), "ann")), [true, true], "another video's");
 }
 
 #[test]
-fn an_erasure_takes_what_waits_and_the_owner_s_name() {
+fn an_erasure_removes_held_comments_and_the_owner_s_name() {
     let hold = Action::Hold {
         comment_id: "h".parse().unwrap(),
         text: "waits".into(),
@@ -442,37 +467,37 @@ fn an_erasure_takes_what_waits_and_the_owner_s_name() {
         rule: RuleName::HoldAll,
     };
     let forget = |whom: &str| Action::Forget { user: Digest::of_user(&user(whom)), marks: vec![] };
-    let mut archive = Archive::of(&[
-        comment(0, "v", "a", "ann"),
-        moderated(1, Some("v"), "ann", ActorRole::Author, hold),
-        moderated(2, Some("v"), "ops", ActorRole::Service, forget("ben")),
+    let mut archive = ModelArchive::from_one_batch(&[
+        comment_record(0, "v", "a", "ann"),
+        moderation_record(1, Some("v"), "ann", ActorRole::Author, hold),
+        moderation_record(2, Some("v"), "ops", ActorRole::Service, forget("ben")),
     ]);
     assert_eq!((archive.held.len(), archive.videos[&video("v")].owner.as_str()), (1, "ann"));
     let before = archive.videos[&video("v")].revision();
     archive.commit(&[
-        erase(3, "v", "h", None, "ann"),
-        moderated(4, Some("v"), "ops", ActorRole::Service, forget("ann")),
+        erase_record(3, "v", "h", None, "ann"),
+        moderation_record(4, Some("v"), "ops", ActorRole::Service, forget("ann")),
     ]);
     let state = &archive.videos[&video("v")];
     assert_eq!((archive.held.len(), state.owner.as_str()), (0, NOBODY));
     assert!(state.revision() > before);
     // Who bears the name that nobody has owns nothing by it.
-    archive.commit(&[moderated(5, Some("v"), NOBODY, ActorRole::Owner, Action::RemoveVideo)]);
+    archive.commit(&[moderation_record(5, Some("v"), NOBODY, ActorRole::Owner, Action::RemoveVideo)]);
     assert_eq!(archive.videos[&video("v")].removed, None);
 }
 
 #[test]
-fn an_erased_mark_is_set_no_more() {
+fn an_erasure_removes_unique_marks() {
     let rules = Rules { unique: "like".parse().unwrap(), ..Rules::default() };
     let like = |offset| {
-        at(
+        record_at(
             offset,
             Interaction::parse(&json!({"video_id": "v", "user_id": "ann", "type": "like"}), 1).unwrap(),
         )
     };
     let key = super::super::mark_key(&like(0).event, rules.unique).unwrap();
     let forget = Action::Forget { user: Digest::of_user(&user("ann")), marks: vec![Digest::of_mark(key)] };
-    let forget = moderated(1, Some("v"), "ops", ActorRole::Service, forget);
+    let forget = moderation_record(1, Some("v"), "ops", ActorRole::Service, forget);
     let batch = super::super::Batch { spans: vec![], records: vec![forget.clone()] };
     assert_eq!(batch.marks(rules.unique).into_iter().collect::<Vec<_>>(), [key], "it asks for the mark");
     let effects = apply_with(&[forget], [], [], Moderated::default(), [(key, 0.0)], &rules);
@@ -483,7 +508,7 @@ fn an_erased_mark_is_set_no_more() {
 proptest! {
     /// However the log is cut into batches, what is left is the same: so is what a rebuild makes of it.
     #[test]
-    fn an_erasure_is_the_same_in_any_cut(
+    fn splitting_an_erasure_into_other_batches_gives_the_same_result(
         steps in proptest::collection::vec((0..4_u8, 0..4_u8, proptest::option::of(1..9_u64)), 1..20),
         cuts in proptest::collection::vec(1..4_usize, 20),
     ) {
@@ -491,13 +516,13 @@ proptest! {
         let log: Vec<LogRecord> = steps.iter().zip(0..).map(|((what, which, seq), offset)| {
             let id = format!("c{which}");
             match what {
-                0 | 1 => comment(offset, "v", &id, names[usize::from(which % 2)]),
-                2 => delete(offset, "v", &id, "mod", ActorRole::Moderator),
-                _ => erase(offset, "v", &id, *seq, "ann"),
+                0 | 1 => comment_record(offset, "v", &id, names[usize::from(which % 2)]),
+                2 => delete_record(offset, "v", &id, "mod", ActorRole::Moderator),
+                _ => erase_record(offset, "v", &id, *seq, "ann"),
             }
         }).collect();
-        let whole = Archive::of(&log);
-        let (mut cut, mut rest) = (Archive::default(), &log[..]);
+        let whole = ModelArchive::from_one_batch(&log);
+        let (mut cut, mut rest) = (ModelArchive::default(), &log[..]);
         for at in cuts {
             let (now, later) = rest.split_at(at.min(rest.len()));
             cut.commit(now);

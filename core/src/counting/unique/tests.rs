@@ -8,7 +8,7 @@ use super::*;
 use crate::Millis;
 use crate::score::{Counters, Weights};
 
-const BEGIN: Millis = 1_700_000_000_000;
+const BEGIN_TIME: Millis = 1_700_000_000_000;
 
 fn rules() -> Rules {
     Rules { unique: "like,share".parse().unwrap(), ..Rules::default() }
@@ -16,18 +16,18 @@ fn rules() -> Rules {
 
 fn record(offset: u64, video: &str, user: &str, kind: &str) -> LogRecord {
     let value = json!({"video_id": video, "user_id": user, "type": kind, "watch_time": 1});
-    let broker_time = BEGIN + offset as Millis;
+    let broker_time = BEGIN_TIME + offset as Millis;
     LogRecord { partition: 0, offset, broker_time, event: Interaction::parse(&value, broker_time).unwrap() }
 }
 
 /// An archive in memory.
 #[derive(Default)]
-struct Store {
+struct ModelArchive {
     videos: BTreeMap<String, VideoState>,
     marks: BTreeMap<MarkKey, f64>,
 }
 
-impl Store {
+impl ModelArchive {
     fn commit(&mut self, records: &[LogRecord], rules: &Rules) -> Effects {
         let keys: Vec<_> =
             records.iter().filter_map(|record| mark_key(&record.event, rules.unique)).collect();
@@ -55,7 +55,7 @@ impl Store {
 
 #[test]
 fn a_user_likes_a_video_once_and_takes_it_back_once() {
-    let mut store = Store::default();
+    let mut store = ModelArchive::default();
     let log = ["like", "like", "unlike", "unlike", "like", "view", "view"];
     let log: Vec<_> = log.iter().enumerate().map(|(at, kind)| record(at as u64, "v", "ana", kind)).collect();
     let likes: Vec<i64> = log
@@ -67,15 +67,15 @@ fn a_user_likes_a_video_once_and_takes_it_back_once() {
         .collect();
     assert_eq!(likes, [1, 1, 0, 0, 1, 1, 1]);
     assert_eq!((store.counters("v").views, store.marks.len()), (2, 1));
-    let mut at_once = Store::default();
+    let mut at_once = ModelArchive::default();
     let effects = at_once.commit(&log, &rules());
     assert_eq!((effects.counted, effects.repeated), (5, 2));
     assert_eq!((&at_once.videos, &at_once.marks), (&store.videos, &store.marks));
 }
 
 #[test]
-fn users_videos_and_types_are_apart() {
-    let mut store = Store::default();
+fn unique_marks_are_separate_by_user_video_and_type() {
+    let mut store = ModelArchive::default();
     let log = [
         record(0, "v", "ana", "like"),
         record(1, "v", "ben", "like"),
@@ -90,8 +90,8 @@ fn users_videos_and_types_are_apart() {
 }
 
 #[test]
-fn where_a_type_counts_each_time_nothing_is_taken_back() {
-    let mut store = Store::default();
+fn an_unlike_is_ignored_where_likes_count_each_time() {
+    let mut store = ModelArchive::default();
     let log = [record(0, "v", "ana", "like"), record(1, "v", "ana", "like"), record(2, "v", "ana", "unlike")];
     let effects = store.commit(&log, &Rules::default());
     assert_eq!((store.counters("v").likes, effects.counted, effects.repeated), (2, 2, 1));
@@ -101,14 +101,14 @@ fn where_a_type_counts_each_time_nothing_is_taken_back() {
 }
 
 #[test]
-fn a_like_that_was_taken_back_leaves_no_trend() {
-    let mut store = Store::default();
+fn a_like_that_was_taken_back_leaves_no_trending_score() {
+    let mut store = ModelArchive::default();
     store.commit(&[record(0, "v", "ana", "like"), record(1, "v", "ana", "unlike")], &rules());
     assert!(store.videos["v"].trending.is_infinite());
 }
 
 #[test]
-fn names_are_read_as_written() {
+fn unique_kind_names_round_trip() {
     for text in ["", "like", "view,like,share"] {
         assert_eq!(text.parse::<UniqueKinds>().unwrap().to_string(), text);
     }
@@ -122,7 +122,7 @@ fn names_are_read_as_written() {
 }
 
 /// What the log says by the definition: the last of a user's likes and unlikes decides.
-fn model(log: &[LogRecord]) -> BTreeMap<String, (Counters, f64)> {
+fn count_by_definition(log: &[LogRecord]) -> BTreeMap<String, (Counters, f64)> {
     let weights = Weights::default();
     let mut counters: BTreeMap<String, Counters> = BTreeMap::new();
     let mut marks: BTreeMap<(String, String, Kind), Millis> = BTreeMap::new();
@@ -163,13 +163,13 @@ fn model(log: &[LogRecord]) -> BTreeMap<String, (Counters, f64)> {
 proptest! {
     /// However a log of likes and unlikes is cut, each counts once in either direction.
     #[test]
-    fn each_counts_once_in_either_direction(
+    fn likes_and_unlikes_count_once_by_the_model(
         events in proptest::collection::vec((0..2u8, 0..3u8, 0..crate::Kind::ALL.len()), 1..80), step in 1..20usize,
     ) {
         let log: Vec<_> = events.iter().enumerate().map(|(at, (video, user, kind))| {
             record(at as u64, &format!("v{video}"), &format!("u{user}"), Kind::ALL[*kind].name())
         }).collect();
-        let mut store = Store::default();
+        let mut store = ModelArchive::default();
         let mut revisions: BTreeMap<String, u64> = BTreeMap::new();
         for records in log.chunks(step) {
             let before = store.videos.clone();
@@ -183,13 +183,13 @@ proptest! {
                 revisions.insert(id, state.revision());
             }
         }
-        let expected = model(&log);
+        let expected = count_by_definition(&log);
         prop_assert_eq!(store.videos.len(), expected.len());
         for (video, (counters, worth)) in expected {
             let state = &store.videos[&video];
             prop_assert_eq!(state.counters, counters);
             // All is of the same moment, as far as the half-life tells.
-            let shown = crate::trending::value_at(state.trending, BEGIN, rules().half_life_ms) * 1000.0;
+            let shown = crate::trending::value_at(state.trending, BEGIN_TIME, rules().half_life_ms) * 1000.0;
             prop_assert!((shown - worth).abs() <= worth.max(1.0) * 1e-4, "{} {}", shown, worth);
         }
     }

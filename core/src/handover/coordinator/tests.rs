@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 #[derive(Default)]
-struct Seen {
+struct FakeCluster {
     assigned: BTreeMap<VideoId, Assigned>,
     standing: BTreeMap<ReaderId, ReaderStatus>,
     held: BTreeMap<(ReaderId, VideoId), Held>,
@@ -12,7 +12,7 @@ struct Seen {
     on_their_way: u64,
 }
 
-impl ClusterView for Seen {
+impl ClusterView for FakeCluster {
     fn assigned(&self, video: &VideoId) -> Option<&Assigned> {
         self.assigned.get(video)
     }
@@ -55,8 +55,8 @@ fn held(viewers: u64, epoch: u64) -> Held {
     Held { video: video(), viewers, epoch, ready: true, shedding: false }
 }
 
-impl Seen {
-    fn of(epoch: u64, names: &[(&str, u32)]) -> Self {
+impl FakeCluster {
+    fn with_assignment(epoch: u64, names: &[(&str, u32)]) -> Self {
         let mut seen = Self::default();
         for name in ["a", "b", "c"] {
             seen.standing.insert(reader(name), ReaderStatus::Alive);
@@ -65,12 +65,12 @@ impl Seen {
         seen
     }
 
-    fn holds(mut self, name: &str, held: Held) -> Self {
+    fn with_held(mut self, name: &str, held: Held) -> Self {
         self.held.insert((reader(name), video()), held);
         self
     }
 
-    fn stands(mut self, name: &str, standing: ReaderStatus) -> Self {
+    fn with_status(mut self, name: &str, standing: ReaderStatus) -> Self {
         self.standing.insert(reader(name), standing);
         self
     }
@@ -85,27 +85,27 @@ fn order(expected: u64, names: &[(&str, u32)]) -> Order {
     Order { video: video(), expected, readers: shares(names) }
 }
 
-fn second(seconds: u64) -> Time {
+fn at_second(seconds: u64) -> Time {
     Duration::from_secs(seconds)
 }
 
 #[test]
-fn nobody_is_answered_with_less_than_it_knows() {
-    let seen = Seen::of(5, &[("a", 1), ("b", 1)]);
+fn an_asker_is_never_given_an_older_epoch_than_it_knows() {
+    let seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1)]);
     assert_eq!(decide(&seen, &video(), 5, |_| None, |_| None), Decision::Serve);
     let again = Decision::Assign { expected: Some(5), readers: shares(&[("a", 1), ("b", 1)]), seen: 9 };
     assert_eq!(decide(&seen, &video(), 9, |_| None, |_| None), again);
     let lost = Decision::Assign { expected: None, readers: shares(&[("c", 1)]), seen: 9 };
-    assert_eq!(decide(&Seen::default(), &video(), 9, |_| Some(reader("c")), |_| None), lost);
-    assert_eq!(decide(&Seen::default(), &video(), 9, |_| None, |_| None), Decision::NoReader);
+    assert_eq!(decide(&FakeCluster::default(), &video(), 9, |_| Some(reader("c")), |_| None), lost);
+    assert_eq!(decide(&FakeCluster::default(), &video(), 9, |_| None, |_| None), Decision::NoReader);
 }
 
 #[test]
-fn the_gone_are_left_out_and_replaced_where_nobody_stays() {
-    let seen = Seen::of(5, &[("a", 1), ("b", 2)]).stands("a", ReaderStatus::Gone);
+fn gone_readers_are_removed_and_replaced_when_none_is_left() {
+    let seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 2)]).with_status("a", ReaderStatus::Gone);
     let rest = Decision::Assign { expected: Some(5), readers: shares(&[("b", 2)]), seen: 5 };
     assert_eq!(decide(&seen, &video(), 0, |_| None, |_| None), rest);
-    let seen = seen.stands("b", ReaderStatus::Gone);
+    let seen = seen.with_status("b", ReaderStatus::Gone);
     assert_eq!(decide(&seen, &video(), 0, |_| None, |_| None), Decision::Serve);
     let other = Decision::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
     assert_eq!(decide(&seen, &video(), 0, |_| Some(reader("c")), |_| None), other);
@@ -113,9 +113,12 @@ fn the_gone_are_left_out_and_replaced_where_nobody_stays() {
 
 #[test]
 fn a_video_whose_readers_are_full_is_given_one_more_and_nobody_moves() {
-    let mut seen = Seen::of(5, &[("a", 1), ("b", 2)]).holds("a", held(100, 5)).holds("b", held(200, 5));
-    let decided =
-        |seen: &Seen, relief: Option<&str>| decide(seen, &video(), 5, |_| None, |_| relief.map(reader));
+    let mut seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 2)])
+        .with_held("a", held(100, 5))
+        .with_held("b", held(200, 5));
+    let decided = |seen: &FakeCluster, relief: Option<&str>| {
+        decide(seen, &video(), 5, |_| None, |_| relief.map(reader))
+    };
     seen.usage = [(reader("a"), 1_000), (reader("b"), 999)].into();
     assert_eq!(decided(&seen, Some("c")), Decision::Serve);
     seen.usage.insert(reader("b"), 1_000);
@@ -125,7 +128,7 @@ fn a_video_whose_readers_are_full_is_given_one_more_and_nobody_moves() {
     assert_eq!(decided(&seen, Some("c")), more);
     // Those who come go to the new one, also beyond its part, and nobody is sent to the full ones.
     seen.assigned.insert(video(), Assigned { epoch: 6, readers });
-    let seen = seen.holds("c", held(90, 6));
+    let seen = seen.with_held("c", held(90, 6));
     let assigned = seen.assigned[&video()].clone();
     assert_eq!(route(&seen, &video(), &assigned, [0, 0])[0], reader("c"));
     for name in ["a", "b", "c"] {
@@ -135,10 +138,10 @@ fn a_video_whose_readers_are_full_is_given_one_more_and_nobody_moves() {
 
 #[test]
 fn viewers_go_to_readers_that_are_alive_and_have_not_more_than_their_share() {
-    let seen = Seen::of(5, &[("a", 1), ("b", 1), ("c", 1)])
-        .holds("a", held(900, 5))
-        .holds("b", held(100, 5))
-        .stands("c", ReaderStatus::Suspect);
+    let seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1), ("c", 1)])
+        .with_held("a", held(900, 5))
+        .with_held("b", held(100, 5))
+        .with_status("c", ReaderStatus::Suspect);
     let assigned = seen.assigned[&video()].clone();
     for lots in [[0, 0], [1, 2], [7, 3]] {
         assert_eq!(route(&seen, &video(), &assigned, lots), [reader("b"), reader("a"), reader("c")]);
@@ -146,8 +149,8 @@ fn viewers_go_to_readers_that_are_alive_and_have_not_more_than_their_share() {
 }
 
 #[test]
-fn of_two_drawn_the_one_that_is_used_less_is_best() {
-    let mut seen = Seen::of(5, &[("a", 1), ("b", 1), ("c", 1)]);
+fn of_two_drawn_readers_the_less_used_is_chosen() {
+    let mut seen = FakeCluster::with_assignment(5, &[("a", 1), ("b", 1), ("c", 1)]);
     seen.usage = [(reader("a"), 300), (reader("b"), 200), (reader("c"), 100)].into();
     let assigned = seen.assigned[&video()].clone();
     let best = |lots| route(&seen, &video(), &assigned, lots)[0].clone();
@@ -156,105 +159,117 @@ fn of_two_drawn_the_one_that_is_used_less_is_best() {
 }
 
 #[test]
-fn viewers_are_handed_over_once_the_other_holds_the_video() {
-    let seen = Seen::of(6, &[("b", 1)]).holds("a", held(1_000, 5));
+fn viewers_are_handed_over_once_the_target_is_ready() {
+    let seen = FakeCluster::with_assignment(6, &[("b", 1)]).with_held("a", held(1_000, 5));
     let answer = seen.answer("a");
     assert_eq!((answer.hand_over, answer.warm), (vec![], vec![(reader("b"), video())]));
-    let seen = seen.holds("b", Held { ready: false, ..held(0, 6) });
+    let seen = seen.with_held("b", Held { ready: false, ..held(0, 6) });
     assert!(seen.answer("a").hand_over.is_empty());
-    let seen = seen.holds("b", held(0, 6));
+    let seen = seen.with_held("b", held(0, 6));
     let to = "http://b".to_owned();
     let expected = HandOver { video: video(), epoch: 6, to, here: false, keep: 0, pace: 100 };
     assert_eq!(seen.answer("a").hand_over, [expected]);
-    assert!(seen.stands("b", ReaderStatus::Suspect).answer("a").hand_over.is_empty());
+    assert!(seen.with_status("b", ReaderStatus::Suspect).answer("a").hand_over.is_empty());
 }
 
 #[test]
-fn one_of_several_that_has_a_fifth_more_than_its_share_sheds_down_to_a_tenth() {
+fn a_reader_a_fifth_over_its_share_sheds_down_to_a_tenth_over() {
     let at = |viewers| {
-        Seen::of(6, &[("a", 1), ("b", 3)]).holds("a", held(viewers, 6)).holds("b", held(1_000 - viewers, 6))
+        FakeCluster::with_assignment(6, &[("a", 1), ("b", 3)])
+            .with_held("a", held(viewers, 6))
+            .with_held("b", held(1_000 - viewers, 6))
     };
     assert!(at(300).answer("a").hand_over.is_empty());
     assert_eq!(at(301).answer("a").hand_over[0].keep, 275);
-    let begun = |viewers| at(viewers).holds("a", Held { shedding: true, ..held(viewers, 6) });
+    let begun = |viewers| at(viewers).with_held("a", Held { shedding: true, ..held(viewers, 6) });
     assert_eq!(begun(276).answer("a").hand_over[0].keep, 275);
     assert!(begun(275).answer("a").hand_over.is_empty());
     let order = &at(600).answer("a").hand_over[0];
     assert_eq!((order.keep, order.here, order.pace), (275, true, 32));
     // Whoever takes the place of one that leaves is waited for.
-    assert!(at(600).stands("a", ReaderStatus::Draining).answer("a").hand_over.is_empty());
+    assert!(at(600).with_status("a", ReaderStatus::Draining).answer("a").hand_over.is_empty());
 }
 
 #[test]
-fn viewers_on_their_way_and_at_readers_that_are_emptied_count() {
+fn viewers_on_their_way_and_at_draining_readers_are_counted() {
     // Those of c have not come to a yet.
-    let mut seen = Seen::of(6, &[("a", 1), ("b", 1)]).holds("a", held(0, 6)).holds("b", held(100, 6));
+    let mut seen = FakeCluster::with_assignment(6, &[("a", 1), ("b", 1)])
+        .with_held("a", held(0, 6))
+        .with_held("b", held(100, 6));
     assert_eq!(seen.answer("b").hand_over[0].keep, 60);
     seen.on_their_way = 100;
     assert!(seen.answer("b").hand_over.is_empty());
     seen.on_their_way = 0;
-    let seen = seen.holds("c", held(100, 5));
+    let seen = seen.with_held("c", held(100, 5));
     assert!(seen.answer("b").hand_over.is_empty());
     assert_eq!(seen.answer("c").hand_over[0].to, "http://a");
 }
 
 #[test]
 fn viewers_are_sent_to_a_closed_reader_only_where_there_is_no_other() {
-    let mut seen = Seen::of(6, &[("a", 1), ("b", 1)]).holds("a", held(40, 6)).holds("b", held(10, 6));
+    let mut seen = FakeCluster::with_assignment(6, &[("a", 1), ("b", 1)])
+        .with_held("a", held(40, 6))
+        .with_held("b", held(10, 6));
     seen.closed.insert(reader("b"));
-    let seen = seen.holds("c", held(100, 5));
+    let seen = seen.with_held("c", held(100, 5));
     let assigned = seen.assigned[&video()].clone();
     assert_eq!(route(&seen, &video(), &assigned, [0, 0]), [reader("a"), reader("b")]);
     assert_eq!(seen.answer("c").hand_over[0].to, "http://a");
-    let mut alone = Seen::of(6, &[("b", 1)]).holds("b", held(0, 6)).holds("c", held(100, 5));
+    let mut alone =
+        FakeCluster::with_assignment(6, &[("b", 1)]).with_held("b", held(0, 6)).with_held("c", held(100, 5));
     alone.closed.insert(reader("b"));
     assert_eq!(alone.answer("c").hand_over[0].to, "http://b");
     // It is not filled up, either.
-    let mut uneven = Seen::of(6, &[("a", 1), ("b", 1)]).holds("a", held(900, 6)).holds("b", held(100, 6));
+    let mut uneven = FakeCluster::with_assignment(6, &[("a", 1), ("b", 1)])
+        .with_held("a", held(900, 6))
+        .with_held("b", held(100, 6));
     uneven.closed.insert(reader("b"));
     assert!(uneven.answer("a").hand_over.is_empty());
 }
 
 #[test]
-fn a_reader_that_has_heard_a_later_epoch_is_not_ordered_about() {
-    let seen = Seen::of(6, &[("b", 1)]).holds("a", held(10, 7)).holds("b", held(0, 6));
+fn a_reader_that_knows_a_later_epoch_gets_no_hand_over_order() {
+    let seen =
+        FakeCluster::with_assignment(6, &[("b", 1)]).with_held("a", held(10, 7)).with_held("b", held(0, 6));
     let answer = seen.answer("a");
     assert_eq!((answer.behind, answer.hand_over), (vec![(video(), 7)], vec![]));
 }
 
 #[test]
 fn an_order_warms_then_swaps() {
-    let (seen, mut steward) = (Seen::of(5, &[("a", 1)]), Coordinator::default());
+    let (seen, mut steward) = (FakeCluster::with_assignment(5, &[("a", 1)]), Coordinator::default());
     let split = order(5, &[("a", 1), ("b", 1)]);
-    steward.order(second(0), Some(1), split.clone(), &seen).unwrap();
+    steward.order(at_second(0), Some(1), split.clone(), &seen).unwrap();
     let warm = [Step::Warm { reader: reader("b"), video: video() }];
-    assert_eq!(steward.steps(second(0), &seen), warm);
+    assert_eq!(steward.steps(at_second(0), &seen), warm);
     assert_eq!(steward.steps(Duration::from_millis(999), &seen), []);
-    assert_eq!(steward.steps(second(1), &seen), warm);
+    assert_eq!(steward.steps(at_second(1), &seen), warm);
     steward.warmed(&video(), &reader("b"));
-    assert_eq!(steward.steps(second(1), &seen), [Step::Swap(split.clone())]);
-    assert_eq!(steward.steps(second(1), &seen), []);
+    assert_eq!(steward.steps(at_second(1), &seen), [Step::Swap(split.clone())]);
+    assert_eq!(steward.steps(at_second(1), &seen), []);
     steward.swapped(&split);
     assert!(!steward.is_moving(&video()));
 }
 
 #[test]
 fn an_order_is_given_up_when_it_takes_too_long_or_something_else_is_in_force() {
-    let (mut seen, mut steward) = (Seen::of(5, &[("a", 1)]), Coordinator::default());
+    let (mut seen, mut steward) = (FakeCluster::with_assignment(5, &[("a", 1)]), Coordinator::default());
     let moved = order(5, &[("b", 1)]);
-    steward.order(second(0), None, moved.clone(), &seen).unwrap();
+    steward.order(at_second(0), None, moved.clone(), &seen).unwrap();
     assert_eq!(steward.steps(WARM_WITHIN, &seen), [Step::Dropped(moved.clone())]);
-    steward.order(second(9), None, moved.clone(), &seen).unwrap();
+    steward.order(at_second(9), None, moved.clone(), &seen).unwrap();
     seen.assigned.insert(video(), Assigned { epoch: 6, readers: shares(&[("c", 1)]) });
-    assert_eq!(steward.steps(second(9), &seen), [Step::Dropped(moved)]);
+    assert_eq!(steward.steps(at_second(9), &seen), [Step::Dropped(moved)]);
 }
 
 #[test]
 fn orders_that_do_not_fit_are_refused() {
-    let (seen, mut steward) =
-        (Seen::of(5, &[("a", 1)]).stands("c", ReaderStatus::Draining), Coordinator::default());
+    let (seen, mut steward) = (
+        FakeCluster::with_assignment(5, &[("a", 1)]).with_status("c", ReaderStatus::Draining),
+        Coordinator::default(),
+    );
     steward.heard_of_term(3);
-    let mut refused = |term, order| steward.order(second(0), Some(term), order, &seen).err();
+    let mut refused = |term, order| steward.order(at_second(0), Some(term), order, &seen).err();
     assert_eq!(refused(2, order(5, &[("b", 1)])), Some(Refused::OldTerm { highest: 3 }));
     assert_eq!(refused(3, order(4, &[("b", 1)])), Some(Refused::OldEpoch { current: Some(5) }));
     for bad in [&[][..], &[("c", 1)], &[("b", 0)], &[("b", 1), ("b", 1)], &[("nobody", 1)]] {
@@ -266,64 +281,68 @@ fn orders_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn nobody_is_sent_to_a_reader_that_leaves_where_another_can_take_the_video() {
-    let seen = Seen::of(5, &[("a", 3)]).stands("a", ReaderStatus::Leaving);
+fn viewers_are_not_sent_to_a_leaving_reader_when_another_can_serve() {
+    let seen = FakeCluster::with_assignment(5, &[("a", 3)]).with_status("a", ReaderStatus::Leaving);
     let other = Decision::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
     let choose = |_: &[Share]| Some(reader("c"));
     assert_eq!(decide(&seen, &video(), 0, choose, |_| None), other);
     // It is the only one there is.
     assert_eq!(decide(&seen, &video(), 0, |_| None, |_| None), Decision::Serve);
     // Others of the video's readers take those who come; a move takes the video from it.
-    let two = Seen::of(5, &[("a", 3), ("b", 1)]).stands("a", ReaderStatus::Leaving);
+    let two = FakeCluster::with_assignment(5, &[("a", 3), ("b", 1)]).with_status("a", ReaderStatus::Leaving);
     assert_eq!(decide(&two, &video(), 0, choose, |_| None), Decision::Serve);
     assert_eq!(route(&two, &video(), &two.assigned[&video()], [0, 0])[0], reader("b"));
     // Of several that leave each is replaced.
-    let both = two.stands("b", ReaderStatus::Leaving);
+    let both = two.with_status("b", ReaderStatus::Leaving);
     let others = |besides: &[Share]| besides.is_empty().then(|| reader("c"));
     let one = Decision::Assign { expected: Some(5), readers: shares(&[("c", 3)]), seen: 5 };
     assert_eq!(decide(&both, &video(), 0, others, |_| None), one);
     // One that is silent takes nobody, and keeps its place.
-    let silent = Seen::of(5, &[("a", 3), ("b", 1)]).stands("a", ReaderStatus::Leaving);
-    let silent = silent.stands("b", ReaderStatus::Suspect);
+    let silent =
+        FakeCluster::with_assignment(5, &[("a", 3), ("b", 1)]).with_status("a", ReaderStatus::Leaving);
+    let silent = silent.with_status("b", ReaderStatus::Suspect);
     let besides_b = |besides: &[Share]| (besides == shares(&[("b", 1)])).then(|| reader("c"));
     let with_it = Decision::Assign { expected: Some(5), readers: shares(&[("b", 1), ("c", 3)]), seen: 5 };
     assert_eq!(decide(&silent, &video(), 0, besides_b, |_| None), with_it);
     assert_eq!(decide(&silent, &video(), 0, |_| None, |_| None), Decision::Serve);
     // Where nobody leaves, one that is silent is waited for.
-    let quiet = Seen::of(5, &[("b", 1)]).stands("b", ReaderStatus::Suspect);
+    let quiet = FakeCluster::with_assignment(5, &[("b", 1)]).with_status("b", ReaderStatus::Suspect);
     assert_eq!(decide(&quiet, &video(), 0, choose, |_| None), Decision::Serve);
     // One that a planner wants emptied goes on serving until its videos are elsewhere.
-    let drained = Seen::of(5, &[("a", 3)]).stands("a", ReaderStatus::Draining);
+    let drained = FakeCluster::with_assignment(5, &[("a", 3)]).with_status("a", ReaderStatus::Draining);
     assert_eq!(decide(&drained, &video(), 0, choose, |_| None), Decision::Serve);
 }
 
 #[test]
-fn emptying_one_reader_moves_nobody_at_the_others() {
-    let without = |seen: &Seen| without(seen, &video(), |_| Some(reader("d"))).unwrap().readers;
+fn draining_one_reader_moves_no_viewers_of_the_others() {
+    let without = |seen: &FakeCluster| without(seen, &video(), |_| Some(reader("d"))).unwrap().readers;
     let uneven = |a: u64, b: u64, c: u64| {
-        Seen::of(6, &[("a", 1), ("b", 1), ("c", 1)])
-            .holds("a", held(a, 6))
-            .holds("b", held(b, 6))
-            .holds("c", held(c, 6))
-            .stands("c", ReaderStatus::Draining)
+        FakeCluster::with_assignment(6, &[("a", 1), ("b", 1), ("c", 1)])
+            .with_held("a", held(a, 6))
+            .with_held("b", held(b, 6))
+            .with_held("c", held(c, 6))
+            .with_status("c", ReaderStatus::Draining)
     };
     assert_eq!(without(&uneven(100, 95, 105)), shares(&[("a", 1), ("b", 1), ("d", 1)]));
     // The parts follow the viewers; who lacks some keeps its part, for they may be on their way.
     assert_eq!(without(&uneven(150, 50, 100)), shares(&[("a", 150), ("b", 100), ("d", 100)]));
-    assert!(super::without(&Seen::of(6, &[("a", 1)]), &video(), |_| Some(reader("d"))).is_none());
+    assert!(
+        super::without(&FakeCluster::with_assignment(6, &[("a", 1)]), &video(), |_| Some(reader("d")))
+            .is_none()
+    );
 }
 
 #[test]
-fn nobody_is_moved_for_evenness_while_a_reader_of_the_video_is_closed_or_leaves() {
+fn no_rebalancing_while_a_reader_of_the_video_is_closed_or_leaving() {
     let uneven = || {
-        Seen::of(6, &[("a", 1), ("b", 1), ("c", 1)])
-            .holds("a", held(900, 6))
-            .holds("b", held(0, 6))
-            .holds("c", held(0, 6))
+        FakeCluster::with_assignment(6, &[("a", 1), ("b", 1), ("c", 1)])
+            .with_held("a", held(900, 6))
+            .with_held("b", held(0, 6))
+            .with_held("c", held(0, 6))
     };
     assert_eq!(uneven().answer("a").hand_over.len(), 1);
     for standing in [ReaderStatus::Draining, ReaderStatus::Leaving, ReaderStatus::Suspect] {
-        assert!(uneven().stands("c", standing).answer("a").hand_over.is_empty(), "{standing:?}");
+        assert!(uneven().with_status("c", standing).answer("a").hand_over.is_empty(), "{standing:?}");
     }
     let mut closed = uneven();
     closed.closed.insert(reader("c"));

@@ -1,18 +1,18 @@
 use super::*;
 
-const PATIENCE: RetryPolicy = RetryPolicy {
+const RETRY_POLICY: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
     longest_pause: Duration::from_secs(1),
     settled: Duration::from_secs(2),
     gives_up: Duration::from_secs(30),
 };
 
-fn ms(ms: u64) -> Time {
+fn at_ms(ms: u64) -> Time {
     Duration::from_millis(ms)
 }
 
 fn session(last_id: &str) -> ViewerSession {
-    ViewerSession::new(ms(0), last_id.to_owned(), PATIENCE)
+    ViewerSession::new(at_ms(0), last_id.to_owned(), RETRY_POLICY)
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_viewer_that_has_seen_no_comment_resumes_from_its_greeting() {
 }
 
 #[test]
-fn an_id_is_sent_to_a_reader_as_it_came_until_a_later_one_has() {
+fn the_client_s_last_id_is_passed_on_until_a_later_one_comes() {
     let mut viewer = session("what is this?");
     assert_eq!(viewer.last_id(), "what is this?");
     viewer.stands_at("n-8");
@@ -43,23 +43,23 @@ fn pauses_double_up_to_the_longest_and_begin_anew_after_a_good_stream() {
         Step::Ask { at, choice } => (at.saturating_sub(now).as_millis(), choice),
         Step::GiveUp => panic!("gives up"),
     };
-    let pauses: Vec<_> = (0..4).map(|_| pause(ms(10))).collect();
+    let pauses: Vec<_> = (0..4).map(|_| pause(at_ms(10))).collect();
     assert_eq!(pauses, [(250, 0), (500, 1), (1_000, 2), (1_000, 3)]);
-    viewer.opened(ms(100));
-    assert!(matches!(viewer.lost(ms(2_100), 0), Step::Ask { at, choice: 0 } if at == ms(2_100)));
+    viewer.opened(at_ms(100));
+    assert!(matches!(viewer.lost(at_ms(2_100), 0), Step::Ask { at, choice: 0 } if at == at_ms(2_100)));
 }
 
 #[test]
 fn a_stream_that_ends_at_once_is_one_more_failure() {
     let mut viewer = session("");
-    viewer.lost(ms(0), 0);
-    viewer.opened(ms(10));
-    assert!(matches!(viewer.lost(ms(20), 0), Step::Ask { choice: 1, .. }));
+    viewer.lost(at_ms(0), 0);
+    viewer.opened(at_ms(10));
+    assert!(matches!(viewer.lost(at_ms(20), 0), Step::Ask { choice: 1, .. }));
 }
 
 #[test]
-fn it_gives_up_in_the_end() {
+fn a_session_gives_up_after_its_last_retry() {
     let mut viewer = session("");
-    assert!(matches!(viewer.lost(ms(29_999), 0), Step::Ask { .. }));
-    assert_eq!(viewer.lost(ms(30_000), 0), Step::GiveUp);
+    assert!(matches!(viewer.lost(at_ms(29_999), 0), Step::Ask { .. }));
+    assert_eq!(viewer.lost(at_ms(30_000), 0), Step::GiveUp);
 }

@@ -26,8 +26,8 @@ pub(super) struct Balancer<'m, 'a> {
 
 /// Evens out the readers whose load is outside the tolerance.
 pub(super) fn balance(model: &mut Model) {
-    let mut over: Vec<u32> = model.open().filter(|&reader| is_over(model, reader)).collect();
-    let mut under: Vec<u32> = model.open().filter(|&reader| is_under(model, reader)).collect();
+    let mut over: Vec<u32> = model.open().filter(|&reader| is_overloaded(model, reader)).collect();
+    let mut under: Vec<u32> = model.open().filter(|&reader| is_underloaded(model, reader)).collect();
     if over.is_empty() && under.is_empty() {
         return;
     }
@@ -44,12 +44,12 @@ pub(super) fn balance(model: &mut Model) {
     balancer.fill_underloaded(&under);
 }
 
-fn is_over(model: &Model, reader: u32) -> bool {
+fn is_overloaded(model: &Model, reader: u32) -> bool {
     let seat = &model.seats[reader as usize];
     seat.load > seat.most
 }
 
-fn is_under(model: &Model, reader: u32) -> bool {
+fn is_underloaded(model: &Model, reader: u32) -> bool {
     let seat = &model.seats[reader as usize];
     seat.load < seat.least
 }
@@ -103,19 +103,19 @@ impl<'m, 'a> Balancer<'m, 'a> {
             self.shift_shared_viewers(giver, true, &why);
             while self.viewers_outside_tolerance(giver) > 0 {
                 let Some(taker) = top_reader(&mut takers, |reader| room(self.model, reader)) else { break };
-                if self.move_one(giver, taker, giver, &why) {
+                if self.move_one_video(giver, taker, giver, &why) {
                     continue;
                 }
-                let settled = !is_over(self.model, giver);
+                let settled = !is_overloaded(self.model, giver);
                 if settled
-                    || !(self.exchange_videos(giver, true) || self.shift_hot(giver, taker, giver, &why))
+                    || !(self.exchange_videos(giver, true) || self.spread_hot_to(giver, taker, giver, &why))
                 {
                     break;
                 }
             }
-            while is_over(self.model, giver) && self.pass_on(giver, &why) {}
-            if is_over(self.model, giver) {
-                self.give_up(giver);
+            while is_overloaded(self.model, giver) && self.pass_on(giver, &why) {}
+            if is_overloaded(self.model, giver) {
+                self.give_up_reader(giver);
             }
         }
     }
@@ -141,16 +141,16 @@ impl<'m, 'a> Balancer<'m, 'a> {
             self.shift_shared_viewers(taker, false, &why);
             while self.viewers_outside_tolerance(taker) > 0 {
                 let Some(giver) = top_reader(&mut givers, |reader| spare(self.model, reader)) else { break };
-                if !self.move_one(giver, taker, taker, &why) {
+                if !self.move_one_video(giver, taker, taker, &why) {
                     // It has nothing of a size that fits; the next may.
                     aside.extend(givers.pop());
                 }
             }
             givers.extend(aside.drain(..));
-            while is_under(self.model, taker) && self.exchange_videos(taker, false) {}
-            while is_under(self.model, taker) && self.supply_hot(taker, &why) {}
-            if is_under(self.model, taker) {
-                self.give_up(taker);
+            while is_underloaded(self.model, taker) && self.exchange_videos(taker, false) {}
+            while is_underloaded(self.model, taker) && self.supply_from_hot_videos(taker, &why) {}
+            if is_underloaded(self.model, taker) {
+                self.give_up_reader(taker);
             }
         }
     }
@@ -163,17 +163,17 @@ impl<'m, 'a> Balancer<'m, 'a> {
 
     /// The least and the most that may go from one reader to another for the sake of `needy`, one of the two: neither
     /// goes past the other half of its tolerance.
-    fn viewers_that_may_go(&self, giver: u32, taker: u32, needy: u32) -> (u64, u64) {
+    fn viewers_reader_may_give(&self, giver: u32, taker: u32, needy: u32) -> (u64, u64) {
         let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[taker as usize]);
         (self.viewers_outside_tolerance(needy), from.load.saturating_sub(from.bottom).min(to.room(to.top)))
     }
 
     /// Moves one video: the smallest that is enough, or the largest that fits.
-    fn move_one(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
+    fn move_one_video(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
         if giver == taker {
             return false;
         }
-        let (need, most) = self.viewers_that_may_go(giver, taker, needy);
+        let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
         let most = most.min(self.model.seats[taker as usize].part_limit);
         let left = self.model.budget_left();
         let videos = self.size_index(giver);
@@ -240,7 +240,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
 
     fn exchange_with(&mut self, needy: u32, partner: u32, relieves: bool, part: u64) -> bool {
         let (giver, taker) = if relieves { (needy, partner) } else { (partner, needy) };
-        let (need, most) = self.viewers_that_may_go(giver, taker, needy);
+        let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
         // What comes back must not come to a reader that is full even so.
         let seat = &self.model.seats[giver as usize];
         let need = need.div_ceil(part).max(seat.load.saturating_sub(seat.capacity)).max(1);
@@ -276,8 +276,8 @@ impl<'m, 'a> Balancer<'m, 'a> {
     }
 
     /// Puts a part of a hot video that a reader holds onto one more reader.
-    fn shift_hot(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
-        let (need, most) = self.viewers_that_may_go(giver, taker, needy);
+    fn spread_hot_to(&mut self, giver: u32, taker: u32, needy: u32, why: &Why) -> bool {
+        let (need, most) = self.viewers_reader_may_give(giver, taker, needy);
         let hot = self.hottest_video(giver, taker);
         let Some((part, video)) = hot else { return false };
         let limit = self.model.seats[taker as usize].part_limit;
@@ -310,16 +310,16 @@ impl<'m, 'a> Balancer<'m, 'a> {
         several.max(single)
     }
 
-    fn supply_hot(&mut self, taker: u32, why: &Why) -> bool {
+    fn supply_from_hot_videos(&mut self, taker: u32, why: &Why) -> bool {
         let mut givers: Vec<u32> = self.model.open().filter(|&reader| reader != taker).collect();
         givers.sort_by_key(|&reader| {
             let seat = &self.model.seats[reader as usize];
             (Reverse(seat.viewers_above_fair()), reader)
         });
-        givers.into_iter().any(|giver| self.shift_hot(giver, taker, taker, why))
+        givers.into_iter().any(|giver| self.spread_hot_to(giver, taker, taker, why))
     }
 
-    fn give_up(&mut self, reader: u32) {
+    fn give_up_reader(&mut self, reader: u32) {
         let off = self.viewers_outside_tolerance(reader);
         let because = match () {
             () if self.model.budget_left() == 0 || self.model.bounds.contains(&Bound::Budget) => {

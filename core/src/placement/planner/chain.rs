@@ -14,13 +14,13 @@ use super::size_index::{Item, SizeIndex};
 use crate::placement::plan::Why;
 
 /// Videos that go, with where they go.
-type Routes = Vec<(Item, u32)>;
+type VideoRoutes = Vec<(Item, u32)>;
 
 /// How many of a reader's videos are tried, smallest that do first: a larger one only moves more.
 const MAX_VIDEOS_TRIED: usize = 8;
 
 /// A large video, or all a reader has of a hot one, for several smaller ones.
-struct Change {
+struct VideoExchange {
     large: (u64, u32),
     small: Vec<Item>,
 }
@@ -28,11 +28,11 @@ struct Change {
 impl Balancer<'_, '_> {
     /// Takes an overloaded reader's excess off it through another, or a part of it; returns whether that worked.
     pub(super) fn pass_on(&mut self, giver: u32, why: &Why) -> bool {
-        self.pass_hot(giver, why) || [1, 4].iter().any(|part| self.pass_change(giver, *part, why))
+        self.pass_hot_viewers(giver, why) || [1, 4].iter().any(|part| self.pass_exchange(giver, *part, why))
     }
 
     /// Viewers of a video that is on both, or may be.
-    fn pass_hot(&mut self, giver: u32, why: &Why) -> bool {
+    fn pass_hot_viewers(&mut self, giver: u32, why: &Why) -> bool {
         let fine = self.readers_with_most_videos(giver);
         for video in self.several[giver as usize].clone() {
             let mut partners: Vec<u32> = self.model.parts(video).into_iter().map(|part| part.0).collect();
@@ -57,14 +57,16 @@ impl Balancer<'_, '_> {
         if !open || excess == 0 || seat.load > seat.usable_capacity() {
             return false;
         }
-        let routes = self.hand_out(partner, giver, excess.saturating_sub(room), &[]);
+        let routes = self.find_routes(partner, giver, excess.saturating_sub(room), &[]);
         let out: u64 = routes.iter().map(|route| route.0.viewers).sum();
         let amount = excess.min(room + out);
         // Less than an eighth of it is not worth another reader's trouble.
-        if amount < self.viewers_outside_tolerance(giver).div_ceil(8) || !self.admit_all(amount, &routes) {
+        if amount < self.viewers_outside_tolerance(giver).div_ceil(8)
+            || !self.admit_with_routes(amount, &routes)
+        {
             return false;
         }
-        self.carry_out(partner, &routes, why);
+        self.carry_out_routes(partner, &routes, why);
         self.model.shift(video, Some(giver), partner, amount, why.clone());
         true
     }
@@ -78,7 +80,7 @@ impl Balancer<'_, '_> {
     }
 
     /// A large video for several smaller ones, so that at least one `part`-th of the excess goes.
-    fn pass_change(&mut self, giver: u32, part: u64, why: &Why) -> bool {
+    fn pass_exchange(&mut self, giver: u32, part: u64, why: &Why) -> bool {
         for partner in self.readers_with_most_videos(giver) {
             let seat = &self.model.seats[giver as usize];
             // What comes back must not come to a reader that is full even so.
@@ -89,8 +91,8 @@ impl Balancer<'_, '_> {
             let most = seat.load - seat.bottom;
             let mut large = self.large_videos(giver, partner);
             large.retain(|large| large.0 >= least);
-            let tried = ways_to_change(&large, self.size_index(partner), least, most);
-            if tried.iter().any(|change| self.try_change(giver, partner, change, why)) {
+            let tried = find_exchanges(&large, self.size_index(partner), least, most);
+            if tried.iter().any(|change| self.try_exchange(giver, partner, change, why)) {
                 return true;
             }
         }
@@ -108,37 +110,37 @@ impl Balancer<'_, '_> {
         large
     }
 
-    fn try_change(&mut self, giver: u32, partner: u32, change: &Change, why: &Why) -> bool {
+    fn try_exchange(&mut self, giver: u32, partner: u32, change: &VideoExchange, why: &Why) -> bool {
         let back: u64 = change.small.iter().map(|item| item.viewers).sum();
         let (from, to) = (&self.model.seats[giver as usize], &self.model.seats[partner as usize]);
         if change.large.0 > to.part_limit || change.small.iter().any(|item| item.viewers > from.part_limit) {
             return false;
         }
         let over = (to.load + change.large.0).saturating_sub(to.usable_capacity() + back);
-        let routes = self.hand_out(partner, giver, over, &change.small);
+        let routes = self.find_routes(partner, giver, over, &change.small);
         if routes.iter().map(|route| route.0.viewers).sum::<u64>() < over {
             return false;
         }
-        if !self.admit_all(change.large.0 + back, &routes) {
+        if !self.admit_with_routes(change.large.0 + back, &routes) {
             return false;
         }
-        self.carry_out(partner, &routes, why);
-        let small: Routes = change.small.iter().map(|&item| (item, giver)).collect();
-        self.carry_out(partner, &small, why);
+        self.carry_out_routes(partner, &routes, why);
+        let small: VideoRoutes = change.small.iter().map(|&item| (item, giver)).collect();
+        self.carry_out_routes(partner, &small, why);
         let (viewers, video) = change.large;
         self.size_index(giver).remove(viewers, video);
         self.model.shift(video, Some(giver), partner, viewers, why.clone());
         true
     }
 
-    fn admit_all(&mut self, viewers: u64, routes: &[(Item, u32)]) -> bool {
+    fn admit_with_routes(&mut self, viewers: u64, routes: &[(Item, u32)]) -> bool {
         let sum = routes.iter().fold(viewers, |sum, (item, _)| sum.saturating_add(item.viewers));
         self.model.admit(sum)
     }
 
     /// Finds places within their tolerance for about `over` viewers in videos of `from`, leaving out `giver` and the
     /// videos `kept`: a little more where videos come in no smaller pieces, less where that is all.
-    fn hand_out(&mut self, from: u32, giver: u32, over: u64, kept: &[Item]) -> Routes {
+    fn find_routes(&mut self, from: u32, giver: u32, over: u64, kept: &[Item]) -> VideoRoutes {
         let seat = &self.model.seats[from as usize];
         // No further down than to its own half of the tolerance.
         let most = over + (seat.top - seat.bottom);
@@ -166,7 +168,7 @@ impl Balancer<'_, '_> {
         routes
     }
 
-    fn carry_out(&mut self, from: u32, routes: &[(Item, u32)], why: &Why) {
+    fn carry_out_routes(&mut self, from: u32, routes: &[(Item, u32)], why: &Why) {
         for &(item, to) in routes {
             self.size_index(from).take(item.slot);
             self.model.shift(item.video, Some(from), to, item.viewers, why.clone());
@@ -175,7 +177,7 @@ impl Balancer<'_, '_> {
 }
 
 /// Ways to give a large video and get smaller ones back, so that between `least` and `most` viewers go on balance.
-fn ways_to_change(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64) -> Vec<Change> {
+fn find_exchanges(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64) -> Vec<VideoExchange> {
     let mut found = Vec::new();
     for &(viewers, video) in large {
         let upper = viewers - least;
@@ -191,7 +193,7 @@ fn ways_to_change(large: &[(u64, u32)], small: &SizeIndex, least: u64, most: u64
             }
         }
         if sum + most >= viewers {
-            found.push(Change { large: (viewers, video), small: back });
+            found.push(VideoExchange { large: (viewers, video), small: back });
         }
         if found.len() == MAX_VIDEOS_TRIED {
             break;

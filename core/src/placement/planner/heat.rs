@@ -43,19 +43,19 @@ pub(super) fn spread_viewers(
 ) -> u64 {
     let mut left = amount;
     if reach == Reach::Capacity {
-        left = fill_readers(model, video, from, left, why, reach, &|model, reader| {
+        left = fill_readers_with(model, video, from, left, why, reach, &|model, reader| {
             let seat = &model.seats[reader as usize];
             let room = seat.room(seat.top).min(seat.spread_to().saturating_sub(model.part(video, reader)));
             if room >= amount || room > min_useful_viewers(seat) { room } else { 0 }
         });
-        left = fill_readers(model, video, from, left, why, reach, &|model, reader| {
+        left = fill_readers_with(model, video, from, left, why, reach, &|model, reader| {
             let seat = &model.seats[reader as usize];
             let room = seat.room(u64::MAX).min(seat.part_limit.saturating_sub(model.part(video, reader)));
             // On full readers, balance would make room for crumbs again and again.
             if room >= amount || room > min_useful_viewers(seat) { room } else { 0 }
         });
     } else {
-        left = fill_readers(model, video, from, left, why, reach, &|model, reader| {
+        left = fill_readers_with(model, video, from, left, why, reach, &|model, reader| {
             model.seats[reader as usize].room(u64::MAX)
         });
     }
@@ -68,7 +68,7 @@ fn min_useful_viewers(seat: &ReaderLoad) -> u64 {
     (seat.part_limit / 20).max(10)
 }
 
-fn fill_readers(
+fn fill_readers_with(
     model: &mut Model,
     video: u32,
     from: Option<u32>,

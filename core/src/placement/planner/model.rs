@@ -135,14 +135,14 @@ impl<'a> Model<'a> {
         };
         let mut homeless = 0_u64;
         for video in &situation.videos {
-            homeless = homeless.saturating_add(model.take_in(video));
+            homeless = homeless.saturating_add(model.add_video(video));
         }
         model.set_marks(homeless);
         model
     }
 
     /// Adds a video; answers its viewers where no reader serves it.
-    fn take_in(&mut self, video: &Video) -> u64 {
+    fn add_video(&mut self, video: &Video) -> u64 {
         let viewers = video.viewers();
         let readers = self.seats.len();
         let mut assigned = video.parts.iter().filter(|part| part.share > 0 && part.reader < readers);
@@ -153,10 +153,10 @@ impl<'a> Model<'a> {
         };
         match &placement {
             PlacementSlot::Nowhere => {}
-            PlacementSlot::One(reader) => self.seats[*reader as usize].add(viewers),
+            PlacementSlot::One(reader) => self.seats[*reader as usize].add_viewers(viewers),
             PlacementSlot::Several(parts) => {
                 for &(reader, part) in parts {
-                    self.seats[reader as usize].add(part);
+                    self.seats[reader as usize].add_viewers(part);
                 }
             }
         }
@@ -317,7 +317,7 @@ impl<'a> Model<'a> {
             self.touched.push(Touched { video, before, why });
             self.videos[at].mark = self.touched.len() as u32;
         }
-        if self.shift_all(at, from, to, amount) {
+        if self.shift_whole_video(at, from, to, amount) {
             return;
         }
         let mut parts = self.parts(video);
@@ -348,7 +348,7 @@ impl<'a> Model<'a> {
     }
 
     /// The common case: a video goes from nowhere or from its one reader to one other.
-    fn shift_all(&mut self, at: usize, from: Option<u32>, to: u32, amount: u64) -> bool {
+    fn shift_whole_video(&mut self, at: usize, from: Option<u32>, to: u32, amount: u64) -> bool {
         if amount != self.videos[at].viewers || from == Some(to) {
             return false;
         }
@@ -361,7 +361,7 @@ impl<'a> Model<'a> {
             }
             _ => return false,
         }
-        self.seats[to as usize].add(amount);
+        self.seats[to as usize].add_viewers(amount);
         self.videos[at].placement = PlacementSlot::One(to);
         true
     }
@@ -403,7 +403,7 @@ impl<'a> Model<'a> {
 }
 
 impl ReaderLoad {
-    fn add(&mut self, viewers: u64) {
+    fn add_viewers(&mut self, viewers: u64) {
         self.load = self.load.saturating_add(viewers);
         self.videos += 1;
     }

@@ -15,13 +15,13 @@ pub(super) fn orders_of(model: &Model) -> Vec<Order> {
             touched.why.is_none() || touched.before != model.videos[touched.video as usize].placement
         })
         .collect();
-    let mut orders: Vec<Order> = changed.iter().map(|touched| order_for(model, touched)).collect();
+    let mut orders: Vec<Order> = changed.iter().map(|touched| order_for_video(model, touched)).collect();
     unpair_lost_exchanges(&mut orders, model);
     orders.sort_by_key(|order| order.kind.min(Kind::Move));
     orders
 }
 
-fn order_for(model: &Model, touched: &Touched) -> Order {
+fn order_for_video(model: &Model, touched: &Touched) -> Order {
     let video = touched.video as usize;
     let planned = &model.videos[video];
     let epoch = planned.epoch;

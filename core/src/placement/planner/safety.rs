@@ -9,14 +9,14 @@ use crate::placement::plan::{Bound, Kind, Why};
 use crate::placement::situation::ReaderAvailability;
 
 /// Open readers by what part of their capacity is in use, then by videos, then by position: the emptiest first.
-struct Emptiest(BinaryHeap<Reverse<(u64, u32, u32)>>);
+struct EmptiestReaders(BinaryHeap<Reverse<(u64, u32, u32)>>);
 
-impl Emptiest {
+impl EmptiestReaders {
     fn new(model: &Model) -> Self {
-        Self(model.open().map(|reader| Reverse(Self::key(model, reader))).collect())
+        Self(model.open().map(|reader| Reverse(Self::emptiness_key(model, reader))).collect())
     }
 
-    fn key(model: &Model, reader: u32) -> (u64, u32, u32) {
+    fn emptiness_key(model: &Model, reader: u32) -> (u64, u32, u32) {
         let seat = &model.seats[reader as usize];
         // Bits of numbers that are not negative are in the numbers' order.
         ((seat.load as f64 / seat.capacity as f64).to_bits(), seat.videos, reader)
@@ -33,7 +33,7 @@ impl Emptiest {
         };
         while let Some(mut top) = self.0.peek_mut() {
             let reader = top.0.2;
-            let now = Self::key(model, reader);
+            let now = Self::emptiness_key(model, reader);
             if top.0 == now {
                 break;
             }
@@ -60,7 +60,7 @@ pub(super) fn place_unserved(model: &mut Model) {
     }
     unserved.sort_unstable();
     model.touched.reserve(unserved.len());
-    let mut emptiest = Emptiest::new(model);
+    let mut emptiest = EmptiestReaders::new(model);
     for (Reverse(waiting), video) in unserved {
         let why = Why::Unserved { waiting };
         if let Some(reader) = emptiest.find_reader(model, video, waiting) {
@@ -111,7 +111,7 @@ pub(super) fn drain_readers(model: &mut Model) -> bool {
             }
         }
     }
-    let mut emptiest = Emptiest::new(model);
+    let mut emptiest = EmptiestReaders::new(model);
     let mut covered = true;
     for reader in leaving {
         let mut videos = std::mem::take(&mut held[reader as usize]);
@@ -119,16 +119,16 @@ pub(super) fn drain_readers(model: &mut Model) -> bool {
         let load = model.seats[reader as usize].load;
         let why = Why::Emptying { reader: reader as usize, load };
         for (viewers, video) in videos {
-            covered &= move_off(model, &mut emptiest, reader, video, viewers, &why);
+            covered &= move_video_off(model, &mut emptiest, reader, video, viewers, &why);
         }
     }
     covered
 }
 
 /// Moves one video's viewers off the reader `from`. Returns false only where the budget forbade it.
-fn move_off(
+fn move_video_off(
     model: &mut Model,
-    emptiest: &mut Emptiest,
+    emptiest: &mut EmptiestReaders,
     from: u32,
     video: u32,
     viewers: u64,

@@ -20,7 +20,7 @@ pub(super) fn counted_viewers(video: &Video, viewers: u64, readers: usize) -> Ve
     assigned.sort_by_key(|part| part.reader);
     let there: u64 = if video.moving { 0 } else { assigned.iter().map(|part| part.viewers).sum() };
     let shares: Vec<u64> = assigned.iter().map(|part| u64::from(part.share)).collect();
-    let rest = apportion(viewers - there, &shares);
+    let rest = apportion_by_weights(viewers - there, &shares);
     let counted = assigned.iter().zip(rest).map(|(part, rest)| {
         let here = if video.moving { 0 } else { part.viewers };
         (part.reader as u32, here + rest)
@@ -29,7 +29,7 @@ pub(super) fn counted_viewers(video: &Video, viewers: u64, readers: usize) -> Ve
 }
 
 /// `total` in whole pieces in proportion to the weights, summing to it: largest remainders, then the first.
-fn apportion(total: u64, weights: &[u64]) -> Vec<u64> {
+fn apportion_by_weights(total: u64, weights: &[u64]) -> Vec<u64> {
     let sum: u128 = weights.iter().map(|&weight| u128::from(weight)).sum::<u128>().max(1);
     let exact = |weight: u64| u128::from(total) * u128::from(weight);
     let mut pieces: Vec<u64> = weights.iter().map(|&weight| (exact(weight) / sum) as u64).collect();
@@ -52,7 +52,7 @@ pub(super) fn parts_with_shares(placement: &PlacementSlot, viewers: u64) -> Vec<
     let none = parts.iter().all(|part| part.1 == 0);
     let weights: Vec<u64> = parts.iter().map(|part| if none { 1 } else { part.1 }).collect();
     // One millionth each is set aside first, so that none is without.
-    let each = apportion(u64::from(WHOLE) - parts.len() as u64, &weights);
+    let each = apportion_by_weights(u64::from(WHOLE) - parts.len() as u64, &weights);
     let part = |(&(reader, viewers), share): (&(u32, u64), u64)| Part {
         reader: reader as usize,
         viewers,

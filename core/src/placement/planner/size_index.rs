@@ -29,7 +29,7 @@ impl SizeIndex {
     /// The smallest video with at least `from` and at most `to` viewers.
     pub fn smallest(&mut self, from: u64, to: u64) -> Option<Item> {
         let slot = self.videos.partition_point(|video| video.0 < from);
-        let slot = root(&mut self.right, slot);
+        let slot = follow_links(&mut self.right, slot);
         let &(viewers, video) = self.videos.get(slot)?;
         (viewers <= to).then_some(Item { slot, viewers, video })
     }
@@ -37,7 +37,7 @@ impl SizeIndex {
     /// The largest video with at most `to` viewers and at least `from`.
     pub fn largest(&mut self, from: u64, to: u64) -> Option<Item> {
         let end = self.videos.partition_point(|video| video.0 <= to);
-        let slot = root(&mut self.left, end).checked_sub(1)?;
+        let slot = follow_links(&mut self.left, end).checked_sub(1)?;
         let (viewers, video) = self.videos[slot];
         (viewers >= from).then_some(Item { slot, viewers, video })
     }
@@ -64,7 +64,7 @@ impl SizeIndex {
 }
 
 /// Follows links to the slot that points at itself, shortening the way.
-fn root(links: &mut [u32], mut at: usize) -> usize {
+fn follow_links(links: &mut [u32], mut at: usize) -> usize {
     while links[at] as usize != at {
         links[at] = links[links[at] as usize];
         at = links[at] as usize;
@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn finds_what_a_plain_search_finds(
+        fn the_size_index_agrees_with_a_linear_search(
             sizes in prop::collection::vec(0_u64..50, 0..40),
             asks in prop::collection::vec((0_u64..60, 0_u64..60, any::<bool>()), 0..80),
         ) {

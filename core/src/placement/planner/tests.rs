@@ -44,7 +44,7 @@ fn kinds(plan: &Plan) -> Vec<(usize, Kind)> {
     plan.orders.iter().map(|order| (order.video, order.kind)).collect()
 }
 
-fn viewers(order: &Order) -> Vec<(usize, u64)> {
+fn order_viewers(order: &Order) -> Vec<(usize, u64)> {
     order.to.iter().map(|part| (part.reader, part.viewers)).collect()
 }
 
@@ -56,7 +56,10 @@ fn viewers_without_a_reader_come_first_and_cost_nothing() {
     let none = Limits { budget: Budget { available: 0, full: 0 }, ..limits() };
     let plan = plan(&situation, &none);
     assert_eq!(kinds(&plan), [(1, Kind::Place), (2, Kind::Place)]);
-    assert_eq!((viewers(&plan.orders[0]), viewers(&plan.orders[1])), (vec![(1, 300)], vec![(1, 200)]));
+    assert_eq!(
+        (order_viewers(&plan.orders[0]), order_viewers(&plan.orders[1])),
+        (vec![(1, 300)], vec![(1, 200)])
+    );
     assert_eq!((plan.moved, plan.after.waiting, plan.after.max_over_mean), (0, 0, 1_000_000));
     assert!(plan.orders[0].explain(&situation).contains("300 viewers wait"));
 }
@@ -71,7 +74,7 @@ fn a_draining_reader_is_emptied_also_of_videos_nobody_watches() {
     assert_eq!(plan.orders.len(), 4);
     assert!(plan.orders.iter().all(|order| order.kind == Kind::Drain));
     assert_eq!((plan.after.on_draining, plan.moved), (0, 800));
-    assert_eq!(viewers(plan.orders.iter().find(|order| order.video == 3).unwrap()), [(1, 200)]);
+    assert_eq!(order_viewers(plan.orders.iter().find(|order| order.video == 3).unwrap()), [(1, 200)]);
     assert_eq!(plan.bound_by, [Bound::SafetyOnly]);
 }
 
@@ -117,7 +120,7 @@ fn a_hot_video_is_spread_and_a_cooled_one_drawn_together() {
 }
 
 #[test]
-fn hot_by_the_limit_set_for_it() {
+fn a_video_is_hot_by_the_configured_limit() {
     let limits = Limits { hot_video_viewers: 100, tolerance: 1000, ..limits() };
     let situation = situation(3, &[&[(0, 150)], &[(1, 100)], &[(2, 100)]]);
     let plan = plan(&situation, &limits);
@@ -127,7 +130,7 @@ fn hot_by_the_limit_set_for_it() {
 }
 
 #[test]
-fn what_no_move_can_do_an_exchange_does() {
+fn an_exchange_balances_what_no_single_move_can() {
     // 1,050 and 950 without one video that could move; 500 against 450 even them out.
     let situation = situation(2, &[&[(0, 550)], &[(0, 500)], &[(1, 500)], &[(1, 450)]]);
     let plan = plan(&situation, &Limits { tolerance: 40, ..limits() });
@@ -157,7 +160,7 @@ fn excess_passes_through_a_reader_with_small_videos() {
 }
 
 #[test]
-fn what_changed_a_moment_ago_is_left_alone_but_for_drains() {
+fn a_recently_moved_video_rests_except_for_drains() {
     let mut situation = situation(2, &[&[(0, 500)], &[(0, 500)]]);
     situation.videos.iter_mut().for_each(|video| video.changed = NOW - 29_999);
     let resting = plan(&situation, &limits());
@@ -177,7 +180,7 @@ fn nobody_is_moved_for_a_handful_of_viewers() {
 }
 
 #[test]
-fn readers_carry_by_their_capacity() {
+fn readers_are_loaded_in_proportion_to_capacity() {
     let mut situation = situation(2, &[&[(0, 100)], &[(0, 100)], &[(0, 100)], &[(0, 100)]]);
     situation.readers[0].capacity = 300;
     situation.readers[1].capacity = 900;
@@ -186,7 +189,7 @@ fn readers_carry_by_their_capacity() {
 }
 
 #[test]
-fn without_room_nothing_is_forced() {
+fn nothing_is_moved_when_no_reader_has_room() {
     let mut situation = situation(2, &[&[(0, 900)], &[(1, 900)]]);
     situation.readers.iter_mut().for_each(|reader| reader.capacity = 1000);
     situation.readers[0].standing = ReaderAvailability::Draining;
@@ -233,7 +236,7 @@ fn a_hot_videos_next_reader_is_in_another_zone_where_that_costs_no_balance() {
 }
 
 /// What must hold of every plan, whatever the situation.
-fn sound(situation: &Situation, limits: &Limits, plan: &Plan) -> Result<(), TestCaseError> {
+fn check_plan(situation: &Situation, limits: &Limits, plan: &Plan) -> Result<(), TestCaseError> {
     let mut seen = HashSet::new();
     let mut gains = vec![false; situation.readers.len()];
     let mut moved = 0;
@@ -321,12 +324,12 @@ proptest! {
 
     #[test]
     fn every_plan_is_sound((situation, limits) in any_situation(), available in 0_u64..3000, full in 1000_u64..3000) {
-        sound(&situation, &limits, &plan(&situation, &limits))?;
+        check_plan(&situation, &limits, &plan(&situation, &limits))?;
         let tight = Limits { budget: Budget { available: available.min(full), full }, ..limits };
-        sound(&situation, &tight, &plan(&situation, &tight))?;
+        check_plan(&situation, &tight, &plan(&situation, &tight))?;
         let safety = Limits { rebalance: false, ..limits };
         let safe = plan(&situation, &safety);
-        sound(&situation, &safety, &safe)?;
+        check_plan(&situation, &safety, &safe)?;
         prop_assert!(safe.orders.iter().all(|order| matches!(order.kind, Kind::Place | Kind::Drain)));
     }
 
@@ -371,7 +374,7 @@ proptest! {
         situation.videos.iter_mut().for_each(|video| video.moving = false);
         let with = zones(&situation, |at| (at % 5 != unknown).then_some(at % number));
         let first = plan_in_zones(&situation, &limits, &with);
-        sound(&situation, &limits, &first)?;
+        check_plan(&situation, &limits, &first)?;
         situation.carry_out(&first, 0);
         let second = plan_in_zones(&situation, &limits, &with);
         prop_assert!(second.orders.is_empty(), "{:?}", second);
@@ -404,7 +407,7 @@ proptest! {
     }
 
     #[test]
-    fn who_gathered_the_facts_in_which_order_changes_nothing((situation, limits) in any_situation()) {
+    fn the_order_of_the_input_does_not_change_the_plan((situation, limits) in any_situation()) {
         let mut turned = situation.clone();
         turned.readers.reverse();
         turned.videos.reverse();

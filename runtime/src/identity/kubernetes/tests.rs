@@ -8,16 +8,16 @@ use super::super::seconds;
 use super::*;
 
 /// What an API server signs with.
-struct Issuer {
+struct TestIssuer {
     id: &'static str,
     pair: EcdsaKeyPair,
 }
 
-fn text(bytes: impl AsRef<[u8]>) -> String {
+fn base64_text(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-impl Issuer {
+impl TestIssuer {
     fn new(id: &'static str) -> Self {
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
@@ -25,24 +25,27 @@ impl Issuer {
         Self { id, pair: pair.unwrap() }
     }
 
-    fn public(&self) -> Value {
+    fn public_jwk(&self) -> Value {
         let (x, y) = self.pair.public_key().as_ref()[1..].split_at(32);
-        json!({ "kty": "EC", "crv": "P-256", "kid": self.id, "alg": "ES256", "use": "sig", "x": text(x), "y": text(y) })
+        json!({ "kty": "EC", "crv": "P-256", "kid": self.id, "alg": "ES256", "use": "sig", "x": base64_text(x), "y": base64_text(y) })
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    fn sign_claims(&self, claims: &Value) -> String {
         let header = json!({ "alg": "ES256", "kid": self.id }).to_string();
-        let message = format!("{}.{}", text(header), text(claims.to_string()));
-        format!("{message}.{}", text(self.pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap()))
+        let message = format!("{}.{}", base64_text(header), base64_text(claims.to_string()));
+        format!(
+            "{message}.{}",
+            base64_text(self.pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap())
+        )
     }
 
     /// What the kubelet mounts for a `ServiceAccount`.
-    fn token(&self, namespace: &str, account: &str) -> String {
-        self.sign(&claims(namespace, account))
+    fn token_for(&self, namespace: &str, account: &str) -> String {
+        self.sign_claims(&claims_for(namespace, account))
     }
 }
 
-fn claims(namespace: &str, account: &str) -> Value {
+fn claims_for(namespace: &str, account: &str) -> Value {
     let now = seconds();
     json!({
         "iss": "https://kubernetes.default.svc", "aud": ["liverank.dev/tv/live"],
@@ -54,8 +57,8 @@ fn claims(namespace: &str, account: &str) -> Value {
     })
 }
 
-fn write(file: &std::path::Path, issuers: &[&Issuer]) {
-    let keys: Vec<Value> = issuers.iter().map(|issuer| issuer.public()).collect();
+fn write_keys_file(file: &std::path::Path, issuers: &[&TestIssuer]) {
+    let keys: Vec<Value> = issuers.iter().map(|issuer| issuer.public_jwk()).collect();
     let set = json!({ "issuer": "https://kubernetes.default.svc", "keys": keys });
     std::fs::write(file, set.to_string()).unwrap();
 }
@@ -65,15 +68,15 @@ fn verifier(file: &std::path::Path) -> KubernetesVerifier {
     KubernetesVerifier::new(file.to_owned(), "liverank.dev/tv/live".parse().unwrap(), Some(operator))
 }
 
-fn verify(verifier: &KubernetesVerifier, token: &str) -> Result<String, Rejected> {
+fn verify_token(verifier: &KubernetesVerifier, token: &str) -> Result<String, Rejected> {
     verifier.verify(token, Service::Manager, seconds()).map(|verified| verified.caller.to_string())
 }
 
 #[test]
-fn a_service_account_says_who_somebody_is() {
-    let (directory, issuer) = (tempfile::tempdir().unwrap(), Issuer::new("k1"));
+fn a_service_account_token_identifies_its_caller() {
+    let (directory, issuer) = (tempfile::tempdir().unwrap(), TestIssuer::new("k1"));
     let file = directory.path().join("keys.json");
-    write(&file, &[&issuer]);
+    write_keys_file(&file, &[&issuer]);
     let verifier = verifier(&file);
     for (namespace, account, expected) in [
         ("tv", "live-manager", Some("manager")),
@@ -97,19 +100,23 @@ fn a_service_account_says_who_somebody_is() {
         ("tv", "live-default", None),
         ("tv", "default", None),
     ] {
-        let found = verify(&verifier, &issuer.token(namespace, account)).ok();
+        let found = verify_token(&verifier, &issuer.token_for(namespace, account)).ok();
         assert_eq!(found.as_deref(), expected, "{namespace}/{account}");
     }
 }
 
 #[test]
-fn a_token_for_somebody_else_is_none_for_us() {
-    let (directory, issuer, other) = (tempfile::tempdir().unwrap(), Issuer::new("k1"), Issuer::new("k1"));
+fn a_token_for_another_audience_is_rejected() {
+    let (directory, issuer, other) =
+        (tempfile::tempdir().unwrap(), TestIssuer::new("k1"), TestIssuer::new("k1"));
     let file = directory.path().join("keys.json");
-    write(&file, &[&issuer]);
+    write_keys_file(&file, &[&issuer]);
     let verifier = verifier(&file);
-    assert!(verify(&verifier, &issuer.token("tv", "live-manager")).is_ok());
-    assert!(verify(&verifier, &other.token("tv", "live-manager")).is_err(), "another cluster's key");
+    assert!(verify_token(&verifier, &issuer.token_for("tv", "live-manager")).is_ok());
+    assert!(
+        verify_token(&verifier, &other.token_for("tv", "live-manager")).is_err(),
+        "another cluster's key"
+    );
     let now = seconds();
     for (member, value) in [
         ("aud", json!(["https://kubernetes.default.svc"])),
@@ -120,40 +127,41 @@ fn a_token_for_somebody_else_is_none_for_us() {
         ("nbf", json!(now + 60)),
         ("kubernetes.io", json!({})),
     ] {
-        let mut wrong = claims("tv", "live-manager");
+        let mut wrong = claims_for("tv", "live-manager");
         wrong[member] = value.clone();
         assert!(
-            matches!(verify(&verifier, &issuer.sign(&wrong)), Err(Rejected::Invalid(_))),
+            matches!(verify_token(&verifier, &issuer.sign_claims(&wrong)), Err(Rejected::Invalid(_))),
             "{member}: {value}"
         );
     }
     for missing in ["aud", "iss", "exp", "sub", "kubernetes.io"] {
-        let mut wrong = claims("tv", "live-manager");
+        let mut wrong = claims_for("tv", "live-manager");
         wrong.as_object_mut().unwrap().remove(missing);
-        assert!(verify(&verifier, &issuer.sign(&wrong)).is_err(), "without {missing}");
+        assert!(verify_token(&verifier, &issuer.sign_claims(&wrong)).is_err(), "without {missing}");
     }
 }
 
 #[test]
-fn keys_may_come_late_and_change() {
-    let (directory, first, second) = (tempfile::tempdir().unwrap(), Issuer::new("k1"), Issuer::new("k2"));
+fn issuer_keys_may_come_late_and_change() {
+    let (directory, first, second) =
+        (tempfile::tempdir().unwrap(), TestIssuer::new("k1"), TestIssuer::new("k2"));
     let file = directory.path().join("keys.json");
     let verifier = verifier(&file);
     let back_then = || verifier.known.lock().unwrap().read = None;
-    let token = first.token("tv", "live-manager");
-    assert!(matches!(verify(&verifier, &token), Err(Rejected::NotReady(_))));
-    write(&file, &[&first]);
+    let token = first.token_for("tv", "live-manager");
+    assert!(matches!(verify_token(&verifier, &token), Err(Rejected::NotReady(_))));
+    write_keys_file(&file, &[&first]);
     back_then();
-    assert!(verify(&verifier, &token).is_ok());
+    assert!(verify_token(&verifier, &token).is_ok());
     std::fs::write(&file, "{").unwrap();
     back_then();
-    assert!(verify(&verifier, &token).is_ok(), "what was known stays good");
-    write(&file, &[&first, &second]);
+    assert!(verify_token(&verifier, &token).is_ok(), "what was known stays good");
+    write_keys_file(&file, &[&first, &second]);
     back_then();
-    assert!(verify(&verifier, &second.token("tv", "live-gateway")).is_ok());
-    write(&file, &[&second]);
+    assert!(verify_token(&verifier, &second.token_for("tv", "live-gateway")).is_ok());
+    write_keys_file(&file, &[&second]);
     back_then();
-    assert!(verify(&verifier, &token).is_err(), "its key was taken back");
+    assert!(verify_token(&verifier, &token).is_err(), "its key was taken back");
 }
 
 #[test]
@@ -167,13 +175,13 @@ fn a_token_file_is_read_again() {
     std::fs::write(&path, "two").unwrap();
     assert_eq!(file.token(Service::Manager).unwrap(), "one");
     if let Some((_, at)) = &mut *file.read.lock().unwrap() {
-        *at -= READ_EACH;
+        *at -= REREAD_INTERVAL;
     }
     assert_eq!(file.token(Service::Manager).unwrap(), "two");
 }
 
 #[test]
-fn audiences_and_accounts_are_read() {
+fn audiences_and_account_names_are_parsed() {
     let audience: Audience = "liverank.dev/tv/live".parse().unwrap();
     assert_eq!(audience.to_string(), "liverank.dev/tv/live");
     for wrong in

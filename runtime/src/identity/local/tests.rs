@@ -13,19 +13,19 @@ fn ring() -> KeyRing {
     KeyRing::of_secret(&[b's'; 32]).unwrap()
 }
 
-fn verify(ring: &KeyRing, token: &str, service: Service) -> Result<Caller, String> {
+fn verify_token(ring: &KeyRing, token: &str, service: Service) -> Result<Caller, String> {
     let verified = ring.verifier().verify(token, service, seconds());
     verified.map(|verified| verified.caller).map_err(|rejected| rejected.to_string())
 }
 
 #[test]
-fn each_is_known_by_a_key_of_its_own() {
+fn each_caller_signs_with_a_key_of_its_own() {
     let ring = ring();
     for text in ["gateway", "operator", "manager", "reader/r-1", "reader/ä b/c"] {
         let token = ring.source(&caller(text)).unwrap().token(Service::Manager).unwrap();
-        assert_eq!(verify(&ring, &token, Service::Manager), Ok(caller(text)));
+        assert_eq!(verify_token(&ring, &token, Service::Manager), Ok(caller(text)));
         let other = KeyRing::of_secret(&[b't'; 32]).unwrap();
-        assert!(verify(&other, &token, Service::Manager).is_err(), "another secret's");
+        assert!(verify_token(&other, &token, Service::Manager).is_err(), "another secret's");
     }
 }
 
@@ -33,15 +33,15 @@ fn each_is_known_by_a_key_of_its_own() {
 fn a_token_is_good_at_one_service() {
     let ring = ring();
     let token = ring.source(&caller("cli")).unwrap().token(Service::Statistics).unwrap();
-    assert!(verify(&ring, &token, Service::Statistics).is_ok());
-    assert!(verify(&ring, &token, Service::Manager).unwrap_err().contains("InvalidAudience"));
+    assert!(verify_token(&ring, &token, Service::Statistics).is_ok());
+    assert!(verify_token(&ring, &token, Service::Manager).unwrap_err().contains("InvalidAudience"));
 }
 
 #[test]
-fn a_token_has_a_time() {
+fn a_token_expires() {
     let (ring, now) = (ring(), seconds());
     let tokens = ring.source(&caller("cli")).unwrap();
-    let at = |from, life| verify(&ring, &tokens.sign(Service::Manager, from, life), Service::Manager);
+    let at = |from, life| verify_token(&ring, &tokens.sign(Service::Manager, from, life), Service::Manager);
     assert!(at(now, 60).is_ok());
     assert!(at(now - 3_600, 60).unwrap_err().contains("Expired"));
     assert!(at(now + 3_600, 60).unwrap_err().contains("Immature"));
@@ -51,7 +51,7 @@ fn a_token_has_a_time() {
 }
 
 /// A token with these parts, signed by `signer`.
-fn forged(signer: &str, header: &serde_json::Value, claims: &serde_json::Value) -> String {
+fn forge_token(signer: &str, header: &serde_json::Value, claims: &serde_json::Value) -> String {
     let tokens = ring().source(&caller(signer)).unwrap();
     let text = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", text(header), text(claims));
@@ -68,8 +68,8 @@ fn a_reader_s_key_signs_for_that_reader_alone() {
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         claims
     };
-    let good = forged("reader/r1", &header("reader/r1", "EdDSA"), &claims(json!({})));
-    assert_eq!(verify(&ring(), &good, Service::Manager), Ok(caller("reader/r1")));
+    let good = forge_token("reader/r1", &header("reader/r1", "EdDSA"), &claims(json!({})));
+    assert_eq!(verify_token(&ring(), &good, Service::Manager), Ok(caller("reader/r1")));
     for (kid, alg, more) in [
         ("operator", "EdDSA", json!({ "sub": "operator" })),
         ("reader/r2", "EdDSA", json!({ "sub": "reader/r2" })),
@@ -84,24 +84,24 @@ fn a_reader_s_key_signs_for_that_reader_alone() {
         ("reader/r1", "EdDSA", json!({ "exp": now + 10 * MAX_LIFE })),
         ("reader/r1", "EdDSA", json!({ "nbf": now + 60 })),
     ] {
-        let token = forged("reader/r1", &header(kid, alg), &claims(more.clone()));
-        assert!(verify(&ring(), &token, Service::Manager).is_err(), "{kid} {alg} {more}");
+        let token = forge_token("reader/r1", &header(kid, alg), &claims(more.clone()));
+        assert!(verify_token(&ring(), &token, Service::Manager).is_err(), "{kid} {alg} {more}");
     }
     for missing in ["iss", "sub", "aud", "nbf", "exp"] {
         let mut less = claims(json!({}));
         less.as_object_mut().unwrap().remove(missing);
-        let token = forged("reader/r1", &header("reader/r1", "EdDSA"), &less);
-        assert!(verify(&ring(), &token, Service::Manager).is_err(), "without {missing}");
+        let token = forge_token("reader/r1", &header("reader/r1", "EdDSA"), &less);
+        assert!(verify_token(&ring(), &token, Service::Manager).is_err(), "without {missing}");
     }
     let mut cut = good.clone();
     cut.truncate(good.len() - 2);
     for wrong in [String::new(), "a.b.c".into(), cut, good.replace('.', ""), "x".repeat(100_000)] {
-        assert!(verify(&ring(), &wrong, Service::Manager).is_err());
+        assert!(verify_token(&ring(), &wrong, Service::Manager).is_err());
     }
 }
 
 #[test]
-fn a_file_of_one_process_is_one_process() {
+fn a_derived_key_file_identifies_one_process() {
     let directory = tempfile::tempdir().unwrap();
     let (secret, own) = (directory.path().join("secret"), directory.path().join("own"));
     std::fs::write(&secret, format!("{}\n", "s".repeat(32))).unwrap();
@@ -110,15 +110,15 @@ fn a_file_of_one_process_is_one_process() {
     std::fs::write(&own, all.derived(&reader).unwrap()).unwrap();
     let one = KeyRing::read(&own).unwrap();
     let token = one.source(&reader).unwrap().token(Service::Manager).unwrap();
-    assert_eq!(verify(&all, &token, Service::Manager), Ok(reader.clone()));
+    assert_eq!(verify_token(&all, &token, Service::Manager), Ok(reader.clone()));
     for other in ["reader/r2", "operator", "manager"] {
         assert!(one.source(&caller(other)).is_err(), "{other}");
     }
     assert!(one.derived(&reader).is_err());
     // It knows the roles, and no reader.
     let of = |who: &str| all.source(&caller(who)).unwrap().token(Service::Statistics).unwrap();
-    assert_eq!(verify(&one, &of("cli"), Service::Statistics), Ok(caller("cli")));
-    assert!(verify(&one, &of("reader/r2"), Service::Statistics).is_err());
+    assert_eq!(verify_token(&one, &of("cli"), Service::Statistics), Ok(caller("cli")));
+    assert!(verify_token(&one, &of("reader/r2"), Service::Statistics).is_err());
 
     for wrong in [&b"short"[..], b"", b"{}", br#"{"format":2,"subject":"cli","seed":"","keys":{}}"#] {
         std::fs::write(&own, wrong).unwrap();
@@ -130,19 +130,19 @@ fn a_file_of_one_process_is_one_process() {
 /// A key file, as whose it is, what it signs with, and whom it knows.
 #[test]
 fn the_key_file_of_one_process_is_read_by_the_release_before_and_the_next_one() {
-    type Keys = (String, Seed, BTreeMap<String, Vec<u8>>);
-    let read = |json: &Value| match &*KeyRing::of_one(json.to_string().as_bytes())?.0 {
-        Ring::One { subject, seed, known } => anyhow::Ok((subject.to_string(), *seed, known.clone())),
-        Ring::Secret(_) => bail!("a secret"),
+    type DerivedKeys = (String, KeySeed, BTreeMap<String, Vec<u8>>);
+    let read = |json: &Value| match &*KeyRing::from_derived_file(json.to_string().as_bytes())?.0 {
+        RingKeys::One { subject, seed, known } => anyhow::Ok((subject.to_string(), *seed, known.clone())),
+        RingKeys::Secret(_) => bail!("a secret"),
     };
-    let write = |_: &Keys| {
+    let write = |_: &DerivedKeys| {
         let file = ring().derived(&caller("reader/r1")).unwrap();
         serde_json::from_str::<Value>(&file).unwrap()
     };
     let roles = Role::ALL.into_iter().filter_map(Caller::of);
     let secret = [b's'; 32];
-    let known = roles.map(|role| (role.to_string(), public(&derive(&secret, &role)))).collect();
-    let today: Keys = ("reader/r1".to_owned(), derive(&secret, &caller("reader/r1")), known);
+    let known = roles.map(|role| (role.to_string(), public(&derive_seed(&secret, &role)))).collect();
+    let today: DerivedKeys = ("reader/r1".to_owned(), derive_seed(&secret, &caller("reader/r1")), known);
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
     fixtures::check(&fixtures::Format { directory, name: "key-file", write, read }, &today);
 }

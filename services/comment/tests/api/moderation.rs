@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Service, until};
 
-fn by(user: &str, video: &str) -> Value {
+fn comment_by(user: &str, video: &str) -> Value {
     json!({"userid": user, "videoid": video, "comment": "hi"})
 }
 
@@ -18,25 +18,25 @@ fn user(id: &str) -> UserId {
     UserId::parse(id).unwrap()
 }
 
-fn restrict(id: &str, kind: Restriction, scope: Scope, until: Option<i64>) -> Action {
+fn restrict_action(id: &str, kind: Restriction, scope: Scope, until: Option<i64>) -> Action {
     Action::Restrict { userid: user(id), kind, scope, until }
 }
 
 async fn status(service: &Service, user: &str, video: &str) -> StatusCode {
-    service.post(&by(user, video)).await.0
+    service.post(&comment_by(user, video)).await.0
 }
 
 #[tokio::test]
 async fn a_ban_is_in_force_within_a_second_and_a_lifted_one_is_not() {
     let service = Service::start().await;
     assert_eq!(status(&service, "ann", "cat").await, StatusCode::CREATED);
-    service.moderate(None, restrict("ann", Restriction::Ban, Scope::Everywhere, None)).await;
+    service.moderate(None, restrict_action("ann", Restriction::Ban, Scope::Everywhere, None)).await;
     service.archive_all().await;
     let begun = Instant::now();
     until("the ban is in force", async || status(&service, "ann", "cat").await == StatusCode::FORBIDDEN)
         .await;
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    let answer = service.send(&by("ann", "cat")).await;
+    let answer = service.send(&comment_by("ann", "cat")).await;
     assert!(!answer.headers().contains_key("retry-after"), "it is for good");
     assert_eq!(answer.headers()["content-type"], "application/problem+json");
     let problem: Value = answer.json().await.unwrap();
@@ -54,11 +54,11 @@ async fn a_mute_on_a_video_says_when_to_try_again() {
     let service = Service::start().await;
     let now = liverank_runtime::now_ms();
     let on = Scope::Video(VideoId::parse("cat").unwrap());
-    service.moderate(None, restrict("ann", Restriction::Mute, on, Some(now + 600_000))).await;
+    service.moderate(None, restrict_action("ann", Restriction::Mute, on, Some(now + 600_000))).await;
     service.archive_all().await;
     until("the mute is in force", async || status(&service, "ann", "cat").await == StatusCode::FORBIDDEN)
         .await;
-    let answer = service.send(&by("ann", "cat")).await;
+    let answer = service.send(&comment_by("ann", "cat")).await;
     let seconds: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((570..=600).contains(&seconds), "{seconds}");
     let problem: Value = answer.json().await.unwrap();
@@ -75,7 +75,7 @@ async fn a_ban_on_an_owner_s_videos_follows_the_owner() {
     assert_eq!(status(&service, "olga", "hers").await, StatusCode::CREATED);
     assert_eq!(status(&service, "paul", "his").await, StatusCode::CREATED);
     let scope = Scope::Owner(user("olga"));
-    service.moderate(None, restrict("ann", Restriction::Ban, scope, None)).await;
+    service.moderate(None, restrict_action("ann", Restriction::Ban, scope, None)).await;
     service.archive_all().await;
     until("it is in force on hers", async || status(&service, "ann", "hers").await == StatusCode::FORBIDDEN)
         .await;
@@ -87,14 +87,14 @@ async fn a_ban_on_an_owner_s_videos_follows_the_owner() {
 }
 
 #[tokio::test]
-async fn who_is_shadow_banned_is_answered_as_ever_and_shown_to_itself_alone() {
+async fn a_shadow_banned_author_alone_sees_its_comments() {
     let service = Service::start().await;
     assert_eq!(status(&service, "ann", "cat").await, StatusCode::CREATED);
     let on = Scope::Video(VideoId::parse("cat").unwrap());
-    service.moderate(None, restrict("troll", Restriction::Shadow, on, None)).await;
+    service.moderate(None, restrict_action("troll", Restriction::Shadow, on, None)).await;
     service.archive_all().await;
     until("the shadow ban is in force", async || {
-        let (status, posted) = service.post(&by("troll", "cat")).await;
+        let (status, posted) = service.post(&comment_by("troll", "cat")).await;
         assert_eq!(status, StatusCode::CREATED, "who is shadow-banned does not notice");
         service.archive_all().await;
         let page: Value = service.get("/comments/cat?limit=1").await.json().await.unwrap();
@@ -153,7 +153,7 @@ async fn the_newest_page_has_the_pinned_comment() {
 #[tokio::test]
 async fn a_ban_outlives_the_service() {
     let mut service = Service::start().await;
-    service.moderate(None, restrict("ann", Restriction::Ban, Scope::Everywhere, None)).await;
+    service.moderate(None, restrict_action("ann", Restriction::Ban, Scope::Everywhere, None)).await;
     service.archive_all().await;
     service.restart().await;
     until("it is in force", async || status(&service, "ann", "cat").await == StatusCode::FORBIDDEN).await;

@@ -19,21 +19,21 @@ fn rules(json: &Value) -> CommentRules {
     CommentRules::from_json(json.to_string().as_bytes()).unwrap()
 }
 
-fn on(video: &str) -> Scope {
+fn video_scope(video: &str) -> Scope {
     Scope::Video(video.parse().unwrap())
 }
 
-async fn set(service: &Service, scope: Scope, json: &Value) {
+async fn set_rules(service: &Service, scope: Scope, json: &Value) {
     service.moderate(None, Action::SetRules { scope, rules: Some(rules(json)) }).await;
     service.archive_all().await;
 }
 
-fn says(user: &str, video: &str, text: &str) -> Value {
+fn comment_json(user: &str, video: &str, text: &str) -> Value {
     json!({"userid": user, "videoid": video, "comment": text})
 }
 
 /// Posts until a rule refuses it, and answers that problem and its headers.
-async fn refused(service: &Service, body: &Value) -> (Value, HeaderMap) {
+async fn post_until_refused(service: &Service, body: &Value) -> (Value, HeaderMap) {
     until("a rule refuses it", async || !service.send(body).await.status().is_success()).await;
     let answer = service.send(body).await;
     let headers = answer.headers().clone();
@@ -44,48 +44,59 @@ async fn refused(service: &Service, body: &Value) -> (Value, HeaderMap) {
 #[tokio::test]
 async fn slow_mode_refuses_the_second_comment_and_says_when_to_try_again() {
     let service = Service::start().await;
-    set(&service, on("cat"), &json!({"slow_seconds": 600})).await;
-    let (problem, headers) = refused(&service, &says("ann", "cat", "one")).await;
+    set_rules(&service, video_scope("cat"), &json!({"slow_seconds": 600})).await;
+    let (problem, headers) = post_until_refused(&service, &comment_json("ann", "cat", "one")).await;
     assert_eq!((&problem["rule"], &problem["scope"]), (&json!("slow_mode"), &json!("video")), "{problem}");
     assert_eq!(problem["status"], 429);
     let seconds: u64 = headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((590..=600).contains(&seconds), "{seconds}");
     assert!(problem["until"].as_str().unwrap().ends_with('Z'), "{problem}");
-    assert_eq!(service.post(&says("ben", "cat", "one")).await.0, StatusCode::CREATED, "each user by itself");
-    assert_eq!(service.post(&says("ann", "dog", "one")).await.0, StatusCode::CREATED, "on that video only");
+    assert_eq!(
+        service.post(&comment_json("ben", "cat", "one")).await.0,
+        StatusCode::CREATED,
+        "each user by itself"
+    );
+    assert_eq!(
+        service.post(&comment_json("ann", "dog", "one")).await.0,
+        StatusCode::CREATED,
+        "on that video only"
+    );
     // A post that was answered is answered again, rules or not.
     let keyed = json!({"userid": "cy", "videoid": "cat", "comment": "c", "idempotency_key": "k"});
     let first = service.post(&keyed).await;
     assert_eq!((first.0, service.post(&keyed).await), (StatusCode::CREATED, first));
-    service.moderate(None, Action::SetRules { scope: on("cat"), rules: None }).await;
+    service.moderate(None, Action::SetRules { scope: video_scope("cat"), rules: None }).await;
     service.archive_all().await;
-    until("it is over", async || service.post(&says("ann", "cat", "x")).await.0 == StatusCode::CREATED).await;
+    until("it is over", async || {
+        service.post(&comment_json("ann", "cat", "x")).await.0 == StatusCode::CREATED
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn what_does_not_come_into_the_log_costs_nobody_a_turn() {
     let service = Service::start().await;
-    set(&service, Scope::Everywhere, &json!({"slow_seconds": 600})).await;
-    refused(&service, &says("ann", "cat", "one")).await;
+    set_rules(&service, Scope::Everywhere, &json!({"slow_seconds": 600})).await;
+    post_until_refused(&service, &comment_json("ann", "cat", "one")).await;
     service.log.away.store(true, Relaxed);
-    assert_eq!(service.post(&says("ben", "cat", "one")).await.0, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(service.post(&comment_json("ben", "cat", "one")).await.0, StatusCode::SERVICE_UNAVAILABLE);
     service.log.away.store(false, Relaxed);
-    assert_eq!(service.post(&says("ben", "cat", "one")).await.0, StatusCode::CREATED);
-    assert_eq!(service.post(&says("ben", "cat", "two")).await.0, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(service.post(&comment_json("ben", "cat", "one")).await.0, StatusCode::CREATED);
+    assert_eq!(service.post(&comment_json("ben", "cat", "two")).await.0, StatusCode::TOO_MANY_REQUESTS);
 }
 
 #[tokio::test]
 async fn words_are_masked_and_links_refused_and_the_log_has_what_was_answered() {
     let service = Service::start().await;
     let words = json!([{"action": "mask", "words": ["darn"]}]);
-    set(&service, Scope::Everywhere, &json!({"words": words, "max_chars": 20})).await;
-    set(&service, on("cat"), &json!({"links": {"action": "reject"}})).await;
-    let (problem, headers) = refused(&service, &says("ann", "cat", "see evil.com")).await;
+    set_rules(&service, Scope::Everywhere, &json!({"words": words, "max_chars": 20})).await;
+    set_rules(&service, video_scope("cat"), &json!({"links": {"action": "reject"}})).await;
+    let (problem, headers) = post_until_refused(&service, &comment_json("ann", "cat", "see evil.com")).await;
     assert_eq!((&problem["rule"], &problem["scope"]), (&json!("links"), &json!("video")));
     assert_eq!((&problem["until"], headers.get("retry-after")), (&Value::Null, None));
-    let (problem, _) = refused(&service, &says("ann", "dog", &"x".repeat(21))).await;
+    let (problem, _) = post_until_refused(&service, &comment_json("ann", "dog", &"x".repeat(21))).await;
     assert_eq!((&problem["rule"], &problem["scope"]), (&json!("length"), &json!("everywhere")));
-    let (status, answer) = service.post(&says("ann", "dog", "DÄRN evil.com")).await;
+    let (status, answer) = service.post(&comment_json("ann", "dog", "DÄRN evil.com")).await;
     assert_eq!((status, &answer["comment"]["comment"]), (StatusCode::CREATED, &json!("**** evil.com")));
     service.archive_all().await;
     let page: Value = service.get("/comments/dog").await.json().await.unwrap();
@@ -95,14 +106,14 @@ async fn words_are_masked_and_links_refused_and_the_log_has_what_was_answered() 
 #[tokio::test]
 async fn an_owner_s_rules_are_in_force_on_its_videos() {
     let service = Service::start().await;
-    assert_eq!(service.post(&says("olga", "hers", "first")).await.0, StatusCode::CREATED);
-    assert_eq!(service.post(&says("paul", "his", "first")).await.0, StatusCode::CREATED);
-    set(&service, Scope::Owner("olga".parse().unwrap()), &json!({"any_repeat_seconds": 600})).await;
-    let (problem, _) = refused(&service, &says("ann", "hers", "hello")).await;
+    assert_eq!(service.post(&comment_json("olga", "hers", "first")).await.0, StatusCode::CREATED);
+    assert_eq!(service.post(&comment_json("paul", "his", "first")).await.0, StatusCode::CREATED);
+    set_rules(&service, Scope::Owner("olga".parse().unwrap()), &json!({"any_repeat_seconds": 600})).await;
+    let (problem, _) = post_until_refused(&service, &comment_json("ann", "hers", "hello")).await;
     assert_eq!((&problem["rule"], &problem["scope"]), (&json!("repeat"), &json!("owner")));
-    assert_eq!(service.post(&says("ben", "hers", "HELLO!")).await.0, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(service.post(&comment_json("ben", "hers", "HELLO!")).await.0, StatusCode::TOO_MANY_REQUESTS);
     for _ in 0..2 {
-        assert_eq!(service.post(&says("ann", "his", "hello")).await.0, StatusCode::CREATED);
+        assert_eq!(service.post(&comment_json("ann", "his", "hello")).await.0, StatusCode::CREATED);
     }
 }
 
@@ -113,9 +124,9 @@ async fn the_system_has_rules_by_a_file_and_a_wrong_file_is_no_start() {
     std::fs::write(&file, r#"{"words": [{"action": "reject", "words": ["darn"]}]}"#).unwrap();
     service.rules_file = Some(file.clone());
     service.restart().await;
-    let (status, problem) = service.post(&says("ann", "cat", "darn")).await;
+    let (status, problem) = service.post(&comment_json("ann", "cat", "darn")).await;
     assert_eq!((status, &problem["rule"]), (StatusCode::FORBIDDEN, &json!("words")));
-    assert_eq!(service.post(&says("ann", "cat", "fine")).await.0, StatusCode::CREATED);
+    assert_eq!(service.post(&comment_json("ann", "cat", "fine")).await.0, StatusCode::CREATED);
     std::fs::write(&file, r#"{"slow_seconds": 0}"#).unwrap();
     let error = format!("{:#}", service.refused_start().await);
     assert!(error.contains("rules.json") && error.contains("slow_seconds"), "{error}");
@@ -128,14 +139,15 @@ async fn members_comment_where_only_members_may_and_moderators_keep_no_rule() {
     let gateway = keys.source(&"gateway".parse().unwrap()).unwrap();
     service.identity = Identity::with_keys(keys).with_viewers_by_gateway(true);
     service.restart().await;
-    set(&service, on("cat"), &json!({"members_only": true, "slow_seconds": 600})).await;
+    set_rules(&service, video_scope("cat"), &json!({"members_only": true, "slow_seconds": 600})).await;
     let post = async |user: &str, roles: &str| {
         let mut headers = HeaderMap::new();
         sent::name_user(&mut headers, user, ViewerRoles::of_names(roles));
         let now = liverank_runtime::identity::seconds();
         let request = service.client.post(service.url("/comment")).headers(headers);
-        let request =
-            request.bearer_auth(gateway.sign(Called::Comment, now, 60)).json(&says(user, "cat", "hi"));
+        let request = request
+            .bearer_auth(gateway.sign(Called::Comment, now, 60))
+            .json(&comment_json(user, "cat", "hi"));
         let answer = request.send().await.unwrap();
         (answer.status().as_u16(), answer.json::<Value>().await.unwrap()["rule"].clone())
     };
@@ -151,15 +163,15 @@ async fn members_comment_where_only_members_may_and_moderators_keep_no_rule() {
 #[tokio::test]
 async fn a_held_comment_is_in_no_history_and_a_repeat_is_answered_as_the_first() {
     let service = Service::start().await;
-    set(
+    set_rules(
         &service,
-        on("cat"),
+        video_scope("cat"),
         &json!({"words": [{"action": "hold", "words": ["odd"]}], "own_repeat_seconds": 600}),
     )
     .await;
     let body = json!({"userid": "ann", "videoid": "cat", "comment": "odd", "idempotency_key": "k"});
     until("it is held", async || {
-        let other = says("ben", "cat", &format!("odd {}", rand::random::<u64>()));
+        let other = comment_json("ben", "cat", &format!("odd {}", rand::random::<u64>()));
         service.post(&other).await.0 == StatusCode::ACCEPTED
     })
     .await;
@@ -170,7 +182,7 @@ async fn a_held_comment_is_in_no_history_and_a_repeat_is_answered_as_the_first()
     );
     service.archive_all().await;
     assert_eq!(service.post(&body).await, (status, answer));
-    assert_eq!(service.post(&says("ann", "cat", "fine")).await.0, StatusCode::CREATED);
+    assert_eq!(service.post(&comment_json("ann", "cat", "fine")).await.0, StatusCode::CREATED);
     service.archive_all().await;
     let page: Value = service.get("/comments/cat").await.json().await.unwrap();
     assert!(page["comments"].as_array().unwrap().iter().any(|comment| comment["comment"] == "fine"));

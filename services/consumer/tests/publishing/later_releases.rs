@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 
-const NEWER: &str = r#"{"video_id":"a","user_id":"u","type":"save","format":99}"#;
+const NEWER_RECORD_JSON: &str = r#"{"video_id":"a","user_id":"u","type":"save","format":99}"#;
 
 fn backends(directory: &Path) -> Backends {
     Backends {
@@ -17,15 +17,15 @@ fn backends(directory: &Path) -> Backends {
     }
 }
 
-fn view(video: &str) -> String {
+fn view_json(video: &str) -> String {
     json!({"video_id": video, "user_id": "u", "type": "view"}).to_string()
 }
 
 /// Runs a consumer until `done` says so of its metrics.
-async fn consume(config: Config, backends: &Backends, done: impl AsyncFn(&str) -> bool) {
+async fn consume_until(config: Config, backends: &Backends, done: impl AsyncFn(&str) -> bool) {
     let shell = ServiceContext::new(Duration::from_secs(1));
     let consumer = tokio::spawn(liverank_consumer::run(config, backends.clone(), shell.clone()));
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + TEST_TIMEOUT;
     while !done(&shell.metrics.encode()).await {
         assert!(Instant::now() < deadline, "{}", shell.metrics.encode());
         assert!(!consumer.is_finished(), "the consumer ended");
@@ -40,7 +40,12 @@ async fn a_record_of_a_later_release_waits_and_is_a_dead_letter_only_where_that_
     let directory = tempfile::tempdir().unwrap();
     let backends = backends(directory.path());
     // These two videos are on partitions of their own.
-    for (video, value) in [("a", view("a")), ("a", NEWER.to_owned()), ("a", view("a")), ("v1", view("v1"))] {
+    for (video, value) in [
+        ("a", view_json("a")),
+        ("a", NEWER_RECORD_JSON.to_owned()),
+        ("a", view_json("a")),
+        ("v1", view_json("v1")),
+    ] {
         backends.log.append(video.as_bytes(), value.into_bytes()).await.unwrap();
     }
     let left = async || {
@@ -51,26 +56,26 @@ async fn a_record_of_a_later_release_waits_and_is_a_dead_letter_only_where_that_
     };
     let dead_letters = async || backends.log.dead_letters(None).await.unwrap().next(10).await.unwrap();
 
-    consume(Config::default(), &backends, async |metrics| {
+    consume_until(Config::default(), &backends, async |metrics| {
         metrics.contains("liverank_consumer_partitions_waiting 1\n") && left().await == 2
     })
     .await;
     assert_eq!(dead_letters().await, []);
 
     // Another one of the same release stops there, too.
-    backends.log.append(b"v1", view("v1").into_bytes()).await.unwrap();
-    consume(Config::default(), &backends, async |metrics| {
+    backends.log.append(b"v1", view_json("v1").into_bytes()).await.unwrap();
+    consume_until(Config::default(), &backends, async |metrics| {
         metrics.contains("liverank_consumer_partitions_waiting 1\n") && left().await == 2
     })
     .await;
     assert_eq!(dead_letters().await, []);
 
     let config = Config { dead_letter_newer_formats: true, ..Config::default() };
-    consume(config, &backends, async |metrics| {
+    consume_until(config, &backends, async |metrics| {
         metrics.contains("liverank_consumer_partitions_waiting 0\n") && left().await == 0
     })
     .await;
     let letters = dead_letters().await;
-    assert_eq!((letters.len(), &letters[0].value[..]), (1, NEWER.as_bytes()));
+    assert_eq!((letters.len(), &letters[0].value[..]), (1, NEWER_RECORD_JSON.as_bytes()));
     assert!(letters[0].reason.contains("format 99"), "{}", letters[0].reason);
 }

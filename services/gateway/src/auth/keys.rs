@@ -24,13 +24,13 @@ use tokio::time::Instant;
 /// How often a token with an unknown key makes us ask again: anybody can write one.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_secs(30);
 /// How often while no keys are known at all, and nobody can be let in.
-const ASK_FIRST: Duration = Duration::from_secs(1);
+const FIRST_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often they are asked for in any case, so that a key that was taken back is not good for ever.
 const FETCH_KEYS_EVERY: Duration = Duration::from_mins(5);
 /// How long the issuer may take.
 const ISSUER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the issuer is called among the dependencies.
-const PART: &str = "auth";
+const PART_NAME: &str = "auth";
 
 /// The place that the keys come from.
 pub(crate) enum Source {
@@ -55,7 +55,7 @@ impl Source {
         Ok(Self::Url { url, client: Box::new(Client::builder(TokioExecutor::new()).build(connector)) })
     }
 
-    async fn read(&self) -> anyhow::Result<Vec<u8>> {
+    async fn read_key_set(&self) -> anyhow::Result<Vec<u8>> {
         match self {
             Self::File(file) => tokio::fs::read(file).await.with_context(|| file.display().to_string()),
             Self::Url { url, client } => {
@@ -86,18 +86,18 @@ impl Keys {
         Self { source, known: RwLock::default(), asked: Mutex::default(), ask_again, health }
     }
 
-    fn known(&self) -> Option<Arc<[Arc<Key>]>> {
+    fn known_keys(&self) -> Option<Arc<[Arc<Key>]>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The keys that a token with this header may be signed by. 503 where none were ever known.
     pub(crate) async fn fitting(&self, header: &Header) -> Result<Vec<Arc<Key>>, Problem> {
-        let found = self.known().map(|known| fitting(&known, header));
+        let found = self.known_keys().map(|known| fitting(&known, header));
         if let Some(found) = found.filter(|found| !found.is_empty()) {
             return Ok(found);
         }
-        self.refresh().await;
-        let Some(known) = self.known() else {
+        self.refresh_if_due().await;
+        let Some(known) = self.known_keys() else {
             return Err(Problem::unavailable(
                 "the keys that tokens are checked by are not known yet: try again",
             ));
@@ -107,22 +107,23 @@ impl Keys {
 
     /// Asks for them where that is due; those who come meanwhile wait for the answer. What cannot be had leaves the keys
     /// as they are.
-    async fn refresh(&self) {
+    async fn refresh_if_due(&self) {
         let mut asked = self.asked.lock().await;
-        let pause = if self.known().is_some() { self.ask_again } else { ASK_FIRST };
+        let pause = if self.known_keys().is_some() { self.ask_again } else { FIRST_FETCH_INTERVAL };
         if asked.is_some_and(|asked| asked.elapsed() < pause) {
             return;
         }
-        let read = tokio::time::timeout(ISSUER_TIMEOUT, self.source.read()).await;
+        let read = tokio::time::timeout(ISSUER_TIMEOUT, self.source.read_key_set()).await;
         *asked = Some(Instant::now());
         let read = read.unwrap_or_else(|_| bail!("no answer within {} s", ISSUER_TIMEOUT.as_secs()));
         match read.and_then(|json| key_set(&json)) {
             Ok(keys) => {
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.into());
-                self.health.dependency(PART, Ok(()));
+                self.health.dependency(PART_NAME, Ok(()));
             }
             Err(error) => {
-                self.health.dependency(PART, Err(format!("the keys of tokens cannot be had: {error:#}")));
+                self.health
+                    .dependency(PART_NAME, Err(format!("the keys of tokens cannot be had: {error:#}")));
             }
         }
     }
@@ -130,8 +131,13 @@ impl Keys {
     /// Keeps them up to date. Never returns.
     pub(crate) async fn keep(&self) {
         loop {
-            self.refresh().await;
-            tokio::time::sleep(if self.known().is_some() { FETCH_KEYS_EVERY } else { ASK_FIRST }).await;
+            self.refresh_if_due().await;
+            tokio::time::sleep(if self.known_keys().is_some() {
+                FETCH_KEYS_EVERY
+            } else {
+                FIRST_FETCH_INTERVAL
+            })
+            .await;
         }
     }
 }

@@ -15,11 +15,11 @@ use liverank_core::{Invalid, UserId};
 use liverank_runtime::Problem;
 use liverank_runtime::server::Exchange;
 
-use super::{CHALLENGE, CHALLENGE_OTHER, Caller, Viewer, shown};
+use super::{CHALLENGE, CHALLENGE_INSUFFICIENT_SCOPE, Caller, Viewer, shown_token};
 use crate::Gateway;
 
 /// Who is named where tokens are not asked for.
-const NOBODY_KNOWN: &str = "open";
+const UNKNOWN_ACTOR_NAME: &str = "open";
 
 /// Somebody who wants to moderate.
 pub(crate) struct Actor {
@@ -39,7 +39,8 @@ impl Actor {
             None
         };
         let user = UserId::parse_field("sub", &viewer.subject);
-        let user = user.map_err(|Invalid { reason, .. }| refused(format!("the token's sub {reason}")))?;
+        let user =
+            user.map_err(|Invalid { reason, .. }| forbidden_problem(format!("the token's sub {reason}")))?;
         Ok(Self { user, role })
     }
 
@@ -49,14 +50,14 @@ impl Actor {
     /// 403 where the caller is no moderator.
     pub(crate) fn moderator(&self) -> Result<ActorRole, Problem> {
         self.role.ok_or_else(|| {
-            refused("this takes a token whose roles have moderator or service".to_owned())
+            forbidden_problem("this takes a token whose roles have moderator or service".to_owned())
                 .with("rule", "role")
         })
     }
 }
 
-fn refused(detail: String) -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_OTHER)
+fn forbidden_problem(detail: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, detail).challenge(CHALLENGE_INSUFFICIENT_SCOPE)
 }
 
 impl FromRequestParts<Arc<Gateway>> for Actor {
@@ -65,13 +66,16 @@ impl FromRequestParts<Arc<Gateway>> for Actor {
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let Some(auth) = &gateway.auth else {
             if gateway.moderation_open {
-                return Ok(Self { user: UserId::parse(NOBODY_KNOWN)?, role: Some(ActorRole::Moderator) });
+                return Ok(Self {
+                    user: UserId::parse(UNKNOWN_ACTOR_NAME)?,
+                    role: Some(ActorRole::Moderator),
+                });
             }
             let detail = "nobody can moderate where tokens are not asked for: give the gateway viewers' keys \
                           (--auth-jwks-file), or on a loopback address --moderation-open";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "role"));
         };
-        let known = if let Some(token) = shown(parts) {
+        let known = if let Some(token) = shown_token(parts) {
             auth.viewer(&token).await.and_then(|viewer| Ok((Self::of(&viewer)?, viewer)))
         } else {
             let detail = "this takes a token: Authorization: Bearer <token>";

@@ -13,13 +13,13 @@ use super::Viewer;
 use crate::Gateway;
 
 /// How often changes are asked for: streams end within a second. An index answers that there are none.
-const LOOK_EACH: Duration = Duration::from_millis(500);
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the archive may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Changes read at once: some hundred kilobytes.
-const PAGE: usize = 1000;
+const CHANGES_A_PAGE: usize = 1000;
 /// Between two looks whether the archive was rebuilt; revocations whose time is over are forgotten then, too.
-const TIDY_EACH: Duration = Duration::from_secs(5);
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The revocations as far as they were read.
 pub(super) struct Followed(watch::Sender<Revocations>);
@@ -32,46 +32,46 @@ impl Default for Followed {
 
 impl Followed {
     pub(super) fn has(&self, viewer: &Viewer) -> bool {
-        is_in(&self.0.borrow(), viewer)
+        is_revoked_by(&self.0.borrow(), viewer)
     }
 
     /// Completes when this viewer's token is revoked.
     pub(super) async fn revoked(&self, viewer: &Viewer) {
         // The sender is here, so that this never fails.
-        let _ = self.0.subscribe().wait_for(|known| is_in(known, viewer)).await;
+        let _ = self.0.subscribe().wait_for(|known| is_revoked_by(known, viewer)).await;
     }
 
     /// Never returns.
     pub(super) async fn follow(&self, gateway: &Gateway) {
         let (mut generation, mut tidied) = (None, None::<Instant>);
         loop {
-            if tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY_EACH) {
+            if tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY_INTERVAL) {
                 tidied = Some(Instant::now());
-                self.quietly(|known| known.expire(now_ms()));
-                if let Ok(Ok(Some(meta))) = timeout(PATIENCE, gateway.backends.archive.meta()).await
+                self.change_without_notice(|known| known.expire(now_ms()));
+                if let Ok(Ok(Some(meta))) = timeout(ARCHIVE_TIMEOUT, gateway.backends.archive.meta()).await
                     && generation.replace(meta.generation).is_some_and(|before| before != meta.generation)
                 {
                     // Counted anew, from a log that may not have all of them any more: what it says is in force.
-                    self.quietly(|known| *known = Revocations::default());
+                    self.change_without_notice(|known| *known = Revocations::default());
                 }
             }
             while self.read_page(gateway).await {}
-            sleep(LOOK_EACH).await;
+            sleep(LOOK_INTERVAL).await;
         }
     }
 
     /// Whether there may be more.
     async fn read_page(&self, gateway: &Gateway) -> bool {
         let since = self.0.borrow().revision();
-        let asked = gateway.backends.archive.moderation().rules_since(since, PAGE);
+        let asked = gateway.backends.archive.moderation().rules_since(since, CHANGES_A_PAGE);
         // Requests that need the archive tell its trouble.
-        let Ok(Ok(changes)) = timeout(PATIENCE, asked).await else { return false };
+        let Ok(Ok(changes)) = timeout(ARCHIVE_TIMEOUT, asked).await else { return false };
         self.0.send_if_modified(|known| changes.iter().filter(|change| known.take(change)).count() > 0);
-        changes.len() == PAGE
+        changes.len() == CHANGES_A_PAGE
     }
 
     /// A change that ends no stream.
-    fn quietly(&self, change: impl FnOnce(&mut Revocations)) {
+    fn change_without_notice(&self, change: impl FnOnce(&mut Revocations)) {
         self.0.send_if_modified(|known| {
             change(known);
             false
@@ -79,6 +79,6 @@ impl Followed {
     }
 }
 
-fn is_in(known: &Revocations, viewer: &Viewer) -> bool {
+fn is_revoked_by(known: &Revocations, viewer: &Viewer) -> bool {
     known.has(&viewer.subject, viewer.token.as_deref(), viewer.issued, now_ms())
 }

@@ -25,13 +25,13 @@ use super::revocations::Followed;
 use crate::Gateway;
 
 /// How often the file is looked at.
-const LOOK_EACH: Duration = Duration::from_secs(1);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest file: the most entries, with the longest names.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// The most entries of a file. Tokens live hours, so what is older can go; each takes some 100 bytes of memory, names included.
 const MAX_ENTRIES: usize = 100_000;
 /// What the file is called among the dependencies.
-const PART: &str = "revoked-tokens";
+const PART_NAME: &str = "revoked-tokens";
 
 /// What is revoked now.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -42,13 +42,13 @@ pub(super) struct List {
 }
 
 #[derive(Deserialize)]
-struct File {
-    revoked: Vec<Entry>,
+struct RevokedTokensFile {
+    revoked: Vec<RevokedEntry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct RevokedEntry {
     jti: Option<String>,
     sub: Option<String>,
     issued_before: Option<u64>,
@@ -56,22 +56,23 @@ struct Entry {
 
 impl List {
     fn parse(json: &[u8]) -> anyhow::Result<Self> {
-        let File { revoked } = serde_json::from_slice(json).context("is no list of revoked tokens")?;
+        let RevokedTokensFile { revoked } =
+            serde_json::from_slice(json).context("is no list of revoked tokens")?;
         ensure!(revoked.len() <= MAX_ENTRIES, "has more than {MAX_ENTRIES} entries");
         let mut list = Self::default();
         for (at, entry) in revoked.into_iter().enumerate() {
-            list.add(entry).with_context(|| format!("revoked[{at}]"))?;
+            list.add_entry(entry).with_context(|| format!("revoked[{at}]"))?;
         }
         Ok(list)
     }
 
-    fn add(&mut self, entry: Entry) -> anyhow::Result<()> {
+    fn add_entry(&mut self, entry: RevokedEntry) -> anyhow::Result<()> {
         match entry {
-            Entry { jti: Some(jti), sub: None, issued_before: None } => {
+            RevokedEntry { jti: Some(jti), sub: None, issued_before: None } => {
                 ids::check("jti", &jti)?;
                 self.tokens.insert(jti);
             }
-            Entry { jti: None, sub: Some(sub), issued_before } => {
+            RevokedEntry { jti: None, sub: Some(sub), issued_before } => {
                 ids::check("sub", &sub)?;
                 let since = self.users.entry(sub).or_default();
                 *since = issued_before.unwrap_or(u64::MAX).max(*since);
@@ -99,9 +100,9 @@ pub(crate) struct Revoked {
 }
 
 /// What shows that the file was replaced: whoever replaces it, by whatever means, changes one of these.
-type Stamp = (u64, u64, i64, i64);
+type FileStamp = (u64, u64, i64, i64);
 
-fn stamp(metadata: &Metadata) -> Stamp {
+fn stamp(metadata: &Metadata) -> FileStamp {
     (metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec())
 }
 
@@ -112,7 +113,7 @@ impl Revoked {
     /// A file that cannot be read, or is no list. Whoever revokes tokens has to know that it is of effect.
     pub(super) fn new(file: Option<PathBuf>, health: Health) -> anyhow::Result<Self> {
         let list = match &file {
-            Some(file) => read(file).with_context(|| wrong(file))?,
+            Some(file) => read_list(file).with_context(|| invalid_file_message(file))?,
             None => List::default(),
         };
         Ok(Self { file, list: watch::Sender::new(Arc::new(list)), followed: Followed::default(), health })
@@ -145,22 +146,22 @@ impl Revoked {
             let now = tokio::fs::metadata(file).await.ok().as_ref().map(stamp);
             if now.is_none() || now != read_last {
                 read_last = now;
-                self.read_again(file.clone()).await;
+                self.reread_file(file.clone()).await;
             }
-            tokio::time::sleep(LOOK_EACH).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 
     /// What cannot be read leaves the list as it is.
-    async fn read_again(&self, file: PathBuf) {
+    async fn reread_file(&self, file: PathBuf) {
         let path = file.clone();
-        let list = match tokio::task::spawn_blocking(move || read(&file)).await {
+        let list = match tokio::task::spawn_blocking(move || read_list(&file)).await {
             Ok(read) => read,
             Err(failed) => Err(failed.into()),
         };
         match list {
             Ok(list) => {
-                self.health.dependency(PART, Ok(()));
+                self.health.dependency(PART_NAME, Ok(()));
                 self.list.send_if_modified(|known| {
                     let is_other = **known != list;
                     if is_other {
@@ -169,7 +170,9 @@ impl Revoked {
                     is_other
                 });
             }
-            Err(error) => self.health.dependency(PART, Err(format!("{}: {error:#}", wrong(&path)))),
+            Err(error) => {
+                self.health.dependency(PART_NAME, Err(format!("{}: {error:#}", invalid_file_message(&path))))
+            }
         }
     }
 }
@@ -182,11 +185,11 @@ pub fn check(json: &[u8]) -> anyhow::Result<usize> {
     List::parse(json).map(|list| list.tokens.len() + list.users.len())
 }
 
-fn wrong(file: &Path) -> String {
+fn invalid_file_message(file: &Path) -> String {
     format!("the list of revoked tokens {}", file.display())
 }
 
-fn read(file: &Path) -> anyhow::Result<List> {
+fn read_list(file: &Path) -> anyhow::Result<List> {
     let size = std::fs::metadata(file)?.len();
     ensure!(size <= MAX_BYTES, "is longer than {MAX_BYTES} bytes");
     List::parse(&std::fs::read(file)?)
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_told() {
+    fn an_invalid_revocation_list_is_refused() {
         for wrong in [
             json!({}),
             json!([]),

@@ -9,13 +9,13 @@ use liverank_runtime::label_values;
 use liverank_runtime::websocket;
 use prometheus_client::encoding::EncodeLabelSet;
 
-use super::{Caller, LEEWAY, Viewer};
+use super::{Caller, LEEWAY_SECONDS, Viewer};
 use crate::Gateway;
 
 /// The status of a close frame where a token is good no more: 401 among the statuses that are applications' own.
 const CLOSE_STATUS: u16 = 4401;
 /// The longest time that is waited at once: a token may be good for years, and clocks are set.
-const LOOK_EACH: Duration = Duration::from_hours(1);
+const MAX_WAIT_AT_ONCE: Duration = Duration::from_hours(1);
 
 label_values! {
     /// Why a token is good no more.
@@ -56,21 +56,21 @@ async fn wait_for_token_end(gateway: Arc<Gateway>, viewer: Viewer) -> TokenEnd {
 
 /// When the token would not be taken for a new stream any more, which is told in whole seconds.
 async fn wait_until_expired(until: u64) {
-    let until = until.saturating_add(LEEWAY + 1);
+    let until = until.saturating_add(LEEWAY_SECONDS + 1);
     loop {
         let left = Duration::from_secs(until)
             .saturating_sub(Duration::from_millis(liverank_runtime::now_ms() as u64));
         if left.is_zero() {
             return;
         }
-        tokio::time::sleep(left.min(LOOK_EACH)).await;
+        tokio::time::sleep(left.min(MAX_WAIT_AT_ONCE)).await;
     }
 }
 
 impl TokenEnd {
     /// The last event of a comment stream.
     pub(crate) fn event(self) -> Bytes {
-        let reason = self.reason();
+        let reason = self.end_reason();
         Bytes::from(format!(
             "event: unauthorized\ndata: {{\"type\":\"unauthorized\",\"reason\":\"{reason}\"}}\n\n"
         ))
@@ -78,10 +78,10 @@ impl TokenEnd {
 
     /// The last frame of a `WebSocket`.
     pub(crate) fn frame(self) -> Bytes {
-        websocket::close_frame_with(CLOSE_STATUS, self.reason())
+        websocket::close_frame_with(CLOSE_STATUS, self.end_reason())
     }
 
-    const fn reason(self) -> &'static str {
+    const fn end_reason(self) -> &'static str {
         match self {
             Self::Expired => "expired",
             Self::Revoked => "revoked",

@@ -25,13 +25,13 @@ use crate::auth::Caller;
 use crate::proxy::{add_identity, send};
 
 /// `GET /ws/user/liverank:canary`.
-const PATH: &str = "/ws/user/liverank%3Acanary";
+const LIST_PATH: &str = "/ws/user/liverank%3Acanary";
 /// The list has one line: what is longer is not from a service of ours.
 const MAX_FRAME: usize = 4096;
 /// States of the list that wait to be looked at: ten a second come at most, and a round is a minute.
-const WAITING: usize = 1024;
+const MAX_STATES_WAITING: usize = 1024;
 /// How long a close frame may take.
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// See the module.
 pub(super) struct Socket {
     /// The numbers of the states that the list showed, and when they came.
@@ -44,7 +44,7 @@ pub(super) struct Socket {
 impl Socket {
     /// Opens it; `None` where no service takes it.
     pub(super) async fn open(gateway: &Arc<Gateway>) -> Option<Self> {
-        let (mut parts, ()) = Request::get(PATH).body(()).ok()?.into_parts();
+        let (mut parts, ()) = Request::get(LIST_PATH).body(()).ok()?.into_parts();
         add_identity(gateway, &gateway.websocket, &Caller::Anyone, &mut parts);
         // Also where viewers are not asked for tokens: the list is for gateways alone.
         if let Some(token) = gateway.identity.header(Service::Websocket) {
@@ -59,11 +59,11 @@ impl Socket {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return None;
         }
-        let socket = client(TokioIo::new(hyper::upgrade::on(&mut response).await.ok()?)).await;
+        let socket = websocket_client(TokioIo::new(hyper::upgrade::on(&mut response).await.ok()?)).await;
         let (write, read) = socket.split();
-        let (tell, shown) = mpsc::channel(WAITING);
+        let (tell, shown) = mpsc::channel(MAX_STATES_WAITING);
         let mut reading = JoinSet::new();
-        reading.spawn(listen(read, tell));
+        reading.spawn(read_lists(read, tell));
         Some(Self { shown, write, _reading: reading })
     }
 
@@ -78,31 +78,31 @@ impl Socket {
     }
 
     pub(super) async fn close(mut self) {
-        let _ = timeout(GOODBYE, self.write.close()).await;
+        let _ = timeout(CLOSE_TIMEOUT, self.write.close()).await;
     }
 }
 
 /// A line of an owner's list; that of the canary's has the number of its state for a score.
 #[derive(Deserialize)]
-struct Line {
+struct ListLine {
     score: f64,
 }
 
 /// A client on a connection that was upgraded.
-async fn client<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
+async fn websocket_client<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
     let config = WebSocketConfig::default().max_message_size(Some(MAX_FRAME)).max_frame_size(Some(MAX_FRAME));
     WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await
 }
 
 /// Reads lists to the end.
-async fn listen<S: AsyncRead + AsyncWrite + Unpin>(
+async fn read_lists<S: AsyncRead + AsyncWrite + Unpin>(
     mut from: SplitStream<WebSocketStream<S>>,
     tell: mpsc::Sender<(u64, Instant)>,
 ) {
     while let Some(Ok(message)) = from.next().await {
         let (now, Message::Text(list)) = (Instant::now(), message) else { continue };
-        let lines: Vec<Line> = serde_json::from_str(&list).unwrap_or_default();
-        if let [Line { score }] = lines.as_slice()
+        let lines: Vec<ListLine> = serde_json::from_str(&list).unwrap_or_default();
+        if let [ListLine { score }] = lines.as_slice()
             && tell.send((*score as u64, now)).await.is_err()
         {
             return;
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn states_are_read_from_frames_however_they_are_cut() {
+    async fn list_states_are_read_however_frames_are_cut() {
         let long = format!("[{{\"score\":8}}{}]", " ".repeat(200));
         let mut sent = vec![0x81, 2, b'[', b']', 0x81, 13];
         sent.extend_from_slice(b"[{\"score\":7}]");
@@ -126,7 +126,7 @@ mod tests {
         for cut in 1..sent.len() {
             let (tell, mut shown) = mpsc::channel(9);
             let (near, mut far) = tokio::io::duplex(1024);
-            let reading = tokio::spawn(listen(client(near).await.split().1, tell));
+            let reading = tokio::spawn(read_lists(websocket_client(near).await.split().1, tell));
             far.write_all(&sent[..cut]).await.unwrap();
             tokio::task::yield_now().await;
             far.write_all(&sent[cut..]).await.unwrap();
@@ -142,10 +142,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_longer_than_any_list_of_ours_ends_it() {
+    async fn an_oversized_frame_ends_the_canary_socket() {
         let (tell, mut shown) = mpsc::channel(9);
         let (near, mut far) = tokio::io::duplex(16 * 1024);
-        let reading = tokio::spawn(listen(client(near).await.split().1, tell));
+        let reading = tokio::spawn(read_lists(websocket_client(near).await.split().1, tell));
         let long = format!("[{{\"score\":7}}{}]", " ".repeat(2 * MAX_FRAME));
         let mut sent = vec![0x81, 127];
         sent.extend_from_slice(&(long.len() as u64).to_be_bytes());

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_less_loaded_of_two_that_take_viewers_and_then_the_others_in_turn() {
+    fn the_less_loaded_of_two_readers_is_tried_first_then_the_others() {
         let readers = [reader("shut", 0, false), reader("busy", 900, true), reader("calm", 100, true)];
         let chosen = |choice, lots| choose_reader(&readers, choice, lots).unwrap().id.as_str().to_owned();
         assert_eq!([chosen(0, [0, 1]), chosen(0, [3, 2]), chosen(0, [0, 2])], ["calm", "calm", "busy"]);

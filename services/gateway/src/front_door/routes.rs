@@ -24,13 +24,13 @@ const MAX_KEPT: usize = 10_000;
 
 /// A question, and its answer once there is one.
 #[derive(Clone)]
-struct Asked {
+struct AskedRoute {
     at: Instant,
     answer: Arc<OnceCell<Option<Arc<Route>>>>,
 }
 
-impl Asked {
-    fn now() -> Self {
+impl AskedRoute {
+    fn asked_now() -> Self {
         Self { at: Instant::now(), answer: Arc::default() }
     }
 
@@ -42,7 +42,7 @@ impl Asked {
 
 /// The answers of the last second.
 #[derive(Default)]
-pub(crate) struct RouteCache(Mutex<HashMap<VideoId, Asked>>);
+pub(crate) struct RouteCache(Mutex<HashMap<VideoId, AskedRoute>>);
 
 impl RouteCache {
     /// Where `video` is served, as asked at `since` or later; `None` where no manager knows a reader for it.
@@ -56,7 +56,7 @@ impl RouteCache {
         asked.answer.get_or_init(|| ask_managers(managers, video)).await.clone()
     }
 
-    fn asked(&self, video: &VideoId, since: Option<Instant>) -> Asked {
+    fn asked(&self, video: &VideoId, since: Option<Instant>) -> AskedRoute {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(asked) = kept.get(video)
             && asked.is_fresh()
@@ -64,7 +64,7 @@ impl RouteCache {
         {
             return asked.clone();
         }
-        let asked = Asked::now();
+        let asked = AskedRoute::asked_now();
         if kept.len() >= MAX_KEPT {
             kept.retain(|_, asked| asked.is_fresh());
         }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_shared_until_somebody_knows_better() {
+    fn a_route_lookup_is_shared_until_a_newer_one_is_needed() {
         let cache = RouteCache::default();
         let first = cache.asked(&video("v"), None);
         let same = cache.asked(&video("v"), None);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_kept_than_fit() {
+    fn cached_routes_are_bounded() {
         let cache = RouteCache::default();
         for n in 0..MAX_KEPT + 10 {
             cache.asked(&video(&n.to_string()), None);

@@ -25,33 +25,33 @@ impl Scanner {
     /// Takes what came and gives back the whole events that there are now; none where it is empty.
     pub fn feed(&mut self, came: &Bytes) -> Result<Bytes, TooLong> {
         if self.begun.is_empty() {
-            let end = whole(came, 0);
-            self.begin(&came[end..])?;
+            let end = whole_events_length(came, 0);
+            self.begin_partial(&came[end..])?;
             return Ok(came.slice(..end));
         }
         // The two newlines between events may have come one by one.
         let from = self.begun.len() - 1;
         self.begun.extend_from_slice(came);
-        let end = whole(&self.begun, from);
+        let end = whole_events_length(&self.begun, from);
         if end == 0 {
-            self.begin(&[])?;
+            self.begin_partial(&[])?;
             return Ok(Bytes::new());
         }
         let events = self.begun.split_to(end).freeze();
         // The rest moves to memory of its own size, so that the large buffer goes with the events.
         let rest = std::mem::take(&mut self.begun);
-        self.begin(&rest)?;
+        self.begin_partial(&rest)?;
         Ok(events)
     }
 
-    fn begin(&mut self, rest: &[u8]) -> Result<(), TooLong> {
+    fn begin_partial(&mut self, rest: &[u8]) -> Result<(), TooLong> {
         self.begun.extend_from_slice(rest);
         if self.begun.len() > MAX_EVENT_BYTES { Err(TooLong) } else { Ok(()) }
     }
 }
 
 /// How many bytes of `text`, which begins where an event does, are whole events. Nothing before `from` ends one.
-fn whole(text: &[u8], from: usize) -> usize {
+fn whole_events_length(text: &[u8], from: usize) -> usize {
     match memmem::rfind(&text[from..], b"\n\n") {
         Some(at) => from + at + 2,
         // Blank lines where an event would begin belong to none.
@@ -105,11 +105,11 @@ mod tests {
 
     use super::*;
 
-    const STREAM: &str = "\n: hello\n\nretry: 1000\nid: n-0\ndata: {\"type\":\"connected\",\"userid\":\"u\"}\n\n\
+    const EXAMPLE_STREAM: &str = "\n: hello\n\nretry: 1000\nid: n-0\ndata: {\"type\":\"connected\",\"userid\":\"u\"}\n\n\
                           id: n-1\ndata: {\"comment\":\"ü\"}\n\n\n\n: beat\n\nid:n-2\nevent: gap\ndata: {}\n\nid: n-3\nda";
 
     /// Feeds the stream in pieces; what came out, and the last id.
-    fn fed(pieces: &[&[u8]]) -> (Vec<u8>, Option<Vec<u8>>) {
+    fn feed_in_pieces(pieces: &[&[u8]]) -> (Vec<u8>, Option<Vec<u8>>) {
         let mut scanner = Scanner::default();
         let (mut out, mut id) = (Vec::new(), None);
         for piece in pieces {
@@ -122,25 +122,25 @@ mod tests {
     }
 
     #[test]
-    fn whole_events_go_by_and_half_ones_wait() {
-        let (out, id) = fed(&[STREAM.as_bytes()]);
-        assert_eq!(out, STREAM.as_bytes()[..STREAM.len() - "id: n-3\nda".len()]);
+    fn whole_events_pass_and_partial_ones_are_kept() {
+        let (out, id) = feed_in_pieces(&[EXAMPLE_STREAM.as_bytes()]);
+        assert_eq!(out, EXAMPLE_STREAM.as_bytes()[..EXAMPLE_STREAM.len() - "id: n-3\nda".len()]);
         assert_eq!(id.unwrap(), b"n-2");
     }
 
     #[test]
-    fn every_split_in_two_gives_the_same() {
-        let bytes = STREAM.as_bytes();
-        let expected = fed(&[bytes]);
+    fn a_stream_split_in_two_scans_the_same() {
+        let bytes = EXAMPLE_STREAM.as_bytes();
+        let expected = feed_in_pieces(&[bytes]);
         for at in 0..=bytes.len() {
             let (a, b) = bytes.split_at(at);
-            assert_eq!(fed(&[a, b]), expected, "split at {at}");
+            assert_eq!(feed_in_pieces(&[a, b]), expected, "split at {at}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_split_gives_the_same(
+        fn a_stream_split_anywhere_scans_the_same(
             lines in proptest::collection::vec("(id: ?[a-z0-9]{1,3}-[0-9]|data: [a-z\\\\:]{0,9}|: |)", 0..24),
             cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..12),
         ) {
@@ -150,8 +150,8 @@ mod tests {
             cuts.extend([0, bytes.len()]);
             cuts.sort_unstable();
             let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
-            let (out, id) = fed(&pieces);
-            prop_assert_eq!(&(out.clone(), id), &fed(&[bytes]));
+            let (out, id) = feed_in_pieces(&pieces);
+            prop_assert_eq!(&(out.clone(), id), &feed_in_pieces(&[bytes]));
             prop_assert!(bytes.starts_with(&out));
         }
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_never_ends_is_not_kept() {
+    fn an_endless_event_is_refused() {
         let mut scanner = Scanner::default();
         let piece = Bytes::from(vec![b'x'; MAX_EVENT_BYTES]);
         assert_eq!(scanner.feed(&piece), Ok(Bytes::new()));

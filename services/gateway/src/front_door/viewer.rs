@@ -12,7 +12,7 @@ use liverank_core::handover::viewer_session::{RetryPolicy, Step, ViewerSession};
 
 use super::reader::Attempt;
 use super::scan::{Scanner, Sort, first, last_id, sort};
-use super::{UNREADABLE, Watch, come_back};
+use super::{UNREADABLE_ID, Watch, reconnect_event};
 use crate::Gateway;
 use crate::auth::session::TokenEnd;
 use crate::metrics::RerouteReason;
@@ -41,26 +41,26 @@ pub(super) struct Viewer {
     gateway: Arc<Gateway>,
     watch: Watch,
     stay: StreamPermit,
-    phase: Phase,
+    phase: ViewerPhase,
     /// Where the client stands, and what to do when a stream ends; its times are since `start`.
     session: ViewerSession,
     start: Instant,
     /// When the last stream ended, while there is no other.
     interrupted: Option<Instant>,
-    farewell: Farewell,
+    farewell: ClientHalfClose,
 }
 
 /// Whether the client has shut down its sending side. It is gone then, or it has said all it had to say and reads on.
 /// Writing tells: a second word after the first has arrived finds a connection that nobody has any more.
-enum Farewell {
+enum ClientHalfClose {
     Unsaid(Pin<Box<dyn Future<Output = ()> + Send>>),
     Said(Pin<Box<tokio::time::Sleep>>),
     Known,
 }
 
-impl Farewell {
+impl ClientHalfClose {
     /// When to say a word, to learn whether the client still reads.
-    async fn probe(&mut self) {
+    async fn next_probe(&mut self) {
         match self {
             Self::Unsaid(left) => {
                 left.as_mut().await;
@@ -75,16 +75,16 @@ impl Farewell {
     }
 }
 
-enum Phase {
+enum ViewerPhase {
     /// On the way to a reader.
     Seeking(Pin<Box<dyn Future<Output = Option<Incoming>> + Send>>),
     /// Passing on what a reader sends.
-    Watching(Watching),
+    Watching(WatchedStream),
     /// The last words are spoken.
     Over,
 }
 
-struct Watching {
+struct WatchedStream {
     stream: Incoming,
     scanner: Scanner,
     /// Whether its greeting may still come.
@@ -95,10 +95,10 @@ impl Viewer {
     pub(super) fn new(gateway: Arc<Gateway>, watch: Watch, stay: StreamPermit, exchange: Exchange) -> Self {
         let patience = RetryPolicy { gives_up: gateway.patience, ..SEARCH_POLICY };
         let session = ViewerSession::new(Duration::ZERO, watch.last_id.clone(), patience);
-        let (start, phase) = (Instant::now(), Phase::Over);
-        let farewell = Farewell::Unsaid(Box::pin(async move { exchange.said_all().await }));
+        let (start, phase) = (Instant::now(), ViewerPhase::Over);
+        let farewell = ClientHalfClose::Unsaid(Box::pin(async move { exchange.said_all().await }));
         let mut viewer = Self { gateway, watch, stay, phase, session, start, interrupted: None, farewell };
-        viewer.seek(Duration::ZERO, 0, None);
+        viewer.seek_reader(Duration::ZERO, 0, None);
         viewer
     }
 
@@ -106,21 +106,21 @@ impl Viewer {
     pub(super) async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         loop {
             let bytes = match &mut self.phase {
-                Phase::Over => return None,
-                Phase::Seeking(attempt) => tokio::select! {
+                ViewerPhase::Over => return None,
+                ViewerPhase::Seeking(attempt) => tokio::select! {
                     biased;
-                    () = self.stay.leave.as_mut() => Some(self.end()),
-                    end = self.watch.session.as_mut() => Some(self.shut_out(end)),
-                    found = attempt.as_mut() => self.found(found),
-                    () = self.farewell.probe() => Some(PROBE_BYTES),
+                    () = self.stay.leave.as_mut() => Some(self.end_stream()),
+                    end = self.watch.session.as_mut() => Some(self.end_for_token(end)),
+                    found = attempt.as_mut() => self.handle_attempt_end(found),
+                    () = self.farewell.next_probe() => Some(PROBE_BYTES),
                     () = tokio::time::sleep(HEARTBEAT_EVERY) => Some(HEARTBEAT),
                 },
-                Phase::Watching(watching) => tokio::select! {
+                ViewerPhase::Watching(watching) => tokio::select! {
                     biased;
-                    () = self.stay.leave.as_mut() => Some(self.end()),
-                    end = self.watch.session.as_mut() => Some(self.shut_out(end)),
-                    () = self.farewell.probe() => Some(PROBE_BYTES),
-                    came = next_bytes(&mut watching.stream) => self.came(came),
+                    () = self.stay.leave.as_mut() => Some(self.end_stream()),
+                    end = self.watch.session.as_mut() => Some(self.end_for_token(end)),
+                    () = self.farewell.next_probe() => Some(PROBE_BYTES),
+                    came = next_bytes(&mut watching.stream) => self.handle_reader_bytes(came),
                 },
             };
             if let Some(bytes) = bytes {
@@ -130,41 +130,42 @@ impl Viewer {
     }
 
     /// Sets out for a reader: the `choice`-th of those that are named at `since` or later.
-    fn seek(&mut self, pause: Duration, choice: u32, since: Option<Instant>) {
+    fn seek_reader(&mut self, pause: Duration, choice: u32, since: Option<Instant>) {
         let attempt = Attempt {
             gateway: Arc::clone(&self.gateway),
             user_id: self.watch.user_id.clone(),
             video_id: self.watch.video_id.clone(),
             posted: self.watch.posted,
             events: self.watch.events,
-            last_id: if self.session.is_lost() { UNREADABLE } else { self.session.last_id() }.to_owned(),
+            last_id: if self.session.is_lost() { UNREADABLE_ID } else { self.session.last_id() }.to_owned(),
             choice,
             since,
             pause,
         };
-        self.phase = Phase::Seeking(Box::pin(attempt.run()));
+        self.phase = ViewerPhase::Seeking(Box::pin(attempt.run()));
     }
 
     /// An attempt is over.
-    fn found(&mut self, stream: Option<Incoming>) -> Option<Bytes> {
+    fn handle_attempt_end(&mut self, stream: Option<Incoming>) -> Option<Bytes> {
         if let Some(stream) = stream {
-            self.interruption_over();
+            self.note_interruption_end();
             self.session.opened(self.start.elapsed());
-            self.phase = Phase::Watching(Watching { stream, scanner: Scanner::default(), fresh: true });
+            self.phase =
+                ViewerPhase::Watching(WatchedStream { stream, scanner: Scanner::default(), fresh: true });
             return None;
         }
         self.gateway.metrics.reroute(RerouteReason::Unreachable);
-        self.again()
+        self.retry_elsewhere()
     }
 
     /// Something came from the reader, or nothing will any more.
-    fn came(&mut self, came: Option<Bytes>) -> Option<Bytes> {
-        let Phase::Watching(watching) = &mut self.phase else { return None };
+    fn handle_reader_bytes(&mut self, came: Option<Bytes>) -> Option<Bytes> {
+        let ViewerPhase::Watching(watching) = &mut self.phase else { return None };
         let Some(Ok(mut events)) = came.map(|bytes| watching.scanner.feed(&bytes)) else {
             return self.stream_ended();
         };
         if watching.fresh {
-            events = settle(watching, &mut self.session, events);
+            events = pass_first_events(watching, &mut self.session, events);
         }
         // Ids of our readers are ASCII; any other could not be sent back in a header.
         if let Some(id) = last_id(&events).and_then(|id| str::from_utf8(id).ok()) {
@@ -176,40 +177,40 @@ impl Viewer {
     fn stream_ended(&mut self) -> Option<Bytes> {
         self.interrupted.get_or_insert_with(Instant::now);
         self.gateway.metrics.reroute(RerouteReason::Ended);
-        self.again()
+        self.retry_elsewhere()
     }
 
     /// Tries again, elsewhere, unless the client's time is better spent waiting by itself.
-    fn again(&mut self) -> Option<Bytes> {
+    fn retry_elsewhere(&mut self) -> Option<Bytes> {
         let now = self.start.elapsed();
         match self.session.lost(now, rand::random()) {
             Step::Ask { at, choice } => {
-                self.seek(at.saturating_sub(now), choice, Some(Instant::now()));
+                self.seek_reader(at.saturating_sub(now), choice, Some(Instant::now()));
                 None
             }
             Step::GiveUp => {
                 self.gateway.metrics.turned_away.inc();
-                Some(self.end())
+                Some(self.end_stream())
             }
         }
     }
 
     /// Counts what the viewer was without, up to now.
-    fn interruption_over(&mut self) {
+    fn note_interruption_end(&mut self) {
         if let Some(since) = self.interrupted.take() {
             self.gateway.metrics.interruptions.over(since);
         }
     }
 
-    fn end(&mut self) -> Bytes {
-        self.interruption_over();
-        self.phase = Phase::Over;
-        come_back()
+    fn end_stream(&mut self) -> Bytes {
+        self.note_interruption_end();
+        self.phase = ViewerPhase::Over;
+        reconnect_event()
     }
 
     /// Its token is good no more. With another one it may come back.
-    fn shut_out(&mut self, why: TokenEnd) -> Bytes {
-        [why.event(), self.end()].concat().into()
+    fn end_for_token(&mut self, why: TokenEnd) -> Bytes {
+        [why.event(), self.end_stream()].concat().into()
     }
 }
 
@@ -224,7 +225,7 @@ async fn next_bytes(stream: &mut Incoming) -> Option<Bytes> {
 }
 
 /// Looks at a reader's first events: its greeting is for a client that has had none.
-fn settle(watching: &mut Watching, session: &mut ViewerSession, mut events: Bytes) -> Bytes {
+fn pass_first_events(watching: &mut WatchedStream, session: &mut ViewerSession, mut events: Bytes) -> Bytes {
     let mut before = Vec::new();
     while watching.fresh && !events.is_empty() {
         let (event, rest) = first(&events);

@@ -32,7 +32,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    fn read(
+    fn parse_target(
         userid: &str,
         kind: Option<&str>,
         video: Option<&str>,
@@ -43,7 +43,7 @@ impl Target {
         Ok(Self { userid: UserId::parse_field("userid", userid)?, kind, scope })
     }
 
-    fn json(&self) -> Value {
+    fn to_json(&self) -> Value {
         let mut body = json!({ "userid": self.userid, "kind": self.kind });
         scope_members(&mut body, &self.scope);
         body
@@ -90,12 +90,16 @@ pub(crate) async fn begin(
     let role = actor.moderator()?;
     params.only(&[])?;
     let text = |field| optional_text(&body, field);
-    let target =
-        Target::read(required_text(&body, "userid")?, text("kind")?, text("videoid")?, text("owner_id")?)?;
+    let target = Target::parse_target(
+        required_text(&body, "userid")?,
+        text("kind")?,
+        text("videoid")?,
+        text("owner_id")?,
+    )?;
     let reason = reason(text("reason")?)?;
     let until = until(&body)?;
     gateway.restrictions.expect_room(&gateway, &target).await?;
-    let mut answer = target.json();
+    let mut answer = target.to_json();
     answer["until"] = json!(until.map(comment_json::time));
     let Target { userid, kind, scope } = target;
     let action = Action::Restrict { userid, kind, scope, until };
@@ -110,14 +114,14 @@ pub(crate) async fn end(
 ) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
     params.only(&["userid", "kind", "videoid", "owner_id", "reason"])?;
-    let target = Target::read(
+    let target = Target::parse_target(
         params.required("userid")?,
         params.text("kind")?,
         params.text("videoid")?,
         params.text("owner_id")?,
     )?;
     let reason = reason(params.text("reason")?)?;
-    let answer = target.json();
+    let answer = target.to_json();
     let Target { userid, kind, scope } = target;
     let action = Action::Lift { userid, kind, scope };
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
@@ -131,7 +135,7 @@ pub(crate) async fn list(
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
     let (bans, next) = page(&gateway, &params, Restriction::is_of_comments).await?;
-    let lines: Vec<Value> = bans.into_iter().map(line).collect();
+    let lines: Vec<Value> = bans.into_iter().map(ban_line).collect();
     Ok(Json(json!({ "bans": lines, "next": next })))
 }
 
@@ -166,7 +170,7 @@ pub(super) async fn page(
     Ok((found, Some(after)))
 }
 
-fn line(rule: Rule) -> Value {
+fn ban_line(rule: Rule) -> Value {
     let Rule { userid, kind, scope, until, reason, by, at } = rule;
     let mut line = json!({
         "userid": userid, "kind": kind, "until": until.map(comment_json::time), "by": by, "reason": reason,

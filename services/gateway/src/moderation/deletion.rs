@@ -17,7 +17,7 @@ use crate::Gateway;
 use crate::auth::moderator::Actor;
 
 /// When to ask again for a comment that is not archived: a comment that was acknowledged is, long before.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// `DELETE /comments/{videoid}/{id}?reason=`. Answers once the log has it; viewers are told a moment later.
 pub(crate) async fn delete(
@@ -53,7 +53,7 @@ pub(super) async fn known_comment(
     let comment = gateway.archive.noted(gateway.backends.archive.comment(video, id).await)?;
     comment.ok_or_else(|| {
         let detail = "the video has no such comment; one that was just posted is found a moment later";
-        Problem::not_found(detail).with("field", "id").retry_after(ASK_AGAIN)
+        Problem::not_found(detail).with("field", "id").retry_after(RETRY_AFTER)
     })
 }
 

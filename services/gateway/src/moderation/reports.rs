@@ -38,11 +38,11 @@ use crate::limits::{MAX_CALLERS, Sender, too_much};
 
 /// Reports an hour of one user, and at once; of one address where no tokens are asked for. One a minute is more than a person
 /// writes, and what a moderator reads.
-const PER_HOUR: u64 = 60;
-/// What one report takes out of a bucket that is filled by [`PER_HOUR`] a second.
-const UNITS: u64 = 3600;
+const MAX_REPORTS_AN_HOUR: u64 = 60;
+/// What one report takes out of a bucket that is filled by [`MAX_REPORTS_AN_HOUR`] a second.
+const UNITS_A_REPORT: u64 = 3600;
 /// When to try again where too many comments wait for a decision: moderators decide on some meanwhile.
-const FULL: Duration = Duration::from_mins(1);
+const FULL_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// Lines of a page: each has its comment and its reports, some 60 KiB at most.
 const MAX_LIMIT: u64 = 100;
 const DEFAULT_LIMIT: u64 = 50;
@@ -55,35 +55,39 @@ pub(crate) struct ReportLimits {
 
 impl Default for ReportLimits {
     fn default() -> Self {
-        let budgets = Mutex::new(Buckets::new(Quota::new(PER_HOUR, PER_HOUR * UNITS), MAX_CALLERS));
+        let budgets = Mutex::new(Buckets::new(
+            Quota::new(MAX_REPORTS_AN_HOUR, MAX_REPORTS_AN_HOUR * UNITS_A_REPORT),
+            MAX_CALLERS,
+        ));
         Self { budgets, start: Instant::now() }
     }
 }
 
 impl ReportLimits {
     /// Takes one report out of a caller's budget. A service reports for its users: each has a budget.
-    fn take(&self, caller: &Caller, exchange: &Exchange, user: &UserId) -> Result<(), Problem> {
+    fn take_report(&self, caller: &Caller, exchange: &Exchange, user: &UserId) -> Result<(), Problem> {
         let sender = match caller {
             Caller::User(_) => Sender::User(user.to_string()),
             Caller::Anyone => Sender::of(caller, exchange),
         };
         let now = self.start.elapsed();
-        let taken = self.budgets.lock().unwrap_or_else(PoisonError::into_inner).take(sender, UNITS, now);
+        let taken =
+            self.budgets.lock().unwrap_or_else(PoisonError::into_inner).take(sender, UNITS_A_REPORT, now);
         taken.map_err(|wait| {
-            let detail = format!("one user may report {PER_HOUR} comments an hour");
+            let detail = format!("one user may report {MAX_REPORTS_AN_HOUR} comments an hour");
             too_much("reports-per-user", &detail, wait).with("rule", "reports_of_user")
         })
     }
 }
 
 /// What a viewer says.
-struct Said {
+struct ReportBody {
     user: UserId,
     why: ReportReason,
     text: Option<String>,
 }
 
-impl Said {
+impl ReportBody {
     fn read(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let user = UserId::parse_field("userid", required_text(body, "userid")?)?;
         let why = ReportReason::parse(required_text(body, "reason")?)?;
@@ -106,10 +110,10 @@ pub(crate) async fn report(
     let video = canary::named_outside("videoid", &video)?;
     let id = CommentId::parse_field("id", &id)?;
     params.only(&[])?;
-    let said = Said::read(&body)?;
+    let said = ReportBody::read(&body)?;
     caller.expect("userid", said.user.as_str())?;
     gateway.limits.events(&caller, &exchange, 1)?;
-    let limited = gateway.report_limits.take(&caller, &exchange, &said.user);
+    let limited = gateway.report_limits.take_report(&caller, &exchange, &said.user);
     limited.inspect_err(|_| {
         gateway.metrics.limited.inc();
     })?;
@@ -117,7 +121,7 @@ pub(crate) async fn report(
     if !expect_room(&gateway, &said.user, &video, &id).await? {
         return Ok(accepted(answer));
     }
-    let Said { user, why, text } = said;
+    let ReportBody { user, why, text } = said;
     let action = Action::Report { comment_id: id, why };
     Deed { user, role: ActorRole::Viewer, reason: text, video: Some(video), action }
         .record(&gateway, answer)
@@ -140,20 +144,23 @@ async fn expect_room(
     }
     let moderation = gateway.backends.archive.moderation();
     if let Some(reported) = gateway.archive.noted(moderation.reported(video, id).await)? {
-        return is_new(&reported, user);
+        return is_new_report(&reported, user);
     }
     let of_video = moderation.open_reports(Some(video), MAX_OPEN_OF_A_VIDEO).await;
     if gateway.archive.noted(of_video)? >= MAX_OPEN_OF_A_VIDEO {
-        return Err(full("reports_of_video", &format!("{MAX_OPEN_OF_A_VIDEO} comments of this video are")));
+        return Err(full_problem(
+            "reports_of_video",
+            &format!("{MAX_OPEN_OF_A_VIDEO} comments of this video are"),
+        ));
     }
     let of_all = moderation.open_reports(None, MAX_OPEN).await;
     if gateway.archive.noted(of_all)? >= MAX_OPEN {
-        return Err(full("reports", &format!("{MAX_OPEN} comments are")));
+        return Err(full_problem("reports", &format!("{MAX_OPEN} comments are")));
     }
     Ok(true)
 }
 
-fn is_new(reported: &ReportedComment, user: &UserId) -> Result<bool, Problem> {
+fn is_new_report(reported: &ReportedComment, user: &UserId) -> Result<bool, Problem> {
     if reported.is_reported_by(user) {
         return Ok(false);
     }
@@ -172,9 +179,9 @@ fn is_new(reported: &ReportedComment, user: &UserId) -> Result<bool, Problem> {
     Ok(true)
 }
 
-fn full(rule: &'static str, which: &str) -> Problem {
+fn full_problem(rule: &'static str, which: &str) -> Problem {
     let detail = format!("{which} reported already, and wait for a moderator: try again later");
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("rule", rule).retry_after(FULL)
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).with("rule", rule).retry_after(FULL_RETRY_AFTER)
 }
 
 fn queue(params: &Params) -> Result<ReportQueue, Invalid> {
@@ -206,11 +213,12 @@ pub(crate) async fn list(
     let next = found.last().filter(|_| found.len() == limit).map(|last| ReportPlace::of(last).to_string());
     let comments = try_join_all(found.iter().map(|it| archive.comment(&it.video, &it.id))).await;
     let comments = gateway.archive.noted(comments)?;
-    let lines: Vec<Value> = found.into_iter().zip(comments).map(|(it, comment)| line(it, comment)).collect();
+    let lines: Vec<Value> =
+        found.into_iter().zip(comments).map(|(it, comment)| report_line(it, comment)).collect();
     Ok(Json(json!({ "comments": lines, "next": next })))
 }
 
-fn line(reported: ReportedComment, comment: Option<Comment>) -> Value {
+fn report_line(reported: ReportedComment, comment: Option<Comment>) -> Value {
     let ReportedComment { video, id, reports, decision, .. } = reported;
     let comment = comment.filter(|comment| comment.entry.has_text());
     let said = |report: CommentReport| {
@@ -224,23 +232,23 @@ fn line(reported: ReportedComment, comment: Option<Comment>) -> Value {
         "comment": comment.as_ref().map(|comment| &comment.text),
         "count": reports.len(),
         "reports": reports.into_iter().map(said).collect::<Vec<_>>(),
-        "decision": decision.map(decided),
+        "decision": decision.map(decision_json),
     })
 }
 
-fn decided(decision: ReportDecision) -> Value {
+fn decision_json(decision: ReportDecision) -> Value {
     let ReportDecision { outcome, by, reason, at } = decision;
     json!({ "outcome": outcome, "by": by, "reason": reason, "timestamp": comment_json::time(at) })
 }
 
 /// What a moderator does about a reported comment.
-enum Decision {
+enum DecisionBody {
     Dismiss,
     Delete,
     Ban { kind: Restriction, everywhere: bool },
 }
 
-impl Decision {
+impl DecisionBody {
     fn read(body: &Map<String, Value>) -> Result<Self, Invalid> {
         let (kind, scope) = (optional_text(body, "kind")?, optional_text(body, "scope")?);
         let decision = match required_text(body, "outcome")? {
@@ -286,7 +294,7 @@ pub(crate) async fn decide(
     params.only(&[])?;
     let video = canary::named_outside("videoid", required_text(&body, "videoid")?)?;
     let id = CommentId::parse_field("id", required_text(&body, "id")?)?;
-    let decision = Decision::read(&body)?;
+    let decision = DecisionBody::read(&body)?;
     let until = until(&body)?;
     let why = reason(optional_text(&body, "reason")?)?;
     let reported = gateway.backends.archive.moderation().reported(&video, &id).await;
@@ -304,10 +312,10 @@ pub(crate) async fn decide(
     };
     let close = |outcome| Action::CloseReports { comment_id: id.clone(), outcome };
     let (outcome, action) = match decision {
-        Decision::Dismiss => (ReportOutcome::Dismissed, close(ReportOutcome::Dismissed)),
+        DecisionBody::Dismiss => (ReportOutcome::Dismissed, close(ReportOutcome::Dismissed)),
         // The deletion ends the reports.
-        Decision::Delete => (ReportOutcome::Deleted, Action::Delete { comment_id: id.clone() }),
-        Decision::Ban { kind, everywhere } => {
+        DecisionBody::Delete => (ReportOutcome::Deleted, Action::Delete { comment_id: id.clone() }),
+        DecisionBody::Ban { kind, everywhere } => {
             let scope = if everywhere { Scope::Everywhere } else { Scope::Video(video.clone()) };
             let target = Target { userid: comment.user_id, kind, scope };
             gateway.restrictions.expect_room(&gateway, &target).await?;

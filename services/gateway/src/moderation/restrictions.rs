@@ -22,20 +22,20 @@ use crate::interact::too_many;
 /// before there are so many. It is 30 MB at each comment service.
 pub(crate) const MAX_RESTRICTIONS: usize = 100_000;
 /// When to try again where there are too many: they do not end by the second.
-const FULL: Duration = Duration::from_mins(1);
+const FULL_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// Changes read at once: some hundred kilobytes.
-const PAGE: usize = 1000;
+const CHANGES_A_PAGE: usize = 1000;
 
 /// The restrictions in force, as far as they were read.
 pub(crate) struct Restrictions {
     most: usize,
-    known: Mutex<Known>,
+    known: Mutex<KnownRestrictions>,
 }
 
 /// When each restriction ends (`None`: never), by a keyed hash of its identity. Of two with the same hash one is not counted,
 /// which nobody can bring about.
 #[derive(Default)]
-struct Known {
+struct KnownRestrictions {
     generation: Option<u64>,
     revision: u64,
     hasher: RandomState,
@@ -55,20 +55,20 @@ impl Restrictions {
     pub(super) async fn expect_room(&self, gateway: &Gateway, target: &Target) -> Result<(), Problem> {
         let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
         let mut known = self.known.lock().await;
-        known.read(gateway).await?;
-        if known.has_room(self.most, target, now_ms()) {
+        known.read_changes(gateway).await?;
+        if known.has_room_for(self.most, target, now_ms()) {
             return Ok(());
         }
         let (most, what) =
             (self.most, if target.kind.is_of_comments() { "bans and mutes" } else { "revocations" });
         let detail = format!("{most} {what} are in force: end some, and give others an end (seconds)");
-        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(FULL))
+        Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(FULL_RETRY_AFTER))
     }
 }
 
-impl Known {
+impl KnownRestrictions {
     /// Reads what has changed.
-    async fn read(&mut self, gateway: &Gateway) -> Result<(), Problem> {
+    async fn read_changes(&mut self, gateway: &Gateway) -> Result<(), Problem> {
         let archive = &gateway.backends.archive;
         let generation = gateway.archive.noted(archive.meta().await)?.map(|meta| meta.generation);
         if generation != self.generation {
@@ -76,11 +76,11 @@ impl Known {
             *self = Self { generation, ..Self::default() };
         }
         loop {
-            let changes = archive.moderation().rules_since(self.revision, PAGE).await;
+            let changes = archive.moderation().rules_since(self.revision, CHANGES_A_PAGE).await;
             let changes = gateway.archive.noted(changes)?;
-            let is_last = changes.len() < PAGE;
+            let is_last = changes.len() < CHANGES_A_PAGE;
             for change in &changes {
-                self.take(change);
+                self.take_change(change);
             }
             if is_last {
                 return Ok(());
@@ -88,7 +88,7 @@ impl Known {
         }
     }
 
-    fn take(&mut self, change: &RuleChange) {
+    fn take_change(&mut self, change: &RuleChange) {
         self.revision = self.revision.max(change.revision);
         let Changed::Restriction { rule, .. } = &change.what else { return };
         let key = self.hasher.hash_one(&change.key);
@@ -100,7 +100,7 @@ impl Known {
         }
     }
 
-    fn has_room(&mut self, most: usize, target: &Target, now: Millis) -> bool {
+    fn has_room_for(&mut self, most: usize, target: &Target, now: Millis) -> bool {
         let key = self.hasher.hash_one(RuleChange::key_of(&target.userid, target.kind, &target.scope));
         let all = if target.kind.is_of_comments() { &mut self.of_comments } else { &mut self.of_tokens };
         if all.len() >= most {

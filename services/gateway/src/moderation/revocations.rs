@@ -18,13 +18,13 @@ use crate::Gateway;
 use crate::auth::moderator::Actor;
 
 /// What is revoked: one token, or all of a user's that were issued until then.
-struct Target {
+struct RevocationTarget {
     name: UserId,
     kind: Restriction,
 }
 
-impl Target {
-    fn read(jti: Option<&str>, sub: Option<&str>) -> Result<Self, Invalid> {
+impl RevocationTarget {
+    fn parse_target(jti: Option<&str>, sub: Option<&str>) -> Result<Self, Invalid> {
         match (jti, sub) {
             (Some(jti), None) => {
                 Ok(Self { name: UserId::parse_field("jti", jti)?, kind: Restriction::Token })
@@ -37,12 +37,12 @@ impl Target {
         }
     }
 
-    fn json(&self) -> Value {
-        json!({ member(self.kind): self.name })
+    fn to_json(&self) -> Value {
+        json!({ member_name(self.kind): self.name })
     }
 }
 
-const fn member(kind: Restriction) -> &'static str {
+const fn member_name(kind: Restriction) -> &'static str {
     if matches!(kind, Restriction::Token) { "jti" } else { "sub" }
 }
 
@@ -56,12 +56,12 @@ pub(crate) async fn begin(
     let role = actor.moderator()?;
     params.only(&[])?;
     let text = |field| optional_text(&body, field);
-    let target = Target::read(text("jti")?, text("sub")?)?;
+    let target = RevocationTarget::parse_target(text("jti")?, text("sub")?)?;
     let reason = reason(text("reason")?)?;
     let until = until(&body)?;
-    let mut answer = target.json();
+    let mut answer = target.to_json();
     answer["until"] = json!(until.map(comment_json::time));
-    let Target { name: userid, kind } = target;
+    let RevocationTarget { name: userid, kind } = target;
     let target = bans::Target { userid, kind, scope: Scope::Everywhere };
     gateway.restrictions.expect_room(&gateway, &target).await?;
     let bans::Target { userid, kind, scope } = target;
@@ -77,9 +77,9 @@ pub(crate) async fn end(
 ) -> Result<Accepted, Problem> {
     let role = actor.moderator()?;
     params.only(&["jti", "sub", "reason"])?;
-    let target = Target::read(params.text("jti")?, params.text("sub")?)?;
+    let target = RevocationTarget::parse_target(params.text("jti")?, params.text("sub")?)?;
     let reason = reason(params.text("reason")?)?;
-    let answer = target.json();
+    let answer = target.to_json();
     let action = Action::Lift { userid: target.name, kind: target.kind, scope: Scope::Everywhere };
     Deed { user: actor.user, role, reason, video: None, action }.record(&gateway, answer).await
 }
@@ -92,14 +92,14 @@ pub(crate) async fn list(
 ) -> Result<Json<Value>, Problem> {
     actor.moderator()?;
     let (revocations, next) = page(&gateway, &params, |kind| !kind.is_of_comments()).await?;
-    let lines: Vec<Value> = revocations.into_iter().map(line).collect();
+    let lines: Vec<Value> = revocations.into_iter().map(revocation_line).collect();
     Ok(Json(json!({ "revocations": lines, "next": next })))
 }
 
-fn line(rule: Rule) -> Value {
+fn revocation_line(rule: Rule) -> Value {
     let Rule { userid, kind, until, reason, by, at, .. } = rule;
     json!({
-        member(kind): userid, "until": until.map(comment_json::time), "by": by, "reason": reason,
+        member_name(kind): userid, "until": until.map(comment_json::time), "by": by, "reason": reason,
         "since": comment_json::time(at),
     })
 }

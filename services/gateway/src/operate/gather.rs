@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_managers_make_one_picture() {
+    fn answers_of_several_managers_are_merged() {
         let manager = |fresh, leading, age| {
             json!({ "fresh": fresh, "viewers": age, "moves": [{ "age_ms": age }],
                 "planner": { "leading": leading, "decisions": [age] } })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// Looks that are further apart than this say nothing about now.
-const TOO_LONG: Duration = Duration::from_secs(20);
+const MAX_LOOK_DISTANCE: Duration = Duration::from_secs(20);
 
 /// Counts as of the last look.
 #[derive(Debug, Default)]
@@ -18,7 +18,8 @@ impl Rates {
     /// What each count grew by a second since the last look; null where that is not known. A count that shrank was begun
     /// anew by a process that was restarted: no rate is better than a wrong one.
     pub(super) fn look(&mut self, now: Instant, counts: BTreeMap<&'static str, u64>) -> Value {
-        let before = self.last.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < TOO_LONG);
+        let before =
+            self.last.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < MAX_LOOK_DISTANCE);
         let rate = |(name, count): (&&'static str, &u64)| {
             let rate = before.and_then(|(at, counts)| {
                 let grown = count.checked_sub(*counts.get(name)?)?;
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_null() {
+    fn an_unknown_rate_is_null() {
         let (mut rates, start) = (Rates::default(), Instant::now());
         let mut look = |seconds, a, b| {
             let counts = BTreeMap::from([("a", a), ("b", b)]);

@@ -23,24 +23,24 @@ pub fn after(last: &Ranked) -> String {
 /// Reads a cursor.
 pub fn read(text: &str) -> Result<Cursor, Invalid> {
     let wrong = || Invalid::new("cursor", "must be the `next` of an earlier page");
-    let bytes = unhex(text).ok_or_else(wrong)?;
+    let bytes = from_hex(text).ok_or_else(wrong)?;
     let (score, id) = bytes.split_first_chunk::<SCORE_BYTES>().ok_or_else(wrong)?;
     if id.is_empty() || id.len() > MAX_ID_BYTES {
         return Err(wrong());
     }
     let score = Score::new(f64::from_bits(u64::from_be_bytes(*score))).get();
-    Ok(Cursor { score, video_id: VideoId::parse(&readable(id)).map_err(|_| wrong())? })
+    Ok(Cursor { score, video_id: VideoId::parse(&readable_id(id)).map_err(|_| wrong())? })
 }
 
 /// The id itself, for whatever we ever wrote; for anything else, something of the same length or shorter.
-fn readable(id: &[u8]) -> String {
+fn readable_id(id: &[u8]) -> String {
     let text = String::from_utf8_lossy(id);
     let mut text = text.replace(|c: char| c.is_control(), "?");
     text.truncate(text.floor_char_boundary(MAX_ID_BYTES));
     text
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
         b'a'..=b'f' => Some(byte - b'a' + 10),
@@ -62,7 +62,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_says_where_its_page_ended(score: f64, id in "\\PC{1,64}") {
+        fn cursors_round_trip(score: f64, id in "\\PC{1,64}") {
             let Ok(video_id) = VideoId::parse(&id) else { return Ok(()) };
             let last = Ranked { video_id, score, user_id: UserId::parse("o").unwrap() };
             let cursor = read(&after(&last)).unwrap();
@@ -71,13 +71,13 @@ mod tests {
         }
 
         #[test]
-        fn any_text_of_the_form_is_a_place(bytes in proptest::collection::vec(any::<u8>(), 9..=264)) {
+        fn any_well_formed_cursor_is_accepted(bytes in proptest::collection::vec(any::<u8>(), 9..=264)) {
             prop_assert!(read(&hex(&bytes)).is_ok());
         }
     }
 
     #[test]
-    fn anything_else_is_refused_by_name() {
+    fn a_malformed_cursor_is_refused_by_name() {
         let long = "61".repeat(8 + 257);
         for bad in ["", "a", "zz", "3FF0000000000000aa", "3ff0000000000000", "3ff0000000000000a", &long, "ü"]
         {

@@ -26,7 +26,7 @@ pub(crate) async fn put(
     params: Params,
     JsonObject(body): JsonObject,
 ) -> Result<Accepted, Problem> {
-    let video = id(path)?;
+    let video = parse_id(path)?;
     params.only(&["owner_id"])?;
     let owner_id = params.text("owner_id")?.map(|id| UserId::parse_field("owner_id", id)).transpose()?;
     let metadata = Metadata::read(&Value::Object(body))?;
@@ -37,7 +37,7 @@ pub(crate) async fn put(
             return Err(Invalid::new("owner_id", "is for services to say").into());
         }
         if known.is_some_and(|state| state.removed.is_some_and(|by| by != ActorRole::Owner)) {
-            return Err(forbidden(
+            return Err(forbidden_problem(
                 "somebody else than its owner took this video off: only a service puts it back",
             ));
         }
@@ -53,7 +53,7 @@ pub(crate) async fn delete(
     path: Result<Path<String>, PathRejection>,
     params: Params,
 ) -> Result<Accepted, Problem> {
-    let video = id(path)?;
+    let video = parse_id(path)?;
     params.only(&["reason"])?;
     let reason = reason(params.text("reason")?)?;
     let known = gateway.archive.noted(gateway.backends.archive.video(&video).await)?;
@@ -64,7 +64,7 @@ pub(crate) async fn delete(
     append_record(&gateway, actor.user, role, reason, video, Action::RemoveVideo).await
 }
 
-fn id(path: Result<Path<String>, PathRejection>) -> Result<VideoId, Invalid> {
+fn parse_id(path: Result<Path<String>, PathRejection>) -> Result<VideoId, Invalid> {
     let Path(id) = path.map_err(|_| Invalid::new("video_id", "must be UTF-8"))?;
     canary::named_outside("video_id", &id)
 }
@@ -87,12 +87,12 @@ fn role_of_actor(actor: &Actor, video: Option<&VideoState>) -> Result<ActorRole,
     match (actor.role, video.filter(owns)) {
         (Some(role), _) => Ok(role),
         (None, Some(_)) => Ok(ActorRole::Owner),
-        (None, None) => Err(forbidden(
+        (None, None) => Err(forbidden_problem(
             "only its owner, or a token whose roles have service or moderator, may change a video",
         )),
     }
 }
 
-fn forbidden(detail: &str) -> Problem {
+fn forbidden_problem(detail: &str) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, detail).with("rule", "owner")
 }

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_refused() {
+    fn unknown_fields_are_refused() {
         for (text, viewers, metadata) in [
             (None, false, false),
             (Some(""), false, false),

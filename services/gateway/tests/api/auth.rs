@@ -39,7 +39,7 @@ const RSA_KEY: &str = "\
     WGNw2pu1PmY9AoGBAKLa/+EQe0yoJGlcKyDgD5zmms7dzwkvPzp1m2V08SYJPMWDKZCCvLNX6PA0aoMFSDbCwFedTr1WE9wsjIAN\
     ZZePjGl4Hiucr1T55Eku8KGD3MMjXJosHKx9E3D1pVbLFxpmbIMCXpQQgJQrQ5EnLebk5K5Ng6arlwv+Bta2mxke";
 
-enum Pair {
+enum SigningPair {
     Rsa(RsaKeyPair),
     Ec(EcdsaKeyPair),
     Ed(Ed25519KeyPair),
@@ -48,71 +48,74 @@ enum Pair {
 /// What an issuer signs with.
 pub struct Key {
     id: &'static str,
-    pair: Pair,
+    pair: SigningPair,
 }
 
-fn text(bytes: &[u8]) -> String {
+fn base64_text(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 impl Key {
-    fn rsa(id: &'static str) -> Self {
-        Self { id, pair: Pair::Rsa(RsaKeyPair::from_der(&STANDARD.decode(RSA_KEY).unwrap()).unwrap()) }
+    fn rsa_key(id: &'static str) -> Self {
+        Self { id, pair: SigningPair::Rsa(RsaKeyPair::from_der(&STANDARD.decode(RSA_KEY).unwrap()).unwrap()) }
     }
 
-    fn ec(id: &'static str) -> Self {
+    fn ec_key(id: &'static str) -> Self {
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap();
-        Self { id, pair: Pair::Ec(pair) }
+        Self { id, pair: SigningPair::Ec(pair) }
     }
 
     pub fn ed(id: &'static str) -> Self {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-        Self { id, pair: Pair::Ed(Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap()) }
+        Self { id, pair: SigningPair::Ed(Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap()) }
     }
 
-    fn public(&self) -> Value {
+    fn public_jwk(&self) -> Value {
         match &self.pair {
-            Pair::Rsa(pair) => {
+            SigningPair::Rsa(pair) => {
                 let PublicKeyComponents { n, e } = PublicKeyComponents::<Vec<u8>>::from(pair.public_key());
-                json!({"kty": "RSA", "kid": self.id, "use": "sig", "n": text(&n), "e": text(&e)})
+                json!({"kty": "RSA", "kid": self.id, "use": "sig", "n": base64_text(&n), "e": base64_text(&e)})
             }
-            Pair::Ec(pair) => {
+            SigningPair::Ec(pair) => {
                 let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
-                json!({"kty": "EC", "crv": "P-256", "kid": self.id, "x": text(x), "y": text(y)})
+                json!({"kty": "EC", "crv": "P-256", "kid": self.id, "x": base64_text(x), "y": base64_text(y)})
             }
-            Pair::Ed(pair) => {
+            SigningPair::Ed(pair) => {
                 let x = pair.public_key().as_ref();
-                json!({"kty": "OKP", "crv": "Ed25519", "kid": self.id, "alg": "EdDSA", "x": text(x)})
+                json!({"kty": "OKP", "crv": "Ed25519", "kid": self.id, "alg": "EdDSA", "x": base64_text(x)})
             }
         }
     }
 
     pub fn header(&self) -> Value {
         let algorithm = match self.pair {
-            Pair::Rsa(_) => "RS256",
-            Pair::Ec(_) => "ES256",
-            Pair::Ed(_) => "EdDSA",
+            SigningPair::Rsa(_) => "RS256",
+            SigningPair::Ec(_) => "ES256",
+            SigningPair::Ed(_) => "EdDSA",
         };
         json!({"alg": algorithm, "kid": self.id, "typ": "JWT"})
     }
 
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
-        let message =
-            format!("{}.{}", text(header.to_string().as_bytes()), text(claims.to_string().as_bytes()));
+        let message = format!(
+            "{}.{}",
+            base64_text(header.to_string().as_bytes()),
+            base64_text(claims.to_string().as_bytes())
+        );
         let random = SystemRandom::new();
         let signature = match &self.pair {
-            Pair::Rsa(pair) => {
+            SigningPair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, message.as_bytes(), &mut signature).unwrap();
                 signature
             }
-            Pair::Ec(pair) => pair.sign(&random, message.as_bytes()).unwrap().as_ref().to_vec(),
-            Pair::Ed(pair) => pair.sign(message.as_bytes()).as_ref().to_vec(),
+            SigningPair::Ec(pair) => pair.sign(&random, message.as_bytes()).unwrap().as_ref().to_vec(),
+            SigningPair::Ed(pair) => pair.sign(message.as_bytes()).as_ref().to_vec(),
         };
-        format!("{message}.{}", text(&signature))
+        format!("{message}.{}", base64_text(&signature))
     }
 
     /// A good token for `user`.
@@ -129,20 +132,20 @@ pub fn claims(user: &str) -> Value {
     json!({"sub": user, "exp": now() + 600, "nbf": now(), "iss": "https://issuer.example", "aud": ["other", "live"]})
 }
 
-fn set(keys: &[&Key]) -> Value {
-    json!({"keys": keys.iter().map(|key| key.public()).collect::<Vec<_>>()})
+fn key_set(keys: &[&Key]) -> Value {
+    json!({"keys": keys.iter().map(|key| key.public_jwk()).collect::<Vec<_>>()})
 }
 
 /// Whose tokens are taken, and for whom.
-const ISSUED: [&str; 4] = ["--auth-issuer", "https://issuer.example", "--auth-audience", "live"];
+const ISSUER_FLAGS: [&str; 4] = ["--auth-issuer", "https://issuer.example", "--auth-audience", "live"];
 
 /// A gateway that knows `keys` from a file.
 pub async fn system(keys: &[&Key], flags: &[&str]) -> (System, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("jwks.json");
-    std::fs::write(&file, set(keys).to_string()).unwrap();
+    std::fs::write(&file, key_set(keys).to_string()).unwrap();
     let own = ["--auth-jwks-file", file.to_str().unwrap()];
-    (System::start(&[&own[..], &ISSUED, flags].concat()).await, directory)
+    (System::start(&[&own[..], &ISSUER_FLAGS, flags].concat()).await, directory)
 }
 
 pub const VIEW: &str = r#"{"video_id":"cat","user_id":"ana","type":"view"}"#;
@@ -151,7 +154,7 @@ pub async fn post_with(system: &System, path: &str, token: &str, body: &str) -> 
     system.http.post(system.at(path)).bearer_auth(token).body(body.to_owned()).send().await.unwrap()
 }
 
-async fn interact(system: &System, token: &str) -> u16 {
+async fn post_view(system: &System, token: &str) -> u16 {
     post_with(system, "/interact", token, VIEW).await.status().as_u16()
 }
 
@@ -166,21 +169,21 @@ pub const OTHER: &str = "Bearer error=\"insufficient_scope\"";
 
 #[tokio::test]
 async fn a_token_of_each_kind_lets_its_user_in_and_nobody_else() {
-    let keys = [Key::rsa("r"), Key::ec("e"), Key::ed("d")];
+    let keys = [Key::rsa_key("r"), Key::ec_key("e"), Key::ed("d")];
     let (system, _directory) = system(&keys.each_ref(), &[]).await;
     for key in &keys {
-        assert_eq!(interact(&system, &key.token("ana")).await, 202, "{}", key.id);
+        assert_eq!(post_view(&system, &key.token("ana")).await, 202, "{}", key.id);
         let bens = post_with(&system, "/interact", &key.token("ben"), VIEW).await;
         assert_eq!(refused(bens, 403, OTHER).await["field"], "user_id");
         // Of several keys a token names its own.
         let mut unnamed = key.header();
         unnamed.as_object_mut().unwrap().remove("kid");
-        assert_eq!(interact(&system, &key.sign(&unnamed, &claims("ana"))).await, 401, "{}", key.id);
+        assert_eq!(post_view(&system, &key.sign(&unnamed, &claims("ana"))).await, 401, "{}", key.id);
         let (single, _directory) = self::system(&[key], &[]).await;
-        assert_eq!(interact(&single, &key.sign(&unnamed, &claims("ana"))).await, 202, "{}", key.id);
+        assert_eq!(post_view(&single, &key.sign(&unnamed, &claims("ana"))).await, 202, "{}", key.id);
         // A signature of one kind is none of another.
         let other = keys.iter().find(|other| other.id != key.id).unwrap();
-        assert_eq!(interact(&system, &key.sign(&other.header(), &claims("ana"))).await, 401, "{}", key.id);
+        assert_eq!(post_view(&system, &key.sign(&other.header(), &claims("ana"))).await, 401, "{}", key.id);
     }
     assert_eq!(system.log.appended().len(), 3);
     refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
@@ -208,7 +211,7 @@ async fn a_token_that_is_not_good_is_refused_whatever_is_wrong_with_it() {
     };
     let good = key.token("ana");
     let parts: Vec<&str> = good.split('.').collect();
-    let forged = text(claims("eve").to_string().as_bytes());
+    let forged = base64_text(claims("eve").to_string().as_bytes());
     for (what, token) in [
         ("expired", with("exp", json!(now() - 60))),
         ("no end", with("exp", Value::Null)),
@@ -239,23 +242,23 @@ async fn a_token_that_is_not_good_is_refused_whatever_is_wrong_with_it() {
     assert_eq!(system.log.appended(), []);
     for user in ["ana", "ben"] {
         let expected = if user == "ana" { 202 } else { 403 };
-        assert_eq!(interact(&system, &key.token(user)).await, expected);
+        assert_eq!(post_view(&system, &key.token(user)).await, expected);
     }
     // A minute of either clock is no reason.
-    assert_eq!(interact(&system, &with("exp", json!(now() - 5))).await, 202);
+    assert_eq!(post_view(&system, &with("exp", json!(now() - 5))).await, 202);
 }
 
 /// Answers with what came.
-async fn echo(request: Request) -> Response {
+async fn echo_request(request: Request) -> Response {
     let shown = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
     Json(json!({"uri": request.uri().to_string(), "authorization": shown})).into_response()
 }
 
 #[tokio::test]
 async fn who_writes_or_watches_shows_a_token_and_who_reads_rankings_does_not() {
-    let behind = serve(Router::new().fallback(echo)).await;
+    let behind = serve(Router::new().fallback(echo_request)).await;
     let services = ["--comment-url", &behind, "--websocket-url", &behind, "--manager-url", &behind];
-    let key = Key::ec("e");
+    let key = Key::ec_key("e");
     let (system, _directory) = system(&[&key], &services).await;
     let (ana, ben) = (key.token("ana"), key.token("ben"));
 
@@ -304,13 +307,13 @@ async fn who_writes_or_watches_shows_a_token_and_who_reads_rankings_does_not() {
 
 /// An issuer's keys, over HTTP.
 #[derive(Default)]
-struct Issuer {
+struct HttpIssuer {
     keys: Mutex<Value>,
     asked: AtomicUsize,
     is_away: AtomicBool,
 }
 
-async fn keys(State(issuer): State<Arc<Issuer>>) -> Response {
+async fn serve_keys(State(issuer): State<Arc<HttpIssuer>>) -> Response {
     issuer.asked.fetch_add(1, SeqCst);
     if issuer.is_away.load(SeqCst) {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
@@ -318,26 +321,26 @@ async fn keys(State(issuer): State<Arc<Issuer>>) -> Response {
     Json(issuer.keys.lock().unwrap().clone()).into_response()
 }
 
-async fn issuer(keys_: &[&Key]) -> (Arc<Issuer>, String) {
-    let issuer = Arc::new(Issuer { keys: Mutex::new(set(keys_)), ..Issuer::default() });
-    let router = Router::new().route("/jwks", get(keys)).with_state(Arc::clone(&issuer));
+async fn issuer(keys_: &[&Key]) -> (Arc<HttpIssuer>, String) {
+    let issuer = Arc::new(HttpIssuer { keys: Mutex::new(key_set(keys_)), ..HttpIssuer::default() });
+    let router = Router::new().route("/jwks", get(serve_keys)).with_state(Arc::clone(&issuer));
     (issuer, format!("{}/jwks", serve(router).await))
 }
 
 #[tokio::test]
 async fn a_new_key_is_asked_for_and_the_last_known_ones_outlive_the_issuer() {
-    let (old, new) = (Key::ed("old"), Key::ec("new"));
+    let (old, new) = (Key::ed("old"), Key::ec_key("new"));
     let (issuer, url) = issuer(&[&old]).await;
     let often = |config: &mut liverank_gateway::Config| config.auth.ask_again = Duration::ZERO;
-    let system = System::start_with(&[&["--auth-jwks-url", &url][..], &ISSUED].concat(), often).await;
-    assert_eq!(interact(&system, &old.token("ana")).await, 202);
-    assert_eq!(interact(&system, &new.token("ana")).await, 401);
-    *issuer.keys.lock().unwrap() = set(&[&new]);
-    assert_eq!(interact(&system, &new.token("ana")).await, 202);
-    assert_eq!(interact(&system, &old.token("ana")).await, 401, "it was taken back");
+    let system = System::start_with(&[&["--auth-jwks-url", &url][..], &ISSUER_FLAGS].concat(), often).await;
+    assert_eq!(post_view(&system, &old.token("ana")).await, 202);
+    assert_eq!(post_view(&system, &new.token("ana")).await, 401);
+    *issuer.keys.lock().unwrap() = key_set(&[&new]);
+    assert_eq!(post_view(&system, &new.token("ana")).await, 202);
+    assert_eq!(post_view(&system, &old.token("ana")).await, 401, "it was taken back");
     issuer.is_away.store(true, SeqCst);
-    assert_eq!(interact(&system, &old.token("ana")).await, 401);
-    assert_eq!(interact(&system, &new.token("ana")).await, 202);
+    assert_eq!(post_view(&system, &old.token("ana")).await, 401);
+    assert_eq!(post_view(&system, &new.token("ana")).await, 202);
     let (ready, report) = system.shell.health.report();
     assert!(ready && report.dependencies["auth"].contains("500"), "{:?}", report.dependencies);
 }
@@ -346,30 +349,30 @@ async fn a_new_key_is_asked_for_and_the_last_known_ones_outlive_the_issuer() {
 async fn tokens_of_unknown_keys_do_not_make_a_crowd_before_the_issuer() {
     let (known, unknown) = (Key::ed("a"), Key::ed("b"));
     let (issuer, url) = issuer(&[&known]).await;
-    let system = System::start(&[&["--auth-jwks-url", &url][..], &ISSUED].concat()).await;
-    assert_eq!(interact(&system, &known.token("ana")).await, 202);
+    let system = System::start(&[&["--auth-jwks-url", &url][..], &ISSUER_FLAGS].concat()).await;
+    assert_eq!(post_view(&system, &known.token("ana")).await, 202);
     let token = unknown.token("ana");
-    let tries = futures::future::join_all((0..50).map(|_| interact(&system, &token))).await;
+    let tries = futures::future::join_all((0..50).map(|_| post_view(&system, &token))).await;
     assert_eq!(tries, [401; 50]);
     assert_eq!(issuer.asked.load(SeqCst), 1);
 }
 
 #[tokio::test]
 async fn while_no_keys_were_ever_known_it_is_503_and_rankings_are_open() {
-    let key = Key::rsa("r");
+    let key = Key::rsa_key("r");
     let (issuer, url) = issuer(&[&key]).await;
     issuer.is_away.store(true, SeqCst);
-    let system = System::start(&[&["--auth-jwks-url", &url][..], &ISSUED].concat()).await;
+    let system = System::start(&[&["--auth-jwks-url", &url][..], &ISSUER_FLAGS].concat()).await;
     problem(post_with(&system, "/interact", &key.token("ana"), VIEW).await, 503).await;
     refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
     assert_eq!(system.get("/videos").await.status(), 200);
     issuer.is_away.store(false, SeqCst);
-    eventually("the keys are known", async || interact(&system, &key.token("ana")).await == 202).await;
+    eventually("the keys are known", async || post_view(&system, &key.token("ana")).await == 202).await;
     assert_eq!(system.shell.health.report().1.dependencies["auth"], "ok");
 }
 
 #[tokio::test]
-async fn settings_that_contradict_each_other_end_it() {
+async fn contradicting_auth_settings_refuse_to_start() {
     let file = ["--auth-jwks-file", "jwks.json"];
     let nowhere = nowhere();
     for (flags, url) in [(&file[..], Some(nowhere.as_str())), (&["--auth-issuer", "i"], None)] {
@@ -380,7 +383,7 @@ async fn settings_that_contradict_each_other_end_it() {
         let error = system.ended().await.unwrap_err().to_string();
         assert!(error.contains("--auth-jwks-file"), "{error}");
     }
-    for alone in [&ISSUED[..2], &ISSUED[2..], &[]] {
+    for alone in [&ISSUER_FLAGS[..2], &ISSUER_FLAGS[2..], &[]] {
         let error = System::start(&[&file, alone].concat()).await.ended().await.unwrap_err().to_string();
         assert!(error.contains("--auth-issuer and --auth-audience"), "{error}");
     }

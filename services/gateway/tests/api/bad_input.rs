@@ -2,10 +2,10 @@
 
 use crate::support::{System, problem};
 
-const JSON: &str = "application/json";
+const JSON_TYPE: &str = "application/json";
 
 #[tokio::test]
-async fn a_bad_body_is_told_by_its_field() {
+async fn a_bad_body_names_its_field() {
     let system = System::start(&[]).await;
     let with = |member: &str| format!(r#"{{"video_id":"v","user_id":"u","type":"view",{member}}}"#);
     let long = "x".repeat(257);
@@ -50,7 +50,7 @@ async fn a_bad_body_is_told_by_its_field() {
 }
 
 #[tokio::test]
-async fn a_bad_address_is_told_by_its_field() {
+async fn a_bad_address_names_its_field() {
     let system = System::start(&[]).await;
     let long = "x".repeat(257);
     let cases = [
@@ -98,7 +98,7 @@ async fn another_content_type_is_415_and_none_means_json() {
         problem(send(path, "text/plain").await.unwrap(), 415).await;
     }
     problem(send("/interact", "application/x-ndjson").await.unwrap(), 415).await;
-    assert_eq!(send("/interact", JSON).await.unwrap().status(), 202);
+    assert_eq!(send("/interact", JSON_TYPE).await.unwrap().status(), 202);
     assert_eq!(send("/interact", "application/json; charset=utf-8").await.unwrap().status(), 202);
     assert_eq!(system.post("/interact", event).await.status(), 202);
 }
@@ -114,7 +114,7 @@ async fn unknown_paths_and_methods_are_problems_too() {
 }
 
 #[tokio::test]
-async fn any_page_may_ask() {
+async fn pages_of_any_origin_may_ask() {
     let system = System::start(&[]).await;
     let preflight = system
         .http

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use crate::moderation::Issuer;
 use crate::support::problem;
 
-const RULES: &str = "/moderation/rules";
+const RULES_PATH: &str = "/moderation/rules";
 
-fn moderator() -> Value {
+fn moderator_roles() -> Value {
     json!(["moderator"])
 }
 
@@ -20,10 +20,10 @@ async fn rules_are_set_listed_and_taken_away_by_moderators_only() {
     let body = json!({"rules": {"slow_seconds": 5}});
     for (method, body) in [(Method::GET, None), (Method::POST, Some(&body)), (Method::DELETE, None)] {
         for roles in [Value::Null, json!(["poster", "member"])] {
-            let answer = issuer.ask("ann", &roles, (method.clone(), RULES), body).await;
+            let answer = issuer.ask("ann", &roles, (method.clone(), RULES_PATH), body).await;
             assert_eq!(problem(answer, 403).await["rule"], "role", "{method}");
         }
-        let nobody = issuer.system.http.request(method, issuer.system.at(RULES)).send().await.unwrap();
+        let nobody = issuer.system.http.request(method, issuer.system.at(RULES_PATH)).send().await.unwrap();
         problem(nobody, 401).await;
     }
     assert!(issuer.recorded().is_empty());
@@ -34,7 +34,7 @@ async fn rules_are_set_listed_and_taken_away_by_moderators_only() {
         json!({"videoid": "cat", "rules": {"words": words}}),
         json!({"owner_id": "olga", "rules": {"members_only": true}}),
     ] {
-        let answer = issuer.ask("mo", &moderator(), (Method::POST, RULES), Some(&body)).await;
+        let answer = issuer.ask("mo", &moderator_roles(), (Method::POST, RULES_PATH), Some(&body)).await;
         assert_eq!(answer.status(), 202);
         let answer: Value = answer.json().await.unwrap();
         assert_eq!((&answer["rules"], &answer["videoid"]), (&body["rules"], &body["videoid"]));
@@ -54,9 +54,9 @@ async fn rules_are_set_listed_and_taken_away_by_moderators_only() {
     issuer.count(&[], &recorded.into_iter().map(|(_, record)| record).collect::<Vec<_>>()).await;
 
     let get = async |path: &str| -> Value {
-        issuer.ask("mo", &moderator(), (Method::GET, path), None).await.json().await.unwrap()
+        issuer.ask("mo", &moderator_roles(), (Method::GET, path), None).await.json().await.unwrap()
     };
-    let all = get(RULES).await;
+    let all = get(RULES_PATH).await;
     assert_eq!(all["next"], Value::Null);
     let lines = all["rules"].as_array().unwrap();
     assert_eq!(lines.len(), 2, "{all}");
@@ -88,7 +88,7 @@ async fn every_wrong_field_is_named() {
         (json!({"rules": {}, "videoid": ""}), "videoid"),
         (json!({"rules": {}, "reason": "r".repeat(501)}), "reason"),
     ] {
-        let answer = issuer.ask("mo", &moderator(), (Method::POST, RULES), Some(&body)).await;
+        let answer = issuer.ask("mo", &moderator_roles(), (Method::POST, RULES_PATH), Some(&body)).await;
         assert_eq!(problem(answer, 400).await["field"], field, "{body}");
     }
     for (method, path, field) in [
@@ -97,25 +97,25 @@ async fn every_wrong_field_is_named() {
         (Method::DELETE, "/moderation/rules?videoid=v&owner_id=o", "owner_id"),
         (Method::DELETE, "/moderation/rules?userid=u", "userid"),
     ] {
-        let answer = issuer.ask("mo", &moderator(), (method, path), None).await;
+        let answer = issuer.ask("mo", &moderator_roles(), (method, path), None).await;
         assert_eq!(problem(answer, 400).await["field"], field, "{path}");
     }
     assert!(issuer.recorded().is_empty());
 }
 
 #[tokio::test]
-async fn moderators_pin_what_is_there() {
-    const PINS: &str = "/moderation/pins";
+async fn moderators_pin_existing_comments_only() {
+    const PINS_PATH: &str = "/moderation/pins";
     let issuer = Issuer::start().await;
     issuer.count(&["c1"], &[]).await;
     let pin = json!({"videoid": "cat", "id": "c1", "reason": "rules"});
-    let refused = issuer.ask("ann", &Value::Null, (Method::POST, PINS), Some(&pin)).await;
+    let refused = issuer.ask("ann", &Value::Null, (Method::POST, PINS_PATH), Some(&pin)).await;
     assert_eq!(problem(refused, 403).await["rule"], "role", "not even its author");
-    let answer = issuer.ask("mo", &moderator(), (Method::POST, PINS), Some(&pin)).await;
+    let answer = issuer.ask("mo", &moderator_roles(), (Method::POST, PINS_PATH), Some(&pin)).await;
     assert_eq!(answer.status(), 202);
     assert_eq!(answer.json::<Value>().await.unwrap()["id"], "c1");
     let unpin = (Method::DELETE, "/moderation/pins?videoid=cat");
-    assert_eq!(issuer.ask("mo", &moderator(), unpin, None).await.status(), 202);
+    assert_eq!(issuer.ask("mo", &moderator_roles(), unpin, None).await.status(), 202);
     let recorded = issuer.recorded();
     assert_eq!(
         recorded[0].1["moderation"],
@@ -130,34 +130,34 @@ async fn moderators_pin_what_is_there() {
         assert_eq!(video["pinned"]["id"], pinned, "{video:#}");
     }
     let unknown = json!({"videoid": "cat", "id": "c2"});
-    let answer = issuer.ask("mo", &moderator(), (Method::POST, PINS), Some(&unknown)).await;
+    let answer = issuer.ask("mo", &moderator_roles(), (Method::POST, PINS_PATH), Some(&unknown)).await;
     assert_eq!(problem(answer, 404).await["field"], "id");
     for (body, field) in [
         (json!({"id": "c1"}), "videoid"),
         (json!({"videoid": "cat"}), "id"),
         (json!({"videoid": "cat", "id": "c1", "reason": 5}), "reason"),
     ] {
-        let answer = issuer.ask("mo", &moderator(), (Method::POST, PINS), Some(&body)).await;
+        let answer = issuer.ask("mo", &moderator_roles(), (Method::POST, PINS_PATH), Some(&body)).await;
         assert_eq!(problem(answer, 400).await["field"], field, "{body}");
     }
-    let answer = issuer.ask("mo", &moderator(), (Method::DELETE, PINS), None).await;
+    let answer = issuer.ask("mo", &moderator_roles(), (Method::DELETE, PINS_PATH), None).await;
     assert_eq!(problem(answer, 400).await["field"], "videoid");
     assert_eq!(issuer.recorded().len(), 2);
 }
 
 #[tokio::test]
-async fn what_waits_is_listed_and_released_as_any_comment_or_rejected() {
-    const HELD: &str = "/moderation/held";
+async fn held_comments_are_listed_and_released_or_rejected() {
+    const HELD_PATH: &str = "/moderation/held";
     let issuer = Issuer::start().await;
     let hold = |id: &str, text: &str| {
         json!({"type": "moderation", "version": 1, "video_id": "cat", "user_id": "ann", "timestamp": 5, "event_id": id,
             "moderation": {"action": "hold", "comment_id": id, "text": text, "rule": "words", "role": "author"}})
     };
     issuer.count(&[], &[hold("h1", "one"), hold("h2", "two")]).await;
-    let refused = issuer.ask("ann", &Value::Null, (Method::GET, HELD), None).await;
+    let refused = issuer.ask("ann", &Value::Null, (Method::GET, HELD_PATH), None).await;
     assert_eq!(problem(refused, 403).await["rule"], "role");
     let get = async |path: &str| -> Value {
-        issuer.ask("mo", &moderator(), (Method::GET, path), None).await.json().await.unwrap()
+        issuer.ask("mo", &moderator_roles(), (Method::GET, path), None).await.json().await.unwrap()
     };
     let first = get("/moderation/held?limit=1").await;
     let line = &first["comments"][0];
@@ -172,15 +172,15 @@ async fn what_waits_is_listed_and_released_as_any_comment_or_rejected() {
     for (body, status) in
         [(review("h1", "release"), 202), (review("h2", "reject"), 202), (review("h3", "reject"), 404)]
     {
-        let refused = issuer.ask("ann", &Value::Null, (Method::POST, HELD), Some(&body)).await;
+        let refused = issuer.ask("ann", &Value::Null, (Method::POST, HELD_PATH), Some(&body)).await;
         assert_eq!(refused.status(), 403);
-        let answer = issuer.ask("mo", &moderator(), (Method::POST, HELD), Some(&body)).await;
+        let answer = issuer.ask("mo", &moderator_roles(), (Method::POST, HELD_PATH), Some(&body)).await;
         assert_eq!(answer.status(), status, "{body}");
     }
     for (body, field) in
         [(review("h1", "praise"), "outcome"), (json!({"videoid": "cat", "outcome": "reject"}), "id")]
     {
-        let answer = issuer.ask("mo", &moderator(), (Method::POST, HELD), Some(&body)).await;
+        let answer = issuer.ask("mo", &moderator_roles(), (Method::POST, HELD_PATH), Some(&body)).await;
         assert_eq!(problem(answer, 400).await["field"], field, "{body}");
     }
     let log: Vec<Value> = issuer.system.log.appended().into_iter().map(|(_, record)| record).collect();
@@ -195,7 +195,7 @@ async fn what_waits_is_listed_and_released_as_any_comment_or_rejected() {
         (&json!("h1"), &json!("ann"), &json!("one"))
     );
     issuer.count(&[], &log).await;
-    assert_eq!(get(HELD).await["comments"], json!([]));
+    assert_eq!(get(HELD_PATH).await["comments"], json!([]));
     let actions = get("/moderation/log").await;
     assert_eq!(
         (&actions["actions"][0]["action"], &actions["actions"][0]["outcome"]),
@@ -215,9 +215,9 @@ async fn there_is_a_bound_of_places_that_have_rules() {
     let all: Vec<Value> = (0..MAX_RULED_SCOPES).map(|at| record(at, json!({"slow_seconds": 5}))).collect();
     issuer.count(&[], &all).await;
     let body = json!({"videoid": "one-more", "rules": {"slow_seconds": 5}});
-    let answer = issuer.ask("mo", &moderator(), (Method::POST, RULES), Some(&body)).await;
+    let answer = issuer.ask("mo", &moderator_roles(), (Method::POST, RULES_PATH), Some(&body)).await;
     assert_eq!(problem(answer, 409).await["rule"], "places");
     issuer.count(&[], &[record(MAX_RULED_SCOPES, Value::Null)]).await;
-    let answer = issuer.ask("mo", &moderator(), (Method::POST, RULES), Some(&body)).await;
+    let answer = issuer.ask("mo", &moderator_roles(), (Method::POST, RULES_PATH), Some(&body)).await;
     assert_eq!(answer.status(), 202);
 }

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::support::System;
 
-type Methods = BTreeMap<String, BTreeSet<String>>;
+type MethodsByPath = BTreeMap<String, BTreeSet<String>>;
 
 /// The paths that the document says are at the gateway, with their methods.
-fn documented(document: &Value) -> Methods {
+fn documented_methods(document: &Value) -> MethodsByPath {
     let here = |item: &&Value| {
         item.get("servers").is_none_or(|servers| servers[0]["url"] == document["servers"][0]["url"])
     };
@@ -32,8 +32,8 @@ fn documented(document: &Value) -> Methods {
 #[tokio::test]
 async fn every_route_is_in_the_document_and_the_other_way_round() {
     let system = System::start(&[]).await;
-    let documented = documented(&system.json("/openapi-internal.json").await);
-    let mut served = Methods::new();
+    let documented = documented_methods(&system.json("/openapi-internal.json").await);
+    let mut served = MethodsByPath::new();
     for path in liverank_gateway::router::paths() {
         let example = path.replace(['{', '}'], "x");
         let refused = system.http.request(reqwest::Method::TRACE, system.at(&example)).send().await.unwrap();

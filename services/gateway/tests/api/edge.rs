@@ -11,37 +11,37 @@ use tokio::net::TcpStream;
 
 use crate::support::{SOON, System, problem};
 
-const EVENT: &str = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
+const EVENT_JSON: &str = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
 
-async fn connect(system: &System) -> TcpStream {
+async fn connect_tcp(system: &System) -> TcpStream {
     let address = system.url.socket_addrs(|| None).unwrap()[0];
     TcpStream::connect(address).await.unwrap()
 }
 
 /// All that comes until the server closes.
-async fn rest(stream: &mut TcpStream) -> String {
+async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     tokio::time::timeout(SOON, stream.read_to_end(&mut bytes)).await.expect("it closes").unwrap();
     String::from_utf8(bytes).unwrap()
 }
 
-fn post(path: &str, headers: &str, length: usize) -> String {
+fn post_request(path: &str, headers: &str, length: usize) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n")
 }
 
 #[tokio::test]
-async fn who_has_asked_and_shut_down_its_sending_side_gets_the_answer() {
+async fn a_half_closed_client_gets_its_answer() {
     let system = System::start(&[]).await;
     for path in ["/interact", "/interactions"] {
-        let body = if path == "/interact" { EVENT.to_owned() } else { format!("[{EVENT}]") };
-        let mut stream = connect(&system).await;
+        let body = if path == "/interact" { EVENT_JSON.to_owned() } else { format!("[{EVENT_JSON}]") };
+        let mut stream = connect_tcp(&system).await;
         // The log takes its time, and the client is half gone meanwhile.
         let held = system.log.hold();
-        stream.write_all(format!("{}{body}", post(path, "", body.len())).as_bytes()).await.unwrap();
+        stream.write_all(format!("{}{body}", post_request(path, "", body.len())).as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
         drop(held);
-        let answer = rest(&mut stream).await;
+        let answer = read_to_end(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 20"), "{path}: {answer}");
     }
     assert_eq!(system.log.appended().len(), 2);
@@ -51,14 +51,14 @@ async fn who_has_asked_and_shut_down_its_sending_side_gets_the_answer() {
 async fn a_413_arrives_however_much_is_still_being_sent() {
     let system = System::start(&[]).await;
     for path in ["/interact", "/interactions", "/comment", "/client-statistics", "/nothing"] {
-        let mut stream = connect(&system).await;
+        let mut stream = connect_tcp(&system).await;
         let length = 3 * 1024 * 1024;
-        stream.write_all(post(path, "", length).as_bytes()).await.unwrap();
+        stream.write_all(post_request(path, "", length).as_bytes()).await.unwrap();
         // All of it is taken: neither an error nor a reset before the answer is read.
         for _ in 0..48 {
             stream.write_all(&vec![b' '; length / 48]).await.unwrap();
         }
-        let answer = rest(&mut stream).await;
+        let answer = read_to_end(&mut stream).await;
         let status = if path == "/nothing" { "404" } else { "413" };
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
     }
@@ -75,9 +75,9 @@ async fn bodies_may_be_compressed_with_gzip() {
     let send = |path: &str, coding: &str, body: Vec<u8>| {
         system.http.post(system.at(path)).header("content-encoding", coding).body(body).send()
     };
-    assert_eq!(send("/interact", "gzip", gzip(EVENT.as_bytes())).await.unwrap().status(), 202);
+    assert_eq!(send("/interact", "gzip", gzip(EVENT_JSON.as_bytes())).await.unwrap().status(), 202);
     assert_eq!(
-        send("/interactions", "gzip", gzip(format!("[{EVENT}]").as_bytes())).await.unwrap().status(),
+        send("/interactions", "gzip", gzip(format!("[{EVENT_JSON}]").as_bytes())).await.unwrap().status(),
         200
     );
     problem(send("/interactions", "gzip", gzip(&vec![b' '; 10 * 1024 * 1024])).await.unwrap(), 413).await;
@@ -95,14 +95,14 @@ async fn a_page_that_closes_sends_plain_text() {
         origin.into_iter().fold(request, |request, origin| request.header("origin", origin)).send()
     };
     let page = Some("https://example.org");
-    assert_eq!(send("/interact", page, EVENT.into()).await.unwrap().status(), 202);
-    assert_eq!(send("/interactions", page, format!("[{EVENT}]")).await.unwrap().status(), 200);
-    problem(send("/interact", None, EVENT.into()).await.unwrap(), 415).await;
+    assert_eq!(send("/interact", page, EVENT_JSON.into()).await.unwrap().status(), 202);
+    assert_eq!(send("/interactions", page, format!("[{EVENT_JSON}]")).await.unwrap().status(), 200);
+    problem(send("/interact", None, EVENT_JSON.into()).await.unwrap(), 415).await;
     problem(send("/connect", page, "{}".into()).await.unwrap(), 415).await;
 }
 
 #[tokio::test]
-async fn an_id_that_cannot_be_decoded_is_nobody_s() {
+async fn an_undecodable_request_id_is_replaced() {
     let system = System::start(&[]).await;
     for (query, field) in [("userid=u&videoid=caf%E9", "videoid"), ("userid=100%&videoid=v", "userid")] {
         let told = problem(system.get(&format!("/connect?{query}")).await, 400).await;
@@ -116,14 +116,14 @@ async fn batches_that_stall_keep_nobody_waiting() {
     let mut stalled = Vec::new();
     for _ in 0..32 {
         for path in ["/interactions", "/client-statistics"] {
-            let mut stream = connect(&system).await;
-            stream.write_all(format!("{}[", post(path, "", 1000)).as_bytes()).await.unwrap();
+            let mut stream = connect_tcp(&system).await;
+            stream.write_all(format!("{}[", post_request(path, "", 1000)).as_bytes()).await.unwrap();
             stalled.push(stream);
         }
     }
     let start = Instant::now();
     for _ in 0..20 {
-        let answer = system.post("/interactions", format!("[{EVENT}]")).await;
+        let answer = system.post("/interactions", format!("[{EVENT_JSON}]")).await;
         assert_eq!(answer.status(), 200);
     }
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
@@ -151,10 +151,10 @@ async fn one_address_has_its_limits_and_its_streams_come_back() {
 #[tokio::test]
 async fn one_user_has_its_limits() {
     let system = System::start(&["--events-per-user", "1"]).await;
-    let ten = format!("[{}]", [EVENT; 10].join(","));
+    let ten = format!("[{}]", [EVENT_JSON; 10].join(","));
     assert_eq!(system.post("/interactions", ten.clone()).await.status(), 200);
     problem(system.post("/interactions", ten).await, 429).await;
-    problem(system.post("/interact", EVENT).await, 429).await;
+    problem(system.post("/interact", EVENT_JSON).await, 429).await;
     assert_eq!(system.log.appended().len(), 10, "what is refused is not counted");
 }
 
@@ -169,7 +169,7 @@ async fn a_handshake_is_of_http_1_1() {
         (handshake.replace("1.0", "1.1").replace("Upgrade: websocket", "Upgrade: foo, websocket"), "503"),
         (handshake.replace("1.0", "1.1").replace("Connection: Upgrade", "Connection: close"), "426"),
     ] {
-        let mut stream = connect(&system).await;
+        let mut stream = connect_tcp(&system).await;
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = [0; 12];
         stream.read_exact(&mut answer).await.unwrap();
@@ -178,10 +178,10 @@ async fn a_handshake_is_of_http_1_1() {
 }
 
 #[tokio::test]
-async fn items_are_told_what_is_wrong_with_them() {
+async fn batch_items_name_what_is_wrong_with_them() {
     let system = System::start(&[]).await;
     let batch =
-        format!(r#"[{EVENT},{{"video_id":"v","user_id":"u","type":"watch_time","watch_time":1e400}}]"#);
+        format!(r#"[{EVENT_JSON},{{"video_id":"v","user_id":"u","type":"watch_time","watch_time":1e400}}]"#);
     let answer: Value = system.post("/interactions", batch).await.json().await.unwrap();
     assert_eq!((&answer[0]["status"], &answer[1]["status"]), (&202.into(), &400.into()), "{answer}");
     assert_eq!(answer[1]["field"], "watch_time");

@@ -83,7 +83,7 @@ async fn while_the_log_is_away_nothing_is_acknowledged_and_readiness_shows_it() 
 }
 
 #[tokio::test]
-async fn what_is_one_too_many_is_turned_away_at_once() {
+async fn a_request_over_the_in_flight_limit_is_refused_at_once() {
     let system = System::start(&["--gateway-max-in-flight", "1", "--gateway-max-batches", "1"]).await;
     let held = system.log.hold();
     let event = r#"{"video_id":"cat","user_id":"ana","type":"view"}"#;
@@ -124,7 +124,7 @@ async fn a_batch_is_answered_item_by_item_in_order() {
 }
 
 #[tokio::test]
-async fn an_event_id_stands_for_one_content_of_one_user_on_one_video() {
+async fn an_event_id_with_other_content_is_a_conflict() {
     let system = System::start(&[]).await;
     let event = |video: &str, user: &str, kind: &str| json!({ "video_id": video, "user_id": user, "type": kind, "event_id": "e" });
     for (event, expected) in [

@@ -17,7 +17,7 @@ pub struct Issuer {
     _directory: tempfile::TempDir,
 }
 
-fn text(value: &Value) -> String {
+fn base64_json(value: &Value) -> String {
     URL_SAFE_NO_PAD.encode(value.to_string())
 }
 
@@ -40,10 +40,11 @@ impl Issuer {
         Self { pair, system: System::start_with(&flags, set).await, _directory: directory }
     }
 
-    fn token(&self, user: &str, roles: &Value) -> String {
+    fn token_for(&self, user: &str, roles: &Value) -> String {
         let until = liverank_runtime::now_ms() / 1000 + 600;
         let claims = json!({"sub": user, "exp": until, "iss": "i", "aud": "a", "roles": roles});
-        let message = format!("{}.{}", text(&json!({"alg": "EdDSA", "kid": "k"})), text(&claims));
+        let message =
+            format!("{}.{}", base64_json(&json!({"alg": "EdDSA", "kid": "k"})), base64_json(&claims));
         let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(message.as_bytes()).as_ref());
         format!("{message}.{signature}")
     }
@@ -57,7 +58,7 @@ impl Issuer {
     ) -> reqwest::Response {
         let (method, path) = request;
         let request = self.system.http.request(method, self.system.at(path));
-        let request = request.bearer_auth(self.token(user, roles));
+        let request = request.bearer_auth(self.token_for(user, roles));
         let request = if let Some(body) = body { request.json(body) } else { request };
         request.send().await.unwrap()
     }
@@ -77,20 +78,20 @@ impl Issuer {
     }
 }
 
-fn none() -> Value {
+fn no_roles() -> Value {
     Value::Null
 }
 
-const BANS: &str = "/moderation/bans";
+const BANS_PATH: &str = "/moderation/bans";
 
 #[tokio::test]
 async fn an_author_deletes_its_own_comment_and_a_moderator_anybody_s() {
     let issuer = Issuer::start().await;
     issuer.count(&["c1", "c2", "c/3"], &[]).await;
     let delete = |path| (Method::DELETE, path);
-    let ben = issuer.ask("ben", &none(), delete("/comments/cat/c1"), None).await;
+    let ben = issuer.ask("ben", &no_roles(), delete("/comments/cat/c1"), None).await;
     assert_eq!(problem(ben, 403).await["rule"], "author");
-    let own = issuer.ask("ann", &none(), delete("/comments/cat/c1"), None).await;
+    let own = issuer.ask("ann", &no_roles(), delete("/comments/cat/c1"), None).await;
     assert_eq!(own.status(), 202);
     assert_eq!(own.json::<Value>().await.unwrap()["id"], "c1");
     let by_mod = delete("/comments/cat/c2?reason=off%20topic");
@@ -120,7 +121,7 @@ async fn an_author_deletes_its_own_comment_and_a_moderator_anybody_s() {
     // What is deleted already is not deleted again.
     let records: Vec<Value> = issuer.recorded().into_iter().map(|(_, record)| record).collect();
     issuer.count(&[], &records).await;
-    assert_eq!(issuer.ask("ann", &none(), delete("/comments/cat/c1"), None).await.status(), 202);
+    assert_eq!(issuer.ask("ann", &no_roles(), delete("/comments/cat/c1"), None).await.status(), 202);
     assert_eq!(issuer.recorded().len(), 3);
 }
 
@@ -129,13 +130,13 @@ async fn only_moderators_ban_and_read_what_was_done() {
     let issuer = Issuer::start().await;
     let ban = json!({"userid": "ann"});
     let requests = [
-        (Method::POST, BANS, Some(&ban)),
+        (Method::POST, BANS_PATH, Some(&ban)),
         (Method::DELETE, "/moderation/bans?userid=ann", None),
-        (Method::GET, BANS, None),
+        (Method::GET, BANS_PATH, None),
         (Method::GET, "/moderation/log", None),
     ];
     for (method, path, body) in requests {
-        for roles in [none(), json!(["viewer", "poster"]), json!("admin"), json!(["Moderator"])] {
+        for roles in [no_roles(), json!(["viewer", "poster"]), json!("admin"), json!(["Moderator"])] {
             let answer = issuer.ask("ann", &roles, (method.clone(), path), body).await;
             assert_eq!(answer.headers()["www-authenticate"], "Bearer error=\"insufficient_scope\"");
             assert_eq!(problem(answer, 403).await["rule"], "role", "{method} {path} {roles}");
@@ -158,7 +159,7 @@ async fn bans_are_listed_while_they_are_in_force_and_all_is_in_the_audit_log() {
         json!({"userid": "cy"}),
     ];
     for body in &bodies {
-        let answer = issuer.ask("mo", &moderator, (Method::POST, BANS), Some(body)).await;
+        let answer = issuer.ask("mo", &moderator, (Method::POST, BANS_PATH), Some(body)).await;
         assert_eq!(answer.status(), 202);
         let answer: Value = answer.json().await.unwrap();
         assert_eq!(answer["userid"], body["userid"]);
@@ -174,7 +175,7 @@ async fn bans_are_listed_while_they_are_in_force_and_all_is_in_the_audit_log() {
     let get = async |path: &str| -> Value {
         issuer.ask("mo", &moderator, (Method::GET, path), None).await.json().await.unwrap()
     };
-    let all = get(BANS).await;
+    let all = get(BANS_PATH).await;
     assert_eq!(all["next"], Value::Null);
     let bans = all["bans"].as_array().unwrap();
     assert_eq!(bans.iter().map(|ban| ban["userid"].as_str().unwrap()).collect::<Vec<_>>(), ["ann", "ben"]);
@@ -212,7 +213,7 @@ async fn there_is_a_bound_of_bans_and_one_of_revocations() {
         issuer.count(&[], &recorded[*counted..]).await;
         *counted = recorded.len();
     };
-    let bans = ["ann", "ben"].map(|user| (BANS, json!({"userid": user})));
+    let bans = ["ann", "ben"].map(|user| (BANS_PATH, json!({"userid": user})));
     let tokens = ["t1", "t2"].map(|token| ("/moderation/revocations", json!({"jti": token})));
     for (path, body) in bans.iter().chain(&tokens) {
         assert_eq!(
@@ -222,7 +223,7 @@ async fn there_is_a_bound_of_bans_and_one_of_revocations() {
         );
     }
     settle(&mut counted).await;
-    let more = [(BANS, json!({"userid": "cy"})), ("/moderation/revocations", json!({"jti": "t3"}))];
+    let more = [(BANS_PATH, json!({"userid": "cy"})), ("/moderation/revocations", json!({"jti": "t3"}))];
     for (path, body) in &more {
         let answer = issuer.ask("mo", &moderator, (Method::POST, path), Some(body)).await;
         assert_eq!(answer.headers()["retry-after"], "60", "{body}");
@@ -230,7 +231,7 @@ async fn there_is_a_bound_of_bans_and_one_of_revocations() {
     }
     // One that there is may be changed, and one that is ended makes room for another of its sort.
     let again = json!({"userid": "ann", "seconds": 60});
-    assert_eq!(issuer.ask("mo", &moderator, (Method::POST, BANS), Some(&again)).await.status(), 202);
+    assert_eq!(issuer.ask("mo", &moderator, (Method::POST, BANS_PATH), Some(&again)).await.status(), 202);
     let lift = (Method::DELETE, "/moderation/bans?userid=ben");
     assert_eq!(issuer.ask("mo", &moderator, lift, None).await.status(), 202);
     settle(&mut counted).await;
@@ -260,7 +261,7 @@ async fn every_wrong_field_is_named() {
         (json!({"userid": "u", "reason": long}), "reason"),
         (json!([]), "body"),
     ] {
-        let answer = issuer.ask("mo", &moderator, (Method::POST, BANS), Some(&body)).await;
+        let answer = issuer.ask("mo", &moderator, (Method::POST, BANS_PATH), Some(&body)).await;
         assert_eq!(problem(answer, 400).await["field"], field, "{body}");
     }
     for (method, path, field) in [
@@ -281,11 +282,11 @@ async fn every_wrong_field_is_named() {
 }
 
 #[tokio::test]
-async fn what_the_log_does_not_have_was_not_done() {
+async fn a_moderation_action_needs_the_log() {
     let issuer = Issuer::start().await;
     issuer.system.log.break_down(true);
     let ban = json!({"userid": "ann"});
-    let answer = issuer.ask("mo", &json!(["moderator"]), (Method::POST, BANS), Some(&ban)).await;
+    let answer = issuer.ask("mo", &json!(["moderator"]), (Method::POST, BANS_PATH), Some(&ban)).await;
     problem(answer, 503).await;
     assert!(issuer.recorded().is_empty());
 }
@@ -294,12 +295,12 @@ async fn what_the_log_does_not_have_was_not_done() {
 async fn without_tokens_nobody_moderates_unless_it_is_open_and_then_on_a_loopback_address_only() {
     let closed = System::start(&[]).await;
     let ban = json!({"userid": "ann"}).to_string();
-    assert_eq!(problem(closed.post(BANS, ban.clone()).await, 403).await["rule"], "role");
+    assert_eq!(problem(closed.post(BANS_PATH, ban.clone()).await, 403).await["rule"], "role");
     let delete = closed.http.delete(closed.at("/comments/cat/c1?userid=ann")).send().await.unwrap();
     problem(delete, 403).await;
     assert!(closed.log.appended().is_empty());
     let open = System::start(&["--moderation-open"]).await;
-    assert_eq!(open.post(BANS, ban).await.status(), 202);
+    assert_eq!(open.post(BANS_PATH, ban).await.status(), 202);
     assert_eq!(open.log.appended()[0].1["user_id"], "open");
 
     let everywhere = TcpListener::bind("0.0.0.0:0").await.unwrap();
@@ -346,17 +347,19 @@ async fn a_service_or_the_owner_says_what_a_video_is_and_takes_it_off() {
     assert_eq!((&video["removed"], &video["views"]), (&json!(false), &json!(0)));
     assert_eq!(issuer.system.json("/videos/cat").await["metadata"], Value::Null);
     // `ann` was the first to comment on `cat`, which makes her its owner in lists, and gives her no right to it.
-    for (user, roles, path) in
-        [("ben", none(), "/videos/dog"), ("ann", none(), "/videos/cat"), ("ann", none(), "/videos/new")]
-    {
+    for (user, roles, path) in [
+        ("ben", no_roles(), "/videos/dog"),
+        ("ann", no_roles(), "/videos/cat"),
+        ("ann", no_roles(), "/videos/new"),
+    ] {
         for method in [Method::PUT, Method::DELETE] {
             let answer = issuer.ask(user, &roles, (method, path), Some(&cats)).await;
             assert_eq!(problem(answer, 403).await["rule"], "owner", "{user} {path}");
         }
     }
     let own = json!({"title": "Dogs"});
-    assert_eq!(issuer.ask("olga", &none(), put("/videos/dog"), Some(&own)).await.status(), 202);
-    let answer = issuer.ask("olga", &none(), put("/videos/dog?owner_id=ben"), Some(&own)).await;
+    assert_eq!(issuer.ask("olga", &no_roles(), put("/videos/dog"), Some(&own)).await.status(), 202);
+    let answer = issuer.ask("olga", &no_roles(), put("/videos/dog?owner_id=ben"), Some(&own)).await;
     assert_eq!(problem(answer, 400).await["field"], "owner_id");
     assert_eq!(
         issuer.ask("mo", &moderator, (Method::DELETE, "/videos/dog?reason=dull"), None).await.status(),
@@ -366,7 +369,7 @@ async fn a_service_or_the_owner_says_what_a_video_is_and_takes_it_off() {
     issuer.count(&[], &all[1..]).await;
     let video = issuer.system.json("/videos/dog").await;
     assert_eq!((&video["metadata"], &video["removed"]), (&own, &json!(true)));
-    let answer = issuer.ask("olga", &none(), put("/videos/dog"), Some(&own)).await;
+    let answer = issuer.ask("olga", &no_roles(), put("/videos/dog"), Some(&own)).await;
     assert_eq!(problem(answer, 403).await["rule"], "owner", "she does not undo what a moderator did");
     problem(issuer.ask("app", &service, (Method::DELETE, "/videos/new"), None).await, 404).await;
     for (field, bad) in [

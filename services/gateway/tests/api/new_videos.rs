@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{System, problem};
 use crate::videos::rank;
 
-fn like(video: &str) -> String {
+fn like_json(video: &str) -> String {
     json!({"video_id": video, "user_id": "u", "type": "like"}).to_string()
 }
 
@@ -14,15 +14,16 @@ async fn a_caller_brings_so_many_new_videos_by_whichever_way_and_known_ones_with
     let system = System::start(&["--new-videos-per-caller", "3", "--reader-wait-seconds", "1"]).await;
     rank(&system, &[("on-the-board", 2.0, 1.0)]).await;
     for video in ["a", "b", "a", "c", "b"] {
-        assert_eq!(system.post("/interact", like(video)).await.status(), 202, "{video}");
+        assert_eq!(system.post("/interact", like_json(video)).await.status(), 202, "{video}");
     }
-    let answer = system.post("/interact", like("d")).await;
+    let answer = system.post("/interact", like_json("d")).await;
     let wait: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1000..=1200).contains(&wait), "a third of an hour, and not {wait} s");
     assert_eq!(problem(answer, 429).await["limit"], "new-videos-per-caller");
 
     // In a batch each has its own answer, and naming a new one twice does not make it known.
-    let batch = format!("[{},{},{},{}]", like("a"), like("d"), like("d"), like("on-the-board"));
+    let batch =
+        format!("[{},{},{},{}]", like_json("a"), like_json("d"), like_json("d"), like_json("on-the-board"));
     let items: Value = system.post("/interactions", batch).await.json().await.unwrap();
     let statuses: Vec<u64> =
         items.as_array().unwrap().iter().map(|item| item["status"].as_u64().unwrap()).collect();

@@ -10,7 +10,7 @@ use crate::moderation::Issuer;
 use crate::support::{System, problem};
 
 /// A manager that says this of itself, and to every question that something is wrong with it.
-async fn manager(overview: Value) -> String {
+async fn fake_manager(overview: Value) -> String {
     let refusal = || async {
         let problem = json!({"status": 400, "detail": "readers: must be a whole number", "field": "readers"});
         let kind = [("content-type", "application/problem+json")];
@@ -26,7 +26,7 @@ async fn manager(overview: Value) -> String {
 }
 
 #[tokio::test]
-async fn who_looks_after_the_system_sees_it_and_nobody_else() {
+async fn only_operators_see_the_overview() {
     let issuer = Issuer::start().await;
     let question = json!({"readers": 2});
     for (roles, status) in [
@@ -50,7 +50,7 @@ async fn who_looks_after_the_system_sees_it_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_is_away_is_named_and_the_rest_is_shown() {
+async fn the_overview_names_unavailable_parts_and_shows_the_rest() {
     let system = System::start(&[]).await;
     let like = r#"{"video_id":"cat","user_id":"ann","type":"like"}"#;
     assert_eq!(system.post("/interact", like).await.status(), 202);
@@ -76,7 +76,8 @@ async fn what_is_away_is_named_and_the_rest_is_shown() {
 #[tokio::test]
 async fn every_manager_is_asked_and_a_refused_question_names_the_field() {
     let of = |fresh, age, leading| json!({"fresh": fresh, "viewers": age, "moves": [{"age_ms": age}], "planner": {"leading": leading, "decisions": [age]}});
-    let urls = format!("{},{}", manager(of(true, 7, false)).await, manager(of(true, 3, true)).await);
+    let urls =
+        format!("{},{}", fake_manager(of(true, 7, false)).await, fake_manager(of(true, 3, true)).await);
     let system = System::start(&["--manager-url", &urls]).await;
     let placement = system.json("/operate").await["placement"].clone();
     assert_eq!(placement["viewers"], 7);

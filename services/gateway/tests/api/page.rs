@@ -13,7 +13,7 @@ async fn the_page_and_all_that_it_loads_is_served_with_its_type() {
     let mut todo = vec![("/".to_owned(), page.text().await.unwrap())];
     let mut seen = std::collections::BTreeSet::new();
     while let Some((path, text)) = todo.pop() {
-        for name in loaded(&text) {
+        for name in loaded_files(&text) {
             if !seen.insert(name.clone()) {
                 continue;
             }
@@ -33,7 +33,7 @@ async fn the_page_and_all_that_it_loads_is_served_with_its_type() {
 }
 
 /// Local files named in `src="/…"`, `href="/…"` and `from './…'`.
-fn loaded(text: &str) -> Vec<String> {
+fn loaded_files(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     for (before, after, prefix) in [("src=\"/", '"', "/"), ("href=\"/", '"', "/"), ("from './", '\'', "/")] {
         for rest in text.split(before).skip(1) {
@@ -47,7 +47,7 @@ fn loaded(text: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_browser_that_has_it_gets_no_second_copy() {
+async fn a_cached_page_file_is_answered_304() {
     let system = System::start(&[]).await;
     let tag = system.get("/console.js").await.headers()["etag"].clone();
     let asked = system.http.get(system.at("/console.js")).header("if-none-match", tag.clone());

@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite;
 use crate::support::{System, nowhere, problem, serve};
 
 /// Answers every request with what came.
-async fn echo(request: Request) -> impl IntoResponse {
+async fn echo_request(request: Request) -> impl IntoResponse {
     let headers = request.headers().clone();
     let uri = request.uri().to_string();
     let method = request.method().to_string();
@@ -31,7 +31,7 @@ async fn echo(request: Request) -> impl IntoResponse {
 
 #[tokio::test]
 async fn requests_reach_the_service_that_answers_them_as_they_came() {
-    let [comment, manager, statistics] = [(); 3].map(|()| Router::new().fallback(echo));
+    let [comment, manager, statistics] = [(); 3].map(|()| Router::new().fallback(echo_request));
     let (comment, manager, statistics) =
         (serve(comment).await, serve(manager).await, serve(statistics).await);
     let system = System::start(&[
@@ -89,7 +89,7 @@ async fn an_error_of_the_service_is_passed_on() {
 
 #[tokio::test]
 async fn a_replica_that_cannot_be_reached_costs_nothing() {
-    let alive = serve(Router::new().fallback(echo)).await;
+    let alive = serve(Router::new().fallback(echo_request)).await;
     let system = System::start(&["--comment-url", &format!("{},{alive}", nowhere())]).await;
     for _ in 0..3 {
         assert_eq!(system.post("/comment", "{}").await.status(), 201);
@@ -107,7 +107,7 @@ async fn a_service_that_is_away_is_503() {
 }
 
 /// A service that reads requests and dies without an answer.
-async fn dying(hits: Arc<AtomicUsize>) -> String {
+async fn dying_service(hits: Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -120,7 +120,7 @@ async fn dying(hits: Arc<AtomicUsize>) -> String {
 }
 
 #[tokio::test]
-async fn what_may_have_been_done_is_not_done_again() {
+async fn a_post_that_may_have_been_done_is_not_repeated() {
     let (hits, reached) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let counter = Arc::clone(&reached);
     let second = Router::new().route(
@@ -131,7 +131,7 @@ async fn what_may_have_been_done_is_not_done_again() {
         }),
     );
     let second = second.route("/comments/{id}", get(async || "read"));
-    let urls = format!("{},{}", dying(Arc::clone(&hits)).await, serve(second).await);
+    let urls = format!("{},{}", dying_service(Arc::clone(&hits)).await, serve(second).await);
     let system = System::start(&["--comment-url", &urls]).await;
     problem(system.post("/comment", "{}").await, 503).await;
     assert_eq!((hits.load(SeqCst), reached.load(SeqCst)), (1, 0));
@@ -142,7 +142,11 @@ async fn what_may_have_been_done_is_not_done_again() {
 }
 
 /// Sends what it was asked for, then everything back.
-async fn lists(upgrade: WebSocketUpgrade, headers: HeaderMap, request: Request) -> axum::response::Response {
+async fn echo_websocket(
+    upgrade: WebSocketUpgrade,
+    headers: HeaderMap,
+    request: Request,
+) -> axum::response::Response {
     assert!(headers.contains_key("sec-websocket-key"));
     let asked = request.uri().to_string();
     upgrade.on_upgrade(async move |mut socket| {
@@ -155,18 +159,19 @@ async fn lists(upgrade: WebSocketUpgrade, headers: HeaderMap, request: Request) 
     })
 }
 
-fn ws(system: &System, path: &str) -> String {
+fn websocket_url(system: &System, path: &str) -> String {
     system.at(path).replacen("http", "ws", 1)
 }
 
 #[tokio::test]
 async fn websockets_go_through_and_end_with_the_gateway() {
-    let service = Router::new().route("/ws/videos", get(lists)).route("/ws/user/{id}", get(lists));
+    let service =
+        Router::new().route("/ws/videos", get(echo_websocket)).route("/ws/user/{id}", get(echo_websocket));
     let urls = format!("{},{}", nowhere(), serve(service).await);
     let system = System::start(&["--websocket-url", &urls]).await;
     let mut open = Vec::new();
     for path in ["/ws/videos?limit=5&mode=delta", "/ws/user/a%20b"] {
-        let (mut socket, _) = tokio_tungstenite::connect_async(ws(&system, path)).await.unwrap();
+        let (mut socket, _) = tokio_tungstenite::connect_async(websocket_url(&system, path)).await.unwrap();
         assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), path);
         let large = "x".repeat(100_000);
         socket.send(tungstenite::Message::text(large.clone())).await.unwrap();
@@ -180,7 +185,7 @@ async fn websockets_go_through_and_end_with_the_gateway() {
 }
 
 #[tokio::test]
-async fn what_is_no_handshake_is_told_so() {
+async fn a_request_without_handshake_is_refused() {
     // As the service does: what is wrong with the request goes first.
     let refusing = Router::new().fallback(async |request: Request| {
         if request.uri().query().is_some() {
@@ -195,7 +200,8 @@ async fn what_is_no_handshake_is_told_so() {
     problem(plain, 426).await;
     // A browser's script is not told why a handshake failed, and asks like this.
     problem(system.get("/ws/videos?limit=x").await, 400).await;
-    let refused = tokio_tungstenite::connect_async(ws(&system, "/ws/videos?limit=x")).await.unwrap_err();
+    let refused =
+        tokio_tungstenite::connect_async(websocket_url(&system, "/ws/videos?limit=x")).await.unwrap_err();
     let tungstenite::Error::Http(response) = refused else { panic!("{refused}") };
     assert_eq!(response.status().as_u16(), 400);
 }
@@ -203,7 +209,7 @@ async fn what_is_no_handshake_is_told_so() {
 #[tokio::test]
 async fn websockets_without_a_service_are_503() {
     let system = System::start(&[]).await;
-    let refused = tokio_tungstenite::connect_async(ws(&system, "/ws/videos")).await.unwrap_err();
+    let refused = tokio_tungstenite::connect_async(websocket_url(&system, "/ws/videos")).await.unwrap_err();
     let tungstenite::Error::Http(response) = refused else { panic!("{refused}") };
     assert_eq!(response.status().as_u16(), 503);
     assert!(response.headers().contains_key("retry-after"));

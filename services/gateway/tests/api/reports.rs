@@ -7,19 +7,19 @@ use serde_json::{Value, json};
 use crate::moderation::Issuer;
 use crate::support::{System, problem};
 
-const QUEUE: &str = "/moderation/reports";
+const REPORTS_PATH: &str = "/moderation/reports";
 
-fn moderator() -> Value {
+fn moderator_roles() -> Value {
     json!(["moderator"])
 }
 
-async fn report(issuer: &Issuer, user: &str, id: &str, body: &Value) -> reqwest::Response {
+async fn post_report(issuer: &Issuer, user: &str, id: &str, body: &Value) -> reqwest::Response {
     let path = format!("/comments/cat/{id}/reports");
     issuer.ask(user, &json!(["viewer"]), (Method::POST, &path), Some(body)).await
 }
 
-async fn get(issuer: &Issuer, path: &str) -> Value {
-    let answer = issuer.ask("mo", &moderator(), (Method::GET, path), None).await;
+async fn get_as_moderator(issuer: &Issuer, path: &str) -> Value {
+    let answer = issuer.ask("mo", &moderator_roles(), (Method::GET, path), None).await;
     assert_eq!(answer.status(), 200, "{path}");
     answer.json().await.unwrap()
 }
@@ -33,17 +33,17 @@ async fn count_since(issuer: &Issuer, from: usize) -> usize {
 }
 
 /// The record of a report, as the log has it.
-fn record(at: usize, video: &str, id: &str, user: &str) -> Value {
+fn report_record(at: usize, video: &str, id: &str, user: &str) -> Value {
     json!({"type": "moderation", "version": 2, "video_id": video, "user_id": user, "event_id": format!("r{at}"),
         "timestamp": 5, "moderation": {"action": "report", "comment_id": id, "why": "spam", "role": "viewer"}})
 }
 
-fn ids(page: &Value) -> Vec<&str> {
+fn ids_of(page: &Value) -> Vec<&str> {
     page["comments"].as_array().unwrap().iter().map(|comment| comment["id"].as_str().unwrap()).collect()
 }
 
 /// Four comments, and reports of them that are counted: three of the first, two of the second. Answers how much the log has.
-async fn reported(issuer: &Issuer) -> usize {
+async fn write_and_count_reports(issuer: &Issuer) -> usize {
     issuer.count(&["c1", "c2", "c3", "c4"], &[]).await;
     let reports = [
         ("ben", "c1"),
@@ -56,7 +56,7 @@ async fn reported(issuer: &Issuer) -> usize {
     ];
     for (user, id) in reports {
         let said = json!({"userid": user, "reason": "hate", "text": format!("{user} says")});
-        let answer = report(issuer, user, id, &said).await;
+        let answer = post_report(issuer, user, id, &said).await;
         assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
         assert_eq!(answer.json::<Value>().await.unwrap()["reason"], "hate");
     }
@@ -66,14 +66,15 @@ async fn reported(issuer: &Issuer) -> usize {
 #[tokio::test]
 async fn a_report_counts_once_and_queues_are_in_order() {
     let issuer = Issuer::start().await;
-    let counted = reported(&issuer).await;
+    let counted = write_and_count_reports(&issuer).await;
     let (key, written) = issuer.recorded().remove(0);
     let expected = json!({"action": "report", "comment_id": "c1", "why": "hate", "role": "viewer", "reason": "ben says"});
     assert_eq!((key.as_str(), &written["moderation"]), ("cat", &expected), "behind its comment");
-    let again = report(&issuer, "ben", "c1", &json!({"userid": "ben", "reason": "spam", "text": null})).await;
+    let again =
+        post_report(&issuer, "ben", "c1", &json!({"userid": "ben", "reason": "spam", "text": null})).await;
     assert_eq!((again.status().as_u16(), issuer.recorded().len()), (202, counted), "it counts once");
-    let newest = get(&issuer, QUEUE).await;
-    assert_eq!((ids(&newest), &newest["next"]), (vec!["c1", "c4", "c3", "c2"], &Value::Null));
+    let newest = get_as_moderator(&issuer, REPORTS_PATH).await;
+    assert_eq!((ids_of(&newest), &newest["next"]), (vec!["c1", "c4", "c3", "c2"], &Value::Null));
     let line = &newest["comments"][0];
     assert_eq!(
         (&line["userid"], &line["comment"], &line["count"]),
@@ -82,11 +83,14 @@ async fn a_report_counts_once_and_queues_are_in_order() {
     let first = &line["reports"][0];
     assert_eq!((&first["userid"], &first["text"]), (&json!("ben"), &json!("ben says")));
     assert_eq!((&first["reason"], &line["decision"]), (&json!("hate"), &Value::Null));
-    let most = get(&issuer, "/moderation/reports?order=most&limit=2").await;
-    assert_eq!(ids(&most), ["c1", "c2"]);
+    let most = get_as_moderator(&issuer, "/moderation/reports?order=most&limit=2").await;
+    assert_eq!(ids_of(&most), ["c1", "c2"]);
     let next = most["next"].as_str().unwrap();
-    assert_eq!(ids(&get(&issuer, &format!("{QUEUE}?order=most&after={next}")).await), ["c4", "c3"]);
-    let log = get(&issuer, "/moderation/log").await;
+    assert_eq!(
+        ids_of(&get_as_moderator(&issuer, &format!("{REPORTS_PATH}?order=most&after={next}")).await),
+        ["c4", "c3"]
+    );
+    let log = get_as_moderator(&issuer, "/moderation/log").await;
     let named: Vec<_> = log["actions"]
         .as_array()
         .unwrap()
@@ -99,10 +103,10 @@ async fn a_report_counts_once_and_queues_are_in_order() {
 #[tokio::test]
 async fn what_a_moderator_decides_ends_the_reports() {
     let issuer = Issuer::start().await;
-    let counted = reported(&issuer).await;
+    let counted = write_and_count_reports(&issuer).await;
     let decide = async |id: &str, mut body: Value| {
         (body["videoid"], body["id"]) = (json!("cat"), json!(id));
-        issuer.ask("mo", &moderator(), (Method::POST, QUEUE), Some(&body)).await
+        issuer.ask("mo", &moderator_roles(), (Method::POST, REPORTS_PATH), Some(&body)).await
     };
     for (id, body) in [
         ("c1", json!({"outcome": "dismiss", "reason": "harmless"})),
@@ -128,13 +132,13 @@ async fn what_a_moderator_decides_ends_the_reports() {
     assert_eq!(written[3], ("cat".to_owned(), close("c3", "banned")), "behind the ban");
     assert_eq!((&written[4].1["kind"], &written[4].1["scope"]), (&json!("ban"), &json!("everywhere")));
     count_since(&issuer, counted).await;
-    assert_eq!(get(&issuer, QUEUE).await["comments"], json!([]));
-    let closed = get(&issuer, "/moderation/reports?state=closed").await;
-    assert_eq!(ids(&closed), ["c4", "c3", "c2", "c1"]);
+    assert_eq!(get_as_moderator(&issuer, REPORTS_PATH).await["comments"], json!([]));
+    let closed = get_as_moderator(&issuer, "/moderation/reports?state=closed").await;
+    assert_eq!(ids_of(&closed), ["c4", "c3", "c2", "c1"]);
     let (deleted, dismissed) = (&closed["comments"][2], &closed["comments"][3]["decision"]);
     assert_eq!((&dismissed["by"], &dismissed["reason"]), (&json!("mo"), &json!("harmless")));
     assert_eq!((&deleted["comment"], &deleted["decision"]["outcome"]), (&Value::Null, &json!("deleted")));
-    let late = report(&issuer, "gil", "c1", &json!({"userid": "gil", "reason": "spam"})).await;
+    let late = post_report(&issuer, "gil", "c1", &json!({"userid": "gil", "reason": "spam"})).await;
     assert_eq!(problem(late, 409).await["rule"], "reports_decided");
     let twice = decide("c1", json!({"outcome": "delete"})).await;
     assert_eq!(problem(twice, 404).await["field"], "id");
@@ -145,14 +149,14 @@ async fn who_may_report_and_who_may_decide() {
     let issuer = Issuer::start().await;
     issuer.count(&["c1"], &[]).await;
     let body = json!({"userid": "ben", "reason": "spam"});
-    assert_eq!(problem(report(&issuer, "eve", "c1", &body).await, 403).await["field"], "userid");
+    assert_eq!(problem(post_report(&issuer, "eve", "c1", &body).await, 403).await["field"], "userid");
     let path = "/comments/cat/c1/reports";
     let by_service = issuer.ask("app", &json!("service"), (Method::POST, path), Some(&body)).await;
     assert_eq!(by_service.status(), 202, "a service reports for its users");
     problem(issuer.system.http.post(issuer.system.at(path)).json(&body).send().await.unwrap(), 401).await;
     let decision = json!({"videoid": "cat", "id": "c1", "outcome": "dismiss"});
     for (method, body) in [(Method::GET, None), (Method::POST, Some(&decision))] {
-        let answer = issuer.ask("ben", &json!(["viewer", "poster"]), (method, QUEUE), body).await;
+        let answer = issuer.ask("ben", &json!(["viewer", "poster"]), (method, REPORTS_PATH), body).await;
         assert_eq!(problem(answer, 403).await["rule"], "role");
     }
     assert_eq!(issuer.recorded().len(), 1);
@@ -166,7 +170,7 @@ async fn who_may_report_and_who_may_decide() {
         202,
         "without tokens, whoever says to be a user"
     );
-    assert_eq!(problem(open.get(QUEUE).await, 403).await["rule"], "role");
+    assert_eq!(problem(open.get(REPORTS_PATH).await, 403).await["rule"], "role");
 }
 
 #[tokio::test]
@@ -182,12 +186,16 @@ async fn every_wrong_field_is_named() {
         (json!({"userid": "ben", "reason": "spam", "text": "x".repeat(201)}), "text"),
         (json!([]), "body"),
     ] {
-        assert_eq!(problem(report(&issuer, "ben", "c1", &body).await, 400).await["field"], field, "{body}");
+        assert_eq!(
+            problem(post_report(&issuer, "ben", "c1", &body).await, 400).await["field"],
+            field,
+            "{body}"
+        );
     }
     let path = "/comments/cat/c1/reports?why=x";
     let answer = issuer.ask("ben", &json!("viewer"), (Method::POST, path), Some(&good)).await;
     assert_eq!(problem(answer, 400).await["field"], "why");
-    assert_eq!(problem(report(&issuer, "ben", "c9", &good).await, 404).await["field"], "id");
+    assert_eq!(problem(post_report(&issuer, "ben", "c9", &good).await, 404).await["field"], "id");
     let decision = |more: Value| {
         let mut body = json!({"videoid": "cat", "id": "c1", "outcome": "dismiss"});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -204,8 +212,9 @@ async fn every_wrong_field_is_named() {
         (json!({"outcome": "delete", "scope": "video"}), "scope"),
         (json!({"reason": "r".repeat(501)}), "reason"),
     ] {
-        let answer =
-            issuer.ask("mo", &moderator(), (Method::POST, QUEUE), Some(&decision(more.clone()))).await;
+        let answer = issuer
+            .ask("mo", &moderator_roles(), (Method::POST, REPORTS_PATH), Some(&decision(more.clone())))
+            .await;
         assert_eq!(problem(answer, 400).await["field"], field, "{more}");
     }
     for (query, field) in [
@@ -216,33 +225,35 @@ async fn every_wrong_field_is_named() {
         ("limit=101", "limit"),
         ("video=v", "video"),
     ] {
-        let answer = issuer.ask("mo", &moderator(), (Method::GET, &format!("{QUEUE}?{query}")), None).await;
+        let answer = issuer
+            .ask("mo", &moderator_roles(), (Method::GET, &format!("{REPORTS_PATH}?{query}")), None)
+            .await;
         assert_eq!(problem(answer, 400).await["field"], field, "{query}");
     }
     assert!(issuer.recorded().is_empty());
 }
 
 #[tokio::test]
-async fn what_callers_can_make_grow_has_bounds() {
+async fn open_reports_are_bounded() {
     let issuer = Issuer::start().await;
     let ids: Vec<String> = (0..=MAX_OPEN_OF_A_VIDEO).map(|at| format!("c{at}")).collect();
     issuer.count(&ids.iter().map(String::as_str).collect::<Vec<_>>(), &[]).await;
-    let reports = ids[1..].iter().zip(0..).map(|(id, at)| record(at, "cat", id, "u"));
+    let reports = ids[1..].iter().zip(0..).map(|(id, at)| report_record(at, "cat", id, "u"));
     issuer.count(&[], &reports.collect::<Vec<_>>()).await;
     let body = |user: &str| json!({"userid": user, "reason": "spam"});
-    let full = report(&issuer, "ben", "c0", &body("ben")).await;
+    let full = post_report(&issuer, "ben", "c0", &body("ben")).await;
     assert_eq!(full.headers()["retry-after"], "60");
     assert_eq!(problem(full, 429).await["rule"], "reports_of_video");
-    assert_eq!(report(&issuer, "ben", "c1", &body("ben")).await.status(), 202, "it waits already");
-    let more = (1..MAX_REPORTS).map(|at| record(1000 + at, "cat", "c2", &format!("u{at}")));
+    assert_eq!(post_report(&issuer, "ben", "c1", &body("ben")).await.status(), 202, "it waits already");
+    let more = (1..MAX_REPORTS).map(|at| report_record(1000 + at, "cat", "c2", &format!("u{at}")));
     issuer.count(&[], &more.collect::<Vec<_>>()).await;
-    let many = report(&issuer, "ben", "c2", &body("ben")).await;
+    let many = post_report(&issuer, "ben", "c2", &body("ben")).await;
     assert_eq!(problem(many, 409).await["rule"], "reports_of_comment");
     // Those that were refused count, too: looking costs the archive.
     for at in 0..57 {
-        assert_eq!(report(&issuer, "ben", "c1", &body("ben")).await.status(), 202, "{at}");
+        assert_eq!(post_report(&issuer, "ben", "c1", &body("ben")).await.status(), 202, "{at}");
     }
-    let limited = report(&issuer, "ben", "c1", &body("ben")).await;
+    let limited = post_report(&issuer, "ben", "c1", &body("ben")).await;
     let wait: u64 = limited.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&wait), "{wait}");
     let limited = problem(limited, 429).await;
@@ -250,7 +261,7 @@ async fn what_callers_can_make_grow_has_bounds() {
         (&limited["rule"], &limited["limit"]),
         (&json!("reports_of_user"), &json!("reports-per-user"))
     );
-    assert_eq!(report(&issuer, "cy", "c1", &body("cy")).await.status(), 202, "others have their own");
+    assert_eq!(post_report(&issuer, "cy", "c1", &body("cy")).await.status(), 202, "others have their own");
     issuer.system.log.break_down(true);
-    problem(report(&issuer, "dan", "c1", &body("dan")).await, 503).await;
+    problem(post_report(&issuer, "dan", "c1", &body("dan")).await, 503).await;
 }

@@ -16,37 +16,37 @@ use crate::auth::{INVALID, Key, OTHER, VIEW, claims, now, post_with, refused, sy
 use crate::support::{SOON, System, eventually, serve};
 
 /// How far past its end a token is taken: the leeway between two clocks, in seconds.
-const LEEWAY: i64 = 30;
+const LEEWAY_SECONDS: i64 = 30;
 
-fn token(key: &Key, more: &Value) -> String {
+fn token_with(key: &Key, more: &Value) -> String {
     let mut claims = claims("ana");
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     key.sign(&key.header(), &claims)
 }
 
 /// A service whose `WebSockets` say nothing and stay open.
-async fn silent_lists() -> String {
+async fn silent_websocket_service() -> String {
     let stay = async |upgrade: WebSocketUpgrade| {
         upgrade.on_upgrade(async |mut socket| while socket.recv().await.is_some() {})
     };
     serve(Router::new().route("/ws/videos", get(stay))).await
 }
 
-type Socket = tokio_tungstenite::WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
+type ClientSocket = tokio_tungstenite::WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
-async fn lists(system: &System, token: &str) -> Socket {
+async fn open_lists(system: &System, token: &str) -> ClientSocket {
     let url = system.at(&format!("/ws/videos?access_token={token}")).replacen("http", "ws", 1);
     tokio_tungstenite::connect_async(url).await.unwrap().0
 }
 
-async fn comments(system: &System, token: &str) -> reqwest::Response {
+async fn open_comments(system: &System, token: &str) -> reqwest::Response {
     let stream = system.get(&format!("/connect?userid=ana&videoid=cat&access_token={token}")).await;
     assert_eq!(stream.status(), 200);
     stream
 }
 
 /// How a client is told: the last event, and the close frame.
-async fn told(stream: reqwest::Response, mut socket: Socket, reason: &str) {
+async fn expect_ended(stream: reqwest::Response, mut socket: ClientSocket, reason: &str) {
     let text = tokio::time::timeout(SOON, stream.text()).await.expect("the stream ends").unwrap();
     let event = format!(
         "event: unauthorized\ndata: {{\"type\":\"unauthorized\",\"reason\":\"{reason}\"}}\n\nretry: "
@@ -59,13 +59,14 @@ async fn told(stream: reqwest::Response, mut socket: Socket, reason: &str) {
 
 #[tokio::test]
 async fn streams_end_with_their_token_and_say_so() {
-    let (key, behind) = (Key::ed("d"), silent_lists().await);
+    let (key, behind) = (Key::ed("d"), silent_websocket_service().await);
     let (system, _directory) = system(&[&key], &["--websocket-url", &behind]).await;
-    let short = token(&key, &json!({ "exp": now() - LEEWAY + 2 }));
-    let (stream, socket) = (comments(&system, &short).await, lists(&system, &short).await);
-    let longer = token(&key, &json!({}));
-    let (mut other, mut other_lists) = (comments(&system, &longer).await, lists(&system, &longer).await);
-    told(stream, socket, "expired").await;
+    let short = token_with(&key, &json!({ "exp": now() - LEEWAY_SECONDS + 2 }));
+    let (stream, socket) = (open_comments(&system, &short).await, open_lists(&system, &short).await);
+    let longer = token_with(&key, &json!({}));
+    let (mut other, mut other_lists) =
+        (open_comments(&system, &longer).await, open_lists(&system, &longer).await);
+    expect_ended(stream, socket, "expired").await;
     let waits = tokio::time::timeout(Duration::from_millis(300), other_lists.next()).await;
     assert!(waits.is_err(), "a token that is good keeps its streams: {waits:?}");
     while let Ok(part) = tokio::time::timeout(Duration::from_millis(300), other.chunk()).await {
@@ -76,7 +77,7 @@ async fn streams_end_with_their_token_and_say_so() {
 }
 
 /// Puts a list in the place of the one before, as a person's editor and the kubelet do.
-fn revoke(file: &Path, list: &Value) {
+fn write_revoked_list(file: &Path, list: &Value) {
     let next = file.with_extension("next");
     std::fs::write(&next, json!({ "revoked": list }).to_string()).unwrap();
     std::fs::rename(next, file).unwrap();
@@ -84,28 +85,29 @@ fn revoke(file: &Path, list: &Value) {
 
 #[tokio::test]
 async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds() {
-    let (key, behind, directory) = (Key::ed("d"), silent_lists().await, tempfile::tempdir().unwrap());
+    let (key, behind, directory) =
+        (Key::ed("d"), silent_websocket_service().await, tempfile::tempdir().unwrap());
     let file = directory.path().join("revoked.json");
-    revoke(&file, &json!([]));
+    write_revoked_list(&file, &json!([]));
     let flags = ["--websocket-url", &behind, "--auth-revoked-file", file.to_str().unwrap()];
     let (system, _keys) = system(&[&key], &flags).await;
-    let named = token(&key, &json!({ "jti": "t-1", "iat": now() - 50 }));
-    let (stream, socket) = (comments(&system, &named).await, lists(&system, &named).await);
+    let named = token_with(&key, &json!({ "jti": "t-1", "iat": now() - 50 }));
+    let (stream, socket) = (open_comments(&system, &named).await, open_lists(&system, &named).await);
     let revoked = Instant::now();
-    revoke(&file, &json!([{ "jti": "t-1" }]));
-    told(stream, socket, "revoked").await;
+    write_revoked_list(&file, &json!([{ "jti": "t-1" }]));
+    expect_ended(stream, socket, "revoked").await;
     assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
     let again = post_with(&system, "/interact", &named, VIEW).await;
     let problem = refused(again, 401, INVALID).await;
     assert!(problem["detail"].as_str().unwrap().contains("revoked"), "{problem}");
-    let other = token(&key, &json!({ "jti": "t-2", "iat": now() - 50 }));
+    let other = token_with(&key, &json!({ "jti": "t-2", "iat": now() - 50 }));
     assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 202);
 
-    let stream = comments(&system, &other).await;
-    let socket = lists(&system, &other).await;
-    revoke(&file, &json!([{ "sub": "ana", "issued_before": now() - 20 }]));
-    told(stream, socket, "revoked").await;
-    let renewed = token(&key, &json!({ "iat": now() }));
+    let stream = open_comments(&system, &other).await;
+    let socket = open_lists(&system, &other).await;
+    write_revoked_list(&file, &json!([{ "sub": "ana", "issued_before": now() - 20 }]));
+    expect_ended(stream, socket, "revoked").await;
+    let renewed = token_with(&key, &json!({ "iat": now() }));
     assert_eq!(post_with(&system, "/interact", &renewed, VIEW).await.status(), 202);
 
     // What cannot be read changes nothing, and is told.
@@ -122,7 +124,7 @@ async fn a_revoked_token_lets_nobody_in_and_its_streams_end_within_two_seconds()
 }
 
 /// Counts what moderators did and was not counted yet, as the consumer does.
-async fn count(system: &System, counted: &mut usize) {
+async fn count_moderation(system: &System, counted: &mut usize) {
     let done = system.log.appended().into_iter().map(|(_, value)| value);
     let done: Vec<Value> = done.filter(|value| value["type"] == "moderation").skip(*counted).collect();
     *counted += done.len();
@@ -131,11 +133,11 @@ async fn count(system: &System, counted: &mut usize) {
 
 #[tokio::test]
 async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_taken_back() {
-    let (key, behind) = (Key::ed("d"), silent_lists().await);
+    let (key, behind) = (Key::ed("d"), silent_websocket_service().await);
     let (system, _directory) = system(&[&key], &["--websocket-url", &behind]).await;
-    let service = token(&key, &json!({ "roles": ["service"] }));
-    let named = token(&key, &json!({ "jti": "t-1", "iat": now() - 50 }));
-    let other = token(&key, &json!({ "jti": "t-2", "iat": now() - 50 }));
+    let service = token_with(&key, &json!({ "roles": ["service"] }));
+    let named = token_with(&key, &json!({ "jti": "t-1", "iat": now() - 50 }));
+    let other = token_with(&key, &json!({ "jti": "t-2", "iat": now() - 50 }));
     let revoke = async |token: &str, body: &Value| {
         let url = system.at("/moderation/revocations");
         system.http.post(url).bearer_auth(token).json(body).send().await.unwrap()
@@ -150,26 +152,26 @@ async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_take
         assert_eq!(problem["field"], field, "{problem}");
     }
     assert_eq!(revoke(&named, &json!({"sub": "ben"})).await.status(), 403, "a viewer revokes nobody's");
-    let (stream, socket) = (comments(&system, &named).await, lists(&system, &named).await);
+    let (stream, socket) = (open_comments(&system, &named).await, open_lists(&system, &named).await);
     let mut counted = 0;
     let answer = revoke(&service, &json!({"jti": "t-1", "seconds": 600, "reason": "stolen"})).await;
     assert_eq!(answer.status(), 202);
     let answer: Value = answer.json().await.unwrap();
     assert!(answer["jti"] == "t-1" && answer["until"].is_string(), "{answer}");
-    count(&system, &mut counted).await;
+    count_moderation(&system, &mut counted).await;
     let revoked = Instant::now();
-    told(stream, socket, "revoked").await;
+    expect_ended(stream, socket, "revoked").await;
     assert!(revoked.elapsed() < Duration::from_secs(2), "{:?}", revoked.elapsed());
     let again = post_with(&system, "/interact", &named, VIEW).await;
     refused(again, 401, INVALID).await;
     assert_eq!(post_with(&system, "/interact", &other, VIEW).await.status(), 202, "the other is good");
 
     // All of a user's: what is issued later is good. Who revokes has a token of that name here, too.
-    let (stream, socket) = (comments(&system, &other).await, lists(&system, &other).await);
+    let (stream, socket) = (open_comments(&system, &other).await, open_lists(&system, &other).await);
     assert_eq!(revoke(&service, &json!({"sub": "ana"})).await.status(), 202);
-    count(&system, &mut counted).await;
-    told(stream, socket, "revoked").await;
-    let later = token(&key, &json!({ "iat": now() + 5, "roles": ["service"] }));
+    count_moderation(&system, &mut counted).await;
+    expect_ended(stream, socket, "revoked").await;
+    let later = token_with(&key, &json!({ "iat": now() + 5, "roles": ["service"] }));
     assert_eq!(post_with(&system, "/interact", &later, VIEW).await.status(), 202);
     let page: Value = system
         .http
@@ -193,7 +195,7 @@ async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_take
 
     let back = system.at("/moderation/revocations?sub=ana");
     assert_eq!(system.http.delete(back).bearer_auth(&later).send().await.unwrap().status(), 202);
-    count(&system, &mut counted).await;
+    count_moderation(&system, &mut counted).await;
     eventually("the user's tokens are good again", async || {
         post_with(&system, "/interact", &other, VIEW).await.status() == 202
     })
@@ -202,7 +204,7 @@ async fn what_a_service_revokes_is_refused_soon_and_ends_streams_and_can_be_take
 }
 
 #[tokio::test]
-async fn without_the_list_that_is_named_it_does_not_start() {
+async fn a_missing_revocation_list_refuses_to_start() {
     let key = Key::ed("d");
     let (system, _directory) = system(&[&key], &["--auth-revoked-file", "/nowhere/revoked.json"]).await;
     let error = format!("{:#}", system.ended().await.unwrap_err());
@@ -210,15 +212,15 @@ async fn without_the_list_that_is_named_it_does_not_start() {
 }
 
 #[tokio::test]
-async fn a_token_s_roles_say_what_it_is_good_for() {
+async fn the_roles_of_a_token_limit_what_it_may_do() {
     let key = Key::ed("d");
     let (system, _directory) = system(&[&key], &[]).await;
-    let with = |roles: Value| token(&key, &json!({ "roles": roles }));
+    let with = |roles: Value| token_with(&key, &json!({ "roles": roles }));
     let watcher = with(json!(["viewer"]));
     refused(post_with(&system, "/interact", &watcher, VIEW).await, 403, OTHER).await;
     let comment = r#"{"userid":"ana","videoid":"cat","comment":"hi"}"#;
     refused(post_with(&system, "/comment", &watcher, comment).await, 403, OTHER).await;
-    comments(&system, &watcher).await;
+    open_comments(&system, &watcher).await;
 
     let owned = r#"{"video_id":"cat","user_id":"ben","type":"view","owner_id":"eve"}"#;
     refused(post_with(&system, "/interact", &with(json!(["poster"])), owned).await, 403, OTHER).await;

@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 pub const SOON: Duration = Duration::from_secs(20);
 
 #[derive(Parser)]
-struct Cli {
+struct GatewayCli {
     #[command(flatten)]
     config: Config,
 }
@@ -84,7 +84,7 @@ impl System {
             }
         }
         args.extend(flags.iter().map(ToString::to_string));
-        let mut config = Cli::parse_from(args).config;
+        let mut config = GatewayCli::parse_from(args).config;
         set(&mut config);
         let dir = tempfile::tempdir().unwrap();
         let (backends, log) = backends(dir.path());
@@ -99,7 +99,7 @@ impl System {
 
     /// Another gateway on the same stores, which is to end by itself: how it ended.
     pub async fn beside(&self, flags: &[&str], listener: TcpListener) -> anyhow::Result<()> {
-        let config = Cli::parse_from(["gateway"].iter().chain(flags)).config;
+        let config = GatewayCli::parse_from(["gateway"].iter().chain(flags)).config;
         let shell = ServiceContext::new(Duration::from_secs(3));
         let running = liverank_gateway::run(config, self.backends.clone(), listener, shell);
         tokio::time::timeout(SOON, running).await.expect("ends by itself")

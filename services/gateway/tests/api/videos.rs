@@ -33,7 +33,7 @@ async fn rank_on(ranking: &dyn RankingStore, videos: &[(&str, f64, f64)]) {
     ranking.project(&nothing).await.unwrap();
 }
 
-fn ids(page: &Value) -> Vec<&str> {
+fn ids_of(page: &Value) -> Vec<&str> {
     page["videos"].as_array().unwrap().iter().map(|line| line["video_id"].as_str().unwrap()).collect()
 }
 
@@ -43,14 +43,14 @@ async fn a_list_comes_in_pages_best_first() {
     rank(&system, &[("a", 1.0, 9.0), ("b", 3.0, 7.0), ("ü/?&", 1.0, 8.0), ("d", 2.5, -1.5)]).await;
     let first = system.json("/videos?limit=2").await;
     assert_eq!(first["videos"][0], json!({ "video_id": "b", "score": 3.0, "user_id": "ana" }));
-    assert_eq!(ids(&first), ["b", "d"]);
+    assert_eq!(ids_of(&first), ["b", "d"]);
     let cursor = first["next"].as_str().unwrap();
     assert!(cursor.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{cursor} fits into a URL as it is");
     let second = system.json(&format!("/videos?limit=2&cursor={cursor}")).await;
-    assert_eq!(ids(&second), ["ü/?&", "a"]);
+    assert_eq!(ids_of(&second), ["ü/?&", "a"]);
     let cursor = second["next"].as_str().unwrap();
     let third = system.json(&format!("/videos?limit=2&cursor={cursor}")).await;
-    assert_eq!((ids(&third), &third["next"]), (vec![], &Value::Null));
+    assert_eq!((ids_of(&third), &third["next"]), (vec![], &Value::Null));
     assert_eq!(system.json("/videos").await["next"], Value::Null);
 }
 
@@ -63,18 +63,18 @@ async fn a_list_says_where_it_begins_and_how_many_are_ranked() {
     let videos: Vec<_> = videos.iter().map(|(id, score)| (id.as_str(), *score, -*score)).collect();
     rank(&system, &videos).await;
     let whole = system.json("/videos").await;
-    let whole = ids(&whole);
+    let whole = ids_of(&whole);
     for (at, id) in whole.iter().enumerate() {
         let page = system.json(&format!("/videos?around={id}&limit=5")).await;
         let first = at.saturating_sub(2).min(15);
-        assert_eq!(ids(&page), whole[first..first + 5], "around {id}");
+        assert_eq!(ids_of(&page), whole[first..first + 5], "around {id}");
         assert_eq!((&page["first_rank"], &page["total"]), (&json!(first + 1), &json!(20)));
         let next = system.json(&format!("/videos?limit=3&cursor={}", page["next"].as_str().unwrap())).await;
-        assert_eq!(ids(&next), whole[first + 5..(first + 8).min(20)], "after the page around {id}");
+        assert_eq!(ids_of(&next), whole[first + 5..(first + 8).min(20)], "after the page around {id}");
         assert_eq!(next["first_rank"], json!(first + 6));
     }
     let least = system.json("/videos?board=trending&around=v00&limit=3").await;
-    assert_eq!((ids(&least), &least["first_rank"]), (vec!["v01", "v00", "v03"], &json!(1)));
+    assert_eq!((ids_of(&least), &least["first_rank"]), (vec!["v01", "v00", "v03"], &json!(1)));
     let absent = problem(system.get("/videos?around=other").await, 404).await;
     assert_eq!(absent["field"], "around");
     let both = problem(system.get("/videos?around=v00&cursor=00000000000000006161").await, 400).await;
@@ -86,7 +86,7 @@ async fn a_list_says_where_it_begins_and_how_many_are_ranked() {
 async fn a_video_has_its_rank_on_each_board() {
     let system = System::start(&[]).await;
     let event = |id: &str| json!({ "video_id": id, "user_id": "ana", "type": "view" });
-    count(&system, &[event("a"), event("c"), event("late")]).await;
+    count_events(&system, &[event("a"), event("c"), event("late")]).await;
     rank(&system, &[("a", 1.0, 9.0), ("b", 1.0, 8.0), ("c", 0.0, 8.0)]).await;
     let ranks = async |id: &str| system.json(&format!("/videos/{id}")).await["ranks"].clone();
     let places = |global, trending| {
@@ -103,12 +103,12 @@ async fn the_trending_board_has_its_own_order() {
     let system = System::start(&[]).await;
     rank(&system, &[("a", 1.0, 9.0), ("b", 3.0, 7.25)]).await;
     let page = system.json("/videos?board=trending").await;
-    assert_eq!(ids(&page), ["a", "b"]);
+    assert_eq!(ids_of(&page), ["a", "b"]);
     assert_eq!(page["videos"][1]["score"], 7.25);
 }
 
 #[tokio::test]
-async fn trending_shows_points_and_pages_lead_on() {
+async fn the_trending_board_shows_points_in_pages() {
     let system = System::start(&[]).await;
     let (hour, now) = (3_600_000, liverank_runtime::now_ms());
     let log2 = |points: f64| points.log2() + now as f64 / f64::from(hour);
@@ -117,7 +117,7 @@ async fn trending_shows_points_and_pages_lead_on() {
     let first = system.json("/videos?board=trending&limit=2").await;
     let second =
         system.json(&format!("/videos?board=trending&cursor={}", first["next"].as_str().unwrap())).await;
-    assert_eq!((ids(&first), ids(&second)), (vec!["a", "b"], vec!["c"]));
+    assert_eq!((ids_of(&first), ids_of(&second)), (vec!["a", "b"], vec!["c"]));
     for (line, points) in
         [(&first["videos"][0], 32.0), (&first["videos"][1], 8.0), (&second["videos"][0], 1.0)]
     {
@@ -127,7 +127,7 @@ async fn trending_shows_points_and_pages_lead_on() {
 }
 
 /// Counts events as the consumer does.
-async fn count(system: &System, events: &[Value]) {
+async fn count_events(system: &System, events: &[Value]) {
     system.backends.archive.open(&Rules::default()).await.unwrap();
     let record = |(offset, event): (usize, &Value)| LogRecord {
         partition: 0,
@@ -158,7 +158,7 @@ async fn a_video_has_its_counts_and_its_viewers() {
         event("watch_time", 1.25),
         event("watch_time", 10.0),
     ];
-    count(&system, &events).await;
+    count_events(&system, &events).await;
     assert_eq!(
         system.json("/videos/a%20b%2Fc").await,
         json!({ "video_id": "a b/c", "user_id": "ben", "score": 11.0, "views": 1, "likes": 1, "comments": 1, "shares": 1,
@@ -169,7 +169,7 @@ async fn a_video_has_its_counts_and_its_viewers() {
 }
 
 #[tokio::test]
-async fn a_list_has_viewers_where_they_are_asked_for() {
+async fn a_list_has_viewer_counts_when_asked() {
     let manager = axum::Router::new().route(
         "/viewers",
         post(|Json(asked): Json<Value>| async move {
@@ -190,7 +190,7 @@ async fn a_list_has_viewers_where_they_are_asked_for() {
 }
 
 #[tokio::test]
-async fn a_list_has_what_the_app_says_of_its_videos_where_it_is_asked_for() {
+async fn a_list_has_metadata_when_asked() {
     let system = System::start(&[]).await;
     rank(&system, &[("a", 1.0, 9.0), ("b", 3.0, 7.0)]).await;
     let unknown = system.json("/videos?fields=metadata").await;
@@ -198,7 +198,7 @@ async fn a_list_has_what_the_app_says_of_its_videos_where_it_is_asked_for() {
     let cats = json!({ "title": "Cats", "category": "pets" });
     let put = json!({ "type": "moderation", "version": 1, "video_id": "a", "user_id": "app", "timestamp": 5, "event_id": "m",
         "moderation": { "action": "put_video", "metadata": cats, "role": "service" } });
-    count(&system, &[put]).await;
+    count_events(&system, &[put]).await;
     let page = system.json("/videos?fields=metadata,viewers").await;
     assert_eq!((&page["videos"][1]["metadata"], &page["videos"][0]["metadata"]), (&cats, &Value::Null));
     assert_eq!(page["videos"][1].get("viewers"), Some(&Value::Null));
@@ -208,7 +208,7 @@ async fn a_list_has_what_the_app_says_of_its_videos_where_it_is_asked_for() {
 #[tokio::test]
 async fn without_a_manager_the_viewers_are_unknown_and_the_rest_is_not() {
     let system = System::start(&[]).await;
-    count(&system, &[json!({ "video_id": "cat", "user_id": "ana", "type": "view" })]).await;
+    count_events(&system, &[json!({ "video_id": "cat", "user_id": "ana", "type": "view" })]).await;
     let video = system.json("/videos/cat").await;
     assert_eq!((&video["views"], &video["viewers"]), (&json!(1), &Value::Null));
 }
@@ -217,7 +217,7 @@ async fn without_a_manager_the_viewers_are_unknown_and_the_rest_is_not() {
 async fn a_video_that_nothing_happened_to_is_not_found() {
     let system = System::start(&[]).await;
     problem(system.get("/videos/cat").await, 404).await;
-    count(&system, &[json!({ "video_id": "cat", "user_id": "ana", "type": "view" })]).await;
+    count_events(&system, &[json!({ "video_id": "cat", "user_id": "ana", "type": "view" })]).await;
     problem(system.get("/videos/dog").await, 404).await;
 }
 
@@ -240,21 +240,21 @@ async fn a_declared_board_is_read_by_its_name() {
     let boards = DeclaredBoards::read(&serde_json::from_str(declared).unwrap()).unwrap();
     let stores: Vec<_> = boards.iter().map(|board| system.backends.ranking.declared(&board.key())).collect();
     let event = |id: &str| json!({ "video_id": id, "user_id": "ana", "type": "view" });
-    count(&system, &[event("a"), event("b"), event("c")]).await;
+    count_events(&system, &[event("a"), event("b"), event("c")]).await;
     rank(&system, &[("a", 1.0, 9.0), ("b", 2.0, 8.0), ("c", 3.0, 7.0)]).await;
     rank_on(&*stores[0], &[("a", 5.0, 9.0), ("b", 4.0, 8.0)]).await;
     rank_on(&*stores[1], &[("a", 1.0, 8.0), ("c", 3.0, 7.0)]).await;
     let liked = system.json("/videos?board=liked&limit=1").await;
-    assert_eq!((ids(&liked), &liked["total"]), (vec!["a"], &json!(2)));
+    assert_eq!((ids_of(&liked), &liked["total"]), (vec!["a"], &json!(2)));
     let next = system.json(&format!("/videos?board=liked&cursor={}", liked["next"].as_str().unwrap())).await;
     assert_eq!(
-        (ids(&next), &next["first_rank"], &next["videos"][0]["score"]),
+        (ids_of(&next), &next["first_rank"], &next["videos"][0]["score"]),
         (vec!["b"], &json!(2), &json!(4.0))
     );
-    assert_eq!(ids(&system.json("/videos?board=hot").await), ["a", "c"]);
+    assert_eq!(ids_of(&system.json("/videos?board=hot").await), ["a", "c"]);
     let around = system.json("/videos?board=hot&around=c&limit=1").await;
-    assert_eq!((ids(&around), &around["first_rank"]), (vec!["c"], &json!(2)));
-    assert_eq!(ids(&system.json("/videos").await), ["c", "b", "a"]);
+    assert_eq!((ids_of(&around), &around["first_rank"]), (vec!["c"], &json!(2)));
+    assert_eq!(ids_of(&system.json("/videos").await), ["c", "b", "a"]);
     problem(system.get("/videos?board=liked&around=c").await, 404).await;
     let told = problem(system.get("/videos?board=best").await, 400).await;
     assert_eq!(told["detail"], "board: must be global, trending, liked or hot");

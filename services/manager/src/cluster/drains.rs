@@ -43,7 +43,7 @@ impl Cluster {
         };
         let mut leaving: HashMap<&ReaderId, u64> = HashMap::new();
         for sighting in self.watch.all().filter(to_empty) {
-            leaving.insert(&sighting.record.id, self.room(sighting, per_minute, uncounted));
+            leaving.insert(&sighting.record.id, self.movable_viewers(sighting, per_minute, uncounted));
         }
         if leaving.is_empty() {
             return Vec::new();
@@ -63,7 +63,7 @@ impl Cluster {
             let Some(room) = leaving.get_mut(reader).filter(|room| **room > 0 || viewers == 0) else {
                 continue;
             };
-            let Some(order) = self.without(now, video, viewers, &mut coming) else { continue };
+            let Some(order) = self.order_without_drained(now, video, viewers, &mut coming) else { continue };
             *room = room.saturating_sub(viewers);
             drains.push(Drain { order, reader: reader.clone(), viewers });
             if drains.len() >= MAX_ORDERS_A_LOOK {
@@ -74,7 +74,7 @@ impl Cluster {
     }
 
     /// Viewers of a reader that may be set on their way now.
-    fn room(&self, sighting: &Sighting, per_minute: u64, uncounted: u64) -> u64 {
+    fn movable_viewers(&self, sighting: &Sighting, per_minute: u64, uncounted: u64) -> u64 {
         let record = &sighting.record;
         let under_way = self.owed.viewers + uncounted;
         let budget = per_minute.saturating_mul(HAND_OVER_SECONDS).div_ceil(60).saturating_sub(under_way);
@@ -88,7 +88,7 @@ impl Cluster {
 
     /// The order that takes a video from all readers that are to be emptied: others take their places, where there are
     /// any. `coming` counts what the orders before this one brought to whom.
-    fn without(
+    fn order_without_drained(
         &self,
         now: Instant,
         video: &VideoId,
@@ -103,7 +103,7 @@ impl Cluster {
             let fits = |reader: &ReaderId| {
                 besides.iter().all(|share| share.reader != *reader) && (is_urgent || self.is_open(reader))
             };
-            let taker = self.least_loaded(coming, fits)?;
+            let taker = self.least_loaded_of(coming, fits)?;
             *coming.entry(taker.clone()).or_default() += viewers.max(1);
             Some(taker)
         })

@@ -5,7 +5,7 @@ use liverank_adapters::assignment_store::State;
 use super::*;
 use crate::liveness::Probed;
 
-fn id(name: &str) -> ReaderId {
+fn reader_id(name: &str) -> ReaderId {
     ReaderId::parse(name).unwrap()
 }
 
@@ -18,12 +18,12 @@ fn held(name: &str, viewers: u64, epoch: u64) -> Held {
 }
 
 fn share(name: &str) -> Share {
-    Share { reader: id(name), weight: 1 }
+    Share { reader: reader_id(name), weight: 1 }
 }
 
 fn record(name: &str, viewers: u64, videos: &[(&str, u64)]) -> ReaderRecord {
     ReaderRecord {
-        id: id(name),
+        id: reader_id(name),
         public_url: format!("http://{name}"),
         internal_url: format!("http://{name}.internal"),
         beat: 1,
@@ -53,16 +53,21 @@ fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment
     cluster
 }
 
-fn assign(expected: Option<u64>, reader: &str, seen: u64) -> Decision {
+fn assign_decision(expected: Option<u64>, reader: &str, seen: u64) -> Decision {
     Decision::Assign { expected, readers: vec![share(reader)], seen }
 }
 
 fn cordon(name: &str, closing: Closing) -> Cordon {
-    Cordon { reader: id(name), closing, why: String::new() }
+    Cordon { reader: reader_id(name), closing, why: String::new() }
 }
 
 /// Lets the same records be polled until the view is settled; readers beat if `alive`.
-fn settle(cluster: &mut Cluster, start: Instant, records: &[ReaderRecord], alive: bool) -> Instant {
+fn poll_until_settled(
+    cluster: &mut Cluster,
+    start: Instant,
+    records: &[ReaderRecord],
+    alive: bool,
+) -> Instant {
     let mut now = start;
     for beat in 1..=12 {
         now += Duration::from_millis(500);
@@ -77,7 +82,7 @@ fn settle(cluster: &mut Cluster, start: Instant, records: &[ReaderRecord], alive
 fn a_new_video_goes_to_the_least_loaded_reader() {
     let now = Instant::now();
     let cluster = cluster(now, vec![record("a", 10, &[]), record("b", 5, &[])], vec![]);
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign(None, "b", 0));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(None, "b", 0));
 }
 
 #[test]
@@ -100,13 +105,13 @@ fn a_video_that_lost_its_assignment_goes_where_its_viewers_are() {
     let now = Instant::now();
     let records = vec![record("a", 500, &[("v", 300)]), record("b", 1, &[("v", 1)]), record("c", 0, &[])];
     let cluster = cluster(now, records, vec![]);
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign(None, "a", 0));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(None, "a", 0));
     assert_eq!(cluster.to_adopt(now, 10), [video("v")]);
     assert_eq!(cluster.viewers(&video("v")), 301);
 }
 
 #[test]
-fn what_is_assigned_stays() {
+fn an_assigned_video_stays_where_it_is() {
     let now = Instant::now();
     let held = assignment("v", &["a"], 7);
     let cluster = cluster(now, vec![record("a", 900, &[]), record("b", 0, &[])], vec![held.clone()]);
@@ -115,7 +120,11 @@ fn what_is_assigned_stays() {
 }
 
 /// Heard by this manager itself.
-fn heard(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment>) -> Cluster {
+fn cluster_with_heartbeats(
+    now: Instant,
+    records: Vec<ReaderRecord>,
+    assignments: Vec<Assignment>,
+) -> Cluster {
     let mut cluster = cluster(now, records.clone(), assignments);
     for record in records {
         cluster.heard(now, record);
@@ -123,7 +132,7 @@ fn heard(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment>)
     cluster
 }
 
-fn drained(cluster: &Cluster, now: Instant, per_minute: u64) -> Vec<(String, Vec<String>)> {
+fn drains_as_text(cluster: &Cluster, now: Instant, per_minute: u64) -> Vec<(String, Vec<String>)> {
     let named = |drain: drains::Drain| {
         let readers = drain.order.readers.iter().map(|share| share.reader.to_string());
         (drain.order.video.to_string(), readers.collect())
@@ -136,15 +145,16 @@ fn a_draining_reader_s_videos_leave_it_the_most_watched_first() {
     let now = Instant::now();
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[("busy", 9), ("calm", 1)]) };
     let held = ["calm", "busy", "other"].map(|name| assignment(name, &["a"], 1));
-    let cluster = heard(now, vec![leaving, record("b", 5, &[]), record("c", 0, &[])], held.to_vec());
-    let order = drained(&cluster, now, 6_000);
+    let cluster =
+        cluster_with_heartbeats(now, vec![leaving, record("b", 5, &[]), record("c", 0, &[])], held.to_vec());
+    let order = drains_as_text(&cluster, now, 6_000);
     assert_eq!(order[0], ("busy".to_owned(), vec!["c".to_owned()]));
     assert_eq!(order.len(), 3);
     // What one brings counts for the next.
     assert_eq!(order[1], ("calm".to_owned(), vec!["b".to_owned()]));
     // Nothing is swapped before somebody holds it ready, unless somebody comes: nobody is sent to one that leaves.
     assert!(cluster.to_move(now, 10).is_empty());
-    assert_eq!(cluster.decide(now, &video("busy"), 0), assign(Some(1), "c", 1));
+    assert_eq!(cluster.decide(now, &video("busy"), 0), assign_decision(Some(1), "c", 1));
 }
 
 #[test]
@@ -156,15 +166,15 @@ fn a_removed_reader_is_given_out_no_more_whatever_it_reports_and_whoever_has_jus
     cluster.orders.cordons = vec![cordon("a", Closing::Removed)];
     cluster.view.load(now, State { version: 1, assignments: vec![held] });
     cluster.observe(now, vec![record("a", 0, &[]), record("b", 900, &[])]);
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(1), "b", 1));
-    assert_eq!(cluster.decide(now, &video("new"), 0), assign(None, "b", 1));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
+    assert_eq!(cluster.decide(now, &video("new"), 0), assign_decision(None, "b", 1));
     assert_eq!(cluster.to_move(now, 10), [video("v")]);
     // It goes on reporting itself, and does not become one that counts by that.
     cluster.heard(now, ReaderRecord { beat: 2, ..record("a", 0, &[]) });
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(1), "b", 1));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(Some(1), "b", 1));
     assert!(cluster.to_forget(now).is_empty(), "its word stays as long as it reports itself");
     let records = [record("a", 0, &[])];
-    let later = settle(&mut cluster, now, &records, false);
+    let later = poll_until_settled(&mut cluster, now, &records, false);
     assert_eq!(cluster.to_forget(later).len(), 1);
 }
 
@@ -176,10 +186,10 @@ fn most_readers_may_have_been_removed_and_the_rest_is_looked_after() {
     let held = names.map(|name| assignment(name, &[name], 1));
     let mut cluster = cluster(start, records.clone(), held.to_vec());
     cluster.orders.cordons = vec![cordon("a", Closing::Removed), cordon("b", Closing::Removed)];
-    let now = settle(&mut cluster, start, &records, false);
+    let now = poll_until_settled(&mut cluster, start, &records, false);
     cluster.heard(now, ReaderRecord { beat: 50, ..record("d", 0, &[]) });
     for name in ["a", "b", "c"] {
-        cluster.watch.probed(now, &id(name), 2, Probed::Late);
+        cluster.watch.probed(now, &reader_id(name), 2, Probed::Late);
     }
     assert_eq!(cluster.judge(now), None, "c alone is missing");
     assert_eq!(cluster.to_move(now, 10).len(), 3);
@@ -198,28 +208,28 @@ fn a_reader_that_cannot_be_reached_is_replaced_although_it_reports_itself() {
     };
     beat(&mut cluster, now, 2);
     assert!(due(&cluster, now).is_empty());
-    cluster.sent(now, &id("a"), false);
+    cluster.sent(now, &reader_id("a"), false);
     assert_eq!(due(&cluster, now), ["a"]);
-    cluster.watch.probed(now, &id("a"), 2, Probed::Unreachable);
+    cluster.watch.probed(now, &reader_id("a"), 2, Probed::Unreachable);
     cluster.judge(now);
     assert!(matches!(cluster.decide(now, &video("v"), 0), Decision::Serve(_)), "once may be a mishap");
     let later = now + Duration::from_secs(1);
     beat(&mut cluster, later, 3);
     assert_eq!(due(&cluster, later), ["a"]);
-    cluster.watch.probed(later, &id("a"), 3, Probed::Unreachable);
+    cluster.watch.probed(later, &reader_id("a"), 3, Probed::Unreachable);
     cluster.judge(later);
     let in_vain = "the store was not seen since: it may be this manager that is cut off";
     assert!(matches!(cluster.decide(later, &video("v"), 0), Decision::Serve(_)), "{in_vain}");
     beat(&mut cluster, later, 4);
-    assert_eq!(cluster.decide(later, &video("v"), 0), assign(Some(1), "b", 1));
+    assert_eq!(cluster.decide(later, &video("v"), 0), assign_decision(Some(1), "b", 1));
     // One that merely answers late has much to do, and keeps what it has; one that answers again is back.
-    cluster.watch.probed(later, &id("b"), 3, Probed::Late);
-    cluster.watch.probed(later, &id("b"), 3, Probed::Late);
+    cluster.watch.probed(later, &reader_id("b"), 3, Probed::Late);
+    cluster.watch.probed(later, &reader_id("b"), 3, Probed::Late);
     cluster.judge(later);
-    assert!(cluster.is_open(&id("b")));
-    cluster.watch.probed(later, &id("a"), 3, Probed::Answered);
+    assert!(cluster.is_open(&reader_id("b")));
+    cluster.watch.probed(later, &reader_id("a"), 3, Probed::Answered);
     cluster.judge(later);
-    assert!(cluster.is_open(&id("a")));
+    assert!(cluster.is_open(&reader_id("a")));
 }
 
 #[test]
@@ -230,7 +240,7 @@ fn when_no_reader_can_be_reached_it_is_this_manager_that_is_cut_off() {
     let mut cluster = cluster(now, records.to_vec(), held.to_vec());
     for _ in 0..2 {
         for name in ["a", "b", "c"] {
-            cluster.watch.probed(now, &id(name), 1, Probed::Unreachable);
+            cluster.watch.probed(now, &reader_id(name), 1, Probed::Unreachable);
         }
         cluster.observe(now, records.to_vec());
     }
@@ -253,17 +263,17 @@ fn a_reader_hears_of_viewers_elsewhere_where_there_are_any() {
 }
 
 #[test]
-fn who_has_arrived_is_not_counted_twice() {
+fn an_arrived_viewer_is_not_counted_twice() {
     let now = Instant::now();
     let mut cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a", "b"], 1)]);
-    (0..400).for_each(|_| cluster.sent(now, &id("a"), true));
-    assert_eq!(cluster.usage(&id("a")), 400);
+    (0..400).for_each(|_| cluster.sent(now, &reader_id("a"), true));
+    assert_eq!(cluster.usage(&reader_id("a")), 400);
     cluster.heard(now, ReaderRecord { beat: 2, ..record("a", 390, &[("v", 390)]) });
-    assert_eq!(cluster.usage(&id("a")), 400);
+    assert_eq!(cluster.usage(&reader_id("a")), 400);
 }
 
 #[test]
-fn who_is_on_the_way_is_counted_as_long_as_a_hand_over_lasts() {
+fn viewers_on_their_way_are_counted_while_a_hand_over_lasts() {
     let start = Instant::now();
     let there = [record("a", 900, &[("v", 900)]), record("b", 300, &[("v", 300)])];
     let mut cluster = cluster(start, there.to_vec(), vec![assignment("v", &["b", "c"], 2)]);
@@ -292,7 +302,7 @@ fn where_all_readers_are_closed_a_new_video_goes_to_one_of_them() {
     let now = Instant::now();
     let mut cluster = cluster(now, vec![record("a", 5, &[]), record("b", 0, &[])], vec![]);
     cluster.orders.cordons = vec![cordon("a", Closing::Closed), cordon("b", Closing::Draining)];
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign(None, "a", 0));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(None, "a", 0));
 }
 
 #[test]
@@ -304,21 +314,21 @@ fn drains_keep_to_the_budget_unless_the_reader_has_less_time_than_that() {
     let leaving = ReaderRecord { draining: true, ..record("a", 1_000, &videos) };
     let of = |grace_ms| {
         let leaving = ReaderRecord { grace_ms, ..leaving.clone() };
-        heard(now, vec![leaving, record("b", 0, &[])], held.clone())
+        cluster_with_heartbeats(now, vec![leaving, record("b", 0, &[])], held.clone())
     };
     // 600 a minute: 100 in the ten seconds that are looked ahead.
-    assert_eq!(drained(&of(0), now, 600).len(), 10);
-    assert_eq!(drained(&of(600_000), now, 600).len(), 10);
+    assert_eq!(drains_as_text(&of(0), now, 600).len(), 10);
+    assert_eq!(drains_as_text(&of(600_000), now, 600).len(), 10);
     // In 20 s of grace they have to go at 100 a second.
-    assert_eq!(drained(&of(20_000), now, 600).len(), 50);
+    assert_eq!(drains_as_text(&of(20_000), now, 600).len(), 50);
 }
 
 #[test]
-fn a_reader_that_reports_to_another_manager_is_left_to_it() {
+fn a_reader_that_reports_to_another_manager_is_not_drained_here() {
     let now = Instant::now();
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[("v", 9)]) };
     let cluster = cluster(now, vec![leaving, record("b", 0, &[])], vec![assignment("v", &["a"], 1)]);
-    assert!(drained(&cluster, now, 600).is_empty());
+    assert!(drains_as_text(&cluster, now, 600).is_empty());
 }
 
 #[test]
@@ -326,24 +336,27 @@ fn another_takes_the_place_of_one_that_leaves_a_shared_video() {
     let now = Instant::now();
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[]) };
     let held = vec![assignment("hot", &["a", "b"], 4)];
-    let cluster_of_three =
-        heard(now, vec![leaving.clone(), record("b", 0, &[]), record("c", 0, &[])], held.clone());
+    let cluster_of_three = cluster_with_heartbeats(
+        now,
+        vec![leaving.clone(), record("b", 0, &[]), record("c", 0, &[])],
+        held.clone(),
+    );
     assert_eq!(
-        drained(&cluster_of_three, now, 600),
+        drains_as_text(&cluster_of_three, now, 600),
         [("hot".to_owned(), vec!["b".to_owned(), "c".to_owned()])]
     );
-    let of_two = heard(now, vec![leaving, record("b", 0, &[])], held);
-    assert_eq!(drained(&of_two, now, 600), [("hot".to_owned(), vec!["b".to_owned()])]);
+    let of_two = cluster_with_heartbeats(now, vec![leaving, record("b", 0, &[])], held);
+    assert_eq!(drains_as_text(&of_two, now, 600), [("hot".to_owned(), vec!["b".to_owned()])]);
 }
 
 #[test]
-fn where_nobody_can_take_it_a_video_stays() {
+fn a_video_stays_when_no_reader_can_take_it() {
     let now = Instant::now();
     let leaving = ReaderRecord { draining: true, ..record("a", 9, &[]) };
     let held = assignment("v", &["a"], 1);
-    let cluster = heard(now, vec![leaving], vec![held.clone()]);
+    let cluster = cluster_with_heartbeats(now, vec![leaving], vec![held.clone()]);
     assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
-    assert!(drained(&cluster, now, 600).is_empty());
+    assert!(drains_as_text(&cluster, now, 600).is_empty());
     assert_eq!(cluster.decide(now, &video("new"), 0), Decision::NoReader);
 }
 
@@ -351,22 +364,23 @@ fn where_nobody_can_take_it_a_video_stays() {
 fn a_closed_reader_keeps_what_it_has_and_gets_nothing_new() {
     let now = Instant::now();
     let held = assignment("v", &["a"], 1);
-    let mut cluster = heard(now, vec![record("a", 0, &[]), record("b", 500, &[])], vec![held.clone()]);
-    cluster.cordoned(&id("a"), Some(cordon("a", Closing::Closed)));
+    let mut cluster =
+        cluster_with_heartbeats(now, vec![record("a", 0, &[]), record("b", 500, &[])], vec![held.clone()]);
+    cluster.cordoned(&reader_id("a"), Some(cordon("a", Closing::Closed)));
     assert_eq!(cluster.decide(now, &video("v"), 0), Decision::Serve(held));
-    assert_eq!(cluster.decide(now, &video("new"), 0), assign(None, "b", 1));
-    assert!(drained(&cluster, now, 600).is_empty());
-    cluster.cordoned(&id("a"), Some(cordon("a", Closing::Draining)));
-    assert_eq!(drained(&cluster, now, 600), [("v".to_owned(), vec!["b".to_owned()])]);
-    cluster.cordoned(&id("a"), None);
-    assert_eq!(cluster.decide(now, &video("new"), 0), assign(None, "a", 1));
+    assert_eq!(cluster.decide(now, &video("new"), 0), assign_decision(None, "b", 1));
+    assert!(drains_as_text(&cluster, now, 600).is_empty());
+    cluster.cordoned(&reader_id("a"), Some(cordon("a", Closing::Draining)));
+    assert_eq!(drains_as_text(&cluster, now, 600), [("v".to_owned(), vec!["b".to_owned()])]);
+    cluster.cordoned(&reader_id("a"), None);
+    assert_eq!(cluster.decide(now, &video("new"), 0), assign_decision(None, "a", 1));
 }
 
 #[test]
-fn who_has_heard_of_a_later_epoch_is_never_answered_with_an_older_one() {
+fn an_asker_is_never_given_an_older_epoch_than_it_knows() {
     let now = Instant::now();
     let cluster = cluster(now, vec![record("a", 0, &[])], vec![assignment("v", &["a"], 7)]);
-    assert_eq!(cluster.decide(now, &video("v"), 9), assign(Some(7), "a", 9));
+    assert_eq!(cluster.decide(now, &video("v"), 9), assign_decision(Some(7), "a", 9));
     assert!(matches!(cluster.decide(now, &video("v"), 7), Decision::Serve(_)));
 }
 
@@ -376,9 +390,9 @@ fn videos_of_a_reader_never_seen_move_once_settled() {
     let records = vec![record("b", 0, &[])];
     let mut cluster = cluster(start, records.clone(), vec![assignment("v", &["unknown"], 3)]);
     assert!(cluster.to_move(start, 10).is_empty());
-    let now = settle(&mut cluster, start, &records, true);
+    let now = poll_until_settled(&mut cluster, start, &records, true);
     assert_eq!(cluster.to_move(now, 10), [video("v")]);
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(3), "b", 3));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
     // Nor on a view that has grown stale.
     assert!(cluster.to_move(now + Duration::from_secs(2), 10).is_empty());
 }
@@ -388,14 +402,14 @@ fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
     let start = Instant::now();
     let records = vec![record("a", 70, &[("v", 70)]), record("b", 0, &[])];
     let mut cluster = cluster(start, records.clone(), vec![assignment("v", &["a"], 3)]);
-    let mut now = settle(&mut cluster, start, &records, false);
+    let mut now = poll_until_settled(&mut cluster, start, &records, false);
     cluster.heard(now, ReaderRecord { beat: 50, ..record("b", 0, &[]) });
     assert_eq!(cluster.lost(&video("v")), 0);
-    cluster.watch.probed(now, &id("a"), 2, Probed::Late);
+    cluster.watch.probed(now, &reader_id("a"), 2, Probed::Late);
     assert_eq!(cluster.lost(&video("v")), 70);
     now += Duration::from_millis(500);
     cluster.judge(now);
-    assert_eq!(cluster.decide(now, &video("v"), 0), assign(Some(3), "b", 3));
+    assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
     let later = now + Duration::from_secs(2);
     assert_eq!(cluster.decide(later, &video("v"), 0), Decision::Serve(assignment("v", &["a"], 3)));
 }
@@ -407,18 +421,18 @@ fn a_gone_reader_s_crowd_is_spread_over_all_others_before_anything_is_stored() {
     let mut records = vec![record("a", 600, &names.map(|name| (name, 100)))];
     records.extend(["b", "c", "d"].map(|name| record(name, 10, &[])));
     let mut cluster = cluster(start, records.clone(), names.map(|name| assignment(name, &["a"], 3)).to_vec());
-    let now = settle(&mut cluster, start, &records, false);
+    let now = poll_until_settled(&mut cluster, start, &records, false);
     for name in ["b", "c", "d"] {
         cluster.heard(now, ReaderRecord { beat: 50, ..record(name, 10, &[]) });
     }
-    cluster.watch.probed(now, &id("a"), 2, Probed::Late);
+    cluster.watch.probed(now, &reader_id("a"), 2, Probed::Late);
     cluster.judge(now);
     let mut given = BTreeMap::<ReaderId, usize>::new();
     for name in names {
         let Decision::Assign { readers, .. } = cluster.claim(now, &video(name), 0) else { panic!("{name}") };
         *given.entry(readers[0].reader.clone()).or_default() += 1;
     }
-    assert_eq!(given, ["b", "c", "d"].map(|name| (id(name), 2)).into());
+    assert_eq!(given, ["b", "c", "d"].map(|name| (reader_id(name), 2)).into());
 }
 
 #[test]
@@ -429,9 +443,9 @@ fn a_reader_hears_which_of_its_videos_others_serve_once_these_hold_them_ready() 
     let held = vec![assignment("mine", &["a"], 1), assignment("theirs", &["b"], 2)];
     let mut cluster = cluster(now, records, held);
     let answer = cluster.answer(now, &a, 600);
-    assert_eq!((answer.hand_over.len(), answer.warm), (0, vec![(id("b"), video("theirs"))]));
+    assert_eq!((answer.hand_over.len(), answer.warm), (0, vec![(reader_id("b"), video("theirs"))]));
     assert_eq!(cluster.owed.viewers, 1);
-    cluster.watch.ready(&id("b"), &video("theirs"));
+    cluster.watch.ready(&reader_id("b"), &video("theirs"));
     let answer = cluster.answer(now, &a, 600);
     let [order] = &answer.hand_over[..] else { panic!("{answer:?}") };
     assert_eq!((&order.video, order.epoch, order.to.as_str()), (&video("theirs"), 2, "http://b"));
@@ -452,7 +466,7 @@ fn viewers_are_not_sent_to_a_reader_that_was_not_heard_of_lately() {
 }
 
 #[test]
-fn all_paces_together_keep_to_the_budget() {
+fn all_hand_over_paces_together_keep_to_the_budget() {
     let now = Instant::now();
     let (a, c) = (record("a", 900, &[("v", 900)]), record("c", 300, &[("w", 100), ("x", 200)]));
     let taker = record("b", 0, &[("v", 0), ("w", 0), ("x", 0)]);
@@ -470,7 +484,7 @@ fn all_paces_together_keep_to_the_budget() {
 
 /// Second by second, what one of two readers of a video has left of its `viewers`, where those it sends away are three
 /// seconds on the way to the other.
-fn shed(mut here: u64) -> Vec<u64> {
+fn viewers_shed_by_second(mut here: u64) -> Vec<u64> {
     let start = Instant::now();
     let (mut there, mut on_the_way) = (0, [0; 3]);
     let mut seen = vec![here];
@@ -497,7 +511,7 @@ fn shed(mut here: u64) -> Vec<u64> {
 #[test]
 fn a_split_is_over_soon_and_takes_nobody_below_its_share() {
     for viewers in [200, 4_000, 15_000] {
-        let left = shed(viewers);
+        let left = viewers_shed_by_second(viewers);
         let end = left[left.len() - 1];
         let took = left.iter().position(|left| *left == end).unwrap();
         assert!(took <= 15, "{viewers} viewers: {took} s: {left:?}");
@@ -539,19 +553,19 @@ fn the_best_reader_comes_first() {
 }
 
 #[test]
-fn the_unwatched_are_let_go_and_the_watched_are_not() {
+fn only_unwatched_videos_are_removed() {
     let start = Instant::now();
     let records = vec![record("a", 1, &[("watched", 1)])];
     let held = ["watched", "idle"].map(|name| assignment(name, &["a"], 5));
     let mut cluster = cluster(start, records.clone(), held.to_vec());
     assert!(cluster.to_remove(start, Duration::ZERO, 10).is_empty(), "not before it is settled");
-    let now = settle(&mut cluster, start, &records, true);
+    let now = poll_until_settled(&mut cluster, start, &records, true);
     let idle = now.duration_since(start);
     assert_eq!(cluster.to_remove(now, idle, 10), [(video("idle"), 5)]);
 }
 
 #[test]
-fn an_epoch_that_cannot_be_does_not_stop_placement() {
+fn an_impossible_epoch_does_not_stop_placement() {
     let now = Instant::now();
     let mistaken = ReaderRecord { highest_epoch: u64::MAX, ..record("a", 0, &[]) };
     let cluster = cluster(now, vec![mistaken], vec![assignment("v", &["a"], 12)]);
@@ -559,7 +573,7 @@ fn an_epoch_that_cannot_be_does_not_stop_placement() {
 }
 
 #[test]
-fn who_would_be_refused_is_given_a_reader_with_room() {
+fn a_viewer_is_routed_to_a_reader_with_room() {
     let now = Instant::now();
     let full = record("a", 1_000, &[("v", 400), ("w", 600)]);
     let assignments = vec![assignment("v", &["a"], 7), assignment("w", &["a"], 8)];

@@ -7,7 +7,7 @@ use liverank_core::VideoId;
 use liverank_protocol::Unserved;
 
 /// For how long requests are counted, and how long none has to be in vain for it to be over.
-const WINDOW: Duration = Duration::from_secs(10);
+const COUNTING_WINDOW: Duration = Duration::from_secs(10);
 
 /// Requests in vain.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub struct UnservedViewers {
 impl UnservedViewers {
     /// Notes a request for `video` that no reader could be named for.
     pub fn note(&mut self, now: Instant, video: &VideoId) {
-        let is_over = |last: Instant| now.saturating_duration_since(last) >= WINDOW;
+        let is_over = |last: Instant| now.saturating_duration_since(last) >= COUNTING_WINDOW;
         let first = self.spell.filter(|(_, last)| !is_over(*last)).map_or(now, |(first, _)| first);
         self.spell = Some((first, now));
         self.roll_window(now);
@@ -36,7 +36,7 @@ impl UnservedViewers {
     /// Returns the requests that no reader could serve lately, if there are any.
     pub fn unserved_lately(&self, now: Instant) -> Option<Unserved> {
         let (first, last) = self.spell?;
-        if now.saturating_duration_since(last) >= WINDOW {
+        if now.saturating_duration_since(last) >= COUNTING_WINDOW {
             return None;
         }
         Some(Unserved {
@@ -49,8 +49,8 @@ impl UnservedViewers {
     fn roll_window(&mut self, now: Instant) {
         let since = *self.now.0.get_or_insert(now);
         let passed = now.saturating_duration_since(since);
-        if passed >= WINDOW / 2 {
-            self.before = if passed < WINDOW { self.now.1 } else { 0 };
+        if passed >= COUNTING_WINDOW / 2 {
+            self.before = if passed < COUNTING_WINDOW { self.now.1 } else { 0 };
             self.now = (Some(now), 0);
         }
     }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spell_lasts_until_nobody_asked_in_vain_for_a_while() {
+    fn unserved_requests_are_reported_until_none_for_a_while() {
         let (mut unserved, start) = (UnservedViewers::default(), Instant::now());
         let video = VideoId::parse("v").unwrap();
         let at = |seconds| start + Duration::from_secs(seconds);

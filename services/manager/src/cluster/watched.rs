@@ -21,7 +21,7 @@ pub struct WatchedVideo {
 }
 
 /// Readers that are named of one video: a hot one may have hundreds.
-const READERS_SHOWN: usize = 16;
+const MAX_READERS_SHOWN: usize = 16;
 
 impl Cluster {
     /// How many videos have viewers.
@@ -52,7 +52,7 @@ impl Cluster {
                 .view
                 .get(video)
                 .map(|assignment| {
-                    let readers = assignment.readers().iter().take(READERS_SHOWN);
+                    let readers = assignment.readers().iter().take(MAX_READERS_SHOWN);
                     readers.map(|share| share.reader.clone()).collect()
                 })
                 .unwrap_or_default(),

@@ -29,19 +29,19 @@ use crate::moves::Wanted;
 /// The largest request: 10,000 moves of videos with ids of usual length.
 const MAX_ORDER_BYTES: usize = 8 * 1024 * 1024;
 /// Moves shown.
-const MOVES_SHOWN: usize = 1_000;
+const MAX_MOVES_SHOWN: usize = 1_000;
 /// The longest name of a planner and the longest reason, in bytes: they are stored and shown.
 const MAX_TEXT_BYTES: usize = 1_024;
 /// Readers that are cordoned at a time, and cordons of one order: more than there are readers. Managers and the store keep them
 /// until they are lifted, whether or not there is a reader of that name.
 const MAX_CORDONS: usize = 10_000;
 /// Tries to begin a term whatever is in force: every one that fails means that another planner has just begun one.
-const TRIES: usize = 8;
+const MAX_TERM_TRIES: usize = 8;
 
-type Shared = State<Arc<Manager>>;
+type SharedManager = State<Arc<Manager>>;
 
 /// The body of an order.
-async fn order<T: DeserializeOwned>(headers: &HeaderMap, sent: Body) -> Result<T, Problem> {
+async fn read_order<T: DeserializeOwned>(headers: &HeaderMap, sent: Body) -> Result<T, Problem> {
     body::expect_json(headers)?;
     let json = body::read(headers, sent, MAX_ORDER_BYTES).await?;
     serde_json::from_slice(&json).map_err(|error| Invalid::new("body", error.to_string()).into())
@@ -54,7 +54,7 @@ fn expect_text(field: &'static str, text: &str) -> Result<(), Invalid> {
     Err(Invalid::new(field, format!("must be at most {MAX_TEXT_BYTES} bytes without control characters")))
 }
 
-fn overtaken(in_force: u64) -> Problem {
+fn overtaken_problem(in_force: u64) -> Problem {
     Problem::new(StatusCode::CONFLICT, format!("term {in_force} has begun")).with("term", in_force)
 }
 
@@ -71,11 +71,11 @@ fn expect_lease(wanted: &Lease, in_force: Option<&Term>) -> Result<(), Problem> 
 }
 
 /// Of what a manager and the store know of who plans, the later.
-fn later<'a>(one: Option<&'a Term>, other: Option<&'a Term>) -> Option<&'a Term> {
+fn later_term<'a>(one: Option<&'a Term>, other: Option<&'a Term>) -> Option<&'a Term> {
     one.into_iter().chain(other).max_by_key(|term| term.term)
 }
 
-fn away(error: &impl std::fmt::Display) -> Problem {
+fn store_away_problem(error: &impl std::fmt::Display) -> Problem {
     Problem::unavailable(format!("{error}: try again"))
 }
 
@@ -87,7 +87,7 @@ async fn expect_term(manager: &Manager, term: u64, lease: &Lease) -> Result<(), 
     }
     let known = manager.carrying().term();
     if term != known {
-        let told = manager.ask(manager.store.orders()).await.map_err(|error| away(&error))?;
+        let told = manager.ask(manager.store.orders()).await.map_err(|error| store_away_problem(&error))?;
         manager.heard_orders(told);
     }
     let in_force = manager.cluster().orders.term.clone();
@@ -101,44 +101,44 @@ async fn expect_term(manager: &Manager, term: u64, lease: &Lease) -> Result<(), 
     }
     manager.metrics.orders_refused.inc();
     if term < known {
-        return Err(overtaken(known));
+        return Err(overtaken_problem(known));
     }
     let detail = format!("term {term} was never begun here: begin one");
     Err(Problem::new(StatusCode::CONFLICT, detail).with("term", known))
 }
 
 /// Shows that the planner is still there.
-async fn renew(manager: &Manager, term: u64) -> Result<TermState, Problem> {
+async fn renew_term(manager: &Manager, term: u64) -> Result<TermState, Problem> {
     let known = manager.cluster().orders.term.clone();
     let (holder, lease) = known.map(|known| (known.holder, known.lease)).unwrap_or_default();
     let mine = Term { term, holder, lease, beat: rand::random::<u64>() % MAX_EPOCH };
     match manager.ask(manager.store.renew_term(&mine)).await {
         Ok(TermGrant::Held(term)) => Ok(term_state(&term)),
-        Ok(TermGrant::Lost(in_force)) => Err(overtaken(in_force.map_or(0, |term| term.term))),
-        Err(error) => Err(away(&error)),
+        Ok(TermGrant::Lost(in_force)) => Err(overtaken_problem(in_force.map_or(0, |term| term.term))),
+        Err(error) => Err(store_away_problem(&error)),
     }
 }
 
 pub(super) async fn term(
-    State(manager): Shared,
+    State(manager): SharedManager,
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<TermState>, Problem> {
-    let wanted: TermRequest = order(&headers, sent).await?;
+    let wanted: TermRequest = read_order(&headers, sent).await?;
     expect_text("holder", &wanted.holder)?;
     expect_text("lease.uid", &wanted.lease.uid)?;
     if let Some(term) = wanted.renew {
         expect_term(&manager, term, &wanted.lease).await?;
-        return renew(&manager, term).await.map(Json);
+        return renew_term(&manager, term).await.map(Json);
     }
-    for _ in 0..TRIES {
-        let told = manager.ask(manager.store.orders()).await.map_err(|error| away(&error))?;
+    for _ in 0..MAX_TERM_TRIES {
+        let told = manager.ask(manager.store.orders()).await.map_err(|error| store_away_problem(&error))?;
         let in_force = told.term.as_ref().map_or(0, |term| term.term);
         let expected = wanted.expected.unwrap_or(in_force);
         // What the store has lost of it, this manager may still know. Whoever takes office between this question and
         // the swap below changes the term, and the swap fails.
         let known = manager.cluster().orders.term.clone();
-        expect_lease(&wanted.lease, later(known.as_ref(), told.term.as_ref()))?;
+        expect_lease(&wanted.lease, later_term(known.as_ref(), told.term.as_ref()))?;
         let seen = manager.carrying().term().max(in_force);
         let minted = manager.store.mint_term(&wanted.holder, Some(&wanted.lease), expected, seen);
         match manager.ask(minted).await {
@@ -149,27 +149,27 @@ pub(super) async fn term(
             }
             Ok(TermGrant::Lost(_)) if wanted.expected.is_none() => {}
             Ok(TermGrant::Lost(in_force)) => {
-                return Err(overtaken(in_force.map_or(0, |term: Term| term.term)));
+                return Err(overtaken_problem(in_force.map_or(0, |term: Term| term.term)));
             }
-            Err(error) => return Err(away(&error)),
+            Err(error) => return Err(store_away_problem(&error)),
         }
     }
     Err(Problem::unavailable("planners keep taking over from each other: try again"))
 }
 
 pub(super) async fn moves(
-    State(manager): Shared,
+    State(manager): SharedManager,
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Response, Problem> {
-    let wanted: MovesRequest = order(&headers, sent).await?;
+    let wanted: MovesRequest = read_order(&headers, sent).await?;
     for it in &wanted.moves {
         expect_text("why", &it.why)?;
     }
     expect_term(&manager, wanted.term, &wanted.lease).await?;
-    renew(&manager, wanted.term).await?;
+    renew_term(&manager, wanted.term).await?;
     let answers: Vec<MoveAnswer> =
-        wanted.moves.into_iter().map(|it| want(&manager, wanted.term, it)).collect();
+        wanted.moves.into_iter().map(|it| want_move(&manager, wanted.term, it)).collect();
     manager.carry_now.notify_one();
     let taken = answers.iter().filter(|answer| answer.status == 202).count();
     manager.metrics.orders_refused.inc_by((answers.len() - taken) as u64);
@@ -182,11 +182,11 @@ pub(super) async fn moves(
     Ok((StatusCode::ACCEPTED, Json(json!({ "moves": answers }))).into_response())
 }
 
-fn want(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
+fn want_move(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
     let now = Instant::now();
     let cluster = manager.cluster();
     let seen = cluster.seen(now);
-    let viewers = leaving(&cluster, &it);
+    let viewers = viewers_leaving(&cluster, &it);
     let order = Order { video: it.videoid.clone(), expected: it.expected, readers: it.readers };
     let wanted = Wanted { order, by: OrderedBy::Order, term: Some(term), why: it.why, viewers };
     let refused = match manager.carrying().want(now, &seen, wanted) {
@@ -202,7 +202,7 @@ fn want(manager: &Manager, term: u64, it: MoveRequest) -> MoveAnswer {
 }
 
 /// Viewers that a move takes from where they are: those above the new shares.
-fn leaving(cluster: &crate::cluster::Cluster, it: &MoveRequest) -> u64 {
+fn viewers_leaving(cluster: &crate::cluster::Cluster, it: &MoveRequest) -> u64 {
     let total = cluster.viewers(&it.videoid);
     let weights: u64 = it.readers.iter().map(|share| u64::from(share.weight)).sum();
     let held = |sighting: &crate::liveness::Sighting| {
@@ -214,28 +214,28 @@ fn leaving(cluster: &crate::cluster::Cluster, it: &MoveRequest) -> u64 {
     cluster.watch.all().map(held).sum()
 }
 
-pub(super) async fn moves_shown(State(manager): Shared) -> Json<Moves> {
-    let moves = manager.carrying().states(Instant::now(), MOVES_SHOWN);
+pub(super) async fn moves_shown(State(manager): SharedManager) -> Json<Moves> {
+    let moves = manager.carrying().states(Instant::now(), MAX_MOVES_SHOWN);
     let in_flight = manager.cluster().owed.viewers;
     Json(Moves { moves, in_flight, viewers_per_minute: manager.config.max_viewers_moved_per_minute })
 }
 
 pub(super) async fn cordons(
-    State(manager): Shared,
+    State(manager): SharedManager,
     headers: HeaderMap,
     sent: Body,
 ) -> Result<Json<Cordons>, Problem> {
-    let wanted: CordonsRequest = order(&headers, sent).await?;
+    let wanted: CordonsRequest = read_order(&headers, sent).await?;
     let closings: Vec<Option<Closing>> = wanted.cordons.iter().map(read_closing).collect::<Result<_, _>>()?;
     expect_term(&manager, wanted.term, &wanted.lease).await?;
     expect_room(&manager, &wanted.cordons)?;
-    renew(&manager, wanted.term).await?;
+    renew_term(&manager, wanted.term).await?;
     for (it, closing) in wanted.cordons.into_iter().zip(closings) {
         let cordon =
             closing.map(|closing| Cordon { reader: it.reader.clone(), closing, why: it.why.clone() });
         let done = manager.ask(manager.store.cordon(wanted.term, &it.reader, cordon.as_ref())).await;
-        if let Some(in_force) = done.map_err(|error| away(&error))? {
-            return Err(overtaken(in_force));
+        if let Some(in_force) = done.map_err(|error| store_away_problem(&error))? {
+            return Err(overtaken_problem(in_force));
         }
         tracing::info!(reader = %it.reader, cordon = closing.map(tracing::field::display), why = it.why, term = wanted.term, "cordon");
         manager.cluster().cordoned(&it.reader, cordon);
@@ -273,11 +273,11 @@ fn read_closing(it: &CordonRequest) -> Result<Option<Closing>, Invalid> {
     }
 }
 
-pub(super) async fn cordons_shown(State(manager): Shared) -> Json<Cordons> {
+pub(super) async fn cordons_shown(State(manager): SharedManager) -> Json<Cordons> {
     Json(manager.cluster().cordons())
 }
 
-pub(super) async fn plan(State(manager): Shared) -> Json<Value> {
+pub(super) async fn plan(State(manager): SharedManager) -> Json<Value> {
     let term = manager.cluster().orders.term.clone();
     let decisions = manager.decisions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     Json(json!({

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::whole;
+use super::parse_whole_number;
 use crate::Manager;
 use crate::autopilot::{self, Chosen, Decision};
 use crate::cluster::watched::WatchedVideo;
@@ -63,7 +63,7 @@ pub(super) struct Overview {
     viewers_per_minute: u64,
     cordons: Vec<CordonRequest>,
     unserved: Option<Unserved>,
-    planner: Planner,
+    planner: PlannerJson,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,7 +87,7 @@ struct MoveLine {
 }
 
 #[derive(Debug, Serialize)]
-struct Planner {
+struct PlannerJson {
     /// Whether the planner in this manager is in office.
     leading: bool,
     /// The holder of the planner's term.
@@ -130,7 +130,7 @@ pub(super) async fn overview(
         viewers_per_minute: load.viewers_per_minute,
         cordons: load.cordons.into_iter().take(MAX_READERS_LISTED).collect(),
         unserved: load.unserved,
-        planner: Planner {
+        planner: PlannerJson {
             leading: manager.metrics.leading.get() == 1,
             holder: term.map(|term| term.holder.clone()).filter(|holder| !holder.is_empty()),
             term: term.map(|term| term.term),
@@ -181,9 +181,9 @@ fn latest_decisions(manager: &Manager) -> Vec<Decision> {
 
 /// Answer of `POST /what-if`.
 #[derive(Debug, Serialize)]
-struct Answer {
+struct WhatIfJson {
     /// One a minute.
-    minutes: Vec<Minute>,
+    minutes: Vec<ForecastMinute>,
     /// Whether a minute came in which nothing was left to be done.
     settled: bool,
     /// Viewers that are moved, in all.
@@ -192,7 +192,7 @@ struct Answer {
 }
 
 #[derive(Debug, Serialize)]
-struct Minute {
+struct ForecastMinute {
     orders_total: usize,
     orders: Vec<Chosen>,
     moved: u64,
@@ -229,7 +229,7 @@ pub(super) async fn answer_what_if(
 
 fn forecast_json(situation: Situation, limits: &Limits, changes: &Changes) -> Value {
     let forecast = what_if(situation, limits, changes);
-    json!(Answer {
+    json!(WhatIfJson {
         settled: forecast.settled,
         moved: forecast.plans.iter().map(|plan| plan.moved).sum(),
         minutes: forecast.plans.iter().map(|plan| first_minute(&forecast.from, plan)).collect(),
@@ -237,7 +237,7 @@ fn forecast_json(situation: Situation, limits: &Limits, changes: &Changes) -> Va
     })
 }
 
-fn first_minute(situation: &Situation, plan: &Plan) -> Minute {
+fn first_minute(situation: &Situation, plan: &Plan) -> ForecastMinute {
     let order = |order: &liverank_core::placement::Order| Chosen {
         videoid: situation.videos[order.video].id.to_string(),
         kind: order.kind.as_str(),
@@ -247,7 +247,7 @@ fn first_minute(situation: &Situation, plan: &Plan) -> Minute {
         why: order.explain(situation),
         outcome: String::new(),
     };
-    Minute {
+    ForecastMinute {
         orders_total: plan.orders.len(),
         orders: plan.orders.iter().take(MAX_LINES_A_DECISION).map(order).collect(),
         moved: plan.moved,
@@ -287,7 +287,8 @@ fn parse_what_if_request(body: &Map<String, Value>) -> Result<Changes, Invalid> 
             format!("has a member {unknown:?}: it may have readers and videos"),
         ));
     }
-    let number = |value: &Value, most: u64| whole(value).filter(|number| (1..=most).contains(number));
+    let number =
+        |value: &Value, most: u64| parse_whole_number(value).filter(|number| (1..=most).contains(number));
     let readers = match body.get("readers") {
         None | Some(Value::Null) => None,
         Some(value) => {

@@ -1,14 +1,14 @@
 use super::*;
 
-const TICK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-fn id(name: &str) -> ReaderId {
+fn reader_id(name: &str) -> ReaderId {
     ReaderId::parse(name).unwrap()
 }
 
 fn record(name: &str, beat: u64) -> ReaderRecord {
     ReaderRecord {
-        id: id(name),
+        id: reader_id(name),
         public_url: format!("http://{name}"),
         internal_url: format!("http://{name}"),
         beat,
@@ -27,7 +27,7 @@ fn record(name: &str, beat: u64) -> ReaderRecord {
 }
 
 /// A manager that polls twice a second a store into which readers beat once a second.
-struct World {
+struct SimulatedCluster {
     watch: Watch,
     now: Instant,
     readers: Vec<(&'static str, u64)>,
@@ -36,7 +36,7 @@ struct World {
     ticks: u64,
 }
 
-impl World {
+impl SimulatedCluster {
     fn new(names: &[&'static str]) -> Self {
         let mut world = Self {
             watch: Watch::default(),
@@ -46,29 +46,29 @@ impl World {
             draining: BTreeSet::new(),
             ticks: 0,
         };
-        world.run(Duration::from_secs(10));
+        world.run_for(Duration::from_secs(10));
         world
     }
 
     /// Lets time pass without a poll.
-    fn blind(&mut self, time: Duration) {
+    fn pass_without_polls(&mut self, time: Duration) {
         self.now += time;
     }
 
-    fn run(&mut self, time: Duration) {
-        for _ in 0..time.as_millis() / TICK.as_millis() {
-            self.now += TICK;
+    fn run_for(&mut self, time: Duration) {
+        for _ in 0..time.as_millis() / POLL_INTERVAL.as_millis() {
+            self.now += POLL_INTERVAL;
             self.ticks += 1;
             for (name, beat) in &mut self.readers {
                 if self.ticks.is_multiple_of(2) && !self.dead.contains(name) {
                     *beat += 1;
                 }
             }
-            self.poll();
+            self.poll_store();
         }
     }
 
-    fn poll(&mut self) {
+    fn poll_store(&mut self) {
         self.watch.asks(self.now);
         let draining = &self.draining;
         let records = self
@@ -79,7 +79,7 @@ impl World {
     }
 
     /// Probes whoever is due: the dead do not answer.
-    fn probe(&mut self) -> Vec<String> {
+    fn probe_due(&mut self) -> Vec<String> {
         let due: Vec<(ReaderId, u64)> = self
             .watch
             .to_probe(self.now)
@@ -93,11 +93,11 @@ impl World {
         due.into_iter().map(|(reader, _)| reader.to_string()).collect()
     }
 
-    fn standing(&self, name: &str) -> ReaderStatus {
-        self.watch.standing(&id(name)).unwrap()
+    fn status_of(&self, name: &str) -> ReaderStatus {
+        self.watch.standing(&reader_id(name)).unwrap()
     }
 
-    fn leaving(&self) -> Vec<String> {
+    fn leaving_readers(&self) -> Vec<String> {
         self.verdict().leaving.iter().map(ToString::to_string).collect()
     }
 
@@ -105,118 +105,118 @@ impl World {
         self.watch.verdict(self.now, |_| true, |_| false)
     }
 
-    fn open(&self) -> Vec<&str> {
+    fn open_reader_names(&self) -> Vec<&str> {
         self.watch.open().map(|sighting| sighting.record.id.as_str()).collect()
     }
 }
 
 #[test]
 fn a_silent_reader_is_suspect_and_gone_only_when_it_does_not_answer_either() {
-    let mut world = World::new(&["a", "b", "c"]);
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run(Duration::from_millis(2_500));
-    assert_eq!(world.standing("a"), ReaderStatus::Alive);
-    assert!(world.probe().is_empty());
-    world.run(Duration::from_secs(1));
-    assert_eq!(world.standing("a"), ReaderStatus::Suspect);
-    assert_eq!(world.open(), ["b", "c"]);
-    assert_eq!(world.leaving(), [""; 0]);
-    assert_eq!(world.probe(), ["a"]);
-    assert_eq!(world.standing("a"), ReaderStatus::Gone);
-    assert_eq!(world.leaving(), ["a"]);
+    world.run_for(Duration::from_millis(2_500));
+    assert_eq!(world.status_of("a"), ReaderStatus::Alive);
+    assert!(world.probe_due().is_empty());
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.status_of("a"), ReaderStatus::Suspect);
+    assert_eq!(world.open_reader_names(), ["b", "c"]);
+    assert_eq!(world.leaving_readers(), [""; 0]);
+    assert_eq!(world.probe_due(), ["a"]);
+    assert_eq!(world.status_of("a"), ReaderStatus::Gone);
+    assert_eq!(world.leaving_readers(), ["a"]);
 }
 
 #[test]
 fn a_reader_that_answers_the_probe_keeps_its_videos() {
-    let mut world = World::new(&["a", "b", "c"]);
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.readers.remove(0); // It still lives, but its heartbeats reach no manager.
-    world.run(Duration::from_secs(30));
+    world.run_for(Duration::from_secs(30));
     for _ in 0..10 {
-        world.run(Duration::from_secs(1));
-        assert_eq!(world.probe(), ["a"]);
-        assert_eq!(world.standing("a"), ReaderStatus::Suspect);
-        assert_eq!(world.leaving(), [""; 0]);
+        world.run_for(Duration::from_secs(1));
+        assert_eq!(world.probe_due(), ["a"]);
+        assert_eq!(world.status_of("a"), ReaderStatus::Suspect);
+        assert_eq!(world.leaving_readers(), [""; 0]);
     }
 }
 
 #[test]
 fn a_probe_is_not_repeated_at_once() {
-    let mut world = World::new(&["a", "b", "c"]);
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run(Duration::from_secs(4));
-    assert_eq!(world.probe(), ["a"]);
-    assert!(world.probe().is_empty());
-    world.run(TICK);
-    assert!(world.probe().is_empty());
-    world.run(TICK);
-    assert_eq!(world.probe(), ["a"]);
+    world.run_for(Duration::from_secs(4));
+    assert_eq!(world.probe_due(), ["a"]);
+    assert!(world.probe_due().is_empty());
+    world.run_for(POLL_INTERVAL);
+    assert!(world.probe_due().is_empty());
+    world.run_for(POLL_INTERVAL);
+    assert_eq!(world.probe_due(), ["a"]);
 }
 
 #[test]
-fn one_that_beats_again_is_alive_and_an_old_probe_does_not_count() {
-    let mut world = World::new(&["a", "b", "c"]);
+fn a_reader_that_beats_again_is_alive_despite_an_old_probe() {
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run(Duration::from_secs(4));
-    let beat = world.watch.get(&id("a")).unwrap().record.beat;
+    world.run_for(Duration::from_secs(4));
+    let beat = world.watch.get(&reader_id("a")).unwrap().record.beat;
     world.dead.clear();
-    world.run(Duration::from_secs(1));
-    world.watch.probed(world.now, &id("a"), beat, Probed::Late);
-    assert_eq!(world.standing("a"), ReaderStatus::Alive);
+    world.run_for(Duration::from_secs(1));
+    world.watch.probed(world.now, &reader_id("a"), beat, Probed::Late);
+    assert_eq!(world.status_of("a"), ReaderStatus::Alive);
     world.dead.insert("a");
-    world.run(Duration::from_secs(4));
-    assert_eq!(world.standing("a"), ReaderStatus::Suspect);
+    world.run_for(Duration::from_secs(4));
+    assert_eq!(world.status_of("a"), ReaderStatus::Suspect);
 }
 
 #[test]
-fn a_heartbeat_heard_directly_is_life_even_when_the_store_keeps_the_old_one() {
-    let mut world = World::new(&["a", "b", "c"]);
+fn a_direct_heartbeat_counts_when_the_store_is_outdated() {
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
     for beat in 1_000..1_020 {
-        world.run(TICK);
+        world.run_for(POLL_INTERVAL);
         world.watch.heard(world.now, record("a", beat));
     }
-    assert_eq!(world.standing("a"), ReaderStatus::Alive);
-    assert_eq!(world.watch.get(&id("a")).unwrap().record.beat, 1_019);
+    assert_eq!(world.status_of("a"), ReaderStatus::Alive);
+    assert_eq!(world.watch.get(&reader_id("a")).unwrap().record.beat, 1_019);
 }
 
 #[test]
 fn a_stale_view_moves_nothing() {
-    let mut world = World::new(&["a", "b", "c"]);
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run(Duration::from_secs(4));
-    world.probe();
-    assert_eq!(world.leaving(), ["a"]);
-    world.blind(STALE_AFTER + Duration::from_millis(1));
+    world.run_for(Duration::from_secs(4));
+    world.probe_due();
+    assert_eq!(world.leaving_readers(), ["a"]);
+    world.pass_without_polls(STALE_AFTER + Duration::from_millis(1));
     assert_eq!(world.verdict(), Verdict { leaving: BTreeSet::new(), hold: Some(Hold::Stale) });
     assert!(world.watch.to_forget(world.now, |_| false).is_empty());
 }
 
 #[test]
-fn time_in_which_nobody_looked_is_nobody_s_silence() {
-    let mut world = World::new(&["a", "b", "c"]);
+fn time_without_polls_is_not_counted_as_silence() {
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     // The store is away for a minute, and comes back with the beats from before it went.
-    world.blind(Duration::from_mins(1));
-    world.poll();
+    world.pass_without_polls(Duration::from_mins(1));
+    world.poll_store();
     for reader in ["a", "b", "c"] {
-        assert_eq!(world.standing(reader), ReaderStatus::Alive);
+        assert_eq!(world.status_of(reader), ReaderStatus::Alive);
     }
-    assert!(world.probe().is_empty());
+    assert!(world.probe_due().is_empty());
     assert!(!world.watch.is_settled(world.now));
     // One did not come back.
     world.dead.insert("a");
-    world.run(Duration::from_secs(4));
-    assert_eq!(world.standing("a"), ReaderStatus::Suspect);
-    assert_eq!(world.probe(), ["a"]);
+    world.run_for(Duration::from_secs(4));
+    assert_eq!(world.status_of("a"), ReaderStatus::Suspect);
+    assert_eq!(world.probe_due(), ["a"]);
 }
 
 /// How long it takes until a reader is gone that dies now, and whose manager looks as `look` says.
-fn gone_after(look: impl Fn(&mut World)) -> Duration {
-    let mut world = World::new(&["a", "b", "c"]);
+fn time_until_gone(look: impl Fn(&mut SimulatedCluster)) -> Duration {
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
     let died = world.now;
-    while world.standing("a") != ReaderStatus::Gone {
+    while world.status_of("a") != ReaderStatus::Gone {
         look(&mut world);
-        world.probe();
+        world.probe_due();
         assert!(world.now - died < Duration::from_secs(30), "it is never gone");
     }
     world.now - died
@@ -224,124 +224,124 @@ fn gone_after(look: impl Fn(&mut World)) -> Duration {
 
 #[test]
 fn a_manager_that_is_late_itself_waits_longer_within_bounds() {
-    let at_once = gone_after(|world| world.run(TICK));
-    let late = gone_after(|world| {
-        world.blind(TICK * 2);
-        world.run(TICK);
+    let at_once = time_until_gone(|world| world.run_for(POLL_INTERVAL));
+    let late = time_until_gone(|world| {
+        world.pass_without_polls(POLL_INTERVAL * 2);
+        world.run_for(POLL_INTERVAL);
     });
-    assert!(at_once <= SUSPECT_AFTER + TICK * 2, "{at_once:?}");
+    assert!(at_once <= SUSPECT_AFTER + POLL_INTERVAL * 2, "{at_once:?}");
     // Two thirds of the time are nobody's silence, and three times as much of the rest is waited for.
-    assert!(late > SUSPECT_AFTER * 6 && late <= SUSPECT_AFTER * 9 + TICK * 4, "{late:?}");
+    assert!(late > SUSPECT_AFTER * 6 && late <= SUSPECT_AFTER * 9 + POLL_INTERVAL * 4, "{late:?}");
 }
 
 #[test]
 fn a_store_that_does_not_answer_is_not_the_manager_s_delay() {
     let looks = std::cell::Cell::new(0_u32);
-    let unanswered = gone_after(|world| {
+    let unanswered = time_until_gone(|world| {
         looks.set(looks.get() + 1);
         match looks.get() {
             2 | 3 => {
-                world.blind(TICK);
+                world.pass_without_polls(POLL_INTERVAL);
                 world.watch.asks(world.now);
             }
-            _ => world.run(TICK),
+            _ => world.run_for(POLL_INTERVAL),
         }
     });
-    let most = SUSPECT_AFTER + TICK * 4;
+    let most = SUSPECT_AFTER + POLL_INTERVAL * 4;
     assert!(unanswered <= most, "only the two looks that failed are nobody's silence: {unanswered:?}");
 }
 
 #[test]
-fn a_probe_from_before_the_blindness_does_not_count_after_it() {
-    let mut world = World::new(&["a", "b", "c"]);
+fn a_probe_from_before_a_polling_gap_does_not_count() {
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run(Duration::from_secs(4));
-    world.probe();
-    world.blind(Duration::from_secs(10));
-    world.poll();
-    assert_eq!(world.standing("a"), ReaderStatus::Suspect);
-    assert_eq!(world.leaving(), [""; 0]);
+    world.run_for(Duration::from_secs(4));
+    world.probe_due();
+    world.pass_without_polls(Duration::from_secs(10));
+    world.poll_store();
+    assert_eq!(world.status_of("a"), ReaderStatus::Suspect);
+    assert_eq!(world.leaving_readers(), [""; 0]);
 }
 
 #[test]
 fn when_more_than_a_third_seem_gone_nothing_is_moved() {
-    let mut world = World::new(&["a", "b", "c", "d", "e"]);
+    let mut world = SimulatedCluster::new(&["a", "b", "c", "d", "e"]);
     world.dead.extend(["a", "b"]);
-    world.run(Duration::from_secs(4));
-    world.probe();
+    world.run_for(Duration::from_secs(4));
+    world.probe_due();
     let verdict = world.verdict();
     assert!(verdict.leaving.is_empty());
     assert_eq!(verdict.hold, Some(Hold::TooMany { missing: 2, readers: 5 }));
     // One of them comes back: what is left is one, which always may be acted on.
     world.dead.remove("b");
-    world.run(Duration::from_secs(2));
-    world.probe();
-    assert_eq!(world.leaving(), ["a"]);
+    world.run_for(Duration::from_secs(2));
+    world.probe_due();
+    assert_eq!(world.leaving_readers(), ["a"]);
 }
 
 #[test]
-fn a_third_may_go() {
-    let mut world = World::new(&["a", "b", "c", "d", "e", "f"]);
+fn up_to_a_third_of_the_readers_may_be_gone() {
+    let mut world = SimulatedCluster::new(&["a", "b", "c", "d", "e", "f"]);
     world.dead.extend(["a", "b"]);
-    world.run(Duration::from_secs(4));
-    world.probe();
-    assert_eq!(world.leaving(), ["a", "b"]);
+    world.run_for(Duration::from_secs(4));
+    world.probe_due();
+    assert_eq!(world.leaving_readers(), ["a", "b"]);
 }
 
 #[test]
-fn those_that_are_about_to_be_suspect_count_as_missing() {
-    let mut world = World::new(&["a", "b", "c"]);
+fn readers_about_to_be_suspect_count_as_missing() {
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run(Duration::from_secs(1));
+    world.run_for(Duration::from_secs(1));
     world.dead.extend(["b", "c"]);
-    while world.probe().is_empty() {
-        world.run(TICK);
+    while world.probe_due().is_empty() {
+        world.run_for(POLL_INTERVAL);
     }
-    assert_eq!((world.standing("a"), world.standing("b")), (ReaderStatus::Gone, ReaderStatus::Alive));
-    assert_eq!(world.leaving(), [""; 0]);
+    assert_eq!((world.status_of("a"), world.status_of("b")), (ReaderStatus::Gone, ReaderStatus::Alive));
+    assert_eq!(world.leaving_readers(), [""; 0]);
 }
 
 #[test]
-fn a_reader_that_was_dealt_with_does_not_keep_the_next_from_it() {
-    let mut world = World::new(&["a", "b", "c"]);
+fn a_replaced_reader_does_not_delay_the_next() {
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run(Duration::from_secs(4));
-    world.probe();
+    world.run_for(Duration::from_secs(4));
+    world.probe_due();
     world.dead.insert("b");
-    world.run(Duration::from_secs(4));
-    world.probe();
-    assert_eq!(world.leaving(), [""; 0], "while a still has videos, two of three are gone");
+    world.run_for(Duration::from_secs(4));
+    world.probe_due();
+    assert_eq!(world.leaving_readers(), [""; 0], "while a still has videos, two of three are gone");
     let verdict = world.watch.verdict(world.now, |reader| reader.as_str() != "a", |_| false);
-    assert!(verdict.leaving.contains(&id("b")) && verdict.hold.is_none());
+    assert!(verdict.leaving.contains(&reader_id("b")) && verdict.hold.is_none());
 }
 
 #[test]
 fn a_draining_reader_gives_its_videos_away_and_its_end_is_no_surprise() {
-    let mut world = World::new(&["a", "b", "c"]);
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.draining.insert("a");
-    world.run(Duration::from_secs(1));
-    assert_eq!(world.standing("a"), ReaderStatus::Draining);
-    assert_eq!((world.leaving(), world.open()), (vec!["a".to_owned()], vec!["b", "c"]));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.status_of("a"), ReaderStatus::Draining);
+    assert_eq!((world.leaving_readers(), world.open_reader_names()), (vec!["a".to_owned()], vec!["b", "c"]));
     world.dead.insert("a");
-    world.run(Duration::from_secs(4));
+    world.run_for(Duration::from_secs(4));
     world.dead.insert("b");
-    world.run(Duration::from_secs(4));
-    world.probe();
-    assert_eq!(world.leaving(), ["a", "b"], "only b's end is one");
+    world.run_for(Duration::from_secs(4));
+    world.probe_due();
+    assert_eq!(world.leaving_readers(), ["a", "b"], "only b's end is one");
 }
 
 #[test]
-fn the_long_gone_are_forgotten_and_the_silent_are_not() {
-    let mut world = World::new(&["a", "b", "c"]);
+fn long_gone_readers_are_forgotten_and_silent_ones_are_not() {
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
     world.dead.insert("a");
-    world.run(FORGET_AFTER.saturating_sub(TICK));
-    world.probe();
+    world.run_for(FORGET_AFTER.saturating_sub(POLL_INTERVAL));
+    world.probe_due();
     assert!(world.watch.to_forget(world.now, |_| false).is_empty());
-    world.run(Duration::from_secs(2));
+    world.run_for(Duration::from_secs(2));
     let beat = world.readers[0].1;
-    assert_eq!(world.watch.to_forget(world.now, |_| false), [(id("a"), beat)]);
-    world.watch.forget(&id("a"));
-    world.watch.forget(&id("b"));
+    assert_eq!(world.watch.to_forget(world.now, |_| false), [(reader_id("a"), beat)]);
+    world.watch.forget(&reader_id("a"));
+    world.watch.forget(&reader_id("b"));
     assert_eq!(world.watch.all().count(), 2);
 }
 
@@ -351,22 +351,22 @@ fn readers_found_at_the_start_take_videos_only_where_no_other_is_seen_alive() {
     let start = Instant::now();
     watch.observe(start, vec![record("dead", 7), record("live", 1)]);
     assert_eq!(watch.open().count(), 2);
-    watch.observe(start + TICK, vec![record("dead", 7), record("live", 2)]);
+    watch.observe(start + POLL_INTERVAL, vec![record("dead", 7), record("live", 2)]);
     assert_eq!(watch.open().map(|sighting| sighting.record.id.as_str()).collect::<Vec<_>>(), ["live"]);
-    watch.observe(start + 2 * TICK, vec![record("dead", 7), record("live", 2), record("new", 9)]);
+    watch.observe(start + 2 * POLL_INTERVAL, vec![record("dead", 7), record("live", 2), record("new", 9)]);
     assert_eq!(watch.open().count(), 2, "one that was not there before was written just now");
 }
 
 #[test]
-fn settling_takes_a_while_without_a_break() {
-    let mut world = World::new(&["a"]);
+fn a_manager_settles_after_uninterrupted_polling() {
+    let mut world = SimulatedCluster::new(&["a"]);
     assert!(world.watch.is_settled(world.now));
-    world.blind(STALE_AFTER * 2);
+    world.pass_without_polls(STALE_AFTER * 2);
     assert!(!world.watch.is_settled(world.now));
-    world.poll();
-    world.run(SETTLED_AFTER.saturating_sub(TICK));
+    world.poll_store();
+    world.run_for(SETTLED_AFTER.saturating_sub(POLL_INTERVAL));
     assert!(!world.watch.is_settled(world.now));
-    world.run(TICK);
+    world.run_for(POLL_INTERVAL);
     assert!(world.watch.is_settled(world.now));
 }
 
@@ -375,39 +375,42 @@ fn a_reader_found_at_the_start_that_does_not_answer_takes_nobody() {
     let (mut watch, start) = (Watch::default(), Instant::now());
     watch.observe(start, vec![record("dead", 7), record("live", 1)]);
     assert_eq!(watch.to_probe(start).len(), 2);
-    watch.probed(start, &id("dead"), 7, Probed::Late);
-    watch.probed(start, &id("live"), 1, Probed::Answered);
+    watch.probed(start, &reader_id("dead"), 7, Probed::Late);
+    watch.probed(start, &reader_id("live"), 1, Probed::Answered);
     assert_eq!(watch.open().map(|sighting| sighting.record.id.as_str()).collect::<Vec<_>>(), ["live"]);
     // It had much to do.
-    watch.observe(start + TICK, vec![record("dead", 8), record("live", 1)]);
-    assert_eq!(watch.standing(&id("dead")), Some(ReaderStatus::Alive));
+    watch.observe(start + POLL_INTERVAL, vec![record("dead", 8), record("live", 1)]);
+    assert_eq!(watch.standing(&reader_id("dead")), Some(ReaderStatus::Alive));
 }
 
 #[test]
 fn a_probe_that_failed_counts_once_the_store_was_seen_after_it() {
-    let mut world = World::new(&["a", "b", "c"]);
-    let refused = |world: &mut World| {
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
+    let refused = |world: &mut SimulatedCluster| {
         let beat = world.readers[0].1;
-        world.watch.probed(world.now, &id("a"), beat, Probed::Unreachable);
+        world.watch.probed(world.now, &reader_id("a"), beat, Probed::Unreachable);
     };
     // The store is away, and so may be the readers.
     for _ in 0..10 {
-        world.blind(PROBE_EVERY);
+        world.pass_without_polls(PROBE_EVERY);
         refused(&mut world);
     }
-    world.run(TICK);
-    assert_eq!(world.standing("a"), ReaderStatus::Alive);
-    assert_eq!(world.leaving(), [""; 0]);
+    world.run_for(POLL_INTERVAL);
+    assert_eq!(world.status_of("a"), ReaderStatus::Alive);
+    assert_eq!(world.leaving_readers(), [""; 0]);
     // It sees, and is refused.
     refused(&mut world);
-    world.run(PROBE_EVERY);
-    assert_eq!(world.leaving(), [""; 0], "once may be a mishap");
+    world.run_for(PROBE_EVERY);
+    assert_eq!(world.leaving_readers(), [""; 0], "once may be a mishap");
     refused(&mut world);
-    assert_eq!(world.leaving(), [""; 0], "not seen yet");
-    world.run(TICK);
-    assert_eq!((world.standing("a"), world.leaving()), (ReaderStatus::Suspect, vec!["a".to_owned()]));
-    world.watch.probed(world.now, &id("a"), world.readers[0].1, Probed::Answered);
-    assert_eq!((world.standing("a"), world.leaving()), (ReaderStatus::Alive, vec![]));
+    assert_eq!(world.leaving_readers(), [""; 0], "not seen yet");
+    world.run_for(POLL_INTERVAL);
+    assert_eq!(
+        (world.status_of("a"), world.leaving_readers()),
+        (ReaderStatus::Suspect, vec!["a".to_owned()])
+    );
+    world.watch.probed(world.now, &reader_id("a"), world.readers[0].1, Probed::Answered);
+    assert_eq!((world.status_of("a"), world.leaving_readers()), (ReaderStatus::Alive, vec![]));
 }
 
 #[test]
@@ -431,6 +434,6 @@ fn a_process_waits_for_its_name_until_the_one_before_it_has_nobody() {
     // One that does not say when it began is of a release before this.
     assert_eq!(watch.name_taken(&process(0, false, 0)), None);
     // Silent for long: it is no more.
-    (1..=6).for_each(|poll| watch.observe(now + poll * TICK, vec![]));
+    (1..=6).for_each(|poll| watch.observe(now + poll * POLL_INTERVAL, vec![]));
     assert_eq!(watch.name_taken(&process(5, true, 0)), None);
 }

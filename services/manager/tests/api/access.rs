@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Manager, Reader, StoreWithSwitch, token, until};
 
-fn heartbeat(id: &str, url: &str) -> Value {
+fn heartbeat_json(id: &str, url: &str) -> Value {
     json!({"id": id, "public_url": url, "internal_url": url, "beat": 1, "capacity": 10, "viewers": 0,
         "draining": false, "highest_epoch": 0, "videos": [], "messages_sent": 0})
 }
@@ -87,7 +87,7 @@ async fn a_stolen_reader_credential_is_one_reader() {
         async |path: &str, body: &Value| manager.send_as("reader/thief", path, body).await.status();
     // It cannot speak for another reader,
     assert_eq!(
-        as_thief("/heartbeat", &heartbeat("victim", "http://127.0.0.1:1")).await,
+        as_thief("/heartbeat", &heartbeat_json("victim", "http://127.0.0.1:1")).await,
         StatusCode::FORBIDDEN
     );
     // give orders,
@@ -113,7 +113,7 @@ async fn a_stolen_reader_credential_is_one_reader() {
         ("capacity", json!(u64::MAX)),
         ("ticket", json!("x".repeat(10_000))),
     ] {
-        let mut body = heartbeat("thief", "http://127.0.0.1:1");
+        let mut body = heartbeat_json("thief", "http://127.0.0.1:1");
         body[field] = value.clone();
         assert_eq!(as_thief("/heartbeat", &body).await, StatusCode::BAD_REQUEST, "{field} {value}");
     }
@@ -122,7 +122,7 @@ async fn a_stolen_reader_credential_is_one_reader() {
     // or be where the configuration does not have it.
     for url in ["http://10.0.0.1:4001", "http://evil.example:4001", "https://10.0.0.1:4001"] {
         for field in ["public_url", "internal_url"] {
-            let mut body = heartbeat("thief", "http://127.0.0.1:1");
+            let mut body = heartbeat_json("thief", "http://127.0.0.1:1");
             body[field] = json!(url);
             let refused = manager.send_as("reader/thief", "/heartbeat", &body).await;
             assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{field} {url}");
@@ -142,7 +142,7 @@ async fn an_address_follows_from_the_reader_s_name() {
     let reader_urls = vec!["http://{reader}.tv.svc:4001".parse().unwrap()];
     let manager = Manager::with(&store, Config { reader_urls, ..Config::default() }).await;
     let beat = async |id: &str, url: &str| {
-        manager.send_as(&format!("reader/{id}"), "/heartbeat", &heartbeat(id, url)).await.status()
+        manager.send_as(&format!("reader/{id}"), "/heartbeat", &heartbeat_json(id, url)).await.status()
     };
     assert_eq!(beat("live-reader-0", "http://live-reader-0.tv.svc:4001").await, StatusCode::OK);
     assert_eq!(beat("live-reader-1", "http://live-reader-0.tv.svc:4001").await, StatusCode::FORBIDDEN);

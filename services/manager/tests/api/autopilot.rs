@@ -8,38 +8,38 @@ use liverank_manager::Config;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-async fn autopilot(store: &Arc<StoreWithSwitch>) -> Manager {
+async fn start_autopilot(store: &Arc<StoreWithSwitch>) -> Manager {
     Manager::with(store, Config { autopilot: true, ..Config::default() }).await
 }
 
-async fn leads(manager: &Manager) -> bool {
+async fn is_leading(manager: &Manager) -> bool {
     manager.json("/plan").await["leading"] == true
 }
 
-async fn term(manager: &Manager) -> Value {
+async fn get_term(manager: &Manager) -> Value {
     manager.json("/load").await["term"]["term"].clone()
 }
 
 #[tokio::test]
 async fn one_of_them_plans_and_another_takes_over_when_it_dies() {
     let store = StoreWithSwitch::new();
-    let (one, two) = (autopilot(&store).await, autopilot(&store).await);
+    let (one, two) = (start_autopilot(&store).await, start_autopilot(&store).await);
     let _reader = Reader::start("reader-1", &[&two]).await;
-    until("one is in office", async || leads(&one).await != leads(&two).await).await;
-    let (leader, other) = if leads(&one).await { (one, two) } else { (two, one) };
-    until("the other has heard", async || term(&other).await.is_u64()).await;
-    let first = term(&other).await;
+    until("one is in office", async || is_leading(&one).await != is_leading(&two).await).await;
+    let (leader, other) = if is_leading(&one).await { (one, two) } else { (two, one) };
+    until("the other has heard", async || get_term(&other).await.is_u64()).await;
+    let first = get_term(&other).await;
     leader.kill();
     drop(leader);
-    let took = until("the other took over", async || leads(&other).await).await;
+    let took = until("the other took over", async || is_leading(&other).await).await;
     assert!(took >= Duration::from_secs(5), "it was in office until a moment ago: {took:?}");
-    until("its term is later", async || term(&other).await.as_u64() > first.as_u64()).await;
+    until("its term is later", async || get_term(&other).await.as_u64() > first.as_u64()).await;
 }
 
 #[tokio::test]
-async fn what_was_decided_is_shown() {
+async fn autopilot_decisions_are_shown() {
     let store = StoreWithSwitch::new();
-    let manager = autopilot(&store).await;
+    let manager = start_autopilot(&store).await;
     let reader = Reader::start("reader-1", &[&manager]).await;
     manager.knows(1).await;
     manager.register("v").await;
@@ -84,17 +84,17 @@ async fn a_video_that_grows_hot_is_spread_and_the_plan_says_why() {
 #[tokio::test]
 async fn a_planner_outside_takes_over_and_is_left_alone() {
     let store = StoreWithSwitch::new();
-    let manager = autopilot(&store).await;
-    until("it is in office", async || leads(&manager).await).await;
+    let manager = start_autopilot(&store).await;
+    until("it is in office", async || is_leading(&manager).await).await;
     let term = manager.term("operator").await;
-    until("it noticed", async || !leads(&manager).await).await;
+    until("it noticed", async || !is_leading(&manager).await).await;
     // For longer than a lease, which it renews.
     for _ in 0..4 {
         let (status, answer) = manager.order("/term", &json!({"holder": "operator", "renew": term})).await;
         assert_eq!(status, StatusCode::OK, "{answer}");
-        assert!(!leads(&manager).await);
+        assert!(!is_leading(&manager).await);
         let beaten = tokio::time::Instant::now();
         until("a planning round has passed", async || beaten.elapsed() > Duration::from_secs(5)).await;
     }
-    until("it takes over where nobody plans any more", async || leads(&manager).await).await;
+    until("it takes over where nobody plans any more", async || is_leading(&manager).await).await;
 }

@@ -138,7 +138,7 @@ async fn what_is_known_is_answered_while_the_store_is_away() {
 }
 
 #[tokio::test]
-async fn one_that_knows_nothing_yet_says_so_instead_of_404() {
+async fn a_manager_without_data_answers_503_instead_of_404() {
     let store = StoreWithSwitch::new();
     store.away.store(true, Relaxed);
     let manager = Manager::start(&store).await;
@@ -175,7 +175,7 @@ async fn wrong_fields_are_named() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_that_is_none_is_refused() {
+async fn a_malformed_heartbeat_is_refused() {
     let manager = Manager::start(&StoreWithSwitch::new()).await;
     let good = json!({
         "id": "r", "public_url": "http://localhost:1", "internal_url": "http://localhost:1", "beat": 1,

@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 /// Two readers, and video `v` with 40 viewers at the first.
-async fn watched(manager: &Manager) -> [Reader; 2] {
+async fn two_readers_one_video(manager: &Manager) -> [Reader; 2] {
     let one = Reader::start("reader-1", &[manager]).await;
     manager.knows(1).await;
     manager.register("v").await;
@@ -20,17 +20,23 @@ async fn watched(manager: &Manager) -> [Reader; 2] {
     [one, two]
 }
 
-fn to(readers: &[(&str, u32)]) -> Value {
+fn shares_json(readers: &[(&str, u32)]) -> Value {
     readers.iter().map(|(reader, weight)| json!({"reader": reader, "weight": weight})).collect()
 }
 
-async fn order(manager: &Manager, term: u64, expected: u64, readers: &[(&str, u32)]) -> (StatusCode, Value) {
-    let order = json!({"videoid": "v", "expected": expected, "readers": to(readers), "why": "a test"});
+async fn order_move(
+    manager: &Manager,
+    term: u64,
+    expected: u64,
+    readers: &[(&str, u32)],
+) -> (StatusCode, Value) {
+    let order =
+        json!({"videoid": "v", "expected": expected, "readers": shares_json(readers), "why": "a test"});
     manager.order("/moves", &json!({"term": term, "moves": [order]})).await
 }
 
 /// The state of the move with this number.
-async fn state(manager: &Manager, id: &Value) -> Value {
+async fn move_state(manager: &Manager, id: &Value) -> Value {
     let moves = manager.json("/moves").await;
     moves["moves"].as_array().unwrap().iter().find(|it| it["id"] == *id).unwrap().clone()
 }
@@ -38,17 +44,20 @@ async fn state(manager: &Manager, id: &Value) -> Value {
 #[tokio::test]
 async fn a_move_warms_swaps_and_hands_over_and_shows_it() {
     let manager = Manager::start(&StoreWithSwitch::new()).await;
-    let [one, two] = watched(&manager).await;
+    let [one, two] = two_readers_one_video(&manager).await;
     let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
-    let (status, answer) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
+    let (status, answer) = order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
     assert_eq!(status, StatusCode::ACCEPTED, "{answer}");
     let id = &answer["moves"][0]["id"];
-    until("it is done", async || state(&manager, id).await["state"] == "done").await;
+    until("it is done", async || move_state(&manager, id).await["state"] == "done").await;
     assert_eq!(one.viewers("v"), 0);
-    let done = state(&manager, id).await;
+    let done = move_state(&manager, id).await;
     assert_eq!((&done["viewers"], &done["left"], &done["by"]), (&json!(40), &json!(0), &json!("order")));
     assert!(done["epoch"].as_u64().unwrap() > epoch);
-    assert_eq!((&done["from"], &done["to"]), (&to(&[("reader-1", 1)]), &to(&[("reader-2", 1)])));
+    assert_eq!(
+        (&done["from"], &done["to"]),
+        (&shares_json(&[("reader-1", 1)]), &shares_json(&[("reader-2", 1)]))
+    );
     assert_eq!(manager.resolve("v").await, Some(two.url.clone()));
     let told = one.told.lock().unwrap();
     assert!(told.handed.iter().all(|(order, _)| order.to == two.url && order.epoch == done["epoch"]));
@@ -59,19 +68,19 @@ async fn a_move_warms_swaps_and_hands_over_and_shows_it() {
 async fn while_the_new_reader_is_not_ready_nothing_changes() {
     let store = StoreWithSwitch::new();
     let manager = Manager::start(&store).await;
-    let [one, two] = watched(&manager).await;
+    let [one, two] = two_readers_one_video(&manager).await;
     two.told.lock().unwrap().is_cold = true;
     let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
-    let (_, answer) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
+    let (_, answer) = order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
     let id = &answer["moves"][0]["id"];
-    let (status, again) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
+    let (status, again) = order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
     assert_eq!(status, StatusCode::CONFLICT, "it is being moved already: {again}");
-    until("it is given up", async || state(&manager, id).await["state"] == "failed").await;
-    assert_eq!(state(&manager, id).await["detail"], "not ready in time");
+    until("it is given up", async || move_state(&manager, id).await["state"] == "failed").await;
+    assert_eq!(move_state(&manager, id).await["detail"], "not ready in time");
     assert_eq!((manager.epoch("v").await, one.viewers("v")), (epoch, 40));
     assert_eq!(store.assigned.load(Relaxed), 1);
     two.told.lock().unwrap().is_cold = false;
-    let (status, _) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
+    let (status, _) = order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
     assert_eq!(status, StatusCode::ACCEPTED);
 }
 
@@ -79,12 +88,12 @@ async fn while_the_new_reader_is_not_ready_nothing_changes() {
 async fn a_new_reader_that_dies_before_the_swap_has_changed_nothing_and_after_it_is_replaced() {
     let store = StoreWithSwitch::new();
     let manager = Manager::start(&store).await;
-    let [one, mut two] = watched(&manager).await;
+    let [one, mut two] = two_readers_one_video(&manager).await;
     let three = Reader::start("reader-3", &[&manager]).await;
     manager.knows(3).await;
     // It holds the video ready, as asked, and dies before any viewer has gone.
     let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
-    order(&manager, term, epoch, &[("reader-2", 1)]).await;
+    order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
     until("it is in force", async || manager.epoch("v").await > epoch).await;
     two.kill().await;
     until("others have it", async || manager.resolve("v").await.is_some_and(|url| url != two.url)).await;
@@ -100,24 +109,28 @@ async fn a_new_reader_that_dies_before_the_swap_has_changed_nothing_and_after_it
 #[tokio::test]
 async fn a_split_leaves_each_reader_its_share_and_a_join_brings_all_back() {
     let manager = Manager::start(&StoreWithSwitch::new()).await;
-    let [one, two] = watched(&manager).await;
+    let [one, two] = two_readers_one_video(&manager).await;
     one.watch("v", 400);
     one.told.lock().unwrap().heir = Some(two.told.clone());
     until("they are known", async || manager.json("/viewers/v").await["viewers"] == 400).await;
     let (term, epoch) = (manager.term("planner").await, manager.epoch("v").await);
-    let (_, answer) = order(&manager, term, epoch, &[("reader-1", 1), ("reader-2", 3)]).await;
-    until("each has its share", async || state(&manager, &answer["moves"][0]["id"]).await["state"] == "done")
-        .await;
+    let (_, answer) = order_move(&manager, term, epoch, &[("reader-1", 1), ("reader-2", 3)]).await;
+    until("each has its share", async || {
+        move_state(&manager, &answer["moves"][0]["id"]).await["state"] == "done"
+    })
+    .await;
     // A quarter, more or less those that were in nobody's report meanwhile, or in two, and the tenth that is not worth moving.
     assert!((75..=120).contains(&one.viewers("v")), "{}", one.viewers("v"));
     let load = manager.json("/load").await;
-    assert_eq!(load["assignments"][0]["readers"], to(&[("reader-1", 1), ("reader-2", 3)]));
+    assert_eq!(load["assignments"][0]["readers"], shares_json(&[("reader-1", 1), ("reader-2", 3)]));
     let (_, route) = manager.post("/route", &json!({"videoid": "v"})).await;
     assert_eq!(route["readers"].as_array().unwrap().len(), 2);
     let epoch = manager.epoch("v").await;
-    let (_, answer) = order(&manager, term, epoch, &[("reader-2", 1)]).await;
-    until("they are together", async || state(&manager, &answer["moves"][0]["id"]).await["state"] == "done")
-        .await;
+    let (_, answer) = order_move(&manager, term, epoch, &[("reader-2", 1)]).await;
+    until("they are together", async || {
+        move_state(&manager, &answer["moves"][0]["id"]).await["state"] == "done"
+    })
+    .await;
     assert_eq!(one.viewers("v"), 0);
     assert_eq!(manager.resolve("v").await, Some(two.url.clone()));
 }
@@ -138,11 +151,12 @@ async fn of_two_moves_of_one_video_at_two_managers_one_wins() {
     let (term, epoch) = (one.term("planner").await, one.epoch("v").await);
     let others: Vec<&Reader> = readers.iter().filter(|reader| reader.url != home).collect();
     let (first, second) = ([(others[0].id.as_str(), 1)], [(others[1].id.as_str(), 1)]);
-    let ((_, a), (_, b)) = tokio::join!(order(&one, term, epoch, &first), order(&two, term, epoch, &second));
+    let ((_, a), (_, b)) =
+        tokio::join!(order_move(&one, term, epoch, &first), order_move(&two, term, epoch, &second));
     let ended = async |manager: &Manager, answer: &Value| {
         // One that was refused at once lost as well.
         let id = &answer["moves"][0]["id"];
-        if answer["status"] == 409 { json!("failed") } else { state(manager, id).await["state"].clone() }
+        if answer["status"] == 409 { json!("failed") } else { move_state(manager, id).await["state"].clone() }
     };
     until("both have ended", async || {
         let ends = [ended(&one, &a).await, ended(&two, &b).await];
@@ -159,7 +173,7 @@ async fn of_two_moves_of_one_video_at_two_managers_one_wins() {
 async fn a_reader_that_leaves_is_emptied_by_the_manager_it_tells() {
     let store = StoreWithSwitch::new();
     let (manager, other) = (Manager::start(&store).await, Manager::start(&store).await);
-    let [one, two] = watched(&manager).await;
+    let [one, two] = two_readers_one_video(&manager).await;
     other.knows(2).await;
     one.drain();
     until("its viewers are gone", async || one.viewers("v") == 0).await;
@@ -175,7 +189,7 @@ async fn a_reader_that_leaves_is_emptied_by_the_manager_it_tells() {
 }
 
 #[tokio::test]
-async fn what_nobody_watches_leaves_without_anybody_making_ready_for_it() {
+async fn an_unwatched_video_is_reassigned_without_warm_up() {
     let manager = Manager::start(&StoreWithSwitch::new()).await;
     let one = Reader::start("reader-1", &[&manager]).await;
     manager.knows(1).await;

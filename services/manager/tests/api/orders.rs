@@ -209,7 +209,7 @@ async fn a_closed_reader_gets_nothing_new_and_a_draining_one_is_emptied() {
 }
 
 #[tokio::test]
-async fn what_a_store_loses_of_orders_it_is_told_again() {
+async fn orders_lost_by_the_store_are_written_again() {
     let store = StoreWithSwitch::new();
     let manager = Manager::start(&store).await;
     let _one = Reader::start("reader-1", &[&manager]).await;
@@ -264,7 +264,7 @@ async fn while_the_store_is_away_orders_are_503_and_routes_are_answered() {
 }
 
 #[tokio::test]
-async fn load_has_what_a_planner_needs() {
+async fn the_load_answer_has_what_a_planner_needs() {
     let manager = Manager::start(&StoreWithSwitch::new()).await;
     let one = Reader::start("reader-1", &[&manager]).await;
     manager.knows(1).await;

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 /// Two readers, the first of which has a video with 40 viewers.
-async fn system() -> (Manager, Reader, Reader) {
+async fn manager_with_two_readers() -> (Manager, Reader, Reader) {
     let store = StoreWithSwitch::new();
     let manager = Manager::with(&store, Config { autopilot: true, ..Config::default() }).await;
     let one = Reader::start("reader-1", &[&manager]).await;
@@ -21,7 +21,7 @@ async fn system() -> (Manager, Reader, Reader) {
 
 #[tokio::test]
 async fn the_overview_has_readers_videos_history_and_who_plans() {
-    let (manager, _one, _two) = system().await;
+    let (manager, _one, _two) = manager_with_two_readers().await;
     let shown = manager.json("/overview").await;
     assert_eq!((&shown["readers_total"], &shown["videos_watched"]), (&json!(2), &json!(1)), "{shown}");
     assert_eq!(shown["readers"][0]["id"], "reader-1", "the fullest first");
@@ -50,7 +50,7 @@ async fn the_overview_has_readers_videos_history_and_who_plans() {
 
 #[tokio::test]
 async fn a_question_is_answered_by_the_planner_and_changes_nothing() {
-    let (manager, _one, _two) = system().await;
+    let (manager, _one, _two) = manager_with_two_readers().await;
     let epoch = manager.epoch("v").await;
     let (status, answer) =
         manager.post("/what-if", &json!({"videos": [{"videoid": "v", "viewers": 9_000}]})).await;

@@ -52,7 +52,7 @@ async fn what_one_manager_registers_the_other_resolves_before_it_hears_of_it() {
 }
 
 /// Where each of `count` videos is.
-async fn places(manager: &Manager, count: usize) -> BTreeMap<String, String> {
+async fn places_of_videos(manager: &Manager, count: usize) -> BTreeMap<String, String> {
     let mut places = BTreeMap::new();
     for number in 0..count {
         let name = format!("v{number}");
@@ -62,7 +62,7 @@ async fn places(manager: &Manager, count: usize) -> BTreeMap<String, String> {
     places
 }
 
-async fn three_readers(managers: &[&Manager]) -> [Reader; 3] {
+async fn start_three_readers(managers: &[&Manager]) -> [Reader; 3] {
     let readers = [
         Reader::start("reader-1", managers).await,
         Reader::start("reader-2", managers).await,
@@ -73,26 +73,26 @@ async fn three_readers(managers: &[&Manager]) -> [Reader; 3] {
 }
 
 /// One of three readers comes to an end by `end`. Its videos move after `at_least`, within five seconds, and no other does.
-async fn is_replaced(at_least: Duration, end: impl AsyncFn(&mut Reader)) {
+async fn check_replacement(at_least: Duration, end: impl AsyncFn(&mut Reader)) {
     let store = StoreWithSwitch::new();
     let (one, two) = (Manager::start(&store).await, Manager::start(&store).await);
-    let mut readers = three_readers(&[&one, &two]).await;
+    let mut readers = start_three_readers(&[&one, &two]).await;
     for number in 0..30 {
         one.register(&format!("v{number}")).await;
     }
-    let before = places(&one, 30).await;
+    let before = places_of_videos(&one, 30).await;
     let dead = readers[1].url.clone();
     let ends = Instant::now();
     end(&mut readers[1]).await;
     until("its videos are elsewhere", async || {
-        places(&one, 30).await.values().all(|url| *url != dead)
-            && places(&two, 30).await.values().all(|url| *url != dead)
+        places_of_videos(&one, 30).await.values().all(|url| *url != dead)
+            && places_of_videos(&two, 30).await.values().all(|url| *url != dead)
     })
     .await;
     let took = ends.elapsed();
     assert!(took >= at_least, "a reader was given up after {took:?}");
     assert!(took < Duration::from_secs(5), "a reader was replaced after {took:?}");
-    let after = places(&two, 30).await;
+    let after = places_of_videos(&two, 30).await;
     for (name, url) in &before {
         assert!(*url == dead || after[name] == *url, "{name} moved without need");
     }
@@ -108,20 +108,20 @@ async fn is_replaced(at_least: Duration, end: impl AsyncFn(&mut Reader)) {
 /// Three heartbeats have to be missing, less the one that was due when it fell silent.
 #[tokio::test]
 async fn a_silent_reader_s_videos_move_within_seconds_and_no_other_does() {
-    is_replaced(Duration::from_millis(2_500), async |reader: &mut Reader| reader.freeze()).await;
+    check_replacement(Duration::from_millis(2_500), async |reader: &mut Reader| reader.freeze()).await;
 }
 
 /// Its address refuses connections: two that are refused, a second apart, are enough, and one is not.
 #[tokio::test]
 async fn a_killed_reader_s_videos_move_within_seconds_and_no_other_does() {
-    is_replaced(PROBE_EVERY, async |reader: &mut Reader| reader.kill().await).await;
+    check_replacement(PROBE_EVERY, async |reader: &mut Reader| reader.kill().await).await;
 }
 
 #[tokio::test]
 async fn a_second_reader_that_dies_later_is_replaced_too() {
     let store = StoreWithSwitch::new();
     let manager = Manager::start(&store).await;
-    let mut readers = three_readers(&[&manager]).await;
+    let mut readers = start_three_readers(&[&manager]).await;
     for number in 0..9 {
         manager.register(&format!("v{number}")).await;
     }
@@ -129,23 +129,23 @@ async fn a_second_reader_that_dies_later_is_replaced_too() {
         let dead = victim.url.clone();
         victim.kill().await;
         until("its videos are elsewhere", async || {
-            places(&manager, 9).await.values().all(|url| *url != dead)
+            places_of_videos(&manager, 9).await.values().all(|url| *url != dead)
         })
         .await;
     }
     let last = readers[2].url.clone();
-    assert!(places(&manager, 9).await.values().all(|url| *url == last));
+    assert!(places_of_videos(&manager, 9).await.values().all(|url| *url == last));
 }
 
 #[tokio::test]
 async fn a_reader_that_is_cut_off_from_managers_but_answers_keeps_its_videos() {
     let store = StoreWithSwitch::new();
     let manager = Manager::start(&store).await;
-    let readers = three_readers(&[&manager]).await;
+    let readers = start_three_readers(&[&manager]).await;
     for number in 0..9 {
         manager.register(&format!("v{number}")).await;
     }
-    let before = places(&manager, 9).await;
+    let before = places_of_videos(&manager, 9).await;
     readers[0].connected.store(false, Relaxed);
     until("it is suspect", async || manager.state_of("reader-1").await.as_deref() == Some("suspect")).await;
     for number in 9..18 {
@@ -158,7 +158,7 @@ async fn a_reader_that_is_cut_off_from_managers_but_answers_keeps_its_videos() {
     })
     .await;
     assert_eq!(manager.state_of("reader-1").await.as_deref(), Some("suspect"));
-    assert_eq!(places(&manager, 9).await, before);
+    assert_eq!(places_of_videos(&manager, 9).await, before);
     assert_eq!(store.assigned.load(Relaxed), suspect_since);
 }
 
@@ -166,22 +166,22 @@ async fn a_reader_that_is_cut_off_from_managers_but_answers_keeps_its_videos() {
 async fn a_stale_manager_moves_nothing() {
     let store = StoreWithSwitch::new();
     let manager = Manager::start(&store).await;
-    let mut readers = three_readers(&[&manager]).await;
+    let mut readers = start_three_readers(&[&manager]).await;
     for number in 0..9 {
         manager.register(&format!("v{number}")).await;
     }
-    let before = places(&manager, 9).await;
+    let before = places_of_videos(&manager, 9).await;
     store.blind.store(true, Relaxed);
     readers[0].kill().await;
     // Twice as long as it takes to replace a reader: polls are half a second apart.
     until("it looked in vain for long enough", async || store.vain_polls.load(Relaxed) >= 20).await;
-    assert_eq!(places(&manager, 9).await, before);
+    assert_eq!(places_of_videos(&manager, 9).await, before);
     assert_eq!(store.assigned.load(Relaxed), 9);
     // Once it sees again, it does its work, but not before it has seen the silence itself.
     store.blind.store(false, Relaxed);
     let dead = readers[0].url.clone();
     let took = until("the dead reader's videos move", async || {
-        places(&manager, 9).await.values().all(|url| *url != dead)
+        places_of_videos(&manager, 9).await.values().all(|url| *url != dead)
     })
     .await;
     assert!(took >= Duration::from_secs(1), "moved after {took:?} of seeing again");
@@ -191,11 +191,11 @@ async fn a_stale_manager_moves_nothing() {
 async fn when_most_readers_seem_gone_nothing_is_moved() {
     let store = StoreWithSwitch::new();
     let manager = Manager::start(&store).await;
-    let mut readers = three_readers(&[&manager]).await;
+    let mut readers = start_three_readers(&[&manager]).await;
     for number in 0..9 {
         manager.register(&format!("v{number}")).await;
     }
-    let before = places(&manager, 9).await;
+    let before = places_of_videos(&manager, 9).await;
     readers[0].kill().await;
     readers[1].kill().await;
     until("both are gone", async || {
@@ -208,7 +208,7 @@ async fn when_most_readers_seem_gone_nothing_is_moved() {
         load["readers"][0]["silent_ms"].as_u64().unwrap() > 6_000
     })
     .await;
-    assert_eq!(places(&manager, 9).await, before);
+    assert_eq!(places_of_videos(&manager, 9).await, before);
     assert_eq!(store.assigned.load(Relaxed), 9);
 }
 
@@ -216,7 +216,7 @@ async fn when_most_readers_seem_gone_nothing_is_moved() {
 async fn watched_videos_that_the_store_lost_are_given_back_to_their_readers() {
     let store = StoreWithSwitch::new();
     let manager = Manager::start(&store).await;
-    let readers = three_readers(&[&manager]).await;
+    let readers = start_three_readers(&[&manager]).await;
     let mut home = BTreeMap::new();
     for number in 0..9 {
         let name = format!("v{number}");
@@ -233,7 +233,7 @@ async fn watched_videos_that_the_store_lost_are_given_back_to_their_readers() {
     let highest = epochs.max().unwrap();
     store.lose_everything();
     until("all are assigned again", async || store.load().await.unwrap().assignments.len() == 9).await;
-    assert_eq!(places(&manager, 9).await, home);
+    assert_eq!(places_of_videos(&manager, 9).await, home);
     let lowest =
         store.load().await.unwrap().assignments.into_iter().map(|assignment| assignment.epoch()).min();
     assert!(lowest.unwrap() > highest, "an epoch went back");
@@ -243,7 +243,7 @@ async fn watched_videos_that_the_store_lost_are_given_back_to_their_readers() {
 async fn who_asks_for_a_video_whose_reader_cannot_be_reached_gets_another_within_five_seconds() {
     let store = StoreWithSwitch::new();
     let manager = Manager::start(&store).await;
-    let readers = three_readers(&[&manager]).await;
+    let readers = start_three_readers(&[&manager]).await;
     let home = manager.register("v").await.0;
     let reader = readers.iter().find(|reader| reader.url == home).unwrap();
     reader.hide();
@@ -258,7 +258,7 @@ async fn who_asks_for_a_video_whose_reader_cannot_be_reached_gets_another_within
 async fn a_removed_reader_is_not_given_out_by_managers_that_begin_later() {
     let store = StoreWithSwitch::new();
     let manager = Manager::start(&store).await;
-    let readers = three_readers(&[&manager]).await;
+    let readers = start_three_readers(&[&manager]).await;
     let home = manager.register("v").await.0;
     let reader = readers.iter().find(|reader| reader.url == home).unwrap();
     let term = manager.term("operator").await;

@@ -34,7 +34,7 @@ use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long news take where they are slow: longer than it takes to ask.
-const NEWS_TAKE: Duration = Duration::from_millis(200);
+const SLOW_NEWS_DELAY: Duration = Duration::from_millis(200);
 
 /// Waits until `holds`, and answers how long that took.
 pub async fn until(what: &str, holds: impl AsyncFn() -> bool) -> Duration {
@@ -59,7 +59,7 @@ pub fn token(caller: &str) -> String {
 }
 
 /// Who asks for `path` in these tests, where it does not matter who it is.
-fn usual(path: &str) -> &'static str {
+fn usual_caller_of(path: &str) -> &'static str {
     match path.split(['?', '/']).nth(1).unwrap_or_default() {
         "route" => "gateway",
         "term" | "moves" | "cordons" => "operator",
@@ -108,11 +108,11 @@ impl Manager {
 
     pub async fn get(&self, path: &str) -> Response {
         let request = self.client.get(format!("{}{path}", self.base));
-        request.bearer_auth(token(usual(path))).send().await.unwrap()
+        request.bearer_auth(token(usual_caller_of(path))).send().await.unwrap()
     }
 
     pub async fn send(&self, path: &str, body: &Value) -> Response {
-        self.send_as(usual(path), path, body).await
+        self.send_as(usual_caller_of(path), path, body).await
     }
 
     pub async fn send_as(&self, caller: &str, path: &str, body: &Value) -> Response {
@@ -246,7 +246,7 @@ impl Reader {
         };
         let router = Router::new()
             .route("/health", get(answer))
-            .route("/warm", post(warm))
+            .route("/warm", post(answer_warm))
             .with_state(Arc::clone(&told));
         let mut tasks = JoinSet::new();
         let server = tasks.spawn(async move {
@@ -272,7 +272,7 @@ impl Reader {
             incarnation: 1,
             ticket: Some(Secret::new(ticket(id))),
         };
-        tasks.spawn(beat(record, managers, Arc::clone(&told), Arc::clone(&connected)));
+        tasks.spawn(send_heartbeats(record, managers, Arc::clone(&told), Arc::clone(&connected)));
         Self { id: id.to_owned(), url, told, connected, server, tasks }
     }
 
@@ -311,7 +311,7 @@ impl Reader {
     }
 }
 
-async fn warm(
+async fn answer_warm(
     Shared(told): Shared<Arc<Mutex<Told>>>,
     headers: HeaderMap,
     Json(asked): Json<Warm>,
@@ -329,7 +329,7 @@ async fn warm(
 }
 
 impl Told {
-    fn follow(&mut self, hand_over: Vec<HandOver>) {
+    fn follow_hand_overs(&mut self, hand_over: Vec<HandOver>) {
         // Four answers a second, and paces are by the second.
         self.answers += 1;
         let due = if self.answers.is_multiple_of(4) { &hand_over[..] } else { &[] };
@@ -351,7 +351,7 @@ impl Told {
     }
 }
 
-async fn beat(
+async fn send_heartbeats(
     mut record: ReaderRecord,
     managers: Vec<String>,
     told: Arc<Mutex<Told>>,
@@ -382,7 +382,7 @@ async fn beat(
                 continue;
             };
             if let Ok(answer) = answer.json::<HeartbeatAnswer>().await {
-                told.lock().unwrap().follow(answer.hand_over);
+                told.lock().unwrap().follow_hand_overs(answer.hand_over);
                 break;
             }
         }
@@ -396,7 +396,7 @@ pub struct StoreWithSwitch {
     pub away: AtomicBool,
     /// Only the readers' heartbeats cannot be read.
     pub blind: AtomicBool,
-    /// News of changes takes [`NEWS_TAKE`], as over a network.
+    /// News of changes takes [`SLOW_NEWS_DELAY`], as over a network.
     pub slow_news: AtomicBool,
     /// Polls that found it blind or away.
     pub vain_polls: AtomicU64,
@@ -414,7 +414,7 @@ impl StoreWithSwitch {
         *self.inner.lock().unwrap() = Arc::default();
     }
 
-    fn inner(&self) -> Result<Arc<EmbeddedAssignments>, StoreError> {
+    fn inner_store(&self) -> Result<Arc<EmbeddedAssignments>, StoreError> {
         if self.away.load(Relaxed) {
             return Err(StoreError::unavailable("redis", "switched off by the test"));
         }
@@ -425,7 +425,7 @@ impl StoreWithSwitch {
 #[async_trait]
 impl AssignmentStore for StoreWithSwitch {
     async fn load(&self) -> Result<State, StoreError> {
-        self.inner()?.load().await
+        self.inner_store()?.load().await
     }
     async fn assign(
         &self,
@@ -435,34 +435,34 @@ impl AssignmentStore for StoreWithSwitch {
         seen: u64,
         term: Option<u64>,
     ) -> Result<Swapped, StoreError> {
-        let swapped = self.inner()?.assign(video, expected, readers, seen, term).await?;
+        let swapped = self.inner_store()?.assign(video, expected, readers, seen, term).await?;
         if matches!(swapped, Swapped::Stored(_)) {
             self.assigned.fetch_add(1, Relaxed);
         }
         Ok(swapped)
     }
     async fn remove(&self, video: &VideoId, expected: u64) -> Result<Swapped, StoreError> {
-        self.inner()?.remove(video, expected).await
+        self.inner_store()?.remove(video, expected).await
     }
     async fn heartbeat(&self, reader: &ReaderRecord) -> Result<(), StoreError> {
-        self.inner()?.heartbeat(reader).await
+        self.inner_store()?.heartbeat(reader).await
     }
     async fn readers(&self) -> Result<Vec<ReaderRecord>, StoreError> {
         if self.blind.load(Relaxed) || self.away.load(Relaxed) {
             self.vain_polls.fetch_add(1, Relaxed);
             return Err(StoreError::unavailable("redis", "switched off by the test"));
         }
-        self.inner()?.readers().await
+        self.inner_store()?.readers().await
     }
     async fn forget_reader(&self, reader: &ReaderId, beat: u64) -> Result<(), StoreError> {
-        self.inner()?.forget_reader(reader, beat).await
+        self.inner_store()?.forget_reader(reader, beat).await
     }
     async fn orders(&self) -> Result<Orders, StoreError> {
         // A manager's poll begins with these: where it gets none, it asks no further.
         if self.away.load(Relaxed) {
             self.vain_polls.fetch_add(1, Relaxed);
         }
-        self.inner()?.orders().await
+        self.inner_store()?.orders().await
     }
     async fn mint_term(
         &self,
@@ -471,10 +471,10 @@ impl AssignmentStore for StoreWithSwitch {
         expected: u64,
         seen: u64,
     ) -> Result<TermGrant, StoreError> {
-        self.inner()?.mint_term(holder, lease, expected, seen).await
+        self.inner_store()?.mint_term(holder, lease, expected, seen).await
     }
     async fn renew_term(&self, term: &Term) -> Result<TermGrant, StoreError> {
-        self.inner()?.renew_term(term).await
+        self.inner_store()?.renew_term(term).await
     }
     async fn cordon(
         &self,
@@ -482,17 +482,17 @@ impl AssignmentStore for StoreWithSwitch {
         reader: &ReaderId,
         cordon: Option<&Cordon>,
     ) -> Result<Option<u64>, StoreError> {
-        self.inner()?.cordon(term, reader, cordon).await
+        self.inner_store()?.cordon(term, reader, cordon).await
     }
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError> {
-        let mut changes = self.inner()?.changes().await?;
+        let mut changes = self.inner_store()?.changes().await?;
         if !self.slow_news.load(Relaxed) {
             return Ok(changes);
         }
         let (sender, late) = mpsc::channel(16);
         tokio::spawn(async move {
             while let Some(change) = changes.recv().await {
-                tokio::time::sleep(NEWS_TAKE).await;
+                tokio::time::sleep(SLOW_NEWS_DELAY).await;
                 if sender.send(change).await.is_err() {
                     return;
                 }

@@ -14,20 +14,20 @@ use socket2::SockRef;
 
 use super::socket::Socket;
 use super::viewer::{After, Viewer};
-use super::{Joining, NOTHING_WAITS, WAKE_TOKEN, WorkerHandle};
+use super::{Joining, NOTHING_WAITING_MS, WAKE_TOKEN, WorkerHandle};
 use crate::channel::Channel;
 
 /// Viewers written to before the kernel, the inbox and other rooms are looked at: about a millisecond.
 const MAX_VIEWERS_A_TURN: usize = 256;
 /// What the kernel may hold for a viewer. It would let one who reads slowly have megabytes, all of them late; this is
 /// some seconds of the hottest video, and the kernel doubles it for its own bookkeeping.
-const SEND_BUFFER: usize = 128 * 1024;
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 /// A room's key: where it is in memory, while somebody here is in it.
-type Key = usize;
+type ChannelKey = usize;
 
 /// The viewers of one room on this thread.
-struct Members {
+struct ChannelMembers {
     /// Kept, so that no other room comes to be where this one is.
     _room: Arc<Channel>,
     viewers: Vec<usize>,
@@ -39,7 +39,7 @@ struct Members {
     queued: bool,
 }
 
-struct Entry {
+struct ViewerEntry {
     viewer: Viewer<Socket>,
     /// The viewer's position in the list of its room's members.
     at: usize,
@@ -52,10 +52,10 @@ struct Entry {
 pub struct Shard {
     poll: Poll,
     desk: Arc<WorkerHandle>,
-    viewers: Slab<Entry>,
-    rooms: HashMap<Key, Members>,
+    viewers: Slab<ViewerEntry>,
+    rooms: HashMap<ChannelKey, ChannelMembers>,
     /// Rooms with something new, in turn.
-    behind: VecDeque<Key>,
+    behind: VecDeque<ChannelKey>,
     /// Viewers for whom there is more than one turn takes.
     again: VecDeque<usize>,
     /// A portion of members, kept for its memory.
@@ -63,7 +63,7 @@ pub struct Shard {
     scratch: Vec<u8>,
 }
 
-fn key(room: &Arc<Channel>) -> Key {
+fn key(room: &Arc<Channel>) -> ChannelKey {
     Arc::as_ptr(room).addr()
 }
 
@@ -95,19 +95,19 @@ impl Shard {
                 Err(error) => return tracing::error!(%error, "waiting for sockets failed"),
             }
             for event in &events {
-                self.stirred(event);
+                self.handle_socket_event(event);
             }
-            self.catch_up();
-            self.next_portion();
+            self.give_turns_to_lagging();
+            self.give_turns_to_next_members();
         }
     }
 
     fn note_busy(&self, busy: bool) {
         let since = &self.desk.busy_since;
         let was = since.load(Ordering::Relaxed);
-        match (busy, was == NOTHING_WAITS) {
-            (true, true) => since.store(self.desk.now_ms(), Ordering::Relaxed),
-            (false, false) => since.store(NOTHING_WAITS, Ordering::Relaxed),
+        match (busy, was == NOTHING_WAITING_MS) {
+            (true, true) => since.store(self.desk.millis_since_start(), Ordering::Relaxed),
+            (false, false) => since.store(NOTHING_WAITING_MS, Ordering::Relaxed),
             _ => {}
         }
     }
@@ -132,13 +132,13 @@ impl Shard {
             }
         }
         for joining in joining {
-            self.enter(joining);
+            self.admit_viewer(joining);
         }
         false
     }
 
-    fn enter(&mut self, Joining { viewer, bare }: Joining) {
-        let _ = SockRef::from(&bare.socket).set_send_buffer_size(SEND_BUFFER);
+    fn admit_viewer(&mut self, Joining { viewer, bare }: Joining) {
+        let _ = SockRef::from(&bare.socket).set_send_buffer_size(SEND_BUFFER_BYTES);
         let mut socket = Socket::new(bare.socket, bare.tls);
         let slot = self.viewers.vacant_entry();
         let number = slot.key();
@@ -147,7 +147,7 @@ impl Shard {
             return tracing::error!(%error, "a viewer's socket cannot be waited for");
         }
         let room = Arc::clone(viewer.room());
-        let members = self.rooms.entry(key(&room)).or_insert_with(|| Members {
+        let members = self.rooms.entry(key(&room)).or_insert_with(|| ChannelMembers {
             _room: room,
             viewers: Vec::new(),
             passed: 0,
@@ -156,11 +156,11 @@ impl Shard {
         });
         let at = members.viewers.len();
         members.viewers.push(number);
-        slot.insert(Entry { viewer: viewer.on(socket), at, again: false, _place: bare.place });
+        slot.insert(ViewerEntry { viewer: viewer.on(socket), at, again: false, _place: bare.place });
         // No turn yet: the kernel tells at once that the socket takes something.
     }
 
-    fn stirred(&mut self, event: &Event) {
+    fn handle_socket_event(&mut self, event: &Event) {
         if event.token() == WAKE_TOKEN {
             return;
         }
@@ -175,25 +175,25 @@ impl Shard {
         if event.is_writable() && after != After::Gone {
             after = entry.viewer.writable();
         }
-        self.settle(number, after);
+        self.apply_after_turn(number, after);
     }
 
-    fn settle(&mut self, number: usize, after: After) {
+    fn apply_after_turn(&mut self, number: usize, after: After) {
         match after {
             After::Waits => {}
-            After::More => self.once_more(number),
-            After::Gone => self.leave(number),
+            After::More => self.schedule_again(number),
+            After::Gone => self.remove_viewer(number),
         }
     }
 
-    fn once_more(&mut self, number: usize) {
+    fn schedule_again(&mut self, number: usize) {
         let entry = self.viewers.get_mut(number);
         if entry.is_some_and(|entry| !std::mem::replace(&mut entry.again, true)) {
             self.again.push_back(number);
         }
     }
 
-    fn leave(&mut self, number: usize) {
+    fn remove_viewer(&mut self, number: usize) {
         let Some(entry) = self.viewers.try_remove(number) else { return };
         let key = key(entry.viewer.room());
         let Some(members) = self.rooms.get_mut(&key) else { return };
@@ -211,31 +211,31 @@ impl Shard {
         if let Some(moved) = moved {
             self.viewers[moved].at = entry.at;
             if overtaken {
-                self.once_more(moved);
+                self.schedule_again(moved);
             }
         }
     }
 
-    fn turn(&mut self, number: usize) {
+    fn give_turn(&mut self, number: usize) {
         if let Some(entry) = self.viewers.get_mut(number) {
             let after = entry.viewer.turn();
-            self.settle(number, after);
+            self.apply_after_turn(number, after);
         }
     }
 
     /// Gives a turn to those who have more to get.
-    fn catch_up(&mut self) {
+    fn give_turns_to_lagging(&mut self) {
         for _ in 0..self.again.len().min(MAX_VIEWERS_A_TURN) {
             let Some(number) = self.again.pop_front() else { return };
             if let Some(entry) = self.viewers.get_mut(number) {
                 entry.again = false;
-                self.turn(number);
+                self.give_turn(number);
             }
         }
     }
 
     /// Gives a turn to the next members of the next room that has something new.
-    fn next_portion(&mut self) {
+    fn give_turns_to_next_members(&mut self) {
         let Some(key) = self.behind.pop_front() else { return };
         let Some(members) = self.rooms.get_mut(&key) else { return };
         if members.passed == 0 {
@@ -246,7 +246,7 @@ impl Shard {
         portion.extend_from_slice(&members.viewers[members.passed..upto]);
         members.passed = upto;
         for number in portion.drain(..) {
-            self.turn(number);
+            self.give_turn(number);
         }
         self.portion = portion;
         let Some(members) = self.rooms.get_mut(&key) else { return };

@@ -49,7 +49,7 @@ impl Socket {
 
 impl TlsSocket {
     /// Gives the kernel what waits.
-    fn send(&mut self) -> io::Result<()> {
+    fn send_waiting(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
             if self.tls.write_tls(&mut self.tcp)? == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
@@ -67,7 +67,7 @@ impl TlsSocket {
             self.tls.read_tls(&mut self.tcp)?;
             if let Err(error) = self.tls.process_new_packets() {
                 // The alert that says why, as far as it is taken.
-                let _ = self.send();
+                let _ = self.send_waiting();
                 return Err(io::Error::new(io::ErrorKind::InvalidData, error));
             }
         }
@@ -75,9 +75,9 @@ impl TlsSocket {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.send()?;
+        self.send_waiting()?;
         let taken = self.tls.writer().write(&bytes[..bytes.len().min(MAX_RECORD_BYTES)])?;
-        match self.send() {
+        match self.send_waiting() {
             // It is ours now; it is sent when the socket takes something again.
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Ok(taken)
@@ -91,7 +91,7 @@ impl Drop for TlsSocket {
     fn drop(&mut self) {
         // Without this, the end of a stream looks like a connection that was cut. Where it is not taken, it was.
         self.tls.send_close_notify();
-        let _ = self.send();
+        let _ = self.send_waiting();
     }
 }
 
@@ -115,7 +115,7 @@ impl Write for Socket {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
-            Self::Tls(tls) => tls.send(),
+            Self::Tls(tls) => tls.send_waiting(),
         }
     }
 }

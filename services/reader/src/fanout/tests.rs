@@ -36,20 +36,25 @@ fn video() -> VideoId {
 }
 
 /// Both ends of a connection.
-fn connected(listener: &TcpListener) -> (TcpStream, TcpStream) {
+fn tcp_pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     (client, listener.accept().unwrap().0)
 }
 
 /// A viewer's end, of a viewer who has joined.
-fn joined(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TcpStream {
-    let (client, socket) = connected(listener);
-    join(hub, places, socket, None);
+fn join_viewer(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TcpStream {
+    let (client, socket) = tcp_pair(listener);
+    join_with_socket(hub, places, socket, None);
     client
 }
 
-fn join(hub: &Arc<Hub>, places: &Arc<Semaphore>, socket: TcpStream, tls: Option<Box<ServerConnection>>) {
+fn join_with_socket(
+    hub: &Arc<Hub>,
+    places: &Arc<Semaphore>,
+    socket: TcpStream,
+    tls: Option<Box<ServerConnection>>,
+) {
     socket.set_nonblocking(true).unwrap();
     let seat = hub.enter(&video()).unwrap();
     let cursor = seat.room.now();
@@ -61,7 +66,7 @@ fn join(hub: &Arc<Hub>, places: &Arc<Semaphore>, socket: TcpStream, tls: Option<
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
 /// The same over TLS.
-fn joined_over_tls(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TlsClient {
+fn join_viewer_over_tls(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphore>) -> TlsClient {
     let own = rcgen::generate_simple_self_signed(vec!["reader".to_owned()]).unwrap();
     let (cert, key) = (own.cert.der().clone(), own.signing_key.serialize_der());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -78,7 +83,7 @@ fn joined_over_tls(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphor
         .unwrap()
         .with_root_certificates(known)
         .with_no_client_auth();
-    let (mut client, mut socket) = connected(listener);
+    let (mut client, mut socket) = tcp_pair(listener);
     let mut own = ClientConnection::new(Arc::new(config), "reader".try_into().unwrap()).unwrap();
     let mut tls = ServerConnection::new(Arc::new(server)).unwrap();
     std::thread::scope(|threads| {
@@ -91,11 +96,11 @@ fn joined_over_tls(hub: &Arc<Hub>, listener: &TcpListener, places: &Arc<Semaphor
             own.complete_io(&mut client).unwrap();
         }
     });
-    join(hub, places, socket, Some(Box::new(tls)));
+    join_with_socket(hub, places, socket, Some(Box::new(tls)));
     StreamOwned::new(own, client)
 }
 
-fn until(what: &str, holds: impl Fn() -> bool) {
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} did not happen in time");
@@ -117,7 +122,7 @@ fn comment(seq: u64) -> Comment {
 }
 
 /// Reads until the text ends with this.
-fn reads(client: &mut impl Read, end: &str) -> String {
+fn read_until(client: &mut impl Read, end: &str) -> String {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     while !text.ends_with(end.as_bytes()) {
@@ -129,12 +134,12 @@ fn reads(client: &mut impl Read, end: &str) -> String {
 }
 
 #[test]
-fn those_who_leave_are_noticed_and_the_others_get_everything() {
+fn leaving_viewers_are_noticed_and_the_others_get_everything() {
     let hub = hub(100);
     let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(700)));
-    let mut clients: Vec<_> = (0..600).map(|_| joined(&hub, &listener, &places)).collect();
+    let mut clients: Vec<_> = (0..600).map(|_| join_viewer(&hub, &listener, &places)).collect();
     for client in &mut clients {
-        reads(client, "HELLO\n\n");
+        read_until(client, "HELLO\n\n");
     }
     let room = hub.room(&video()).unwrap();
     let numbering = CommentEpoch::parse("n").unwrap();
@@ -152,18 +157,18 @@ fn those_who_leave_are_noticed_and_the_others_get_everything() {
     }
     let last = String::from_utf8(crate::sse::comment_event(&numbering, &comment(600)).to_vec()).unwrap();
     for client in &mut staying {
-        let text = reads(client, &last);
+        let text = read_until(client, &last);
         let seqs =
             text.lines().filter_map(|line| line.strip_prefix("id: n-")).map(|n| n.parse::<u64>().unwrap());
         let gaps = text.matches("event: gap").count();
         assert!(gaps > 0 || seqs.eq(1..=600), "{gaps} gaps");
     }
-    until("leaving", || hub.viewers() == 300 && places.available_permits() == 400);
+    wait_until("leaving", || hub.viewers() == 300 && places.available_permits() == 400);
     hub.fanout.stop();
-    until("the end", || hub.viewers() == 0 && places.available_permits() == 700);
+    wait_until("the end", || hub.viewers() == 0 && places.available_permits() == 700);
     assert_eq!(staying[0].read(&mut [0; 8]).unwrap(), 0);
     // Who comes now is let go at once.
-    let mut late = joined(&hub, &listener, &places);
+    let mut late = join_viewer(&hub, &listener, &places);
     assert_eq!(late.read(&mut [0; 8]).unwrap_or(0), 0);
     assert_eq!((hub.viewers(), places.available_permits()), (0, 700));
 }
@@ -171,30 +176,31 @@ fn those_who_leave_are_noticed_and_the_others_get_everything() {
 #[test]
 fn over_tls_too_those_who_do_not_read_get_everything_later_and_all_are_told_the_end() {
     // More than all buffers of a connection hold.
-    const COMMENTS: u64 = 2_000;
-    let hub = hub(COMMENTS as usize);
+    const COMMENT_COUNT: u64 = 2_000;
+    let hub = hub(COMMENT_COUNT as usize);
     let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(3)));
-    let mut clients: Vec<_> = (0..3).map(|_| joined_over_tls(&hub, &listener, &places)).collect();
+    let mut clients: Vec<_> = (0..3).map(|_| join_viewer_over_tls(&hub, &listener, &places)).collect();
     for client in &mut clients {
-        reads(client, "HELLO\n\n");
+        read_until(client, "HELLO\n\n");
     }
     drop(clients.pop());
     let room = hub.room(&video()).unwrap();
     let numbering = CommentEpoch::parse("n").unwrap();
     room.note_head(&numbering, 0);
     let long = |seq| Comment { text: "x".repeat(4_000), ..comment(seq) };
-    for seq in 1..=COMMENTS {
+    for seq in 1..=COMMENT_COUNT {
         room.push(&numbering, &long(seq));
         room.show_due(Instant::now());
         hub.fanout.news(&room);
     }
-    let last = String::from_utf8(crate::sse::comment_event(&numbering, &long(COMMENTS)).to_vec()).unwrap();
+    let last =
+        String::from_utf8(crate::sse::comment_event(&numbering, &long(COMMENT_COUNT)).to_vec()).unwrap();
     for client in &mut clients {
-        let text = reads(client, &last);
+        let text = read_until(client, &last);
         let seqs = text.lines().filter_map(|line| line.strip_prefix("id: n-"));
-        assert!(seqs.map(|n| n.parse::<u64>().unwrap()).eq(1..=COMMENTS));
+        assert!(seqs.map(|n| n.parse::<u64>().unwrap()).eq(1..=COMMENT_COUNT));
     }
-    until("leaving", || hub.viewers() == 2 && places.available_permits() == 1);
+    wait_until("leaving", || hub.viewers() == 2 && places.available_permits() == 1);
     hub.fanout.stop();
     for client in &mut clients {
         assert_eq!(client.read(&mut [0; 8]).unwrap(), 0, "the end is said, and not a cut");
@@ -202,28 +208,28 @@ fn over_tls_too_those_who_do_not_read_get_everything_later_and_all_are_told_the_
 }
 
 #[test]
-fn who_talks_without_end_over_tls_is_let_go() {
+fn a_viewer_that_sends_endlessly_over_tls_is_dropped() {
     let hub = hub(10);
     let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(1)));
-    let mut client = joined_over_tls(&hub, &listener, &places);
-    reads(&mut client, "HELLO\n\n");
+    let mut client = join_viewer_over_tls(&hub, &listener, &places);
+    read_until(&mut client, "HELLO\n\n");
     let hub_too = Arc::clone(&hub);
     let talking = std::thread::spawn(move || while client.write_all(&[b'x'; 10_000]).is_ok() {});
-    until("the end", || hub_too.viewers() == 0);
+    wait_until("the end", || hub_too.viewers() == 0);
     talking.join().unwrap();
     hub.fanout.stop();
 }
 
 #[test]
-fn who_talks_without_end_is_let_go() {
+fn a_viewer_that_sends_endlessly_is_dropped() {
     let hub = hub(10);
     let (listener, places) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(Semaphore::new(1)));
-    let mut client = joined(&hub, &listener, &places);
-    reads(&mut client, "HELLO\n\n");
+    let mut client = join_viewer(&hub, &listener, &places);
+    read_until(&mut client, "HELLO\n\n");
     client.write_all(b"hello?").unwrap();
     let hub_too = Arc::clone(&hub);
     let talking = std::thread::spawn(move || while client.write_all(&[b'x'; 10_000]).is_ok() {});
-    until("the end", || hub_too.viewers() == 0);
+    wait_until("the end", || hub_too.viewers() == 0);
     talking.join().unwrap();
     hub.fanout.stop();
 }

@@ -112,7 +112,7 @@ impl<S: Read + Write> Viewer<S> {
         }
         if !self.rest.is_empty() {
             let rest = std::mem::take(&mut self.rest);
-            self.send(rest)?;
+            self.send_all(rest)?;
         }
         for _ in 0..SLICES_A_TURN {
             if self.full {
@@ -122,26 +122,26 @@ impl<S: Read + Write> Viewer<S> {
                 Next::Send(Taken::Events { bytes, count }) => self.send_events(&bytes, count)?,
                 Next::Send(Taken::Gap { numbering, from, to }) => {
                     self.seat.hub().metrics.gaps.inc();
-                    self.send(sse::gap_event(self.form, &numbering, from, to))?;
+                    self.send_all(sse::gap_event(self.form, &numbering, from, to))?;
                 }
                 Next::End => return Ok(After::Gone),
-                Next::Send(Taken::Nothing) | Next::Wait => return self.beat(),
+                Next::Send(Taken::Nothing) | Next::Wait => return self.send_heartbeat(),
             }
         }
         Ok(After::More)
     }
 
     /// What is due to one who has all comments: a heartbeat, and the number of viewers.
-    fn beat(&mut self) -> io::Result<After> {
+    fn send_heartbeat(&mut self) -> io::Result<After> {
         let due = self.seat.room.heartbeats.load(Ordering::Relaxed);
         if std::mem::replace(&mut self.heartbeats, due) != due {
-            self.send(sse::HEARTBEAT)?;
+            self.send_all(sse::HEARTBEAT)?;
         }
         // Where the socket is full, the number waits, and a later one takes its place.
         if let (true, Some(had)) = (self.rest.is_empty() && !self.full, &mut self.seat.count_had)
             && let Some(event) = self.seat.room.count.news(had)
         {
-            self.send(event)?;
+            self.send_all(event)?;
         }
         Ok(After::Waits)
     }
@@ -149,7 +149,7 @@ impl<S: Read + Write> Viewer<S> {
     /// Writes `count` whole events; what the socket does not take of them, but for the one it stopped in, stays in the
     /// ring.
     fn send_events(&mut self, events: &[u8], count: u64) -> io::Result<()> {
-        let written = self.write(events)?;
+        let written = self.write_some(events)?;
         let begun = event_end(events, written);
         let left = events[begun..].windows(2).filter(|pair| pair == b"\n\n").count() as u64;
         self.cursor.back(left);
@@ -161,14 +161,14 @@ impl<S: Read + Write> Viewer<S> {
     }
 
     /// Writes all of this, sooner or later.
-    fn send(&mut self, mut bytes: Bytes) -> io::Result<()> {
-        let written = self.write(&bytes)?;
+    fn send_all(&mut self, mut bytes: Bytes) -> io::Result<()> {
+        let written = self.write_some(&bytes)?;
         self.rest = bytes.split_off(written);
         Ok(())
     }
 
     /// Writes what the socket takes; returns how much that is.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() && !self.full {
             match self.socket.write(&bytes[written..]) {
@@ -197,7 +197,7 @@ impl<S: Read + Write> Viewer<S> {
                 Ok(0) if broken => return After::Gone,
                 Ok(0) if std::mem::replace(&mut self.said_all, true) => return After::Waits,
                 Ok(0) if self.full || !self.rest.is_empty() => return After::Waits,
-                Ok(0) => return self.send(sse::HEARTBEAT).map_or(After::Gone, |()| After::Waits),
+                Ok(0) => return self.send_all(sse::HEARTBEAT).map_or(After::Gone, |()| After::Waits),
                 Err(_) => return After::Gone,
                 Ok(_) => {}
             }

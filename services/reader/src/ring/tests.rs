@@ -4,40 +4,40 @@ use liverank_core::stream_events::StreamEvent;
 
 use super::*;
 
-fn numbering(text: &str) -> CommentEpoch {
+fn comment_epoch(text: &str) -> CommentEpoch {
     CommentEpoch::parse(text).unwrap()
 }
 
-fn event(seq: u64) -> Bytes {
+fn event_bytes(seq: u64) -> Bytes {
     Bytes::from(format!("{seq};"))
 }
 
 /// More than any of these tests fills.
-const ROOM: usize = 1 << 30;
+const AMPLE_BYTES: usize = 1 << 30;
 
-fn anchored(reach: usize, head: u64) -> Ring {
-    within(reach, ROOM, head)
+fn anchored_ring(reach: usize, head: u64) -> Ring {
+    ring_within(reach, AMPLE_BYTES, head)
 }
 
-fn within(reach: usize, max_bytes: usize, head: u64) -> Ring {
+fn ring_within(reach: usize, max_bytes: usize, head: u64) -> Ring {
     let mut ring = Ring::new(reach, max_bytes);
-    ring.anchor(numbering("n"), head);
+    ring.anchor(comment_epoch("n"), head);
     ring
 }
 
-fn pushed(ring: &mut Ring, seqs: impl IntoIterator<Item = u64>) {
+fn push_all(ring: &mut Ring, seqs: impl IntoIterator<Item = u64>) {
     for seq in seqs {
-        ring.push(seq, event(seq));
+        ring.push(seq, event_bytes(seq));
     }
     ring.reveal();
 }
 
 fn position(seq: u64) -> Position {
-    Position { numbering: numbering("n"), seq }
+    Position { numbering: comment_epoch("n"), seq }
 }
 
 /// All that a viewer is sent: numbers, and gaps as negative ones (`-from`, `-to`).
-fn drained(ring: &mut Ring, cursor: &mut Cursor) -> Vec<i64> {
+fn take_all(ring: &mut Ring, cursor: &mut Cursor) -> Vec<i64> {
     let mut seen = Vec::new();
     loop {
         match ring.take(cursor) {
@@ -55,21 +55,21 @@ fn drained(ring: &mut Ring, cursor: &mut Cursor) -> Vec<i64> {
 
 #[test]
 fn a_new_viewer_sees_what_comes_after_it() {
-    let mut ring = anchored(10, 5);
-    pushed(&mut ring, [6]);
+    let mut ring = anchored_ring(10, 5);
+    push_all(&mut ring, [6]);
     let mut cursor = ring.now();
     assert_eq!(ring.position(&cursor).unwrap().to_string(), "n-6");
     assert_eq!(ring.take(&mut cursor), Taken::Nothing);
-    pushed(&mut ring, [7, 8]);
-    assert_eq!(drained(&mut ring, &mut cursor), [7, 8]);
+    push_all(&mut ring, [7, 8]);
+    assert_eq!(take_all(&mut ring, &mut cursor), [7, 8]);
 }
 
 #[test]
 fn nothing_is_given_before_it_is_revealed_and_then_joined_once_for_all() {
-    let mut ring = anchored(10, 0);
+    let mut ring = anchored_ring(10, 0);
     let (mut one, mut other) = (ring.now(), ring.now());
-    ring.push(1, event(1));
-    ring.push(2, event(2));
+    ring.push(1, event_bytes(1));
+    ring.push(2, event_bytes(2));
     assert_eq!(ring.take(&mut one), Taken::Nothing);
     assert!(ring.reveal());
     let (Taken::Events { bytes: a, .. }, Taken::Events { bytes: b, .. }) =
@@ -83,9 +83,9 @@ fn nothing_is_given_before_it_is_revealed_and_then_joined_once_for_all() {
 
 #[test]
 fn one_event_alone_is_not_copied() {
-    let mut ring = anchored(10, 0);
+    let mut ring = anchored_ring(10, 0);
     let mut cursor = ring.now();
-    let event = event(1);
+    let event = event_bytes(1);
     ring.push(1, event.clone());
     ring.reveal();
     assert!(
@@ -95,7 +95,7 @@ fn one_event_alone_is_not_copied() {
 
 #[test]
 fn a_slice_is_bounded_and_always_holds_one_event() {
-    let mut ring = anchored(10, 0);
+    let mut ring = anchored_ring(10, 0);
     let mut cursor = ring.now();
     for seq in 1..=3 {
         ring.push(seq, Bytes::from(vec![b'x'; MAX_SLICE_BYTES / 2 + 1]));
@@ -111,7 +111,7 @@ fn a_slice_is_bounded_and_always_holds_one_event() {
 #[test]
 fn long_comments_are_held_by_bytes_and_what_there_is_no_room_for_is_a_gap() {
     let long = |seq: u64| Bytes::from(format!("{seq:0>900};"));
-    let mut ring = within(10, 3_500, 0);
+    let mut ring = ring_within(10, 3_500, 0);
     let mut slow = ring.now();
     for seq in 1..=9 {
         ring.push(seq, long(seq));
@@ -119,15 +119,15 @@ fn long_comments_are_held_by_bytes_and_what_there_is_no_room_for_is_a_gap() {
     ring.reveal();
     assert_eq!(ring.used_bytes_and_evicted(), (3 * EncodedEntry::from(long(1)).size(), 6));
     assert_eq!(ring.used_bytes_and_evicted().1, 0, "told once");
-    assert_eq!(drained(&mut ring, &mut slow), [-1, -6, 7, 8, 9], "who was not fast enough");
+    assert_eq!(take_all(&mut ring, &mut slow), [-1, -6, 7, 8, 9], "who was not fast enough");
     assert_eq!(ring.lacks(0), None, "what there is no room for is not fetched again and again");
     let mut back = ring.resume(position(2));
-    assert_eq!(drained(&mut ring, &mut back), [-3, -6, 7, 8, 9]);
+    assert_eq!(take_all(&mut ring, &mut back), [-3, -6, 7, 8, 9]);
     // Short ones have room again, up to the promise.
-    pushed(&mut ring, 10..=25);
+    push_all(&mut ring, 10..=25);
     assert_eq!(ring.lacks(15), None);
     let mut back = ring.resume(position(10));
-    assert_eq!(drained(&mut ring, &mut back), [-11, -15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
+    assert_eq!(take_all(&mut ring, &mut back), [-11, -15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
     // What comes early is bounded in the same way: it comes again with the hole's filling.
     let early: Vec<Pushed> = (27..=31).map(|seq| ring.push(seq, long(seq))).collect();
     assert_eq!(early.iter().filter(|pushed| **pushed == Pushed::Early).count(), 3, "{early:?}");
@@ -135,49 +135,49 @@ fn long_comments_are_held_by_bytes_and_what_there_is_no_room_for_is_a_gap() {
 }
 
 #[test]
-fn a_ring_that_is_made_anew_takes_back_what_there_is_room_for() {
+fn a_new_ring_restores_as_many_comments_as_fit() {
     let long = |seq: u64| Bytes::from(format!("{seq:0>900};"));
-    let mut ring = within(10, 3_500, 9);
+    let mut ring = ring_within(10, 3_500, 9);
     assert_eq!(ring.lacks(0), Some(Hole { after: 0, upto: 9 }));
     ring.restore((1..=9).map(|seq| (seq, long(seq))).collect());
     assert_eq!(ring.lacks(0), None);
     let mut back = ring.resume(position(0));
-    assert_eq!(drained(&mut ring, &mut back), [-1, -6, 7, 8, 9]);
+    assert_eq!(take_all(&mut ring, &mut back), [-1, -6, 7, 8, 9]);
 }
 
 #[test]
-fn early_ones_wait_and_a_hole_is_named() {
-    let mut ring = anchored(10, 0);
+fn early_comments_wait_and_the_hole_is_named() {
+    let mut ring = anchored_ring(10, 0);
     let mut cursor = ring.now();
-    pushed(&mut ring, [1, 3, 4, 7]);
-    assert_eq!(drained(&mut ring, &mut cursor), [1]);
+    push_all(&mut ring, [1, 3, 4, 7]);
+    assert_eq!(take_all(&mut ring, &mut cursor), [1]);
     assert_eq!(ring.hole(), Some(Hole { after: 1, upto: 2 }));
-    assert_eq!(ring.push(2, event(2)), Pushed::Appended(3));
+    assert_eq!(ring.push(2, event_bytes(2)), Pushed::Appended(3));
     assert_eq!(ring.hole(), Some(Hole { after: 4, upto: 6 }));
     ring.note_head(9);
     assert_eq!(ring.hole(), Some(Hole { after: 4, upto: 6 }));
-    assert_eq!(ring.push(3, event(3)), Pushed::Repeat);
-    assert_eq!(ring.push(7, event(7)), Pushed::Repeat);
+    assert_eq!(ring.push(3, event_bytes(3)), Pushed::Repeat);
+    assert_eq!(ring.push(7, event_bytes(7)), Pushed::Repeat);
 }
 
 #[test]
-fn what_is_given_up_is_a_gap_until_it_is_restored() {
-    let mut ring = anchored(10, 0);
+fn a_given_up_hole_is_a_gap_until_restored() {
+    let mut ring = anchored_ring(10, 0);
     let mut cursor = ring.now();
-    pushed(&mut ring, [1, 4]);
+    push_all(&mut ring, [1, 4]);
     assert_eq!(ring.give_up(), 2);
     ring.reveal();
-    assert_eq!(drained(&mut ring, &mut cursor), [1, -2, -3, 4]);
+    assert_eq!(take_all(&mut ring, &mut cursor), [1, -2, -3, 4]);
     assert_eq!(ring.lacks(0), Some(Hole { after: 0, upto: 3 }));
-    ring.restore((1..=3).map(|seq| (seq, event(seq))).collect());
+    ring.restore((1..=3).map(|seq| (seq, event_bytes(seq))).collect());
     assert_eq!(ring.lacks(0), None);
     let mut back = ring.resume(position(0));
-    assert_eq!(drained(&mut ring, &mut back), [1, 2, 3, 4]);
+    assert_eq!(take_all(&mut ring, &mut back), [1, 2, 3, 4]);
 }
 
 #[test]
 fn a_hole_that_nothing_waits_behind_is_only_forgotten() {
-    let mut ring = anchored(10, 3);
+    let mut ring = anchored_ring(10, 3);
     ring.note_head(5);
     assert_eq!(ring.give_up(), 0);
     assert_eq!((ring.hole(), ring.head()), (None, 3));
@@ -185,99 +185,99 @@ fn a_hole_that_nothing_waits_behind_is_only_forgotten() {
 
 #[test]
 fn a_hole_larger_than_the_ring_is_one_gap() {
-    let mut ring = anchored(4, 0);
+    let mut ring = anchored_ring(4, 0);
     let mut cursor = ring.now();
-    pushed(&mut ring, [1, 1000]);
+    push_all(&mut ring, [1, 1000]);
     assert_eq!(ring.give_up(), 998);
     ring.reveal();
-    assert_eq!(drained(&mut ring, &mut cursor), [-1, -999, 1000]);
+    assert_eq!(take_all(&mut ring, &mut cursor), [-1, -999, 1000]);
 }
 
 #[test]
 fn a_slow_viewer_is_moved_forward() {
-    let mut ring = anchored(4, 0);
+    let mut ring = anchored_ring(4, 0);
     let mut cursor = ring.now();
-    pushed(&mut ring, 1..=20);
-    assert_eq!(drained(&mut ring, &mut cursor), [-1, -14, 15, 16, 17, 18, 19, 20]);
+    push_all(&mut ring, 1..=20);
+    assert_eq!(take_all(&mut ring, &mut cursor), [-1, -14, 15, 16, 17, 18, 19, 20]);
 }
 
 #[test]
-fn who_missed_more_than_the_reach_gets_a_gap_and_the_last_ones() {
-    let mut ring = anchored(4, 20);
+fn a_resume_beyond_the_reach_gets_a_gap_and_the_latest_comments() {
+    let mut ring = anchored_ring(4, 20);
     assert_eq!(ring.lacks(3), Some(Hole { after: 16, upto: 20 }));
-    ring.restore((17..=20).map(|seq| (seq, event(seq))).collect());
+    ring.restore((17..=20).map(|seq| (seq, event_bytes(seq))).collect());
     let mut back = ring.resume(position(3));
     assert_eq!(ring.position(&back), Some(position(3)));
-    pushed(&mut ring, [21]);
-    assert_eq!(drained(&mut ring, &mut back), [-4, -16, 17, 18, 19, 20, 21]);
+    push_all(&mut ring, [21]);
+    assert_eq!(take_all(&mut ring, &mut back), [-4, -16, 17, 18, 19, 20, 21]);
     assert_eq!(ring.lacks(17), None);
     assert_eq!(ring.lacks(21), None);
     assert_eq!(ring.lacks(99), None);
 }
 
 #[test]
-fn who_asked_for_all_the_reach_still_gets_it_when_more_come_meanwhile() {
-    let mut ring = anchored(8, 20);
-    ring.restore((13..=20).map(|seq| (seq, event(seq))).collect());
+fn a_resume_at_full_reach_is_served_despite_new_comments() {
+    let mut ring = anchored_ring(8, 20);
+    ring.restore((13..=20).map(|seq| (seq, event_bytes(seq))).collect());
     let mut back = ring.resume(position(12));
-    pushed(&mut ring, [21, 22]);
-    assert_eq!(drained(&mut ring, &mut back), (13..=22).collect::<Vec<_>>());
+    push_all(&mut ring, [21, 22]);
+    assert_eq!(take_all(&mut ring, &mut back), (13..=22).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_viewer_ahead_of_the_ring_is_not_given_anything_twice() {
-    let mut ring = anchored(10, 5);
+    let mut ring = anchored_ring(10, 5);
     let mut cursor = ring.resume(position(7));
-    assert_eq!(drained(&mut ring, &mut cursor), [] as [i64; 0]);
-    pushed(&mut ring, 6..=8);
-    assert_eq!(drained(&mut ring, &mut cursor), [8]);
+    assert_eq!(take_all(&mut ring, &mut cursor), [] as [i64; 0]);
+    push_all(&mut ring, 6..=8);
+    assert_eq!(take_all(&mut ring, &mut cursor), [8]);
 }
 
 #[test]
-fn a_bad_position_and_another_count_are_gaps_to_the_head() {
-    let mut ring = anchored(10, 5);
-    for mut cursor in [Cursor::Lost, ring.resume(Position { numbering: numbering("other"), seq: 3 })] {
+fn a_bad_position_or_another_comment_epoch_is_a_gap_to_the_head() {
+    let mut ring = anchored_ring(10, 5);
+    for mut cursor in [Cursor::Lost, ring.resume(Position { numbering: comment_epoch("other"), seq: 3 })] {
         assert_eq!(ring.position(&cursor).unwrap().to_string(), "n-5");
-        assert_eq!(drained(&mut ring, &mut cursor), [0, -5]);
+        assert_eq!(take_all(&mut ring, &mut cursor), [0, -5]);
     }
 }
 
 #[test]
 fn when_comments_are_numbered_anew_everybody_hears_of_a_gap_to_the_new_head() {
-    let mut ring = anchored(10, 5);
+    let mut ring = anchored_ring(10, 5);
     let mut cursor = ring.now();
-    ring.anchor(numbering("m"), 2);
-    pushed(&mut ring, [3]);
+    ring.anchor(comment_epoch("m"), 2);
+    push_all(&mut ring, [3]);
     assert!(
         matches!(ring.take(&mut cursor), Taken::Gap { numbering, from: 0, to: 2 } if numbering.as_str() == "m")
     );
-    assert_eq!(drained(&mut ring, &mut cursor), [3]);
+    assert_eq!(take_all(&mut ring, &mut cursor), [3]);
 }
 
 #[test]
-fn who_came_before_the_head_was_known_hears_of_a_gap_to_it_and_sees_all_from_there() {
-    let mut ring = Ring::new(10, ROOM);
+fn a_viewer_from_before_the_head_was_known_gets_a_gap_to_it() {
+    let mut ring = Ring::new(10, AMPLE_BYTES);
     let (mut new, mut back) = (ring.now(), ring.resume(position(3)));
     assert_eq!(ring.take(&mut new), Taken::Nothing);
     assert_eq!(ring.position(&new), None);
-    ring.anchor(numbering("n"), 4);
-    pushed(&mut ring, [5, 6]);
-    assert_eq!(drained(&mut ring, &mut new), [0, -4, 5, 6], "what came since its greeting, nobody can tell");
-    assert_eq!(drained(&mut ring, &mut back), [-4, -4, 5, 6]);
+    ring.anchor(comment_epoch("n"), 4);
+    push_all(&mut ring, [5, 6]);
+    assert_eq!(take_all(&mut ring, &mut new), [0, -4, 5, 6], "what came since its greeting, nobody can tell");
+    assert_eq!(take_all(&mut ring, &mut back), [-4, -4, 5, 6]);
 }
 
 #[test]
-fn who_came_before_it_was_known_that_there_are_no_comments_misses_none() {
-    let mut ring = Ring::new(10, ROOM);
+fn a_viewer_of_a_channel_without_comments_misses_none() {
+    let mut ring = Ring::new(10, AMPLE_BYTES);
     let mut new = ring.now();
-    ring.anchor(numbering("n"), 0);
-    pushed(&mut ring, [1]);
-    assert_eq!(drained(&mut ring, &mut new), [1]);
+    ring.anchor(comment_epoch("n"), 0);
+    push_all(&mut ring, [1]);
+    assert_eq!(take_all(&mut ring, &mut new), [1]);
 }
 
 /// What may happen to a ring.
 #[derive(Debug, Clone)]
-enum Step {
+enum RandomStep {
     Push(u64),
     NoteHead(u64),
     Fill,
@@ -288,57 +288,57 @@ enum Step {
     Rest,
 }
 
-fn steps(last: u64, give_up: bool) -> impl Strategy<Value = Vec<Step>> {
+fn steps(last: u64, give_up: bool) -> impl Strategy<Value = Vec<RandomStep>> {
     let step = prop_oneof![
-        8 => (1..=last).prop_map(Step::Push),
-        1 => (1..=last).prop_map(Step::NoteHead),
-        2 => Just(Step::Fill),
-        1 => Just(if give_up { Step::GiveUp } else { Step::Fill }),
-        3 => Just(Step::Reveal),
-        6 => (0usize..3).prop_map(Step::Take),
-        1 => (0..=last).prop_map(Step::Resume),
-        1 => Just(Step::Rest),
+        8 => (1..=last).prop_map(RandomStep::Push),
+        1 => (1..=last).prop_map(RandomStep::NoteHead),
+        2 => Just(RandomStep::Fill),
+        1 => Just(if give_up { RandomStep::GiveUp } else { RandomStep::Fill }),
+        3 => Just(RandomStep::Reveal),
+        6 => (0usize..3).prop_map(RandomStep::Take),
+        1 => (0..=last).prop_map(RandomStep::Resume),
+        1 => Just(RandomStep::Rest),
     ];
     proptest::collection::vec(step, 0..200)
 }
 
-fn fill(ring: &mut Ring) {
+fn fill_holes(ring: &mut Ring) {
     while let Some(hole) = ring.hole() {
         for seq in hole.after + 1..=hole.upto {
-            ring.push(seq, event(seq));
+            ring.push(seq, event_bytes(seq));
         }
     }
 }
 
 /// Runs the steps with three viewers, fills what is left, and answers for each where it began and what it was sent.
-fn run(reach: usize, max_bytes: usize, steps: &[Step], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
-    let mut ring = within(reach, max_bytes, 0);
+fn run_steps(reach: usize, max_bytes: usize, steps: &[RandomStep], last: u64) -> (u64, Vec<(u64, Vec<i64>)>) {
+    let mut ring = ring_within(reach, max_bytes, 0);
     let mut viewers: Vec<(Cursor, u64, Vec<i64>)> = vec![(ring.now(), 0, Vec::new()); 3];
     for step in steps {
         match step {
-            Step::Push(seq) => {
-                ring.push(*seq, event(*seq));
+            RandomStep::Push(seq) => {
+                ring.push(*seq, event_bytes(*seq));
             }
-            Step::NoteHead(seq) => ring.note_head(*seq),
-            Step::Fill => fill(&mut ring),
-            Step::GiveUp => {
+            RandomStep::NoteHead(seq) => ring.note_head(*seq),
+            RandomStep::Fill => fill_holes(&mut ring),
+            RandomStep::GiveUp => {
                 ring.give_up();
             }
-            Step::Reveal => {
+            RandomStep::Reveal => {
                 ring.reveal();
             }
-            Step::Take(at) => {
+            RandomStep::Take(at) => {
                 let (cursor, _, seen) = &mut viewers[*at];
-                seen.extend(drained(&mut ring, cursor));
+                seen.extend(take_all(&mut ring, cursor));
             }
-            Step::Resume(seq) => {
+            RandomStep::Resume(seq) => {
                 let seq = (*seq).min(ring.head());
                 if let Some(hole) = ring.lacks(seq) {
-                    ring.restore((hole.after + 1..=hole.upto).map(|seq| (seq, event(seq))).collect());
+                    ring.restore((hole.after + 1..=hole.upto).map(|seq| (seq, event_bytes(seq))).collect());
                 }
                 viewers.push((ring.resume(position(seq)), seq, Vec::new()));
             }
-            Step::Rest => ring.rest(),
+            RandomStep::Rest => ring.rest(),
         }
         assert!(ring.events.len() <= ring.capacity() && ring.early.len() <= reach);
         let takes = |held: Vec<&EncodedEntry>| held.into_iter().map(EncodedEntry::size).sum::<usize>();
@@ -349,10 +349,10 @@ fn run(reach: usize, max_bytes: usize, steps: &[Step], last: u64) -> (u64, Vec<(
         assert!(early <= max_bytes || ring.early.len() == 1, "{early} of {max_bytes}");
     }
     ring.note_head(last);
-    fill(&mut ring);
+    fill_holes(&mut ring);
     ring.reveal();
     let sent = viewers.into_iter().map(|(mut cursor, began, mut seen)| {
-        seen.extend(drained(&mut ring, &mut cursor));
+        seen.extend(take_all(&mut ring, &mut cursor));
         (began, seen)
     });
     let sent = sent.collect();
@@ -361,8 +361,8 @@ fn run(reach: usize, max_bytes: usize, steps: &[Step], last: u64) -> (u64, Vec<(
 
 proptest! {
     #[test]
-    fn any_order_repeats_and_losses_give_each_once_in_order(steps in steps(40, false)) {
-        let (head, viewers) = run(100, ROOM, &steps, 40);
+    fn comments_in_any_order_are_given_once_in_order(steps in steps(40, false)) {
+        let (head, viewers) = run_steps(100, AMPLE_BYTES, &steps, 40);
         prop_assert_eq!(head, 40);
         for (began, seen) in viewers {
             prop_assert_eq!(seen, (began as i64 + 1..=40).collect::<Vec<_>>());
@@ -373,7 +373,7 @@ proptest! {
     fn events_and_gaps_cover_every_number_once_however_small_the_ring(
         steps in steps(60, true), reach in 1usize..12, max_bytes in 1usize..1500,
     ) {
-        let (head, viewers) = run(reach, max_bytes, &steps, 60);
+        let (head, viewers) = run_steps(reach, max_bytes, &steps, 60);
         for (began, seen) in viewers {
             let mut at = began as i64;
             let mut items = seen.into_iter();
@@ -398,21 +398,21 @@ fn channel_entry(seq: u64, entry: liverank_core::comment::EntryKind) -> EncodedE
         reply_to: None,
         entry,
     };
-    EncodedEntry::of(&numbering("n"), &comment)
+    EncodedEntry::of(&comment_epoch("n"), &comment)
 }
 
-fn said(seq: u64) -> EncodedEntry {
+fn said_entry(seq: u64) -> EncodedEntry {
     channel_entry(seq, liverank_core::comment::EntryKind::Comment)
 }
 
-fn deletion(seq: u64, of: u64) -> EncodedEntry {
+fn deletion_entry(seq: u64, of: u64) -> EncodedEntry {
     let (comment_id, role) =
         (format!("c{of}").parse().unwrap(), liverank_core::moderation::ActorRole::Service);
     channel_entry(seq, liverank_core::comment::EntryKind::Deleted { comment_id, of, role })
 }
 
 /// What a viewer is sent: of each event its number, and `c` for a comment, `d` for a deletion, nothing for an id alone.
-fn shown(ring: &mut Ring, cursor: &mut Cursor, asked: StreamEvents) -> Vec<String> {
+fn shown_events(ring: &mut Ring, cursor: &mut Cursor, asked: StreamEvents) -> Vec<String> {
     let mut shown = Vec::new();
     while let Taken::Events { bytes, count } = ring.take_for(cursor, asked) {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
@@ -435,20 +435,24 @@ fn shown(ring: &mut Ring, cursor: &mut Cursor, asked: StreamEvents) -> Vec<Strin
 
 #[test]
 fn a_deleted_comment_leaves_the_ring_and_those_who_asked_are_told() {
-    let mut ring = anchored(10, 0);
+    let mut ring = anchored_ring(10, 0);
     for seq in 1..=3 {
-        ring.push(seq, said(seq));
+        ring.push(seq, said_entry(seq));
     }
-    ring.push(4, deletion(4, 2));
-    ring.push(5, said(5));
+    ring.push(4, deletion_entry(4, 2));
+    ring.push(5, said_entry(5));
     ring.reveal();
     let asked = StreamEvents::default().with(StreamEvent::Deleted);
-    assert_eq!(shown(&mut ring, &mut position_cursor(0), asked), ["1c", "2", "3c", "4d", "5c"]);
+    assert_eq!(shown_events(&mut ring, &mut position_cursor(0), asked), ["1c", "2", "3c", "4d", "5c"]);
     assert_eq!(
-        shown(&mut ring, &mut position_cursor(0), StreamEvents::default()),
+        shown_events(&mut ring, &mut position_cursor(0), StreamEvents::default()),
         ["1c", "2", "3c", "4", "5c"]
     );
-    assert_eq!(shown(&mut ring, &mut position_cursor(2), asked), ["3c", "4d", "5c"], "who had it is told");
+    assert_eq!(
+        shown_events(&mut ring, &mut position_cursor(2), asked),
+        ["3c", "4d", "5c"],
+        "who had it is told"
+    );
 }
 
 fn position_cursor(seen: u64) -> Cursor {
@@ -456,32 +460,32 @@ fn position_cursor(seen: u64) -> Cursor {
 }
 
 #[test]
-fn what_was_joined_before_a_deletion_is_not_handed_out_after_it() {
-    let mut ring = anchored(10, 0);
+fn a_joined_slice_is_not_reused_after_a_deletion() {
+    let mut ring = anchored_ring(10, 0);
     for seq in 1..=2 {
-        ring.push(seq, said(seq));
+        ring.push(seq, said_entry(seq));
     }
     ring.reveal();
-    assert_eq!(shown(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1c", "2c"]);
+    assert_eq!(shown_events(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1c", "2c"]);
     // The deletion waits for one before it, and takes effect all the same.
-    ring.push(4, deletion(4, 1));
-    assert_eq!(shown(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1", "2c"]);
+    ring.push(4, deletion_entry(4, 1));
+    assert_eq!(shown_events(&mut ring, &mut position_cursor(0), StreamEvents::default()), ["1", "2c"]);
 }
 
 proptest! {
     /// In whatever order entries come, however often, and whatever is restored of an older copy: nobody is given a comment
     /// once its deletion is there.
     #[test]
-    fn nobody_is_given_what_was_deleted(
+    fn no_viewer_is_given_a_deleted_comment(
         deletions in proptest::collection::vec(proptest::option::of(1_u64..20), 20),
         order in proptest::collection::vec(1_u64..=20, 0..60),
         seen in 0_u64..20, asks in any::<bool>(), floor in 0_u64..10,
     ) {
         let entry = |seq: u64| match deletions[seq as usize - 1] {
-            Some(of) if of < seq => deletion(seq, of),
-            _ => said(seq),
+            Some(of) if of < seq => deletion_entry(seq, of),
+            _ => said_entry(seq),
         };
-        let mut ring = anchored(30, floor);
+        let mut ring = anchored_ring(30, floor);
         let mut there = std::collections::BTreeSet::new();
         for seq in order.into_iter().chain(floor + 1..=20) {
             ring.push(seq, entry(seq));
@@ -490,11 +494,11 @@ proptest! {
             }
         }
         // A copy that was read before any of it was deleted.
-        ring.restore((1..=20).map(|seq| (seq, said(seq))).filter(|(seq, _)| *seq <= floor).collect());
+        ring.restore((1..=20).map(|seq| (seq, said_entry(seq))).filter(|(seq, _)| *seq <= floor).collect());
         ring.reveal();
         let asked = if asks { StreamEvents::default().with(StreamEvent::Deleted) } else { StreamEvents::default() };
         let gone: Vec<u64> = there.iter().filter_map(|seq| entry(*seq).removes()).collect();
-        let events = shown(&mut ring, &mut position_cursor(seen), asked);
+        let events = shown_events(&mut ring, &mut position_cursor(seen), asked);
         let numbers: Vec<u64> =
             events.iter().map(|event| event.trim_end_matches(['c', 'd']).parse().unwrap()).collect();
         prop_assert_eq!(numbers, (seen + 1..=20).collect::<Vec<_>>());

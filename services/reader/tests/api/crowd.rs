@@ -7,7 +7,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::world::{Running, Viewer, World, config, until};
 
 /// A viewer who asks for a stream and then never reads, with a small window so that it is full soon.
-async fn never_reads(address: &str, video: &str) -> TcpStream {
+async fn connect_without_reading(address: &str, video: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
@@ -17,12 +17,12 @@ async fn never_reads(address: &str, video: &str) -> TcpStream {
 }
 
 #[tokio::test]
-async fn who_does_not_read_hurts_nobody_and_is_moved_forward() {
+async fn a_viewer_that_does_not_read_hurts_nobody_and_gets_a_gap() {
     let world = World::new().await;
     let reader = Running::start(&world, Config { ring_length: 100, ..config("r1") }).await;
     let mut healthy = Viewer::get(&reader.address, "v", None).await;
     healthy.greeted().await;
-    let slow = never_reads(&reader.address, "v").await;
+    let slow = connect_without_reading(&reader.address, "v").await;
     until("both to be there", async || reader.health().await["activeConnections"] == 2).await;
     let mut seen = 0;
     // Far more than sockets buffer: some 230 bytes each.

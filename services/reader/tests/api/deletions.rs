@@ -6,14 +6,14 @@ use liverank_core::moderation::{Action, ActorRole, Moderation};
 
 use crate::world::{Event, Running, Viewer, World, config, video};
 
-async fn asking(address: &str, last: Option<&str>) -> Viewer {
+async fn viewer_asking_for_deletions(address: &str, last: Option<&str>) -> Viewer {
     let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
     let request = format!("GET /connect?userid=u&videoid=v&events=deleted HTTP/1.1\r\nHost: t\r\n{last}\r\n");
     Viewer::ask(address, &request).await
 }
 
 /// Deletes the comments with these numbers, as the consumer does, and publishes that.
-async fn delete(world: &World, seqs: &[u64]) {
+async fn delete_comments(world: &World, seqs: &[u64]) {
     let held = world.archive.comments(&video("v"), liverank_adapters::archive::Page::After(0), 1000).await;
     let held = held.unwrap();
     let partition = 7;
@@ -34,16 +34,16 @@ async fn delete(world: &World, seqs: &[u64]) {
     world.publish(&entries).await;
 }
 
-fn deleted(event: &Event) -> (u64, String) {
+fn deleted_of_event(event: &Event) -> (u64, String) {
     assert_eq!(event.kind.as_deref(), Some("deleted"), "{event:?}");
     (event.json()["seq"].as_u64().unwrap(), event.id.clone().unwrap())
 }
 
 #[tokio::test]
-async fn those_who_asked_are_told_in_order_and_others_see_comments_only() {
+async fn deletion_events_go_in_order_to_viewers_who_asked() {
     let world = World::new().await;
     let reader = Running::start(&world, config("r1")).await;
-    let mut asking = asking(&reader.address, None).await;
+    let mut asking = viewer_asking_for_deletions(&reader.address, None).await;
     let mut plain = Viewer::get(&reader.address, "v", None).await;
     let mut seed = Viewer::post(&reader.address, "v").await;
     asking.greeted().await;
@@ -51,10 +51,10 @@ async fn those_who_asked_are_told_in_order_and_others_see_comments_only() {
     seed.greeted().await;
     world.post("v", 3).await;
     assert_eq!(asking.comments(3).await, [1, 2, 3]);
-    delete(&world, &[2]).await;
+    delete_comments(&world, &[2]).await;
     world.post("v", 1).await;
     let told = asking.next().await.unwrap();
-    assert_eq!(deleted(&told), (2, format!("{}-4", world.numbering)));
+    assert_eq!(deleted_of_event(&told), (2, format!("{}-4", world.numbering)));
     assert_eq!(told.json()["by"], "moderator");
     assert_eq!(asking.comments(1).await, [5]);
     assert_eq!(plain.comments(4).await, [1, 2, 3, 5], "no event of another kind");
@@ -62,16 +62,16 @@ async fn those_who_asked_are_told_in_order_and_others_see_comments_only() {
 }
 
 #[tokio::test]
-async fn nobody_who_comes_back_is_given_it_by_whichever_reader() {
+async fn a_resuming_viewer_is_never_given_a_deleted_comment() {
     let world = World::new().await;
     let reader = Running::start(&world, config("r1")).await;
-    let mut first = asking(&reader.address, None).await;
+    let mut first = viewer_asking_for_deletions(&reader.address, None).await;
     first.greeted().await;
     world.post("v", 4).await;
     first.comments(4).await;
-    delete(&world, &[2, 3]).await;
-    assert_eq!(deleted(&first.next().await.unwrap()).0, 2);
-    assert_eq!(deleted(&first.next().await.unwrap()).0, 3);
+    delete_comments(&world, &[2, 3]).await;
+    assert_eq!(deleted_of_event(&first.next().await.unwrap()).0, 2);
+    assert_eq!(deleted_of_event(&first.next().await.unwrap()).0, 3);
     let start = format!("{}-0", world.numbering);
     // From the ring; then a reader that has none, with a bus that has a hole; then with a bus that has nothing.
     let other = Running::start(&world, config("r2")).await;
@@ -80,17 +80,17 @@ async fn nobody_who_comes_back_is_given_it_by_whichever_reader() {
         if at == 2 {
             world.bus.empty();
         }
-        let mut back = asking(address, Some(&start)).await;
+        let mut back = viewer_asking_for_deletions(address, Some(&start)).await;
         back.greeted().await;
         assert_eq!(back.comments(1).await, [1], "reader {at}");
         assert_eq!(back.shown().await.json()["seq"], 4, "2 and 3 are an id each");
-        assert_eq!(deleted(&back.shown().await).0, 2);
-        assert_eq!(deleted(&back.shown().await).0, 3);
+        assert_eq!(deleted_of_event(&back.shown().await).0, 2);
+        assert_eq!(deleted_of_event(&back.shown().await).0, 3);
         assert_eq!(back.last_id, format!("{}-6", world.numbering));
         // Who had it and comes back is told, from where it stood.
-        let mut had = asking(address, Some(&format!("{}-4", world.numbering))).await;
+        let mut had = viewer_asking_for_deletions(address, Some(&format!("{}-4", world.numbering))).await;
         had.greeted().await;
-        assert_eq!(deleted(&had.shown().await).0, 2);
+        assert_eq!(deleted_of_event(&had.shown().await).0, 2);
     }
     assert_eq!(reader.metric("gaps_total"), 0, "nobody missed anything");
 }

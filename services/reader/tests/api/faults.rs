@@ -68,7 +68,7 @@ async fn when_the_bus_is_emptied_nothing_is_missed() {
 }
 
 #[tokio::test]
-async fn a_late_word_of_another_count_changes_nothing() {
+async fn a_late_message_of_another_comment_epoch_changes_nothing() {
     let world = World::new().await;
     let reader = Running::start(&world, config("r1")).await;
     let mut viewer = Viewer::get(&reader.address, "v", None).await;

@@ -5,14 +5,14 @@ use liverank_core::moderation::{Action, ActorRole, Moderation};
 
 use crate::world::{Running, Viewer, World, config, video};
 
-async fn watching(address: &str, user: &str, events: &str, last: Option<&str>) -> Viewer {
+async fn viewer_watching(address: &str, user: &str, events: &str, last: Option<&str>) -> Viewer {
     let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
     let path = format!("/connect?userid={user}&videoid=v&events={events}");
     Viewer::ask(address, &format!("GET {path} HTTP/1.1\r\nHost: t\r\n{last}\r\n")).await
 }
 
 /// Does this, as the consumer does, and publishes it.
-async fn commit(world: &World, by: &str, actions: Vec<Action>) {
+async fn commit_and_publish(world: &World, by: &str, actions: Vec<Action>) {
     let partition = 7;
     let from = world.archive.offsets(&[partition]).await.unwrap()[0].next;
     let record = |(action, offset): (Action, u64)| {
@@ -31,7 +31,7 @@ async fn commit(world: &World, by: &str, actions: Vec<Action>) {
     world.publish(&entries).await;
 }
 
-fn hidden(id: &str) -> Action {
+fn shadow_action(id: &str) -> Action {
     Action::Shadow { comment_id: id.parse().unwrap(), text: "hidden".to_owned(), reply_to: None }
 }
 
@@ -39,14 +39,14 @@ fn hidden(id: &str) -> Action {
 async fn a_shadowed_comment_is_shown_to_its_author_alone_live_and_to_one_who_comes_back() {
     let world = World::new().await;
     let reader = Running::start(&world, config("r1")).await;
-    let mut troll = watching(&reader.address, "troll", "", None).await;
-    let mut ann = watching(&reader.address, "ann", "deleted,pinned", None).await;
+    let mut troll = viewer_watching(&reader.address, "troll", "", None).await;
+    let mut ann = viewer_watching(&reader.address, "ann", "deleted,pinned", None).await;
     let mut seed = Viewer::post(&reader.address, "v").await;
     troll.greeted().await;
     ann.greeted().await;
     seed.greeted().await;
     world.post("v", 1).await;
-    commit(&world, "troll", vec![hidden("s")]).await;
+    commit_and_publish(&world, "troll", vec![shadow_action("s")]).await;
     world.post("v", 1).await;
     assert_eq!(ann.comments(2).await, [1, 3]);
     assert_eq!(seed.comments(2).await, [1, 3]);
@@ -55,38 +55,38 @@ async fn a_shadowed_comment_is_shown_to_its_author_alone_live_and_to_one_who_com
     // From the ring; then a reader that has none.
     let other = Running::start(&world, config("r2")).await;
     for address in [&reader.address, &other.address] {
-        let mut ann = watching(address, "ann", "", Some(&start)).await;
+        let mut ann = viewer_watching(address, "ann", "", Some(&start)).await;
         ann.greeted().await;
         assert_eq!(ann.comments(2).await, [1, 3]);
-        let mut troll = watching(address, "troll", "", Some(&start)).await;
+        let mut troll = viewer_watching(address, "troll", "", Some(&start)).await;
         troll.greeted().await;
         assert_eq!(troll.comments(3).await, [1, 2, 3]);
     }
     let delete = Action::Delete { comment_id: "s".parse().unwrap() };
-    commit(&world, "mod", vec![delete]).await;
+    commit_and_publish(&world, "mod", vec![delete]).await;
     world.post("v", 1).await;
     world.bus.empty();
     let third = Running::start(&world, config("r3")).await;
     for address in [&reader.address, &third.address] {
-        let mut troll = watching(address, "troll", "", Some(&start)).await;
+        let mut troll = viewer_watching(address, "troll", "", Some(&start)).await;
         troll.greeted().await;
         assert_eq!(troll.comments(3).await, [1, 3, 5], "it is gone for its author, too");
     }
 }
 
 #[tokio::test]
-async fn those_who_asked_are_told_what_is_pinned_in_order() {
+async fn pin_events_go_in_order_to_viewers_who_asked() {
     let world = World::new().await;
     let reader = Running::start(&world, config("r1")).await;
-    let mut asking = watching(&reader.address, "ann", "pinned", None).await;
-    let mut other = watching(&reader.address, "ann", "deleted", None).await;
+    let mut asking = viewer_watching(&reader.address, "ann", "pinned", None).await;
+    let mut other = viewer_watching(&reader.address, "ann", "deleted", None).await;
     asking.greeted().await;
     other.greeted().await;
     world.post("v", 1).await;
     let held =
         world.archive.comments(&video("v"), liverank_adapters::archive::Page::After(0), 1).await.unwrap();
     let id = held[0].id.clone();
-    commit(
+    commit_and_publish(
         &world,
         "mod",
         vec![Action::Pin { comment_id: Some(id.clone()) }, Action::Pin { comment_id: None }],

@@ -63,7 +63,7 @@ async fn heartbeats_tell_the_manager_how_many_watch_what() {
 }
 
 #[tokio::test]
-async fn viewers_of_a_moved_video_are_let_go_after_what_they_were_due() {
+async fn viewers_of_a_moved_video_are_closed_after_their_last_comment() {
     let world = World::new().await;
     let (manager, url) = Manager::start().await;
     let reader = Running::start(&world, config_with("r1", &url)).await;
@@ -302,7 +302,7 @@ async fn viewers_who_are_handed_over_go_on_at_the_other_reader_without_loss_or_r
 }
 
 #[tokio::test]
-async fn who_finds_a_full_reader_is_no_failed_move() {
+async fn a_viewer_refused_by_a_full_reader_is_not_a_failed_move() {
     let world = World::new().await;
     let (manager, url) = Manager::start().await;
     let config = liverank_reader::Config { capacity: 1, ..config_with("r1", &url) };

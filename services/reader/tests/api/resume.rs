@@ -7,13 +7,13 @@ use serde_json::json;
 
 use crate::world::{Event, Running, Viewer, World, config};
 
-fn gap(event: &Event) -> (u64, u64) {
+fn gap_of_event(event: &Event) -> (u64, u64) {
     assert_eq!(event.kind.as_deref(), Some("gap"), "{event:?}");
     (event.json()["from"].as_u64().unwrap(), event.json()["to"].as_u64().unwrap())
 }
 
 #[tokio::test]
-async fn who_comes_back_gets_what_was_missed_from_the_ring() {
+async fn a_resuming_viewer_gets_missed_comments_from_the_ring() {
     let world = World::new().await;
     let reader = Running::start(&world, config("r1")).await;
     let mut viewer = Viewer::get(&reader.address, "v", None).await;
@@ -30,7 +30,7 @@ async fn who_comes_back_gets_what_was_missed_from_the_ring() {
 }
 
 #[tokio::test]
-async fn another_reader_gives_what_was_missed_from_the_bus_or_the_archive() {
+async fn another_reader_gives_missed_comments_from_the_bus_or_the_archive() {
     let world = World::new().await;
     // What was published is in the bus; what was not, in the archive only.
     world.post("v", 40).await;
@@ -48,7 +48,7 @@ async fn another_reader_gives_what_was_missed_from_the_bus_or_the_archive() {
 }
 
 #[tokio::test]
-async fn a_thousand_are_given_in_full_and_what_is_beyond_is_a_gap() {
+async fn a_resume_gives_a_thousand_comments_and_a_gap_beyond() {
     let world = World::new().await;
     world.post("v", 1500).await;
     let reader = Running::start(&world, config("r1")).await;
@@ -64,13 +64,13 @@ async fn a_thousand_are_given_in_full_and_what_is_beyond_is_a_gap() {
     let mut back = Viewer::get(&reader.address, "v", Some(&older)).await;
     assert_eq!(back.greeted().await.id, Some(older));
     let event = back.next().await.unwrap();
-    assert_eq!(gap(&event), (21, 503));
+    assert_eq!(gap_of_event(&event), (21, 503));
     assert_eq!(event.id, Some(format!("{}-503", world.numbering)));
     assert_eq!(back.comments(1000).await, (504..=1503).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn the_query_is_the_id_where_there_is_no_header_and_the_header_wins() {
+async fn the_last_event_id_header_wins_over_the_query() {
     let world = World::new().await;
     world.post("v", 5).await;
     let reader = Running::start(&world, config("r1")).await;
@@ -90,7 +90,7 @@ async fn the_query_is_the_id_where_there_is_no_header_and_the_header_wins() {
 }
 
 #[tokio::test]
-async fn an_id_that_makes_no_sense_is_a_stream_with_a_gap_to_the_head() {
+async fn an_invalid_last_event_id_gets_a_gap_to_the_head() {
     let world = World::new().await;
     world.post("v", 5).await;
     let reader = Running::start(&world, config("r1")).await;
@@ -100,7 +100,7 @@ async fn an_id_that_makes_no_sense_is_a_stream_with_a_gap_to_the_head() {
         assert_eq!(viewer.status(), 200, "{bad}");
         viewer.greeted().await;
         let event = viewer.next().await.unwrap();
-        assert_eq!(gap(&event), (0, 5), "{bad}");
+        assert_eq!(gap_of_event(&event), (0, 5), "{bad}");
         assert_eq!(event.id, Some(format!("{}-5", world.numbering)));
     }
     let mut viewer = Viewer::get(&reader.address, "v", Some("nonsense")).await;

@@ -52,7 +52,7 @@ async fn the_seeds_client_gets_data_lines_for_the_greeting_and_for_comments_only
 }
 
 /// The numbers of viewers that a viewer is told, until it is this one; nothing else may come.
-async fn told_until(viewer: &mut Viewer, viewers: u64) -> Vec<u64> {
+async fn counts_until(viewer: &mut Viewer, viewers: u64) -> Vec<u64> {
     let mut told = Vec::new();
     while told.last() != Some(&viewers) {
         let event = tokio::time::timeout(Duration::from_secs(20), viewer.next()).await;
@@ -64,7 +64,7 @@ async fn told_until(viewer: &mut Viewer, viewers: u64) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn who_asks_hears_how_many_watch_and_nobody_else_does() {
+async fn viewer_counts_go_only_to_viewers_who_asked() {
     let world = World::new().await;
     let (manager, url) = Manager::start().await;
     let reader = Running::start(&world, config_with("r1", &url)).await;
@@ -73,18 +73,18 @@ async fn who_asks_hears_how_many_watch_and_nobody_else_does() {
     quiet.greeted().await;
     let mut first = Viewer::asking(&reader.address, "v", "viewers", false).await;
     first.greeted().await;
-    told_until(&mut first, 2).await;
+    counts_until(&mut first, 2).await;
     let mut second = Viewer::asking(&reader.address, "v", "viewers,of-a-later-release", true).await;
     second.greeted().await;
-    told_until(&mut first, 3).await;
-    told_until(&mut second, 3).await;
+    counts_until(&mut first, 3).await;
+    counts_until(&mut second, 3).await;
     // What managers say of other readers is added, and what they say no more is not.
     *manager.elsewhere.lock().unwrap() = vec![(video("v"), 40), (video("w"), 9)];
-    assert_eq!(told_until(&mut first, 43).await, [43]);
+    assert_eq!(counts_until(&mut first, 43).await, [43]);
     drop(second);
-    assert_eq!(told_until(&mut first, 42).await, [42]);
+    assert_eq!(counts_until(&mut first, 42).await, [42]);
     manager.elsewhere.lock().unwrap().clear();
-    told_until(&mut first, 2).await;
+    counts_until(&mut first, 2).await;
     // It moves nobody's place, and who did not ask has had comments only.
     world.post("v", 2).await;
     assert_eq!(first.comments(2).await, [1, 2]);
@@ -94,7 +94,7 @@ async fn who_asks_hears_how_many_watch_and_nobody_else_does() {
 }
 
 #[tokio::test]
-async fn wrong_requests_are_told_which_field_is_wrong() {
+async fn wrong_requests_name_the_wrong_field() {
     let world = World::new().await;
     let reader = Running::start(&world, config("r1")).await;
     let client = reqwest::Client::new();

@@ -60,7 +60,7 @@ pub struct TestBus {
 }
 
 impl TestBus {
-    fn inner(&self) -> Arc<EmbeddedBus> {
+    fn inner_bus(&self) -> Arc<EmbeddedBus> {
         Arc::clone(&self.inner.lock().unwrap())
     }
 
@@ -79,7 +79,7 @@ impl TestBus {
         }
     }
 
-    fn answer<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+    fn answer_or_away<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if self.away.load(Ordering::Relaxed) {
             return Err(StoreError::unavailable("bus", "told to be away"));
         }
@@ -87,10 +87,10 @@ impl TestBus {
     }
 }
 
-struct Counted(Box<dyn Subscription>, Arc<AtomicU64>);
+struct CountedSubscription(Box<dyn Subscription>, Arc<AtomicU64>);
 
 #[async_trait]
-impl Subscription for Counted {
+impl Subscription for CountedSubscription {
     async fn subscribe(&self, video: &VideoId) -> Result<(), StoreError> {
         self.0.subscribe(video).await?;
         self.1.fetch_add(1, Ordering::Relaxed);
@@ -112,11 +112,11 @@ impl CommentBus for TestBus {
         comments: &[Comment],
         traces: &[(CommentId, TraceContext)],
     ) -> Result<(), StoreError> {
-        self.inner().publish_traced(numbering, comments, traces).await
+        self.inner_bus().publish_traced(numbering, comments, traces).await
     }
 
     async fn connect(&self) -> Result<(Box<dyn Subscription>, mpsc::Receiver<Delivery>), StoreError> {
-        let (subscription, mut deliveries) = self.answer(self.inner().connect().await)?;
+        let (subscription, mut deliveries) = self.answer_or_away(self.inner_bus().connect().await)?;
         let (sender, receiver) = mpsc::channel(1024);
         self.listeners.lock().unwrap().push(sender.clone());
         tokio::spawn(async move {
@@ -126,7 +126,7 @@ impl CommentBus for TestBus {
                 }
             }
         });
-        Ok((Box::new(Counted(subscription, Arc::clone(&self.subscribed))), receiver))
+        Ok((Box::new(CountedSubscription(subscription, Arc::clone(&self.subscribed))), receiver))
     }
 
     async fn recent(
@@ -136,11 +136,11 @@ impl CommentBus for TestBus {
         after: u64,
         limit: usize,
     ) -> Result<Option<Vec<Comment>>, StoreError> {
-        self.answer(self.inner().recent(numbering, video, after, limit).await)
+        self.answer_or_away(self.inner_bus().recent(numbering, video, after, limit).await)
     }
 
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<Option<Head>>, StoreError> {
-        self.answer(self.inner().heads(videos).await)
+        self.answer_or_away(self.inner_bus().heads(videos).await)
     }
 }
 
@@ -437,7 +437,7 @@ impl Viewer {
             last_id: String::new(),
         };
         while !viewer.take_head() {
-            assert!(viewer.read().await, "the connection ended before an answer");
+            assert!(viewer.read_more().await, "the connection ended before an answer");
         }
         viewer
     }
@@ -460,7 +460,7 @@ impl Viewer {
     }
 
     /// Reads more; `false` at the end of the connection.
-    async fn read(&mut self) -> bool {
+    async fn read_more(&mut self) -> bool {
         let read = self.socket.read_buf(&mut self.raw);
         tokio::time::timeout(DEADLINE, read).await.expect("something comes in time").unwrap_or(0) > 0
     }
@@ -508,7 +508,7 @@ impl Viewer {
             if self.ended {
                 return None;
             }
-            self.ended = !self.read().await;
+            self.ended = !self.read_more().await;
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A client as browsers are: it answers pings while it reads.
 pub struct Client {
@@ -35,7 +35,7 @@ impl Client {
     }
 
     async fn message(&mut self) -> Option<Message> {
-        let next = tokio::time::timeout(DEADLINE, self.socket.next()).await;
+        let next = tokio::time::timeout(TEST_TIMEOUT, self.socket.next()).await;
         next.expect("nothing came").and_then(Result::ok)
     }
 

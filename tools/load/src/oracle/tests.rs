@@ -6,13 +6,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn at(seq: u64) -> Position {
+fn position_at(seq: u64) -> Position {
     Position { numbering: CommentEpoch::parse("n").unwrap(), seq }
 }
 
 fn viewer(start: u64) -> ViewerLog {
     let mut log = ViewerLog::new("viewer".into(), false);
-    log.connected(Some(&at(start)), false);
+    log.connected(Some(&position_at(start)), false);
     log
 }
 
@@ -21,65 +21,65 @@ fn wrongs(faults: &[Fault]) -> Vec<(Wrong, u64)> {
 }
 
 /// What a viewer makes of comments in this order, of `head` in all.
-fn given(start: u64, seqs: &[u64], head: u64) -> Vec<(Wrong, u64)> {
+fn faults_for(start: u64, seqs: &[u64], head: u64) -> Vec<(Wrong, u64)> {
     let mut log = viewer(start);
-    let mut faults: Vec<Fault> = seqs.iter().filter_map(|seq| log.comment(&at(*seq))).collect();
+    let mut faults: Vec<Fault> = seqs.iter().filter_map(|seq| log.comment(&position_at(*seq))).collect();
     faults.extend(log.check(head));
     assert_eq!(log.has_all(head), log.check(head).is_empty());
     wrongs(&faults)
 }
 
 #[test]
-fn all_in_order_is_right() {
-    assert_eq!(given(0, &[1, 2, 3], 3), []);
-    assert_eq!(given(7, &[8, 9], 9), []);
-    assert_eq!(given(5, &[], 5), []);
+fn comments_in_order_are_no_fault() {
+    assert_eq!(faults_for(0, &[1, 2, 3], 3), []);
+    assert_eq!(faults_for(7, &[8, 9], 9), []);
+    assert_eq!(faults_for(5, &[], 5), []);
 }
 
 #[test]
 fn a_missing_comment_is_caught_wherever_it_is_missing() {
-    assert_eq!(given(0, &[2, 3], 3), [(Wrong::Missing, 1)]);
-    assert_eq!(given(0, &[1, 4], 4), [(Wrong::Missing, 2)]);
-    assert_eq!(given(0, &[1, 2], 3), [(Wrong::Missing, 1)]);
-    assert_eq!(given(0, &[], 2), [(Wrong::Missing, 2)]);
-    assert_eq!(given(0, &[2, 4, 5], 6), [(Wrong::Missing, 1), (Wrong::Missing, 1), (Wrong::Missing, 1)]);
+    assert_eq!(faults_for(0, &[2, 3], 3), [(Wrong::Missing, 1)]);
+    assert_eq!(faults_for(0, &[1, 4], 4), [(Wrong::Missing, 2)]);
+    assert_eq!(faults_for(0, &[1, 2], 3), [(Wrong::Missing, 1)]);
+    assert_eq!(faults_for(0, &[], 2), [(Wrong::Missing, 2)]);
+    assert_eq!(faults_for(0, &[2, 4, 5], 6), [(Wrong::Missing, 1), (Wrong::Missing, 1), (Wrong::Missing, 1)]);
 }
 
 #[test]
 fn a_repeated_comment_is_caught() {
-    assert_eq!(given(0, &[1, 1, 2], 2), [(Wrong::Repeated, 1)]);
-    assert_eq!(given(0, &[1, 2, 3, 2], 3), [(Wrong::Repeated, 1)]);
-    assert_eq!(given(4, &[4, 5], 5), [(Wrong::Repeated, 1)]);
+    assert_eq!(faults_for(0, &[1, 1, 2], 2), [(Wrong::Repeated, 1)]);
+    assert_eq!(faults_for(0, &[1, 2, 3, 2], 3), [(Wrong::Repeated, 1)]);
+    assert_eq!(faults_for(4, &[4, 5], 5), [(Wrong::Repeated, 1)]);
 }
 
 #[test]
 fn order_is_checked_and_a_late_one_is_not_missing_as_well() {
-    assert_eq!(given(0, &[1, 3, 2, 4], 4), [(Wrong::OutOfOrder, 1)]);
-    assert_eq!(given(0, &[5, 3, 1, 2, 4], 5).len(), 4);
+    assert_eq!(faults_for(0, &[1, 3, 2, 4], 4), [(Wrong::OutOfOrder, 1)]);
+    assert_eq!(faults_for(0, &[5, 3, 1, 2, 4], 5).len(), 4);
     assert_eq!(
-        given(0, &[3, 2, 2, 1], 3),
+        faults_for(0, &[3, 2, 2, 1], 3),
         [(Wrong::OutOfOrder, 1), (Wrong::Repeated, 1), (Wrong::OutOfOrder, 1)]
     );
 }
 
 #[test]
-fn more_than_there_is_is_caught() {
-    assert_eq!(given(0, &[1, 2, 3], 2), [(Wrong::Different, 1)]);
+fn a_comment_beyond_the_head_is_caught() {
+    assert_eq!(faults_for(0, &[1, 2, 3], 2), [(Wrong::Different, 1)]);
 }
 
 #[test]
 fn a_gap_is_a_fault_of_its_own_unless_the_viewer_was_slow() {
     let mut log = viewer(0);
-    log.comment(&at(1));
+    log.comment(&position_at(1));
     let fault = log.gap(2, 5).unwrap();
     assert_eq!((fault.wrong, fault.count), (Wrong::Gap, 4));
-    assert!(log.comment(&at(6)).is_none() && log.has_all(6));
+    assert!(log.comment(&position_at(6)).is_none() && log.has_all(6));
 
     let mut slow = ViewerLog::new("slow".into(), true);
-    slow.connected(Some(&at(0)), false);
+    slow.connected(Some(&position_at(0)), false);
     assert_eq!(slow.gap(1, 5), None);
-    assert_eq!((slow.skipped, slow.comment(&at(6)), slow.has_all(6)), (5, None, true));
-    assert_eq!(slow.comment(&at(8)), None);
+    assert_eq!((slow.skipped, slow.comment(&position_at(6)), slow.has_all(6)), (5, None, true));
+    assert_eq!(slow.comment(&position_at(8)), None);
     assert_eq!(
         wrongs(&slow.check(8)),
         [(Wrong::Missing, 1)],
@@ -88,11 +88,11 @@ fn a_gap_is_a_fault_of_its_own_unless_the_viewer_was_slow() {
 }
 
 #[test]
-fn what_was_before_a_viewer_s_time_is_not_asked_of_it() {
+fn comments_from_before_a_viewer_connected_are_not_expected() {
     let mut late = viewer(100);
     assert!(late.has_all(100));
-    late.comment(&at(101));
-    late.connected(Some(&at(500)), false);
+    late.comment(&position_at(101));
+    late.connected(Some(&position_at(500)), false);
     assert_eq!(wrongs(&late.check(101)), [], "a later connection does not move it");
 }
 
@@ -100,12 +100,12 @@ fn what_was_before_a_viewer_s_time_is_not_asked_of_it() {
 fn a_viewer_without_a_position_stands_at_the_beginning_of_a_fresh_video_only() {
     let mut fresh = ViewerLog::new("fresh".into(), false);
     fresh.connected(None, true);
-    fresh.comment(&at(2));
+    fresh.comment(&position_at(2));
     assert_eq!(wrongs(&fresh.check(2)), [(Wrong::Missing, 1)]);
     let mut late = ViewerLog::new("late".into(), false);
     late.connected(None, false);
     assert!(!late.is_placed());
-    late.comment(&at(2));
+    late.comment(&position_at(2));
     assert_eq!(late.check(2), []);
     let never = ViewerLog::new("never".into(), false);
     assert_eq!(wrongs(&never.check(0)), [(Wrong::Different, 1)]);
@@ -119,7 +119,7 @@ fn another_numbering_is_noticed() {
 }
 
 /// Three comments of video 4, the last one not acknowledged.
-fn three() -> Comments {
+fn three_comments() -> Comments {
     let comments = Comments::new(4);
     for number in 0..3 {
         comments.posted(number, 4, 10 * number as u64);
@@ -132,7 +132,7 @@ fn three() -> Comments {
 
 #[test]
 fn a_comment_that_shows_up_has_its_time_and_one_number() {
-    let comments = three();
+    let comments = three_comments();
     assert_eq!(comments.shows(Some(1), 4, 7), Ok(10));
     assert_eq!(comments.shows(Some(1), 4, 7), Ok(10), "to every viewer");
     assert_eq!(comments.shows(Some(1), 4, 8).unwrap_err().wrong, Wrong::Repeated);
@@ -145,7 +145,7 @@ fn a_comment_that_shows_up_has_its_time_and_one_number() {
 fn a_history_has_each_acknowledged_comment_once_and_may_have_the_others() {
     let history = |list: &[(u64, usize)]| -> Vec<(Wrong, u64)> {
         let list: Vec<_> = list.iter().map(|(seq, number)| (*seq, Some(*number))).collect();
-        wrongs(&three().check_history(4, &list))
+        wrongs(&three_comments().check_history(4, &list))
     };
     assert_eq!(history(&[(1, 1), (2, 0)]), []);
     assert_eq!(history(&[(1, 0), (2, 1), (3, 2)]), [], "what was given up may be there");
@@ -158,12 +158,12 @@ fn a_history_has_each_acknowledged_comment_once_and_may_have_the_others() {
 
 #[test]
 fn what_viewers_saw_and_what_the_history_says_must_agree() {
-    let comments = three();
+    let comments = three_comments();
     comments.shows(Some(0), 4, 2).unwrap();
     comments.shows(Some(1), 4, 1).unwrap();
     let faults = comments.check_history(4, &[(1, Some(0)), (2, Some(1))]);
     assert_eq!(wrongs(&faults), [(Wrong::Repeated, 1), (Wrong::Repeated, 1)]);
-    let comments = three();
+    let comments = three_comments();
     comments.shows(Some(2), 4, 3).unwrap();
     let faults = comments.check_history(4, &[(1, Some(0)), (2, Some(1))]);
     assert_eq!(wrongs(&faults), [(Wrong::Different, 1)], "delivered and not in the history");
@@ -184,42 +184,42 @@ fn tally() -> Tally {
     tally
 }
 
-const COUNTED: Counters =
+const EXPECTED_COUNTERS: Counters =
     Counters { views: 2, likes: 1, comments: 0, shares: 0, watch_ms: 2500, watch_short: 0, watch_long: 1 };
 
 #[test]
-fn counts_must_be_equal() {
-    assert_eq!(tally().check("v", &COUNTED, 6.0), []);
-    let lost = Counters { views: 0, ..COUNTED };
+fn counts_that_differ_are_a_fault() {
+    assert_eq!(tally().check("v", &EXPECTED_COUNTERS, 6.0), []);
+    let lost = Counters { views: 0, ..EXPECTED_COUNTERS };
     assert_eq!(wrongs(&tally().check("v", &lost, 4.0)), [(Wrong::Missing, 2)]);
-    let twice = Counters { likes: 3, ..COUNTED };
+    let twice = Counters { likes: 3, ..EXPECTED_COUNTERS };
     assert_eq!(wrongs(&tally().check("v", &twice, 10.0)), [(Wrong::Repeated, 2)]);
-    let moved = Counters { watch_ms: 2499, ..COUNTED };
+    let moved = Counters { watch_ms: 2499, ..EXPECTED_COUNTERS };
     assert_eq!(wrongs(&tally().check("v", &moved, 6.0)), [(Wrong::Missing, 1)]);
-    let other = Counters { shares: 1, ..COUNTED };
+    let other = Counters { shares: 1, ..EXPECTED_COUNTERS };
     assert_eq!(wrongs(&tally().check("v", &other, 9.0)), [(Wrong::Repeated, 1)]);
 }
 
 #[test]
 fn a_score_is_that_of_the_counts() {
-    assert_eq!(wrongs(&tally().check("v", &COUNTED, 7.0)), [(Wrong::Different, 1)]);
-    assert_eq!(wrongs(&tally().check("v", &COUNTED, f64::INFINITY)), [(Wrong::Different, 1)]);
+    assert_eq!(wrongs(&tally().check("v", &EXPECTED_COUNTERS, 7.0)), [(Wrong::Different, 1)]);
+    assert_eq!(wrongs(&tally().check("v", &EXPECTED_COUNTERS, f64::INFINITY)), [(Wrong::Different, 1)]);
 }
 
 #[test]
-fn what_was_given_up_may_count_or_not_but_not_twice() {
+fn a_given_up_event_may_count_at_most_once() {
     let mut tally = tally();
     tally.leave_open(&event(Kind::View, 0));
-    assert_eq!(tally.check("v", &COUNTED, 6.0), []);
-    assert_eq!(tally.check("v", &Counters { views: 3, ..COUNTED }, 7.0), []);
-    let twice = Counters { views: 4, ..COUNTED };
+    assert_eq!(tally.check("v", &EXPECTED_COUNTERS, 6.0), []);
+    assert_eq!(tally.check("v", &Counters { views: 3, ..EXPECTED_COUNTERS }, 7.0), []);
+    let twice = Counters { views: 4, ..EXPECTED_COUNTERS };
     assert_eq!(wrongs(&tally.check("v", &twice, 8.0)), [(Wrong::Repeated, 1)]);
 }
 
 proptest! {
     /// Any one change of a right delivery is caught.
     #[test]
-    fn no_single_mistake_goes_by(length in 2usize..40, place in any::<prop::sample::Index>(), kind in 0..3) {
+    fn every_single_mistake_is_caught(length in 2usize..40, place in any::<prop::sample::Index>(), kind in 0..3) {
         let mut seqs: Vec<u64> = (1..=length as u64).collect();
         let place = place.index(length - 1);
         let expected = match kind {
@@ -227,6 +227,6 @@ proptest! {
             1 => { seqs.insert(place + 1, seqs[place]); Wrong::Repeated }
             _ => { seqs.swap(place, place + 1); Wrong::OutOfOrder }
         };
-        prop_assert_eq!(given(0, &seqs, length as u64), [(expected, 1)]);
+        prop_assert_eq!(faults_for(0, &seqs, length as u64), [(expected, 1)]);
     }
 }

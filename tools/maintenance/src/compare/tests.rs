@@ -44,7 +44,7 @@ fn board(state: &VideoState) -> BoardEntry {
     }
 }
 
-fn fields(differences: &[Difference]) -> Vec<&'static str> {
+fn differing_fields(differences: &[Difference]) -> Vec<&'static str> {
     differences.iter().map(|difference| difference.field).collect()
 }
 
@@ -61,10 +61,10 @@ fn any_counters() -> impl Strategy<Value = Counters> {
 }
 
 /// Makes something wrong.
-type Spoil = fn(&mut Kept);
+type SpoilVideo = fn(&mut Kept);
 
 /// Each thing that may be wrong in the archive, and what it is to be called.
-const WRONGS: [(&str, Spoil); 10] = [
+const SPOILED_FIELDS: [(&str, SpoilVideo); 10] = [
     ("views", |kept| kept.state.counters.views += 1),
     ("likes", |kept| kept.state.counters.likes -= 1),
     ("comments", |kept| kept.state.counters.comments += 7),
@@ -82,7 +82,7 @@ fn every_counter_is_among_what_may_be_wrong() {
     let counters = |kept: &Kept| serde_json::to_value(kept.state.counters).unwrap();
     let right = kept(&state("v", Counters::default()));
     for (name, value) in counters(&right).as_object().unwrap() {
-        let is_spoiled = WRONGS.iter().any(|(_, spoil)| {
+        let is_spoiled = SPOILED_FIELDS.iter().any(|(_, spoil)| {
             let mut wrong = kept(&right.state);
             spoil(&mut wrong);
             counters(&wrong)[name] != *value
@@ -96,7 +96,7 @@ fn an_owner_is_right_that_some_order_of_the_partitions_makes() {
     let right = state("v", Counters { views: 1, ..Counters::default() });
     let (mut told, mut kept) = (told(&right), kept(&right));
     kept.state.owner = UserId::parse("other").unwrap();
-    assert_eq!(fields(&with_log(Some(&told), Some(&kept), true)), ["user_id"]);
+    assert_eq!(differing_fields(&with_log(Some(&told), Some(&kept), true)), ["user_id"]);
     told.other_owners.insert(kept.state.owner.clone());
     assert_eq!(with_log(Some(&told), Some(&kept), true), []);
 }
@@ -105,9 +105,9 @@ fn an_owner_is_right_that_some_order_of_the_partitions_makes() {
 fn a_video_that_is_in_one_place_only_is_named() {
     let right = state("v", Counters::default());
     let by_log = with_log(Some(&told(&right)), None, true);
-    assert_eq!((fields(&by_log), &by_log[0].expected), (vec!["there"], &json!(true)));
+    assert_eq!((differing_fields(&by_log), &by_log[0].expected), (vec!["there"], &json!(true)));
     let by_archive = with_log(None, Some(&kept(&right)), true);
-    assert_eq!((fields(&by_archive), &by_archive[0].found), (vec!["there"], &json!(true)));
+    assert_eq!((differing_fields(&by_archive), &by_archive[0].found), (vec!["there"], &json!(true)));
     let rules = Rules::default();
     assert!(matches!(with_boards(Some(&right), None, Some(&right), &rules), OnBoards::Wrong(_)));
     assert!(matches!(with_boards(None, Some(&board(&right)), None, &rules), OnBoards::Wrong(_)));
@@ -115,7 +115,7 @@ fn a_video_that_is_in_one_place_only_is_named() {
 }
 
 #[test]
-fn what_the_order_of_partitions_decides_is_not_held_against_the_archive() {
+fn differences_from_partition_order_are_no_difference() {
     let right = state("v", Counters { views: 1, ..Counters::default() });
     let mut told = told(&right);
     let mut kept = kept(&right);
@@ -123,7 +123,7 @@ fn what_the_order_of_partitions_decides_is_not_held_against_the_archive() {
     told.ambiguous_times = true;
     assert_eq!(with_log(Some(&told), Some(&kept), true), []);
     kept.state.counters.views += 1;
-    assert_eq!(fields(&with_log(Some(&told), Some(&kept), true)), ["views"]);
+    assert_eq!(differing_fields(&with_log(Some(&told), Some(&kept), true)), ["views"]);
     told.ambiguous = true;
     assert_eq!(with_log(Some(&told), Some(&kept), true), []);
 }
@@ -136,13 +136,13 @@ fn a_score_beside_the_counters_that_the_rules_do_not_make_is_named() {
     wrong.comments -= 1;
     wrong.highest_seq += 1;
     assert_eq!(
-        fields(&within_archive(&wrong, &Rules::default())),
+        differing_fields(&within_archive(&wrong, &Rules::default())),
         ["score", "stored comments", "highest comment number"]
     );
 }
 
 #[test]
-fn what_was_taken_off_is_on_no_board() {
+fn a_removed_video_must_be_on_no_board() {
     let rules = Rules::default();
     let on = state("v", Counters { views: 3, ..Counters::default() });
     let off = VideoState { removed: Some(ActorRole::Service), corrections: 1, ..on.clone() };
@@ -154,7 +154,7 @@ fn what_was_taken_off_is_on_no_board() {
     assert_eq!(compare(&on, None, &off), OnBoards::Moving);
     let mut log = told(&on);
     log.state = off;
-    assert_eq!(fields(&with_log(Some(&log), Some(&kept(&on)), true)), ["removed"]);
+    assert_eq!(differing_fields(&with_log(Some(&log), Some(&kept(&on)), true)), ["removed"]);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn the_canary_is_on_no_board_and_has_no_comments() {
     assert_eq!(within_archive(&Kept { comments: 0, highest_seq: 0, ..kept(&canary) }, &rules), []);
     // Its counts are compared as any other's.
     let fewer = state(canary::ID, Counters { views: 2, comments: 2, ..Counters::default() });
-    assert_eq!(fields(&with_log(Some(&told(&canary)), Some(&kept(&fewer)), false)), ["views"]);
+    assert_eq!(differing_fields(&with_log(Some(&told(&canary)), Some(&kept(&fewer)), false)), ["views"]);
 }
 
 #[test]
@@ -187,7 +187,7 @@ proptest! {
     #[test]
     fn equal_stores_have_no_difference_and_each_wrong_thing_is_named_alone(
         counters in proptest::collection::vec(any_counters(), 1..20),
-        (victim, wrong) in (any::<prop::sample::Index>(), 0..WRONGS.len()),
+        (victim, wrong) in (any::<prop::sample::Index>(), 0..SPOILED_FIELDS.len()),
     ) {
         let states: Vec<_> = counters.into_iter().enumerate().map(|(at, counters)| state(&format!("v{at}"), counters)).collect();
         let by_id = |state: &VideoState| state.video_id.clone();
@@ -195,10 +195,10 @@ proptest! {
         let mut archive: BTreeMap<_, _> = states.iter().map(|state| (by_id(state), kept(state))).collect();
         prop_assert_eq!(log_and_archive(&log, &archive, true), vec![]);
         let victim = by_id(&states[victim.index(states.len())]);
-        let (field, spoil) = WRONGS[wrong];
+        let (field, spoil) = SPOILED_FIELDS[wrong];
         spoil(archive.get_mut(&victim).unwrap());
         let found = log_and_archive(&log, &archive, true);
-        prop_assert_eq!(fields(&found), vec![field]);
+        prop_assert_eq!(differing_fields(&found), vec![field]);
         prop_assert_eq!(&found[0].video_id, &victim);
     }
 

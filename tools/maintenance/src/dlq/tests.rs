@@ -7,13 +7,13 @@ use liverank_runtime::output::Format;
 
 use super::*;
 
-const TIME: Millis = 1_700_000_000_000;
+const LETTER_TIME: Millis = 1_700_000_000_000;
 
 fn letter(value: &str) -> StoredDeadLetter {
     StoredDeadLetter {
         place: RecordPosition { partition: 0, offset: 7 },
-        dead_lettered_at: TIME + 1000,
-        origin: Some(Origin { place: RecordPosition { partition: 3, offset: 42 }, broker_time: TIME }),
+        dead_lettered_at: LETTER_TIME + 1000,
+        origin: Some(Origin { place: RecordPosition { partition: 3, offset: 42 }, broker_time: LETTER_TIME }),
         reason: "because".to_owned(),
         key: None,
         value: value.as_bytes().to_vec().into(),
@@ -23,20 +23,22 @@ fn letter(value: &str) -> StoredDeadLetter {
 
 fn value_of(letter: &StoredDeadLetter) -> Value {
     match prepare_letter(letter) {
-        Prepared::Readable { value, .. } => serde_json::from_slice(&value).unwrap(),
-        Prepared::Stays(reason) => panic!("stays: {reason}"),
+        PreparedLetter::Readable { value, .. } => serde_json::from_slice(&value).unwrap(),
+        PreparedLetter::Stays(reason) => panic!("stays: {reason}"),
     }
 }
 
 #[derive(Debug, Parser)]
-struct Command {
+struct ExampleCommand {
     #[command(flatten)]
     replay: Replay,
 }
 
 #[test]
-fn a_replay_is_of_all_or_of_one() {
-    let parsed = |line: &str| Command::try_parse_from(line.split(' ')).map(|command| command.replay.only());
+fn a_replay_takes_all_letters_or_one() {
+    let parsed = |line: &str| {
+        ExampleCommand::try_parse_from(line.split(' ')).map(|command| command.replay.only_position())
+    };
     assert_eq!(parsed("replay --all").unwrap(), None);
     let one = parsed("replay --partition 1 --offset 2").unwrap();
     assert_eq!(one, Some(RecordPosition { partition: 1, offset: 2 }));
@@ -48,33 +50,33 @@ fn a_replay_is_of_all_or_of_one() {
 }
 
 #[test]
-fn what_has_no_identity_and_no_time_gets_them_from_its_origin() {
+fn a_replayed_letter_gets_identity_and_time_from_its_origin() {
     let view = letter(r#"{"video_id":"v","user_id":"u","type":"view","extra":[1]}"#);
     let value = value_of(&view);
     assert_eq!(value["event_id"], "dlq-3-42");
-    assert_eq!(value["timestamp"].as_f64(), Some(TIME as f64 / 1000.0));
+    assert_eq!(value["timestamp"].as_f64(), Some(LETTER_TIME as f64 / 1000.0));
     assert_eq!(value["extra"], json!([1]));
-    assert!(matches!(prepare_letter(&view), Prepared::Readable { key, .. } if key == b"v"));
+    assert!(matches!(prepare_letter(&view), PreparedLetter::Readable { key, .. } if key == b"v"));
     let foreign = StoredDeadLetter { origin: None, ..view };
     assert_eq!(value_of(&foreign)["event_id"], "dlq-letter-0-7");
 }
 
 #[test]
-fn what_has_an_identity_and_a_key_keeps_them() {
+fn a_replayed_letter_keeps_its_identity_and_key() {
     let mut own = letter(r#"{"video_id":"v","user_id":"u","type":"view","event_id":"e","timestamp":5}"#);
     own.key = Some("k".into());
     assert_eq!((value_of(&own)["event_id"].as_str(), &value_of(&own)["timestamp"]), (Some("e"), &json!(5)));
-    assert!(matches!(prepare_letter(&own), Prepared::Readable { key, .. } if key == b"k"));
+    assert!(matches!(prepare_letter(&own), PreparedLetter::Readable { key, .. } if key == b"k"));
     let comment =
         letter(r#"{"video_id":"v","user_id":"u","type":"comment","comment_id":"c","comment":"hi"}"#);
     assert_eq!(value_of(&comment)["event_id"], Value::Null, "a comment has one already");
 }
 
 #[test]
-fn what_cannot_be_read_stays_and_says_why() {
+fn an_unreadable_letter_stays_with_its_reason() {
     let reason = |letter: &StoredDeadLetter| match prepare_letter(letter) {
-        Prepared::Stays(reason) => reason,
-        Prepared::Readable { .. } => panic!("is readable"),
+        PreparedLetter::Stays(reason) => reason,
+        PreparedLetter::Readable { .. } => panic!("is readable"),
     };
     assert!(reason(&letter("{")).contains("JSON"));
     assert!(reason(&letter(r#"{"video_id":"v","user_id":"u"}"#)).starts_with("type:"));
@@ -89,21 +91,21 @@ fn what_cannot_be_read_stays_and_says_why() {
 fn a_letter_is_shown_in_characters_that_harm_no_terminal() {
     let mut wild = letter("");
     wild.value = b"\x1b[2J\xff\n".to_vec().into();
-    let line = Shown::of(&wild).line();
+    let line = ShownLetter::from_letter(&wild).as_line();
     assert!(
         !line.contains('\x1b') && line.contains("--partition 0 --offset 7  from 3/42 of 2023-11-14"),
         "{line}"
     );
     wild.value = "x".repeat(500).into();
-    assert!(Shown::of(&wild).begins.ends_with("x…"));
+    assert!(ShownLetter::from_letter(&wild).begins.ends_with("x…"));
 }
 
-fn shown_as(output: Format) -> List {
+fn list_args_for(output: Format) -> List {
     List { output: OutputArgs { output }, json: false }
 }
 
 #[tokio::test]
-async fn letters_are_one_value_for_programs() {
+async fn json_output_lists_letters_in_one_value() {
     let directory = tempfile::tempdir().unwrap();
     let log = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
     log.open().await.unwrap();
@@ -113,18 +115,18 @@ async fn letters_are_one_value_for_programs() {
             list(&options, &log, &mut out).await.unwrap();
             String::from_utf8(out).unwrap()
         };
-        let json = said(shown_as(Format::Json)).await;
+        let json = said(list_args_for(Format::Json)).await;
         let read: Vec<Value> = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
         assert_eq!(read.len(), letters);
-        let yaml = said(shown_as(Format::Yaml)).await;
+        let yaml = said(list_args_for(Format::Yaml)).await;
         assert_eq!(yaml.lines().filter(|line| line.starts_with("- ")).count(), letters, "{yaml}");
         assert_eq!(yaml == "[]\n", letters == 0);
-        assert_eq!(said(List { json: true, ..shown_as(Format::Table) }).await.lines().count(), letters);
+        assert_eq!(said(List { json: true, ..list_args_for(Format::Table) }).await.lines().count(), letters);
         let value = br#"{"video_id":""}"#.to_vec().into();
         let record = RawRecord {
             partition: 0,
             offset: letters as u64,
-            broker_time: TIME,
+            broker_time: LETTER_TIME,
             key: None,
             value,
             trace: None,
@@ -140,7 +142,8 @@ async fn a_letter_that_is_there_twice_goes_back_once_and_the_unreadable_one_stay
     log.open().await.unwrap();
     let append = async |offset: u64, value: &str| {
         let value = value.as_bytes().to_vec().into();
-        let record = RawRecord { partition: 2, offset, broker_time: TIME, key: None, value, trace: None };
+        let record =
+            RawRecord { partition: 2, offset, broker_time: LETTER_TIME, key: None, value, trace: None };
         log.append_dead_letter(&DeadLetter { record, reason: "not yet".into() }).await.unwrap();
     };
     let view = r#"{"video_id":"v","user_id":"u","type":"view"}"#;
@@ -148,7 +151,7 @@ async fn a_letter_that_is_there_twice_goes_back_once_and_the_unreadable_one_stay
     append(5, view).await;
     append(6, "{}").await;
     let mut out = Vec::new();
-    list(&shown_as(Format::Table), &log, &mut out).await.unwrap();
+    list(&list_args_for(Format::Table), &log, &mut out).await.unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(
         text.contains("from 2/5") && text.contains("not yet") && text.ends_with("3 dead letters\n"),
@@ -172,5 +175,5 @@ async fn a_letter_that_is_there_twice_goes_back_once_and_the_unreadable_one_stay
     let records = reader.next(10).await.unwrap();
     assert_eq!(records.len(), 1);
     let event = Interaction::from_log(&records[0].value, 0).unwrap();
-    assert_eq!((event.event_id.unwrap().as_str(), event.timestamp), ("dlq-2-5", TIME));
+    assert_eq!((event.event_id.unwrap().as_str(), event.timestamp), ("dlq-2-5", LETTER_TIME));
 }

@@ -28,10 +28,14 @@ pub(super) async fn wait_until_counted(
     progress: &Progress,
 ) -> anyhow::Result<()> {
     let ends = backends.log.end_offsets().await.context("asking the log where it ends")?;
-    if alone { count_remaining(backends, &ends).await } else { wait(backends, &ends, progress).await }
+    if alone {
+        count_remaining(backends, &ends).await
+    } else {
+        wait_for_consumers(backends, &ends, progress).await
+    }
 }
 
-async fn wait(backends: &Backends, ends: &[u64], progress: &Progress) -> anyhow::Result<()> {
+async fn wait_for_consumers(backends: &Backends, ends: &[u64], progress: &Progress) -> anyhow::Result<()> {
     let partitions: Vec<u32> = (0..).take(ends.len()).collect();
     let (mut least, mut since) = (u64::MAX, Instant::now());
     loop {
@@ -44,7 +48,7 @@ async fn wait(backends: &Backends, ends: &[u64], progress: &Progress) -> anyhow:
         if to_go < least {
             (least, since) = (to_go, Instant::now());
         }
-        if since.elapsed() > CALM_AFTER && only_holes(backends, &positions, ends).await? {
+        if since.elapsed() > CALM_AFTER && has_only_holes_behind(backends, &positions, ends).await? {
             return Ok(());
         }
         if since.elapsed() > STALL_TIMEOUT {
@@ -59,7 +63,11 @@ async fn wait(backends: &Backends, ends: &[u64], progress: &Progress) -> anyhow:
 }
 
 /// Whether no record is behind these positions.
-async fn only_holes(backends: &Backends, positions: &[Position], ends: &[u64]) -> anyhow::Result<bool> {
+async fn has_only_holes_behind(
+    backends: &Backends,
+    positions: &[Position],
+    ends: &[u64],
+) -> anyhow::Result<bool> {
     let left = (0..).zip(positions).zip(ends).filter(|((_, at), end)| at.next < **end);
     let left = left.map(|((partition, at), &to)| ReadRange { partition, from: at.next, to, after: None });
     let mut reader = backends.log.read(&left.collect::<Vec<_>>()).await.context("reading the log")?;

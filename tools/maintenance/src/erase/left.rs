@@ -10,7 +10,7 @@ use liverank_core::moderation::Changed;
 use liverank_core::{Millis, UserId};
 use serde::Serialize;
 
-use crate::time;
+use crate::time_text;
 
 /// Restrictions read at once.
 const PAGE_RESTRICTIONS: usize = 1_000;
@@ -45,7 +45,8 @@ pub(super) async fn find_remains(backends: &Backends, user: &UserId, now: Millis
             break;
         }
     }
-    let after = |kept: Duration| time(now.saturating_add(kept.as_millis().try_into().unwrap_or(Millis::MAX)));
+    let after =
+        |kept: Duration| time_text(now.saturating_add(kept.as_millis().try_into().unwrap_or(Millis::MAX)));
     let (log_until, log) = match retention {
         Retention::For(kept) => (Some(after(kept)), "time"),
         Retention::ForGood => (None, "for good"),

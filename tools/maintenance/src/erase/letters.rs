@@ -5,7 +5,7 @@ use liverank_core::UserId;
 use serde_json::Value;
 
 /// Members that name something else than a user: one that is called `like` is not named by every like.
-const OTHER_MEMBERS: [&str; 14] = [
+const MEMBERS_OF_OTHER_NAMES: [&str; 14] = [
     "action",
     "comment",
     "comment_id",
@@ -22,23 +22,23 @@ const OTHER_MEMBERS: [&str; 14] = [
     "videoid",
 ];
 
-/// Whether a letter names this user: as a whole text of its JSON, wherever that is but for [`OTHER_MEMBERS`]. In what is no
+/// Whether a letter names this user: as a whole text of its JSON, wherever that is but for [`MEMBERS_OF_OTHER_NAMES`]. In what is no
 /// JSON, or was cut, as a text in quotes.
 pub(super) fn letter_names_user(letter: &StoredDeadLetter, user: &UserId) -> bool {
     if let Ok(value) = serde_json::from_slice::<Value>(&letter.value) {
-        return is_in(&value, user.as_str());
+        return names_user(&value, user.as_str());
     }
     let quoted = Value::from(user.as_str()).to_string().into_bytes();
     letter.value.windows(quoted.len()).any(|part| part == quoted)
 }
 
-fn is_in(value: &Value, user: &str) -> bool {
+fn names_user(value: &Value, user: &str) -> bool {
     match value {
         Value::String(text) => text == user,
-        Value::Array(items) => items.iter().any(|item| is_in(item, user)),
-        Value::Object(members) => {
-            members.iter().any(|(name, item)| !OTHER_MEMBERS.contains(&name.as_str()) && is_in(item, user))
-        }
+        Value::Array(items) => items.iter().any(|item| names_user(item, user)),
+        Value::Object(members) => members
+            .iter()
+            .any(|(name, item)| !MEMBERS_OF_OTHER_NAMES.contains(&name.as_str()) && names_user(item, user)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn stores(directory: &Path) -> Backends {
+fn embedded_backends(directory: &Path) -> Backends {
     Backends {
         log: Arc::new(EmbeddedLog::open(directory, clock::system()).unwrap()),
         archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
@@ -25,14 +25,14 @@ fn stores(directory: &Path) -> Backends {
     }
 }
 
-async fn put(backends: &Backends, value: Value) -> RecordPosition {
+async fn append_json(backends: &Backends, value: Value) -> RecordPosition {
     let key = value["video_id"].as_str().unwrap_or("v").to_owned();
     backends.log.append(key.as_bytes(), value.to_string().into_bytes()).await.unwrap()
 }
 
-async fn comment(backends: &Backends, video: &str, id: &str, by: &str) {
+async fn append_comment(backends: &Backends, video: &str, id: &str, by: &str) {
     let text = format!("words of {id}");
-    put(
+    append_json(
         backends,
         json!({"type": "comment", "video_id": video, "user_id": by, "comment_id": id, "comment": text}),
     )
@@ -49,7 +49,7 @@ fn options(user: &str) -> Options {
     }
 }
 
-async fn erase(backends: &Backends, name: &str) -> (Verdict, Value) {
+async fn erase_and_report(backends: &Backends, name: &str) -> (Verdict, Value) {
     let mut out = Vec::new();
     let verdict =
         user(&options(name), backends, &Progress::new(), 1_700_000_000_000, &mut out).await.unwrap();
@@ -59,17 +59,17 @@ async fn erase(backends: &Backends, name: &str) -> (Verdict, Value) {
 #[tokio::test]
 async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let backends = stores(directory.path());
+    let backends = embedded_backends(directory.path());
     backends.archive.open(&Rules { unique: "like".parse().unwrap(), ..Rules::default() }).await.unwrap();
     for at in 0..5 {
-        comment(&backends, "v", &format!("a{at}"), "ann").await;
-        comment(&backends, &format!("w{at}"), &format!("b{at}"), "ben").await;
+        append_comment(&backends, "v", &format!("a{at}"), "ann").await;
+        append_comment(&backends, &format!("w{at}"), &format!("b{at}"), "ben").await;
     }
-    put(&backends, json!({"type": "like", "video_id": "v", "user_id": "ann"})).await;
+    append_json(&backends, json!({"type": "like", "video_id": "v", "user_id": "ann"})).await;
     for (id, video, by, at) in [("b0", "w0", "ann", 0), ("b1", "w1", "ann", 1), ("b1", "w1", "cy", 2)] {
         let report =
             json!({"action": "report", "comment_id": id, "why": "spam", "role": "viewer", "reason": by});
-        put(
+        append_json(
             &backends,
             json!({"type": "moderation", "version": 2, "video_id": video, "user_id": by, "event_id": format!("r{at}"),
                 "timestamp": 1, "moderation": report}),
@@ -78,16 +78,16 @@ async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() 
     }
     let dismissal =
         json!({"action": "close_reports", "comment_id": "b0", "outcome": "dismissed", "role": "moderator"});
-    put(
+    append_json(
         &backends,
         json!({"type": "moderation", "version": 2, "video_id": "w0", "user_id": "mo", "event_id": "d0", "timestamp": 1,
             "moderation": dismissal}),
     )
     .await;
-    put(&backends, json!({"type": "praise", "video_id": "v", "user_id": "ann"})).await;
-    put(&backends, json!({"type": "praise", "video_id": "v", "user_id": "ben"})).await;
+    append_json(&backends, json!({"type": "praise", "video_id": "v", "user_id": "ann"})).await;
+    append_json(&backends, json!({"type": "praise", "video_id": "v", "user_id": "ben"})).await;
 
-    let (verdict, told) = erase(&backends, "ann").await;
+    let (verdict, told) = erase_and_report(&backends, "ann").await;
     assert_eq!(verdict, Verdict::Good);
     let counts = ["entries", "held", "reports", "owned", "marks", "dead_letters"]
         .map(|name| told[name].as_u64().unwrap());
@@ -122,7 +122,7 @@ async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() 
     assert_eq!(audit.len(), 5, "one line for all of it, behind three reports and a decision");
     assert!(!format!("{audit:?}").contains("ann"), "{audit:?}");
 
-    let (_, again) = erase(&backends, "ann").await;
+    let (_, again) = erase_and_report(&backends, "ann").await;
     assert_eq!(again["entries"], 0);
     assert_eq!(backends.archive.comments(&video("v"), Page::After(0), 100).await.unwrap(), entries);
 }
@@ -130,17 +130,17 @@ async fn a_system_that_does_not_run_is_erased_and_a_second_time_finds_nothing() 
 #[tokio::test]
 async fn what_a_killed_erasure_left_in_the_log_is_found_by_the_next() {
     let directory = tempfile::tempdir().unwrap();
-    let backends = stores(directory.path());
+    let backends = embedded_backends(directory.path());
     backends.archive.open(&Rules::default()).await.unwrap();
     for at in 0..3 {
-        comment(&backends, "v", &format!("a{at}"), "ann").await;
+        append_comment(&backends, "v", &format!("a{at}"), "ann").await;
     }
     let options = options("ann");
-    let erasure = Erasure { options: &options, backends: &backends, progress: &Progress::new(), now: 5 };
+    let erasure = UserErasure { options: &options, backends: &backends, progress: &Progress::new(), now: 5 };
     // It died after one record was written, which is not counted yet.
-    let one = erasure.erase(VideoId::parse("v").unwrap(), "a1".parse().unwrap(), Some(2));
-    erasure.append(vec![one]).await.unwrap();
-    let (_, told) = erase(&backends, "ann").await;
+    let one = erasure.erase_action(VideoId::parse("v").unwrap(), "a1".parse().unwrap(), Some(2));
+    erasure.append_records(vec![one]).await.unwrap();
+    let (_, told) = erase_and_report(&backends, "ann").await;
     assert_eq!(told["entries"], 2, "the other one is gone already: {told:#}");
     let left = backends.archive.comments(&VideoId::parse("v").unwrap(), Page::After(0), 100).await.unwrap();
     assert!(left.iter().all(|entry| entry.user_id.as_str() == NOBODY), "{left:?}");
@@ -148,9 +148,9 @@ async fn what_a_killed_erasure_left_in_the_log_is_found_by_the_next() {
 }
 
 #[tokio::test]
-async fn nobody_is_not_erased() {
+async fn the_nobody_user_cannot_be_erased() {
     let directory = tempfile::tempdir().unwrap();
-    let backends = stores(directory.path());
+    let backends = embedded_backends(directory.path());
     let refused = user(&options(NOBODY), &backends, &Progress::new(), 5, &mut Vec::new()).await.unwrap_err();
     assert!(refused.to_string().contains(NOBODY), "{refused}");
 }

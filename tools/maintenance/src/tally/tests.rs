@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const T0: Millis = 1_700_000_000_000;
+const BEGIN_TIME: Millis = 1_700_000_000_000;
 
 fn record(partition: u32, offset: u64, value: &Value) -> LogRecord {
-    let broker_time = T0 + offset as Millis;
+    let broker_time = BEGIN_TIME + offset as Millis;
     let event = Interaction::parse(value, broker_time).unwrap();
     LogRecord { partition, offset, broker_time, event }
 }
@@ -18,7 +18,7 @@ fn told(records: &[LogRecord]) -> BTreeMap<VideoId, Told> {
     tally.finish()
 }
 
-fn of<'a>(told: &'a BTreeMap<VideoId, Told>, video: &str) -> &'a Told {
+fn told_of_video<'a>(told: &'a BTreeMap<VideoId, Told>, video: &str) -> &'a Told {
     &told[&VideoId::parse(video).unwrap()]
 }
 
@@ -27,7 +27,7 @@ fn the_owner_of_a_video_on_two_partitions_may_be_the_first_of_either() {
     let by = |user: &str, owner: Option<&str>| json!({"video_id": "v", "user_id": user, "type": "view", "owner_id": owner});
     let owners = |records: &[LogRecord]| {
         let mut owners: Vec<String> =
-            of(&told(records), "v").other_owners.iter().map(ToString::to_string).collect();
+            told_of_video(&told(records), "v").other_owners.iter().map(ToString::to_string).collect();
         owners.sort();
         owners
     };
@@ -45,19 +45,19 @@ fn the_owner_of_a_video_on_two_partitions_may_be_the_first_of_either() {
 }
 
 #[test]
-fn one_identity_for_different_events_on_two_partitions_is_told() {
+fn one_identity_for_different_events_is_reported() {
     let event = |video: &str, kind: &str| json!({"video_id": video, "user_id": "u", "type": kind, "event_id": "e", "timestamp": 1});
     let records =
         |second: Value, partition: u32| [record(0, 0, &event("v", "view")), record(partition, 1, &second)];
     let same = told(&records(event("v", "view"), 1));
-    assert!(!of(&same, "v").ambiguous && !of(&same, "v").ambiguous_times);
-    assert_eq!(of(&same, "v").state.counters.views, 1);
+    assert!(!told_of_video(&same, "v").ambiguous && !told_of_video(&same, "v").ambiguous_times);
+    assert_eq!(told_of_video(&same, "v").state.counters.views, 1);
     let ordered = told(&records(event("v", "like"), 0));
-    assert!(!of(&ordered, "v").ambiguous, "one partition has an order");
-    assert!(of(&told(&records(event("v", "like"), 1)), "v").ambiguous);
+    assert!(!told_of_video(&ordered, "v").ambiguous, "one partition has an order");
+    assert!(told_of_video(&told(&records(event("v", "like"), 1)), "v").ambiguous);
     let mut later = event("v", "view");
     later["timestamp"] = json!(2);
-    assert!(of(&told(&records(later, 1)), "v").ambiguous_times);
+    assert!(told_of_video(&told(&records(later, 1)), "v").ambiguous_times);
 }
 
 #[test]
@@ -70,16 +70,16 @@ fn counting_goes_on_from_a_snapshot() {
     other["event_id"] = json!("f");
     tally.count(&[record(0, 1, &view), record(0, 2, &other)], first.identities);
     assert_eq!(tally.events(), (1, 1));
-    assert_eq!(of(&tally.finish(), "v").state.counters.views, 2);
+    assert_eq!(told_of_video(&tally.finish(), "v").state.counters.views, 2);
 }
 
 #[test]
-fn what_an_earlier_release_remembered_makes_no_longer_a_repeat_than_there() {
+fn identities_of_an_earlier_release_mark_repeats_within_their_window() {
     let view = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": "e"});
     let mut tally = Tally::new(Rules::default(), [(0, 3)]);
     let mut last = record(0, 2, &view);
-    last.broker_time = T0 + REPEAT_WINDOW_MS;
-    tally.count(&[record(0, 1, &view), last], vec![("e:e".to_owned(), T0)]);
+    last.broker_time = BEGIN_TIME + REPEAT_WINDOW_MS;
+    tally.count(&[record(0, 1, &view), last], vec![("e:e".to_owned(), BEGIN_TIME)]);
     assert_eq!(tally.events(), (1, 1));
 }
 

@@ -11,44 +11,45 @@ use serde_json::Value;
 use super::*;
 use crate::fixtures::{WEIGHTS, check, comment, deletion, pin, shadowed, video};
 
-fn extended(document: Document) -> Value {
+fn to_extended_json(document: Document) -> Value {
     Bson::Document(document).into_canonical_extjson()
 }
 
-fn read<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
+fn read_document<T: DeserializeOwned>(json: &Value) -> Result<T, String> {
     let bson = Bson::try_from(json.clone()).map_err(|error| error.to_string())?;
     from_bson(bson).map_err(|error| error.to_string())
 }
 
 /// Checks a document that is written by serde.
-fn document<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &'static str, today: &T) {
+fn check_document<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &'static str, today: &T) {
     let write = |it: &T| to_bson(it).expect("a document serialises").into_canonical_extjson();
-    check(name, today, write, read);
+    check(name, today, write, read_document);
 }
 
-fn session() -> Bson {
+fn example_session() -> Bson {
     Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: vec![7; 16] })
 }
 
 #[test]
-fn videos() {
-    let write =
-        |state: &VideoState| extended(video_document(state, &WEIGHTS, 3).to_document().expect("a document"));
+fn video_documents_have_fixtures() {
+    let write = |state: &VideoState| {
+        to_extended_json(video_document(state, &WEIGHTS, 3).to_document().expect("a document"))
+    };
     check("mongodb-video", &video(), write, |json| {
-        read::<VideoDoc>(json)?.into_state().map_err(|error| error.to_string())
+        read_document::<VideoDoc>(json)?.into_state().map_err(|error| error.to_string())
     });
 }
 
 #[test]
 fn a_video_of_the_release_before_has_no_home_and_an_id_of_the_server_s() {
     let previous = include_str!("../../../../tests/fixtures/previous/mongodb-video.json");
-    let previous: VideoDoc = read(&serde_json::from_str(previous).expect("JSON")).expect("a video");
+    let previous: VideoDoc = read_document(&serde_json::from_str(previous).expect("JSON")).expect("a video");
     assert_eq!(previous.home(), None);
     assert!(matches!(previous.foreign_id(), Some(Bson::ObjectId(id)) if id != ObjectId::from_bytes([0; 12])));
 }
 
 #[test]
-fn comments() {
+fn comment_documents_have_fixtures() {
     for (name, comment) in [
         ("mongodb-comment", comment()),
         ("mongodb-deletion", deletion()),
@@ -60,55 +61,57 @@ fn comments() {
             to_bson(&CommentDoc::of(it)).expect("a document serialises").into_canonical_extjson()
         };
         check(name, &today, write, |json| {
-            read::<CommentDoc>(json)?.into_numbered().map_err(|error| error.to_string())
+            read_document::<CommentDoc>(json)?.into_numbered().map_err(|error| error.to_string())
         });
     }
 }
 
 /// What the statements of `commit.rs` and `ownership.rs` make together.
 #[test]
-fn offsets() {
-    type Offset = (i64, Position, Option<Bson>, Option<Bson>, i64);
+fn offset_documents_have_fixtures() {
+    type OffsetParts = (i64, Position, Option<Bson>, Option<Bson>, i64);
     let last = RecordFingerprint { broker_time: 1_700_000_000_250, digest: u64::MAX - 6 };
     let position = Position { next: 100, last: Some(last) };
-    let today: Offset = (4, position, Some(session()), Some(session()), 3);
-    let write = |(partition, position, session, keeper, outside): &Offset| {
+    let today: OffsetParts = (4, position, Some(example_session()), Some(example_session()), 3);
+    let write = |(partition, position, session, keeper, outside): &OffsetParts| {
         let last = position.last.map(mark_document);
-        extended(doc! {
+        to_extended_json(doc! {
             "_id": partition, "next": position.next as i64, "last": last, "session": session.clone(),
             "keeper": keeper.clone(), "outside_writes": { "2": outside - 1 }, "uncounted": 1_i64,
         })
     };
     check("mongodb-offset", &today, write, |json| {
-        let read: OffsetDoc = read(json)?;
+        let read: OffsetDoc = read_document(json)?;
         let (position, outside) = (read.position(), read.outside_writes(2));
-        Ok::<Offset, String>((read.partition, position, read.session, read.keeper, outside))
+        Ok::<OffsetParts, String>((read.partition, position, read.session, read.keeper, outside))
     });
 }
 
 #[test]
-fn identities() {
+fn identity_documents_have_fixtures() {
     let today = ([9_u8; 16], 1_700_000_000_250);
     let write = |(digest, time): &([u8; 16], Millis)| {
         to_bson(&SeenDoc::of(digest, *time)).expect("a document serialises").into_canonical_extjson()
     };
     check("mongodb-identity", &today, write, |json| {
-        let read: SeenDoc = read(json)?;
+        let read: SeenDoc = read_document(json)?;
         Ok::<_, String>((read.digest().ok_or("no digest")?, read.time))
     });
 }
 
 #[test]
-fn marks() {
+fn mark_documents_have_fixtures() {
     let today = ([9_u8; 16], 81_234.5);
     let write = |(key, log2): &(MarkKey, f64)| {
         to_bson(&MarkedDoc::of(key, *log2)).expect("a document serialises").into_canonical_extjson()
     };
-    check("mongodb-mark", &today, write, |json| read::<MarkedDoc>(json)?.entry().ok_or("no key".to_owned()));
+    check("mongodb-mark", &today, write, |json| {
+        read_document::<MarkedDoc>(json)?.entry().ok_or("no key".to_owned())
+    });
 }
 
 #[test]
-fn the_meta_document() {
+fn the_meta_document_has_fixtures() {
     let numbering = CommentEpoch::from_bits(7);
     let unique = "like,share".parse().expect("types");
     let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
@@ -118,6 +121,6 @@ fn the_meta_document() {
         make_way: Some(WayDoc { token: "t1".to_owned(), ms: 30_000 }),
         ..MetaDoc::of(&meta)
     };
-    document("mongodb-meta", &today);
+    check_document("mongodb-meta", &today);
     assert_eq!(today.into_meta().expect("of this format"), meta);
 }

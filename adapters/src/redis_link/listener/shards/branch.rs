@@ -8,7 +8,7 @@ use redis::{Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::{Answer, CHANNELS_A_COMMAND};
+use super::super::{CHANNELS_A_COMMAND, SubscriptionAnswer};
 use crate::redis_link::node::{Live, Node};
 use crate::redis_link::slots::Address;
 
@@ -18,7 +18,7 @@ pub(super) struct Branch {
     /// Times in a row that it could not be used.
     pub(super) failures: u32,
     /// Channels to give up, and who waits for that.
-    pub(super) unwanted: HashMap<String, Vec<Answer>>,
+    pub(super) unwanted: HashMap<String, Vec<SubscriptionAnswer>>,
 }
 
 pub(super) enum State {

@@ -11,15 +11,15 @@ use crate::fanout::tests::hub;
 
 /// A socket that takes as many bytes a write as it was told, then none; what it took.
 #[derive(Clone, Default)]
-struct Socket(Arc<Mutex<(VecDeque<usize>, Vec<u8>)>>);
+struct ScriptedSocket(Arc<Mutex<(VecDeque<usize>, Vec<u8>)>>);
 
-impl Read for Socket {
+impl Read for ScriptedSocket {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::ErrorKind::WouldBlock.into())
     }
 }
 
-impl Write for Socket {
+impl Write for ScriptedSocket {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.0.lock().unwrap();
         match state.0.pop_front() {
@@ -51,13 +51,13 @@ fn comment(seq: u64) -> Comment {
 }
 
 /// What a viewer of a ring of `ring` comments has got after these: comments posted, and then bytes that its socket takes.
-fn got(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64, u64) {
+fn stream_after_steps(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64, u64) {
     let numbering = CommentEpoch::parse("n").unwrap();
     let hub = hub(ring);
     let seat = hub.enter(&VideoId::parse("v").unwrap()).unwrap();
     let room = Arc::clone(&seat.room);
     room.note_head(&numbering, 0);
-    let socket = Socket::default();
+    let socket = ScriptedSocket::default();
     let mut viewer =
         Viewer::new(seat, room.now(), Form::Resuming, Bytes::from_static(b"HEAD\n\n")).on(socket.clone());
     let mut seq = 0;
@@ -79,7 +79,7 @@ fn got(ring: usize, steps: &[(u64, Vec<usize>)]) -> (String, u64, u64) {
 }
 
 /// The numbers in a stream, gaps as negative ones (`-from`, `-to`), each event checked to be whole.
-fn numbers(text: &str) -> Vec<i64> {
+fn numbers_in_stream(text: &str) -> Vec<i64> {
     let events = text.strip_prefix("HEAD\n\n").unwrap().strip_suffix("\n\n").unwrap_or_default();
     let mut numbers = Vec::new();
     for event in events.split("\n\n").filter(|event| !event.is_empty()) {
@@ -105,14 +105,14 @@ fn numbers(text: &str) -> Vec<i64> {
 
 proptest! {
     #[test]
-    fn however_little_a_socket_takes_events_arrive_whole_once_and_in_order(
+    fn events_arrive_whole_and_in_order_on_a_slow_socket(
         steps in proptest::collection::vec(
             (0u64..20, proptest::collection::vec(0usize..400, 0..12)), 0..12),
         ring in 4usize..40,
     ) {
-        let (text, last, messages) = got(ring, &steps);
+        let (text, last, messages) = stream_after_steps(ring, &steps);
         let (mut at, mut comments) = (0, 0);
-        let mut items = numbers(&text).into_iter();
+        let mut items = numbers_in_stream(&text).into_iter();
         while let Some(item) = items.next() {
             prop_assert_eq!(item.abs(), at + 1);
             if item < 0 {
@@ -134,7 +134,7 @@ fn a_full_socket_keeps_no_more_than_the_rest_of_one_event_waiting() {
     let seat = hub.enter(&VideoId::parse("v").unwrap()).unwrap();
     let room = Arc::clone(&seat.room);
     room.note_head(&numbering, 0);
-    let socket = Socket::default();
+    let socket = ScriptedSocket::default();
     socket.0.lock().unwrap().0.extend([10]);
     let mut viewer = Viewer::new(seat, room.now(), Form::Resuming, Bytes::new()).on(socket);
     for seq in 1..=50 {

@@ -229,7 +229,7 @@ async fn records_of_foreign_producers_are_read_unchanged() {
     let tombstone = rdkafka::producer::FutureRecord::<str, ()>::to(&config.topic).key("k").partition(4);
     producer.send(tombstone, TEST_TIMEOUT).await.unwrap();
     let mut member = CountingMember::join(&*log).await;
-    member.follow_until(2).await;
+    member.read_until(2).await;
     let records = &member.records;
     assert_eq!((records[0].key.as_deref(), &records[0].value[..]), (None, &b"no key"[..]));
     assert_eq!((records[1].key.as_deref(), &records[1].value[..]), (Some(&b"k"[..]), &b""[..]));
@@ -378,7 +378,7 @@ async fn log_of_ten_read(config: &KafkaConfig) -> (Arc<KafkaLog>, CountingMember
         log.append(b"k", vec![at]).await.unwrap();
     }
     let mut member = CountingMember::join(&*log).await;
-    member.follow_until(10).await;
+    member.read_until(10).await;
     (log, member)
 }
 
@@ -418,8 +418,8 @@ async fn a_topic_recreated_between_two_runs_is_refused() {
         let archive = Arc::clone(&member.archive);
         drop((member, log));
         let log = recreate_topic(&config, records).await;
-        let mut member = CountingMember::of(&*log, archive).await;
-        check_refusal_text(&member.follow_until_refused().await, &config);
+        let mut member = CountingMember::with_archive(&*log, archive).await;
+        check_refusal_text(&member.read_until_refused().await, &config);
         assert!(member.records.is_empty(), "{records} new records: {:?}", member.records);
     }
 }
@@ -430,7 +430,7 @@ async fn a_topic_recreated_under_its_reader_is_refused() {
         let config = fresh();
         let (_log, mut member) = log_of_ten_read(&config).await;
         let following = tokio::spawn(async move {
-            let said = member.follow_until_refused().await;
+            let said = member.read_until_refused().await;
             (said, member)
         });
         recreate_topic(&config, records).await;
@@ -457,16 +457,16 @@ async fn a_trimmed_topic_is_refused_only_where_records_are_missing() {
     // Everything that was read has expired, and nothing else: there is nothing to compare with, and nothing missing.
     delete_before(&config, partition, 10).await;
     assert_eq!(log.beginnings().await.unwrap()[partition as usize], 10);
-    let mut member = CountingMember::of(&*log, Arc::clone(&archive)).await;
-    member.follow_until(10).await;
+    let mut member = CountingMember::with_archive(&*log, Arc::clone(&archive)).await;
+    member.read_until(10).await;
     assert_eq!(member.records.iter().map(|at| at.value[0]).collect::<Vec<_>>(), (10..20).collect::<Vec<_>>());
     drop(member);
     for at in 20..30 {
         log.append(b"k", vec![at]).await.unwrap();
     }
     delete_before(&config, partition, 25).await;
-    let mut member = CountingMember::of(&*log, archive).await;
-    let said = member.follow_until_refused().await;
+    let mut member = CountingMember::with_archive(&*log, archive).await;
+    let said = member.read_until_refused().await;
     let expected = format!("partition {partition}: offset 20 is to be read next, and the log holds 25 to 30");
     assert!(said.contains(&expected) && member.records.is_empty(), "{said}");
     let stretch = ReadRange { partition, from: 20, to: 30, after: None };
@@ -487,7 +487,7 @@ async fn a_start_with_a_fingerprint_is_as_fast_as_one_without() {
     }))
     .await;
     let mut member = CountingMember::join(&*log).await;
-    member.follow_until(written.len()).await;
+    member.read_until(written.len()).await;
     let standing = member.archive.lock().unwrap().clone();
     let mut took = [Duration::ZERO; 2];
     // Alternately, so that both have the same machine.
@@ -545,28 +545,28 @@ async fn members_come_and_go_under_load_and_nothing_is_lost() {
         }
     });
     let archive = ArchivedOffsets::default();
-    let mut first = CountingMember::of(&*log, Arc::clone(&archive)).await;
-    first.follow_until(500).await;
+    let mut first = CountingMember::with_archive(&*log, Arc::clone(&archive)).await;
+    first.read_until(500).await;
     let mut moved = Vec::new();
     for _ in 0..2 {
-        let mut second = CountingMember::of(&*log, Arc::clone(&archive)).await;
+        let mut second = CountingMember::with_archive(&*log, Arc::clone(&archive)).await;
         let begun = Instant::now();
         while second.records.len() < 500 || first.owned.len() != 6 {
             assert!(begun.elapsed() < TEST_TIMEOUT, "the second gets its share: {:?}", second.owned);
-            first.step().await;
-            second.step().await;
+            first.poll_once().await;
+            second.poll_once().await;
         }
         moved.append(&mut second.records);
         drop(second);
         let begun = Instant::now();
         while first.owned.len() != PARTITIONS as usize {
             assert!(begun.elapsed() < TEST_TIMEOUT, "the first takes over: {:?}", first.owned);
-            first.step().await;
+            first.poll_once().await;
         }
     }
     stop.store(true, Ordering::Relaxed);
     let written = writing.await.unwrap();
-    first.follow_until(written.len() - moved.len()).await;
+    first.read_until(written.len() - moved.len()).await;
     let read: BTreeMap<_, _> =
         first.records.iter().chain(&moved).map(|at| ((at.partition, at.offset), at.value.to_vec())).collect();
     let written: BTreeMap<_, _> =
@@ -633,7 +633,7 @@ async fn check_outage(mode: Mode) {
     assert!(recovered < Duration::from_secs(15), "{mode:?}: back after {recovered:?}");
     let place = log.append(b"k", b"after".to_vec()).await.unwrap();
     let mut member = CountingMember::join(&*log).await;
-    member.follow_until(place.offset as usize + 1).await;
+    member.read_until(place.offset as usize + 1).await;
     let values: Vec<_> = member.records.iter().map(|record| &record.value[..]).collect();
     assert_eq!((values[0], values[values.len() - 1]), (&b"before"[..], &b"after"[..]));
     assert!(!values.contains(&&b"refused"[..]), "what was refused at once was never sent");
@@ -655,7 +655,7 @@ async fn a_member_survives_its_broker() {
     let log = open_log(&config).await;
     let mut member = CountingMember::join(&*log).await;
     log.append(b"k", b"before".to_vec()).await.unwrap();
-    member.follow_until(1).await;
+    member.read_until(1).await;
     proxy.set(Mode::Cut);
     let told = wait_until("polls tell that the broker is away", async || {
         match member.consumer.poll(10, Duration::from_millis(50)).await {

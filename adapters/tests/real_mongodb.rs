@@ -183,7 +183,7 @@ async fn a_batch_beyond_one_command_is_one_transaction() {
     assert!(archive.heads(&ids).await.unwrap().iter().all(|head| *head == 1));
     // Videos with ids of the greatest length: one command with all of their updates would have 20 MiB.
     let long = |prefix: &str, at: u64| format!("{prefix}{at:0>255}");
-    let values: Vec<_> = (0..MANY)
+    let values: Vec<_> = (0..VIDEO_COUNT)
         .map(|at| json!({"video_id": long("v", at), "user_id": long("u", at), "type": "like"}))
         .collect();
     let many = archive.commit(&batch(2, 0, &values)).await.unwrap();

@@ -47,7 +47,7 @@ fn link(db: u8) -> Arc<RedisLink> {
 async fn link_to_empty_database(db: u8, prefix: &str) -> (Arc<RedisLink>, RedisAdmin) {
     let url = format!("{}/{db}", redis_url().trim_end_matches('/'));
     let mut admin = RedisAdmin::new(db).await;
-    admin.flush().await;
+    admin.flush_database().await;
     let link = RedisLink::new(RedisConfig { url, cluster: false, prefix: prefix.to_owned(), ca_file: None });
     (link.unwrap(), admin)
 }
@@ -175,7 +175,7 @@ async fn keys_and_messages_in_redis_are_those_of_the_design() {
     store.restored(1, &[]).await.unwrap();
     store.project(&projection_of(0, 1, vec![entry("a", 0.1 + 0.2), entry("b", 1e15)])).await.unwrap();
     let board: Vec<(String, f64)> =
-        redis.ask(&["ZREVRANGE", "global_ranking", "0", "-1", "WITHSCORES"]).await;
+        redis.run_command(&["ZREVRANGE", "global_ranking", "0", "-1", "WITHSCORES"]).await;
     assert_eq!(board, [("b".to_owned(), 1e15), ("a".to_owned(), 0.1 + 0.2)]);
 
     let client = redis::Client::open(redis_url()).unwrap();
@@ -198,7 +198,7 @@ async fn declared_boards_leave_nothing_behind() {
     store.keep_declared(&[], Duration::ZERO).await.unwrap();
     // What counts the steps of a repair ends by itself.
     let mut keys = async || -> BTreeSet<String> {
-        let keys: Vec<String> = redis.ask(&["KEYS", "*"]).await;
+        let keys: Vec<String> = redis.run_command(&["KEYS", "*"]).await;
         keys.into_iter().filter(|key| !key.contains("ranking:steps:")).collect()
     };
     let before = keys().await;
@@ -223,12 +223,12 @@ async fn streams_are_bounded_in_length_and_time() {
     let (link, mut redis) = link_to_empty_database(12, "t12:").await;
     let bus = RedisBus::new(link);
     bus.publish(&comment_epoch(), &comments("v", 1..=5 * KEEP_COMMENTS as u64)).await.unwrap();
-    let length: usize = redis.ask(&["XLEN", "t12:comments:v"]).await;
+    let length: usize = redis.run_command(&["XLEN", "t12:comments:v"]).await;
     assert!((KEEP_COMMENTS..2 * KEEP_COMMENTS).contains(&length), "{length}");
-    let left: u64 = redis.ask(&["TTL", "t12:comments:v"]).await;
+    let left: u64 = redis.run_command(&["TTL", "t12:comments:v"]).await;
     assert!(left <= KEEP_SECONDS && left > KEEP_SECONDS - 60, "{left}");
     // A hole that somebody made is not hidden either.
-    redis.ask::<u64>(&["XDEL", "t12:comments:v", "4998-0"]).await;
+    redis.run_command::<u64>(&["XDEL", "t12:comments:v", "4998-0"]).await;
     assert_eq!(bus.recent(&comment_epoch(), &video("v"), 4996, 100).await.unwrap(), None);
     let rest = bus.recent(&comment_epoch(), &video("v"), 4998, 100).await.unwrap();
     assert_eq!(rest, Some(comments("v", 4999..=5000)));
@@ -249,7 +249,7 @@ async fn a_lost_subscription_is_reported_and_renewed() {
         subscription.subscribe(&video(&format!("v{at}"))).await.unwrap();
     }
     for round in 0..3_u32 {
-        assert_eq!(redis.kill(|subscribed| subscribed != "0").await, 3, "three subscriptions");
+        assert_eq!(redis.kill_connections(|subscribed| subscribed != "0").await, 3, "three subscriptions");
         assert_eq!(next_item(&mut changes).await, Change::Reset);
         assert_eq!(next_item(&mut assigned).await, assignment_store::Change::Reset);
         assert_eq!(next_item(&mut deliveries).await, Delivery::Reset);
@@ -278,7 +278,7 @@ async fn a_lost_connection_is_replaced() {
     let store = RedisRanking::new(link);
     store.restored(1, &[]).await.unwrap();
     for round in 0..5_u64 {
-        assert_eq!(redis.kill(|_| true).await, 1, "one connection");
+        assert_eq!(redis.kill_connections(|_| true).await, 1, "one connection");
         // What was on its way may fail; within a moment all is well.
         let started = Instant::now();
         let projection = projection_of(round, round + 1, vec![entry("v", round as f64)]);
@@ -303,13 +303,13 @@ async fn a_redis_that_comes_back_empty_is_noticed() {
     assert_eq!(next_item(&mut changes).await, Change::Reset);
     bus.publish(&comment_epoch(), &comments("v", 1..=3)).await.unwrap();
 
-    redis.flush().await;
+    redis.flush_database().await;
     assert_eq!(ranking.standing().await.unwrap(), ProjectionCheckpoint::default());
     assert_eq!(
         ranking.project(&projection_of(1, 2, vec![entry("v", 2.0)])).await.unwrap(),
         Projected::Behind
     );
-    let keys: u64 = redis.ask(&["DBSIZE"]).await;
+    let keys: u64 = redis.run_command(&["DBSIZE"]).await;
     assert_eq!((keys, ranking.snapshot().await.unwrap().version), (0, 0), "nothing was written");
     assert_eq!(bus.heads(&[video("v")]).await.unwrap(), [None]);
     bus.publish(&comment_epoch(), &comments("v", 4..=4)).await.unwrap();
@@ -336,18 +336,18 @@ async fn a_repair_that_lost_its_first_steps_does_not_count() {
     let store = RedisRanking::new(Arc::clone(&link));
     let entries = [entry("a", 1.0), entry("b", 2.0)];
     store.restore(1, &entries[..1]).await.unwrap();
-    redis.flush().await;
+    redis.flush_database().await;
     let error = store.restore(1, &entries[1..]).await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("begin again"), "{error}");
     assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
     // From the beginning it goes well; and a loss just before its end is noticed too.
     store.restore(1, &entries).await.unwrap();
-    redis.flush().await;
+    redis.flush_database().await;
     assert!(store.restored(1, &[(0, 9)]).await.is_err_and(|error| error.is_transient()));
     assert_eq!(store.standing().await.unwrap(), ProjectionCheckpoint::default());
     // And also where another process began a repair meanwhile.
     store.restore(1, &entries[..1]).await.unwrap();
-    redis.flush().await;
+    redis.flush_database().await;
     RedisRanking::new(link).restore(1, &entries[1..]).await.unwrap();
     assert!(store.restore(1, &entries[1..]).await.is_err_and(|error| error.is_transient()));
     store.restore(1, &entries).await.unwrap();
@@ -391,12 +391,12 @@ async fn two_concurrent_repairs_of_a_generation_are_safe() {
     assert_eq!(told(snapshot.entries), [line("a", 1.5), line("b", 2.0), line("c", 4.0)]);
     let standing = second.standing().await.unwrap();
     assert_eq!(standing, ProjectionCheckpoint { generation: Some(2), offsets: vec![(0, 1), (1, 7), (2, 3)] });
-    let mut keys: Vec<String> = redis.ask(&["KEYS", "*"]).await;
+    let mut keys: Vec<String> = redis.run_command(&["KEYS", "*"]).await;
     keys.sort();
     let kept = ["global_ranking", "ranking:owners", "ranking:projection", "ranking:revisions", "trending"];
     assert_eq!(keys, kept.map(|name| format!("t6:{name}")));
     for key in keys {
-        assert_eq!(redis.ask::<i64>(&["TTL", &key]).await, -1, "{key} in force does not expire");
+        assert_eq!(redis.run_command::<i64>(&["TTL", &key]).await, -1, "{key} in force does not expire");
     }
 }
 
@@ -404,11 +404,11 @@ async fn two_concurrent_repairs_of_a_generation_are_safe() {
 async fn an_unfinished_repair_expires_and_is_never_served() {
     let (first, second, mut redis) = two_repairs_under_way(5, "t5:").await;
     first.restore(2, &[entry("a", 1.0)]).await.unwrap();
-    let mut left: Vec<String> = redis.ask(&["KEYS", "t5:ranking:next*"]).await;
-    left.extend(redis.ask::<Vec<String>>(&["KEYS", "t5:ranking:steps:*"]).await);
+    let mut left: Vec<String> = redis.run_command(&["KEYS", "t5:ranking:next*"]).await;
+    left.extend(redis.run_command::<Vec<String>>(&["KEYS", "t5:ranking:steps:*"]).await);
     assert_eq!(left.len(), 6, "{left:?}");
     for key in &left {
-        let seconds: i64 = redis.ask(&["TTL", key]).await;
+        let seconds: i64 = redis.run_command(&["TTL", key]).await;
         assert!((1..=600).contains(&seconds), "{key} expires in {seconds} s");
     }
     // As if it had expired, as a whole or in part, while its filler slept: and another one has begun anew meanwhile.
@@ -416,11 +416,11 @@ async fn an_unfinished_repair_expires_and_is_never_served() {
     for gone in [left[..5].to_vec(), one("global"), one("owners"), one("revisions")] {
         first.restore(2, &[entry("a", 1.0)]).await.unwrap();
         let words: Vec<&str> = ["DEL"].into_iter().chain(gone.iter().map(String::as_str)).collect();
-        redis.ask::<u64>(&words).await;
+        redis.run_command::<u64>(&words).await;
         let error = first.restored(2, &[(0, 1)]).await.unwrap_err();
         assert!(error.is_transient() && error.to_string().contains("begin again"), "{error}");
         first.restore(2, &[entry("a", 1.0)]).await.unwrap();
-        redis.ask::<u64>(&words).await;
+        redis.run_command::<u64>(&words).await;
         // It, too, may have had a part there before.
         if second.restore(2, &[entry("b", 1.0)]).await.is_err() {
             second.restore(2, &[entry("b", 1.0)]).await.unwrap();
@@ -454,26 +454,26 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
     let (old, old_term) = (assign("v", 40).await, mint(0, 0).await);
     let before = store.load().await.unwrap().version;
     // Empty, and nobody is left who has seen anything.
-    redis.flush().await;
+    redis.flush_database().await;
     let after = store.load().await.unwrap();
     assert!(after.assignments.is_empty() && after.version > before + 1, "{before} and {}", after.version);
     let (first, first_term) = (old, old_term);
     let (old, old_term) = (assign("v", 0).await, mint(0, 0).await);
     assert!(old > first && old_term > first_term);
-    let copy: Vec<String> = redis.ask(&["HGETALL", "t9:assignments:state"]).await;
+    let copy: Vec<String> = redis.run_command(&["HGETALL", "t9:assignments:state"]).await;
     let (lost, lost_term) = (assign("lost", 0).await, mint(old_term, 0).await);
     // As a copy that has not heard of the last changes: what was minted and lost is not minted again.
     let other_server = |text: &String| if text.len() == 40 { "another".to_owned() } else { text.clone() };
     let copy: Vec<String> = copy.iter().map(other_server).collect();
     let copy: Vec<&str> = copy.iter().map(String::as_str).collect();
-    redis.flush().await;
-    redis.ask::<u64>(&[&["HSET", "t9:assignments:state"], &copy[..]].concat()).await;
+    redis.flush_database().await;
+    redis.run_command::<u64>(&[&["HSET", "t9:assignments:state"], &copy[..]].concat()).await;
     let (next, next_term) = (assign("v", 0).await, mint(old_term, 0).await);
     assert!(next > lost + 50_000_000 && lost > old, "{next} after {lost}: also where its clock is behind");
     assert!(next_term > lost_term + 50_000_000 && lost_term > old_term);
     // And where its clock went back, those who are left say what they have seen.
     let ahead = next + 3_600_000_000;
-    redis.flush().await;
+    redis.flush_database().await;
     assert!(assign("v", ahead).await > ahead);
     assert!(mint(0, ahead).await > ahead);
 }
@@ -487,7 +487,7 @@ async fn an_epoch_that_was_never_minted_is_healed() {
     let never = MAX_EPOCH.to_string();
     let poisoned = format!(r#"{{"format":1,"epoch":{never},"readers":[{{"reader":"evil","weight":1}}]}}"#);
     redis
-        .ask::<u64>(&[
+        .run_command::<u64>(&[
             "HSET",
             "t5:assignments:state",
             "format",
@@ -500,12 +500,12 @@ async fn an_epoch_that_was_never_minted_is_healed() {
             &never,
         ])
         .await;
-    redis.ask::<u64>(&["HSET", "t5:assignments", "poisoned", &poisoned]).await;
+    redis.run_command::<u64>(&["HSET", "t5:assignments", "poisoned", &poisoned]).await;
     let record = format!(
         r#"7 {{"format":1,"id":"evil","public_url":"http://e","internal_url":"http://e","beat":7,"capacity":1,"viewers":0,"draining":false,"highest_epoch":{},"videos":[{{"video":"v","viewers":1,"epoch":{never},"ready":true}}],"messages_sent":0}}"#,
         MAX_EPOCH - 1
     );
-    redis.ask::<u64>(&["HSET", "t5:readers", "evil", &record]).await;
+    redis.run_command::<u64>(&["HSET", "t5:readers", "evil", &record]).await;
 
     let evil = &store.readers().await.unwrap()[0];
     assert_eq!(
@@ -543,13 +543,15 @@ async fn an_epoch_that_was_never_minted_is_healed() {
 #[tokio::test]
 async fn keys_of_another_program_are_not_taken_for_ours() {
     let (link, mut redis) = link_to_empty_database(8, "t8:").await;
-    redis.ask::<()>(&["SET", "t8:global_ranking", "text"]).await;
+    redis.run_command::<()>(&["SET", "t8:global_ranking", "text"]).await;
     let (boards, best) = (RedisRanking::new(Arc::clone(&link)), ranking_store::PageStart::Best);
     let error = boards.page(ranking_store::Board::Global, &best, 5).await.unwrap_err();
     assert!(!error.is_transient(), "{error}");
-    redis.ask::<u64>(&["HSET", "t8:ranking:projection", "format", "2", "generation", "1"]).await;
+    redis.run_command::<u64>(&["HSET", "t8:ranking:projection", "format", "2", "generation", "1"]).await;
     assert!(RedisRanking::new(Arc::clone(&link)).standing().await.is_err_and(|error| !error.is_transient()));
-    redis.ask::<u64>(&["HSET", "t8:assignments", "v", r#"{"format":2,"epoch":1,"readers":[]}"#]).await;
+    redis
+        .run_command::<u64>(&["HSET", "t8:assignments", "v", r#"{"format":2,"epoch":1,"readers":[]}"#])
+        .await;
     assert!(RedisAssignments::new(link).load().await.is_err_and(|error| !error.is_transient()));
 }
 
@@ -557,18 +559,18 @@ async fn keys_of_another_program_are_not_taken_for_ours() {
 async fn a_large_batch_that_lost_its_first_steps_does_not_count() {
     const ENTRY_COUNT: usize = 20_000;
     let (link, mut redis) = link_to_empty_database(7, "t7:").await;
-    let entries: Vec<_> = (0..ENTRIES).map(|at| entry(&format!("v{at}"), 1.0)).collect();
+    let entries: Vec<_> = (0..ENTRY_COUNT).map(|at| entry(&format!("v{at}"), 1.0)).collect();
     let projection = Arc::new(projection_of(0, 1, entries));
     // As if the boards had been lost and begun again between two steps; which of them it hits is chance.
     let lose = "redis.call('FLUSHDB') return redis.call('HSET', 't7:ranking:projection', 'generation', '1')";
     for _ in 0..20 {
-        redis.flush().await;
+        redis.flush_database().await;
         let store = Arc::new(RedisRanking::new(Arc::clone(&link)));
         store.restored(1, &[]).await.unwrap();
         let (projecting, projection) = (Arc::clone(&store), Arc::clone(&projection));
         let projected = tokio::spawn(async move { projecting.project(&projection).await });
-        while redis.ask::<usize>(&["ZCARD", "t7:global_ranking"]).await == 0 {}
-        redis.ask::<usize>(&["EVAL", lose, "0"]).await;
+        while redis.run_command::<usize>(&["ZCARD", "t7:global_ranking"]).await == 0 {}
+        redis.run_command::<usize>(&["EVAL", lose, "0"]).await;
         match projected.await.unwrap() {
             Err(error) => {
                 assert!(error.is_transient(), "{error}");

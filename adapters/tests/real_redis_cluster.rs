@@ -96,11 +96,11 @@ impl ClusterNode {
 
 /// The node that holds the slot of `key`, and another one.
 async fn holder_and_other(nodes: &mut [ClusterNode], key: &str) -> (usize, usize) {
-    let slot: u16 = nodes[0].ask(&["CLUSTER", "KEYSLOT", key]).await;
-    let ranges: Vec<(u16, u16, Vec<redis::Value>)> = nodes[0].ask(&["CLUSTER", "SLOTS"]).await;
+    let slot: u16 = nodes[0].run_command(&["CLUSTER", "KEYSLOT", key]).await;
+    let ranges: Vec<(u16, u16, Vec<redis::Value>)> = nodes[0].run_command(&["CLUSTER", "SLOTS"]).await;
     let range = ranges.into_iter().find(|range| (range.0..=range.1).contains(&slot)).expect("is held");
     let redis::Value::Int(port) = range.2[1] else { panic!("a port") };
-    let holder = nodes.iter().position(|node| node.port() == port.to_string()).unwrap();
+    let holder = nodes.iter().position(|node| node.node_port() == port.to_string()).unwrap();
     (holder, (holder + 1) % nodes.len())
 }
 
@@ -120,9 +120,9 @@ async fn video_in_own_slot(nodes: &mut [ClusterNode]) -> String {
     loop {
         let id = format!("moving-{:016x}", rand::random::<u64>());
         let key = format!("{{{id}}}");
-        let slot: u16 = nodes[0].ask(&["CLUSTER", "KEYSLOT", &key]).await;
+        let slot: u16 = nodes[0].run_command(&["CLUSTER", "KEYSLOT", &key]).await;
         let (holder, _) = holder_and_other(nodes, &key).await;
-        if nodes[holder].ask::<u64>(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]).await == 0 {
+        if nodes[holder].run_command::<u64>(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]).await == 0 {
             return id;
         }
     }
@@ -192,13 +192,13 @@ async fn comments_go_by_sharded_channels_and_streams_in_one_slot() {
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
     subscription.subscribe(&video("v")).await.unwrap();
     let channel = format!("{prefix}video:{{v}}");
-    let mut nodes = ClusterNode::all().await;
+    let mut nodes = ClusterNode::all_nodes().await;
     let (holder, _) = holder_and_other(&mut nodes, &channel).await;
-    let heard: (String, u64) = nodes[holder].ask(&["PUBSUB", "SHARDNUMSUB", &channel]).await;
+    let heard: (String, u64) = nodes[holder].run_command(&["PUBSUB", "SHARDNUMSUB", &channel]).await;
     assert_eq!(heard, (channel, 1));
     bus.publish(&comment_epoch(), &[comment("v", 1)]).await.unwrap();
     assert_eq!(next_item(&mut deliveries).await, delivery("v", 1));
-    assert_eq!(nodes[holder].ask::<u64>(&["EXISTS", &format!("{prefix}comments:{{v}}")]).await, 1);
+    assert_eq!(nodes[holder].run_command::<u64>(&["EXISTS", &format!("{prefix}comments:{{v}}")]).await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,7 +213,7 @@ async fn a_subscription_follows_a_slot_that_moves() {
     });
     let bus = RedisBus::new(link.unwrap());
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
-    let mut nodes = ClusterNode::all().await;
+    let mut nodes = ClusterNode::all_nodes().await;
     let moving = &video_in_own_slot(&mut nodes).await;
     let staying = video_held_by(&mut nodes, 0).await;
     for id in [moving, &staying] {
@@ -225,17 +225,17 @@ async fn a_subscription_follows_a_slot_that_moves() {
         publish_until_taken(&bus, comment(moving, seq)).await;
         assert_eq!(next_item(&mut deliveries).await, delivery(moving, seq));
         let key = format!("{prefix}comments:{{{moving}}}");
-        let slot = nodes[0].ask::<u16>(&["CLUSTER", "KEYSLOT", &key]).await.to_string();
+        let slot = nodes[0].run_command::<u16>(&["CLUSTER", "KEYSLOT", &key]).await.to_string();
         let (from, to) = holder_and_other(&mut nodes, &key).await;
         let (from_id, to_id, to_port) =
-            (nodes[from].id.clone(), nodes[to].id.clone(), nodes[to].port().to_owned());
-        nodes[to].ask::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
-        nodes[from].ask::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
+            (nodes[from].id.clone(), nodes[to].id.clone(), nodes[to].node_port().to_owned());
+        nodes[to].run_command::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
+        nodes[from].run_command::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
         // What is there is served there, and told there.
         seq += 1;
         bus.publish(&comment_epoch(), &[comment(moving, seq)]).await.unwrap();
         assert_eq!(next_item(&mut deliveries).await, delivery(moving, seq));
-        nodes[from].ask::<()>(&["MIGRATE", "127.0.0.1", &to_port, &key, "0", "5000"]).await;
+        nodes[from].run_command::<()>(&["MIGRATE", "127.0.0.1", &to_port, &key, "0", "5000"]).await;
         // What has gone is asked for where it is: reads, and writes to it together with others.
         let last = bus.recent(&comment_epoch(), &video(moving), seq - 1, 10).await.unwrap();
         assert_eq!(last, Some(vec![comment(moving, seq)]));
@@ -248,7 +248,7 @@ async fn a_subscription_follows_a_slot_that_moves() {
             [Some(Head { numbering: comment_epoch(), seq }), Some(Head { numbering: comment_epoch(), seq })]
         );
         for at in [to, from, (to + 1) % 3] {
-            nodes[at].ask::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
+            nodes[at].run_command::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
         }
         let moved = Instant::now();
         assert_eq!(
@@ -273,7 +273,7 @@ async fn a_lost_node_affects_only_its_slots_and_comes_back() {
     boards.restored(1, &[]).await.unwrap();
     let mut changes = boards.changes().await.unwrap();
     assert_eq!(next_item(&mut changes).await, Change::Reset);
-    let mut nodes = ClusterNode::all().await;
+    let mut nodes = ClusterNode::all_nodes().await;
     let (gone, stays) = holder_and_other(&mut nodes, "{boards}").await;
     let (there, elsewhere) = (video_held_by(&mut nodes, gone).await, video_held_by(&mut nodes, stays).await);
     let (subscription, mut deliveries) = bus.connect().await.unwrap();
@@ -283,7 +283,7 @@ async fn a_lost_node_affects_only_its_slots_and_comes_back() {
         assert_eq!(next_item(&mut deliveries).await, delivery(id, 1));
     }
 
-    nodes[gone].restart(Duration::from_secs(5)).await;
+    nodes[gone].restart_after(Duration::from_secs(5)).await;
     let error = bus.publish(&comment_epoch(), &[comment(&there, 2)]).await.unwrap_err();
     assert!(error.is_transient(), "{error}");
     let error = boards.standing().await.unwrap_err();
@@ -328,11 +328,11 @@ async fn lost_subscriptions_are_renewed_channel_by_channel() {
     for result in futures::future::join_all(subscribed).await {
         result.unwrap();
     }
-    let mut nodes = ClusterNode::all().await;
+    let mut nodes = ClusterNode::all_nodes().await;
     for round in 1..=2 {
         for node in &mut nodes {
             assert_eq!(
-                node.ask::<usize>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await,
+                node.run_command::<usize>(&["CLIENT", "KILL", "TYPE", "pubsub"]).await,
                 1,
                 "one subscription a node"
             );

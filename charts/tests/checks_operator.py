@@ -291,7 +291,7 @@ def check_allow():
     require(f"--allow-file={mount['mountPath']}/allow.yaml" in container["args"], "the operator does not read it")
     same([volume["configMap"]["name"] for volume in pod["volumes"] if volume["name"] == mount["name"]],
          [only(objects, "ConfigMap", "-allow")["metadata"]["name"]], "what is mounted")
-    fields = set(re.findall(r"(?m)^    pub ([a-z_]+): (?:Patterns|Level),", (ROOT / "operator/src/policy.rs").read_text()))
+    fields = set(re.findall(r"(?m)^    pub ([a-z_]+): (?:Patterns|SecurityLevel),", (ROOT / "operator/src/policy.rs").read_text()))
     words = {re.sub("_([a-z])", lambda it: it[1].upper(), field) for field in fields}
     schema = json.loads((CHARTS / "liverank" / "values.schema.json").read_text())
     same(set(schema["properties"]["allow"]["properties"]), words, "fields of allow")

@@ -198,7 +198,7 @@ fn attack_body(path: &str) -> Value {
 /// The path and the query that are asked for.
 fn attack_target(path: &str) -> String {
     match path {
-        "/connect" => format!("/connect?userid={VICTIM}&videoid={VIDEO}"),
+        "/connect" => format!("/connect?userid={VICTIM_USER}&videoid={VICTIM_VIDEO}"),
         // All of it, with who watches what.
         "/statistics" => "/statistics?full=true".to_owned(),
         other => other
@@ -313,9 +313,9 @@ impl HostileSystem {
             "served by": victims["readers"],
             "moves": look("/moves").await["moves"],
             "cordons": look("/cordons").await,
-            "viewers": look(&format!("/viewers/{VIDEO}")).await,
-            "video": self.up.get(Door::Gateway, &format!("/videos/{VIDEO}")).await,
-            "comments": self.up.get(Door::Gateway, &format!("/comments/{VIDEO}")).await,
+            "viewers": look(&format!("/viewers/{VICTIM_VIDEO}")).await,
+            "video": self.up.get(Door::Gateway, &format!("/videos/{VICTIM_VIDEO}")).await,
+            "comments": self.up.get(Door::Gateway, &format!("/comments/{VICTIM_VIDEO}")).await,
         })
     }
 
@@ -367,23 +367,23 @@ fn every_endpoint_has_an_attack_row() {
 #[tokio::test]
 async fn attackers_change_nothing_and_learn_nothing() {
     let siege = HostileSystem::start().await;
-    let mut stream = siege.victim().await;
+    let mut stream = siege.post_and_watch_as_victim().await;
     read_until(&mut stream, "connected").await;
     wait::until("the victim is counted and watches", TEST_TIMEOUT, || async {
-        let state = siege.state().await;
+        let state = siege.victim_state().await;
         (state["comments"]["comments"][0]["comment"] == VICTIM_TEXT && state["viewers"]["viewers"] == 1)
             .then_some(())
     })
     .await;
-    let before = siege.state().await;
+    let before = siege.victim_state().await;
     let mut wrong = Vec::new();
     for row in ATTACK_ROWS {
         for attacker in ALL_ATTACKERS {
-            wrong.extend(siege.attack(row, attacker).await.err());
+            wrong.extend(siege.attack_endpoint(row, attacker).await.err());
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(siege.state().await, before, "nothing was changed");
+    assert_eq!(siege.victim_state().await, before, "nothing was changed");
     // And the victim has noticed nothing.
     let own = siege.up.viewer_token(VICTIM_USER);
     let again = json!({"userid": VICTIM_USER, "videoid": VICTIM_VIDEO, "comment": "still here"});

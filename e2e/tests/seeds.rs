@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
-const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn listed_video(gateway: &str, id: &str) -> Option<Value> {
     let response = reqwest::get(format!("{gateway}/videos/{id}")).await.ok()?;
@@ -55,7 +55,7 @@ async fn the_ranking_seed_s_client_and_producers_count() {
     .unwrap();
     drop(lines);
     assert!(produce.wait().unwrap().success());
-    let counted = wait::until("all events counted", TEST_TIMEOUT, || async {
+    let counted = wait::until("all events counted", TIMEOUT, || async {
         // The three kinds are in different partitions, which may be counted by different consumers.
         listed_video(gateway, "v1").await.filter(|video| {
             let numbers = [&video["views"], &video["shares"], &video["watch_time_total"]];
@@ -92,7 +92,7 @@ async fn the_comments_seed_s_client_sees_its_comments() {
         .unwrap();
     assert_eq!(response.status(), 200);
     let mut lines = data_lines(response);
-    let connected = tokio::time::timeout(TEST_TIMEOUT, lines.recv()).await.unwrap().unwrap();
+    let connected = tokio::time::timeout(TIMEOUT, lines.recv()).await.unwrap().unwrap();
     assert_eq!(
         (&connected["type"], &connected["videoid"]),
         (&json!("connected"), &json!("video1")),
@@ -115,8 +115,7 @@ async fn the_comments_seed_s_client_sees_its_comments() {
     }
     let mut consumed = Vec::new();
     while consumed.len() < 20 {
-        let data =
-            tokio::time::timeout(TEST_TIMEOUT, lines.recv()).await.expect("all comments arrive").unwrap();
+        let data = tokio::time::timeout(TIMEOUT, lines.recv()).await.expect("all comments arrive").unwrap();
         if data["type"] != json!("connected") {
             consumed.push(data["comment"].as_str().unwrap_or_default().to_owned());
         }
@@ -129,7 +128,7 @@ async fn the_comments_seed_s_client_sees_its_comments() {
     let sent =
         client.post(format!("{}/client-statistics", cluster.statistics)).json(&report).send().await.unwrap();
     assert!(sent.status().is_success());
-    wait::until("the statistics in the seed's shape", TEST_TIMEOUT, || async {
+    wait::until("the statistics in the seed's shape", TIMEOUT, || async {
         let all: Value =
             client.get(format!("{}/statistics", cluster.statistics)).send().await.ok()?.json().await.ok()?;
         for member in

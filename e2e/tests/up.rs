@@ -84,7 +84,8 @@ fn refused_start(args: &[String], directory: &std::path::Path) -> String {
 #[tokio::test]
 async fn an_event_is_ranked_and_control_c_exits_with_0() {
     let mut up = UpProcess::start().await;
-    let answer = up.post("/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"})).await;
+    let answer =
+        up.post_json("/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"})).await;
     assert_eq!(answer.status(), 202);
     wait::until("the like on the board", START_TIMEOUT, || async {
         let list: serde_json::Value =
@@ -112,7 +113,7 @@ async fn acknowledged_events_survive_a_kill_and_count_once() {
         for event in 0..20 {
             let id = format!("{round}-{event}");
             let body = json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": id});
-            assert_eq!(up.post("/interact", body.clone()).await.status(), 202);
+            assert_eq!(up.post_json("/interact", body.clone()).await.status(), 202);
         }
         up.process.kill();
         up.process.restart();
@@ -120,17 +121,20 @@ async fn acknowledged_events_survive_a_kill_and_count_once() {
         // A client that lost the answer sends again.
         let again =
             json!({"video_id": "v", "user_id": "u", "type": "view", "event_id": format!("{round}-19")});
-        assert_eq!(up.post("/interact", again).await.status(), 202);
+        assert_eq!(up.post_json("/interact", again).await.status(), 202);
         assert_eq!(
-            up.post("/interact", json!({"video_id": format!("end-{round}"), "user_id": "u", "type": "view"}))
-                .await
-                .status(),
+            up.post_json(
+                "/interact",
+                json!({"video_id": format!("end-{round}"), "user_id": "u", "type": "view"})
+            )
+            .await
+            .status(),
             202
         );
         let expected = (round + 1) * 20;
         wait::until("every view counted once", START_TIMEOUT, || async {
-            up.views(&format!("end-{round}")).await?;
-            (up.views("v").await? == expected).then_some(())
+            up.views_of(&format!("end-{round}")).await?;
+            (up.views_of("v").await? == expected).then_some(())
         })
         .await;
     }
@@ -238,24 +242,24 @@ async fn a_like_counts_once_and_is_taken_back_and_a_video_leaves_the_boards_also
     wait::json(&format!("{}/videos", up.front), START_TIMEOUT).await;
     let does = async |user: &str, kind: &str| {
         let event = json!({"video_id": "cats", "user_id": user, "type": kind});
-        assert_eq!(up.post("/interact", event).await.status(), 202);
+        assert_eq!(up.post_json("/interact", event).await.status(), 202);
     };
     for kind in ["like", "like", "view", "like"] {
         does("ann", kind).await;
     }
     does("ben", "like").await;
-    up.until_listed("cats", &json!(5.0)).await;
+    up.wait_until_listed("cats", &json!(5.0)).await;
     up.process.kill();
     up.process.restart();
     wait::json(&format!("{}/videos", up.front), START_TIMEOUT).await;
     let does = async |user: &str, kind: &str| {
         let event = json!({"video_id": "cats", "user_id": user, "type": kind});
-        assert_eq!(up.post("/interact", event).await.status(), 202);
+        assert_eq!(up.post_json("/interact", event).await.status(), 202);
     };
     does("ann", "like").await;
     does("ann", "unlike").await;
     does("ann", "unlike").await;
-    up.until_listed("cats", &json!(3.0)).await;
+    up.wait_until_listed("cats", &json!(3.0)).await;
     let url = format!("{}/videos/cats", up.front);
     let client = reqwest::Client::new();
     let put = async |body: serde_json::Value| {
@@ -264,12 +268,12 @@ async fn a_like_counts_once_and_is_taken_back_and_a_video_leaves_the_boards_also
     };
     put(json!({"title": "Cats"})).await;
     let is_put = async || {
-        let list = up.list().await?;
+        let list = up.listed_videos().await?;
         (list[0]["metadata"]["title"] == "Cats" && list[0]["score"] == json!(3.0)).then_some(())
     };
     wait::until("the title in the list", START_TIMEOUT, is_put).await;
     assert_eq!(client.delete(&url).send().await.expect("an answer").status(), 202);
-    let is_off = async || up.list().await?.is_empty().then_some(());
+    let is_off = async || up.listed_videos().await?.is_empty().then_some(());
     wait::until("the video off the boards", START_TIMEOUT, is_off).await;
     does("cid", "like").await;
     let counted = async || {
@@ -277,9 +281,9 @@ async fn a_like_counts_once_and_is_taken_back_and_a_video_leaves_the_boards_also
         (video["likes"] == 2 && video["removed"] == true).then_some(())
     };
     wait::until("the like of a video that is off", START_TIMEOUT, counted).await;
-    assert_eq!(up.list().await.expect("a list"), Vec::<serde_json::Value>::new());
+    assert_eq!(up.listed_videos().await.expect("a list"), Vec::<serde_json::Value>::new());
     put(json!({"title": "Cats again"})).await;
-    up.until_listed("cats", &json!(5.0)).await;
+    up.wait_until_listed("cats", &json!(5.0)).await;
 }
 
 #[tokio::test]

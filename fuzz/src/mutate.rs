@@ -81,7 +81,7 @@ impl SplitMix64 {
                     drop(input.splice(
                         at..at,
                         AWKWARD_WORDS[self.number_below(AWKWARD_WORDS.len())].iter().copied(),
-                    ))
+                    ));
                 }
                 2 => {
                     let range = self.range(&input);

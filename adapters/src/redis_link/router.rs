@@ -87,7 +87,7 @@ impl<'a> Router<'a> {
             for (target, errands, result) in sent.await {
                 match result {
                     Ok(values) => {
-                        later |= self.collect_answers(&target, errands, values, &mut answers, &mut left)
+                        later |= self.collect_answers(&target, errands, values, &mut answers, &mut left);
                     }
                     Err(Failure::Sent(error)) => {
                         self.cluster.mark_slots_stale();

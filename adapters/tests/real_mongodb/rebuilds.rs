@@ -41,7 +41,7 @@ impl SharedLog {
         let mut stands = archive.take_up(&[partition]).await.unwrap()[0].next;
         let mut batches: Vec<Batch> = Vec::new();
         while !self.stop.load(Ordering::Relaxed) {
-            let at = (stands / EVENTS) as usize;
+            let at = (stands / EVENTS_A_BATCH) as usize;
             if at == batches.len() {
                 let values = [
                     json!({"video_id": "hot", "user_id": "u", "type": "like"}),
@@ -55,12 +55,12 @@ impl SharedLog {
                 batches.push(batch);
             }
             match archive.commit(&batches[at]).await {
-                Ok(_) => stands += EVENTS,
+                Ok(_) => stands += EVENTS_A_BATCH,
                 Err(CommitError::Fenced { actual, .. }) => stands = actual,
                 Err(error) => panic!("{error}"),
             }
         }
-        for batch in &batches[(stands / EVENTS) as usize..] {
+        for batch in &batches[(stands / EVENTS_A_BATCH) as usize..] {
             archive.commit(batch).await.unwrap();
         }
         batches.len() as u64
@@ -85,8 +85,8 @@ async fn check_nothing_lost(archive: &MongoArchive, batches: u64) -> Cut {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_of_several_processes_race_with_rescores() {
     const REBUILD_ROUNDS: u64 = 6;
-    let config = fresh();
-    let archives = join_all((0..4).map(|_| opened(&config))).await;
+    let config = fresh_database();
+    let archives = join_all((0..4).map(|_| open_archive(&config))).await;
     let values: Vec<_> =
         (0..3000).map(|at| json!({"video_id": format!("v{at}"), "user_id": "u", "type": "like"})).collect();
     archives[3].commit(&batch(11, 0, &values)).await.unwrap();
@@ -104,10 +104,10 @@ async fn commits_of_several_processes_race_with_rescores() {
         }
         log.stop.store(true, Ordering::Relaxed);
     };
-    let consumers = join_all((0..3).map(|at| log.consume(&archives[at], at as u32)));
+    let consumers = join_all((0..3).map(|at| log.write_and_count(&archives[at], at as u32)));
     let (batches, ()) = futures::join!(consumers, rescores);
     let batches: u64 = batches.into_iter().sum();
-    println!("{batches} batches beside {ROUNDS} rescores");
+    println!("{batches} batches beside {REBUILD_ROUNDS} rescores");
     assert!(batches > 20, "consumers that wait for the rebuild prove nothing: {batches}");
     let held = archives[0].video(&hot_video()).await.unwrap().unwrap();
     assert_eq!((held.counters.likes as u64, held.last_seq), (batches, batches));
@@ -134,7 +134,7 @@ async fn abort_rescore_when(archive: &MongoArchive, enough: impl Fn(u64, u64) ->
 }
 
 async fn archive_of_many_videos(config: &MongoConfig) -> MongoArchive {
-    let archive = opened(config).await;
+    let archive = open_archive(config).await;
     let values: Vec<_> =
         (0..1500).map(|at| json!({"video_id": format!("v{at}"), "user_id": "u", "type": "like"})).collect();
     archive.commit(&batch(0, 0, &values)).await.unwrap();
@@ -146,7 +146,7 @@ async fn meta_document(config: &MongoConfig) -> Document {
 }
 
 async fn leftover_collections(config: &MongoConfig) -> Vec<String> {
-    let client = Client::with_uri_str(uri()).await.unwrap();
+    let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     let mut names = client.database(&config.database).list_collection_names().await.unwrap();
     names.retain(|name| name.contains("_next_"));
     names
@@ -154,12 +154,12 @@ async fn leftover_collections(config: &MongoConfig) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rescore_killed_while_filling_is_done_by_the_next() {
-    let config = fresh();
+    let config = fresh_database();
     let archive = archive_of_many_videos(&config).await;
     abort_rescore_when(&archive, |done, of| done < of).await;
     let rebuild = meta_document(&config).await.get_document("rebuild").unwrap().clone();
     assert_eq!(rebuild.get_str("phase"), Ok("filling"));
-    let other = opened(&config).await;
+    let other = open_archive(&config).await;
     let committed =
         other.commit(&batch(1, 0, &[json!({"video_id": "v3", "user_id": "u", "type": "like"})])).await;
     assert_eq!(committed.unwrap().meta.generation, 1, "what is half done is not in force");
@@ -174,10 +174,10 @@ async fn a_rescore_killed_while_filling_is_done_by_the_next() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rescore_killed_while_swapping_is_finished_by_a_consumer() {
     for renamed in [false, true] {
-        let config = fresh();
+        let config = fresh_database();
         let archive = archive_of_many_videos(&config).await;
         abort_rescore_when(&archive, |done, of| done == of).await;
-        let client = Client::with_uri_str(uri()).await.unwrap();
+        let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
         let db = client.database(&config.database);
         // What the last barrier does, and then the first step of the swap.
         let swapping = doc! { "$set": { "rebuild.phase": "swapping" } };
@@ -195,7 +195,7 @@ async fn a_rescore_killed_while_swapping_is_finished_by_a_consumer() {
             "to": format!("{name}.videos"), "dropTarget": true };
             client.database("admin").run_command(rename).await.unwrap();
         }
-        let consumers = join_all((0..3).map(|_| opened(&config))).await;
+        let consumers = join_all((0..3).map(|_| open_archive(&config))).await;
         let like =
             |partition| batch(partition, 0, &[json!({"video_id": "v3", "user_id": "u", "type": "like"})]);
         let commits = consumers.iter().zip(1..).map(|(consumer, partition)| {
@@ -216,8 +216,8 @@ async fn a_rescore_killed_while_swapping_is_finished_by_a_consumer() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_beside_consumers_loses_nothing() {
-    let config = fresh();
-    let archives = join_all((0..4).map(|_| opened(&config))).await;
+    let config = fresh_database();
+    let archives = join_all((0..4).map(|_| open_archive(&config))).await;
     let log = SharedLog::default();
     let replaying = async {
         let live = &archives[3];
@@ -226,7 +226,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
         let begun = Instant::now();
         let mut counted = 0;
         let done = loop {
-            assert!(begun.elapsed() < DEADLINE, "it never caught up");
+            assert!(begun.elapsed() < TEST_TIMEOUT, "it never caught up");
             let more: Vec<Batch> = log.batches.lock().unwrap()[counted..].to_vec();
             counted += more.len();
             for batch in &more {
@@ -242,7 +242,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
             }
         };
         let positions = live.offsets(&[0, 1, 2]).await.unwrap();
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + TEST_TIMEOUT;
         // Consumers go on behind it.
         while live
             .offsets(&[0, 1, 2])
@@ -257,7 +257,7 @@ async fn a_replay_beside_consumers_loses_nothing() {
         log.stop.store(true, Ordering::Relaxed);
         done
     };
-    let consumers = join_all((0..3).map(|at| log.consume(&archives[at], at as u32)));
+    let consumers = join_all((0..3).map(|at| log.write_and_count(&archives[at], at as u32)));
     let (batches, done) = futures::join!(consumers, replaying);
     let batches: u64 = batches.into_iter().sum();
     println!("{batches} batches; {done:?}");
@@ -268,8 +268,8 @@ async fn a_replay_beside_consumers_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_starts_from_a_restored_backup() {
-    let (backup, config) = (fresh(), fresh());
-    let (old, archive) = (opened(&backup).await, opened(&config).await);
+    let (backup, config) = (fresh_database(), fresh_database());
+    let (old, archive) = (open_archive(&backup).await, open_archive(&config).await);
     let comment = |at: u64| {
         json!({"video_id": format!("v{}", at % 3), "user_id": "u", "type": "comment",
         "comment": "hi", "comment_id": format!("c{}", at % 8)})

@@ -32,8 +32,8 @@ async fn count_views(archive: &MongoArchive, partition: u32, videos: &[&str]) {
 async fn counts_are_right_when_owners_change_and_videos_span_partitions() {
     const PARTITIONS: u32 = 4;
     const VIDEOS: usize = 5;
-    let config = fresh();
-    let archives = join_all((0..3).map(|_| opened(&config))).await;
+    let config = fresh_database();
+    let archives = join_all((0..3).map(|_| open_archive(&config))).await;
     let mut random = StdRng::seed_from_u64(14);
     let mut owners = [0_usize; PARTITIONS as usize];
     archives[0].take_up(&[0, 1, 2, 3]).await.unwrap();
@@ -79,13 +79,13 @@ async fn counts_are_right_when_owners_change_and_videos_span_partitions() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_of_a_concurrent_older_release_are_seen() {
     for (taken_back, others_between) in [(false, true), (true, false), (true, true)] {
-        let config = fresh();
-        let archive = opened(&config).await;
+        let config = fresh_database();
+        let archive = open_archive(&config).await;
         archive.take_up(&[0, 1]).await.unwrap();
         count_views(&archive, 0, &["v"]).await;
         count_views(&archive, 1, &["w"]).await;
 
-        let client = Client::with_uri_str(uri()).await.unwrap();
+        let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
         let db = client.database(&config.database);
         let session = client.start_session().await.unwrap();
         let session = session.id().get("id").unwrap().clone();
@@ -112,12 +112,12 @@ async fn counts_of_a_concurrent_older_release_are_seen() {
 /// Documents of a former release have an `_id` of the server's. They are read, and made anew when they change.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_of_a_former_release_are_updated() {
-    let config = fresh();
-    let archive = opened(&config).await;
+    let config = fresh_database();
+    let archive = open_archive(&config).await;
     count_views(&archive, 0, &["v", "w", "w"]).await;
     let named = json!({"video_id": "w", "user_id": "u", "type": "view", "event_id": "e"});
     archive.commit(&batch(0, offset_of(&archive, 0).await, std::slice::from_ref(&named))).await.unwrap();
-    let client = Client::with_uri_str(uri()).await.unwrap();
+    let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     let videos = client.database(&config.database).collection::<Document>("videos");
     for mut document in documents(&config, "videos").await {
         videos.delete_one(doc! { "_id": document.get("_id").unwrap() }).await.unwrap();
@@ -125,7 +125,7 @@ async fn documents_of_a_former_release_are_updated() {
         document.remove("home");
         videos.insert_one(document).await.unwrap();
     }
-    let archive = opened(&config).await;
+    let archive = open_archive(&config).await;
     archive.take_up(&[0]).await.unwrap();
     assert_eq!(views_of(&archive, "w").await, 3);
     // A repeat changes nothing of its video.

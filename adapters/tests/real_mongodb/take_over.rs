@@ -11,12 +11,12 @@ fn like_batch(partition: u32, from: u64) -> Batch {
 /// A process that is stopped in the middle of a commit: the server has the transaction and what it wrote.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
-    let config = fresh();
-    let former = opened(&config).await;
+    let config = fresh_database();
+    let former = open_archive(&config).await;
     former.take_up(&[0]).await.unwrap();
     former.commit(&like_batch(0, 0)).await.unwrap();
 
-    let client = Client::with_uri_str(uri()).await.unwrap();
+    let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     let db = client.database(&config.database);
     let mut paused = client.start_session().await.unwrap();
     let id = paused.id().get("id").unwrap().clone();
@@ -30,7 +30,7 @@ async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
     let one = doc! { "$inc": { "likes": 1_i64 } };
     videos.update_one(doc! { "video_id": "hot" }, one).session(&mut paused).await.unwrap();
 
-    let next = opened(&config).await;
+    let next = open_archive(&config).await;
     let begun = Instant::now();
     let stands = next.take_up(&[0]).await.unwrap();
     assert_eq!(stands[0].next, 1);
@@ -45,8 +45,8 @@ async fn a_paused_transaction_does_not_hold_the_next_owner_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_zombie_commits_nothing_even_where_the_offset_fits() {
-    let config = fresh();
-    let (zombie, next) = (opened(&config).await, opened(&config).await);
+    let config = fresh_database();
+    let (zombie, next) = (open_archive(&config).await, open_archive(&config).await);
     zombie.take_up(&[0, 1]).await.unwrap();
     zombie.commit(&like_batch(0, 0)).await.unwrap();
     assert_eq!(next.take_up(&[0]).await.unwrap()[0].next, 1);
@@ -63,10 +63,10 @@ async fn a_zombie_commits_nothing_even_where_the_offset_fits() {
 /// Whoever kills our session ends one attempt, not our ownership.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_whose_session_is_killed_goes_on() {
-    let config = fresh();
-    let archive = opened(&config).await;
+    let config = fresh_database();
+    let archive = open_archive(&config).await;
     archive.take_up(&[0]).await.unwrap();
-    let client = Client::with_uri_str(uri()).await.unwrap();
+    let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
     for at in 0..30 {
         let noted = documents(&config, "offsets").await[0].get("session").unwrap().clone();
         let kill = doc! { "killSessions": [{ "id": noted }] };

@@ -12,7 +12,7 @@ use liverank_core::counting::OffsetRange;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::{Admin, alone, next, video};
+use super::{RedisAdmin, link_to_empty_database, next_item, video};
 
 #[path = "../../../core/tests/support/fixtures.rs"]
 mod fixtures;
@@ -37,25 +37,25 @@ fn entry(id: &str, score: f64, trending: Option<f64>, revision: u64) -> BoardEnt
 }
 
 /// Pairs in the order of their names: what a sorted set or a map holds, which has no members of its own.
-async fn sorted_pairs(redis: &mut Admin, command: &[&str]) -> Value {
-    let mut pairs: Vec<(String, String)> = redis.ask(command).await;
+async fn sorted_pairs(redis: &mut RedisAdmin, command: &[&str]) -> Value {
+    let mut pairs: Vec<(String, String)> = redis.run_command(command).await;
     pairs.sort();
     json!(pairs)
 }
 
 /// What today's code writes of a batch into boards that were empty and are filled.
 async fn boards_as_written() -> Value {
-    let (link, mut redis) = alone(DATABASE, KEY_PREFIX).await;
+    let (link, mut redis) = link_to_empty_database(DATABASE, KEY_PREFIX).await;
     let boards = RedisRanking::new(Arc::clone(&link));
     let filled = boards.restore(3, &[entry("cats", 0.1 + 0.2, Some(81_234.5), 7)]).await.unwrap();
     assert_eq!(filled, Projected::Applied);
     boards.note_half_life(3, 60_000).await.unwrap();
     boards.restored(3, &[(4, 99)]).await.unwrap();
-    let mut subscriber = redis.listen(&format!("{PREFIX}ranking:changes")).await;
+    let mut subscriber = redis.subscribe_channel(&format!("{KEY_PREFIX}ranking:changes")).await;
     let spans = vec![OffsetRange { partition: 4, from: 99, next: 100, last: None }];
     let entries = vec![entry("cats", 1234.5, Some(81_235.25), 8)];
     boards.project(&Projection { generation: 3, spans, entries, traces: Vec::new() }).await.unwrap();
-    let mut change: Value = serde_json::from_slice(&Admin::heard(&mut subscriber).await).unwrap();
+    let mut change: Value = serde_json::from_slice(&RedisAdmin::next_message(&mut subscriber).await).unwrap();
     assert!(change["version"].as_u64().is_some_and(|version| version > 1_700_000_000_000_000), "{change}");
     change["version"] = REDIS_CLOCK_VERSION.parse::<u64>().unwrap().into();
     let mut stands: Value = sorted_pairs(&mut redis, &["HGETALL", "t4:ranking:projection"]).await;
@@ -77,10 +77,10 @@ async fn boards_as_written() -> Value {
 
 /// What today's code reads where another release wrote this.
 async fn read(stored: &Value) -> Result<ReadBoards, String> {
-    let (link, mut redis) = alone(DATABASE, KEY_PREFIX).await;
+    let (link, mut redis) = link_to_empty_database(DATABASE, KEY_PREFIX).await;
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     for (name, value) in stored["ranking:projection"].as_object().unwrap() {
-        redis.ask::<u64>(&["HSET", "t4:ranking:projection", name, &text(value)]).await;
+        redis.run_command::<u64>(&["HSET", "t4:ranking:projection", name, &text(value)]).await;
     }
     for (name, is_board) in [
         ("global_ranking", true),
@@ -90,20 +90,22 @@ async fn read(stored: &Value) -> Result<ReadBoards, String> {
         ("ranking:half-life", false),
     ] {
         for pair in stored[name].as_array().into_iter().flatten() {
-            let (key, field, value) = (format!("{PREFIX}{name}"), text(&pair[0]), text(&pair[1]));
+            let (key, field, value) = (format!("{KEY_PREFIX}{name}"), text(&pair[0]), text(&pair[1]));
             if is_board {
-                redis.ask::<u64>(&["ZADD", &key, &value, &field]).await;
+                redis.run_command::<u64>(&["ZADD", &key, &value, &field]).await;
             } else {
-                redis.ask::<u64>(&["HSET", &key, &field, &value]).await;
+                redis.run_command::<u64>(&["HSET", &key, &field, &value]).await;
             }
         }
     }
     let boards = RedisRanking::new(link);
     let failed = |error: liverank_adapters::StoreError| error.to_string();
     let mut changes = boards.changes().await.map_err(failed)?;
-    assert_eq!(next(&mut changes).await, Change::Reset, "it listens");
-    redis.ask::<u64>(&["PUBLISH", "t4:ranking:changes", &stored["ranking:changes"].to_string()]).await;
-    let Change::Changed { entries: change, .. } = next(&mut changes).await else {
+    assert_eq!(next_item(&mut changes).await, Change::Reset, "it listens");
+    redis
+        .run_command::<u64>(&["PUBLISH", "t4:ranking:changes", &stored["ranking:changes"].to_string()])
+        .await;
+    let Change::Changed { entries: change, .. } = next_item(&mut changes).await else {
         return Err("the change is none".to_owned());
     };
     let entries = boards.snapshot().await.map_err(failed)?.entries;

@@ -89,7 +89,7 @@ impl Manager {
             // The store did not answer: what is known stays in force, and whoever asks again is answered from it.
             Timer::Late(rid) => match self.cas.remove(&rid) {
                 Some(PendingSwap { pending: PendingRequest::Order(order), .. }) => {
-                    self.steward.swapped(&order)
+                    self.steward.swapped(&order);
                 }
                 Some(PendingSwap { video, pending: PendingRequest::Ensure(waiting) }) => {
                     self.answer_waiting(net, video, waiting, false);
@@ -276,7 +276,7 @@ impl Manager {
         self.view.now = net.now;
         match msg {
             Msg::CasDone { rid, video, stored, current } => {
-                self.handle_swap_result(net, rid, video, stored, current)
+                self.handle_swap_result(net, rid, video, stored, current);
             }
             Msg::State { rid, assignments } if rid == self.last_load => {
                 self.view.loaded = true;

@@ -189,7 +189,7 @@ impl Reader {
                 self.take_hand_overs(net, orders);
             }
             Msg::Routed { rid, video, epoch, readers, .. } => {
-                self.handle_route(net, rid, video, epoch, &readers)
+                self.handle_route(net, rid, video, epoch, &readers);
             }
             Msg::NoRoute { rid } => self.handle_unanswered(net, rid),
             Msg::Warm { video } => {

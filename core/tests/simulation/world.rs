@@ -184,7 +184,7 @@ impl World {
             0..=3 if readers_down == 0 && spare => self.stop_reader(reader, 20_000),
             4 if readers_down <= 1 && spare => self.stop_reader(reader, 2_500),
             5 | 6 if leaving == 0 && spare && self.net.is_up(Node::Reader(reader)) => {
-                self.drain_reader(reader)
+                self.drain_reader(reader);
             }
             7 if self.net.cut.is_none_or(|(_, until)| until < self.net.now) => self.stop_manager(),
             8 | 9 => {

@@ -213,29 +213,29 @@ impl Endpoint {
 
 fn add_member_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     for (name, member) in endpoint.members {
-        for value in member.wrong() {
-            let body = endpoint.body(Some((name, Some(&value))));
+        for value in member.wrong_values() {
+            let body = endpoint.body_with(Some((name, Some(&value))));
             cases.push(json_case(door, endpoint.path, body.as_bytes(), 400, Some(name)));
         }
     }
     for (name, _) in endpoint.good {
-        let body = endpoint.body(Some((name, None)));
+        let body = endpoint.body_with(Some((name, None)));
         cases.push(json_case(door, endpoint.path, body.as_bytes(), 400, Some(name)));
     }
     // Of a repeated member the last counts.
     let (name, good) = endpoint.good[0];
-    let first = endpoint.body(None).replacen('{', &format!("{{\"{name}\":true,"), 1);
+    let first = endpoint.body_with(None).replacen('{', &format!("{{\"{name}\":true,"), 1);
     cases.push(json_case(door, endpoint.path, first.as_bytes(), endpoint.status, None));
-    let last = format!("{{\"{name}\":{good},{}", &endpoint.body(Some((name, Some("true"))))[1..]);
+    let last = format!("{{\"{name}\":{good},{}", &endpoint.body_with(Some((name, Some("true"))))[1..]);
     cases.push(json_case(door, endpoint.path, last.as_bytes(), 400, Some(name)));
     // What nobody asked for is passed over, and null is nothing.
-    let more = endpoint.body(Some(("unheard_of", Some(r#"{"a":[1,null]}"#))));
+    let more = endpoint.body_with(Some(("unheard_of", Some(r#"{"a":[1,null]}"#))));
     cases.push(json_case(door, endpoint.path, more.as_bytes(), endpoint.status, None));
 }
 
 fn add_body_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     let deep = format!("{{\"x\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
-    let good = endpoint.body(None);
+    let good = endpoint.body_with(None);
     let mut invalid_utf8 = good.clone().into_bytes();
     let quote = invalid_utf8.len() - 2;
     invalid_utf8.insert(quote, 0xff);
@@ -268,7 +268,7 @@ fn add_body_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
 }
 
 fn add_content_type_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
-    let body = endpoint.body(None);
+    let body = endpoint.body_with(None);
     let types = [
         ("application/x-www-form-urlencoded", 415),
         ("text/plain", 415),
@@ -296,7 +296,7 @@ fn add_content_type_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>
 
 fn add_size_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     let json = "Content-Type: application/json";
-    let mut large = endpoint.body(None).into_bytes();
+    let mut large = endpoint.body_with(None).into_bytes();
     large.resize(endpoint.limit, b' ');
     let case = |what: &str, bytes, status| {
         Case::new(door, &format!("POST {} {what}", endpoint.path), bytes, status, None)
@@ -312,7 +312,7 @@ fn add_size_cases(endpoint: &Endpoint, door: Door, cases: &mut Vec<Case>) {
     let mut chunked = chunked_head(endpoint.path);
     chunked.extend([text.as_bytes(), &large, b"\r\n0\r\n\r\n"].concat());
     cases.push(case("a byte too large, in one chunk", chunked, 413));
-    let good = endpoint.body(None);
+    let good = endpoint.body_with(None);
     let (start, rest) = good.split_at(5);
     let mut pieces = chunked_head(endpoint.path);
     pieces.extend(format!("5;x=y\r\n{start}\r\n{:X}\r\n{rest}\r\n0\r\n\r\n", rest.len()).into_bytes());

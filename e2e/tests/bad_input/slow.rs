@@ -11,7 +11,7 @@ use liverank_e2e::up::{Door, Up};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::unmoved;
+use crate::check_unmoved;
 
 /// When heads and bodies that take longer than 10 s are ended; a busy machine may add to it.
 const ENDED_WITHIN: std::ops::Range<Duration> = Duration::from_secs(9)..Duration::from_secs(16);
@@ -94,12 +94,12 @@ async fn half_open_and_slow_requests_are_ended_in_time() {
     let meanwhile = async {
         for _ in 0..5 {
             let took = up.round_trip().await;
-            assert!(took < crate::QUICK, "a like took {took:?} among slow requests");
+            assert!(took < crate::MAX_LIKE_TIME, "a like took {took:?} among slow requests");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     };
     tokio::join!(join_all(heads), join_all(bodies), meanwhile);
-    unmoved(&mut up, lines).await;
+    check_unmoved(&mut up, lines).await;
 }
 
 /// Who asks and hangs up, whole or half: the server is neither kept waiting nor told a story about it.
@@ -136,5 +136,5 @@ async fn half_closed_and_reset_connections_cost_nothing() {
         let answer = raw::send_and_read(&mut stream, &[head.as_bytes(), body].concat()).await.unwrap();
         assert_eq!(answer.status, status, "{answer:?}");
     }
-    unmoved(&mut up, lines).await;
+    check_unmoved(&mut up, lines).await;
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
 use crate::case::Case;
-use crate::{QUICK, unmoved};
+use crate::{MAX_LIKE_TIME, check_unmoved};
 
 /// Clients that send one bad request after the other.
 const SENDER_COUNT: usize = 8;
@@ -55,7 +55,7 @@ async fn send_bad_requests(up: &Up, cases: &[Case], first: usize, end: Instant) 
 async fn leave_half_open(up: &Up, end: Instant) {
     while Instant::now() < end {
         let mut kept = Vec::new();
-        for number in 0..HALF_OPEN {
+        for number in 0..HALF_OPEN_CONNECTIONS {
             let Ok(mut stream) = raw::small(up.address(Door::ALL[number % Door::ALL.len()])).await else {
                 continue;
             };
@@ -105,7 +105,7 @@ async fn like_in_between(up: &Up, end: Instant) -> Duration {
 
 async fn run_abuse(up: &Up, cases: &[Case], time: Duration) -> PhaseTally {
     let end = Instant::now() + time;
-    let senders = (0..SENDERS)
+    let senders = (0..SENDER_COUNT)
         .map(|sender_number| send_bad_requests(up, cases, sender_number * cases.len() / SENDER_COUNT, end));
     let (sent, slowest, (), ()) = tokio::join!(
         join_all(senders),
@@ -152,7 +152,7 @@ async fn memory_stays_where_it_is_under_continuous_abuse() {
         first.slowest.max(second.slowest)
     );
     assert!(second.requests > 100, "{second:?}");
-    assert!(second.slowest < QUICK, "{second:?}");
+    assert!(second.slowest < MAX_LIKE_TIME, "{second:?}");
     assert!(after <= before + before / 10, "{before} KiB before and {after} KiB after {time:?} of bad input");
-    unmoved(&mut up, lines).await;
+    check_unmoved(&mut up, lines).await;
 }

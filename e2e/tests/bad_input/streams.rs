@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::{QUICK, unmoved};
+use crate::{MAX_LIKE_TIME, check_unmoved};
 
 /// Streams that nobody reads, of each kind at each door.
 const UNREAD_STREAMS: usize = 20;
@@ -28,7 +28,7 @@ const MAX_OTHER_FILES: usize = 30;
 
 async fn open_unread(up: &Up, door: Door, request: &[u8]) -> Vec<TcpStream> {
     let mut streams = Vec::new();
-    for _ in 0..UNREAD {
+    for _ in 0..UNREAD_STREAMS {
         let mut stream = raw::small(up.address(door)).await.expect("a connection");
         stream.write_all(request).await.expect("sending the request");
         streams.push(stream);
@@ -89,7 +89,7 @@ async fn make_long_lists(up: &Up) {
         )
         .collect();
     assert_eq!(up.post("/interactions", &Value::Array(events)).await.0, 200);
-    wait::until("a thousand videos in the ranking", QUICK * 4, || async {
+    wait::until("a thousand videos in the ranking", MAX_LIKE_TIME * 4, || async {
         (up.get(Gateway, "/videos?limit=1000").await["videos"].as_array()?.len() >= 1000).then_some(())
     })
     .await;
@@ -99,13 +99,13 @@ async fn make_long_lists(up: &Up) {
 async fn post_comments(up: &Up) {
     let text = "\u{1f3ac}".repeat(4096);
     let comment = json!({"userid": "ann", "videoid": "crowded", "comment": text});
-    let posting = stream::iter(0..COMMENTS).for_each_concurrent(8, |_| async {
+    let posting = stream::iter(0..COMMENT_COUNT).for_each_concurrent(8, |_| async {
         assert_eq!(up.post("/comment", &comment).await.0, 201);
     });
     let liking = async {
         for _ in 0..20 {
             let took = up.round_trip().await;
-            assert!(took < QUICK, "a like took {took:?} among streams that are not read");
+            assert!(took < MAX_LIKE_TIME, "a like took {took:?} among streams that are not read");
         }
     };
     tokio::join!(posting, liking);
@@ -132,18 +132,20 @@ async fn streams_that_are_never_read_hold_nobody_up_and_are_ended() {
     }
     let viewers = || async { up.get(Reader, "/health").await["activeConnections"].as_u64() };
     let everybody = 2 * UNREAD_STREAMS as u64 + 1;
-    wait::until("all viewers", QUICK * 2, || async { viewers().await.filter(|count| *count == everybody) })
-        .await;
+    wait::until("all viewers", MAX_LIKE_TIME * 2, || async {
+        viewers().await.filter(|count| *count == everybody)
+    })
+    .await;
     post_comments(&up).await;
     let all = || async { (comments.load(Ordering::Relaxed) == COMMENT_COUNT as u64).then_some(()) };
-    wait::until("every comment at the viewer that reads", QUICK * 2, all).await;
+    wait::until("every comment at the viewer that reads", MAX_LIKE_TIME * 2, all).await;
     assert_eq!(gaps.load(Ordering::Relaxed), 0, "the viewer that reads misses nothing");
     let grown = up.process.resident_kib().saturating_sub(memory);
     assert!(grown < MAX_GROWTH_KIB, "{} unread streams cost {grown} KiB", kept.len());
     let before = bytes.load(Ordering::Relaxed);
     up.round_trip().await;
     let told = || async { (bytes.load(Ordering::Relaxed) > before).then_some(()) };
-    wait::until("a list at the WebSocket that reads", QUICK, told).await;
+    wait::until("a list at the WebSocket that reads", MAX_LIKE_TIME, told).await;
     eprintln!("{} unread streams cost {grown} KiB", kept.len());
 
     let ended = || async {
@@ -154,5 +156,5 @@ async fn streams_that_are_never_read_hold_nobody_up_and_are_ended() {
     wait::until("the end of all streams that are not read", ENDED_TIMEOUT, ended).await;
     assert!(reading.iter().all(|reading| !reading.is_finished()), "those that read stay");
     drop(kept);
-    unmoved(&mut up, lines).await;
+    check_unmoved(&mut up, lines).await;
 }

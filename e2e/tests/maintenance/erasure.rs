@@ -9,7 +9,7 @@ use liverank_e2e::wait;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
-use super::{kafka, port, primary, redis, runs};
+use super::{connect_primary, kafka, port_of_address, redis_command, run_successfully};
 
 /// A name that stands nowhere else.
 const ERASED_USER: &str = "erin.who-goes";
@@ -42,7 +42,7 @@ impl TextViewer {
         let url = format!("{}/connect?userid=watcher&videoid=v0&events=deleted{query}", cluster.gateways[0]);
         let response = Client::new().get(url).send().await.expect("a stream");
         let mut viewer = Self { response, text: String::new() };
-        viewer.until(|text| text.contains("\"connected\"")).await;
+        viewer.read_until(|text| text.contains("\"connected\"")).await;
         viewer
     }
 
@@ -62,7 +62,7 @@ impl TextViewer {
 /// The documents of each collection that have the name, but for what is to keep it.
 async fn named_in_mongodb(cluster: &Cluster) -> Vec<String> {
     let database = format!("{}video_db", cluster.prefix);
-    let mut member = primary().await;
+    let mut member = connect_primary().await;
     let list = member
         .command(&database, doc! { "listCollections": 1, "nameOnly": true })
         .await
@@ -102,10 +102,10 @@ async fn named_in_redis(cluster: &Cluster) -> String {
          local all = {{}} if kind == 'stream' then all = redis.call('XRANGE', key, '-', '+') \
          elseif kind == 'hash' then all = redis.call('HGETALL', key) elseif kind == 'zset' then \
          all = redis.call('ZRANGE', key, 0, -1) elseif kind == 'string' then all = {{redis.call('GET', key)}} end \
-         if string.find(cjson.encode(all), '{ERIN}', 1, true) then n = n + 1 end end return n",
+         if string.find(cjson.encode(all), '{ERASED_USER}', 1, true) then n = n + 1 end end return n",
         cluster.prefix
     );
-    redis(&format!("EVAL \"{script}\" 0")).await.trim().to_owned()
+    redis_command(&format!("EVAL \"{script}\" 0")).await.trim().to_owned()
 }
 
 async fn history_texts(cluster: &Cluster, video: &str) -> Vec<String> {
@@ -116,8 +116,8 @@ async fn history_texts(cluster: &Cluster, video: &str) -> Vec<String> {
 }
 
 async fn write_everything(cluster: &Cluster) {
-    for at in 0..COMMENTS {
-        for video in (0..VIDEOS).map(|video| format!("v{video}")) {
+    for at in 0..COMMENTS_A_USER {
+        for video in (0..VIDEO_COUNT).map(|video| format!("v{video}")) {
             for user in [ERASED_USER, "ben"] {
                 let (status, answer) =
                     post_comment(cluster, &video, user, &format!("{user} says {at}")).await;
@@ -133,7 +133,9 @@ async fn write_everything(cluster: &Cluster) {
     })
     .await;
     let topic = format!("{}video_interactions", cluster.prefix);
-    let log = kafka::Topic::open(port(&Stores::from_environment().kafka), &topic, 12).await.expect("the log");
+    let log = kafka::Topic::open(port_of_address(&Stores::from_environment().kafka), &topic, 12)
+        .await
+        .expect("the log");
     for user in [ERASED_USER, "ben"] {
         log.append(3, json!({"video_id": "v", "user_id": user}).to_string().into_bytes())
             .await
@@ -147,7 +149,8 @@ async fn report_by_user(cluster: &Cluster) {
     let id = answer["comment"]["id"].as_str().expect("an id");
     let url = format!("{}/comments/v1/{id}/reports", cluster.gateways[0]);
     wait::until("the comment is reported", EFFECT_TIMEOUT, || async {
-        let body = json!({"userid": ERASED_USER, "reason": "other", "text": format!("{ERIN} says so")});
+        let body =
+            json!({"userid": ERASED_USER, "reason": "other", "text": format!("{ERASED_USER} says so")});
         let answer = Client::new().post(&url).json(&body).send().await.ok()?;
         (answer.status() == StatusCode::ACCEPTED).then_some(())
     })
@@ -165,17 +168,17 @@ async fn only_report(cluster: &Cluster) -> Value {
 }
 
 async fn dead_letters(cluster: &Cluster) -> Vec<Value> {
-    let text = runs(cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
+    let text = run_successfully(cluster, &["dlq", "list", "--json", "--log", "warn"]).await;
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 #[tokio::test]
 async fn a_user_is_erased_and_does_not_come_back() {
     let cluster = Cluster::start(&Stores::from_environment()).await;
-    let mut viewer = TextViewer::open(&cluster, "").await;
+    let mut viewer = TextViewer::open_stream(&cluster, "").await;
     write_everything(&cluster).await;
     let last = format!("ben says {}", COMMENTS_A_USER - 1);
-    viewer.until(|text| text.contains(&last)).await;
+    viewer.read_until(|text| text.contains(&last)).await;
     wait::until("both dead letters", EFFECT_TIMEOUT, || async {
         (dead_letters(&cluster).await.len() == 2).then_some(())
     })
@@ -185,18 +188,18 @@ async fn a_user_is_erased_and_does_not_come_back() {
 
     // Killed once a viewer has been told of the first one, and begun anew.
     let mut killed = cluster.spawn_command(&["erase", "user", ERASED_USER]);
-    viewer.until(|text| text.contains("event: deleted")).await;
+    viewer.read_until(|text| text.contains("event: deleted")).await;
     killed.start_kill().expect("killing it");
     killed.wait().await.expect("its end");
-    let told = runs(&cluster, &["erase", "user", ERASED_USER, "--reason", "asked for it"]).await;
+    let told = run_successfully(&cluster, &["erase", "user", ERASED_USER, "--reason", "asked for it"]).await;
     println!("{told}");
     assert!(
         told.contains("what stays:") && told.contains("for good, for the log has no retention"),
         "{told}"
     );
 
-    viewer.until(|text| text.matches("event: deleted").count() >= COMMENTS_A_USER).await;
-    assert_eq!(viewer.deletions(), COMMENTS_A_USER, "each is told once");
+    viewer.read_until(|text| text.matches("event: deleted").count() >= COMMENTS_A_USER).await;
+    assert_eq!(viewer.deletion_count(), COMMENTS_A_USER, "each is told once");
     check_erased(&cluster, &start).await;
     let left = dead_letters(&cluster).await;
     assert_eq!(left.len(), 1, "{left:?}");
@@ -208,7 +211,7 @@ async fn a_user_is_erased_and_does_not_come_back() {
     );
     assert!(!log.to_string().contains(ERASED_USER), "{log:#}");
 
-    runs(&cluster, &["rebuild", "mongodb"]).await;
+    run_successfully(&cluster, &["rebuild", "mongodb"]).await;
     check_erased(&cluster, &start).await;
 }
 
@@ -220,7 +223,7 @@ async fn check_erased(cluster: &Cluster, start: &str) {
         (named_in_redis(cluster).await == ":0").then_some(())
     })
     .await;
-    for video in (0..VIDEOS).map(|video| format!("v{video}")) {
+    for video in (0..VIDEO_COUNT).map(|video| format!("v{video}")) {
         let texts = history_texts(cluster, &video).await;
         let count = if video == "v1" { COMMENTS_A_USER + 1 } else { COMMENTS_A_USER };
         assert_eq!(texts.len(), count, "{video}: {texts:?}");
@@ -230,7 +233,7 @@ async fn check_erased(cluster: &Cluster, start: &str) {
     assert_eq!(held["comments"], json!([]), "{held:#}");
     let report = only_report(cluster).await;
     assert_eq!((&report["userid"], &report["text"]), (&json!(NOBODY), &Value::Null), "{report}");
-    let mut back = TextViewer::open(cluster, &format!("&last_event_id={start}")).await;
-    back.until(|text| text.matches("event: deleted").count() == COMMENTS_A_USER).await;
+    let mut back = TextViewer::open_stream(cluster, &format!("&last_event_id={start}")).await;
+    back.read_until(|text| text.matches("event: deleted").count() == COMMENTS_A_USER).await;
     assert!(!back.text.contains(ERASED_USER), "it came back:\n{}", back.text);
 }

@@ -66,8 +66,8 @@ async fn every_service_that_is_told_to_end_while_it_starts_ends() {
             let opened = tokio::task::spawn_blocking(move || OpenOptions::new().write(true).open(pipe));
             let pipe = tokio::time::timeout(STEP_TIMEOUT, opened).await.expect("it reads its settings");
             let _open = pipe.expect("a task").expect("the pipe");
-            first.signal(signal);
-            let status = first.end().await;
+            first.send_signal(signal);
+            let status = first.wait_for_end().await;
             assert_eq!((status.code(), status.signal()), (Some(code), None), "{role}, {signal:?}");
         }
     }

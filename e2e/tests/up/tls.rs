@@ -12,7 +12,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use reqwest::Url;
 use serde_json::{Value, json};
 
-use super::{Duration, START, arguments};
+use super::{Duration, START_TIMEOUT, up_arguments};
 
 /// An authority, and a certificate of it for this machine.
 fn make_certificates(directory: &Path) {
@@ -40,7 +40,7 @@ impl TlsUp {
     async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         make_certificates(directory.path());
-        let (mut args, _) = arguments(&directory.path().join("data"));
+        let (mut args, _) = up_arguments(&directory.path().join("data"));
         let file = |name: &str| directory.path().join(name).display().to_string();
         for (flag, name) in [
             ("--tls-cert-file", "tls.crt"),
@@ -58,7 +58,7 @@ impl TlsUp {
         let client = Client::new(&known.open().expect("the same files"), Connections::default());
         let process = Process::start("up", &args, directory.path());
         let up = Self { process, args, client, directory };
-        wait::until("an answer", START, || up.get("gateway", "/videos")).await;
+        wait::until("an answer", START_TIMEOUT, || up.get_json("gateway", "/videos")).await;
         up
     }
 
@@ -81,7 +81,7 @@ impl TlsUp {
     /// Opens a stream of a video at this address and reads until a comment has come.
     async fn watch_until_comment(&self, base: &str, text: &str) {
         let url = format!("{base}/connect?userid=ann&videoid=cats").parse().expect("a URL");
-        let answer = self.client.get(url).timeout(START).send().await.expect("a stream");
+        let answer = self.client.get(url).timeout(START_TIMEOUT).send().await.expect("a stream");
         let (mut seen, mut parts) = (String::new(), answer.bytes_stream());
         while !seen.contains(text) {
             if seen.contains("connected") {
@@ -101,28 +101,31 @@ impl TlsUp {
 #[tokio::test]
 async fn all_ports_talk_tls_to_who_has_a_certificate() {
     let mut up = TlsUp::start().await;
-    let registered =
-        wait::until("a reader", START, || up.post("manager", "/register", json!({"videoid": "cats"}))).await;
+    let registered = wait::until("a reader", START_TIMEOUT, || {
+        up.post_json("manager", "/register", json!({"videoid": "cats"}))
+    })
+    .await;
     // Others send viewers on.
     let reader = registered["readerUrl"].as_str().expect("an address").to_owned();
     assert!(reader.starts_with("https://"), "{reader}");
-    up.post("gateway", "/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"}))
+    up.post_json("gateway", "/interact", json!({"video_id": "cats", "user_id": "ann", "type": "like"}))
         .await
         .expect("it is acknowledged");
-    wait::until("the like on the board", START, || async {
-        (up.get("gateway", "/videos").await?["videos"][0]["video_id"] == "cats").then_some(())
+    wait::until("the like on the board", START_TIMEOUT, || async {
+        (up.get_json("gateway", "/videos").await?["videos"][0]["video_id"] == "cats").then_some(())
     })
     .await;
     // By the front door, from process part to process part; and on a viewer's bare socket.
-    up.watch(up.url("gateway", "").as_str().trim_end_matches('/'), "through the front door").await;
-    up.watch(&reader, "from the reader").await;
-    assert!(up.get("gateway", "/comments/cats").await.is_some_and(|page| page["comments"].is_array()));
+    up.watch_until_comment(up.url("gateway", "").as_str().trim_end_matches('/'), "through the front door")
+        .await;
+    up.watch_until_comment(&reader, "from the reader").await;
+    assert!(up.get_json("gateway", "/comments/cats").await.is_some_and(|page| page["comments"].is_array()));
 
     let stranger =
         PeerTlsArgs { peer_ca_file: Some(up.directory.path().join("ca.crt")), ..PeerTlsArgs::default() };
     let stranger = Client::new(&stranger.open().expect("an authority"), Connections::default());
     for service in ["gateway", "websocket", "comment", "reader", "manager", "statistics"] {
-        let answer = stranger.get(up.url(service, "/health")).timeout(START).send().await;
+        let answer = stranger.get(up.url(service, "/health")).timeout(START_TIMEOUT).send().await;
         assert!(answer.is_err(), "{service} answers who has no certificate");
     }
     // The admin port asks for none, and the probe of the binary needs to know the authority only.

@@ -208,7 +208,7 @@ async fn remove_unwatched(manager: &Manager) {
     };
     stream::iter(unused)
         .for_each_concurrent(MAX_SWAPS_AT_ONCE, |(video, epoch)| async move {
-            manager.let_go(&video, epoch).await
+            manager.let_go(&video, epoch).await;
         })
         .await;
 }

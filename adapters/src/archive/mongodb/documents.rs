@@ -328,7 +328,7 @@ impl OffsetDoc {
     }
 
     pub(super) fn position(&self) -> Position {
-        let last = self.last.as_ref().map(MarkDoc::to_fingerprint);
+        let last = self.last.as_ref().map(|mark| mark.fingerprint());
         Position { next: self.next as u64, last }
     }
 }
@@ -342,7 +342,7 @@ struct MarkDoc {
 }
 
 impl MarkDoc {
-    fn to_fingerprint(&self) -> RecordFingerprint {
+    fn fingerprint(self) -> RecordFingerprint {
         RecordFingerprint { broker_time: self.broker_time, digest: self.digest as u64 }
     }
 }

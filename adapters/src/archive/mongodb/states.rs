@@ -219,7 +219,7 @@ mod tests {
         let cases: [CacheChange; 3] = [
             |states| states.invalidate_unless_at(1, &[offset_range(1, 2)], |_| 0),
             |states| {
-                states.invalidate_unless_at(1, &[offset_range(1, 1)], |partition| i64::from(partition == 1))
+                states.invalidate_unless_at(1, &[offset_range(1, 1)], |partition| i64::from(partition == 1));
             },
             |states| states.invalidate_unless_at(2, &[offset_range(1, 1)], |_| 0),
         ];

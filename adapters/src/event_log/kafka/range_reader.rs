@@ -93,7 +93,7 @@ impl RangeReader {
                     taken.push(read(&message));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    self.note_partition_end(partition as u32)?
+                    self.note_partition_end(partition as u32)?;
                 }
                 Some(Err(error)) => trouble = Some(self.classify_error(&error)?),
                 None if !taken.is_empty() => break,

@@ -171,7 +171,7 @@ impl Revoked {
                 });
             }
             Err(error) => {
-                self.health.dependency(PART_NAME, Err(format!("{}: {error:#}", invalid_file_message(&path))))
+                self.health.dependency(PART_NAME, Err(format!("{}: {error:#}", invalid_file_message(&path))));
             }
         }
     }

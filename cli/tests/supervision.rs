@@ -124,7 +124,7 @@ fn backends(directory: &std::path::Path) -> Backends {
     }
 }
 
-/// Runs a service, with this task made to panic. Answers how it ended.
+/// Runs a service, with this task made to panic. `Ok` where the service ended with that panic; else how it ended.
 async fn run_until_panic(start: Start, task: &'static str) -> Result<(), String> {
     let directory = tempfile::tempdir().unwrap();
     let listener = server::bind(([127, 0, 0, 1], 0).into(), "the test").await.unwrap();

@@ -66,7 +66,7 @@ impl ClusterView for ManagerKnowledge {
     }
 }
 
-struct ModelViewer {
+struct SimulatedViewer {
     at: ReaderId,
     /// When it comes back, and where it was told to go, where it goes by that.
     away: Option<(u64, Option<ReaderId>)>,
@@ -74,9 +74,9 @@ struct ModelViewer {
     moves: u32,
 }
 
-struct ReplacementModel {
+struct ReplacementSimulation {
     known: ManagerKnowledge,
-    viewers: Vec<ModelViewer>,
+    viewers: Vec<SimulatedViewer>,
     orders: BTreeMap<ReaderId, (u64, HandOver)>,
     tick: u64,
     rng: u64,
@@ -101,7 +101,7 @@ struct UpgradeStart {
 /// Emptied a moment ago. Its process goes on for a while; the managers were told that it is removed.
 const EMPTIED_READER: &str = "emptied";
 
-impl ReplacementModel {
+impl ReplacementSimulation {
     fn new(start: &UpgradeStart, seed: u64) -> Self {
         let readers = start.weights.iter().enumerate();
         let readers: Vec<Share> =
@@ -140,7 +140,7 @@ impl ReplacementModel {
                 here
             });
             let at = reader("old", at.expect("one of them"));
-            model.viewers.push(ModelViewer { at, away: None, direct: nth % 2 == 0, moves: 0 });
+            model.viewers.push(SimulatedViewer { at, away: None, direct: nth % 2 == 0, moves: 0 });
         }
         let most = readers.iter().map(|share| model.viewers_watching(&share.reader)).max().unwrap_or(0);
         model.known.capacity = (most * start.room / 100).max(most + 1);
@@ -280,7 +280,7 @@ impl ReplacementModel {
 /// Replaces all readers, and requires that each viewer is moved once.
 fn check_each_moves_once(start: &UpgradeStart, per_second: u32, seed: u64) -> Result<(), String> {
     let pace = Pace { within: Duration::from_secs(1), least: 1, most: per_second };
-    let mut model = ReplacementModel::new(start, seed);
+    let mut model = ReplacementSimulation::new(start, seed);
     if !model.replace_all_readers(&pace) {
         return Err(format!("after {} ticks viewers have not left", model.tick));
     }

@@ -22,9 +22,11 @@ use serde_json::{Value, json};
 
 /// How long anything may take.
 const TEST_TIMEOUT: Duration = Duration::from_secs(20);
-/// Who has secrets here, and what these are.
+/// The user whose secrets are attacked.
 const VICTIM_USER: &str = "victim-user";
+/// The video that this user watches.
 const VICTIM_VIDEO: &str = "victim-video";
+/// What this user said there.
 const VICTIM_TEXT: &str = "what-the-victim-said";
 /// How the key of a reader's passes would be told.
 const PASS_KEY_MEMBER: &str = r#""pass_key":""#;

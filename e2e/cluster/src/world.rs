@@ -227,7 +227,7 @@ impl ClusterWorld {
         wait_until_some(&format!("{replicas} operators are there"), SETTLE_TIMEOUT, look).await.map(|_| ())
     }
 
-    /// The arguments by which helm installs or upgrades the operator with these settings beside the image.
+    /// Installs the operator by helm, or upgrades it, with the tested image and `more` arguments.
     pub async fn install_operator(&self, more: &[&str]) -> anyhow::Result<()> {
         let (repository, tag) = self.settings.image.rsplit_once(':').context("--image has no tag")?;
         let chart = self.path("charts/liverank");

@@ -19,7 +19,7 @@ use serde_json::json;
 /// How long a manager's answer is believed: a move is heard of with the next heartbeat anyway.
 const ANSWER_FRESH_FOR: Duration = Duration::from_secs(2);
 /// How long it is still better than nothing when no manager answers.
-const ANSWER_USABLE_FOR: Duration = Duration::from_secs(30);
+const STALE_ANSWER_USABLE_FOR: Duration = Duration::from_secs(30);
 /// How long a video is held ready for viewers who are to be sent here: several times what an order takes.
 const WARM_FOR: Duration = Duration::from_secs(30);
 /// How long an order to hand over holds: three heartbeats.
@@ -75,7 +75,7 @@ impl Placement {
     pub fn new(me: ReaderId, managers: Option<Replicas>, health: Health, linger: Duration) -> Self {
         let bounds = Bounds {
             fresh: ANSWER_FRESH_FOR,
-            stale: ANSWER_USABLE_FOR,
+            stale: STALE_ANSWER_USABLE_FOR,
             warm: WARM_FOR,
             linger,
             order: HAND_OVER_VALID_FOR,

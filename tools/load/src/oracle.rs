@@ -152,10 +152,10 @@ impl ViewerLog {
         Self { name, slow, numbering: None, last: None, holes: Vec::new(), delivered: 0, skipped: 0 }
     }
 
-    /// Connected, to stand at `at`. Later connections of the same viewer resume where it stood, so only the first one
-    /// counts. Without a position a viewer stands at the beginning, where its video had no comment yet (`fresh`), or
-    /// else where its first comment says.
-    pub fn connected(&mut self, at: Option<&Position>, fresh: bool) {
+    /// Notes that it connected, to stand at `at`. Later connections of the same viewer resume where it stood, so only the first
+    /// one counts. Without a position a viewer stands at the beginning where its video had no comment yet, or else where its
+    /// first comment says.
+    pub fn note_first_connection(&mut self, at: Option<&Position>, video_was_empty: bool) {
         if self.last.is_some() {
             return;
         }
@@ -164,7 +164,7 @@ impl ViewerLog {
                 self.numbering = Some(at.numbering.clone());
                 self.last = Some(at.seq);
             }
-            None if fresh => self.last = Some(0),
+            None if video_was_empty => self.last = Some(0),
             None => {}
         }
     }

@@ -257,7 +257,7 @@ impl ViewerConnection<'_> {
         let at = event.id.as_deref().and_then(|id| Position::parse(id).ok());
         if data.r#type.as_deref() == Some("connected") {
             let fresh = self.audience.quiet.load(Relaxed);
-            lock_anyway(&self.viewer.log).connected(at.as_ref(), fresh);
+            lock_anyway(&self.viewer.log).note_first_connection(at.as_ref(), fresh);
             let record = &self.audience.record;
             let now_us = record.now_us();
             if self.greeted_us.replace(now_us).is_none() {

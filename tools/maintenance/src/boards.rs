@@ -168,7 +168,7 @@ impl BoardsComparison<'_> {
                 }
             }
             if next.is_empty() {
-                return Ok(finish_report(report, wrong, HashMap::new()));
+                return Ok(settle_open_videos(report, wrong, HashMap::new()));
             }
             tokio::time::sleep(PAUSE_BETWEEN_ROUNDS).await;
             let ids: Vec<VideoId> = next.keys().cloned().collect();
@@ -176,7 +176,7 @@ impl BoardsComparison<'_> {
             before = self.states(&ids).await?;
             positions = self.positions(&positions).await?;
         }
-        Ok(finish_report(report, wrong, open.unwrap_or_default()))
+        Ok(settle_open_videos(report, wrong, open.unwrap_or_default()))
     }
 
     /// Waits until the boards have what was committed up to `positions`.
@@ -268,8 +268,9 @@ impl BoardsComparison<'_> {
     }
 }
 
-/// Takes in what was wrong at the last look, and counts what still moved.
-fn finish_report(
+/// Settles the videos that no second look has settled: what differed at the last look is wrong, and those that still moved
+/// then (`None`) are counted.
+fn settle_open_videos(
     mut report: BoardsReport,
     mut wrong: Vec<Difference>,
     open: HashMap<VideoId, Option<Vec<Difference>>>,

@@ -12,7 +12,7 @@ fn position_at(seq: u64) -> Position {
 
 fn viewer(start: u64) -> ViewerLog {
     let mut log = ViewerLog::new("viewer".into(), false);
-    log.connected(Some(&position_at(start)), false);
+    log.note_first_connection(Some(&position_at(start)), false);
     log
 }
 
@@ -76,7 +76,7 @@ fn a_gap_is_a_fault_of_its_own_unless_the_viewer_was_slow() {
     assert!(log.comment(&position_at(6)).is_none() && log.has_all(6));
 
     let mut slow = ViewerLog::new("slow".into(), true);
-    slow.connected(Some(&position_at(0)), false);
+    slow.note_first_connection(Some(&position_at(0)), false);
     assert_eq!(slow.gap(1, 5), None);
     assert_eq!((slow.skipped, slow.comment(&position_at(6)), slow.has_all(6)), (5, None, true));
     assert_eq!(slow.comment(&position_at(8)), None);
@@ -92,18 +92,18 @@ fn comments_from_before_a_viewer_connected_are_not_expected() {
     let mut late = viewer(100);
     assert!(late.has_all(100));
     late.comment(&position_at(101));
-    late.connected(Some(&position_at(500)), false);
+    late.note_first_connection(Some(&position_at(500)), false);
     assert_eq!(wrongs(&late.check(101)), [], "a later connection does not move it");
 }
 
 #[test]
 fn a_viewer_without_a_position_stands_at_the_beginning_of_a_fresh_video_only() {
     let mut fresh = ViewerLog::new("fresh".into(), false);
-    fresh.connected(None, true);
+    fresh.note_first_connection(None, true);
     fresh.comment(&position_at(2));
     assert_eq!(wrongs(&fresh.check(2)), [(Wrong::Missing, 1)]);
     let mut late = ViewerLog::new("late".into(), false);
-    late.connected(None, false);
+    late.note_first_connection(None, false);
     assert!(!late.is_placed());
     late.comment(&position_at(2));
     assert_eq!(late.check(2), []);

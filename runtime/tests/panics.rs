@@ -19,7 +19,7 @@ thread_local! {
 fn run_child(case: &str) -> Output {
     let test = std::env::current_exe().unwrap();
     let mut child = Command::new(test);
-    child.args(["--exact", "child", "--nocapture", "--test-threads=1"]).env(CASE_VARIABLE, case);
+    child.args(["--exact", "run_case_in_child", "--nocapture", "--test-threads=1"]).env(CASE_VARIABLE, case);
     child.output().unwrap()
 }
 

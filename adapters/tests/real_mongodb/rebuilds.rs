@@ -57,6 +57,11 @@ impl SharedLog {
             match archive.commit(&batches[at]).await {
                 Ok(_) => stands += EVENTS_A_BATCH,
                 Err(CommitError::Fenced { actual, .. }) => stands = actual,
+                // A commit that was left in doubt begins a new session, and a swap may have noted the one before. A consumer
+                // then asks the log whose the partition is; here it is this one's.
+                Err(CommitError::TakenOver { .. }) => {
+                    stands = archive.take_up(&[partition]).await.unwrap()[0].next;
+                }
                 Err(error) => panic!("{error}"),
             }
         }

@@ -32,11 +32,11 @@ const ROUTES_CHOSEN: u32 = 20_000;
 fn main() -> anyhow::Result<()> {
     let path = std::env::args().nth(1).context("name a path: count, stream, list, plan or route")?;
     let operations = match path.as_str() {
-        "count" => count_once(&example_events()),
-        "stream" => stream_once(&comments()?),
-        "list" => encode_lists_once(ListEncoder::new(), example_lists()?),
-        "plan" => plan_once(&situation()?),
-        "route" => route_once(&ExampleCluster::new()?),
+        "count" => measured_count(&example_events()),
+        "stream" => measured_stream(&comments()?),
+        "list" => measured_list(ListEncoder::new(), example_lists()?),
+        "plan" => measured_plan(&situation()?),
+        "route" => measured_route(&ExampleCluster::new()?),
         other => bail!("there is no path {other:?}: count, stream, list, plan or route"),
     };
     println!("{operations}");
@@ -66,7 +66,7 @@ fn example_events() -> Vec<RawRecord> {
 
 /// From the bytes of the log to what a commit writes; an operation is an event.
 #[inline(never)]
-fn count_once(records: &[RawRecord]) -> usize {
+fn measured_count(records: &[RawRecord]) -> usize {
     let records: Vec<_> = records.iter().filter_map(|record| batches::read(record).ok()).collect();
     let effects = counting::apply(&records, [], [], &Rules::default());
     black_box(&effects.videos);
@@ -91,7 +91,7 @@ fn comments() -> anyhow::Result<Vec<Comment>> {
 
 /// From a comment of the bus to the bytes of each viewer, in portions of five; an operation is a delivery.
 #[inline(never)]
-fn stream_once(comments: &[Comment]) -> usize {
+fn measured_stream(comments: &[Comment]) -> usize {
     let numbering = CommentEpoch::from_bits(1);
     let mut ring = Ring::new(100, 4 << 20);
     ring.anchor(numbering.clone(), 0);
@@ -138,7 +138,7 @@ fn example_lists() -> anyhow::Result<Vec<Vec<Ranked>>> {
 
 /// A list of a hundred and its change, encoded for all who watch it; an operation is an update.
 #[inline(never)]
-fn encode_lists_once(mut encoder: ListEncoder, lists: Vec<Vec<Ranked>>) -> usize {
+fn measured_list(mut encoder: ListEncoder, lists: Vec<Vec<Ranked>>) -> usize {
     let operations = lists.len();
     for list in lists {
         black_box(encoder.encode(list));
@@ -169,7 +169,7 @@ fn situation() -> anyhow::Result<Situation> {
 
 /// One plan for all videos; an operation is a video.
 #[inline(never)]
-fn plan_once(situation: &Situation) -> usize {
+fn measured_plan(situation: &Situation) -> usize {
     let limits = Limits { budget: Budget::unlimited(), ..Limits::default() };
     black_box(plan(situation, &limits));
     situation.videos.len()
@@ -231,7 +231,7 @@ impl ClusterView for ExampleCluster {
 
 /// Which reader a viewer is sent to; an operation is a viewer.
 #[inline(never)]
-fn route_once(cluster: &ExampleCluster) -> usize {
+fn measured_route(cluster: &ExampleCluster) -> usize {
     for lot in 0..ROUTES_CHOSEN {
         let lots = [lot.wrapping_mul(2_654_435_761), lot];
         black_box(route(cluster, &cluster.video, &cluster.assigned, lots));

@@ -40,7 +40,7 @@ struct PendingSwap {
 pub struct Manager {
     node: Node,
     view: View,
-    pub steward: Coordinator,
+    pub coordinator: Coordinator,
     cas: BTreeMap<u64, PendingSwap>,
     last_load: u64,
     planners: BTreeMap<usize, (Node, u32)>,
@@ -51,7 +51,7 @@ impl Manager {
         Self {
             node: Node::Manager(at),
             view: View { names, ..View::default() },
-            steward: Coordinator::default(),
+            coordinator: Coordinator::default(),
             cas: BTreeMap::new(),
             last_load: 0,
             planners: BTreeMap::new(),
@@ -89,7 +89,7 @@ impl Manager {
             // The store did not answer: what is known stays in force, and whoever asks again is answered from it.
             Timer::Late(rid) => match self.cas.remove(&rid) {
                 Some(PendingSwap { pending: PendingRequest::Order(order), .. }) => {
-                    self.steward.swapped(&order);
+                    self.coordinator.swapped(&order);
                 }
                 Some(PendingSwap { video, pending: PendingRequest::Ensure(waiting) }) => {
                     self.answer_waiting(net, video, waiting, false);
@@ -159,16 +159,16 @@ impl Manager {
     }
 
     fn drain_video(&mut self, net: &mut Net, video: &VideoId) {
-        if self.steward.is_moving(video) {
+        if self.coordinator.is_moving(video) {
             return;
         }
         let order = coordinator::without(&self.view, video, |besides| self.view.choose(video, besides));
         let Some(order) = order else { return };
-        let _ = self.steward.order(net.time(), None, order, &self.view);
+        let _ = self.coordinator.order(net.time(), None, order, &self.view);
     }
 
     fn advance_orders(&mut self, net: &mut Net) {
-        for step in self.steward.steps(net.time(), &self.view) {
+        for step in self.coordinator.steps(net.time(), &self.view) {
             match step {
                 Step::Warm { reader, video } => {
                     let msg = Msg::Warm { video: index(video.as_str()) };
@@ -293,7 +293,7 @@ impl Manager {
                 }
             }
             Msg::Records { sent, records, term, removed } => {
-                self.steward.heard_of_term(term);
+                self.coordinator.heard_of_term(term);
                 self.view.observe(sent, records, removed);
             }
             Msg::Beat(record) => self.take_heartbeat(net, from, record),
@@ -302,7 +302,7 @@ impl Manager {
             }
             Msg::Warmed { video, reader } => {
                 let (video, reader) = (net.videos[video].clone(), net.readers[reader].clone());
-                self.steward.warmed(&video, &reader);
+                self.coordinator.warmed(&video, &reader);
                 self.advance_orders(net);
             }
             Msg::Probed { beat, reader } => {
@@ -320,11 +320,11 @@ impl Manager {
             Msg::WantTerm => {
                 let Node::Planner(planner) = from.0 else { return };
                 self.planners.insert(planner, from);
-                let seen = self.steward.term();
+                let seen = self.coordinator.term();
                 net.send(self.node, Node::Store, Msg::MintTerm { planner, seen });
             }
             Msg::Minted { planner, term } => {
-                self.steward.heard_of_term(term);
+                self.coordinator.heard_of_term(term);
                 if let Some(to) = self.planners.get(&planner) {
                     net.answer(self.node, *to, Msg::Term(term));
                 }
@@ -337,7 +337,7 @@ impl Manager {
             }
             Msg::Order { term, video, expected, readers } => {
                 let order = Order { video: net.videos[video].clone(), expected, readers };
-                let taken = self.steward.order(net.time(), Some(term), order, &self.view);
+                let taken = self.coordinator.order(net.time(), Some(term), order, &self.view);
                 if let Err(refused) = &taken {
                     net.trace(|| format!("an order for v{video} is refused: {refused}"));
                 }
@@ -366,7 +366,7 @@ impl Manager {
             PendingRequest::Order(order) => {
                 net.checks.counts.swaps += u64::from(stored);
                 net.checks.counts.races_lost += u64::from(!stored);
-                self.steward.swapped(&order);
+                self.coordinator.swapped(&order);
             }
             PendingRequest::Ensure(waiting) => self.ensure_readers(net, video, waiting),
         }

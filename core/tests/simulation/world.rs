@@ -389,7 +389,7 @@ impl World {
             for manager in &self.managers {
                 let believes = manager.believes(&id).cloned();
                 self.net.checks.require(
-                    believes.as_ref() == Some(&stored) && !manager.steward.is_moving(&id),
+                    believes.as_ref() == Some(&stored) && !manager.coordinator.is_moving(&id),
                     || {
                         format!(
                             "at the end a manager believes {believes:?} of v{video}; in force is {stored:?}"

@@ -116,7 +116,7 @@ async fn reassign_unwatched(manager: &Manager, orders: Vec<Order>) {
     stream::iter(orders).for_each_concurrent(MAX_SWAPS_AT_ONCE, swap).await;
 }
 
-/// Asks a reader to hold a video ready. What fails is asked again by the steward, for as long as it is worth it.
+/// Asks a reader to hold a video ready. What fails is asked again by the coordinator, for as long as it is worth it.
 pub async fn ask_to_warm(manager: &Manager, reader: &ReaderId, video: &VideoId) {
     let asked = {
         let cluster = manager.cluster();

@@ -48,7 +48,7 @@ pub struct Manager {
     pub peers: Peers,
     /// Asks readers whether they are there.
     pub probes: Client,
-    /// Where the steward's time begins.
+    /// Where the coordinator's time begins.
     begun: Instant,
     /// Wakes who carries out moves: there is something to do.
     pub carry_now: Notify,
@@ -116,7 +116,7 @@ impl Manager {
         self.carrying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The steward's time at `now`.
+    /// The coordinator's time at `now`.
     pub fn time(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.begun)
     }

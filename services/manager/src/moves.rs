@@ -68,7 +68,7 @@ pub enum Outcome {
 /// Carries out moves: keeps those that wait, that are under way and that ended.
 #[derive(Debug, Default)]
 pub struct MoveExecutor {
-    steward: Coordinator,
+    coordinator: Coordinator,
     next: u64,
     /// Moves that came to an end of any kind, until they are counted: a quarter of a second's, and each had its place
     /// among those that wait.
@@ -81,12 +81,12 @@ pub struct MoveExecutor {
 impl MoveExecutor {
     /// The highest term heard of.
     pub const fn term(&self) -> u64 {
-        self.steward.term()
+        self.coordinator.term()
     }
 
     /// Hears of a term.
     pub fn heard_of_term(&mut self, term: u64) {
-        self.steward.heard_of_term(term);
+        self.coordinator.heard_of_term(term);
     }
 
     /// Whether a move of the video waits or is before its compare-and-set.
@@ -155,7 +155,7 @@ impl MoveExecutor {
     }
 
     /// Begins moves that wait, oldest first, as long as they move no more than `room` viewers. One that is larger than
-    /// any room begins when nothing is under way (`idle`). `time` is the steward's.
+    /// any room begins when nothing is under way (`idle`). `time` is the coordinator's.
     pub fn admit(&mut self, now: Instant, time: Duration, seen: &Seen<'_>, room: u64, idle: bool) {
         let mut room = room;
         let mut idle = idle;
@@ -183,7 +183,7 @@ impl MoveExecutor {
     pub fn begin(&mut self, id: u64, time: Duration, seen: &Seen<'_>) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let (order, term) = (entry.wanted.order.clone(), entry.wanted.term);
-        match self.steward.order(time, term, order, seen) {
+        match self.coordinator.order(time, term, order, seen) {
             Ok(()) => entry.phase = MovePhase::Warming,
             Err(refused) => self.fail_move(id, refused.to_string()),
         }
@@ -191,12 +191,12 @@ impl MoveExecutor {
 
     /// A reader says that it holds a video ready.
     pub fn warmed(&mut self, video: &VideoId, reader: &ReaderId) {
-        self.steward.warmed(video, reader);
+        self.coordinator.warmed(video, reader);
     }
 
     /// What is to be done now; moves that were given up are noted.
     pub fn steps(&mut self, time: Duration, seen: &Seen<'_>) -> Vec<Step> {
-        let mut steps = self.steward.steps(time, seen);
+        let mut steps = self.coordinator.steps(time, seen);
         steps.retain(|step| {
             let Step::Dropped(order) = step else { return true };
             let moved = seen.assigned(&order.video).map(|it| it.epoch) != Some(order.expected);
@@ -216,7 +216,7 @@ impl MoveExecutor {
 
     /// The compare-and-set of a move is done, lost or failed, and the view knows.
     pub fn swapped(&mut self, now: Instant, order: &Order, outcome: Outcome) {
-        self.steward.swapped(order);
+        self.coordinator.swapped(order);
         let Some(id) = self.begun.get(&order.video).copied() else { return };
         match outcome {
             Outcome::InForce(epoch) => {

@@ -237,39 +237,39 @@ fn a_reader_that_knows_a_later_epoch_gets_no_hand_over_order() {
 
 #[test]
 fn an_order_warms_then_swaps() {
-    let (seen, mut steward) = (FakeCluster::with_assignment(5, &[("a", 1)]), Coordinator::default());
+    let (seen, mut coordinator) = (FakeCluster::with_assignment(5, &[("a", 1)]), Coordinator::default());
     let split = order(5, &[("a", 1), ("b", 1)]);
-    steward.order(at_second(0), Some(1), split.clone(), &seen).unwrap();
+    coordinator.order(at_second(0), Some(1), split.clone(), &seen).unwrap();
     let warm = [Step::Warm { reader: reader("b"), video: video() }];
-    assert_eq!(steward.steps(at_second(0), &seen), warm);
-    assert_eq!(steward.steps(Duration::from_millis(999), &seen), []);
-    assert_eq!(steward.steps(at_second(1), &seen), warm);
-    steward.warmed(&video(), &reader("b"));
-    assert_eq!(steward.steps(at_second(1), &seen), [Step::Swap(split.clone())]);
-    assert_eq!(steward.steps(at_second(1), &seen), []);
-    steward.swapped(&split);
-    assert!(!steward.is_moving(&video()));
+    assert_eq!(coordinator.steps(at_second(0), &seen), warm);
+    assert_eq!(coordinator.steps(Duration::from_millis(999), &seen), []);
+    assert_eq!(coordinator.steps(at_second(1), &seen), warm);
+    coordinator.warmed(&video(), &reader("b"));
+    assert_eq!(coordinator.steps(at_second(1), &seen), [Step::Swap(split.clone())]);
+    assert_eq!(coordinator.steps(at_second(1), &seen), []);
+    coordinator.swapped(&split);
+    assert!(!coordinator.is_moving(&video()));
 }
 
 #[test]
 fn an_order_is_given_up_when_it_takes_too_long_or_something_else_is_in_force() {
-    let (mut seen, mut steward) = (FakeCluster::with_assignment(5, &[("a", 1)]), Coordinator::default());
+    let (mut seen, mut coordinator) = (FakeCluster::with_assignment(5, &[("a", 1)]), Coordinator::default());
     let moved = order(5, &[("b", 1)]);
-    steward.order(at_second(0), None, moved.clone(), &seen).unwrap();
-    assert_eq!(steward.steps(WARM_WITHIN, &seen), [Step::Dropped(moved.clone())]);
-    steward.order(at_second(9), None, moved.clone(), &seen).unwrap();
+    coordinator.order(at_second(0), None, moved.clone(), &seen).unwrap();
+    assert_eq!(coordinator.steps(WARM_WITHIN, &seen), [Step::Dropped(moved.clone())]);
+    coordinator.order(at_second(9), None, moved.clone(), &seen).unwrap();
     seen.assigned.insert(video(), Assigned { epoch: 6, readers: shares(&[("c", 1)]) });
-    assert_eq!(steward.steps(at_second(9), &seen), [Step::Dropped(moved)]);
+    assert_eq!(coordinator.steps(at_second(9), &seen), [Step::Dropped(moved)]);
 }
 
 #[test]
 fn orders_that_do_not_fit_are_refused() {
-    let (seen, mut steward) = (
+    let (seen, mut coordinator) = (
         FakeCluster::with_assignment(5, &[("a", 1)]).with_status("c", ReaderStatus::Draining),
         Coordinator::default(),
     );
-    steward.heard_of_term(3);
-    let mut refused = |term, order| steward.order(at_second(0), Some(term), order, &seen).err();
+    coordinator.heard_of_term(3);
+    let mut refused = |term, order| coordinator.order(at_second(0), Some(term), order, &seen).err();
     assert_eq!(refused(2, order(5, &[("b", 1)])), Some(Refused::OldTerm { highest: 3 }));
     assert_eq!(refused(3, order(4, &[("b", 1)])), Some(Refused::OldEpoch { current: Some(5) }));
     for bad in [&[][..], &[("c", 1)], &[("b", 0)], &[("b", 1), ("b", 1)], &[("nobody", 1)]] {

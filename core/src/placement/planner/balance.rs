@@ -332,7 +332,7 @@ impl<'m, 'a> Balancer<'m, 'a> {
     }
 }
 
-/// The reader on top of the heap once its key is what it is now; `None` where that is nothing.
+/// The reader on top of the heap once its key is what it is now; `None` where that key is 0.
 fn top_reader(heap: &mut BinaryHeap<(u64, Reverse<u32>)>, now: impl Fn(u32) -> u64) -> Option<u32> {
     while let Some(mut top) = heap.peek_mut() {
         let reader = top.1.0;

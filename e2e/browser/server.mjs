@@ -20,24 +20,50 @@ function upArguments(dataDir, ports, readers, more) {
 }
 
 /**
- * Ports that nobody listens on, below those that the system hands to outgoing connections: one of these could take a port
- * while the server is down.
+ * Blocks of ports, as `e2e/src/ports.rs` has them: who listens on the first port of a block has the others for as long as it
+ * lives, also while its server is down. All are below the ports that the system hands to outgoing connections.
  */
+const FIRST_PORT = 20_000;
+const PORTS_A_BLOCK = 50;
+const BLOCK_COUNT = 126;
+
+/** What holds this process's blocks, and its ports that were not given yet. */
+const holders = [];
+const ours = [];
+
 async function freePorts(count) {
-  const ports = new Set();
-  for (let tries = 0; ports.size < count; tries += 1) {
-    if (tries > 1_000) throw new Error('no free ports');
-    const port = 20_000 + Math.floor(Math.random() * 10_000);
-    if (await isFree(port)) ports.add(port);
+  const ports = [];
+  while (ports.length < count) {
+    if (ours.length === 0) ours.push(...(await holdBlock()));
+    const port = ours.shift();
+    const probe = await listen(port);
+    if (!probe) continue;
+    await new Promise((resolve) => probe.close(resolve));
+    ports.push(port);
   }
-  return [...ports];
+  return ports;
 }
 
-function isFree(port) {
+/** Holds another block, and returns its ports. */
+async function holdBlock() {
+  const begin = process.pid % BLOCK_COUNT;
+  for (let nth = 0; nth < BLOCK_COUNT; nth += 1) {
+    const first = FIRST_PORT + ((begin + nth) % BLOCK_COUNT) * PORTS_A_BLOCK;
+    const holder = await listen(first);
+    if (!holder) continue;
+    // It does not keep the process alive.
+    holders.push(holder.unref());
+    return Array.from({ length: PORTS_A_BLOCK - 1 }, (_, index) => first + 1 + index);
+  }
+  throw new Error('all blocks of ports are held');
+}
+
+/** A listener on a port of 127.0.0.1; `null` where there is one. */
+function listen(port) {
   return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+    server.once('error', () => resolve(null));
+    server.listen(port, '127.0.0.1', () => resolve(server));
   });
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use liverank_e2e::free_port;
 use liverank_e2e::process::Process;
 use liverank_load::plan::{Event, Plan};
 use liverank_load::poster::Poster;
@@ -19,7 +20,6 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::ports::free_port;
 use crate::schedule::Fault;
 
 /// The file system's size: the stores of a long run, and some.

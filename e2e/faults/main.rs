@@ -5,7 +5,6 @@
 //! |---|---|
 //! | [`schedule`] | which faults come when, from the seed (pure) |
 //! | [`parts`] | Kafka, Redis and three mongods of our own |
-//! | [`ports`] | where they listen |
 //! | [`proxy`] | the network between them and our processes |
 //! | [`system`] | several of each of our processes |
 //! | [`clock`] | their clocks |
@@ -32,7 +31,6 @@ mod inject;
 mod kafka;
 mod mongo;
 mod parts;
-mod ports;
 mod proxy;
 mod redis;
 mod report;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use liverank_e2e::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
 use crate::mongo::ReplicaSet;
-use crate::ports::free_port;
 use crate::proxy::Proxy;
 
 /// Members of the replica set: with three a majority goes on without one, and what one alone has is rolled back.

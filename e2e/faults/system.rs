@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use liverank_e2e::free_port;
 use liverank_e2e::process::{Process, Signal};
 use reqwest::Client;
 use tokio::sync::Mutex;
@@ -14,7 +15,6 @@ use tokio::time::Instant;
 
 use crate::clock::{self, Clock};
 use crate::parts::Parts;
-use crate::ports::free_port;
 
 /// How many of each there are.
 const ROLE_COUNTS: [(&str, usize); 7] = [

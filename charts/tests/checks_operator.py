@@ -21,7 +21,7 @@ ALL_ON = (
     "extraEnv[0].name=HTTPS_PROXY", "extraEnv[0].value=http://proxy:3128", "extraEnvFrom[0].secretRef.name=more",
     "extraVolumes[0].name=ca", "extraVolumes[0].configMap.name=ca",
     "extraVolumeMounts[0].name=ca", "extraVolumeMounts[0].mountPath=/etc/ssl/extra",
-    "podSecurityContext.fsGroupChangePolicy=OnRootMismatch",
+    "podSecurityContext.fsGroupChangePolicy=OnRootMismatch", "tls.secretName=operator-tls",
 )
 BARE = (
     "crds.enabled=false", "rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=mine",
@@ -61,7 +61,7 @@ WRONG = {
     "allow.image={a}": "image", "allow.podSecurity=lax": "podSecurity", "allow.serviceTypes={Any}": "serviceTypes",
     "podUser=Root": "podUser", "extraEnv[0].value=x": "name", "extraVolumeMounts[0].name=x": "mountPath",
     "image.registry=a b": "registry", "watchNamespaces={a_b}": "watchNamespaces", "watchNamespaces={a,a}": "watchNamespaces",
-    "test.reconcile=maybe": "reconcile",
+    "test.reconcile=maybe": "reconcile", "tls.secretName=A_B": "secretName",
 }
 
 
@@ -269,8 +269,8 @@ def check_extras():
     (container,) = pod["containers"]
     same([it["name"] for it in container["env"]], ["POD_NAME", "POD_NAMESPACE", "HTTPS_PROXY"], "variables")
     same(container["envFrom"], [{"secretRef": {"name": "more"}}], "envFrom")
-    same({it["name"] for it in pod["volumes"]}, {"allow", "ca"}, "volumes")
-    same({it["name"] for it in container["volumeMounts"]}, {"allow", "ca"}, "mounts")
+    same({it["name"] for it in pod["volumes"]}, {"allow", "tls", "ca"}, "volumes")
+    same({it["name"] for it in container["volumeMounts"]}, {"allow", "tls", "ca"}, "mounts")
     same(pod["securityContext"]["fsGroupChangePolicy"], "OnRootMismatch", "the pods' security context")
     folder = only(objects, "ConfigMap", "-dashboard")["metadata"]["annotations"]["grafana_folder"]
     same(folder, "liverank", "the dashboard's folder")
@@ -462,6 +462,26 @@ def check_test_pod():
         require(f"http://{service['name']}.{service['namespace']}.svc:9060/{path}" in container["args"], f"{path} is not asked")
 
 
+def check_tls():
+    """With a Secret the admin port takes TLS only: whoever asks it has to know."""
+    objects = render("liverank", "tls.secretName=operator-tls", "serviceMonitor.enabled=true")
+    pod = only(objects, "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    for flag, file in (("cert", "tls.crt"), ("key", "tls.key")):
+        require(f"--tls-{flag}-file=/etc/liverank/tls/{file}" in container["args"], f"--tls-{flag}-file is not given")
+    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+        same(container[probe]["httpGet"]["scheme"], "HTTPS", probe)
+    same([it["secret"]["secretName"] for it in pod["volumes"] if it["name"] == "tls"], ["operator-tls"], "the mounted Secret")
+    (endpoint,) = only(objects, "ServiceMonitor")["spec"]["endpoints"]
+    same(endpoint["scheme"], "https", "scheme of the ServiceMonitor")
+    service = only(objects, "Service")["metadata"]
+    name = f"{service['name']}.{service['namespace']}.svc"
+    same(endpoint["tlsConfig"], {"serverName": name, "ca": {"secret": {"name": "operator-tls", "key": "ca.crt"}}}, "who is trusted")
+    test = only(objects, "Pod", "-test")["spec"]
+    require(f"https://{name}:9060/readyz" in test["containers"][0]["args"], "helm test asks without TLS")
+    same(test["volumes"][0]["secret"]["items"], [{"key": "ca.crt", "path": "ca.crt"}], "what helm test is given")
+
+
 def check_readme(chart):
     def check():
         found, wanted = readme.readme(chart)
@@ -521,6 +541,7 @@ CHECKS = [
     ("liverank: the operator knows every flag that it is given", check_arguments),
     ("liverank: NOTES", check_notes),
     ("liverank: helm test asks the Service", check_test_pod),
+    ("liverank: with a Secret for TLS, all who ask the admin port ask over TLS", check_tls),
     ("liverank: README has every value", check_readme("liverank")),
     ("liverank-demo: README has every value", check_readme("liverank-demo")),
     ("liverank: the examples on Artifact Hub and in README.md are RankingClusters", check_examples),

@@ -58,7 +58,8 @@ use kube::{Api, Client, Config, Resource};
 use liverank_runtime::peer::Peers;
 use liverank_runtime::process::Process;
 use liverank_runtime::telemetry::LogArgs;
-use liverank_runtime::{ServiceContext, Tasks, admin, server, telemetry};
+use liverank_runtime::tls::Tls;
+use liverank_runtime::{HttpSettings, ServiceContext, Tasks, admin, server, telemetry};
 use tokio::net::TcpListener;
 
 use crate::build::{self, Kind, OperatorFacts, names};
@@ -96,12 +97,19 @@ impl Args {
             threads: Some(WORKER_THREADS),
             catches_panics: || false,
         };
-        let main = move |shell| async move {
+        let Tls { admin, reloading, .. } = self.tls()?;
+        let main = move |shell: ServiceContext| async move {
             // What is set is judged before a port is taken: an error must name what is wrong, not what is in the way.
             let config = Config::infer().await.context("there is no Kubernetes to talk to")?;
             let client = Client::try_from(config)?;
             let listener = server::bind(self.admin_listen, "the operator's admin port").await?;
-            Box::pin(run(self, client, listener, shell)).await
+            let metrics = shell.metrics.clone();
+            let http = HttpSettings { admin_tls: admin, ..HttpSettings::default() };
+            let running = run(self, client, listener, ServiceContext { http, ..shell });
+            tokio::select! {
+                ended = Box::pin(running) => ended,
+                never = reloading.keep(&metrics) => match never {},
+            }
         };
         process.run(main).map(|()| ExitCode::SUCCESS)
     }

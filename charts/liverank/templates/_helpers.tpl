@@ -89,3 +89,6 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- mergeOverwrite $ours .Values.podSecurityContext | toYaml }}
 {{- end }}
+{{- define "liverank.probeScheme" -}}
+{{- if .Values.tls.secretName }}, scheme: HTTPS{{ end }}
+{{- end }}

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use liverank_runtime::telemetry::LogArgs;
+use liverank_runtime::tls::{Tls, TlsArgs};
 
 use super::managers::Templates;
 use super::shard::MAX_SHARDS;
@@ -57,6 +58,13 @@ pub struct Args {
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "LIVERANK_ADMIN_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9060")]
     pub admin_listen: SocketAddr,
+    /// The certificate of the admin port, in PEM, followed by those that lead to its authority: the port takes TLS only then.
+    /// It asks for no certificate. This file and its key are read again when they change.
+    #[arg(long, env = "LIVERANK_TLS_CERT_FILE", value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The key of --tls-cert-file, in PEM.
+    #[arg(long, env = "LIVERANK_TLS_KEY_FILE", value_name = "FILE")]
+    pub tls_key_file: Option<PathBuf>,
     /// What is logged and how.
     #[command(flatten)]
     pub log: LogArgs,
@@ -105,6 +113,12 @@ impl Args {
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("--allow-file: {} cannot be read", file.display()))?;
         Policy::parse(&text).with_context(|| format!("--allow-file: {}", file.display()))
+    }
+
+    /// TLS of the admin port. The operator has no other, and asks managers by what their `RankingCluster` says.
+    pub(super) fn tls(&self) -> anyhow::Result<Tls> {
+        let (tls_cert_file, tls_key_file) = (self.tls_cert_file.clone(), self.tls_key_file.clone());
+        TlsArgs { tls_cert_file, tls_key_file, ..TlsArgs::default() }.open()
     }
 
     pub(super) fn templates(&self) -> Templates {

@@ -63,6 +63,7 @@ pub struct HttpMetrics {
     seconds: Family<RouteLabels, Histogram, fn() -> Histogram>,
     refusals: Family<RefusalLabels, Counter>,
     in_flight: Family<ServiceLabel, Gauge>,
+    ended_for_others: Family<ServiceLabel, Counter>,
 }
 
 impl Default for HttpMetrics {
@@ -72,6 +73,7 @@ impl Default for HttpMetrics {
             seconds: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             refusals: Family::default(),
             in_flight: Family::default(),
+            ended_for_others: Family::default(),
         }
     }
 }
@@ -88,6 +90,16 @@ impl HttpMetrics {
             "Requests that wait for their answer to begin",
             self.in_flight.clone(),
         );
+        registry.register(
+            "connections_ended_for_others",
+            "Connections of an address with many that had to leave for one of an address with fewer, where all were taken",
+            self.ended_for_others.clone(),
+        );
+    }
+
+    /// How many connections of a port of `service` had to leave for others.
+    pub(crate) fn ended_for_others(&self, service: Service) -> Counter {
+        self.ended_for_others.get_or_create(&ServiceLabel { service: service.name() }).clone()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The HTTP/1 server of every port: an accept loop over hyper with the limits that `axum::serve` does not set.
 //!
-//! - at most [`MAX_CONNECTIONS`] at once (or what the file limit allows): past it the kernel's backlog waits;
+//! - at most [`MAX_CONNECTIONS`] at once (or what the file limit allows), of which no address keeps more than another that asks
+//!   for one (`places`);
 //! - from balancers that are named, the PROXY protocol (`proxy_protocol`);
 //! - where certificates are set, TLS and nothing else, shaken hands within that time ([`crate::tls`]);
 //! - a request's head within [`HEAD_TIMEOUT`], a connection without a request as long as is set, an answer taken at no less
@@ -17,13 +18,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use axum::Router;
 use liverank_protocol::access::Service;
+use prometheus_client::metrics::counter::Counter;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,8 +35,11 @@ mod clock;
 pub(crate) mod connection;
 mod exchange;
 mod hijack;
+mod places;
 pub mod proxy_protocol;
 mod stream;
+
+use places::{Entrance, Place, Places};
 
 pub use clock::HEAD_TIMEOUT;
 pub use exchange::Exchange;
@@ -44,6 +47,8 @@ pub use hijack::{ConnectionSlot, Hijack, RawConnection};
 
 /// Connections of one port, where the process's file limit allows them.
 pub const MAX_CONNECTIONS: usize = 100_000;
+/// Connections of an admin port: probes and scrapers; nobody else has business there.
+const MAX_ADMIN_CONNECTIONS: usize = 64;
 /// Files that are not connections: stores, listeners, the runtime's own.
 const RESERVED_FILES: u64 = 256;
 /// How long a peer may leave data of ours unacknowledged, or its window shut, before the kernel closes.
@@ -89,7 +94,9 @@ pub async fn serve(
     let connections = TaskTracker::new();
     // Who waits in the kernel's backlog when it is full is turned away and tries again after 1, 3, 7 … s. So all who are
     // there are accepted before any of them is answered; those who wait then wait here, up to the limit.
-    tokio::task::unconstrained(accept_connections(&listener, &router, shell, &connections)).await?;
+    let by_address = shell.http.trusted_proxies == 0;
+    let places = Places::new(connection_limit(), by_address, shell.metrics.http().ended_for_others(service));
+    tokio::task::unconstrained(accept_connections(&listener, &router, shell, &connections, &places)).await;
     drop(listener);
     connections.close();
     tokio::select! {
@@ -107,12 +114,12 @@ async fn accept_connections(
     router: &Router,
     shell: &ServiceContext,
     connections: &TaskTracker,
-) -> anyhow::Result<()> {
-    let limit = connection_limit();
+    places: &Arc<Places>,
+) {
     for number in 1_u64.. {
-        let permit = tokio::select! {
+        let entrance = tokio::select! {
             () = shell.shutdown.cancelled() => break,
-            permit = Arc::clone(&limit).acquire_owned() => permit.context("the limit is never closed")?,
+            entrance = places.entrance() => entrance,
         };
         let accepted = tokio::select! {
             () = shell.shutdown.cancelled() => break,
@@ -120,15 +127,42 @@ async fn accept_connections(
         };
         if let Some((stream, peer)) = usable_connection(accepted).await {
             let (settings, shutdown) = (shell.http.clone(), shell.shutdown.clone());
-            let serving = connection::serve(stream, peer, permit, router.clone(), settings, shutdown);
-            connections.spawn(confined(serving));
+            let place = places.take(peer.ip(), entrance);
+            connections.spawn(confined(serve_in_place(
+                stream,
+                peer,
+                place,
+                router.clone(),
+                settings,
+                shutdown,
+            )));
         }
         if number.is_multiple_of(u64::from(LISTEN_BACKLOG) / 4) {
             // A crowd without end must not keep those from their answers who are in.
             tokio::task::yield_now().await;
         }
     }
-    Ok(())
+}
+
+/// Serves one connection, once it has a place.
+async fn serve_in_place(
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: Result<Place, Entrance>,
+    router: Router,
+    settings: HttpSettings,
+    shutdown: CancellationToken,
+) {
+    let place = match place {
+        Ok(place) => Some(place),
+        Err(entrance) => tokio::select! {
+            place = entrance.wait() => place,
+            () = shutdown.cancelled() => None,
+        },
+    };
+    if let Some(place) = place {
+        connection::serve(stream, peer, place, router, settings, shutdown).await;
+    }
 }
 
 /// Serves until the future is dropped: for the admin port, which outlives the drain.
@@ -137,19 +171,20 @@ pub async fn serve_until_dropped(
     router: Router,
     settings: HttpSettings,
 ) -> anyhow::Result<()> {
-    let limit = Arc::new(Semaphore::new(64)); // Probes and scrapers; nobody else has business there.
+    // Nobody looks at what it does for whom.
+    let places = Places::new(MAX_ADMIN_CONNECTIONS, true, Counter::default());
     loop {
-        let permit = Arc::clone(&limit).acquire_owned().await.context("the limit is never closed")?;
+        let entrance = places.entrance().await;
         let Some((stream, peer)) = usable_connection(listener.accept().await).await else { continue };
         let (settings, never) = (settings.clone(), CancellationToken::new());
-        tokio::spawn(confined(connection::serve(stream, peer, permit, router.clone(), settings, never)));
+        let place = places.take(peer.ip(), entrance);
+        tokio::spawn(confined(serve_in_place(stream, peer, place, router.clone(), settings, never)));
     }
 }
 
-fn connection_limit() -> Arc<Semaphore> {
+fn connection_limit() -> usize {
     let files = rlimit::Resource::NOFILE.get_soft().unwrap_or(1024);
-    let limit = files.saturating_sub(RESERVED_FILES).clamp(64, MAX_CONNECTIONS as u64);
-    Arc::new(Semaphore::new(limit as usize))
+    files.saturating_sub(RESERVED_FILES).clamp(64, MAX_CONNECTIONS as u64) as usize
 }
 
 async fn usable_connection(accepted: io::Result<(TcpStream, SocketAddr)>) -> Option<(TcpStream, SocketAddr)> {

@@ -39,11 +39,25 @@ impl<K: Clone + Eq + Hash, T> Shares<K, T> {
         if own >= self.most {
             return None;
         }
-        let instead_of = if self.taken < self.places { None } else { Some(self.take_from_largest(own + 1)?) };
+        if self.taken < self.places {
+            return Some(Given { number: self.insert(holder, tell), instead_of: None });
+        }
+        self.exchange(holder, tell)
+    }
+
+    /// Gives `holder` the place of whoever has most, as [`Self::give`] does where none is free. For those whose places run out by
+    /// something else than their number.
+    pub fn exchange(&mut self, holder: K, tell: T) -> Option<Given<T>> {
+        let own = self.holders.get(&holder).map_or(0, HashMap::len);
+        let instead_of = Some(self.take_from_largest(own + 1)?);
+        Some(Given { number: self.insert(holder, tell), instead_of })
+    }
+
+    fn insert(&mut self, holder: K, tell: T) -> u64 {
         self.next += 1;
         self.holders.entry(holder).or_default().insert(self.next, tell);
         self.taken += 1;
-        Some(Given { number: self.next, instead_of })
+        self.next
     }
 
     /// Takes a place from the holder of most, where these are more than `than`.

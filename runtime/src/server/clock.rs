@@ -60,6 +60,11 @@ impl Clock {
         matches!(self.phase, ConnectionPhase::New(_) | ConnectionPhase::Idle(_)) && self.waiting.is_none()
     }
 
+    /// Whether no whole request is here, and no answer is on its way.
+    pub const fn answers_nothing(&self) -> bool {
+        !matches!(self.phase, ConnectionPhase::Busy) && self.waiting.is_none()
+    }
+
     /// A request's head is whole.
     pub const fn asked(&mut self) {
         self.phase = ConnectionPhase::Busy;

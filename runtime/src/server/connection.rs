@@ -19,7 +19,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
@@ -27,6 +26,7 @@ use tower_service::Service;
 use super::clock::HEAD_TIMEOUT;
 use super::exchange::Exchange;
 use super::hijack::Socket;
+use super::places::Place;
 use super::proxy_protocol::{self, Source};
 use super::stream::Stream;
 use crate::http_args::HttpSettings;
@@ -47,18 +47,21 @@ struct SocketHandedOver;
 pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
-    place: OwnedSemaphorePermit,
+    place: Place,
     router: Router,
     settings: HttpSettings,
     shutdown: CancellationToken,
 ) {
     let keep_alive = settings.keep_alive;
+    let Place { permit, mut share } = place;
     let opened = tokio::select! {
         opened = open_stream(stream, peer, &settings) => opened,
         () = shutdown.cancelled() => None,
+        () = share.leave.cancelled() => None,
     };
     let Some((stream, peer)) = opened else { return };
-    let socket = Socket::new(stream, place, Instant::now(), keep_alive);
+    share.move_to(peer.ip());
+    let socket = Socket::new(stream, permit, Instant::now(), keep_alive);
     let unread = Arc::new(AtomicBool::new(false));
     let (own, half_read) = (socket.clone(), Arc::clone(&unread));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -97,16 +100,22 @@ pub(super) async fn serve(
     let mut connection = pin!(connection);
     let mut clock = pin!(tokio::time::sleep(keep_alive));
     let mut shutdown = pin!(shutdown.cancelled_owned());
-    let mut leaving = false;
+    let mut leave = pin!(share.leave.clone().cancelled_owned());
+    let (mut leaving, mut makes_room) = (false, false);
     let served = poll_fn(|context| {
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(Some(ended));
             }
-            if !leaving && shutdown.as_mut().poll(context).is_ready() {
+            makes_room = makes_room || leave.as_mut().poll(context).is_ready();
+            if !leaving && (makes_room || shutdown.as_mut().poll(context).is_ready()) {
                 leaving = true;
                 connection.as_mut().graceful_shutdown();
                 continue;
+            }
+            // For another it ends before a head that is on its way is whole, too: that may be a trick to keep its place.
+            if makes_room && socket.clock(|clock| clock.answers_nothing()) {
+                return Poll::Ready(None);
             }
             // The library waits for the first request of a connection that has not asked yet: one that a browser or a
             // pool has opened in advance would keep this process for as long as a head may take.

@@ -144,7 +144,8 @@ impl Hub {
     fn note_head(self: &Arc<Self>, room: &Arc<Channel>, numbering: &liverank_core::CommentEpoch, seq: u64) {
         let before = room.head();
         room.note_head(numbering, seq);
-        if before.is_some_and(|before| before.numbering != *numbering) {
+        // Viewers who came before are told where they stand now.
+        if before.is_none_or(|before| before.numbering != *numbering) {
             self.fanout.news(room);
         }
         if room.hole().is_some() {

@@ -16,6 +16,7 @@ use liverank_core::handover::resume::{self, Start};
 use liverank_core::stream_events::StreamEvents;
 
 use crate::entry::{EncodedEntry, StreamFilter, UserKey};
+use crate::sse;
 
 /// The ring holds this part more than a resuming viewer may ask for, so that one who asked for all of it has time to
 /// take it before the oldest are pushed out.
@@ -458,8 +459,8 @@ impl Ring {
 
     /// What a viewer is to be sent next; moves its cursor past it.
     pub fn take_for(&mut self, cursor: &mut Cursor, asked: impl Into<StreamFilter>) -> Taken {
-        if let Some(gap) = self.settle_cursor(cursor) {
-            return gap;
+        if let Some(told) = self.settle_cursor(cursor) {
+            return told;
         }
         let Cursor::At { seen, .. } = cursor else { return Taken::Nothing };
         if *seen >= self.visible {
@@ -476,14 +477,16 @@ impl Ring {
         Taken::Events { bytes, count }
     }
 
-    /// Gives a cursor its place in this turn, where there is one, and answers the gap that its viewer is to be told of.
+    /// Gives a cursor its place in this turn, where there is one, and answers what its viewer is to be told of that: a gap, or
+    /// where it stands.
     fn settle_cursor(&self, cursor: &mut Cursor) -> Option<Taken> {
         let numbering = self.numbering.as_ref()?;
         let (seen, gap) = match cursor {
             Cursor::At { turn, .. } if *turn == self.turn => return None,
             // What came between its greeting and now, nobody can tell.
             Cursor::New if self.origin > 0 => (self.origin, self.gap_between(0, self.origin)),
-            Cursor::New => (0, None),
+            // It learns where it stands, or it could not resume if it is lost before the first comment.
+            Cursor::New => (0, self.standing_at(0)),
             Cursor::Resume(position) if position.numbering == *numbering => (position.seq, None),
             Cursor::Missing { turn, from, to } if *turn == self.turn => (*to, self.gap_between(*from, *to)),
             Cursor::Lost | Cursor::Resume(_) => (self.head, self.gap_between(0, self.head)),
@@ -492,6 +495,11 @@ impl Ring {
         };
         *cursor = Cursor::At { turn: self.turn, seen };
         gap
+    }
+
+    fn standing_at(&self, seq: u64) -> Option<Taken> {
+        let bytes = sse::id_only(self.numbering.as_ref()?, seq);
+        Some(Taken::Events { bytes, count: 0 })
     }
 
     fn gap_between(&self, from: u64, to: u64) -> Option<Taken> {

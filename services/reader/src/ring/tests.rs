@@ -43,6 +43,8 @@ fn take_all(ring: &mut Ring, cursor: &mut Cursor) -> Vec<i64> {
         match ring.take(cursor) {
             Taken::Nothing => return seen,
             Taken::Gap { from, to, .. } => seen.extend([-(from as i64), -(to as i64)]),
+            // Where it stands, before anything came.
+            Taken::Events { bytes, count: 0 } => assert_eq!(bytes, "id: n-0\n\n"),
             Taken::Events { bytes, count } => {
                 let text = String::from_utf8(bytes.to_vec()).unwrap();
                 let numbers: Vec<i64> = text.split_terminator(';').map(|n| n.parse().unwrap()).collect();
@@ -267,10 +269,13 @@ fn a_viewer_from_before_the_head_was_known_gets_a_gap_to_it() {
 }
 
 #[test]
-fn a_viewer_of_a_channel_without_comments_misses_none() {
+fn a_viewer_of_a_channel_without_comments_learns_where_it_stands_and_misses_none() {
     let mut ring = Ring::new(10, AMPLE_BYTES);
     let mut new = ring.now();
     ring.anchor(comment_epoch("n"), 0);
+    let told = ring.take(&mut new);
+    assert!(matches!(told, Taken::Events { bytes, count: 0 } if bytes == "id: n-0\n\n"), "once");
+    assert_eq!(ring.take(&mut new), Taken::Nothing);
     push_all(&mut ring, [1]);
     assert_eq!(take_all(&mut ring, &mut new), [1]);
 }

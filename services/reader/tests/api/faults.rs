@@ -89,3 +89,19 @@ async fn comments_of_before_the_first_consumer_are_not_waited_for() {
     world.archived("v", 2).await;
     assert_eq!(viewer.comments(2).await, [1, 2]);
 }
+
+#[tokio::test]
+async fn a_viewer_from_before_the_first_consumer_resumes_without_having_had_a_comment() {
+    let mut world = World::unopened();
+    let reader = Running::start(&world, config("r1")).await;
+    let mut viewer = Viewer::get(&reader.address, "v", None).await;
+    assert_eq!(viewer.greeted().await.id, None);
+    world.open().await;
+    let told = viewer.next().await.unwrap();
+    assert!(told.data.is_empty() && told.id.as_deref().is_some_and(|id| id.ends_with("-0")), "{told:?}");
+    drop(viewer);
+    world.archived("v", 2).await;
+    let mut back = Viewer::get(&reader.address, "v", told.id.as_deref()).await;
+    back.greeted().await;
+    assert_eq!(back.comments(2).await, [1, 2], "what came while it was away");
+}

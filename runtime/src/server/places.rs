@@ -1,0 +1,290 @@
+//! Places for the connections of a port: first come, first served while there is room. When there is none, who comes from an
+//! address with fewer connections than another has takes the place of one of the other's, so that no host holds all of
+//! them.
+//!
+//! Where proxies of ours stand in front, all connections are theirs and say nothing about clients: there is no share then,
+//! and who comes waits in the kernel's backlog. From balancers that speak the PROXY protocol, a connection counts for whom
+//! they speak for.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::network::network;
+use crate::shares::Shares;
+
+/// Connections that wait for the place of another at once: a part of the files that are kept free for other things.
+const MAX_WAITING: usize = 64;
+/// How long one waits: who leaves may have an answer under way, which is a matter of milliseconds.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The places of a port.
+pub(super) struct Places {
+    free: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+    /// Who has which; `None` where addresses are not those of clients.
+    holders: Option<Mutex<Shares<IpAddr, CancellationToken>>>,
+    /// Connections that had to leave.
+    ended_for_others: Counter,
+}
+
+/// A connection's place.
+pub(super) struct Place {
+    /// To be kept for as long as the socket.
+    pub permit: OwnedSemaphorePermit,
+    /// For as long as the connection is HTTP's: a stream that was handed over has shares of its own kind.
+    pub share: Share,
+}
+
+/// A connection's part in what its address holds. It ends when this is dropped.
+pub(super) struct Share {
+    places: Arc<Places>,
+    /// Whose it is and its number; `None` where there are no shares.
+    held: Option<(IpAddr, u64)>,
+    /// Cancelled when the connection has to leave for another.
+    pub leave: CancellationToken,
+}
+
+impl Places {
+    /// `count` places; `by_address`: clients are known by the addresses that they come from.
+    pub fn new(count: usize, by_address: bool, ended_for_others: Counter) -> Arc<Self> {
+        Arc::new(Self {
+            free: Arc::new(Semaphore::new(count)),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+            holders: by_address.then(|| Mutex::new(Shares::new(usize::MAX, usize::MAX))),
+            ended_for_others,
+        })
+    }
+
+    /// Completes when another connection may be accepted: where there are shares it may wait beside the others, else there is
+    /// a place for it. What it returns is to be kept until it has a place.
+    pub async fn entrance(&self) -> OwnedSemaphorePermit {
+        let doors = if self.holders.is_some() { &self.waiting } else { &self.free };
+        Arc::clone(doors).acquire_owned().await.expect("these are never closed")
+    }
+
+    /// A place for a connection of `address`, if there is one right now.
+    pub fn take(
+        self: &Arc<Self>,
+        address: IpAddr,
+        entrance: OwnedSemaphorePermit,
+    ) -> Result<Place, Entrance> {
+        if self.holders.is_none() {
+            return Ok(Place { permit: entrance, share: Share::none(self) });
+        }
+        match Arc::clone(&self.free).try_acquire_owned() {
+            Ok(permit) => Ok(Place { permit, share: self.hold(address, CancellationToken::new()) }),
+            Err(_) => Err(Entrance { places: Arc::clone(self), address, _waits: entrance }),
+        }
+    }
+
+    fn hold(self: &Arc<Self>, address: IpAddr, leave: CancellationToken) -> Share {
+        let holder = network(address);
+        let given = self.lock().and_then(|mut holders| holders.give(holder, leave.clone()));
+        let held = given.map(|given| (holder, given.number));
+        Share { places: Arc::clone(self), held, leave }
+    }
+
+    fn lock(&self) -> Option<MutexGuard<'_, Shares<IpAddr, CancellationToken>>> {
+        Some(self.holders.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A connection that was accepted while all places were taken.
+pub(super) struct Entrance {
+    places: Arc<Places>,
+    address: IpAddr,
+    _waits: OwnedSemaphorePermit,
+}
+
+impl Entrance {
+    /// The place of another, who is asked to leave; `None` where the address has its share already, or nobody left in time.
+    pub async fn wait(self) -> Option<Place> {
+        let leave = CancellationToken::new();
+        let holder = network(self.address);
+        let given = self.places.lock()?.exchange(holder, leave.clone())?;
+        let share = Share { places: Arc::clone(&self.places), held: Some((holder, given.number)), leave };
+        if let Some(other) = given.instead_of {
+            other.cancel();
+            self.places.ended_for_others.inc();
+        }
+        let free = Arc::clone(&self.places.free).acquire_owned();
+        let permit = tokio::time::timeout(WAIT_TIMEOUT, free).await.ok()?.ok()?;
+        Some(Place { permit, share })
+    }
+}
+
+impl Share {
+    fn none(places: &Arc<Places>) -> Self {
+        Self { places: Arc::clone(places), held: None, leave: CancellationToken::new() }
+    }
+
+    /// Counts the connection for this address from now on: a balancer has said whom it speaks for.
+    pub fn move_to(&mut self, address: IpAddr) {
+        if self.held.as_ref().is_none_or(|(holder, _)| *holder == network(address)) {
+            return;
+        }
+        let (places, leave) = (Arc::clone(&self.places), self.leave.clone());
+        *self = places.hold(address, leave);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let (Some((holder, number)), Some(mut holders)) = (&self.held, self.places.lock()) {
+            holders.free(holder, *number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::Router;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::server::accept_connections;
+    use crate::{HttpSettings, ServiceContext};
+
+    const PLACE_COUNT: usize = 3;
+    const TEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+    /// A port with three places.
+    struct SmallPort {
+        address: SocketAddr,
+        places: Arc<Places>,
+        shell: ServiceContext,
+        /// Each permit lets one slow request be answered.
+        slow: Arc<Semaphore>,
+    }
+
+    impl SmallPort {
+        async fn start(http: HttpSettings) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let shell = ServiceContext { http, ..ServiceContext::new(Duration::from_secs(1)) };
+            let places = Places::new(PLACE_COUNT, shell.http.trusted_proxies == 0, Counter::default());
+            let slow = Arc::new(Semaphore::new(0));
+            let let_go = Arc::clone(&slow);
+            let answer_slowly = move || async move {
+                let_go.acquire().await.unwrap().forget();
+                "slow answer"
+            };
+            let router =
+                Router::new().route("/", get(|| async { "answer" })).route("/slow", get(answer_slowly));
+            let (own, served) = (Arc::clone(&places), shell.clone());
+            tokio::spawn(async move {
+                accept_connections(&listener, &router, &served, &TaskTracker::new(), &own).await;
+            });
+            Self { address, places, shell, slow }
+        }
+
+        /// A connection from 127.0.0.`host`.
+        async fn connect(&self, host: u8) -> TcpStream {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
+            socket.connect(self.address).await.unwrap()
+        }
+
+        /// Connections from 127.0.0.1 that have all places, each after having sent `bytes`.
+        async fn fill(&self, bytes: &[u8]) -> Vec<TcpStream> {
+            let mut hogs = Vec::new();
+            for _ in 0..PLACE_COUNT {
+                let mut hog = self.connect(1).await;
+                hog.write_all(bytes).await.unwrap();
+                hogs.push(hog);
+            }
+            while self.places.free.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            hogs
+        }
+    }
+
+    impl Drop for SmallPort {
+        fn drop(&mut self) {
+            self.shell.shutdown.cancel();
+        }
+    }
+
+    /// What comes until the server closes.
+    async fn read_to_end(stream: &mut TcpStream) -> String {
+        let mut bytes = Vec::new();
+        let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut bytes)).await;
+        // A reset is an end, too.
+        drop(read.expect("the server closes in time"));
+        String::from_utf8(bytes).unwrap()
+    }
+
+    async fn ask(stream: &mut TcpStream) -> String {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+        read_to_end(stream).await
+    }
+
+    #[tokio::test]
+    async fn a_host_that_holds_all_connections_gives_some_to_other_hosts() {
+        // Connections that never ask, and heads that never end.
+        for bytes in [&b""[..], b"GET / HTTP/1.1\r\nhost: "] {
+            let port = SmallPort::start(HttpSettings::default()).await;
+            let mut hogs = port.fill(bytes).await;
+            let mut guest = port.connect(2).await;
+            assert!(ask(&mut guest).await.ends_with("answer"));
+            assert_eq!(port.places.ended_for_others.get(), 1);
+            let closed = hogs.iter_mut().map(|hog| Box::pin(read_to_end(hog)));
+            let (told, _, _) = futures::future::select_all(closed).await;
+            assert_eq!(told, "");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_with_its_share_is_closed_at_once_and_nobody_has_to_leave_for_it() {
+        let port = SmallPort::start(HttpSettings::default()).await;
+        let _hogs = port.fill(b"").await;
+        assert_eq!(read_to_end(&mut port.connect(1).await).await, "");
+        assert_eq!(port.places.ended_for_others.get(), 0);
+        let waiting = MAX_WAITING - port.places.waiting.available_permits();
+        assert_eq!(waiting, 1, "only who comes next has an entrance");
+    }
+
+    #[tokio::test]
+    async fn a_request_under_way_is_not_cut_off_for_another_host() {
+        let port = SmallPort::start(HttpSettings::default()).await;
+        let mut hogs = port.fill(b"GET /slow HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        let mut guest = port.connect(2).await;
+        let asking = tokio::spawn(async move { ask(&mut guest).await });
+        while port.places.ended_for_others.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(port.places.free.available_permits(), 0, "who is asked to leave is answered first");
+        port.slow.add_permits(PLACE_COUNT);
+        assert!(asking.await.unwrap().ends_with("answer"));
+        for hog in &mut hogs {
+            let mut answer = [0; 512];
+            let length = hog.read(&mut answer).await.unwrap();
+            assert!(answer[..length].ends_with(b"slow answer"), "{:?}", str::from_utf8(&answer[..length]));
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_proxies_of_ours_nobody_has_to_leave() {
+        let port = SmallPort::start(HttpSettings { trusted_proxies: 1, ..HttpSettings::default() }).await;
+        let mut hogs = port.fill(b"").await;
+        let mut guest = port.connect(2).await;
+        let asking = tokio::spawn(async move { ask(&mut guest).await });
+        drop(hogs.pop());
+        assert!(asking.await.unwrap().ends_with("answer"), "it waited for one that ended by itself");
+        for hog in &hogs {
+            let read = hog.try_read(&mut [0; 1]);
+            assert!(read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "it is open");
+        }
+    }
+}

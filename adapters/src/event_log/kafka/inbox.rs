@@ -8,6 +8,7 @@ use liverank_core::counting::RecordFingerprint;
 use tokio::sync::{Notify, oneshot};
 
 use super::super::{ConsumerEvent, RawRecord, Start};
+use super::PART_NAME;
 use crate::StoreError;
 
 /// Records held ready: what the largest batches take, so that one is ready when the one before is done.
@@ -32,6 +33,14 @@ struct PartitionReading {
     /// The next offset expected of the library.
     next: u64,
     expects: ExpectedRecord,
+    /// Whether it was logged that the library passed over offsets: once, for a producer with transactions does so all the time.
+    told_of_hole: bool,
+}
+
+impl PartitionReading {
+    const fn at(next: u64, expects: ExpectedRecord) -> Self {
+        Self { next, expects, told_of_hole: false }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,8 +160,19 @@ impl Inbox {
                 reading.expects = ExpectedRecord::Nothing;
                 return Some(offset);
             }
-            *reading = PartitionReading { next: offset, expects: ExpectedRecord::Records };
+            *reading = PartitionReading::at(offset, ExpectedRecord::Records);
             return None;
+        }
+        if record.offset > reading.next && !std::mem::replace(&mut reading.told_of_hole, true) {
+            let (partition, from, to) = (record.partition, reading.next, record.offset);
+            tracing::info!(
+                part = PART_NAME,
+                partition,
+                from,
+                to,
+                "the log gave no records from one offset up to another: a producer with transactions leaves such holes, and \
+                 compaction; nothing else of ours does"
+            );
         }
         reading.next = record.offset + 1;
         state.bytes += record_bytes(&record);
@@ -215,10 +235,8 @@ impl Inbox {
         let (mut fresh, mut again) = (Offsets::new(), Offsets::new());
         for Start { partition, offset, after } in starts {
             let reading = match (after, offset.checked_sub(1)) {
-                (Some(mark), Some(before)) => {
-                    PartitionReading { next: before, expects: ExpectedRecord::Marked(mark) }
-                }
-                _ => PartitionReading { next: offset, expects: ExpectedRecord::Records },
+                (Some(mark), Some(before)) => PartitionReading::at(before, ExpectedRecord::Marked(mark)),
+                _ => PartitionReading::at(offset, ExpectedRecord::Records),
             };
             let known = state.reading.insert(partition, reading).is_some();
             if known { &mut again } else { &mut fresh }.push((partition, reading.next));
@@ -248,7 +266,7 @@ impl Inbox {
         if let Some(reading) =
             state.reading.get_mut(&partition).filter(|it| matches!(it.expects, ExpectedRecord::Marked(_)))
         {
-            *reading = PartitionReading { next: reading.next + 1, expects: ExpectedRecord::Records };
+            *reading = PartitionReading::at(reading.next + 1, ExpectedRecord::Records);
         }
     }
 

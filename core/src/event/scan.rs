@@ -14,7 +14,9 @@ const POWERS_OF_TEN: [f64; MAX_DIGITS + 1] =
 /// Reads the members of an event, where all of it is usual.
 pub(super) fn scan_members<'a>(json: &'a [u8], members: &mut Members<'a>) -> Option<()> {
     let text = std::str::from_utf8(json).ok()?;
-    if json.iter().fold(false, |unusual, byte| unusual | (*byte < b' ') | (*byte == b'\\')) {
+    #[allow(clippy::needless_bitwise_bool, reason = "without branches many bytes are looked at in one step")]
+    let unusual = json.iter().fold(false, |unusual, byte| unusual | (*byte < b' ') | (*byte == b'\\'));
+    if unusual {
         return None;
     }
     let mut scanner = Scanner { text, at: 0 };

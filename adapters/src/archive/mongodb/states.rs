@@ -19,6 +19,7 @@
 //! The memory is bounded: what was not used for the longest time goes first, and is read again when it comes again.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use liverank_core::VideoId;
 use liverank_core::counting::{OffsetRange, VideoState};
@@ -179,10 +180,14 @@ impl VideoStateCache {
 
     fn insert(&mut self, id: VideoId, kept: CachedState) {
         let bytes = state_bytes(&kept.state);
-        match self.young.insert(id.clone(), kept) {
-            Some(before) => self.young_bytes -= self::state_bytes(&before.state),
-            None => {
-                self.old.remove(&id);
+        match self.young.entry(id) {
+            Entry::Occupied(mut known) => {
+                let before = known.insert(kept);
+                self.young_bytes -= self::state_bytes(&before.state);
+            }
+            Entry::Vacant(vacant) => {
+                self.old.remove(vacant.key());
+                vacant.insert(kept);
                 if self.young_bytes + bytes > self.half {
                     let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
                     self.young_bytes = 0;

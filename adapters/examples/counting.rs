@@ -300,7 +300,8 @@ fn send_paced(topic: &str, videos: usize, rate: u64, seconds: u64, begun: Instan
     let mut source = EventGenerator::new(videos, false)?;
     let mut nth = 0;
     while nth < rate * seconds {
-        let due = (begun.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000) as u64;
+        // The first one is due at the beginning, not an interval later.
+        let due = (begun.elapsed().as_nanos() * u128::from(rate) / 1_000_000_000) as u64 + 1;
         let due = if Instant::now() < begun { 0 } else { due.min(rate * seconds) };
         while nth < due {
             let (mut key, mut value) = source.next_event();

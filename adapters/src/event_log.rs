@@ -77,6 +77,15 @@ impl RawRecord {
     pub fn mark(&self) -> RecordFingerprint {
         RecordFingerprint::of(self.broker_time, &self.value)
     }
+
+    /// A copy with memory of its own. The record's own may be that of many others, too.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let key = self.key.as_deref().map(Bytes::copy_from_slice);
+        let value = Bytes::copy_from_slice(&self.value);
+        let Self { partition, offset, broker_time, .. } = *self;
+        Self { partition, offset, broker_time, key, value, trace: self.trace.clone() }
+    }
 }
 
 /// From where a partition is to be read.

@@ -52,7 +52,8 @@ async fn documents(config: &MongoConfig, collection: &str) -> Vec<Document> {
 
 fn record(partition: u32, offset: u64, value: &serde_json::Value) -> LogRecord {
     let broker_time = 1_700_000_000_000 + offset as i64;
-    LogRecord { partition, offset, broker_time, event: Interaction::parse(value, broker_time).unwrap() }
+    let event = Interaction::from_log(value.to_string().as_bytes(), broker_time).unwrap();
+    LogRecord { partition, offset, broker_time, event }
 }
 
 /// A batch of one partition, which has stood at `from`.

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use anyhow::{Context, bail};
+use liverank_adapters::archive::Position;
 use liverank_adapters::event_log::RawRecord;
-use liverank_consumer::batches;
+use liverank_consumer::batches::Gathered;
 use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
-use liverank_core::counting::{self, Rules};
+use liverank_core::counting::{self, Rules, UniqueKinds};
 use liverank_core::handover::coordinator::{ClusterView, ReaderStatus, route};
 use liverank_core::handover::{Assigned, Held, Share};
 use liverank_core::placement::{Budget, Limits, Part, Reader, ReaderAvailability, Situation, Video, plan};
@@ -67,8 +68,13 @@ fn example_events() -> Vec<RawRecord> {
 /// From the bytes of the log to what a commit writes; an operation is an event.
 #[inline(never)]
 fn measured_count(records: &[RawRecord]) -> usize {
-    let records: Vec<_> = records.iter().filter_map(|record| batches::read(record).ok()).collect();
-    let effects = counting::apply(&records, [], [], &Rules::default());
+    let owned = BTreeMap::from([(0, Position { next: 0, last: None })]);
+    let mut gathered = Gathered::default();
+    let sorted = gathered.sort(records, &owned, |_| true);
+    gathered.take(sorted, UniqueKinds::default());
+    let batch = gathered.batch;
+    black_box(batch.first_records().count());
+    let effects = counting::apply(&batch.records, [], [], &Rules::default());
     black_box(&effects.videos);
     effects.counted as usize
 }

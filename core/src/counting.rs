@@ -10,12 +10,13 @@ use crate::comment::{Comment, EntryKind, nobody};
 use crate::moderation::reports::MAX_REPORTED_BYTES;
 use crate::moderation::{ActorRole, Digest, HeldChange, ReportedComment, RuleChange};
 use crate::score::{Counters, Weights, worth};
-use crate::trending::{log2_difference, log2_sum, log2_worth};
+use crate::trending::{Log2Worths, log2_difference, log2_sum};
 use crate::{Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
 
 mod batch;
 mod identity;
 mod moderating;
+mod places;
 mod reporting;
 mod unique;
 
@@ -23,6 +24,7 @@ pub use batch::{Batch, LogRecord, OffsetRange, RecordFingerprint};
 pub use identity::{digest, identities, identity, identity_digest, leaves_more_than_counts};
 use moderating::Moderating;
 pub use moderating::{AuditEntry, Moderated};
+use places::VideoPlaces;
 use unique::Marks;
 pub use unique::{MarkChange, MarkKey, UniqueKinds, mark_key, mark_keys};
 
@@ -268,6 +270,7 @@ pub fn apply_with(
     let mut moderating = Moderating::new(records, moderated);
     let mut marks = Marks::of(marks);
     let mut videos = BatchVideos::of(known);
+    let mut worths = Log2Worths::default();
     let mut sightings: HashMap<String, Millis> = sightings.into_iter().collect();
     let mut effects = Effects::default();
     for record in records {
@@ -308,7 +311,7 @@ pub fn apply_with(
             continue;
         }
         let video = videos.video_to_change(event);
-        let log2 = count_event(video, record, rules);
+        let log2 = count_event(video, record, rules, &mut worths);
         if let Some(key) = mark {
             marks.set(key, log2);
         }
@@ -339,29 +342,25 @@ pub fn apply_with(
 /// The videos of a batch. An event of a known one costs one look-up and no copy of its id.
 struct BatchVideos {
     states: Vec<(VideoState, bool)>,
-    places: HashMap<VideoId, usize>,
+    places: VideoPlaces,
 }
 
 impl BatchVideos {
     fn of(known: impl IntoIterator<Item = VideoState>) -> Self {
         let states: Vec<_> = known.into_iter().map(|state| (state, false)).collect();
-        let places =
-            states.iter().enumerate().map(|(place, (state, _))| (state.video_id.clone(), place)).collect();
+        let places = VideoPlaces::of(states.iter().map(|(state, _)| &state.video_id));
         Self { states, places }
     }
 
     fn is_known(&self, id: &VideoId) -> bool {
-        self.places.contains_key(id)
+        self.places.is_known(id)
     }
 
     fn video_to_change(&mut self, event: &Interaction) -> &mut VideoState {
-        let place = if let Some(place) = self.places.get(&event.video_id) {
-            *place
-        } else {
-            self.places.insert(event.video_id.clone(), self.states.len());
+        let place = self.places.place_or(&event.video_id, self.states.len());
+        if place == self.states.len() {
             self.states.push((VideoState::from_first_event(event), false));
-            self.states.len() - 1
-        };
+        }
         let (state, changed) = &mut self.states[place];
         *changed = true;
         state
@@ -376,7 +375,7 @@ impl BatchVideos {
 }
 
 /// Counts an event, and returns what it added to the decayed score, as a logarithm.
-fn count_event(video: &mut VideoState, record: &LogRecord, rules: &Rules) -> f64 {
+fn count_event(video: &mut VideoState, record: &LogRecord, rules: &Rules, worths: &mut Log2Worths) -> f64 {
     let event = &record.event;
     if let (false, Some(owner)) = (video.owner_given, &event.owner_id) {
         video.owner = owner.clone();
@@ -384,7 +383,7 @@ fn count_event(video: &mut VideoState, record: &LogRecord, rules: &Rules) -> f64
     }
     video.counters.add(event, &rules.weights);
     let worth = worth(event, &rules.weights);
-    let log2 = log2_worth(worth, event.timestamp, record.broker_time, rules.half_life_ms);
+    let log2 = worths.log2_worth(worth, event.timestamp, record.broker_time, rules.half_life_ms);
     let log2 = log2.unwrap_or(f64::NEG_INFINITY);
     video.trending = log2_sum(video.trending, log2);
     log2

@@ -16,7 +16,9 @@ pub fn check(field: &'static str, text: &str) -> Result<(), Invalid> {
     if text.is_empty() || text.len() > MAX_ID_BYTES {
         return Err(Invalid::new(field, format!("must be 1 to {MAX_ID_BYTES} bytes, is {}", text.len())));
     }
-    if text.chars().any(char::is_control) {
+    // Usual ids are printable ASCII, which takes no look at its characters.
+    let printable = text.bytes().fold(true, |printable, byte| printable & matches!(byte, b' '..=b'~'));
+    if !printable && text.chars().any(char::is_control) {
         return Err(Invalid::new(field, "must not contain control characters"));
     }
     Ok(())
@@ -45,6 +47,11 @@ macro_rules! id {
             /// The identifier as text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// Where the text lies. Two of the same address are equal while both are there; equal ones may have several.
+            pub fn address(&self) -> usize {
+                self.0.as_ptr() as usize
             }
         }
 

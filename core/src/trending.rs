@@ -29,16 +29,34 @@ pub fn log2_difference(sum: f64, part: f64) -> f64 {
     sum + left.max((-BINARY_PLACES).exp2()).log2()
 }
 
-/// What one event adds, as a logarithm: `None` where it weighs nothing.
-///
-/// `event` is clamped to the log's time `broker` minus a day … `broker`: a wrong clock can neither push a video down
-/// nor keep it on top.
-pub fn log2_worth(thousandths: i64, event: Millis, broker: Millis, half_life_ms: u64) -> Option<f64> {
-    if thousandths <= 0 {
-        return None;
+/// What events add, as logarithms. Many events are of few worths: of each worth the logarithm is taken once.
+#[derive(Debug, Default)]
+pub struct Log2Worths(Vec<(i64, f64)>);
+
+impl Log2Worths {
+    /// What one event adds, as a logarithm: `None` where it weighs nothing.
+    ///
+    /// `event` is clamped to the log's time `broker` minus a day … `broker`: a wrong clock can neither push a video down
+    /// nor keep it on top.
+    pub fn log2_worth(
+        &mut self,
+        thousandths: i64,
+        event: Millis,
+        broker: Millis,
+        half_life_ms: u64,
+    ) -> Option<f64> {
+        if thousandths <= 0 {
+            return None;
+        }
+        let known = self.0.iter().find(|(worth, _)| *worth == thousandths).map(|(_, log2)| *log2);
+        let log2 = known.unwrap_or_else(|| {
+            let log2 = (thousandths as f64 / 1000.0).log2();
+            self.0.push((thousandths, log2));
+            log2
+        });
+        let at = event.clamp(broker.saturating_sub(MAX_AGE_MS), broker);
+        Some(log2 + at as f64 / half_life_ms.max(1) as f64)
     }
-    let at = event.clamp(broker.saturating_sub(MAX_AGE_MS), broker);
-    Some((thousandths as f64 / 1000.0).log2() + at as f64 / half_life_ms.max(1) as f64)
 }
 
 /// Steps of the clock in a half-life by which points are shown. Between two steps they stand still, so that lists in which
@@ -81,6 +99,10 @@ mod tests {
     const HALF_LIFE: u64 = 6 * 3600 * 1000;
     const NOW: Millis = 1_800_000_000_000;
 
+    fn log2_worth(thousandths: i64, event: Millis, broker: Millis, half_life_ms: u64) -> Option<f64> {
+        Log2Worths::default().log2_worth(thousandths, event, broker, half_life_ms)
+    }
+
     #[test]
     fn a_half_life_halves() {
         let log2 = log2_worth(1000, NOW, NOW, HALF_LIFE).unwrap();
@@ -97,6 +119,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn remembered_worths_are_those_that_are_computed(events in proptest::collection::vec((-2i64..5, 0i64..NOW), 0..20)) {
+            let mut worths = Log2Worths::default();
+            for (weight, at) in events {
+                let remembered = worths.log2_worth(weight * 500, at, NOW, HALF_LIFE).map(f64::to_bits);
+                prop_assert_eq!(remembered, log2_worth(weight * 500, at, NOW, HALF_LIFE).map(f64::to_bits));
+            }
+        }
+
         #[test]
         fn decay_agrees_with_a_direct_computation(
             events in proptest::collection::vec((1i64..10_000, 0i64..MAX_AGE_MS), 1..50), later in 0i64..MAX_AGE_MS,

@@ -8,6 +8,7 @@
 //! | `breaker` | refuses appends at once while the brokers are away, and finds out when they are back |
 //! | `consumer` | one member of the group: its thread, and what it hands over |
 //! | `turns` | what the client library calls back for it |
+//! | `record_buffer` | copies of what the client library has read |
 //! | `inbox` | what that thread has read and not handed over yet |
 //! | `walk` | reads stretches outside of the group |
 //! | `letters` | dead letters and their headers |
@@ -42,6 +43,7 @@ mod inspect;
 mod producer;
 mod range_reader;
 mod rebalance;
+mod record_buffer;
 mod removal;
 mod topics;
 mod traceparent;

@@ -149,3 +149,36 @@ async fn documents_of_a_former_release_are_updated() {
         .collect();
     assert_eq!(told, [(Some("new"), "new", 3), (Some("v"), "v", 3), (None, "w", 3)]);
 }
+
+/// A consumer that has counted its partition from the first record on takes a video that it does not know for new. Here each is
+/// there: counted on another's partition, or by a former release, which gave the document an `_id` of the server's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_video_that_is_wrongly_taken_for_new_is_counted_from_its_document() {
+    let removed = json!({"video_id": "counted", "user_id": "m", "type": "moderation", "version": 2, "event_id": "e",
+        "timestamp": 1_700_000_000, "moderation": {"action": "remove_video", "role": "moderator"}});
+    for (event, views) in [(view_event("counted"), 4), (view_event("former"), 4), (removed, 3)] {
+        let config = fresh_database();
+        let (archive, other) = (open_archive(&config).await, open_archive(&config).await);
+        archive.take_up(&[0]).await.unwrap();
+        other.take_up(&[1]).await.unwrap();
+        count_views(&archive, 0, &["first"]).await;
+        count_views(&other, 1, &["counted", "former", "counted", "former", "counted", "former"]).await;
+        let client = Client::with_uri_str(mongodb_uri()).await.unwrap();
+        let videos = client.database(&config.database).collection::<Document>("videos");
+        let mut former = videos.find_one_and_delete(doc! { "_id": "former" }).await.unwrap().unwrap();
+        former.insert("_id", ObjectId::new());
+        former.remove("home");
+        videos.insert_one(former).await.unwrap();
+
+        let name = event["video_id"].as_str().unwrap().to_owned();
+        let moderates = event["type"] == "moderation";
+        archive.commit(&batch(0, 1, &[view_event("second"), event])).await.unwrap();
+        assert_eq!(views_of(&archive, &name).await, views, "{name}");
+        let state = archive.video(&VideoId::parse(&name).unwrap()).await.unwrap().unwrap();
+        assert_eq!(state.removed.is_some(), moderates, "{name}");
+        assert_eq!((views_of(&archive, "second").await, offset_of(&archive, 0).await), (1, 3));
+        count_views(&archive, 0, &["second", &name, "third"]).await;
+        assert_eq!(views_of(&archive, &name).await, views + 1, "{name}");
+        assert_eq!(documents(&config, "videos").await.len(), 5, "one document a video");
+    }
+}

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use sha2::{Digest as _, Sha256};
 
+use super::places::first_records;
 use super::{MarkKey, UniqueKinds, identities, mark_key, moderating, reporting};
 use crate::moderation::RuleChange;
-use crate::{CommentId, Interaction, Millis, VideoId};
+use crate::{CommentId, Interaction, Kind, Millis, VideoId};
 
 /// One readable record of the log.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +85,19 @@ impl Batch {
 
     /// The videos whose state [`super::apply`] wants to be given.
     pub fn videos(&self) -> HashSet<&VideoId> {
-        self.records.iter().map(|record| &record.event.video_id).collect()
+        self.first_records().map(|record| &record.event.video_id).collect()
+    }
+
+    /// Of each video the first record, and perhaps others.
+    pub fn first_records(&self) -> impl Iterator<Item = &LogRecord> {
+        first_records(&self.records)
+    }
+
+    /// The videos of moderation records. What these do depends on the state of the video, also where they do not change it:
+    /// what any other event decides by its video's state, it changes.
+    pub fn moderated_videos(&self) -> HashSet<&VideoId> {
+        let moderated = self.records.iter().filter(|record| record.event.kind == Kind::Moderation);
+        moderated.map(|record| &record.event.video_id).collect()
     }
 
     /// The comments that [`super::apply_with`] wants to be given, where they are stored: of several with the same identity the newest.

@@ -25,7 +25,7 @@ pub struct Gathered {
     pub batch: Batch,
     /// What of it could not be read, to become dead letters before its offsets are committed.
     pub poison: Vec<DeadLetter>,
-    /// The videos of the batch.
+    /// The videos of the batch: all records of one share its text.
     videos: HashSet<VideoId>,
     /// What the commit takes of the archive's memory at most, roughly.
     written: usize,
@@ -44,20 +44,12 @@ impl Gathered {
     /// What a record says stands in a document, in that document's indexes and in the log of operations. But of an event that
     /// is only counted nothing is left beside the counts of its video: a thousand of them are as large there as one.
     pub fn take(&mut self, sorted: Sorted, unique: UniqueKinds) {
-        let Sorted { mut batch, sizes, poison, waiting: _ } = sorted;
-        for (record, size) in batch.records.iter_mut().zip(sizes) {
-            self.held += size_of::<LogRecord>() + size;
-            let event = &mut record.event;
-            let known = self.videos.get(&event.video_id).cloned();
-            if known.is_none() || leaves_more_than_counts(event, unique) {
-                self.written += VIDEO_ARCHIVE_BYTES + 3 * size + written_anew(event);
-            }
-            match known {
-                // One text for all events of a video.
-                Some(known) => event.video_id = known,
-                None => {
-                    self.videos.insert(event.video_id.clone());
-                }
+        let Sorted { batch, sizes, poison, waiting: _ } = sorted;
+        for (record, RecordSize { bytes, first_of_video }) in batch.records.iter().zip(sizes) {
+            self.held += size_of::<LogRecord>() + bytes;
+            let event = &record.event;
+            if first_of_video || leaves_more_than_counts(event, unique) {
+                self.written += VIDEO_ARCHIVE_BYTES + 3 * bytes + written_anew(event);
             }
         }
         for letter in &poison {
@@ -72,6 +64,85 @@ impl Gathered {
         self.batch.forget(partitions);
         self.poison.retain(|letter| !partitions.contains(&letter.record.partition));
     }
+
+    /// Sorts what was read, for [`Gathered::take`]. A record of a later release is waited for where `waits` says so, and is
+    /// unreadable otherwise.
+    pub fn sort(
+        &mut self,
+        records: &[RawRecord],
+        owned: &BTreeMap<u32, Position>,
+        waits: impl Fn(&RawRecord) -> bool,
+    ) -> Sorted {
+        let mut sorted = Sorted::default();
+        sorted.batch.records.reserve(records.len());
+        sorted.sizes.reserve(records.len());
+        let mut last: BTreeMap<u32, (u64, &RawRecord)> = BTreeMap::new();
+        // Records come in runs of a partition.
+        for run in records.chunk_by(|one, next| one.partition == next.partition) {
+            let partition = run[0].partition;
+            let Some(from) = owned.get(&partition).map(|stands| stands.next) else { continue };
+            if let Some(record) = self.sort_run(run, from, &waits, &mut sorted) {
+                last.insert(partition, (from, record));
+            }
+        }
+        let span = |(partition, (from, last)): (u32, (u64, &RawRecord))| {
+            let (next, last) = (last.offset + 1, Some(last.mark()));
+            OffsetRange { partition, from, next, last }
+        };
+        sorted.batch.spans = last.into_iter().map(span).collect();
+        sorted
+    }
+
+    /// Sorts records of one partition, those from an offset on. Returns the last one that the batch covers.
+    fn sort_run<'a>(
+        &mut self,
+        run: &'a [RawRecord],
+        from: u64,
+        waits: &impl Fn(&RawRecord) -> bool,
+        sorted: &mut Sorted,
+    ) -> Option<&'a RawRecord> {
+        let mut last = None;
+        if sorted.waiting.iter().any(|waiting| waiting.partition == run[0].partition) {
+            return None;
+        }
+        for record in run.iter().filter(|record| record.offset >= from) {
+            match self.read_shared(record) {
+                Err(Unreadable::Newer { format }) if waits(record) => {
+                    let (partition, offset) = (record.partition, record.offset);
+                    sorted.waiting.push(Waiting { partition, offset, format });
+                    break;
+                }
+                Ok((readable, first_of_video)) => {
+                    sorted.sizes.push(RecordSize { bytes: record.value.len(), first_of_video });
+                    sorted.batch.records.push(readable);
+                }
+                Err(error) => {
+                    sorted.poison.push(DeadLetter { record: record.detached(), reason: error.to_string() });
+                }
+            }
+            last = Some(record);
+        }
+        last
+    }
+
+    /// What a record says, or what is wrong with it, and whether it is the first of its video.
+    fn read_shared(&mut self, record: &RawRecord) -> Result<(LogRecord, bool), Unreadable> {
+        let RawRecord { partition, offset, broker_time, .. } = *record;
+        let (videos, mut shared) = (&mut self.videos, false);
+        let mut event = Interaction::from_log_of(&record.value, broker_time, |text| {
+            let known = videos.get(text).cloned();
+            shared = known.is_some();
+            known
+        })?;
+        let first_of_video = !shared && videos.insert(event.video_id.clone());
+        if !shared
+            && !first_of_video
+            && let Some(known) = videos.get(&event.video_id)
+        {
+            event.video_id = known.clone();
+        }
+        Ok((LogRecord { partition, offset, broker_time, event }, first_of_video))
+    }
 }
 
 /// What a record says, or what is wrong with it.
@@ -79,6 +150,15 @@ pub fn read(record: &RawRecord) -> Result<LogRecord, Unreadable> {
     let RawRecord { partition, offset, broker_time, .. } = *record;
     let event = Interaction::from_log(&record.value, broker_time)?;
     Ok(LogRecord { partition, offset, broker_time, event })
+}
+
+/// [`Gathered::sort`] for a batch of its own.
+pub fn batch_of(
+    records: &[RawRecord],
+    owned: &BTreeMap<u32, Position>,
+    waits: impl Fn(&RawRecord) -> bool,
+) -> Sorted {
+    Gathered::default().sort(records, owned, waits)
 }
 
 /// A record of a later release, before which its partition stops.
@@ -92,59 +172,27 @@ pub struct Waiting {
     pub format: u64,
 }
 
+/// What a record adds to the sizes of a batch.
+#[derive(Debug, Clone, Copy)]
+struct RecordSize {
+    /// How many bytes it has in the log.
+    bytes: usize,
+    /// Whether the batch had nothing of its video before.
+    first_of_video: bool,
+}
+
 /// Records by what is to be done with them.
 #[derive(Debug, Default)]
 pub struct Sorted {
     /// The readable ones, as a batch that starts where we stand. It has no spans where nothing is left of them, because
     /// they belong to partitions that were given up, or were counted already, or wait.
     pub batch: Batch,
-    /// How many bytes each of the batch's records has in the log.
-    pub sizes: Vec<usize>,
+    /// Of each of the batch's records.
+    sizes: Vec<RecordSize>,
     /// The unreadable ones.
     pub poison: Vec<DeadLetter>,
     /// Where partitions wait for a later release. Nothing behind that is in the batch, or unreadable.
     pub waiting: Vec<Waiting>,
-}
-
-/// Sorts what was read. A record of a later release is waited for where `waits` says so, and is unreadable otherwise.
-pub fn batch_of(
-    mut records: Vec<RawRecord>,
-    owned: &BTreeMap<u32, Position>,
-    waits: impl Fn(&RawRecord) -> bool,
-) -> Sorted {
-    records.retain(|record| owned.get(&record.partition).is_some_and(|stands| record.offset >= stands.next));
-    let mut sorted = Sorted::default();
-    let mut taken = Vec::with_capacity(records.len());
-    for record in records {
-        if sorted.waiting.iter().any(|waiting| waiting.partition == record.partition) {
-            continue;
-        }
-        match read(&record) {
-            Err(Unreadable::Newer { format }) if waits(&record) => {
-                let (partition, offset) = (record.partition, record.offset);
-                sorted.waiting.push(Waiting { partition, offset, format });
-            }
-            outcome => taken.push((record, outcome)),
-        }
-    }
-    // They are in the order of their offsets: what stays in the map is each partition's last.
-    let last: BTreeMap<u32, &RawRecord> =
-        taken.iter().map(|(record, _)| (record.partition, record)).collect();
-    let span = |(&partition, last): (&u32, &&RawRecord)| {
-        let from = owned.get(&partition)?.next;
-        Some(OffsetRange { partition, from, next: last.offset + 1, last: Some(last.mark()) })
-    };
-    sorted.batch.spans = last.iter().filter_map(span).collect();
-    for (record, outcome) in taken {
-        match outcome {
-            Ok(readable) => {
-                sorted.batch.records.push(readable);
-                sorted.sizes.push(record.value.len());
-            }
-            Err(error) => sorted.poison.push(DeadLetter { record, reason: error.to_string() }),
-        }
-    }
-    sorted
 }
 
 #[cfg(test)]
@@ -167,10 +215,10 @@ mod tests {
     #[test]
     fn a_batch_starts_at_our_position_and_skips_holes_and_unreadable_records() {
         let owned = owned_positions(&[(0, 5), (1, 0)]);
-        let records = vec![raw(0, 7, VIEW_JSON), raw(1, 0, "{"), raw(0, 9, VIEW_JSON), raw(1, 1, "{}")];
+        let records = [raw(0, 7, VIEW_JSON), raw(1, 0, "{"), raw(0, 9, VIEW_JSON), raw(1, 1, "{}")];
         let mark = RecordFingerprint::of(1_700_000_000_000, VIEW_JSON.as_bytes());
         let mark_of_poison = RecordFingerprint::of(1_700_000_000_000, b"{}");
-        let Sorted { batch, poison, waiting, .. } = batch_of(records, &owned, |_| true);
+        let Sorted { batch, poison, waiting, .. } = batch_of(&records, &owned, |_| true);
         assert_eq!(waiting, []);
         assert_eq!(
             batch.spans,
@@ -187,13 +235,37 @@ mod tests {
     #[test]
     fn foreign_and_counted_records_are_skipped() {
         let sorted =
-            batch_of(vec![raw(3, 0, VIEW_JSON), raw(0, 4, VIEW_JSON)], &owned_positions(&[(0, 5)]), |_| true);
+            batch_of(&[raw(3, 0, VIEW_JSON), raw(0, 4, VIEW_JSON)], &owned_positions(&[(0, 5)]), |_| true);
         assert_eq!((sorted.batch.spans.len(), sorted.batch.records.len(), sorted.poison.len()), (0, 0, 0));
     }
 
-    fn sorted(values: &[String]) -> Sorted {
-        let records = values.iter().enumerate().map(|(at, value)| raw(0, at as u64, value)).collect();
-        batch_of(records, &owned_positions(&[(0, 0)]), |_| true)
+    fn take(gathered: &mut Gathered, values: &[String], unique: UniqueKinds) {
+        let records: Vec<_> = values.iter().zip(0..).map(|(value, at)| raw(0, at, value)).collect();
+        let sorted = gathered.sort(&records, &owned_positions(&[(0, 0)]), |_| true);
+        gathered.take(sorted, unique);
+    }
+
+    #[test]
+    fn all_records_of_a_video_share_its_text() {
+        let escaped = VIEW_JSON.replace("\"v\"", "\"\\u0076\"");
+        let removed = r#"{"action":"remove_video","role":"moderator"}"#;
+        let moderated = format!(
+            r#"{{"type":"moderation","version":2,"video_id":"v","user_id":"m","event_id":"e","timestamp":1,"moderation":{removed}}}"#
+        );
+        let other = VIEW_JSON.replace("\"v\"", "\"w\"");
+        let values = [&escaped, VIEW_JSON, &other, &moderated].map(str::to_owned);
+        let mut gathered = Gathered::default();
+        take(&mut gathered, &values, UniqueKinds::default());
+        take(&mut gathered, &values, UniqueKinds::default());
+        let ids = || gathered.batch.records.iter().map(|record| &record.event.video_id);
+        let texts: HashSet<&str> = ids().map(VideoId::as_str).collect();
+        let addresses: HashSet<usize> = ids().map(VideoId::address).collect();
+        assert_eq!(
+            (gathered.batch.records.len(), texts.len(), addresses.len()),
+            (8, 2, 2),
+            "{:?}",
+            gathered.poison
+        );
     }
 
     #[test]
@@ -206,7 +278,7 @@ mod tests {
         let written = |values: Vec<String>, unique: &str| {
             let mut gathered = Gathered::default();
             let count = values.len();
-            gathered.take(sorted(&values), unique.parse().unwrap());
+            take(&mut gathered, &values, unique.parse().unwrap());
             assert_eq!(gathered.batch.records.len(), count);
             gathered.written / VIDEO_ARCHIVE_BYTES
         };
@@ -221,22 +293,18 @@ mod tests {
     #[test]
     fn a_batch_is_bounded_by_written_bytes_and_by_held_bytes() {
         let long = "x".repeat(250);
-        let videos: Vec<_> = (0..1_000)
-            .map(|at| format!(r#"{{"video_id":"{at}{long}","user_id":"u","type":"view"}}"#))
-            .collect();
-        let users: Vec<_> = (0..1_000)
-            .map(|at| format!(r#"{{"video_id":"v","user_id":"{at}{long}","type":"view"}}"#))
-            .collect();
-        let steps = |values: &[String]| {
+        let videos = |step: usize, at: usize| {
+            format!(r#"{{"video_id":"{step} {at}{long}","user_id":"u","type":"view"}}"#)
+        };
+        let users = |step: usize, at: usize| {
+            format!(r#"{{"video_id":"{step}","user_id":"{at}{long}","type":"view"}}"#)
+        };
+        let steps = |value: &dyn Fn(usize, usize) -> String| {
             let mut gathered = Gathered::default();
             let mut steps = 0;
             while gathered.has_room() {
-                let mut sorted = sorted(values);
-                for record in &mut sorted.batch.records {
-                    record.event.video_id =
-                        VideoId::parse(&format!("{steps}{}", record.event.video_id)).unwrap();
-                }
-                gathered.take(sorted, UniqueKinds::default());
+                let values: Vec<_> = (0..1_000).map(|at| value(steps, at)).collect();
+                take(&mut gathered, &values, UniqueKinds::default());
                 steps += 1;
             }
             (steps, gathered.written >= MAX_ARCHIVE_BYTES, gathered.held >= MAX_HELD_BYTES)
@@ -261,7 +329,7 @@ mod tests {
             [of_two.as_slice(), &[raw(0, 9, VIEW_JSON), raw(0, 10, "{"), raw(2, 3, VIEW_JSON)]].concat()
         };
         let owned = owned_positions(&[(0, 5), (1, 0), (2, 3)]);
-        let Sorted { batch, poison, waiting, .. } = batch_of(records(), &owned, |_| true);
+        let Sorted { batch, poison, waiting, .. } = batch_of(&records(), &owned, |_| true);
         let spans: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
         assert_eq!(spans, [(0, 5, 7), (2, 3, 4)]);
         assert_eq!((batch.records.len(), poison.len()), (2, 1));
@@ -269,7 +337,7 @@ mod tests {
         assert_eq!(waiting, [at(1, 0), at(0, 8)]);
 
         let Sorted { batch, poison, waiting, .. } =
-            batch_of(records(), &owned, |record| record.partition == 1);
+            batch_of(&records(), &owned, |record| record.partition == 1);
         let next: Vec<_> = batch.spans.iter().map(|span| (span.partition, span.next)).collect();
         assert_eq!((next, waiting), (vec![(0, 11), (2, 4)], vec![at(1, 0)]));
         assert!(poison[1].reason.contains("format 99"), "{}", poison[1].reason);

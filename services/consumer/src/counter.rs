@@ -15,7 +15,7 @@ use liverank_core::event::FORMAT;
 use liverank_runtime::ServiceContext;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::batches::{Gathered, Waiting, batch_of};
+use crate::batches::{Gathered, Waiting};
 use crate::metrics::ConsumerMetrics;
 use crate::pace::until_done;
 use crate::projector::{CommittedBatch, ProjectionQueue};
@@ -154,11 +154,13 @@ impl LogCounter<'_> {
     }
 
     fn gather_records(&mut self, mut records: Vec<RawRecord>) {
-        records.retain(|record| !self.waiting.contains_key(&record.partition));
+        if !self.waiting.is_empty() {
+            records.retain(|record| !self.waiting.contains_key(&record.partition));
+        }
         let waits = !self.dead_letter_newer;
         let tracer = &self.shell.tracer;
         let found = Found::among(&records, self.traced.len(), tracer);
-        let sorted = batch_of(records, &self.read, |_| waits);
+        let sorted = self.gathered.sort(&records, &self.read, |_| waits);
         self.read.extend(sorted.batch.spans.iter().map(position_after));
         self.traced.extend(found.begin(&sorted.batch.spans, tracer));
         for waiting in &sorted.waiting {

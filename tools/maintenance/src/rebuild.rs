@@ -339,7 +339,7 @@ impl LogRecount<'_> {
             let waits = |record: &RawRecord| {
                 self.counted.get(&record.partition).is_none_or(|counted| record.offset >= *counted)
             };
-            let Sorted { batch, waiting, .. } = batch_of(records, &self.positions, waits);
+            let Sorted { batch, waiting, .. } = batch_of(&records, &self.positions, waits);
             if let Some(Waiting { partition, offset, format }) = waiting.first() {
                 bail!(
                     "offset {offset} of partition {partition} is of format {format}, which a later release of liverank \

@@ -3,8 +3,10 @@
 //! All reads are of one snapshot, and every document that a decision rests on is written too (a partition's offset, a
 //! video, an identity), so that two transactions that would decide on each other's ground conflict, and one of them
 //! runs again. A video whose state is known ([`super::states`]) is not read: the offset documents, which are read, tell
-//! that it is still the same.
+//! that it is still the same. One that is taken for new is not read either: its document is inserted, which fails where
+//! there is one.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use super::documents::{
     video_change, video_document, video_update,
 };
 use super::ownership::{Owner, id_of};
-use super::states::VideoStateCache;
+use super::states::{CachedVideo, VideoStateCache};
 use super::stopwatch::Stopwatch;
 use super::transaction::{Stop, Transaction, abort, never_opened, to_raw_documents};
 use super::{MongoArchive, PART_NAME, swapping};
@@ -70,6 +72,7 @@ async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<
             Stop::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
             Stop::Again(error) => {
                 tracing::debug!(part = PART_NAME, %error, ?pause, "the batch conflicts; again");
+                owner.states.stop_guessing();
                 // Jittered, or two that met once would meet again.
                 tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
                 pause = MAX_PAUSE.min(pause * 2);
@@ -107,7 +110,7 @@ async fn try_commit(
     let moderated = commit.transaction.moderated(batch).await?;
     let marks = commit.marks(batch, &meta.rules).await?;
     watch.lap("reading");
-    let known_videos = videos.states.values().cloned();
+    let known_videos = videos.by_id.values().filter_map(|known| known.state.clone());
     let effects = apply_with(&batch.records, known_videos, sightings, moderated, marks, &meta.rules);
     watch.lap("applying");
     commit.advance_offsets(&batch.spans, &new_offsets, &videos.left).await?;
@@ -123,7 +126,7 @@ async fn try_commit(
     commit.transaction.commit().await?;
     watch.lap("making it durable");
     if may_keep {
-        owner.states.insert_written(&batch.spans, &effects.videos, |id| videos.homes.get(id).copied());
+        owner.states.insert_written(&batch.spans, &effects.videos, |id| Some(videos.by_id.get(id)?.home));
     }
     watch.lap("keeping");
     let (events, changed) = (batch.records.len(), effects.videos.len());
@@ -169,17 +172,23 @@ impl OffsetDocs {
     }
 }
 
+/// What is known of a video before a batch.
+#[derive(Default)]
+struct KnownVideo {
+    /// `None` where it has no document.
+    state: Option<VideoState>,
+    /// Where it is at home from now on: one of the batch's own partitions.
+    home: u32,
+    /// The `_id` that a former release gave its document, where one did. The document is written anew under the `_id` of today.
+    foreign_id: Option<Bson>,
+}
+
 /// What is known of a batch's videos before it.
 #[derive(Default)]
 struct KnownVideos {
-    states: HashMap<VideoId, VideoState>,
-    /// Where each is at home from now on: one of the batch's own partitions.
-    homes: HashMap<VideoId, u32>,
+    by_id: HashMap<VideoId, KnownVideo>,
     /// Partitions that are not the batch's, and lose a video to it.
     left: BTreeSet<u32>,
-    /// Videos whose document has the `_id` that a former release gave it, with that `_id`. The document is written anew under
-    /// the `_id` of today.
-    misnamed: HashMap<VideoId, Bson>,
 }
 
 struct CommitAttempt<'a> {
@@ -211,45 +220,39 @@ impl CommitAttempt<'_> {
         let moved = batch.spans.iter().filter(|span| span.next != span.from);
         let partitions: HashSet<u32> = moved.map(|span| span.partition).collect();
         let covered = |home: u32| partitions.contains(&home);
-        let mut videos = KnownVideos::default();
-        let mut unknown: HashSet<&VideoId> = HashSet::new();
-        for id in batch.videos() {
-            if let Some((state, home)) = kept.get(id, covered) {
-                videos.homes.insert(id.clone(), home);
-                videos.states.insert(id.clone(), state);
-            } else {
-                unknown.insert(id);
+        let first_records: Vec<_> = batch.first_records().collect();
+        let by_id = HashMap::with_capacity(first_records.len());
+        let mut videos = KnownVideos { by_id, ..KnownVideos::default() };
+        let mut unknown: Vec<&str> = Vec::new();
+        let moderated = batch.moderated_videos();
+        for record in first_records {
+            let id = &record.event.video_id;
+            let Entry::Vacant(vacant) = videos.by_id.entry(id.clone()) else { continue };
+            // New ones, and those that come here from elsewhere, are at home where they were seen first.
+            let mut known = KnownVideo { home: record.partition, ..KnownVideo::default() };
+            match kept.look_up(id, record.partition, covered) {
+                CachedVideo::Known(state, home) => (known.state, known.home) = (Some(*state), home),
+                CachedVideo::New if !moderated.contains(id) => {}
+                CachedVideo::New | CachedVideo::Unknown => unknown.push(id.as_str()),
             }
+            vacant.insert(known);
         }
-        if unknown.is_empty() {
-            return Ok(videos);
-        }
-        let mut ids: Vec<&str> = unknown.iter().map(|id| id.as_str()).collect();
         // Each command then looks at a stretch of the index, and not at all of it.
-        ids.sort_unstable();
-        let ids = ids.into_iter().map(Bson::from).collect();
+        unknown.sort_unstable();
+        let ids = unknown.into_iter().map(Bson::from).collect();
         let found: Vec<VideoDoc> = self.transaction.find_each("videos", "video_id", ids).await?;
         for document in found {
-            let (foreign, home) = (document.foreign_id(), document.home());
+            let (foreign_id, home) = (document.foreign_id(), document.home());
             let state = document.into_state()?;
-            videos.misnamed.extend(foreign.map(|id| (state.video_id.clone(), id)));
+            let Some(known) = videos.by_id.get_mut(&state.video_id) else { continue };
             match home {
-                Some(home) if covered(home) => {
-                    unknown.remove(&state.video_id);
-                    videos.homes.insert(state.video_id.clone(), home);
-                }
+                Some(home) if covered(home) => known.home = home,
                 Some(home) => {
                     videos.left.insert(home);
                 }
                 None => {}
             }
-            videos.states.insert(state.video_id.clone(), state);
-        }
-        // New ones, and those that come here from elsewhere, are at home where they were seen first.
-        for record in &batch.records {
-            if unknown.remove(&record.event.video_id) {
-                videos.homes.insert(record.event.video_id.clone(), record.partition);
-            }
+            (known.state, known.foreign_id) = (Some(state), foreign_id);
         }
         Ok(videos)
     }
@@ -300,18 +303,17 @@ impl CommitAttempt<'_> {
         rules: &Rules,
         known: &KnownVideos,
     ) -> Result<(), Stop> {
-        let changed = || effects.videos.iter().map(|state| &state.video_id);
-        let misnamed = changed().filter_map(|id| known.misnamed.get(id).cloned()).collect();
-        self.transaction.delete("videos", misnamed).await?;
-        let (mut fresh, mut updates) = (Vec::new(), Vec::new());
-        for state in &effects.videos {
-            let id = &state.video_id;
-            let home = known.homes.get(id).copied().unwrap_or_default();
-            match known.states.get(id).filter(|_| !known.misnamed.contains_key(id)) {
-                Some(before) => updates.push(video_change(before, state, &rules.weights, home)),
-                None => fresh.push(video_document(state, &rules.weights, home)),
+        let (mut fresh, mut updates, mut misnamed) = (Vec::new(), Vec::new(), Vec::new());
+        let new = KnownVideo::default();
+        for after in &effects.videos {
+            let KnownVideo { state, home, foreign_id } = known.by_id.get(&after.video_id).unwrap_or(&new);
+            misnamed.extend(foreign_id.clone());
+            match state.as_ref().filter(|_| foreign_id.is_none()) {
+                Some(before) => updates.push(video_change(before, after, &rules.weights, *home)),
+                None => fresh.push(video_document(after, &rules.weights, *home)),
             }
         }
+        self.transaction.delete("videos", misnamed).await?;
         self.transaction.update("videos", updates).await?;
         let archive = self.transaction.archive;
         if !fresh.is_empty() {

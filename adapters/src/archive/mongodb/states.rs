@@ -11,9 +11,15 @@
 //! So a state is used only in a transaction that finds all three as this archive left them. One that is changed by
 //! another transaction after that reading conflicts with this one on the video's own document.
 //!
+//! Of a partition that this archive has counted from its first record on, and of which it has forgotten nothing, every video
+//! that is at home there is kept. One that is not kept is taken for new then, and not read either. That is a guess: a video may have come
+//! there from elsewhere. Where it is wrong, the document that is inserted is there already, and the transaction fails. From then on
+//! ([`VideoStateCache::stop_guessing`]) what is not kept is read.
+//!
 //! The memory is bounded: what was not used for the longest time goes first, and is read again when it comes again.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use liverank_core::VideoId;
 use liverank_core::counting::{OffsetRange, VideoState};
@@ -39,6 +45,19 @@ struct CachedPosition {
     outside_writes: i64,
     /// Counts how often another was here: what was kept in an earlier run is void.
     run: u64,
+    /// Whether all videos are kept that are at home there, as far as this archive has written them.
+    is_complete: bool,
+}
+
+/// What is known of a video.
+#[derive(Debug)]
+pub(super) enum CachedVideo {
+    /// Its state, and where it is at home.
+    Known(Box<VideoState>, u32),
+    /// It is taken for one that has no document.
+    New,
+    /// It has to be read.
+    Unknown,
 }
 
 /// The states that an archive keeps.
@@ -97,21 +116,46 @@ impl VideoStateCache {
             let same = |was: &CachedPosition| was.next == next && was.outside_writes == outside_writes;
             if !self.partitions.get(&span.partition).is_some_and(same) {
                 self.runs += 1;
-                self.partitions
-                    .insert(span.partition, CachedPosition { next, outside_writes, run: self.runs });
+                let (run, is_complete) = (self.runs, next == 0);
+                let position = CachedPosition { next, outside_writes, run, is_complete };
+                self.partitions.insert(span.partition, position);
             }
         }
     }
 
-    /// The state of a video and its home, if it is known in a transaction that covers these partitions.
-    pub(super) fn get(&mut self, id: &VideoId, covered: impl Fn(u32) -> bool) -> Option<(VideoState, u32)> {
-        if !self.young.contains_key(id) {
-            let (id, kept) = self.old.remove_entry(id)?;
-            self.insert(id, kept);
+    /// What is known of a video that comes with a record of `partition`, in a transaction that covers these partitions.
+    pub(super) fn look_up(
+        &mut self,
+        id: &VideoId,
+        partition: u32,
+        covered: impl Fn(u32) -> bool,
+    ) -> CachedVideo {
+        if let Some(kept) = self.young.get(id) {
+            return self.usable(kept, covered);
         }
-        let kept = self.young.get(id)?;
+        if let Some((id, kept)) = self.old.remove_entry(id) {
+            let found = self.usable(&kept, covered);
+            self.insert(id, kept);
+            return found;
+        }
+        let is_complete = self.partitions.get(&partition).is_some_and(|standing| standing.is_complete);
+        if is_complete { CachedVideo::New } else { CachedVideo::Unknown }
+    }
+
+    fn usable(&self, kept: &CachedState, covered: impl Fn(u32) -> bool) -> CachedVideo {
         let current = self.partitions.get(&kept.home).is_some_and(|standing| standing.run == kept.run);
-        (current && covered(kept.home)).then(|| (kept.state.clone(), kept.home))
+        if current && covered(kept.home) {
+            CachedVideo::Known(Box::new(kept.state.clone()), kept.home)
+        } else {
+            CachedVideo::Unknown
+        }
+    }
+
+    /// Takes no video for new any more that is not read: one was not, or another one may have made it meanwhile.
+    pub(super) fn stop_guessing(&mut self) {
+        for standing in self.partitions.values_mut() {
+            standing.is_complete = false;
+        }
     }
 
     /// Keeps what a transaction has written that covered these spans. `home` tells where each video is at home now.
@@ -136,13 +180,20 @@ impl VideoStateCache {
 
     fn insert(&mut self, id: VideoId, kept: CachedState) {
         let bytes = state_bytes(&kept.state);
-        self.old.remove(&id);
-        match self.young.insert(id, kept) {
-            Some(before) => self.young_bytes -= self::state_bytes(&before.state),
-            None => {
+        match self.young.entry(id) {
+            Entry::Occupied(mut known) => {
+                let before = known.insert(kept);
+                self.young_bytes -= self::state_bytes(&before.state);
+            }
+            Entry::Vacant(vacant) => {
+                self.old.remove(vacant.key());
+                vacant.insert(kept);
                 if self.young_bytes + bytes > self.half {
-                    self.old = std::mem::take(&mut self.young);
+                    let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
                     self.young_bytes = 0;
+                    if !forgotten.is_empty() {
+                        self.stop_guessing();
+                    }
                     return;
                 }
             }
@@ -186,7 +237,14 @@ mod tests {
 
     fn cached_views(states: &mut VideoStateCache, id: &str, covered: &[u32]) -> Option<i64> {
         let id = VideoId::parse(id).unwrap();
-        states.get(&id, |home| covered.contains(&home)).map(|(state, _)| state.counters.views)
+        match states.look_up(&id, 0, |home| covered.contains(&home)) {
+            CachedVideo::Known(state, _) => Some(state.counters.views),
+            CachedVideo::New | CachedVideo::Unknown => None,
+        }
+    }
+
+    fn is_taken_for_new(states: &mut VideoStateCache, id: &str, partition: u32) -> bool {
+        matches!(states.look_up(&VideoId::parse(id).unwrap(), partition, |_| true), CachedVideo::New)
     }
 
     /// Has counted one record of each of the partitions 1 and 2; "v" is at home on 1.
@@ -248,6 +306,37 @@ mod tests {
         assert_eq!(cached_views(&mut states, "001", &[1]), None);
     }
 
+    #[test]
+    fn an_unknown_video_is_taken_for_new_while_its_partition_is_known_from_its_first_record_on() {
+        let mut states = cache_with_counts();
+        assert!(is_taken_for_new(&mut states, "w", 1) && is_taken_for_new(&mut states, "w", 2));
+        assert!(
+            !is_taken_for_new(&mut states, "v", 1) && !is_taken_for_new(&mut states, "v", 2),
+            "it is kept"
+        );
+        assert!(!is_taken_for_new(&mut states, "w", 3), "nothing is known of it");
+        states.invalidate_unless_at(1, &[offset_range(1, 2)], |_| 0);
+        assert!(!is_taken_for_new(&mut states, "w", 1), "another one has counted there");
+        assert!(is_taken_for_new(&mut states, "w", 2));
+        states.stop_guessing();
+        assert!(!is_taken_for_new(&mut states, "w", 2));
+    }
+
+    #[test]
+    fn nothing_is_taken_for_new_once_something_was_forgotten() {
+        let mut states = VideoStateCache::with_max_bytes(4 * (STATE_OVERHEAD_BYTES + 4));
+        let spans = [offset_range(1, 0)];
+        states.invalidate_unless_at(1, &spans, |_| 0);
+        let mut taken_for_new = Vec::new();
+        for at in 0..8 {
+            states.insert_written(&spans, &[state(&format!("{at}"), 1)], |_| Some(1));
+            taken_for_new.push(is_taken_for_new(&mut states, "w", 1));
+        }
+        assert_eq!((taken_for_new.first(), taken_for_new.last()), (Some(&true), Some(&false)));
+        let kept = (0..8).filter(|at| cached_views(&mut states, &format!("{at}"), &[1]).is_some()).count();
+        assert!(kept < 8, "one was forgotten");
+    }
+
     /// What is done to documents: by this archive, or by another one.
     #[derive(Debug, Clone, Copy)]
     struct DocumentWrite {
@@ -280,8 +369,18 @@ mod tests {
                 let document = documents[video];
                 if mine {
                     states.invalidate_unless_at(1, &spans, |at| outside[at as usize]);
-                    if let Some((state, home)) = states.get(&id, |at| at == partition) {
-                        prop_assert_eq!(Some((state.counters.views, home)), document);
+                    match states.look_up(&id, partition, |at| at == partition) {
+                        CachedVideo::Known(state, home) => {
+                            prop_assert_eq!(Some((state.counters.views, home)), document);
+                        }
+                        CachedVideo::New => {
+                            let is_at_home = document.is_some_and(|(_, home)| home == partition);
+                            prop_assert!(!is_at_home, "{:?}", document);
+                            if document.is_some() {
+                                states.stop_guessing();
+                            }
+                        }
+                        CachedVideo::Unknown => {}
                     }
                 }
                 if let Some((_, home)) = document.filter(|(_, home)| *home != partition) {

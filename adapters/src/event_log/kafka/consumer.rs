@@ -18,27 +18,29 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD_SEEN, RawRecord, Start, another_log_error};
+use super::super::{ConsumerEvent, LogConsumer, OTHER_RECORD_SEEN, Start, another_log_error};
 use super::config::KafkaConfig;
 use super::inbox::{Command, Inbox};
 use super::rebalance::{Member, RebalanceContext};
-use super::{PART_NAME, QUERY_TIMEOUT, store_error, traceparent};
+use super::record_buffer::RecordBuffer;
+use super::{PART_NAME, QUERY_TIMEOUT, store_error};
 use crate::StoreError;
 
 /// How long the thread waits for records before it looks for commands: what a start may wait, and forty wake-ups a
 /// second at most when nothing comes.
 const THREAD_POLL: Duration = Duration::from_millis(25);
+/// Records that the thread takes in at once, before it looks for commands: a fraction of a millisecond, and so many more than
+/// its bound the inbox may hold.
+const MAX_RECORDS_AT_ONCE: usize = 256;
 /// How long the thread may take to obey. It waits for the library by the wall clock, which may jump.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long dropping a member waits for it to have left. Its partitions move at once then, not when its session ends.
@@ -156,6 +158,7 @@ impl ConsumerThread {
 
     /// Reads until the owner is gone, or until the member cannot go on.
     fn read_until_left(&self, member: &Member) -> Result<(), StoreError> {
+        let mut buffer = RecordBuffer::default();
         while !self.inbox.left() {
             while let Some(command) = self.inbox.next_command() {
                 self.carry_out(member, command);
@@ -165,25 +168,19 @@ impl ConsumerThread {
             if !self.inbox.has_room(THREAD_POLL) {
                 continue;
             }
-            match member.poll(THREAD_POLL) {
+            match self.read_what_is_there(member, &mut buffer) {
                 None => {}
-                Some(Ok(message)) => {
-                    let partition = message.partition() as u32;
-                    if let Some(offset) = self.inbox.push(record(&message)) {
-                        self.handle_other_record(partition, offset, OTHER_RECORD_SEEN);
-                    }
-                }
-                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                Some(KafkaError::PartitionEOF(partition)) => {
                     let partition = partition as u32;
                     if let Some(offset) = self.inbox.ended(partition) {
                         let seen = format!("the log ends at {}", offset.saturating_sub(1));
                         self.handle_other_record(partition, offset, &seen);
                     }
                 }
-                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                Some(KafkaError::MessageConsumptionFatal(code)) => {
                     return Err(store_error("reading", &KafkaError::MessageConsumptionFatal(code)));
                 }
-                Some(Err(error)) => self.handle_error(member, &error),
+                Some(error) => self.handle_error(member, &error),
             }
             if self.inbox.doubted() {
                 tracing::warn!(
@@ -195,6 +192,30 @@ impl ConsumerThread {
             }
         }
         Ok(())
+    }
+
+    /// Waits for a record, and takes in all that follow it without a wait, up to [`MAX_RECORDS_AT_ONCE`]. Returns the error that
+    /// came behind them, if one did.
+    ///
+    /// The group may take partitions away in any of these polls. What was read of them before is refused by the inbox then.
+    fn read_what_is_there(&self, member: &Member, buffer: &mut RecordBuffer) -> Option<KafkaError> {
+        let (mut records, mut wait) = (Vec::new(), THREAD_POLL);
+        let mut ended = None;
+        while records.len() < MAX_RECORDS_AT_ONCE {
+            match member.poll(wait) {
+                None => break,
+                Some(Ok(message)) => records.push(buffer.record(&message)),
+                Some(Err(error)) => {
+                    ended = Some(error);
+                    break;
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        for (partition, offset) in self.inbox.push(records) {
+            self.handle_other_record(partition, offset, OTHER_RECORD_SEEN);
+        }
+        ended
     }
 
     fn carry_out(&self, member: &Member, command: Command) {
@@ -312,22 +333,6 @@ impl ConsumerThread {
             tracing::debug!(part = PART_NAME, %error, "the library had let go of some already");
         }
         self.inbox.assigned(partitions);
-    }
-}
-
-pub(super) fn record(message: &BorrowedMessage<'_>) -> RawRecord {
-    let (key, value) = (message.key(), message.payload().unwrap_or_default());
-    // One allocation for both.
-    let both = Bytes::from([key.unwrap_or_default(), value].concat());
-    let border = key.map_or(0, <[u8]>::len);
-    RawRecord {
-        partition: message.partition() as u32,
-        offset: message.offset() as u64,
-        // Absent from message formats of before Kafka 0.10 only.
-        broker_time: message.timestamp().to_millis().unwrap_or_default(),
-        key: key.map(|_| both.slice(..border)),
-        value: both.slice(border..),
-        trace: traceparent::read(message.headers()),
     }
 }
 

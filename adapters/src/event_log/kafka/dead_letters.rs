@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
 use super::super::{DeadLetter, Origin, RawRecord, RecordPosition, StoredDeadLetter};
-use super::consumer::record;
+use super::record_buffer::record;
 
 const REASON_HEADER: &str = "reason";
 const PARTITION_HEADER: &str = "partition";

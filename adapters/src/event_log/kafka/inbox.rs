@@ -1,6 +1,6 @@
 //! What a member's thread has read and learnt, and its owner has not asked for yet. Bounded; no I/O.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,22 @@ impl PartitionReading {
     const fn at(next: u64, expects: ExpectedRecord) -> Self {
         Self { next, expects, told_of_hole: false }
     }
+
+    /// Logs the first hole in the offsets that the library gives of this partition.
+    fn note_hole_before(&mut self, record: &RawRecord) {
+        if record.offset == self.next || std::mem::replace(&mut self.told_of_hole, true) {
+            return;
+        }
+        let (partition, from, to) = (record.partition, self.next, record.offset);
+        tracing::info!(
+            part = PART_NAME,
+            partition,
+            from,
+            to,
+            "the log gave no records from one offset up to another: a producer with transactions leaves such holes, and \
+             compaction; nothing else of ours does"
+        );
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +74,7 @@ struct InboxState {
     /// Assignments and revocations, in their order.
     turns: VecDeque<ConsumerEvent>,
     owned: HashSet<u32>,
-    reading: HashMap<u32, PartitionReading>,
+    reading: BTreeMap<u32, PartitionReading>,
     /// The log may be another one than the one that was started: every start has to be looked at again.
     doubted: bool,
     records: VecDeque<RawRecord>,
@@ -146,40 +162,24 @@ impl Inbox {
         !full(&state)
     }
 
-    /// Takes in a record, unless nobody reads its partition from there. Returns the offset that was to be read next
-    /// where the record before it is another one than was read there.
-    pub(super) fn push(&self, record: RawRecord) -> Option<u64> {
+    /// Takes in records, but for those of partitions that nobody reads from there. Returns of each partition in which the
+    /// record before the first one is another one than was read there which offset was to be read next.
+    pub(super) fn push(&self, records: Vec<RawRecord>) -> Offsets {
+        if records.is_empty() {
+            return Offsets::new();
+        }
         let mut state = self.lock();
-        let reading = state.reading.get_mut(&record.partition)?;
-        if record.offset < reading.next || reading.expects == ExpectedRecord::Nothing {
-            return None;
-        }
-        if let ExpectedRecord::Marked(mark) = reading.expects {
-            let offset = reading.next + 1;
-            if record.offset != reading.next || record.mark() != mark {
-                reading.expects = ExpectedRecord::Nothing;
-                return Some(offset);
-            }
-            *reading = PartitionReading::at(offset, ExpectedRecord::Records);
-            return None;
-        }
-        if record.offset > reading.next && !std::mem::replace(&mut reading.told_of_hole, true) {
-            let (partition, from, to) = (record.partition, reading.next, record.offset);
-            tracing::info!(
-                part = PART_NAME,
-                partition,
-                from,
-                to,
-                "the log gave no records from one offset up to another: a producer with transactions leaves such holes, and \
-                 compaction; nothing else of ours does"
-            );
-        }
-        reading.next = record.offset + 1;
-        state.bytes += record_bytes(&record);
-        state.records.push_back(record);
+        let others = records.into_iter().filter_map(|record| {
+            let partition = record.partition;
+            state.push(record).map(|offset| (partition, offset))
+        });
+        let others = others.collect();
+        let arrived = !state.records.is_empty();
         drop(state);
-        self.arrived.notify_one();
-        None
+        if arrived {
+            self.arrived.notify_one();
+        }
+        others
     }
 
     /// The library has read a partition to its end. Returns the offset that was to be read next where the record before
@@ -251,13 +251,11 @@ impl Inbox {
             ExpectedRecord::Marked(_) => (reading.next, reading.next + 1),
             ExpectedRecord::Records | ExpectedRecord::Nothing => (reading.next, reading.next),
         };
-        let mut reading: Vec<_> = state
+        state
             .reading
             .iter()
             .map(|(partition, reading)| (*partition, both(reading).0, both(reading).1))
-            .collect();
-        reading.sort_unstable();
-        reading
+            .collect()
     }
 
     /// The log holds nothing any more before what is to be read of this partition: there is nothing to compare.
@@ -298,6 +296,29 @@ impl Inbox {
 }
 
 impl InboxState {
+    /// Takes in a record, unless nobody reads its partition from there. Returns the offset that was to be read next where
+    /// the record before it is another one than was read there.
+    fn push(&mut self, record: RawRecord) -> Option<u64> {
+        let reading = self.reading.get_mut(&record.partition)?;
+        if record.offset < reading.next || reading.expects == ExpectedRecord::Nothing {
+            return None;
+        }
+        if let ExpectedRecord::Marked(mark) = reading.expects {
+            let offset = reading.next + 1;
+            if record.offset != reading.next || record.mark() != mark {
+                reading.expects = ExpectedRecord::Nothing;
+                return Some(offset);
+            }
+            *reading = PartitionReading::at(offset, ExpectedRecord::Records);
+            return None;
+        }
+        reading.note_hole_before(&record);
+        reading.next = record.offset + 1;
+        self.bytes += record_bytes(&record);
+        self.records.push_back(record);
+        None
+    }
+
     fn forget_records(&mut self, partitions: &[u32]) {
         self.records.retain(|record| !partitions.contains(&record.partition));
         self.bytes = self.records.iter().map(record_bytes).sum();
@@ -328,6 +349,11 @@ mod tests {
         }
     }
 
+    /// Takes in one record. Returns the offset at which another one was expected.
+    fn push(inbox: &Inbox, record: RawRecord) -> Option<u64> {
+        inbox.push(vec![record]).first().map(|(_, offset)| *offset)
+    }
+
     fn polled_offsets(polled: Option<ConsumerEvent>) -> Vec<(u32, u64)> {
         match polled {
             Some(ConsumerEvent::Records(records)) => {
@@ -349,10 +375,10 @@ mod tests {
     fn records_of_a_revoked_partition_are_dropped() {
         let inbox = reading(&[1, 2]);
         for at in [record(1, 0), record(2, 0), record(1, 1)] {
-            inbox.push(at);
+            push(&inbox, at);
         }
         assert_eq!(inbox.revoked(vec![1, 7]), [1]);
-        inbox.push(record(1, 2));
+        push(&inbox, record(1, 2));
         assert_eq!(inbox.take(10).unwrap(), Some(ConsumerEvent::Revoked(vec![1])));
         assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(2, 0)]);
         assert_eq!(inbox.take(10).unwrap(), None);
@@ -363,14 +389,14 @@ mod tests {
     fn a_start_drops_records_read_before_it() {
         let inbox = reading(&[1, 2]);
         for at in 0..5 {
-            inbox.push(record(1, at));
+            push(&inbox, record(1, at));
         }
         assert_eq!(
             inbox.starting(vec![Start::unmarked(1, 3), Start::unmarked(9, 0)]),
             (vec![], vec![(1, 3)])
         );
-        inbox.push(record(1, 2));
-        inbox.push(record(1, 3));
+        push(&inbox, record(1, 2));
+        push(&inbox, record(1, 3));
         assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 3)]);
     }
 
@@ -378,7 +404,7 @@ mod tests {
     fn records_of_an_unstarted_partition_are_refused() {
         let inbox = Inbox::default();
         inbox.assigned(vec![1]);
-        inbox.push(record(1, 0));
+        push(&inbox, record(1, 0));
         inbox.take(1).unwrap();
         assert_eq!(inbox.take(1).unwrap(), None);
         assert_eq!(inbox.starting(vec![Start::unmarked(1, 0)]), (vec![(1, 0)], vec![]));
@@ -391,21 +417,21 @@ mod tests {
         let inbox = reading(&[1]);
         assert_eq!(inbox.starting(vec![marked(5)]), (vec![], vec![(1, 4)]));
         assert_eq!(inbox.reading(), [(1, 4, 5)]);
-        assert_eq!((inbox.push(record(1, 4)), inbox.push(record(1, 5))), (None, None));
+        assert_eq!((push(&inbox, record(1, 4)), push(&inbox, record(1, 5))), (None, None));
         assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 5)]);
         assert_eq!(inbox.ended(1), None);
         let other = RawRecord { broker_time: 2, ..record(1, 4) };
         for wrong in [other, record(1, 6)] {
             inbox.starting(vec![marked(5)]);
-            assert_eq!(inbox.push(wrong), Some(5));
-            assert_eq!(inbox.push(record(1, 6)), None, "told once, and nothing read");
+            assert_eq!(push(&inbox, wrong), Some(5));
+            assert_eq!(push(&inbox, record(1, 6)), None, "told once, and nothing read");
             assert_eq!(inbox.take(10).unwrap(), None);
         }
         inbox.starting(vec![marked(5)]);
         assert_eq!((inbox.ended(1), inbox.ended(1)), (Some(5), None));
         inbox.starting(vec![marked(5)]);
         inbox.unmark(1);
-        assert_eq!((inbox.reading(), inbox.push(record(1, 5))), (vec![(1, 5, 5)], None));
+        assert_eq!((inbox.reading(), push(&inbox, record(1, 5))), (vec![(1, 5, 5)], None));
         assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 5)]);
         assert_eq!(
             inbox.starting(vec![marked(0)]),
@@ -417,21 +443,21 @@ mod tests {
     #[test]
     fn a_distrusted_log_gives_no_records_until_started_again() {
         let inbox = reading(&[1, 2]);
-        inbox.push(record(1, 0));
+        push(&inbox, record(1, 0));
         inbox.doubt();
         assert!(inbox.doubted() && !inbox.doubted());
-        inbox.push(record(1, 1));
+        push(&inbox, record(1, 1));
         assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 0)], "what came before is good");
         inbox.starting(vec![Start::unmarked(1, 1)]);
-        inbox.push(record(1, 1));
-        inbox.push(record(2, 0));
+        push(&inbox, record(1, 1));
+        push(&inbox, record(2, 0));
         assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 1)]);
     }
 
     #[test]
     fn a_fatal_error_is_returned_after_the_records_until_a_new_start() {
         let inbox = reading(&[1]);
-        inbox.push(record(1, 0));
+        push(&inbox, record(1, 0));
         inbox.break_off(Some(1), StoreError::unusable("kafka", "gone"));
         assert_eq!(polled_offsets(inbox.take(10).unwrap()), [(1, 0)]);
         assert!(inbox.take(10).is_err() && inbox.take(10).is_err());
@@ -444,14 +470,14 @@ mod tests {
         let inbox = reading(&[1]);
         for at in 0..MAX_RECORDS as u64 {
             assert!(inbox.has_room(Duration::ZERO));
-            inbox.push(record(1, at));
+            push(&inbox, record(1, at));
         }
         assert!(!inbox.has_room(Duration::ZERO));
         assert_eq!(polled_offsets(inbox.take(1).unwrap()), [(1, 0)]);
         assert!(inbox.has_room(Duration::ZERO));
         let inbox = reading(&[1]);
         let large = RawRecord { value: vec![0; MAX_BYTES].into(), ..record(1, 0) };
-        inbox.push(large);
+        push(&inbox, large);
         assert!(!inbox.has_room(Duration::ZERO));
     }
 }

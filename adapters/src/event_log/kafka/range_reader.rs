@@ -16,8 +16,8 @@ use super::super::{
     LetterReader, LogReader, OTHER_RECORD_SEEN, RawRecord, ReadRange, StoredDeadLetter, another_log_error,
 };
 use super::config::{KafkaConfig, TracingContext};
-use super::consumer::record;
 use super::producer::Held;
+use super::record_buffer::record;
 use super::{PART_NAME, QUERY_TIMEOUT, dead_letters, run_blocking, store_error};
 use crate::StoreError;
 

@@ -88,7 +88,7 @@ async fn count_remaining(backends: &Backends, ends: &[u64]) -> anyhow::Result<()
         if records.is_empty() {
             return Ok(());
         }
-        let Sorted { batch, poison, waiting, sizes: _ } = batch_of(records, &positions, |_| true);
+        let Sorted { batch, poison, waiting, .. } = batch_of(&records, &positions, |_| true);
         if let Some(Waiting { partition, offset, format }) = waiting.first() {
             bail!(
                 "offset {offset} of partition {partition} is of format {format}, which a later release wrote: erase with that one"

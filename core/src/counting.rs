@@ -4,13 +4,15 @@
 //! batch names the offsets it starts from; an archive that stands elsewhere refuses it. So this module need not
 //! remember what was applied: it only says what a batch does to the state it is given.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::comment::{Comment, EntryKind, nobody};
+use crate::event::CommentBody;
 use crate::moderation::reports::MAX_REPORTED_BYTES;
 use crate::moderation::{ActorRole, Digest, HeldChange, ReportedComment, RuleChange};
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{log2_difference, log2_sum, log2_worth};
+use crate::windows::{CountedWindows, WindowChange, WindowCounting};
 use crate::{Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
 
 mod batch;
@@ -24,7 +26,7 @@ pub use identity::{digest, identities, identity, identity_digest, leaves_more_th
 use moderating::Moderating;
 pub use moderating::{AuditEntry, Moderated};
 use unique::Marks;
-pub use unique::{MarkChange, MarkKey, UniqueKinds, mark_key, mark_keys};
+pub use unique::{MarkChange, MarkKey, UniqueKinds, UniqueMark, mark_key, mark_keys};
 
 /// A repeat of an `event_id` is recognised for this long, in the log's time.
 pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
@@ -65,6 +67,18 @@ impl VideoState {
         let Counters { views, likes, comments, shares, watch_ms: _, watch_short, watch_long } = self.counters;
         let counted = views + likes + comments + shares + watch_short + watch_long;
         counted as u64 + self.last_seq + self.corrections
+    }
+
+    /// The video as it is in a window of which these are the counts. Its revision stays: whatever changes counts of a window changes
+    /// the video, too.
+    #[must_use]
+    pub fn within_window(mut self, counters: Counters) -> Self {
+        let revision = self.revision();
+        self.counters = counters;
+        self.trending = f64::NEG_INFINITY;
+        self.corrections = 0;
+        self.corrections = revision.saturating_sub(self.revision());
+        self
     }
 
     /// Whether it is on no board: it was taken off, or it is the system's own.
@@ -231,6 +245,10 @@ pub struct Effects {
     pub audit: Vec<AuditEntry>,
     /// The marks that changed, by key.
     pub marks: Vec<MarkChange>,
+    /// What is added to counts by window.
+    pub windows: Vec<WindowChange>,
+    /// Where windows are counted, the videos of which more changed than counts: an owner, metadata, whether they are on boards.
+    pub restated: Vec<VideoId>,
     /// Events that counted.
     pub counted: u64,
     /// Events that were repeats of counted ones, or took back what had not counted.
@@ -244,27 +262,30 @@ impl Effects {
     }
 }
 
-/// [`apply_with`], where nothing that is moderated was stored before, and no mark is set.
+/// [`apply_with`], where nothing that is moderated was stored before, no mark is set and no windows are counted.
 pub fn apply(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
     rules: &Rules,
 ) -> Effects {
-    apply_with(records, known, sightings, Moderated::default(), [], rules)
+    apply_with(records, known, sightings, Moderated::default(), [], rules, &CountedWindows::default())
 }
 
 /// Applies `records` to the `known` videos. `sightings` are the identities among [`Batch::identities`] that the
 /// archive remembers, with the log's time of their first sighting. `moderated` is what it holds of what moderators
-/// change: counts and numbers do not depend on it. `marks` are those among [`Batch::marks`] that are set.
+/// change: counts and numbers do not depend on it. `marks` are those among [`Batch::marks`] that are set. `windows` are
+/// counted, too.
 pub fn apply_with(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
     moderated: Moderated,
-    marks: impl IntoIterator<Item = (MarkKey, f64)>,
+    marks: impl IntoIterator<Item = (MarkKey, UniqueMark)>,
     rules: &Rules,
+    windows: &CountedWindows,
 ) -> Effects {
+    let mut windows = WindowCounting::of(windows);
     let mut moderating = Moderating::new(records, moderated);
     let mut marks = Marks::of(marks);
     let mut videos = BatchVideos::of(known);
@@ -284,7 +305,7 @@ pub fn apply_with(
         if event.kind == Kind::Moderation {
             // Of a video that nothing has happened to there is nothing to delete.
             let known = videos.is_known(&event.video_id) || moderating::makes_known(event);
-            let video = if known { Some(videos.video_to_change(event)) } else { None };
+            let video = if known { Some(videos.video_to_restate(event)) } else { None };
             moderating.apply(record, video, &mut effects);
             for key in moderating::forgotten_marks(event) {
                 marks.remove(&key);
@@ -295,8 +316,9 @@ pub fn apply_with(
         let mark = mark_key(event, rules.unique);
         if let Some(kind) = event.kind.takes_back() {
             match mark.and_then(|key| marks.remove(&key)) {
-                Some(log2) => {
-                    videos.video_to_change(event).take_back_event(kind, log2, rules);
+                Some(mark) => {
+                    videos.video_to_change(event).take_back_event(kind, mark.log2, rules);
+                    windows.take_back(record, kind, mark.at);
                     effects.counted += 1;
                 }
                 None => effects.repeated += 1,
@@ -307,28 +329,23 @@ pub fn apply_with(
             effects.repeated += 1;
             continue;
         }
-        let video = videos.video_to_change(event);
+        let video = videos.video_to_count(event);
         let log2 = count_event(video, record, rules);
+        let at = windows.add(record, &rules.weights);
         if let Some(key) = mark {
-            marks.set(key, log2);
+            marks.set(key, UniqueMark { log2, at });
         }
         if let Some(body) = &event.comment {
             video.last_seq += 1;
-            let comment = Comment {
-                id: body.comment_id.clone(),
-                user_id: event.user_id.clone(),
-                video_id: event.video_id.clone(),
-                text: body.text.clone(),
-                timestamp: event.timestamp,
-                seq: video.last_seq,
-                entry: EntryKind::Comment,
-                reply_to: body.reply_to.clone(),
-            };
-            moderating.note(&comment, effects.comments.len());
-            let (partition, offset) = (record.partition, record.offset);
-            effects.comments.push(NumberedComment { comment, partition, offset });
+            let numbered = numbered_comment(record, body, video.last_seq);
+            moderating.note(&numbered.comment, effects.comments.len());
+            effects.comments.push(numbered);
         }
         effects.counted += 1;
+    }
+    if !windows.is_empty() {
+        effects.restated = videos.restated();
+        effects.windows = windows.changes();
     }
     effects.videos = videos.into_changed();
     effects.marks = marks.changes();
@@ -336,10 +353,27 @@ pub fn apply_with(
     effects
 }
 
+fn numbered_comment(record: &LogRecord, body: &CommentBody, seq: u64) -> NumberedComment {
+    let event = &record.event;
+    let comment = Comment {
+        id: body.comment_id.clone(),
+        user_id: event.user_id.clone(),
+        video_id: event.video_id.clone(),
+        text: body.text.clone(),
+        timestamp: event.timestamp,
+        seq,
+        entry: EntryKind::Comment,
+        reply_to: body.reply_to.clone(),
+    };
+    NumberedComment { comment, partition: record.partition, offset: record.offset }
+}
+
 /// The videos of a batch. An event of a known one costs one look-up and no copy of its id.
 struct BatchVideos {
     states: Vec<(VideoState, bool)>,
     places: HashMap<VideoId, usize>,
+    /// The places of those of which more changed than counts.
+    restated: BTreeSet<usize>,
 }
 
 impl BatchVideos {
@@ -347,7 +381,7 @@ impl BatchVideos {
         let states: Vec<_> = known.into_iter().map(|state| (state, false)).collect();
         let places =
             states.iter().enumerate().map(|(place, (state, _))| (state.video_id.clone(), place)).collect();
-        Self { states, places }
+        Self { states, places, restated: BTreeSet::new() }
     }
 
     fn is_known(&self, id: &VideoId) -> bool {
@@ -355,16 +389,44 @@ impl BatchVideos {
     }
 
     fn video_to_change(&mut self, event: &Interaction) -> &mut VideoState {
-        let place = if let Some(place) = self.places.get(&event.video_id) {
+        let place = self.place(event);
+        self.change(place)
+    }
+
+    /// One of which more changes than counts.
+    fn video_to_restate(&mut self, event: &Interaction) -> &mut VideoState {
+        let place = self.place(event);
+        self.restated.insert(place);
+        self.change(place)
+    }
+
+    /// One of which the event is counted.
+    fn video_to_count(&mut self, event: &Interaction) -> &mut VideoState {
+        let place = self.place(event);
+        if event.owner_id.is_some() && !self.states[place].0.owner_given {
+            self.restated.insert(place);
+        }
+        self.change(place)
+    }
+
+    fn place(&mut self, event: &Interaction) -> usize {
+        if let Some(place) = self.places.get(&event.video_id) {
             *place
         } else {
             self.places.insert(event.video_id.clone(), self.states.len());
             self.states.push((VideoState::from_first_event(event), false));
             self.states.len() - 1
-        };
+        }
+    }
+
+    fn change(&mut self, place: usize) -> &mut VideoState {
         let (state, changed) = &mut self.states[place];
         *changed = true;
         state
+    }
+
+    fn restated(&self) -> Vec<VideoId> {
+        self.restated.iter().map(|place| self.states[*place].0.video_id.clone()).collect()
     }
 
     fn into_changed(self) -> Vec<VideoState> {

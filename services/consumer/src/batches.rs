@@ -17,6 +17,8 @@ const MAX_ARCHIVE_BYTES: usize = 48 << 20;
 const MAX_HELD_BYTES: usize = 64 << 20;
 /// What a video's counters and the bookkeeping take of the archive's memory.
 const VIDEO_ARCHIVE_BYTES: usize = 600;
+/// What its counters in a window take beside its id.
+const WINDOW_ARCHIVE_BYTES: usize = 400;
 
 /// What was read and is not being committed yet.
 #[derive(Default)]
@@ -39,11 +41,12 @@ impl Gathered {
         self.written < MAX_ARCHIVE_BYTES && self.held < MAX_HELD_BYTES
     }
 
-    /// Adds what follows on. `unique` are the types of which each event leaves a mark.
+    /// Adds what follows on. `unique` are the types of which each event leaves a mark, `windows` how many kinds of windows are
+    /// counted.
     ///
     /// What a record says stands in a document, in that document's indexes and in the log of operations. But of an event that
     /// is only counted nothing is left beside the counts of its video: a thousand of them are as large there as one.
-    pub fn take(&mut self, sorted: Sorted, unique: UniqueKinds) {
+    pub fn take(&mut self, sorted: Sorted, unique: UniqueKinds, windows: usize) {
         let Sorted { mut batch, sizes, poison, waiting: _ } = sorted;
         for (record, size) in batch.records.iter_mut().zip(sizes) {
             self.held += size_of::<LogRecord>() + size;
@@ -51,6 +54,9 @@ impl Gathered {
             let known = self.videos.get(&event.video_id).cloned();
             if known.is_none() || leaves_more_than_counts(event, unique) {
                 self.written += VIDEO_ARCHIVE_BYTES + 3 * size + written_anew(event);
+            }
+            if known.is_none() {
+                self.written += windows * (WINDOW_ARCHIVE_BYTES + 2 * event.video_id.as_str().len());
             }
             match known {
                 // One text for all events of a video.
@@ -206,7 +212,7 @@ mod tests {
         let written = |values: Vec<String>, unique: &str| {
             let mut gathered = Gathered::default();
             let count = values.len();
-            gathered.take(sorted(&values), unique.parse().unwrap());
+            gathered.take(sorted(&values), unique.parse().unwrap(), 0);
             assert_eq!(gathered.batch.records.len(), count);
             gathered.written / VIDEO_ARCHIVE_BYTES
         };
@@ -236,7 +242,7 @@ mod tests {
                     record.event.video_id =
                         VideoId::parse(&format!("{steps}{}", record.event.video_id)).unwrap();
                 }
-                gathered.take(sorted, UniqueKinds::default());
+                gathered.take(sorted, UniqueKinds::default(), 0);
                 steps += 1;
             }
             (steps, gathered.written >= MAX_ARCHIVE_BYTES, gathered.held >= MAX_HELD_BYTES)

@@ -19,6 +19,7 @@ mod moderation;
 mod rebuilds;
 mod reports;
 mod unique;
+mod windows;
 mod writers;
 
 /// Runs every check, each on an archive of its own: `fresh` gives a new, empty one that has not been opened.
@@ -68,6 +69,10 @@ where
     unique::each_counts_once_in_either_direction(&*fresh().await).await;
     unique::a_replay_marks_again(&*fresh().await).await;
     unique::a_rescore_may_add_types_and_no_more(&*fresh().await).await;
+    windows::windows_are_counted_with_their_videos(&*fresh().await).await;
+    windows::a_kind_that_is_added_later_says_from_when_on_it_is_whole(&*archive().await).await;
+    windows::old_windows_are_forgotten(&*archive().await).await;
+    windows::a_replay_counts_windows_again(&*fresh().await).await;
     writers::writers_of_one_video_serialise(&*archive().await).await;
     writers::of_two_writers_of_a_partition_one_wins(&*archive().await).await;
     rebuilds::the_last_record_is_known_again(&*archive().await).await;

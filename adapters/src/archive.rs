@@ -7,11 +7,14 @@
 //! 3. Comments of a video are numbered 1, 2, 3, … without a hole or a repeat.
 //! 4. Who takes a partition up ends what its former owner has under way there, soon, and the former owner commits to
 //!    it no more, not even where the offset fits.
-//! 5. An `event_id` or comment identity repeated within 24 h of the log's time counts once, across partitions.
+//! 5. Counts by window change with the counts of their videos, also where releases that know no windows have counted in
+//!    between: then it is said which windows lack something ([`liverank_core::windows::CountedKind`]).
+//! 6. An `event_id` or comment identity repeated within 24 h of the log's time counts once, across partitions.
 
 use async_trait::async_trait;
 use liverank_core::comment::{Comment, CommentEpoch};
 use liverank_core::counting::{Batch, Effects, NumberedComment, RecordFingerprint, Rules, VideoState};
+use liverank_core::windows::{CountedWindows, WindowKey, WindowKind};
 use liverank_core::{CommentId, Metadata, Millis, UserId, VideoId};
 
 use crate::StoreError;
@@ -26,7 +29,9 @@ pub use moderation::{
     AuditLine, AuditPlace, ENTRIES_LOOKED_AT, EntryPlace, ModerationArchive, ReportPlace, ReportQueue,
     UnknownRecord, UserEntries, pinned,
 };
-pub use rebuild::{CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, Replay, StoredVideo};
+pub use rebuild::{
+    CommentTally, Cut, Finished, Progress, Rebuild, RebuildError, Replay, StoredVideo, WindowCount,
+};
 
 /// What is fixed for an archive's life, or until a rebuild.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +42,8 @@ pub struct Meta {
     pub generation: u64,
     /// How events count in this generation. Not necessarily what the configuration asks for.
     pub rules: Rules,
+    /// The windows that are counted.
+    pub windows: CountedWindows,
 }
 
 /// Where the archive stands in a partition.
@@ -137,6 +144,25 @@ pub trait Archive: Send + Sync {
         offset: u64,
         limit: usize,
     ) -> Result<Vec<NumberedComment>, StoreError>;
+
+    /// Counts these kinds of windows from now on, and no others; what is counted of others stays until it is forgotten.
+    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError>;
+
+    /// Those of these videos to which something has happened in a window, as they are within it
+    /// ([`VideoState::within_window`]). Counts may be newer than the video that they are of, never older.
+    async fn window_videos(&self, window: &WindowKey, ids: &[VideoId])
+    -> Result<Vec<VideoState>, StoreError>;
+
+    /// The same, of up to `limit` videos with ids after `after`, in ascending byte order.
+    async fn window_videos_after(
+        &self,
+        window: &WindowKey,
+        after: Option<&VideoId>,
+        limit: usize,
+    ) -> Result<Vec<VideoState>, StoreError>;
+
+    /// Forgets what is counted in windows of this kind that begin before `start`. Bounded work a call; returns how many counts went.
+    async fn forget_windows(&self, kind: &WindowKind, start: Millis) -> Result<u64, StoreError>;
 
     /// The number of the last comment of each video, in their order; 0 where there is none.
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError>;

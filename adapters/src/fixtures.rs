@@ -12,6 +12,7 @@ use liverank_core::moderation::{
     Restriction, Rule, RuleChange, RuleName, Scope, ScopeRules,
 };
 use liverank_core::score::{Counters, Weights};
+use liverank_core::windows::{CountedKind, CountedWindows, WindowKind};
 use liverank_core::{Comment, CommentId, EventId, Metadata, ReaderId, UserId, VideoId};
 use serde_json::Value;
 
@@ -120,6 +121,13 @@ pub fn comment_rules() -> RuleChange {
     let scope = Scope::Video(VideoId::parse("cats").expect("an id"));
     let what = Changed::Comments { scope, rules: Some(Arc::new(rules)) };
     RuleChange { key: "comments/video/cats".to_owned(), revision: 8, what }
+}
+
+/// Windows that are counted.
+pub fn windows() -> CountedWindows {
+    let of =
+        |kind: &str, whole_after| CountedKind { kind: WindowKind::parse(kind).expect("a kind"), whole_after };
+    [of("day of Europe/Berlin", None), of("hour of UTC", Some(1_700_000_000_250))].into_iter().collect()
 }
 
 /// A video with another number in each counter.

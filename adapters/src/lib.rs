@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 pub use archive::Archive;
 pub use assignment_store::AssignmentStore;
+pub use clock::Clock;
 pub use comment_bus::CommentBus;
 pub use error::StoreError;
 pub use event_log::EventLog;
@@ -51,4 +52,6 @@ pub struct Backends {
     pub comments: Arc<dyn CommentBus>,
     /// Who serves what.
     pub assignments: Arc<dyn AssignmentStore>,
+    /// The time, for what begins and ends by it.
+    pub clock: Clock,
 }

@@ -310,6 +310,7 @@ impl StoreArgs {
             ranking: Arc::new(RedisRanking::new(Arc::clone(&link))),
             comments: Arc::new(RedisBus::new(Arc::clone(&link))),
             assignments: Arc::new(RedisAssignments::new(link)),
+            clock: clock::system(),
         })
     }
 }
@@ -324,6 +325,7 @@ pub fn embedded(directory: &Path) -> anyhow::Result<Backends> {
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::open(directory)?),
+        clock: clock::system(),
     })
 }
 

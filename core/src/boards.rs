@@ -3,7 +3,7 @@
 //! A declared board is a function of what the archive keeps of a video, and of nothing else: its counts, its decayed score,
 //! its metadata. So it can be filled at any time from the archive, and a video's line on it follows from the state of that
 //! video alone. [`DeclaredBoard::shown`] and [`DeclaredBoard::rules`] say what a video looks like there; from then on it is
-//! put on a board as on any other.
+//! put on a board as on any other. A board with windows is one board for each of them, of the counts in that window.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use crate::counting::{Rules, VideoState, digest};
 use crate::metadata::MAX_CATEGORY_CHARS;
 use crate::moderation::ActorRole;
 use crate::score::{Weights, parse_weight};
-use crate::{Invalid, comment};
+use crate::windows::{MAX_KINDS, Window, WindowKind, WindowUnit};
+use crate::{Invalid, Millis, comment};
 
 /// The most boards that may be declared: each is one more write to the store of boards with every batch, and one more list
 /// of all its videos in the memory of each WebSocket service.
@@ -23,6 +24,12 @@ pub const MAX_BOARDS: usize = 16;
 pub const MAX_NAME_CHARS: usize = 32;
 /// The largest minimum, in points.
 pub const MAX_MINIMUM: f64 = 1e9;
+/// The most ended windows that a board keeps: each is a board of its own.
+pub const MAX_KEPT: u64 = 31;
+/// Ended windows that a board keeps unless it says otherwise.
+pub const DEFAULT_KEPT: u64 = 7;
+/// The most ended windows that all boards keep together: each is looked at every few seconds by each consumer.
+pub const MAX_KEPT_TOGETHER: usize = 64;
 /// The boards that there are without being declared.
 pub const BUILT_IN: [&str; 2] = ["global", "trending"];
 
@@ -47,6 +54,15 @@ pub struct BoardWeights {
     watch_long: i64,
 }
 
+/// The windows of a board.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoardWindows {
+    /// Which windows.
+    pub kind: WindowKind,
+    /// How many that ended are kept.
+    pub keep: usize,
+}
+
 /// A board that is declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredBoard {
@@ -56,6 +72,7 @@ pub struct DeclaredBoard {
     category: Option<String>,
     /// In thousandths of a point.
     minimum: i64,
+    windows: Option<BoardWindows>,
 }
 
 /// The boards that are declared, in the order of their declaration. Cheap to clone.
@@ -85,7 +102,50 @@ impl DeclaredBoards {
             }
             boards.push(board);
         }
-        Ok(Self(boards.into()))
+        let declared = Self(boards.into());
+        declared.check_windows()?;
+        Ok(declared)
+    }
+
+    fn check_windows(&self) -> Result<(), Invalid> {
+        let kinds = self.window_kinds().len();
+        if kinds > MAX_KINDS {
+            let wrong = format!(
+                "window and timeZone of all boards must make at most {MAX_KINDS} pairs, and make {kinds}"
+            );
+            return Err(Invalid::new("boards", wrong));
+        }
+        let kept: usize = self.iter().filter_map(DeclaredBoard::windows).map(|windows| windows.keep).sum();
+        if kept > MAX_KEPT_TOGETHER {
+            let wrong =
+                format!("keep of all boards must be at most {MAX_KEPT_TOGETHER} together, and is {kept}");
+            return Err(Invalid::new("boards", wrong));
+        }
+        Ok(())
+    }
+
+    /// The kinds of windows that they have, each once, with the most ended ones that a board keeps.
+    pub fn window_kinds(&self) -> Vec<BoardWindows> {
+        let mut kinds: Vec<BoardWindows> = Vec::new();
+        for windows in self.iter().filter_map(DeclaredBoard::windows) {
+            match kinds.iter_mut().find(|known| known.kind == windows.kind) {
+                Some(known) => known.keep = known.keep.max(windows.keep),
+                None => kinds.push(windows.clone()),
+            }
+        }
+        kinds
+    }
+
+    /// The names under which stores keep them at this time: those of the windows that run and that are kept, of boards that
+    /// have windows.
+    pub fn keys(&self, now: Millis) -> Vec<String> {
+        let of = |board: &DeclaredBoard| match board.windows() {
+            None => vec![board.key()],
+            Some(BoardWindows { kind, keep }) => {
+                kind.running_and_kept(now, *keep).iter().map(|window| board.key_of(window)).collect()
+            }
+        };
+        self.iter().flat_map(of).collect()
     }
 
     /// The boards.
@@ -123,7 +183,11 @@ impl<'a> IntoIterator for &'a DeclaredBoards {
 impl DeclaredBoard {
     fn read(value: &Value) -> Result<Self, Invalid> {
         let Value::Object(given) = value else { return Err(Invalid::new("all", "must be an object")) };
-        only(given, "all", &["name", "order", "weights", "category", "minimum"])?;
+        only(
+            given,
+            "all",
+            &["name", "order", "weights", "category", "minimum", "window", "timeZone", "keep"],
+        )?;
         let name = text(given, "name")?.ok_or_else(|| Invalid::new("name", "is required"))?;
         check_name(name)?;
         let order = match text(given, "order")? {
@@ -151,7 +215,8 @@ impl DeclaredBoard {
             return Err(Invalid::new("minimum", format!("must be a number from 0 to {MAX_MINIMUM}")));
         }
         let minimum = (minimum * 1000.0).round() as i64;
-        Ok(Self { name: name.to_owned(), order, weights, category, minimum })
+        let windows = BoardWindows::read(given, order)?;
+        Ok(Self { name: name.to_owned(), order, weights, category, minimum, windows })
     }
 
     /// Its name: small letters, digits and `-`.
@@ -164,10 +229,25 @@ impl DeclaredBoard {
         self.order
     }
 
+    /// Its windows, where it has some.
+    pub const fn windows(&self) -> Option<&BoardWindows> {
+        self.windows.as_ref()
+    }
+
     /// The name under which stores keep it: its own, and what makes another board of it. So a board that is declared otherwise
     /// is filled beside the one that it was, and nobody takes one for the other.
     pub fn key(&self) -> String {
-        let Self { name, order, weights, category, minimum } = self;
+        self.key_with("")
+    }
+
+    /// The same, of one of its windows.
+    pub fn key_of(&self, window: &Window) -> String {
+        let Some(BoardWindows { kind, .. }) = &self.windows else { return self.key() };
+        self.key_with(&format!("{kind} from {}, ", window.start))
+    }
+
+    fn key_with(&self, window: &str) -> String {
+        let Self { name, order, weights, category, minimum, windows: _ } = self;
         let order = match order {
             Order::Points => "points",
             Order::Trending => "trending",
@@ -175,7 +255,7 @@ impl DeclaredBoard {
         // Each part has one way to be written, and the last one alone may hold anything.
         let weights = weights.map_or_else(|| "those of all".to_owned(), |own| own.to_string());
         let category = category.as_deref().map_or_else(|| "any".to_owned(), |it| format!("of {it}"));
-        let content = format!("{order}, from {minimum}, {weights}, {category}");
+        let content = format!("{order}, from {minimum}, {weights}, {window}{category}");
         format!("{name}:{}", comment::hex(&digest(&content)[..8]))
     }
 
@@ -205,6 +285,33 @@ impl DeclaredBoard {
         video.counters.score(&self.rules(rules).weights) >= self.minimum
             && (self.order == Order::Points || video.trending.is_finite())
             && self.category.as_ref().is_none_or(of_category)
+    }
+}
+
+impl BoardWindows {
+    fn read(given: &Map<String, Value>, order: Order) -> Result<Option<Self>, Invalid> {
+        let zone = text(given, "timeZone")?;
+        let keep = number(given, "keep")?;
+        let Some(unit) = text(given, "window")? else {
+            let alone = [("timeZone", zone.is_some()), ("keep", keep.is_some())];
+            let alone = alone.into_iter().find(|(_, is_there)| *is_there);
+            return match alone {
+                Some((field, _)) => Err(Invalid::new(field, "goes together with window only")),
+                None => Ok(None),
+            };
+        };
+        let unit = WindowUnit::of_name(unit);
+        let unit = unit.ok_or_else(|| Invalid::new("window", "must be hour, day or week"))?;
+        if order == Order::Trending {
+            let why = "cannot go together with the order trending: decayed scores have no windows";
+            return Err(Invalid::new("window", why));
+        }
+        let kind = WindowKind::new(unit, zone.unwrap_or("UTC"))?;
+        let keep = keep.unwrap_or(DEFAULT_KEPT as f64);
+        if keep.fract() != 0.0 || !(0.0..=MAX_KEPT as f64).contains(&keep) {
+            return Err(Invalid::new("keep", format!("must be a whole number from 0 to {MAX_KEPT}")));
+        }
+        Ok(Some(Self { kind, keep: keep as usize }))
     }
 }
 
@@ -333,6 +440,17 @@ mod tests {
             (json!({"name": "a", "category": "c".repeat(65)}), "category of board 1"),
             (json!({"name": "a", "minimum": -1}), "minimum of board 1"),
             (json!({"name": "a", "minimum": 2e9}), "minimum of board 1"),
+            (json!({"name": "a", "window": "month"}), "window of board 1"),
+            (json!({"name": "a", "window": 24}), "window of board 1"),
+            (
+                json!({"name": "a", "window": "day", "order": "trending"}),
+                "window of board 1 cannot go together",
+            ),
+            (json!({"name": "a", "window": "day", "timeZone": "Europe/Bonn"}), "timeZone of board 1"),
+            (json!({"name": "a", "timeZone": "UTC"}), "timeZone of board 1"),
+            (json!({"name": "a", "keep": 3}), "keep of board 1"),
+            (json!({"name": "a", "window": "day", "keep": 1.5}), "keep of board 1"),
+            (json!({"name": "a", "window": "day", "keep": 32}), "keep of board 1"),
         ] {
             let error = DeclaredBoards::read(&json!([board.clone()])).unwrap_err();
             assert_eq!(error.field, "boards");
@@ -343,6 +461,50 @@ mod tests {
         let many: Vec<Value> = (0..=MAX_BOARDS).map(|at| json!({"name": format!("b{at}")})).collect();
         assert!(DeclaredBoards::read(&Value::Array(many)).is_err());
         assert!(DeclaredBoards::read(&json!({"name": "a"})).is_err());
+    }
+
+    #[test]
+    fn windows_of_all_boards_are_bounded_together() {
+        let declared = |boards: Vec<Value>| DeclaredBoards::read(&Value::Array(boards));
+        let board = |at: usize, zone: &str, keep: usize| json!({"name": format!("b{at}"), "window": "day", "timeZone": zone, "keep": keep});
+        let zones = ["UTC", "Europe/Berlin", "Asia/Tokyo", "America/Lima", "Asia/Kolkata"];
+        let of = |zones: &[&str]| zones.iter().enumerate().map(|(at, zone)| board(at, zone, 1)).collect();
+        assert!(declared(of(&zones[..4])).is_ok());
+        let error = declared(of(&zones)).unwrap_err();
+        assert!(error.reason.contains("timeZone of all boards"), "{}", error.reason);
+        let kept = |last| declared(vec![board(0, "UTC", 31), board(1, "UTC", 31), board(2, "UTC", last)]);
+        assert_eq!(kept(2).unwrap().window_kinds(), [BoardWindows { kind: utc_days(), keep: 31 }]);
+        assert!(kept(3).unwrap_err().reason.contains("keep of all boards"));
+    }
+
+    fn utc_days() -> WindowKind {
+        WindowKind::new(WindowUnit::Day, "UTC").unwrap()
+    }
+
+    #[test]
+    fn each_window_of_a_board_has_a_key_of_its_own() {
+        let board = one(&json!({"name": "a", "window": "day", "keep": 2}));
+        assert_eq!(board.windows(), Some(&BoardWindows { kind: utc_days(), keep: 2 }));
+        let (now, day) = (1_700_000_000_000, 86_400_000);
+        let keys = DeclaredBoards(vec![board.clone(), one(&json!({"name": "b"}))].into()).keys(now);
+        let window = |at| board.key_of(&utc_days().window_of(at));
+        let plain = one(&json!({"name": "b"})).key();
+        assert_eq!(keys, [window(now), window(now - day), window(now - 2 * day), plain]);
+        let others = [
+            json!({"name": "a"}),
+            json!({"name": "a", "window": "week"}),
+            json!({"name": "a", "window": "day", "timeZone": "Europe/Berlin"}),
+            json!({"name": "a", "window": "day", "category": "x"}),
+        ];
+        for other in others {
+            let other = one(&other);
+            let window = other.windows().map(|windows| windows.kind.window_of(now));
+            let key = window.map_or_else(|| other.key(), |window| other.key_of(&window));
+            assert!(!keys.contains(&key), "{other:?}");
+        }
+        // How many are kept makes no other board.
+        let kept = one(&json!({"name": "a", "window": "day", "timeZone": "utc", "keep": 0}));
+        assert_eq!(kept.key_of(&utc_days().window_of(now)), window(now));
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! batch names the offsets it starts from; an archive that stands elsewhere refuses it. So this module need not
 //! remember what was applied: it only says what a batch does to the state it is given.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::comment::{Comment, EntryKind, nobody};
+use crate::event::CommentBody;
 use crate::moderation::reports::MAX_REPORTED_BYTES;
 use crate::moderation::{ActorRole, Digest, HeldChange, ReportedComment, RuleChange};
 use crate::score::{Counters, Weights, worth};
 use crate::trending::{Log2Worths, log2_difference, log2_sum};
+use crate::windows::{CountedWindows, WindowChange, WindowCounting};
 use crate::{Interaction, Kind, Metadata, Millis, UserId, VideoId, canary};
 
 mod batch;
@@ -26,7 +28,7 @@ use moderating::Moderating;
 pub use moderating::{AuditEntry, Moderated};
 use places::VideoPlaces;
 use unique::Marks;
-pub use unique::{MarkChange, MarkKey, UniqueKinds, mark_key, mark_keys};
+pub use unique::{MarkChange, MarkKey, UniqueKinds, UniqueMark, mark_key, mark_keys};
 
 /// A repeat of an `event_id` is recognised for this long, in the log's time.
 pub const REPEAT_WINDOW_MS: Millis = 24 * 3600 * 1000;
@@ -67,6 +69,18 @@ impl VideoState {
         let Counters { views, likes, comments, shares, watch_ms: _, watch_short, watch_long } = self.counters;
         let counted = views + likes + comments + shares + watch_short + watch_long;
         counted as u64 + self.last_seq + self.corrections
+    }
+
+    /// The video as it is in a window of which these are the counts. Its revision stays: whatever changes counts of a window changes
+    /// the video, too.
+    #[must_use]
+    pub fn within_window(mut self, counters: Counters) -> Self {
+        let revision = self.revision();
+        self.counters = counters;
+        self.trending = f64::NEG_INFINITY;
+        self.corrections = 0;
+        self.corrections = revision.saturating_sub(self.revision());
+        self
     }
 
     /// Whether it is on no board: it was taken off, or it is the system's own.
@@ -233,6 +247,10 @@ pub struct Effects {
     pub audit: Vec<AuditEntry>,
     /// The marks that changed, by key.
     pub marks: Vec<MarkChange>,
+    /// What is added to counts by window.
+    pub windows: Vec<WindowChange>,
+    /// Where windows are counted, the videos of which more changed than counts: an owner, metadata, whether they are on boards.
+    pub restated: Vec<VideoId>,
     /// Events that counted.
     pub counted: u64,
     /// Events that were repeats of counted ones, or took back what had not counted.
@@ -246,27 +264,30 @@ impl Effects {
     }
 }
 
-/// [`apply_with`], where nothing that is moderated was stored before, and no mark is set.
+/// [`apply_with`], where nothing that is moderated was stored before, no mark is set and no windows are counted.
 pub fn apply(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
     rules: &Rules,
 ) -> Effects {
-    apply_with(records, known, sightings, Moderated::default(), [], rules)
+    apply_with(records, known, sightings, Moderated::default(), [], rules, &CountedWindows::default())
 }
 
 /// Applies `records` to the `known` videos. `sightings` are the identities among [`Batch::identities`] that the
 /// archive remembers, with the log's time of their first sighting. `moderated` is what it holds of what moderators
-/// change: counts and numbers do not depend on it. `marks` are those among [`Batch::marks`] that are set.
+/// change: counts and numbers do not depend on it. `marks` are those among [`Batch::marks`] that are set. `windows` are
+/// counted, too.
 pub fn apply_with(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
     moderated: Moderated,
-    marks: impl IntoIterator<Item = (MarkKey, f64)>,
+    marks: impl IntoIterator<Item = (MarkKey, UniqueMark)>,
     rules: &Rules,
+    windows: &CountedWindows,
 ) -> Effects {
+    let mut windows = WindowCounting::of(windows);
     let mut moderating = Moderating::new(records, moderated);
     let mut marks = Marks::of(marks);
     let mut videos = BatchVideos::of(known);
@@ -287,7 +308,7 @@ pub fn apply_with(
         if event.kind == Kind::Moderation {
             // Of a video that nothing has happened to there is nothing to delete.
             let known = videos.is_known(&event.video_id) || moderating::makes_known(event);
-            let video = if known { Some(videos.video_to_change(event)) } else { None };
+            let video = if known { Some(videos.video_to_restate(event)) } else { None };
             moderating.apply(record, video, &mut effects);
             for key in moderating::forgotten_marks(event) {
                 marks.remove(&key);
@@ -298,8 +319,9 @@ pub fn apply_with(
         let mark = mark_key(event, rules.unique);
         if let Some(kind) = event.kind.takes_back() {
             match mark.and_then(|key| marks.remove(&key)) {
-                Some(log2) => {
-                    videos.video_to_change(event).take_back_event(kind, log2, rules);
+                Some(mark) => {
+                    videos.video_to_change(event).take_back_event(kind, mark.log2, rules);
+                    windows.take_back(record, kind, mark.at);
                     effects.counted += 1;
                 }
                 None => effects.repeated += 1,
@@ -310,28 +332,23 @@ pub fn apply_with(
             effects.repeated += 1;
             continue;
         }
-        let video = videos.video_to_change(event);
+        let video = videos.video_to_count(event);
         let log2 = count_event(video, record, rules, &mut worths);
+        let at = windows.add(record, &rules.weights);
         if let Some(key) = mark {
-            marks.set(key, log2);
+            marks.set(key, UniqueMark { log2, at });
         }
         if let Some(body) = &event.comment {
             video.last_seq += 1;
-            let comment = Comment {
-                id: body.comment_id.clone(),
-                user_id: event.user_id.clone(),
-                video_id: event.video_id.clone(),
-                text: body.text.clone(),
-                timestamp: event.timestamp,
-                seq: video.last_seq,
-                entry: EntryKind::Comment,
-                reply_to: body.reply_to.clone(),
-            };
-            moderating.note(&comment, effects.comments.len());
-            let (partition, offset) = (record.partition, record.offset);
-            effects.comments.push(NumberedComment { comment, partition, offset });
+            let numbered = numbered_comment(record, body, video.last_seq);
+            moderating.note(&numbered.comment, effects.comments.len());
+            effects.comments.push(numbered);
         }
         effects.counted += 1;
+    }
+    if !windows.is_empty() {
+        effects.restated = videos.restated();
+        effects.windows = windows.changes();
     }
     effects.videos = videos.into_changed();
     effects.marks = marks.changes();
@@ -339,17 +356,34 @@ pub fn apply_with(
     effects
 }
 
+fn numbered_comment(record: &LogRecord, body: &CommentBody, seq: u64) -> NumberedComment {
+    let event = &record.event;
+    let comment = Comment {
+        id: body.comment_id.clone(),
+        user_id: event.user_id.clone(),
+        video_id: event.video_id.clone(),
+        text: body.text.clone(),
+        timestamp: event.timestamp,
+        seq,
+        entry: EntryKind::Comment,
+        reply_to: body.reply_to.clone(),
+    };
+    NumberedComment { comment, partition: record.partition, offset: record.offset }
+}
+
 /// The videos of a batch. An event of a known one costs one look-up and no copy of its id.
 struct BatchVideos {
     states: Vec<(VideoState, bool)>,
     places: VideoPlaces,
+    /// The places of those of which more changed than counts.
+    restated: BTreeSet<usize>,
 }
 
 impl BatchVideos {
     fn of(known: impl IntoIterator<Item = VideoState>) -> Self {
         let states: Vec<_> = known.into_iter().map(|state| (state, false)).collect();
         let places = VideoPlaces::of(states.iter().map(|(state, _)| &state.video_id));
-        Self { states, places }
+        Self { states, places, restated: BTreeSet::new() }
     }
 
     fn is_known(&self, id: &VideoId) -> bool {
@@ -357,13 +391,42 @@ impl BatchVideos {
     }
 
     fn video_to_change(&mut self, event: &Interaction) -> &mut VideoState {
+        let place = self.place(event);
+        self.change(place)
+    }
+
+    /// One of which more changes than counts.
+    fn video_to_restate(&mut self, event: &Interaction) -> &mut VideoState {
+        let place = self.place(event);
+        self.restated.insert(place);
+        self.change(place)
+    }
+
+    /// One of which the event is counted.
+    fn video_to_count(&mut self, event: &Interaction) -> &mut VideoState {
+        let place = self.place(event);
+        if event.owner_id.is_some() && !self.states[place].0.owner_given {
+            self.restated.insert(place);
+        }
+        self.change(place)
+    }
+
+    fn place(&mut self, event: &Interaction) -> usize {
         let place = self.places.place_or(&event.video_id, self.states.len());
         if place == self.states.len() {
             self.states.push((VideoState::from_first_event(event), false));
         }
+        place
+    }
+
+    fn change(&mut self, place: usize) -> &mut VideoState {
         let (state, changed) = &mut self.states[place];
         *changed = true;
         state
+    }
+
+    fn restated(&self) -> Vec<VideoId> {
+        self.restated.iter().map(|place| self.states[*place].0.video_id.clone()).collect()
     }
 
     fn into_changed(self) -> Vec<VideoState> {

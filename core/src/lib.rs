@@ -13,6 +13,7 @@
 //! | [`score`] | what an interaction is worth |
 //! | [`boards`] | which videos are on a declared board, and what they are worth there |
 //! | [`trending`] | how worth decays |
+//! | [`windows`] | which hour, day or week an event is in, and when that is final |
 //! | [`counting`] | what a batch of the log does to the counts and comments (exactly once) |
 //! | [`comment`] | what a comment is, its identity and where it stands |
 //! | [`moderation`] | what moderators do, and what that refuses to whom |
@@ -58,6 +59,7 @@ pub mod trace;
 pub mod trending;
 pub mod unknown;
 pub mod viewer_role;
+pub mod windows;
 
 pub use comment::{Comment, CommentEpoch, Position};
 pub use event::{Interaction, Kind, Unreadable};

@@ -95,6 +95,18 @@ impl Counters {
         }
     }
 
+    /// Adds what others have counted.
+    pub const fn merge(&mut self, others: &Self) {
+        let Self { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *others;
+        self.views += views;
+        self.likes += likes;
+        self.comments += comments;
+        self.shares += shares;
+        self.watch_ms += watch_ms;
+        self.watch_short += watch_short;
+        self.watch_long += watch_long;
+    }
+
     /// Counts one less of a type that can be taken back ([`Kind::takes_back`]).
     pub const fn take_back(&mut self, kind: Kind) {
         match kind {

@@ -41,9 +41,9 @@ const OTHER_WEIGHTS: [&str; 12] = [
     "2.002",
 ];
 
-/// Boards with an order and with weights of their own: what is rebuilt is theirs, too, but for the weights.
-const BOARDS: &str =
-    r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 1}, {"name": "hot", "order": "trending"}]"#;
+/// Boards with an order, with weights of their own and with windows: what is rebuilt is theirs, too, but for the weights.
+const BOARDS: &str = r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 1}, {"name": "hot", "order": "trending"},
+    {"name": "today", "window": "day", "timeZone": "Europe/Berlin", "keep": 1}]"#;
 
 async fn run_command(cluster: &Cluster, args: &[&str]) -> (i32, String) {
     let output: Output =
@@ -76,6 +76,10 @@ async fn expect_equal(cluster: &Cluster) -> Value {
     assert_eq!(report["good"], true, "{report:#}");
     let compared = |board: &str| report["declared"][board]["videos"].as_u64().unwrap_or_default();
     assert!(compared("liked") >= 30 && compared("hot") >= 30, "{report:#}");
+    let windows = report["declared"].as_object().expect("boards").keys();
+    let windows: Vec<&String> = windows.filter(|name| name.starts_with("today ")).collect();
+    assert_eq!(windows.len(), 2, "the one that runs and the one that is kept: {report:#}");
+    assert!(windows.iter().any(|window| compared(window) >= 30), "{report:#}");
     assert_eq!((&report["differing"], &report["log"]["counted"]), (&json!(0), &json!(true)), "{report:#}");
     report
 }
@@ -188,6 +192,8 @@ async fn declared_boards_are_read(cluster: &Cluster) {
     let video = get(&format!("/videos/{id}")).await;
     assert_eq!(best["score"].as_f64(), video["likes"].as_f64(), "{video}");
     assert_eq!(video["ranks"]["liked"]["rank"], 1, "{video}");
+    let window = get("/videos?board=today").await["window"].clone();
+    assert_eq!((&window["state"], &window["whole"]), (&json!("running"), &json!(true)), "{window}");
     let hottest = get("/videos?board=hot&limit=1").await["videos"][0]["video_id"].clone();
     assert_eq!(hottest, get("/videos?board=trending&limit=1").await["videos"][0]["video_id"]);
 }
@@ -215,9 +221,9 @@ async fn connect_primary() -> mongo::Member {
     set.writable(Duration::from_secs(20)).await.expect("a primary").1
 }
 
-async fn spoil_video(cluster: &Cluster, video: &str, change: bson::Document) {
+async fn spoil_video(cluster: &Cluster, collection: &str, video: &str, change: bson::Document) {
     let database = format!("{}video_db", cluster.prefix);
-    let update = doc! { "update": "videos", "updates": [{ "q": { "video_id": video }, "u": change }] };
+    let update = doc! { "update": collection, "updates": [{ "q": { "video_id": video }, "u": change }] };
     let answer = connect_primary().await.command(&database, update).await.expect("changing a video");
     assert_eq!(answer.get_i32("n"), Ok(1));
 }
@@ -254,10 +260,13 @@ async fn differences_are_named_and_mended(cluster: &Cluster) {
     run_successfully(cluster, &["rebuild", "redis"]).await;
     expect_equal(cluster).await;
 
-    spoil_video(cluster, ids[2], doc! { "$inc": { "views": 1_i64 } }).await;
+    for collection in ["videos", "windows"] {
+        spoil_video(cluster, collection, ids[2], doc! { "$inc": { "views": 1_i64 } }).await;
+    }
     let report = run_verify(cluster, &[]).await;
     // The score beside the counters and the one on the boards are the right ones still.
-    let mut expected = vec![of(2, "archive score"), of(2, "archive views"), of(2, "boards score")];
+    let views = [of(2, "archive views"), of(2, "archive views")];
+    let mut expected = [vec![of(2, "archive score"), of(2, "boards score")], views.to_vec()].concat();
     expected.sort();
     assert_eq!(differing_fields(&report), expected, "{report:#}");
     run_successfully(cluster, &["rebuild", "mongodb"]).await;

@@ -28,7 +28,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use access::{Auth, Jwks, Monitoring, NetworkPolicy, Peer, Tracing};
-pub use boards::{Board, BoardOrder, BoardWeights};
+pub use boards::{Board, BoardOrder, BoardWeights, BoardWindow};
 pub use definition::{definition, definition_yaml};
 pub use exposure::{Exposure, ExposureType, ParentRef, ReaderExposure};
 pub use http_workload::{

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::comment::Comment;
 use liverank_core::counting::{
-    Batch, LogRecord, MarkKey, Moderated, OffsetRange, Rules, VideoState, apply_with, identities,
+    Batch, LogRecord, MarkKey, Moderated, OffsetRange, Rules, UniqueMark, VideoState, apply_with, identities,
 };
 use liverank_core::event::CommentBody;
+use liverank_core::score::Counters;
+use liverank_core::windows::CountedWindows;
 use liverank_core::{CommentId, EventId, Interaction, Kind, Millis, UserId, VideoId};
 
 use liverank_adapters::Archive;
@@ -119,7 +121,11 @@ pub struct Model {
     pub videos: BTreeMap<VideoId, VideoState>,
     pub comments: BTreeMap<VideoId, Vec<Comment>>,
     sightings: HashMap<String, Millis>,
-    marks: HashMap<MarkKey, f64>,
+    marks: HashMap<MarkKey, UniqueMark>,
+    /// The windows that are counted.
+    pub windows: CountedWindows,
+    /// By kind and start of a window and by video.
+    pub window_counts: BTreeMap<(String, Millis, VideoId), Counters>,
 }
 
 impl Model {
@@ -134,7 +140,8 @@ impl Model {
             .collect();
         let marks = batch.marks(rules.unique).into_iter();
         let marks: Vec<_> = marks.filter_map(|key| Some((key, *self.marks.get(&key)?))).collect();
-        let expected = apply_with(&batch.records, known, seen, Moderated::default(), marks, rules);
+        let expected =
+            apply_with(&batch.records, known, seen, Moderated::default(), marks, rules, &self.windows);
         let committed = archive.commit(batch).await.expect("a batch that follows on is committed");
         assert_eq!(committed.effects, expected, "a commit does what the core says");
         self.videos.extend(expected.videos.into_iter().map(|state| (state.video_id.clone(), state)));
@@ -144,6 +151,10 @@ impl Model {
                 Some(log2) => self.marks.insert(change.key, log2),
                 None => self.marks.remove(&change.key),
             };
+        }
+        for change in expected.windows {
+            let key = (change.window.kind.to_string(), change.window.start, change.video);
+            self.window_counts.entry(key).or_default().merge(&change.counters);
         }
         for numbered in expected.comments {
             self.comments.entry(numbered.comment.video_id.clone()).or_default().push(numbered.comment);

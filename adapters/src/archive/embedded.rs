@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_core::counting::{Batch, NumberedComment, Rules, VideoState};
+use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
 use redb::{Database, DatabaseError};
 use tokio::sync::Mutex;
@@ -21,6 +22,7 @@ mod reading;
 mod rebuilding;
 mod reports;
 mod tables;
+mod windows;
 mod writing;
 
 use tables::Tables;
@@ -29,6 +31,8 @@ use tables::Tables;
 pub const FILE: &str = "archive.redb";
 /// Identities forgotten in one call: a few milliseconds of the writer's time, as a batch takes.
 const IDENTITIES_FORGOTTEN_AT_ONCE: usize = 1000;
+/// Counts of windows forgotten in one call: the same.
+const COUNTS_FORGOTTEN_AT_ONCE: usize = 1000;
 
 const PART_NAME: &str = "archive";
 
@@ -172,6 +176,41 @@ impl Archive for EmbeddedArchive {
     ) -> Result<Vec<NumberedComment>, StoreError> {
         self.read_blocking(move |database, tables| {
             reading::comments_from(database, tables, partition, offset, limit)
+        })
+        .await
+    }
+
+    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError> {
+        let kinds = kinds.to_vec();
+        self.write_blocking(move |database, tables| windows::count(database, tables, &kinds)).await
+    }
+
+    async fn window_videos(
+        &self,
+        window: &WindowKey,
+        ids: &[VideoId],
+    ) -> Result<Vec<VideoState>, StoreError> {
+        let (window, ids) = (window.clone(), ids.to_vec());
+        self.read_blocking(move |database, tables| windows::read(database, tables, &window, &ids)).await
+    }
+
+    async fn window_videos_after(
+        &self,
+        window: &WindowKey,
+        after: Option<&VideoId>,
+        limit: usize,
+    ) -> Result<Vec<VideoState>, StoreError> {
+        let (window, after) = (window.clone(), after.cloned());
+        self.read_blocking(move |database, tables| {
+            windows::read_after(database, tables, &window, after.as_ref(), limit)
+        })
+        .await
+    }
+
+    async fn forget_windows(&self, kind: &WindowKind, start: Millis) -> Result<u64, StoreError> {
+        let kind = kind.clone();
+        self.write_blocking(move |database, tables| {
+            windows::forget(database, tables, &kind, start, COUNTS_FORGOTTEN_AT_ONCE)
         })
         .await
     }

@@ -9,6 +9,7 @@
 //! | `offsets` | how far a partition is counted, and whose it is | `_id` |
 //! | `seen` | an identity, as a digest, and when the log first had it | `_id`; `time` |
 //! | `meta` | what is fixed for the archive's life, or until a rebuild, and the rebuild under way | `_id` |
+//! | `windows` | what happened to a video in a window; there is none until windows are declared | `_id`: kind, start, video |
 //! | `…_next_…` | what a rebuild is about to put in another collection's place | |
 //!
 //! | module | does |
@@ -21,6 +22,7 @@
 //! | `states` | what is known of videos without reading them |
 //! | `stopwatch` | how long the steps of a commit take |
 //! | `moderation` | restrictions, the audit log, comments that were removed |
+//! | `windows` | counts by window |
 //! | `ownership` | whose a partition is, and the end of what its former owner left open |
 //! | `barrier` | changes of what is in force that no commit overlaps |
 //! | `rebuilding`, `replay` | scoring anew, counting anew |
@@ -36,6 +38,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use liverank_core::counting::{Batch, NumberedComment, Rules, VideoState};
+use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::error::{Error, ErrorKind};
@@ -62,6 +65,7 @@ mod states;
 mod stopwatch;
 mod swapping;
 mod transaction;
+mod windows;
 
 pub use config::MongoConfig;
 use documents::{CommentDoc, HeadDoc, IdDoc, MetaDoc, MetadataDoc, OffsetDoc, OwnerDoc, VideoDoc};
@@ -238,6 +242,31 @@ impl Archive for MongoArchive {
         let filter = doc! { "partition": i64::from(partition), "offset": { "$gte": offset as i64 } };
         let found = self.find_documents("comments", filter, doc! { "offset": 1 }, limit).await?;
         found.into_iter().map(CommentDoc::into_numbered).collect()
+    }
+
+    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError> {
+        windows::count(self, kinds).await
+    }
+
+    async fn window_videos(
+        &self,
+        window: &WindowKey,
+        ids: &[VideoId],
+    ) -> Result<Vec<VideoState>, StoreError> {
+        windows::read(self, window, ids).await
+    }
+
+    async fn window_videos_after(
+        &self,
+        window: &WindowKey,
+        after: Option<&VideoId>,
+        limit: usize,
+    ) -> Result<Vec<VideoState>, StoreError> {
+        windows::read_after(self, window, after, limit).await
+    }
+
+    async fn forget_windows(&self, kind: &WindowKind, start: Millis) -> Result<u64, StoreError> {
+        windows::forget(self, kind, start).await
     }
 
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {

@@ -7,7 +7,9 @@
 //! 3. Nothing of what was committed is lost by a rebuild, and nothing counts twice.
 
 use async_trait::async_trait;
-use liverank_core::counting::{MarkKey, Rules, VideoState};
+use liverank_core::counting::{MarkKey, Rules, UniqueMark, VideoState};
+use liverank_core::score::Counters;
+use liverank_core::windows::WindowKey;
 use liverank_core::{Millis, VideoId};
 
 use super::{Archive, Meta, Position};
@@ -58,6 +60,19 @@ pub struct Cut {
     pub videos: Vec<StoredVideo>,
     /// All videos that have comments, in byte order of their ids.
     pub comments: Vec<CommentTally>,
+    /// All counts by window.
+    pub windows: Vec<WindowCount>,
+}
+
+/// What happened to a video in a window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowCount {
+    /// The window.
+    pub window: WindowKey,
+    /// The video.
+    pub video: VideoId,
+    /// How often each thing happened.
+    pub counters: Counters,
 }
 
 /// The outcome of an attempt to finish a replay.
@@ -102,7 +117,7 @@ pub trait Rebuild: Send + Sync {
 
     /// Begins an empty archive of the next generation beside this one, or one that starts as a copy of the archive
     /// `from` (MongoDB: a database on the same servers; embedded: a directory) that nobody writes to. Refused where
-    /// that could not be scored by these rules. A replay that was begun before is thrown away.
+    /// that could not be scored by these rules. The same windows are counted as here. A replay that was begun before is thrown away.
     async fn replay(
         &self,
         rules: &Rules,
@@ -122,6 +137,10 @@ pub trait Rebuild: Send + Sync {
         identities: &[String],
     ) -> Result<Vec<(String, Millis)>, StoreError>;
 
-    /// Which of these marks are set, with their values: in this archive, or in the one named as in [`Rebuild::replay`].
-    async fn marks(&self, of: Option<&str>, keys: &[MarkKey]) -> Result<Vec<(MarkKey, f64)>, StoreError>;
+    /// Which of these marks are set, and what they say: in this archive, or in the one named as in [`Rebuild::replay`].
+    async fn marks(
+        &self,
+        of: Option<&str>,
+        keys: &[MarkKey],
+    ) -> Result<Vec<(MarkKey, UniqueMark)>, StoreError>;
 }

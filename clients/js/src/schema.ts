@@ -80,6 +80,22 @@ export interface components {
             /** @description Why, for the audit log. */
             reason?: string | null;
         };
+        /** @description A window of a board. */
+        BoardWindow: {
+            /** @description What it is called in `window=`. */
+            name: string;
+            /** @description When it begins, in milliseconds since the Unix epoch. */
+            start: number;
+            /** @description When it ends: what happens then is in the next one. */
+            end: number;
+            /**
+             * @description `running`; `ended`, where what happened in it may still be on its way to the list, or a store that knows is away; `final`, where the list has all of it.
+             * @enum {string}
+             */
+            state: "running" | "ended" | "final";
+            /** @description Whether all that happened in it is counted in it, and not only what came after windows were declared; null while the archive is away. */
+            whole: boolean | null;
+        };
         /** @description What a client reports. */
         ClientReport: {
             /** @description Its name. */
@@ -730,6 +746,8 @@ export interface components {
             first_rank: number;
             /** @description How many videos are ranked on the board. */
             total: number;
+            /** @description The window that the list is of; absent where the board has none. */
+            window?: components["schemas"]["BoardWindow"];
         };
         /** @description How many viewers the video has now. */
         ViewerCount: {

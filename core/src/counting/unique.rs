@@ -2,10 +2,10 @@
 //!
 //! A *mark* says that an event of a type that counts once per user has counted: one for each video, user and type. It is
 //! written and removed in the transaction that counts. So a second like finds the mark and counts nothing, and an unlike
-//! counts only where it finds one, and removes it. Its value is what the event added to the decayed score, so that exactly
-//! that is taken off again.
+//! counts only where it finds one, and removes it. It says what the event added to the decayed score, so that exactly
+//! that is taken off again, and, where windows are counted, when that was.
 //!
-//! A mark takes 24 bytes and belongs to one counted event: there are as many as there are likes in force. None is ever
+//! A mark takes 24 bytes, or 32 with windows, and belongs to one counted event: there are as many as there are likes in force. None is ever
 //! forgotten, or what it stands for would count again.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::identity_digest;
-use crate::{Interaction, Invalid, Kind, UserId, VideoId};
+use crate::{Interaction, Invalid, Kind, Millis, UserId, VideoId};
 
 /// The types of interactions that count once per user and video. By default none does.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -121,6 +121,15 @@ fn mark_key_of(kind: Kind, video: &VideoId, user: &UserId) -> MarkKey {
     identity_digest(&format!("{}\n{video}\n{user}", kind.name()))
 }
 
+/// What a mark says of the event that set it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UniqueMark {
+    /// What it added to the decayed score, as a logarithm.
+    pub log2: f64,
+    /// When it counts as having happened; `None` where it was in no window.
+    pub at: Option<Millis>,
+}
+
 /// A change of a mark: it is set to a value, or removed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MarkChange {
@@ -128,21 +137,21 @@ pub struct MarkChange {
     pub key: MarkKey,
     /// Whether the archive holds it.
     pub stored: bool,
-    /// Its value from now on: what the event added to the decayed score, as a logarithm. `None`: it is removed.
-    pub now: Option<f64>,
+    /// What it says from now on. `None`: it is removed.
+    pub now: Option<UniqueMark>,
 }
 
 /// A mark during a batch.
 struct MarkState {
-    stored: Option<f64>,
-    now: Option<f64>,
+    stored: Option<UniqueMark>,
+    now: Option<UniqueMark>,
 }
 
 /// The marks of a batch.
 pub(super) struct Marks(HashMap<MarkKey, MarkState>);
 
 impl Marks {
-    pub(super) fn of(stored: impl IntoIterator<Item = (MarkKey, f64)>) -> Self {
+    pub(super) fn of(stored: impl IntoIterator<Item = (MarkKey, UniqueMark)>) -> Self {
         let mark = |(key, value)| (key, MarkState { stored: Some(value), now: Some(value) });
         Self(stored.into_iter().map(mark).collect())
     }
@@ -151,12 +160,12 @@ impl Marks {
         self.0.get(key).is_some_and(|mark| mark.now.is_some())
     }
 
-    pub(super) fn set(&mut self, key: MarkKey, value: f64) {
+    pub(super) fn set(&mut self, key: MarkKey, value: UniqueMark) {
         self.0.entry(key).or_insert(MarkState { stored: None, now: None }).now = Some(value);
     }
 
     /// Removes a mark and answers its value, if it was set.
-    pub(super) fn remove(&mut self, key: &MarkKey) -> Option<f64> {
+    pub(super) fn remove(&mut self, key: &MarkKey) -> Option<UniqueMark> {
         self.0.get_mut(key)?.now.take()
     }
 

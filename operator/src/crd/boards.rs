@@ -28,6 +28,28 @@ pub struct Board {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub minimum: i64,
+    /// How long its windows are, where it has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<BoardWindow>,
+    /// The time zone of its windows, as the IANA's database calls it; UTC when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+    /// How many windows that ended are kept to be read; 7 when absent. At most 64 of all boards together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31))]
+    pub keep: Option<i64>,
+}
+
+/// It counts in windows that are so long, and begins anew with each. Not with the order Trending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BoardWindow {
+    /// An hour of the clock.
+    Hour,
+    /// A day: 23 or 25 hours where the clocks change.
+    Day,
+    /// A week, from Monday on.
+    Week,
 }
 
 /// By what a board is ordered.
@@ -78,6 +100,19 @@ impl Board {
         }
         if let Some(category) = &self.category {
             board["category"] = json!(category);
+        }
+        if let Some(window) = self.window {
+            board["window"] = json!(match window {
+                BoardWindow::Hour => "hour",
+                BoardWindow::Day => "day",
+                BoardWindow::Week => "week",
+            });
+        }
+        if let Some(zone) = &self.time_zone {
+            board["timeZone"] = json!(zone);
+        }
+        if let Some(keep) = self.keep {
+            board["keep"] = json!(keep);
         }
         board
     }

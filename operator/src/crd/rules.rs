@@ -132,6 +132,14 @@ pub(super) fn board() -> Value {
             "!has(self.weights) || !has(self.order) || self.order != 'Trending'",
             "weights cannot go together with the order Trending",
         ),
+        (
+            "!has(self.window) || !has(self.order) || self.order != 'Trending'",
+            "window cannot go together with the order Trending",
+        ),
+        (
+            "has(self.window) || (!has(self.timeZone) && !has(self.keep))",
+            "timeZone and keep go together with window only",
+        ),
     ])
 }
 

@@ -17,6 +17,8 @@ const MAX_ARCHIVE_BYTES: usize = 48 << 20;
 const MAX_HELD_BYTES: usize = 64 << 20;
 /// What a video's counters and the bookkeeping take of the archive's memory.
 const VIDEO_ARCHIVE_BYTES: usize = 600;
+/// What its counters in a window take beside its id.
+const WINDOW_ARCHIVE_BYTES: usize = 400;
 
 /// What was read and is not being committed yet.
 #[derive(Default)]
@@ -39,17 +41,21 @@ impl Gathered {
         self.written < MAX_ARCHIVE_BYTES && self.held < MAX_HELD_BYTES
     }
 
-    /// Adds what follows on. `unique` are the types of which each event leaves a mark.
+    /// Adds what follows on. `unique` are the types of which each event leaves a mark, `windows` how many kinds of windows are
+    /// counted.
     ///
     /// What a record says stands in a document, in that document's indexes and in the log of operations. But of an event that
     /// is only counted nothing is left beside the counts of its video: a thousand of them are as large there as one.
-    pub fn take(&mut self, sorted: Sorted, unique: UniqueKinds) {
+    pub fn take(&mut self, sorted: Sorted, unique: UniqueKinds, windows: usize) {
         let Sorted { batch, sizes, poison, waiting: _ } = sorted;
         for (record, RecordSize { bytes, first_of_video }) in batch.records.iter().zip(sizes) {
             self.held += size_of::<LogRecord>() + bytes;
             let event = &record.event;
             if first_of_video || leaves_more_than_counts(event, unique) {
                 self.written += VIDEO_ARCHIVE_BYTES + 3 * bytes + written_anew(event);
+            }
+            if first_of_video {
+                self.written += windows * (WINDOW_ARCHIVE_BYTES + 2 * event.video_id.as_str().len());
             }
         }
         for letter in &poison {
@@ -242,7 +248,7 @@ mod tests {
     fn take(gathered: &mut Gathered, values: &[String], unique: UniqueKinds) {
         let records: Vec<_> = values.iter().zip(0..).map(|(value, at)| raw(0, at, value)).collect();
         let sorted = gathered.sort(&records, &owned_positions(&[(0, 0)]), |_| true);
-        gathered.take(sorted, unique);
+        gathered.take(sorted, unique, 0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use liverank_adapters::event_log::{ConsumerEvent, LogConsumer, RawRecord, Start}
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::counting::{Batch, OffsetRange, UniqueKinds};
 use liverank_core::event::FORMAT;
+use liverank_core::windows::MAX_KINDS;
 use liverank_runtime::ServiceContext;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -54,6 +55,7 @@ pub async fn run(
         most: config.batch as usize,
         batch: config.batch as usize,
         unique: UniqueKinds::ALL,
+        windows: MAX_KINDS,
         owned: BTreeMap::new(),
         read: BTreeMap::new(),
         gathered: Gathered::default(),
@@ -97,6 +99,8 @@ struct LogCounter<'a> {
     batch: usize,
     /// The types of which each event leaves a mark in the archive: any, until a commit has told.
     unique: UniqueKinds,
+    /// How many kinds of windows are counted: as many as may be, until a commit has told.
+    windows: usize,
     /// Where each partition stands that we count.
     owned: BTreeMap<u32, Position>,
     /// Where each will stand when all that was read is committed.
@@ -174,7 +178,7 @@ impl LogCounter<'_> {
             );
             self.waiting.insert(partition, *waiting);
         }
-        self.gathered.take(sorted, self.unique);
+        self.gathered.take(sorted, self.unique, self.windows);
         self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
 
@@ -312,6 +316,7 @@ impl LogCounter<'_> {
         self.note_success();
         let Committed { effects, meta } = committed;
         self.unique = meta.rules.unique;
+        self.windows = meta.windows.iter().len();
         self.metrics.batch_events.observe(batch.records.len() as f64);
         self.metrics.counted.inc_by(effects.counted);
         self.metrics.repeated.inc_by(effects.repeated);

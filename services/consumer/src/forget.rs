@@ -1,4 +1,5 @@
-//! Which identities nobody can repeat any more, and forgetting them.
+//! Which identities nobody can repeat any more, and forgetting them. What windows are not kept goes in the same turn
+//! ([`windows`]).
 //!
 //! A repeat is recognised within a window of the log's time. So an identity may go once everything that is still to be
 //! counted, on whatever partition and by whatever consumer, is younger than it by that window. A partition that lags
@@ -9,10 +10,13 @@ use std::time::Duration;
 use liverank_adapters::archive::Position;
 use liverank_adapters::{Backends, StoreError};
 use liverank_core::Millis;
+use liverank_core::boards::DeclaredBoards;
 use liverank_core::counting::REPEAT_WINDOW_MS;
 use liverank_runtime::ServiceContext;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::windows;
 
 /// How often old identities are forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
@@ -24,7 +28,13 @@ const PAUSE_BETWEEN_DELETIONS: Duration = Duration::from_millis(50);
 const CLOCKS_APART_MS: Millis = 3600 * 1000;
 
 /// Forgets until shutdown, in whichever process owns partition 0: one is enough.
-pub async fn run(backends: Backends, owned: watch::Receiver<Vec<u32>>, shell: ServiceContext) {
+pub async fn run(
+    backends: Backends,
+    boards: DeclaredBoards,
+    owned: watch::Receiver<Vec<u32>>,
+    shell: ServiceContext,
+) {
+    let started = Instant::now();
     loop {
         tokio::select! {
             () = shell.shutdown.cancelled() => return,
@@ -34,6 +44,10 @@ pub async fn run(backends: Backends, owned: watch::Receiver<Vec<u32>>, shell: Se
             // A store that is away shows with the next commit; what could not be forgotten now is next time.
             if let Err(error) = forget_identities(&backends, &shell).await {
                 tracing::debug!(%error, "old identities were not forgotten");
+            }
+            let until = Instant::now() + MAX_DELETION_TIME;
+            if let Err(error) = windows::forget_old(&backends, &boards, started.elapsed(), until).await {
+                tracing::debug!(%error, "old windows were not forgotten");
             }
         }
     }

@@ -19,6 +19,7 @@ pub mod pace;
 pub mod projector;
 pub mod repair;
 pub mod traces;
+pub mod windows;
 
 use std::time::Duration;
 
@@ -151,9 +152,10 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     shell.health.starting("log");
     let metrics = ConsumerMetrics::new(&shell.metrics);
     let Some(partitions) = open_stores(&config, &backends, &shell).await? else { return Ok(()) };
+    windows::declare(&backends, &boards, &shell).await?;
     let (projectors, feed) = projector::start(&backends, &boards, partitions, &shell, &metrics);
     let mut tasks = Tasks::new(&shell);
-    tasks.spawn("forget", forget::run(backends.clone(), feed.watch_owned(), shell.clone()));
+    tasks.spawn("forget", forget::run(backends.clone(), boards.clone(), feed.watch_owned(), shell.clone()));
     tasks.spawn("lag", lag::run(backends.clone(), feed.watch_owned(), metrics.lag.clone(), shell.clone()));
     for projector in projectors {
         tasks.spawn("projector", projector);

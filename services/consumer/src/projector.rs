@@ -6,7 +6,8 @@
 //! or a batch was missed, everything is made good from the archive ([`crate::repair`]).
 //!
 //! Each declared board has a projector and a store of its own ([`RankingStore::declared`]), which stands where it stands: one that
-//! is new is filled from the archive while the others go on. It publishes no comments.
+//! is new is filled from the archive while the others go on. It publishes no comments. A board with windows is one such store for
+//! each ([`windowed`]).
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use liverank_adapters::{Backends, RankingStore, StoreError};
 use liverank_core::boards::{DeclaredBoard, DeclaredBoards};
 use liverank_core::counting::{Effects, OffsetRange};
 use liverank_core::trace::TraceContext;
+use liverank_core::windows::WindowKey;
 use liverank_core::{Comment, CommentId, VideoId};
 use liverank_runtime::{ServiceContext, now_ms};
 use tokio::sync::{mpsc, watch};
@@ -28,6 +30,10 @@ use crate::RETRY;
 use crate::metrics::ConsumerMetrics;
 use crate::repair::{RepairError, Target, no_archive, repair};
 use crate::traces::{self, TracedRecord};
+
+mod windowed;
+
+use windowed::WindowedBoard;
 
 /// Batches that may wait for the boards, of which each may be tens of megabytes. They are put on the boards together.
 const MAX_BATCHES_WAITING: usize = 4;
@@ -56,10 +62,19 @@ pub struct CommittedBatch {
 impl CommittedBatch {
     /// What a declared board needs of it.
     fn for_declared(&self) -> Self {
-        let effects = Effects { videos: self.effects.videos.clone(), ..Effects::default() };
+        let Effects { videos, windows, restated, .. } = &self.effects;
+        let (videos, windows, restated) = (videos.clone(), windows.clone(), restated.clone());
+        Self {
+            effects: Effects { videos, windows, restated, ..Effects::default() },
+            ..self.without_effects()
+        }
+    }
+
+    /// That it was committed, and nothing of what it did.
+    fn without_effects(&self) -> Self {
         Self {
             spans: self.spans.clone(),
-            effects,
+            effects: Effects::default(),
             meta: self.meta.clone(),
             committed: self.committed,
             traced: Vec::new(),
@@ -86,6 +101,8 @@ impl CommittedBatch {
         self.effects.videos.retain(|state| !changed.contains(&state.video_id));
         self.effects.videos.extend(next.effects.videos);
         self.effects.comments.extend(next.effects.comments);
+        self.effects.windows.extend(next.effects.windows);
+        self.effects.restated.extend(next.effects.restated);
         self.traced.extend(next.traced);
         Ok(())
     }
@@ -156,12 +173,12 @@ pub fn start(
     shell: &ServiceContext,
     metrics: &ConsumerMetrics,
 ) -> (Vec<impl Future<Output = ()> + Send + 'static + use<>>, ProjectionQueue) {
-    let one = |board: Option<&DeclaredBoard>| start_one(backends, board.cloned(), partitions, shell, metrics);
+    let one = |board: Option<&DeclaredBoard>| start_one(backends, board, partitions, shell, metrics);
     let (projector, mut feed) = one(None);
-    let mut projectors = vec![projector.run_projector()];
+    let mut projectors = vec![projector.run()];
     for board in boards {
         let (projector, declared) = one(Some(board));
-        projectors.push(projector.run_projector());
+        projectors.push(projector.run());
         feed.declared.push(declared);
     }
     (projectors, feed)
@@ -169,49 +186,51 @@ pub fn start(
 
 fn start_one(
     backends: &Backends,
-    board: Option<DeclaredBoard>,
+    board: Option<&DeclaredBoard>,
     partitions: u32,
     shell: &ServiceContext,
     metrics: &ConsumerMetrics,
-) -> (BoardProjector, ProjectionQueue) {
+) -> (ProjectorTask, ProjectionQueue) {
     let (batches, waiting) = mpsc::channel(MAX_BATCHES_WAITING);
     let (owned, owned_seen) = watch::channel(Vec::new());
     let missed = Arc::new(AtomicBool::new(false));
     let away = Arc::new(AtomicBool::new(false));
-    let ranking = match &board {
+    let ranking = match board {
         Some(board) => backends.ranking.declared(&board.key()),
         None => Arc::clone(&backends.ranking),
     };
     let projector = BoardProjector {
         backends: backends.clone(),
         ranking,
-        board,
+        board: board.cloned(),
+        window: None,
         partitions,
         repaired_to: 0,
         shell: shell.clone(),
         metrics: metrics.clone(),
-        waiting,
-        apart: None,
-        owned: owned_seen,
+        owned: owned_seen.clone(),
         missed: Arc::clone(&missed),
         away: Arc::clone(&away),
         away_part: None,
         seen: BTreeMap::new(),
         noted: None,
     };
-    (
-        projector,
-        ProjectionQueue { batches, owned, missed, away, metrics: metrics.clone(), declared: Vec::new() },
-    )
+    let boards = match board {
+        Some(board) if board.windows().is_some() => Boards::Windowed(Box::new(WindowedBoard::new(projector))),
+        _ => Boards::One(Box::new(projector)),
+    };
+    let task = ProjectorTask { boards, waiting, apart: None, owned: owned_seen };
+    let declared = Vec::new();
+    (task, ProjectionQueue { batches, owned, missed, away, metrics: metrics.clone(), declared })
 }
 
 /// Says again and again which declared boards are wanted; what no consumer wants any more is removed. Does not end by itself.
 pub async fn keep_declared(backends: Backends, boards: DeclaredBoards) {
-    let wanted: Vec<String> = boards.iter().map(DeclaredBoard::key).collect();
     let mut again = tokio::time::interval(KEEP_EVERY);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         again.tick().await;
+        let wanted = boards.keys((backends.clock)());
         match backends.ranking.keep_declared(&wanted, UNWANTED_AFTER).await {
             Ok(removed) => {
                 for key in removed {
@@ -224,32 +243,49 @@ pub async fn keep_declared(backends: Backends, boards: DeclaredBoards) {
     }
 }
 
-struct BoardProjector {
-    backends: Backends,
-    /// Where it projects to.
-    ranking: Arc<dyn RankingStore>,
-    /// The declared board whose projector it is, if it is one's.
-    board: Option<DeclaredBoard>,
-    partitions: u32,
-    /// The generation of the last repair: what was committed in an earlier one is in it.
-    repaired_to: u64,
-    shell: ServiceContext,
-    metrics: ConsumerMetrics,
+/// The boards of one task.
+enum Boards {
+    /// Those that there always are, or a declared one.
+    One(Box<BoardProjector>),
+    /// A declared one, with a store for each window.
+    Windowed(Box<WindowedBoard>),
+}
+
+impl Boards {
+    async fn follow_batch(&mut self, done: CommittedBatch) {
+        match self {
+            Self::One(board) => board.follow_batch(done).await,
+            Self::Windowed(board) => board.follow_batch(done).await,
+        }
+    }
+
+    /// Nothing comes any more.
+    async fn finish(&mut self) {
+        match self {
+            Self::One(_) => {}
+            Self::Windowed(board) => board.note_held().await,
+        }
+    }
+
+    /// `is_idle`: nothing is on its way to them.
+    async fn compare(&mut self, new_partitions: bool, is_idle: bool) {
+        match self {
+            Self::One(board) => board.compare_boards(new_partitions, is_idle).await,
+            Self::Windowed(board) => board.compare(new_partitions, is_idle).await,
+        }
+    }
+}
+
+struct ProjectorTask {
+    boards: Boards,
     waiting: mpsc::Receiver<CommittedBatch>,
     /// A committed batch that could not be joined to those before it.
     apart: Option<CommittedBatch>,
     owned: watch::Receiver<Vec<u32>>,
-    missed: Arc<AtomicBool>,
-    away: Arc<AtomicBool>,
-    away_part: Option<&'static str>,
-    /// Where the archive stood at the last look.
-    seen: BTreeMap<u32, u64>,
-    /// The generation whose half-life is noted on the boards.
-    noted: Option<u64>,
 }
 
-impl BoardProjector {
-    async fn run_projector(mut self) {
+impl ProjectorTask {
+    async fn run(mut self) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -257,16 +293,19 @@ impl BoardProjector {
                 biased;
                 done = self.waiting.recv() => match done {
                     Some(done) => self.follow_waiting(done).await,
-                    None => return,
+                    None => return self.boards.finish().await,
                 },
                 changed = self.owned.changed() => if changed.is_ok() {
-                    // Nothing of a new partition is on its way from us: what the boards lack, they lack.
-                    self.seen.clear();
-                    self.compare_boards(true).await;
+                    self.compare(true).await;
                 },
-                _ = look.tick() => self.compare_boards(false).await,
+                _ = look.tick() => self.compare(false).await,
             }
         }
+    }
+
+    async fn compare(&mut self, new_partitions: bool) {
+        let is_idle = self.waiting.is_empty() && self.apart.is_none();
+        self.boards.compare(new_partitions, is_idle).await;
     }
 
     /// Follows a batch and those that wait behind it.
@@ -279,25 +318,60 @@ impl BoardProjector {
                     break;
                 }
             }
-            self.follow_batch(done).await;
+            self.boards.follow_batch(done).await;
             next = self.apart.take();
         }
     }
+}
 
+struct BoardProjector {
+    backends: Backends,
+    /// Where it projects to.
+    ranking: Arc<dyn RankingStore>,
+    /// The declared board whose projector it is, if it is one's.
+    board: Option<DeclaredBoard>,
+    /// The window of the board, if it is one's.
+    window: Option<WindowKey>,
+    partitions: u32,
+    /// The generation of the last repair: what was committed in an earlier one is in it.
+    repaired_to: u64,
+    shell: ServiceContext,
+    metrics: ConsumerMetrics,
+    owned: watch::Receiver<Vec<u32>>,
+    missed: Arc<AtomicBool>,
+    away: Arc<AtomicBool>,
+    away_part: Option<&'static str>,
+    /// Where the archive stood at the last look.
+    seen: BTreeMap<u32, u64>,
+    /// The generation whose half-life is noted on the boards.
+    noted: Option<u64>,
+}
+
+impl BoardProjector {
     /// Publishes and projects one batch, or all that the archive has, however long the stores are away.
     async fn follow_batch(&mut self, done: CommittedBatch) {
         let CommittedBatch { spans, effects, meta, committed, traced } = done;
         let traces = traces::of_comments(&traced, &effects.comments);
-        let mut comments: Vec<Comment> =
-            effects.comments.into_iter().map(|numbered| numbered.comment).collect();
+        let comments: Vec<Comment> = effects.comments.into_iter().map(|numbered| numbered.comment).collect();
         let projection = Projection {
             generation: meta.generation,
             spans,
             entries: self.target().entries(&effects.videos, &meta.rules),
             traces: traces::of_boards(&traced),
         };
+        self.project(&meta, comments, &traces, &projection, committed).await;
+    }
+
+    async fn project(
+        &mut self,
+        meta: &Meta,
+        mut comments: Vec<Comment>,
+        traces: &[(CommentId, TraceContext)],
+        projection: &Projection,
+        committed: Instant,
+    ) {
         for failures in 0.. {
-            let error = match self.publish_and_project(&meta, &mut comments, &traces, &projection).await {
+            let error = match self.publish_and_project(meta, &mut comments, traces, projection).await {
                 Ok(Projected::Applied) if !self.missed.load(Relaxed) => {
                     self.note_back();
                     if self.board.is_none() {
@@ -338,8 +412,28 @@ impl BoardProjector {
         self.ranking.project(projection).await
     }
 
+    /// Another one, which has done nothing yet.
+    fn another(&self) -> Self {
+        Self {
+            backends: self.backends.clone(),
+            ranking: Arc::clone(&self.ranking),
+            board: self.board.clone(),
+            window: self.window.clone(),
+            partitions: self.partitions,
+            repaired_to: 0,
+            shell: self.shell.clone(),
+            metrics: self.metrics.clone(),
+            owned: self.owned.clone(),
+            missed: Arc::clone(&self.missed),
+            away: Arc::clone(&self.away),
+            away_part: None,
+            seen: BTreeMap::new(),
+            noted: None,
+        }
+    }
+
     fn target(&self) -> Target<'_> {
-        Target { ranking: &*self.ranking, board: self.board.as_ref() }
+        Target { ranking: &*self.ranking, board: self.board.as_ref(), window: self.window.as_ref() }
     }
 
     fn note_ahead(&mut self, error: &RepairError) {
@@ -365,8 +459,12 @@ impl BoardProjector {
     }
 
     /// Compares the boards with the archive when nothing else makes us, and repairs them where they are behind.
-    async fn compare_boards(&mut self, new_partitions: bool) {
-        let looked = match self.is_behind(new_partitions).await {
+    async fn compare_boards(&mut self, new_partitions: bool, is_idle: bool) {
+        if new_partitions {
+            // Nothing of a new partition is on its way from us: what the boards lack, they lack.
+            self.seen.clear();
+        }
+        let looked = match self.is_behind(new_partitions, is_idle).await {
             Ok(false) => Ok(()),
             Ok(true) => self.repair_boards().await,
             Err(error) => Err(error.into()),
@@ -378,7 +476,7 @@ impl BoardProjector {
         }
     }
 
-    async fn is_behind(&mut self, new_partitions: bool) -> Result<bool, StoreError> {
+    async fn is_behind(&mut self, new_partitions: bool, is_idle: bool) -> Result<bool, StoreError> {
         if self.missed.load(Relaxed) {
             return Ok(true);
         }
@@ -389,7 +487,7 @@ impl BoardProjector {
         // A batch may be committed and not yet in the queue: only what was there at the last look counts as missing.
         let before = std::mem::replace(&mut self.seen, now.clone());
         let expected = if new_partitions { now } else { before };
-        if !self.waiting.is_empty() || self.apart.is_some() {
+        if !is_idle {
             return Ok(false);
         }
         let meta = self.backends.archive.meta().await?.ok_or_else(no_archive)?;
@@ -433,6 +531,7 @@ mod tests {
     use liverank_core::comment::CommentEpoch;
     use liverank_core::counting::{Rules, VideoState};
     use liverank_core::score::Counters;
+    use liverank_core::windows::CountedWindows;
 
     use super::*;
 
@@ -453,7 +552,12 @@ mod tests {
         CommittedBatch {
             spans: spans.iter().map(span).collect(),
             effects: Effects { videos: videos.iter().map(state).collect(), ..Effects::default() },
-            meta: Meta { numbering: CommentEpoch::from_bits(1), generation, rules: Rules::default() },
+            meta: Meta {
+                numbering: CommentEpoch::from_bits(1),
+                generation,
+                rules: Rules::default(),
+                windows: CountedWindows::default(),
+            },
             committed: Instant::now(),
             traced: Vec::new(),
         }

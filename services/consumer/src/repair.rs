@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 
 use liverank_adapters::archive::Meta;
 use liverank_adapters::ranking_store::{BoardEntry, Projected, ProjectionCheckpoint};
-use liverank_adapters::{Backends, RankingStore, StoreError};
+use liverank_adapters::{Archive, Backends, RankingStore, StoreError};
 use liverank_core::boards::DeclaredBoard;
 use liverank_core::counting::{Rules, VideoState};
 use liverank_core::score::points;
-use liverank_core::{Comment, canary};
+use liverank_core::windows::WindowKey;
+use liverank_core::{Comment, VideoId, canary};
 
 /// Videos or comments of one step: large enough to be fast, small enough not to hold a store up.
 const PAGE_ITEMS: usize = 1000;
@@ -24,9 +25,23 @@ pub struct Target<'a> {
     pub ranking: &'a dyn RankingStore,
     /// The declared board that it is; `None` for the boards that there always are.
     pub board: Option<&'a DeclaredBoard>,
+    /// The window of the board that it is, if it is one's.
+    pub window: Option<&'a WindowKey>,
 }
 
 impl Target<'_> {
+    /// The next videos that belong there.
+    async fn videos_after(
+        &self,
+        archive: &dyn Archive,
+        after: Option<&VideoId>,
+    ) -> Result<Vec<VideoState>, StoreError> {
+        match self.window {
+            None => archive.videos_after(after, PAGE_ITEMS).await,
+            Some(window) => archive.window_videos_after(window, after, PAGE_ITEMS).await,
+        }
+    }
+
     /// These videos as they are there.
     pub fn entries(&self, videos: &[VideoState], rules: &Rules) -> Vec<BoardEntry> {
         let Some(board) = self.board else {
@@ -79,7 +94,7 @@ pub async fn repair_boards(
     partitions: u32,
     progress: &(dyn Fn(usize) + Send + Sync),
 ) -> Result<Repaired, RepairError> {
-    let target = Target { ranking: &*backends.ranking, board: None };
+    let target = Target { ranking: &*backends.ranking, board: None, window: None };
     repair(backends, target, owned, partitions, progress).await
 }
 
@@ -178,7 +193,7 @@ impl BoardRepair<'_> {
         let mut after = None;
         let mut filled = 0;
         loop {
-            let page = self.backends.archive.videos_after(after.as_ref(), PAGE_ITEMS).await?;
+            let page = self.target.videos_after(&*self.backends.archive, after.as_ref()).await?;
             let entries = self.target.entries(&page, &self.meta.rules);
             // Also nothing at all begins the generation.
             if page.is_empty() && filled > 0 {

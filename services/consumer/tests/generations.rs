@@ -28,6 +28,7 @@ fn backends(directory: &std::path::Path) -> Backends {
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
+        clock: clock::system(),
     }
 }
 

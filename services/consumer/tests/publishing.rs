@@ -97,6 +97,7 @@ async fn a_comment_is_published_after_it_is_stored() {
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::clone(&witness) as _,
         assignments: Arc::new(EmbeddedAssignments::new()),
+        clock: clock::system(),
     };
     let shell = ServiceContext::new(Duration::from_secs(1));
     let consumer = tokio::spawn(liverank_consumer::run(Config::default(), backends, shell.clone()));

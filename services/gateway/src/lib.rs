@@ -199,7 +199,7 @@ pub(crate) struct Gateway {
     /// Whose pages may use it.
     pub(crate) origins: Arc<Origins>,
     pub(crate) routes: RouteCache,
-    pub(crate) rules: videos::RulesCache,
+    pub(crate) meta: videos::MetaCache,
     /// The boards that are declared.
     pub(crate) boards: videos::Boards,
     pub(crate) patience: Duration,
@@ -251,7 +251,7 @@ impl Gateway {
             origins: Arc::clone(&shell.http.origins),
             routes: RouteCache::default(),
             boards,
-            rules: videos::RulesCache::default(),
+            meta: videos::MetaCache::default(),
             operate: operate::Operate::default(),
             demo: config.demo,
             patience: Duration::from_secs(config.reader_wait_seconds.into()),

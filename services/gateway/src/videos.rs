@@ -8,10 +8,8 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use futures::future::join_all;
-use liverank_adapters::RankingStore;
-use liverank_adapters::archive::pinned;
+use liverank_adapters::archive::{Meta, pinned};
 use liverank_adapters::ranking_store::{Board, BoardPage, PageStart, Place, Places};
-use liverank_core::boards::{DeclaredBoard, DeclaredBoards, Order};
 use liverank_core::counting::{Rules, VideoState};
 use liverank_core::score::{Counters, points};
 use liverank_core::trending::{shown_points, shown_time};
@@ -25,10 +23,13 @@ use serde_json::Value;
 use crate::Gateway;
 use crate::interact::too_many;
 
+mod boards;
 pub(crate) mod cursor;
 pub(crate) mod entry;
 mod fields;
 
+pub(crate) use boards::Boards;
+use boards::WindowJson;
 use fields::{Fields, Line};
 
 /// The largest page: what the WebSocket sends by default, too.
@@ -54,26 +55,31 @@ pub(crate) struct ListPage {
     first_rank: u64,
     /// How many videos are ranked on the board.
     total: u64,
+    /// The window that it is of; absent where the board has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<WindowJson>,
 }
 
-/// `GET /videos?board=&limit=&cursor=&around=&fields=`.
+/// `GET /videos?board=&window=&limit=&cursor=&around=&fields=`.
 pub(crate) async fn list(
     State(gateway): State<Arc<Gateway>>,
     params: Params,
 ) -> Result<Json<ListPage>, Problem> {
-    params.only(&["board", "limit", "cursor", "around", "fields"])?;
-    let (ranking, board) = gateway.board(params.text("board")?)?;
+    params.only(&["board", "window", "limit", "cursor", "around", "fields"])?;
+    let board = gateway.board(params.text("board")?, params.text("window")?)?;
     let limit = params.number("limit", 1..=MAX_LIMIT)?.unwrap_or(DEFAULT_LIMIT) as usize;
     let start = start(&params)?;
     let fields = Fields::parse(params.text("fields")?)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    let page = gateway.ranking.noted(ranking.page(board, &start, limit).await)?;
+    let window = gateway.describe_window(&board).await;
+    let (ranking, order) = (&*board.store, board.order);
+    let page = gateway.ranking.noted(ranking.page(order, &start, limit).await)?;
     let Some(BoardPage { lines: mut videos, first_rank, total }) = page else {
         return Err(Problem::not_found("the video that the list is to be around is not on the board")
             .with("field", "around"));
     };
     let next = videos.last().filter(|_| videos.len() == limit).map(cursor::after);
-    if board == Board::Trending
+    if order == Board::Trending
         && let Some(half_life) = gateway.ranking.noted(ranking.half_life().await)?
     {
         let at = shown_time(now_ms(), half_life);
@@ -82,7 +88,7 @@ pub(crate) async fn list(
         }
     }
     let videos = fields::fill_fields(&gateway, videos, fields).await;
-    Ok(Json(ListPage { videos, next, first_rank, total }))
+    Ok(Json(ListPage { videos, next, first_rank, total, window }))
 }
 
 fn start(params: &Params) -> Result<PageStart, Invalid> {
@@ -91,43 +97,6 @@ fn start(params: &Params) -> Result<PageStart, Invalid> {
         (Some(cursor), None) => Ok(PageStart::After(cursor::read(cursor)?)),
         (None, Some(id)) => Ok(PageStart::Around(VideoId::parse_field("around", id)?)),
         (Some(_), Some(_)) => Err(Invalid::new("around", "cannot go together with cursor")),
-    }
-}
-
-/// The boards that are declared, and where each is kept.
-pub(crate) struct Boards {
-    declared: DeclaredBoards,
-    stores: Vec<Arc<dyn RankingStore>>,
-}
-
-impl Boards {
-    pub(crate) fn new(declared: DeclaredBoards, ranking: &dyn RankingStore) -> Self {
-        let stores = declared.iter().map(|board| ranking.declared(&board.key())).collect();
-        Self { declared, stores }
-    }
-
-    /// Each board, in which of the two orders of its store it is shown, and the store.
-    fn all(&self) -> impl Iterator<Item = (&DeclaredBoard, Board, &dyn RankingStore)> {
-        self.declared.iter().zip(&self.stores).map(|(board, store)| {
-            let order = match board.order() {
-                Order::Points => Board::Global,
-                Order::Trending => Board::Trending,
-            };
-            (board, order, &**store)
-        })
-    }
-}
-
-impl Gateway {
-    /// Where the board of this name is kept, and in which order it is shown.
-    fn board(&self, name: Option<&str>) -> Result<(&dyn RankingStore, Board), Invalid> {
-        let name = match name {
-            None | Some("global") => return Ok((&*self.backends.ranking, Board::Global)),
-            Some("trending") => return Ok((&*self.backends.ranking, Board::Trending)),
-            Some(name) => name,
-        };
-        let found = self.boards.all().find(|(board, ..)| board.name() == name);
-        found.map(|(_, order, store)| (store, order)).ok_or_else(|| self.boards.declared.unknown())
     }
 }
 
@@ -253,9 +222,10 @@ fn pinned_json(comment: &Comment) -> Value {
 
 /// Counts come from the archive: boards that are away hide a video's ranks, and nothing else of it.
 async fn ranks(gateway: &Gateway, id: &VideoId) -> Option<RanksJson> {
-    let declared = gateway.boards.all().map(async |(board, order, store)| {
+    let boards = gateway.declared_boards();
+    let declared = boards.iter().map(async |(board, order, store)| {
         let places = store.places(id).await?;
-        let place = if order == Board::Global { places.global } else { places.trending };
+        let place = if *order == Board::Global { places.global } else { places.trending };
         Ok((board.name().to_owned(), PlaceJson::new(place)))
     });
     let asked = async { tokio::join!(gateway.backends.ranking.places(id), join_all(declared)) };
@@ -278,24 +248,29 @@ async fn fetch_viewers(gateway: &Gateway, id: &VideoId) -> Option<u64> {
     }
 }
 
-/// What events are worth, as the archive last said.
+/// What is in force, as the archive last said.
 #[derive(Default)]
-pub(crate) struct RulesCache(Mutex<Option<(Instant, Rules)>>);
+pub(crate) struct MetaCache(Mutex<Option<(Instant, Meta)>>);
 
 /// Rules change with a rebuild of all scores only; a page is that much behind at most.
-const RULES_FRESH_FOR: Duration = Duration::from_secs(5);
+const META_FRESH_FOR: Duration = Duration::from_secs(5);
 
 /// By which rules the archive counts; `None` before anything is counted.
 pub(crate) async fn rules(gateway: &Gateway) -> Result<Option<Rules>, Problem> {
-    let cached = *gateway.rules.0.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((at, rules)) = cached
-        && at.elapsed() < RULES_FRESH_FOR
+    Ok(meta(gateway).await?.map(|meta| meta.rules))
+}
+
+/// What is in force in the archive; `None` before anything is counted.
+async fn meta(gateway: &Gateway) -> Result<Option<Meta>, Problem> {
+    let cached = gateway.meta.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some((at, meta)) = cached
+        && at.elapsed() < META_FRESH_FOR
     {
-        return Ok(Some(rules));
+        return Ok(Some(meta));
     }
-    let found = gateway.archive.noted(gateway.backends.archive.meta().await)?.map(|meta| meta.rules);
-    if let Some(rules) = found {
-        *gateway.rules.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), rules));
+    let found = gateway.archive.noted(gateway.backends.archive.meta().await)?;
+    if let Some(meta) = &found {
+        *gateway.meta.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), meta.clone()));
     }
     Ok(found)
 }

@@ -167,6 +167,7 @@ async fn serve_hub(port: u16, rate: u32, writes_per_second: Option<u64>) -> anyh
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::clone(&bus) as Arc<dyn CommentBus>,
         assignments: Arc::new(EmbeddedAssignments::new()),
+        clock: clock::system(),
     };
     let listener = server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "the reader").await?;
     let config = Config { capacity: 100_000, writes_per_second, ..Config::default() };

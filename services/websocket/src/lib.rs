@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use liverank_adapters::ranking_store::Board;
-use liverank_adapters::{Backends, RankingStore};
+use liverank_adapters::{Backends, Clock, RankingStore, clock};
+use liverank_core::Millis;
 use liverank_core::boards::{DeclaredBoard, DeclaredBoards, Order};
 use liverank_protocol::access;
 use liverank_runtime::boards::BoardsArgs;
@@ -130,11 +131,22 @@ pub async fn run(
     listener: TcpListener,
     shell: ServiceContext,
 ) -> anyhow::Result<()> {
-    serve(config, backends.ranking, listener, shell).await
+    serve_by(backends.clock, config, backends.ranking, listener, shell).await
 }
 
 /// [`run`], with the one store that it needs.
 pub async fn serve(
+    config: Config,
+    ranking: Arc<dyn RankingStore>,
+    listener: TcpListener,
+    shell: ServiceContext,
+) -> anyhow::Result<()> {
+    serve_by(clock::system(), config, ranking, listener, shell).await
+}
+
+/// [`serve`], with the clock by which windows end.
+async fn serve_by(
+    clock: Clock,
     config: Config,
     ranking: Arc<dyn RankingStore>,
     listener: TcpListener,
@@ -154,7 +166,7 @@ pub async fn serve(
     });
     shell.health.starting("ranking");
     let tasks = Tasks::new(&shell);
-    let followed = tasks.inside("follow_ranking", follow_all(&service, &*ranking, &shell, &metrics));
+    let followed = tasks.inside("follow_ranking", follow_all(&service, &*ranking, &clock, &shell, &metrics));
     let router = router::new(Arc::clone(&service), &shell.identity);
     let served = server::serve(access::Service::Websocket, listener, router, &shell);
     let drained = service.streams.drained();
@@ -181,14 +193,39 @@ pub async fn serve(
 async fn follow_all(
     service: &Service,
     ranking: &dyn RankingStore,
+    clock: &Clock,
     shell: &ServiceContext,
     metrics: &WebsocketMetrics,
 ) -> anyhow::Result<()> {
-    let of = |board: &DeclaredBoard| ranking.declared(&board.key());
-    let stores: Vec<Arc<dyn RankingStore>> = service.boards.iter().map(of).collect();
     let all: Vec<&Followed> = std::iter::once(&service.built_in).chain(&service.declared).collect();
-    let declared = stores.iter().zip(&service.declared);
-    let declared = declared.map(|(store, followed)| mirror::follow(followed, &all, &**store, shell, metrics));
+    let follow = async |(board, followed): (&DeclaredBoard, &Followed)| {
+        let follow = async |store: Arc<dyn RankingStore>| {
+            mirror::follow(followed, &all, &*store, shell, metrics).await
+        };
+        let Some(windows) = board.windows() else { return follow(ranking.declared(&board.key())).await };
+        loop {
+            let window = windows.kind.window_of(clock());
+            tokio::select! {
+                followed = follow(ranking.declared(&board.key_of(&window))) => return followed,
+                () = ended(clock, window.end) => {}
+            }
+        }
+    };
+    let declared = service.boards.iter().zip(&service.declared).map(follow);
     let built_in = mirror::follow(&service.built_in, &all, ranking, shell, metrics);
     tokio::try_join!(built_in, try_join_all(declared)).map(drop)
+}
+
+/// The longest time between two looks at the clock while a window runs: it may be set.
+const CLOCK_LOOK: Duration = Duration::from_millis(500);
+
+/// Until the clock says that the window has ended.
+async fn ended(clock: &Clock, end: Millis) {
+    loop {
+        let left = end - clock();
+        if left <= 0 {
+            return;
+        }
+        tokio::time::sleep(CLOCK_LOOK.min(Duration::from_millis(left as u64))).await;
+    }
 }

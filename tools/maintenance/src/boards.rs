@@ -14,8 +14,9 @@ use liverank_adapters::archive::{Archive, Position};
 use liverank_adapters::ranking_store::{BoardEntry, ProjectionCheckpoint};
 use liverank_adapters::{Backends, RankingStore, StoreError};
 use liverank_core::VideoId;
-use liverank_core::boards::DeclaredBoard;
+use liverank_core::boards::{BoardWindows, DeclaredBoard};
 use liverank_core::counting::{Rules, VideoState};
+use liverank_core::windows::{Window, WindowKey};
 use tokio::time::Instant;
 
 use crate::compare::{Difference, OnBoards, with_boards};
@@ -41,23 +42,47 @@ const MAX_ATTEMPTS: usize = 3;
 
 type StatesByVideo = HashMap<VideoId, VideoState>;
 
-/// What is compared with the archive: the boards that there always are, or a declared one.
+/// What is compared with the archive: the boards that there always are, a declared one, or a window of one.
 pub struct Compared<'a> {
     archive: &'a dyn Archive,
     ranking: Arc<dyn RankingStore>,
     board: Option<&'a DeclaredBoard>,
+    /// The window of the board and its name.
+    window: Option<(WindowKey, String)>,
 }
 
 impl<'a> Compared<'a> {
     /// The boards that there always are.
     pub fn built_in(backends: &'a Backends) -> Self {
-        Self { archive: &*backends.archive, ranking: Arc::clone(&backends.ranking), board: None }
+        Self {
+            archive: &*backends.archive,
+            ranking: Arc::clone(&backends.ranking),
+            board: None,
+            window: None,
+        }
     }
 
-    /// A declared board.
-    pub fn declared(backends: &'a Backends, board: &'a DeclaredBoard) -> Self {
-        let ranking = backends.ranking.declared(&board.key());
-        Self { archive: &*backends.archive, ranking, board: Some(board) }
+    /// A declared board: of one with windows, the one that runs and those that are kept.
+    pub fn declared(backends: &'a Backends, board: &'a DeclaredBoard) -> Vec<Self> {
+        let of = |key: &str, window| {
+            let ranking = backends.ranking.declared(key);
+            Self { archive: &*backends.archive, ranking, board: Some(board), window }
+        };
+        let Some(BoardWindows { kind, keep }) = board.windows() else { return vec![of(&board.key(), None)] };
+        let windows = kind.running_and_kept((backends.clock)(), *keep).into_iter();
+        let key = |window: &Window| WindowKey { kind: kind.clone(), start: window.start };
+        windows
+            .map(|window| of(&board.key_of(&window), Some((key(&window), kind.name_of(&window)))))
+            .collect()
+    }
+
+    /// What it is called in a report.
+    pub fn name(&self) -> String {
+        let board = self.board.map_or("", DeclaredBoard::name);
+        match &self.window {
+            None => board.to_owned(),
+            Some((_, window)) => format!("{board} {window}"),
+        }
     }
 }
 
@@ -84,7 +109,7 @@ pub async fn compare(
         match comparison.run_comparison(states, positions, progress).await? {
             ComparisonOutcome::Done(report, mut differences) => {
                 for difference in &mut differences {
-                    difference.board = compared.board.map(|board| board.name().to_owned());
+                    difference.board = compared.board.map(|_| compared.name());
                 }
                 return Ok((report, differences));
             }
@@ -248,6 +273,11 @@ impl BoardsComparison<'_> {
         if ids.len() > MAX_READ_ONE_BY_ONE {
             return self.read_all_states().await;
         }
+        if let Some((window, _)) = &self.compared.window {
+            let states = self.compared.archive.window_videos(window, ids).await;
+            let states = states.context("reading the archive")?;
+            return Ok(states.into_iter().map(|state| self.shown(state)).collect());
+        }
         let read = stream::iter(ids.iter().map(|id| self.compared.archive.video(id)));
         let states: Vec<Option<VideoState>> =
             read.buffer_unordered(MAX_READS_AT_ONCE).try_collect().await.context("reading the archive")?;
@@ -258,8 +288,11 @@ impl BoardsComparison<'_> {
         let mut states = StatesByVideo::new();
         let mut after: Option<VideoId> = None;
         loop {
-            let page: Result<Vec<VideoState>, StoreError> =
-                self.compared.archive.videos_after(after.as_ref(), PAGE_VIDEOS).await;
+            let (archive, from) = (self.compared.archive, after.as_ref());
+            let page: Result<Vec<VideoState>, StoreError> = match &self.compared.window {
+                None => archive.videos_after(from, PAGE_VIDEOS).await,
+                Some((window, _)) => archive.window_videos_after(window, from, PAGE_VIDEOS).await,
+            };
             let page = page.context("reading the archive")?;
             let Some(last) = page.last() else { return Ok(states) };
             after = Some(last.video_id.clone());

@@ -1,15 +1,16 @@
 //! In what the log, the archive and the boards differ. Pure: what is compared is read elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use liverank_adapters::ranking_store::BoardEntry;
 use liverank_core::counting::{Rules, VideoState};
 use liverank_core::score::{Counters, points};
-use liverank_core::{UserId, VideoId, canary};
+use liverank_core::windows::{CountedKind, CountedWindows};
+use liverank_core::{Millis, UserId, VideoId, canary};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::tally::Told;
+use crate::tally::{Told, WindowCounts};
 
 /// How far two logarithms of the same decayed sum may be apart: sums of floats depend on the order of partitions.
 pub const TRENDING_TOLERANCE: f64 = 1e-6;
@@ -30,6 +31,9 @@ pub struct Difference {
     /// The declared board, where it is one that differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub board: Option<String>,
+    /// The window, where it is the counts of one that differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
     /// The value there; null where the video is not there.
     pub found: Value,
 }
@@ -62,14 +66,26 @@ impl<'a> DifferenceCollector<'a> {
 
     fn add_difference(&mut self, field: &'static str, expected: Value, found: Value) {
         let (by, at) = (self.by, self.at);
-        let (video_id, board) = (self.video_id.clone(), None);
-        self.found.push(Difference { video_id, field, by, expected, at, board, found });
+        let (video_id, board, window) = (self.video_id.clone(), None, None);
+        self.found.push(Difference { video_id, field, by, expected, at, board, window, found });
     }
 
     fn check_equal<T: PartialEq + Serialize + Copy>(&mut self, field: &'static str, expected: T, found: T) {
         if expected != found {
             self.add_difference(field, json!(expected), json!(found));
         }
+    }
+
+    fn check_counters(&mut self, expected: &Counters, found: &Counters) {
+        // Every counter by its name: the compiler finds one that is not compared.
+        let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *expected;
+        self.check_equal("views", views, found.views);
+        self.check_equal("likes", likes, found.likes);
+        self.check_equal("comments", comments, found.comments);
+        self.check_equal("shares", shares, found.shares);
+        self.check_equal("watch_time_total_ms", watch_ms, found.watch_ms);
+        self.check_equal("watch_short", watch_short, found.watch_short);
+        self.check_equal("watch_long", watch_long, found.watch_long);
     }
 
     fn check_owner(&mut self, expected: &UserId, found: &UserId) {
@@ -121,17 +137,8 @@ pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec
     if told.ambiguous {
         return Vec::new();
     }
-    let (right, found) = (&told.state.counters, &kept.counters);
-    // Every counter by its name: the compiler finds one that is not compared.
-    let Counters { views, likes, comments, shares, watch_ms, watch_short, watch_long } = *right;
     let mut differences = DifferenceCollector::new(&kept.video_id, "log", "archive");
-    differences.check_equal("views", views, found.views);
-    differences.check_equal("likes", likes, found.likes);
-    differences.check_equal("comments", comments, found.comments);
-    differences.check_equal("shares", shares, found.shares);
-    differences.check_equal("watch_time_total_ms", watch_ms, found.watch_ms);
-    differences.check_equal("watch_short", watch_short, found.watch_short);
-    differences.check_equal("watch_long", watch_long, found.watch_long);
+    differences.check_counters(&told.state.counters, &kept.counters);
     differences.check_equal("last_seq", told.state.last_seq, kept.last_seq);
     differences.check_equal("owner_given", told.state.owner_given, kept.owner_given);
     let metadata = |state: &VideoState| state.metadata.as_ref().map(|it| it.as_str().to_owned());
@@ -142,7 +149,7 @@ pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec
         differences.check_owner(&told.state.owner, &kept.owner);
     }
     if trending && !told.ambiguous_times {
-        let tolerance = trending_tolerance(right, told.state.trending);
+        let tolerance = trending_tolerance(&told.state.counters, told.state.trending);
         differences.check_trending(told.state.trending, kept.trending, tolerance);
     }
     differences.found
@@ -241,6 +248,40 @@ pub fn log_and_archive(
         told.keys().chain(kept.keys().filter(|id| !told.contains_key(*id))).collect();
     ids.sort_unstable();
     ids.into_iter().flat_map(|id| with_log(told.get(id), kept.get(id), trending)).collect()
+}
+
+/// All that differs between the log and the archive in windows. Those that lack something by what the archive itself says, and those
+/// before the oldest that it still has, are not compared.
+pub fn windows_of_log(
+    told: &BTreeMap<VideoId, Told>,
+    counted: &WindowCounts,
+    kept: &WindowCounts,
+    windows: &CountedWindows,
+) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for CountedKind { kind, whole_after } in windows {
+        let name = kind.to_string();
+        let of_kind = |key: &&(String, Millis, VideoId)| key.0 == name;
+        let oldest = kept.keys().filter(of_kind).map(|key| key.1).min();
+        let is_compared = |start: Millis| {
+            oldest.is_some_and(|oldest| start >= oldest) && whole_after.is_none_or(|after| start > after)
+        };
+        let keys: BTreeSet<_> = counted.keys().chain(kept.keys()).filter(of_kind).collect();
+        for key in keys.into_iter().filter(|key| is_compared(key.1)) {
+            let (_, start, video) = key;
+            // Which of two events counted depends on an order that the log does not tell: then nobody knows when.
+            if told.get(video).is_some_and(|told| told.ambiguous || told.ambiguous_times) {
+                continue;
+            }
+            let of = |counts: &WindowCounts| counts.get(key).copied().unwrap_or_default();
+            let mut found = DifferenceCollector::new(video, "log", "archive");
+            found.check_counters(&of(counted), &of(kept));
+            let window = kind.name_of(&kind.window_of(*start));
+            let named = |it| Difference { window: Some(format!("{window} ({name})")), ..it };
+            differences.extend(found.found.into_iter().map(named));
+        }
+    }
+    differences
 }
 
 #[cfg(test)]

@@ -106,10 +106,10 @@ impl fmt::Display for Report {
         for (name, board) in &self.declared {
             writeln!(f, "board {name}: {board}")?;
         }
-        for Difference { video_id, field, by, expected, at, board, found } in &self.differences {
+        for Difference { video_id, field, by, expected, at, board, window, found } in &self.differences {
             let video = video_id.as_str().escape_debug();
             write!(f, "  video \"{video}\"  {field}: {expected} by the {by}, {found} in the {at}")?;
-            match board {
+            match board.as_ref().or(window.as_ref()) {
                 Some(board) => writeln!(f, " ({board})")?,
                 None => writeln!(f)?,
             }

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use liverank_core::counting::{
-    LogRecord, MarkKey, Moderated, REPEAT_WINDOW_MS, Rules, VideoState, apply_with, identities, identity,
-    mark_key,
+    LogRecord, MarkKey, Moderated, REPEAT_WINDOW_MS, Rules, UniqueMark, VideoState, apply_with, identities,
+    identity, mark_key,
 };
+use liverank_core::score::Counters;
+use liverank_core::windows::CountedWindows;
 use liverank_core::{Interaction, Kind, Millis, UserId, VideoId};
 
 /// How often identities that no longer matter are dropped, in events.
@@ -29,6 +31,9 @@ pub struct Told {
     /// Whether only the times of repeated events are ambiguous.
     pub ambiguous_times: bool,
 }
+
+/// What happened to videos in windows: by kind and start of a window and by video.
+pub type WindowCounts = BTreeMap<(String, Millis, VideoId), Counters>;
 
 /// What one partition first said of a video's owner.
 struct OwnerClaim {
@@ -60,8 +65,13 @@ pub struct Tally {
     videos: HashMap<VideoId, VideoState>,
     claims: HashMap<VideoId, Vec<OwnerClaim>>,
     sightings: HashMap<String, FirstSighting>,
-    /// Marks that are set, with their values.
-    marks: HashMap<MarkKey, f64>,
+    /// Marks that are set, and what they say.
+    marks: HashMap<MarkKey, UniqueMark>,
+    /// The windows that are counted.
+    windows: CountedWindows,
+    window_counts: WindowCounts,
+    /// Windows that begin before this are not compared, and not held.
+    windows_from: Millis,
     /// On which partition an event set or removed each mark first, and whether it removed it.
     marked_on: HashMap<MarkKey, (u32, bool)>,
     ambiguous: HashSet<VideoId>,
@@ -81,6 +91,9 @@ impl Tally {
             claims: HashMap::new(),
             sightings: HashMap::new(),
             marks: HashMap::new(),
+            windows: CountedWindows::default(),
+            window_counts: WindowCounts::new(),
+            windows_from: Millis::MAX,
             marked_on: HashMap::new(),
             ambiguous: HashSet::new(),
             ambiguous_times: HashSet::new(),
@@ -95,6 +108,18 @@ impl Tally {
         self.videos.extend(videos.into_iter().map(|state| (state.video_id.clone(), state)));
     }
 
+    /// Counts these windows, too, on from these counts; those that begin before `from` are not held.
+    pub fn begin_with_windows(&mut self, windows: CountedWindows, counts: WindowCounts, from: Millis) {
+        self.windows = windows;
+        self.windows_from = from;
+        self.window_counts = counts;
+    }
+
+    /// What it has counted by window.
+    pub fn take_window_counts(&mut self) -> WindowCounts {
+        std::mem::take(&mut self.window_counts)
+    }
+
     /// The rules that it counts by.
     pub const fn rules(&self) -> &Rules {
         &self.rules
@@ -107,10 +132,10 @@ impl Tally {
 
     /// Takes marks that were set before the counting began, those of records that are counted next. One that this counting
     /// has set or removed itself stays as it is.
-    pub fn begin_with_marks(&mut self, earlier: Vec<(MarkKey, f64)>) {
-        for (key, log2) in earlier {
+    pub fn begin_with_marks(&mut self, earlier: Vec<(MarkKey, UniqueMark)>) {
+        for (key, mark) in earlier {
             if !self.marked_on.contains_key(&key) {
-                self.marks.insert(key, log2);
+                self.marks.insert(key, mark);
             }
         }
     }
@@ -131,12 +156,17 @@ impl Tally {
         let keys: HashSet<MarkKey> =
             records.iter().filter_map(|record| mark_key(&record.event, self.rules.unique)).collect();
         let marks: Vec<_> = keys.iter().filter_map(|key| Some((*key, *self.marks.get(key)?))).collect();
-        let effects = apply_with(records, known, sightings, Moderated::default(), marks, &self.rules);
+        let effects =
+            apply_with(records, known, sightings, Moderated::default(), marks, &self.rules, &self.windows);
         for change in &effects.marks {
             match change.now {
-                Some(log2) => self.marks.insert(change.key, log2),
+                Some(mark) => self.marks.insert(change.key, mark),
                 None => self.marks.remove(&change.key),
             };
+        }
+        for change in effects.windows.into_iter().filter(|change| change.window.start >= self.windows_from) {
+            let key = (change.window.kind.to_string(), change.window.start, change.video);
+            self.window_counts.entry(key).or_default().merge(&change.counters);
         }
         for record in records {
             self.note_record(record);

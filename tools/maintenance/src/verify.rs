@@ -7,19 +7,20 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, bail};
 use liverank_adapters::Backends;
-use liverank_adapters::archive::{Archive, Cut, Position};
+use liverank_adapters::archive::{Archive, Cut, Position, WindowCount};
 use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
 use liverank_consumer::batches::read;
 use liverank_core::counting::{LogRecord, MarkKey, Rules, identities, mark_key};
-use liverank_core::{VideoId, canary};
+use liverank_core::windows::CountedWindows;
+use liverank_core::{Millis, VideoId, canary};
 use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::output::OutputOrJsonArgs;
 
 use crate::boards::Compared;
-use crate::compare::{Difference, Kept, log_and_archive, within_archive};
+use crate::compare::{Difference, Kept, log_and_archive, windows_of_log, within_archive};
 use crate::progress::Progress;
 use crate::report::{LogReport, Report};
-use crate::tally::{Tally, Told};
+use crate::tally::{Tally, Told, WindowCounts};
 use crate::{Verdict, boards};
 
 /// Records counted at once.
@@ -79,6 +80,8 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
     let trending = follows_from_log(&cut);
     let (rules, generation) = (cut.meta.rules, cut.meta.generation);
     let positions: BTreeMap<u32, Position> = cut.positions.iter().copied().collect();
+    let (windows, window_counts) = (cut.meta.windows.clone(), by_window(&cut.windows));
+    let windows_from = window_counts.keys().map(|(_, start, _)| *start).min().unwrap_or(Millis::MAX);
     let kept = states_by_video(cut);
     let mut report = Report {
         cut: positions.iter().map(|(partition, position)| (*partition, position.next)).collect(),
@@ -89,11 +92,20 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
     let mut differences: Vec<Difference> =
         kept.values().flat_map(|kept| within_archive(kept, &rules)).collect();
     if !options.without_log {
-        match begin_reading(backends, options.snapshot.as_deref(), &positions, rules).await? {
+        match begin_reading(
+            backends,
+            options.snapshot.as_deref(),
+            &positions,
+            rules,
+            (&windows, windows_from),
+        )
+        .await?
+        {
             Err(problem) => report.log.problem = Some(problem),
             Ok(counting) => {
-                let told;
-                (told, report.log) = counting.run(&positions, trending, progress).await?;
+                let (told, counted);
+                (told, counted, report.log) = counting.run(&positions, trending, progress).await?;
+                differences.extend(windows_of_log(&told, &counted, &window_counts, &windows));
                 differences.extend(log_and_archive(&told, &kept, report.log.trending));
             }
         }
@@ -112,11 +124,11 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
         boards_agree = boards.problem.is_none();
         report.boards = boards;
         differences.extend(wrong);
-        for board in &declared {
-            let compared = Compared::declared(backends, board);
+        let compared = declared.iter().flat_map(|board| Compared::declared(backends, board));
+        for compared in compared {
             let (found, wrong) = boards::compare(&compared, None, &positions, progress).await?;
             boards_agree &= found.problem.is_none();
-            report.declared.insert(board.name().to_owned(), found);
+            report.declared.insert(compared.name(), found);
             differences.extend(wrong);
         }
     }
@@ -129,6 +141,14 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
 /// generation may have been begun by `rebuild scores`, after which older events weigh otherwise or not at all.
 fn follows_from_log(cut: &Cut) -> bool {
     cut.meta.generation == 1
+}
+
+fn by_window(counts: &[WindowCount]) -> WindowCounts {
+    let of = |count: &WindowCount| {
+        let WindowCount { window, video, counters } = count;
+        ((window.kind.to_string(), window.start, video.clone()), *counters)
+    };
+    counts.iter().map(of).collect()
 }
 
 fn states_by_video(cut: Cut) -> BTreeMap<VideoId, Kept> {
@@ -160,9 +180,11 @@ async fn begin_reading<'a>(
     snapshot: Option<&'a str>,
     positions: &BTreeMap<u32, Position>,
     rules: Rules,
+    (windows, windows_from): (&CountedWindows, Millis),
 ) -> anyhow::Result<Result<LogCounting<'a>, String>> {
     let archive = &*backends.archive;
     let mut tally = Tally::new(rules, positions.iter().map(|(partition, end)| (*partition, end.next)));
+    tally.begin_with_windows(windows.clone(), WindowCounts::new(), windows_from);
     let (mut from, mut trending) = (BTreeMap::new(), true);
     if let Some(snapshot) = snapshot {
         let cut = archive.rebuilding().cut(Some(snapshot)).await.context("reading the snapshot")?;
@@ -171,6 +193,7 @@ async fn begin_reading<'a>(
         }
         trending = follows_from_log(&cut) && cut.meta.rules == rules;
         from = cut.positions.into_iter().collect();
+        tally.begin_with_windows(windows.clone(), by_window(&cut.windows), windows_from);
         tally.begin_with(cut.videos.into_iter().map(|video| video.state));
     }
     let beginnings = backends.log.beginnings().await.context("asking the log where it begins")?;
@@ -206,7 +229,7 @@ impl LogCounting<'_> {
         positions: &BTreeMap<u32, Position>,
         trending: bool,
         progress: &Progress,
-    ) -> anyhow::Result<(BTreeMap<VideoId, Told>, LogReport)> {
+    ) -> anyhow::Result<(BTreeMap<VideoId, Told>, WindowCounts, LogReport)> {
         let mut read_records = 0;
         let mut unreadable = 0;
         loop {
@@ -234,11 +257,13 @@ impl LogCounting<'_> {
             progress.at("counting the log", read_records, self.records);
         }
         let (events, repeats) = self.tally.events();
+        let counted = self.tally.take_window_counts();
         let told = self.tally.finish();
         let ambiguous = told.values().filter(|told| told.ambiguous).count();
         let trending = trending && self.trending;
         Ok((
             told,
+            counted,
             LogReport { counted: true, events, repeats, unreadable, ambiguous, trending, problem: None },
         ))
     }

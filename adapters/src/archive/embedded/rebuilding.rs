@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use liverank_core::comment::CommentEpoch;
-use liverank_core::counting::{MarkKey, Rules, VideoState};
+use liverank_core::counting::{MarkKey, Rules, UniqueMark, VideoState};
 use liverank_core::score::points;
 use liverank_core::{Millis, VideoId};
 use redb::{
@@ -21,7 +21,7 @@ use super::tables::{
     LIVE, NEXT, Offset, Tables, decode_video, encode_meta, encode_video, position, read_meta,
 };
 use super::writing::marks;
-use super::{EmbeddedArchive, FILE, PART_NAME};
+use super::{EmbeddedArchive, FILE, PART_NAME, windows};
 use crate::StoreError;
 use crate::redb_file::{Failure, begin_durable};
 
@@ -71,7 +71,12 @@ impl Rebuild for EmbeddedArchive {
             let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
             NEXT.delete(&transaction)?;
             NEXT.create(&transaction)?;
-            let next = Meta { generation: before.generation + 1, rules, ..before };
+            // A copy was counted without these windows, up to where it stands.
+            let counted = source.as_ref().map(SourceArchive::last_counted).transpose()?.flatten();
+            let kinds: Vec<_> = before.windows.iter().map(|counted| counted.kind.clone()).collect();
+            let of_source = source.as_ref().map(|source| source.meta.windows.clone()).unwrap_or_default();
+            let windows = of_source.changed_to(&kinds, counted);
+            let next = Meta { generation: before.generation + 1, rules, windows, ..before };
             transaction.open_table(NEXT.meta)?.insert((), encode_meta(&next).as_str())?;
             if let Some(source) = source {
                 source.copy_into(&transaction)?;
@@ -115,10 +120,15 @@ impl Rebuild for EmbeddedArchive {
         }
     }
 
-    async fn marks(&self, of: Option<&str>, keys: &[MarkKey]) -> Result<Vec<(MarkKey, f64)>, StoreError> {
+    async fn marks(
+        &self,
+        of: Option<&str>,
+        keys: &[MarkKey],
+    ) -> Result<Vec<(MarkKey, UniqueMark)>, StoreError> {
         let keys = keys.to_vec();
         let look = move |database: &Database, tables: &Tables| {
-            marks(&database.begin_read()?.open_table(tables.marks)?, keys)
+            let transaction = database.begin_read()?;
+            marks(&transaction.open_table(tables.marks)?, &transaction.open_table(tables.mark_times)?, keys)
         };
         match of {
             Some(path) => open_other(path)?.read_blocking(look).await,
@@ -176,7 +186,16 @@ impl SourceArchive {
         copy_table(from, LIVE.reports, to, NEXT.reports)?;
         copy_table(from, LIVE.report_queues, to, NEXT.report_queues)?;
         copy_table(from, LIVE.audit, to, NEXT.audit)?;
-        copy_table(from, LIVE.marks, to, NEXT.marks)
+        copy_table(from, LIVE.marks, to, NEXT.marks)?;
+        copy_table(from, LIVE.mark_times, to, NEXT.mark_times)?;
+        copy_table(from, LIVE.windows, to, NEXT.windows)?;
+        copy_table(from, LIVE.window_offsets, to, NEXT.window_offsets)
+    }
+
+    /// When the log took the last record that it has counted.
+    fn last_counted(&self) -> Result<Option<Millis>, Failure> {
+        let positions = partition_positions(&self.transaction.open_table(LIVE.offsets)?)?;
+        Ok(positions.iter().filter_map(|(_, position)| Some(position.last?.broker_time)).max())
     }
 }
 
@@ -202,7 +221,7 @@ fn never_opened_error() -> StoreError {
     StoreError::unusable(PART_NAME, "the archive was never opened")
 }
 
-fn change_meta(
+pub(super) fn change_meta(
     database: &Database,
     tables: &Tables,
     change: impl FnOnce(&WriteTransaction, &Meta) -> Result<Meta, Failure>,
@@ -258,7 +277,8 @@ fn cut(database: &Database, tables: &Tables) -> Result<Cut, Failure> {
             }
         }
     }
-    Ok(Cut { meta, positions, videos, comments })
+    let windows = windows::all(&transaction.open_table(tables.windows)?)?;
+    Ok(Cut { meta, positions, videos, comments, windows })
 }
 
 /// A replay under way, in tables beside those that serve.
@@ -340,7 +360,8 @@ fn swap_in_next(
     let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
     let counted = read_meta(&transaction.open_table(NEXT.meta)?)?.ok_or_else(not_opened_failure)?;
     let numbering = minted.cloned().unwrap_or(before.numbering);
-    let after = Meta { numbering, generation: before.generation + 1, rules: counted.rules };
+    let Meta { rules, windows, .. } = counted;
+    let after = Meta { numbering, generation: before.generation + 1, rules, windows };
     transaction.open_table(NEXT.meta)?.insert((), encode_meta(&after).as_str())?;
     // Partitions stay with those who have them.
     transaction.delete_table(NEXT.owners)?;

@@ -4,6 +4,7 @@ use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{MarkKey, RecordFingerprint, Rules, UniqueKinds, VideoState};
 use liverank_core::moderation::ActorRole;
 use liverank_core::score::{Counters, Weights};
+use liverank_core::windows::{CountedKind, WindowKind};
 use liverank_core::{Comment, Metadata, Millis, UserId, VideoId};
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,12 @@ pub struct Tables {
     pub audit: TableDefinition<'static, Place, &'static [u8]>,
     /// The bits of what an event that counts once per user added to the decayed score, by its mark's key.
     pub marks: TableDefinition<'static, MarkKey, u64>,
+    /// When it counts as having happened, where windows are counted.
+    pub mark_times: TableDefinition<'static, MarkKey, Millis>,
+    /// Counts by kind and start of a window and by video.
+    pub windows: TableDefinition<'static, (&'static str, Millis, &'static str), &'static [u8]>,
+    /// Up to where each partition is counted in windows, too.
+    pub window_offsets: TableDefinition<'static, u32, u64>,
 }
 
 /// The archive that serves.
@@ -79,6 +86,9 @@ pub static LIVE: Tables = Tables {
     report_queues: TableDefinition::new("report_queues"),
     audit: TableDefinition::new("moderation"),
     marks: TableDefinition::new("marks"),
+    mark_times: TableDefinition::new("mark_times"),
+    windows: TableDefinition::new("windows"),
+    window_offsets: TableDefinition::new("window_offsets"),
 };
 
 /// The archive that a replay counts into.
@@ -102,6 +112,9 @@ pub static NEXT: Tables = Tables {
     report_queues: TableDefinition::new("next_report_queues"),
     audit: TableDefinition::new("next_moderation"),
     marks: TableDefinition::new("next_marks"),
+    mark_times: TableDefinition::new("next_mark_times"),
+    windows: TableDefinition::new("next_windows"),
+    window_offsets: TableDefinition::new("next_window_offsets"),
 };
 
 pub const PURPOSE: Purpose =
@@ -129,6 +142,9 @@ impl Tables {
         transaction.open_table(self.report_queues)?;
         transaction.open_table(self.audit)?;
         transaction.open_table(self.marks)?;
+        transaction.open_table(self.mark_times)?;
+        transaction.open_table(self.windows)?;
+        transaction.open_table(self.window_offsets)?;
         Ok(())
     }
 
@@ -153,6 +169,9 @@ impl Tables {
         transaction.delete_table(self.report_queues)?;
         transaction.delete_table(self.audit)?;
         transaction.delete_table(self.marks)?;
+        transaction.delete_table(self.mark_times)?;
+        transaction.delete_table(self.windows)?;
+        transaction.delete_table(self.window_offsets)?;
         Ok(())
     }
 
@@ -177,6 +196,9 @@ impl Tables {
         transaction.rename_table(self.report_queues, others.report_queues)?;
         transaction.rename_table(self.audit, others.audit)?;
         transaction.rename_table(self.marks, others.marks)?;
+        transaction.rename_table(self.mark_times, others.mark_times)?;
+        transaction.rename_table(self.windows, others.windows)?;
+        transaction.rename_table(self.window_offsets, others.window_offsets)?;
         Ok(())
     }
 }
@@ -208,6 +230,18 @@ struct StoredMeta {
     /// Absent where none is, as in what former releases wrote.
     #[serde(default, skip_serializing_if = "is_no_kind")]
     unique: UniqueKinds,
+    /// Absent where none are counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    windows: Vec<StoredWindows>,
+}
+
+/// A kind of windows that is counted.
+#[derive(Serialize, Deserialize)]
+struct StoredWindows {
+    kind: String,
+    /// Absent where all windows have all that happened in them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole_after: Option<Millis>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
@@ -227,15 +261,25 @@ pub fn read_meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<
 
 fn decode_meta(text: &str) -> Result<Meta, Failure> {
     let stored: StoredMeta = serde_json::from_str(text).map_err(|error| damaged_row("meta", &error))?;
-    let StoredMeta { weights, half_life_ms, unique, .. } = stored;
+    let StoredMeta { weights, half_life_ms, unique, windows, .. } = stored;
     let rules = Rules { weights, half_life_ms, unique };
-    Ok(Meta { numbering: stored.numbering, generation: stored.generation, rules })
+    let counted = |StoredWindows { kind, whole_after }: StoredWindows| {
+        let kind = WindowKind::parse(&kind).map_err(|error| Failure::Damaged(error.to_string()))?;
+        Ok(CountedKind { kind, whole_after })
+    };
+    let windows = windows.into_iter().map(counted).collect::<Result<_, Failure>>()?;
+    Ok(Meta { numbering: stored.numbering, generation: stored.generation, rules, windows })
 }
 
 pub fn encode_meta(meta: &Meta) -> String {
-    let Meta { numbering, generation, rules } = meta.clone();
+    let Meta { numbering, generation, rules, windows } = meta.clone();
     let Rules { weights, half_life_ms, unique } = rules;
-    let stored = StoredMeta { numbering, generation, weights, half_life_ms, unique };
+    let stored = |counted: &CountedKind| StoredWindows {
+        kind: counted.kind.to_string(),
+        whole_after: counted.whole_after,
+    };
+    let windows = windows.iter().map(stored).collect();
+    let stored = StoredMeta { numbering, generation, weights, half_life_ms, unique, windows };
     serde_json::to_string(&stored).expect("text and numbers always serialise")
 }
 
@@ -296,7 +340,7 @@ pub fn decode_comment(video: &str, seq: u64, bytes: &[u8]) -> Result<Comment, Fa
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{WEIGHTS, check, comment, deletion, json, pin, shadowed, video};
+    use crate::fixtures::{WEIGHTS, check, comment, deletion, json, pin, shadowed, video, windows};
 
     #[test]
     fn stored_videos_have_fixtures() {
@@ -321,7 +365,8 @@ mod fixtures {
     fn stored_meta_has_fixtures() {
         let unique = "like,share".parse().expect("types");
         let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
-        let today = Meta { numbering: CommentEpoch::from_bits(7), generation: 5, rules };
+        let windows = windows();
+        let today = Meta { numbering: CommentEpoch::from_bits(7), generation: 5, rules, windows };
         let write = |meta: &Meta| json(encode_meta(meta).as_bytes());
         check("embedded-meta", &today, write, |value| decode_meta(&value.to_string()));
     }

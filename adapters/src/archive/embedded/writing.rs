@@ -4,17 +4,18 @@ use std::collections::HashSet;
 
 use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{
-    Batch, Effects, MarkChange, MarkKey, NumberedComment, Rules, VideoState, apply_with,
+    Batch, Effects, MarkChange, MarkKey, NumberedComment, Rules, UniqueMark, VideoState, apply_with,
 };
+use liverank_core::windows::CountedWindows;
 use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::super::{CommitError, Committed, Meta, Position};
-use super::moderation;
 use super::tables::{
     Tables, decode_video, encode_comment, encode_meta, encode_video, position, positions,
     read_meta as meta_in,
 };
+use super::{moderation, windows};
 use crate::redb_file::{Failure, begin_durable};
 
 /// Fixes what is fixed, unless it is already; `bits` make the numbering.
@@ -26,7 +27,8 @@ pub fn found(database: &Database, tables: &Tables, wanted: &Rules, bits: u64) ->
         if let Some(meta) = found {
             return Ok(meta);
         }
-        let meta = Meta { numbering: CommentEpoch::from_bits(bits), generation: 1, rules: *wanted };
+        let (numbering, windows) = (CommentEpoch::from_bits(bits), CountedWindows::default());
+        let meta = Meta { numbering, generation: 1, rules: *wanted, windows };
         table.insert((), encode_meta(&meta).as_str())?;
         meta
     };
@@ -42,11 +44,13 @@ pub fn commit(
     me: u64,
 ) -> Result<Result<Committed, CommitError>, Failure> {
     let transaction = begin_durable(database)?;
-    let meta = meta_in(&transaction.open_table(tables.meta)?)?
+    let mut meta = meta_in(&transaction.open_table(tables.meta)?)?
         .ok_or_else(|| Failure::Damaged("a batch comes before the archive was opened".to_owned()))?;
     if batch.spans.is_empty() && batch.records.is_empty() {
         return Ok(Ok(Committed { effects: Effects::default(), meta }));
     }
+    // Before the offsets move: where they stand tells what was counted without windows.
+    windows::advance(&transaction, tables, &mut meta, &batch.spans)?;
     if let Some(fence) = advance_offsets(&transaction, tables, batch, me)? {
         return Ok(Err(fence));
     }
@@ -54,12 +58,13 @@ pub fn commit(
     let sightings = known_sightings(&transaction, tables, &batch.identities())?;
     let moderated = moderation::moderated(&transaction, tables, batch)?;
     let marks = known_marks(&transaction, tables, batch.marks(meta.rules.unique))?;
-    let effects = apply_with(&batch.records, videos, sightings, moderated, marks, &meta.rules);
+    let effects = apply_with(&batch.records, videos, sightings, moderated, marks, &meta.rules, &meta.windows);
     put_videos(&transaction, tables, &effects.videos)?;
     put_identities(&transaction, tables, &effects.identities)?;
     put_comments(&transaction, tables, &effects)?;
     moderation::put(&transaction, tables, &effects)?;
     put_marks(&transaction, tables, &effects.marks)?;
+    windows::put(&transaction, tables, &effects.windows)?;
     transaction.commit()?;
     Ok(Ok(Committed { effects, meta }))
 }
@@ -142,36 +147,45 @@ fn known_marks(
     transaction: &WriteTransaction,
     tables: &Tables,
     keys: HashSet<MarkKey>,
-) -> Result<Vec<(MarkKey, f64)>, Failure> {
+) -> Result<Vec<(MarkKey, UniqueMark)>, Failure> {
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    marks(&transaction.open_table(tables.marks)?, keys)
+    let (values, times) = (transaction.open_table(tables.marks)?, transaction.open_table(tables.mark_times)?);
+    marks(&values, &times, keys)
 }
 
-/// The marks among `keys` that are set, with their values.
+/// The marks among `keys` that are set, and what they say.
 pub fn marks(
-    table: &impl ReadableTable<MarkKey, u64>,
+    values: &impl ReadableTable<MarkKey, u64>,
+    times: &impl ReadableTable<MarkKey, Millis>,
     keys: impl IntoIterator<Item = MarkKey>,
-) -> Result<Vec<(MarkKey, f64)>, Failure> {
+) -> Result<Vec<(MarkKey, UniqueMark)>, Failure> {
     let mut keys: Vec<MarkKey> = keys.into_iter().collect();
     keys.sort_unstable();
-    let set = keys.into_iter().filter_map(|key| {
-        let bits = table.get(key).transpose()?;
-        Some(bits.map(|bits| (key, f64::from_bits(bits.value()))).map_err(Failure::from))
-    });
-    set.collect()
+    let mut set = Vec::new();
+    for key in keys {
+        let Some(bits) = values.get(key)? else { continue };
+        let at = times.get(key)?.map(|at| at.value());
+        set.push((key, UniqueMark { log2: f64::from_bits(bits.value()), at }));
+    }
+    Ok(set)
 }
 
 fn put_marks(transaction: &WriteTransaction, tables: &Tables, changes: &[MarkChange]) -> Result<(), Failure> {
     if changes.is_empty() {
         return Ok(());
     }
-    let mut table = transaction.open_table(tables.marks)?;
+    let mut values = transaction.open_table(tables.marks)?;
+    let mut times = transaction.open_table(tables.mark_times)?;
     for change in changes {
         match change.now {
-            Some(log2) => table.insert(change.key, log2.to_bits())?,
-            None => table.remove(change.key)?,
+            Some(mark) => values.insert(change.key, mark.log2.to_bits())?,
+            None => values.remove(change.key)?,
+        };
+        match change.now.and_then(|mark| mark.at) {
+            Some(at) => times.insert(change.key, at)?,
+            None => times.remove(change.key)?,
         };
     }
     Ok(())
@@ -271,7 +285,13 @@ mod fixtures {
         put_marks(&transaction, &LIVE, std::slice::from_ref(change))?;
         let table = transaction.open_table(LIVE.marks)?;
         let (key, bits) = table.first()?.expect("one row");
-        Ok(json!({ "key": format!("{:032x}", u128::from_be_bytes(key.value())), "log2_bits": bits.value() }))
+        let at = transaction.open_table(LIVE.mark_times)?.get(key.value())?.map(|at| at.value());
+        let digits = format!("{:032x}", u128::from_be_bytes(key.value()));
+        let mut row = json!({ "key": digits, "log2_bits": bits.value() });
+        if let Some(at) = at {
+            row["at"] = json!(at);
+        }
+        Ok(row)
     }
 
     /// The mark that a row is read as.
@@ -282,13 +302,18 @@ mod fixtures {
         let transaction = database.begin_write()?;
         let mut table = transaction.open_table(LIVE.marks)?;
         table.insert(key, row["log2_bits"].as_u64().expect("bits"))?;
-        let (key, log2) = marks(&table, [key])?.pop().expect("it is set");
-        Ok(MarkChange { key, stored: true, now: Some(log2) })
+        let mut times = transaction.open_table(LIVE.mark_times)?;
+        if let Some(at) = row["at"].as_i64() {
+            times.insert(key, at)?;
+        }
+        let (key, mark) = marks(&table, &times, [key])?.pop().expect("it is set");
+        Ok(MarkChange { key, stored: true, now: Some(mark) })
     }
 
     #[test]
     fn stored_unique_marks_have_fixtures() {
-        let today = MarkChange { key: [9; 16], stored: true, now: Some(81_234.5) };
+        let today =
+            MarkChange { key: [9; 16], stored: true, now: Some(UniqueMark { log2: 81_234.5, at: None }) };
         check("embedded-mark", &today, |change| encode_mark_row(change).expect("a row"), mark);
     }
 }

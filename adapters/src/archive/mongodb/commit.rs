@@ -11,8 +11,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use liverank_core::counting::{
-    Batch, Effects, MarkChange, MarkKey, OffsetRange, Rules, VideoState, apply_with, identity_digest,
+    Batch, Effects, MarkChange, MarkKey, OffsetRange, Rules, UniqueMark, VideoState, apply_with,
+    identity_digest,
 };
+use liverank_core::windows::CountedWindows;
 use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
@@ -96,9 +98,14 @@ async fn try_commit(
         return Err(Stop::YieldToRebuild);
     }
     let filling = meta_doc.rebuilding()?;
-    let meta = meta_doc.into_meta()?;
+    let mut meta = meta_doc.into_meta()?;
     let offsets = OffsetDocs::from_docs(commit.transaction.find("offsets", doc! {}).await?);
     let new_offsets = offsets.check_fence(&batch.spans, &me)?;
+    let windows = offsets.windows_since(&meta.windows, &batch.spans);
+    if windows != meta.windows {
+        commit.transaction.note_windows(&windows).await?;
+        meta.windows = windows;
+    }
     let may_keep = !offsets.has_older_release();
     if !may_keep {
         owner.states.clear();
@@ -111,9 +118,10 @@ async fn try_commit(
     let marks = commit.marks(batch, &meta.rules).await?;
     watch.lap("reading");
     let known_videos = videos.by_id.values().filter_map(|known| known.state.clone());
-    let effects = apply_with(&batch.records, known_videos, sightings, moderated, marks, &meta.rules);
+    let effects =
+        apply_with(&batch.records, known_videos, sightings, moderated, marks, &meta.rules, &meta.windows);
     watch.lap("applying");
-    commit.advance_offsets(&batch.spans, &new_offsets, &videos.left).await?;
+    commit.advance_offsets(&batch.spans, &new_offsets, &videos.left, !meta.windows.is_empty()).await?;
     commit.write_effects(&effects, &meta.rules, &videos).await?;
     commit.transaction.moderate(&effects).await?;
     if let Some(rebuild) = filling {
@@ -122,6 +130,7 @@ async fn try_commit(
     watch.lap("writing videos and comments");
     commit.remember_identities(&effects.identities, &known).await?;
     commit.write_marks(&effects.marks).await?;
+    commit.transaction.add_to_windows(&effects.windows).await?;
     watch.lap("writing identities and marks");
     commit.transaction.commit().await?;
     watch.lap("making it durable");
@@ -160,6 +169,20 @@ impl OffsetDocs {
             }
         }
         Ok(absent)
+    }
+
+    /// The windows that are counted, after what was counted without them before these stretches.
+    fn windows_since(&self, windows: &CountedWindows, spans: &[OffsetRange]) -> CountedWindows {
+        if windows.is_empty() {
+            return windows.clone();
+        }
+        spans.iter().fold(windows.clone(), |windows, span| {
+            let found = self.0.get(&i64::from(span.partition));
+            if found.map_or(0, |found| found.windowed) == span.from as i64 {
+                return windows;
+            }
+            windows.with_gap(found.and_then(|found| Some(found.position().last?.broker_time)))
+        })
     }
 
     /// How often videos of this home may have been written by batches that had no record of it.
@@ -207,7 +230,7 @@ impl CommitAttempt<'_> {
         Ok(found.into_iter().filter_map(|seen| Some((names.remove(&seen.digest()?)?, seen.time))).collect())
     }
 
-    async fn marks(&mut self, batch: &Batch, rules: &Rules) -> Result<Vec<(MarkKey, f64)>, Stop> {
+    async fn marks(&mut self, batch: &Batch, rules: &Rules) -> Result<Vec<(MarkKey, UniqueMark)>, Stop> {
         let mut keys: Vec<MarkKey> = batch.marks(rules.unique).into_iter().collect();
         keys.sort_unstable();
         let ids = keys.iter().map(digest_bson).collect();
@@ -264,6 +287,7 @@ impl CommitAttempt<'_> {
         spans: &[OffsetRange],
         absent: &HashSet<u32>,
         left: &BTreeSet<u32>,
+        windowed: bool,
     ) -> Result<(), Stop> {
         let moved = spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition));
         // A video that is written has a record, and its partition moves.
@@ -276,6 +300,9 @@ impl CommitAttempt<'_> {
                 let mut next = doc! { "next": span.next as i64 };
                 if span.next != span.from {
                     next.insert("last", span.last.map(mark_document));
+                }
+                if windowed {
+                    next.insert("windowed", span.next as i64);
                 }
                 let mut change = doc! { "$set": next };
                 if span.next != span.from && !left.is_empty() {
@@ -375,11 +402,15 @@ impl CommitAttempt<'_> {
         let (mut fresh, mut again, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for MarkChange { key, stored, now } in changes {
             match now {
-                Some(log2) if *stored => {
-                    let set = doc! { "$set": { "log2": *log2 } };
-                    again.push(doc! { "q": { "_id": digest_bson(key) }, "u": set });
+                Some(UniqueMark { log2, at }) if *stored => {
+                    let mut change = doc! { "$set": { "log2": log2 } };
+                    match at {
+                        Some(at) => drop(change.insert("$set", doc! { "log2": log2, "at": at })),
+                        None => drop(change.insert("$unset", doc! { "at": "" })),
+                    }
+                    again.push(doc! { "q": { "_id": digest_bson(key) }, "u": change });
                 }
-                Some(log2) => fresh.push(MarkedDoc::of(key, *log2)),
+                Some(mark) => fresh.push(MarkedDoc::of(key, *mark)),
                 None => gone.push(digest_bson(key)),
             }
         }

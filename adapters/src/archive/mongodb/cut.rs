@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use futures::TryStreamExt;
-use liverank_core::counting::{MarkKey, identity_digest};
+use liverank_core::counting::{MarkKey, UniqueMark, identity_digest};
 use liverank_core::{Millis, VideoId};
 use mongodb::bson::{Document, doc};
 use mongodb::error::Error;
@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::super::{CommentTally, Cut, StoredVideo};
 use super::documents::{MarkedDoc, MetaDoc, OffsetDoc, SeenDoc, VideoDoc, damaged, digest_bson};
 use super::transaction::never_opened;
+use super::windows::WindowDoc;
 use super::{MongoArchive, store_error};
 use crate::StoreError;
 
@@ -43,6 +44,10 @@ pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> 
         .into_meta()?;
     let offsets: Vec<OffsetDoc> = read_all(archive, &mut session, "offsets", "_id").await.map_err(wrong)?;
     let videos: Vec<VideoDoc> = read_all(archive, &mut session, "videos", "video_id").await.map_err(wrong)?;
+    let windows: Vec<WindowDoc> = match meta.windows.is_empty() {
+        true => Vec::new(),
+        false => read_all(archive, &mut session, "windows", "_id").await.map_err(wrong)?,
+    };
     let tallies = read_tallies(archive, &mut session).await.map_err(wrong)?;
     let videos = videos.into_iter().map(|video| {
         let score = video.score;
@@ -57,6 +62,7 @@ pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> 
         positions: offsets.iter().map(|found| (found.partition as u32, found.position())).collect(),
         videos: videos.collect::<Result<_, StoreError>>()?,
         comments: comments.collect::<Result<_, StoreError>>()?,
+        windows: windows.into_iter().map(WindowDoc::into_count).collect::<Result<_, StoreError>>()?,
     })
 }
 
@@ -118,7 +124,7 @@ pub(super) async fn read_sightings(
 pub(super) async fn read_marks(
     archive: &MongoArchive,
     keys: &[MarkKey],
-) -> Result<Vec<(MarkKey, f64)>, StoreError> {
+) -> Result<Vec<(MarkKey, UniqueMark)>, StoreError> {
     let ids: Vec<_> = keys.iter().map(digest_bson).collect();
     let found: Vec<MarkedDoc> =
         archive.find_documents("marks", doc! { "_id": { "$in": ids } }, doc! {}, keys.len()).await?;

@@ -7,10 +7,11 @@ use std::collections::HashMap;
 
 use liverank_core::comment::{CommentEpoch, EntryKind};
 use liverank_core::counting::{
-    MarkKey, NumberedComment, RecordFingerprint, Rules, UniqueKinds, VideoState, digest,
+    MarkKey, NumberedComment, RecordFingerprint, Rules, UniqueKinds, UniqueMark, VideoState, digest,
 };
 use liverank_core::moderation::ActorRole;
 use liverank_core::score::{Counters, Weights, points};
+use liverank_core::windows::CountedWindows;
 use liverank_core::{Comment, CommentId, Invalid, Metadata, Millis, UserId, VideoId};
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{self, Binary, Bson, Document, RawBson, RawDocumentBuf, doc, rawdoc};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::super::{Meta, Position};
 use super::PART_NAME;
 use super::transaction::Stop;
+use super::windows::CountedDoc;
 use crate::StoreError;
 
 /// The version of what is written here: a later one is refused.
@@ -305,6 +307,9 @@ pub(super) struct OffsetDoc {
     /// record, by that partition. It has as many entries as there are partitions at most.
     #[serde(default)]
     outside_writes: HashMap<String, i64>,
+    /// Up to where it is counted in windows, too. A release that knows none leaves it where it is.
+    #[serde(default)]
+    pub windowed: i64,
     /// How often this partition was taken up from an archive that did not count them.
     #[serde(default)]
     uncounted: i64,
@@ -378,16 +383,20 @@ pub(super) struct MarkedDoc {
     id: Binary,
     /// What it added to the decayed score, as a logarithm.
     pub log2: f64,
+    /// When it counts as having happened; absent where it was in no window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<Millis>,
 }
 
 impl MarkedDoc {
-    pub(super) fn of(key: &MarkKey, log2: f64) -> Self {
-        Self { id: digest_binary(key), log2 }
+    pub(super) fn of(key: &MarkKey, UniqueMark { log2, at }: UniqueMark) -> Self {
+        Self { id: digest_binary(key), log2, at }
     }
 
     /// `None` for a document that is not ours.
-    pub(super) fn entry(&self) -> Option<(MarkKey, f64)> {
-        Some((self.id.bytes.as_slice().try_into().ok()?, self.log2))
+    pub(super) fn entry(&self) -> Option<(MarkKey, UniqueMark)> {
+        let mark = UniqueMark { log2: self.log2, at: self.at };
+        Some((self.id.bytes.as_slice().try_into().ok()?, mark))
     }
 }
 
@@ -430,6 +439,9 @@ pub(super) struct RebuildDoc {
     pub phase: String,
     /// The collections that it replaces.
     pub collections: Vec<String>,
+    /// The windows that are counted in them; absent where it does not replace the counts by window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Vec<CountedDoc>>,
 }
 
 impl RebuildDoc {
@@ -448,20 +460,25 @@ impl RebuildDoc {
             unique: meta.rules.unique,
             phase: phase.to_owned(),
             collections: collections.iter().map(|&name| name.to_owned()).collect(),
+            windows: None,
         }
     }
 
     /// What of the meta document changes in the end.
     pub(super) fn outcome(&self) -> Result<Document, StoreError> {
         let weights = bson::to_bson(&self.weights).map_err(|error| StoreError::unusable(PART_NAME, error))?;
-        Ok(doc! {
+        let mut outcome = doc! {
             "generation": self.generation,
             "numbering": &self.numbering,
             "weights": weights,
             "half_life_ms": self.half_life_ms,
             "unique": self.unique.to_string(),
             "format": format_for_rules(&self.rules()),
-        })
+        };
+        if let Some(windows) = self.windows.as_ref().filter(|windows| !windows.is_empty()) {
+            outcome.insert("windows", CountedDoc::to_bson(windows)?);
+        }
+        Ok(outcome)
     }
 
     /// The collection that will take the place of `collection`.
@@ -496,6 +513,9 @@ pub(super) struct MetaDoc {
     /// Absent in what former releases made.
     #[serde(default)]
     unique: UniqueKinds,
+    /// Absent where none are counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<CountedDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -552,13 +572,15 @@ impl MetaDoc {
             weights: WeightsDoc::of(&meta.rules.weights),
             half_life_ms: meta.rules.half_life_ms as i64,
             unique: meta.rules.unique,
+            windows: CountedDoc::all(&meta.windows),
             rebuild: None,
             make_way: None,
         }
     }
 
     pub(super) fn fresh(numbering: &CommentEpoch, rules: &Rules) -> Self {
-        Self::of(&Meta { numbering: numbering.clone(), generation: 1, rules: *rules })
+        let windows = CountedWindows::default();
+        Self::of(&Meta { numbering: numbering.clone(), generation: 1, rules: *rules, windows })
     }
 
     pub(super) fn is_swapping(&self) -> bool {
@@ -590,6 +612,7 @@ impl MetaDoc {
                 half_life_ms: self.half_life_ms as u64,
                 unique: self.unique,
             },
+            windows: CountedDoc::read(&self.windows)?,
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use liverank_core::Millis;
-use liverank_core::counting::{MarkKey, Rules};
+use liverank_core::counting::{MarkKey, Rules, UniqueMark};
 use mongodb::bson::{Document, doc};
 use mongodb::{ClientSession, IndexModel, options::IndexOptions};
 
@@ -93,7 +93,11 @@ impl Rebuild for MongoArchive {
         }
     }
 
-    async fn marks(&self, of: Option<&str>, keys: &[MarkKey]) -> Result<Vec<(MarkKey, f64)>, StoreError> {
+    async fn marks(
+        &self,
+        of: Option<&str>,
+        keys: &[MarkKey],
+    ) -> Result<Vec<(MarkKey, UniqueMark)>, StoreError> {
         match of {
             Some(database) => cut::read_marks(&self.beside_database(database, String::new()), keys).await,
             None => cut::read_marks(self, keys).await,

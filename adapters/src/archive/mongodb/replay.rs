@@ -14,6 +14,7 @@ use super::super::{Archive, Finished, Meta, Progress, RebuildError, Replay, numb
 use super::barrier::{self, Change};
 use super::documents::{MetaDoc, OffsetDoc, RebuildDoc, VideoDoc, suffix, video_update};
 use super::transaction::never_opened;
+use super::windows::{self, CountedDoc};
 use super::{
     MongoArchive, OPEN_TIMEOUT, PART_NAME, QUERY_TIMEOUT, WHOLE_ANSWER_BATCH, opening, store_error, swapping,
     with_timeout,
@@ -50,15 +51,21 @@ pub(super) async fn begin(
     let meta = live.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
     let token = swapping::unique_rebuild_name(meta.generation + 1);
     let next = live.beside_database(live.db.name(), suffix(&token));
-    let start = MetaDoc::of(&Meta { generation: meta.generation + 1, rules: *rules, ..meta });
+    let source = from.map(|database| live.beside_database(database, String::new()));
+    let windows = windows::of_replay(&meta.windows, source.as_ref()).await?;
+    let has_windows = !windows.is_empty();
+    let start = MetaDoc::of(&Meta { generation: meta.generation + 1, rules: *rules, windows, ..meta });
     with_timeout(OPEN_TIMEOUT, "making room for a replay", async {
         swapping::clear(live, None).await?;
         opening::create(&next).await?;
+        if has_windows {
+            windows::create(&next).await?;
+        }
         opening::settle(&next, &start).await
     })
     .await?;
-    if let Some(database) = from {
-        copy_archive(&live.beside_database(database, String::new()), &next, rules, progress).await?;
+    if let Some(source) = &source {
+        copy_archive(source, &next, rules, progress).await?;
     }
     Ok(Box::new(MongoReplay { live: live.clone(), next, token, checked: Mutex::default() }))
 }
@@ -77,7 +84,11 @@ async fn copy_archive(
     meta.rules.rescored_by(rules).map_err(|why| {
         RebuildError::Refused(format!("the archive in database {name} cannot be begun with: {why}"))
     })?;
-    for collection in ["comments", "rules", "moderation", "held", "reports", "seen", "marks"] {
+    let mut collections = vec!["comments", "rules", "moderation", "held", "reports", "seen", "marks"];
+    if !meta.windows.is_empty() {
+        collections.push("windows");
+    }
+    for collection in collections {
         let out = doc! { "$out": { "db": to.db.name(), "coll": to.collection_name(collection) } };
         // As long as it takes: the server does it alone.
         let copied = from.collection::<Document>(collection).aggregate([out]).await;
@@ -185,9 +196,20 @@ impl Replay for MongoReplay {
 }
 
 impl MongoReplay {
+    /// What is to be put in place, as of `meta`.
+    fn swap_of(&self, meta: &Meta) -> RebuildDoc {
+        let mut collections = REPLAYED_COLLECTIONS.to_vec();
+        if !meta.windows.is_empty() {
+            collections.push("windows");
+        }
+        let mut rebuild = RebuildDoc::new(&self.token, meta, RebuildDoc::SWAPPING, &collections);
+        rebuild.windows = Some(CountedDoc::all(&meta.windows));
+        rebuild
+    }
+
     /// Notes that the new collections are to be put in place, unless the live archive has moved on from `checked`.
     async fn note_swap(&self, checked: &[(u32, u64)], renumber: bool) -> Result<bool, StoreError> {
-        let rules = self.next.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?.rules;
+        let counted = self.next.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()?;
         let minted = CommentEpoch::from_bits(rand::random());
         let next = offsets(&self.next).await?;
         let decide = |meta: &MetaDoc, live: &[OffsetDoc]| {
@@ -200,8 +222,8 @@ impl MongoReplay {
             }
             let meta = meta.clone().into_meta()?;
             let numbering = if renumber { minted.clone() } else { meta.numbering };
-            let meta = Meta { numbering, generation: meta.generation + 1, rules };
-            let rebuild = RebuildDoc::new(&self.token, &meta, RebuildDoc::SWAPPING, &REPLAYED_COLLECTIONS);
+            let meta = Meta { numbering, generation: meta.generation + 1, ..counted.clone() };
+            let rebuild = self.swap_of(&meta);
             // Partitions stay with those who have them.
             let owner = |found: &OffsetDoc| {
                 let owner = live.iter().find(|live| live.partition == found.partition);

@@ -3,10 +3,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::{Batch, Rules, apply_with};
+use super::super::{Batch, Rules, UniqueMark, apply_with};
 use super::*;
 use crate::Metadata;
 use crate::moderation::{Moderation, Outcome, Restriction, RuleBook, Scope};
+use crate::windows::CountedWindows;
 
 mod reports;
 
@@ -66,7 +67,8 @@ impl ModelArchive {
         let reports = reported.collect();
         let moderated = Moderated { targets: found.collect(), revision: self.revision, reports };
         let (known, seen) = (self.videos.clone().into_values(), self.sightings.clone());
-        let effects = apply_with(records, known, seen, moderated, [], &Rules::default());
+        let effects =
+            apply_with(records, known, seen, moderated, [], &Rules::default(), &CountedWindows::default());
         self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
         self.sightings.extend(effects.identities);
         for NumberedComment { comment, .. } in effects.comments {
@@ -357,7 +359,15 @@ fn a_video_is_described_removed_and_described_again() {
     let mut then = |record: LogRecord| {
         let rules = Rules::default();
         let moderated = Moderated::default();
-        let effects = apply_with(&[record], known.clone(), Vec::new(), moderated, [], &rules);
+        let effects = apply_with(
+            &[record],
+            known.clone(),
+            Vec::new(),
+            moderated,
+            [],
+            &rules,
+            &CountedWindows::default(),
+        );
         if let Some(state) = effects.videos.first() {
             assert!(state.revision() >= revision);
             revision = state.revision();
@@ -500,7 +510,15 @@ fn an_erasure_removes_unique_marks() {
     let forget = moderation_record(1, Some("v"), "ops", ActorRole::Service, forget);
     let batch = super::super::Batch { spans: vec![], records: vec![forget.clone()] };
     assert_eq!(batch.marks(rules.unique).into_iter().collect::<Vec<_>>(), [key], "it asks for the mark");
-    let effects = apply_with(&[forget], [], [], Moderated::default(), [(key, 0.0)], &rules);
+    let effects = apply_with(
+        &[forget],
+        [],
+        [],
+        Moderated::default(),
+        [(key, UniqueMark { log2: 0.0, at: None })],
+        &rules,
+        &CountedWindows::default(),
+    );
     assert_eq!(effects.marks.len(), 1);
     assert_eq!((effects.marks[0].key, effects.marks[0].now), (key, None));
 }

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::super::{Effects, LogRecord, Moderated, Rules, VideoState, apply_with};
 use super::*;
-use crate::Millis;
 use crate::score::{Counters, Weights};
+use crate::windows::CountedWindows;
 
 const BEGIN_TIME: Millis = 1_700_000_000_000;
 
@@ -24,7 +24,7 @@ fn record(offset: u64, video: &str, user: &str, kind: &str) -> LogRecord {
 #[derive(Default)]
 struct ModelArchive {
     videos: BTreeMap<String, VideoState>,
-    marks: BTreeMap<MarkKey, f64>,
+    marks: BTreeMap<MarkKey, UniqueMark>,
 }
 
 impl ModelArchive {
@@ -34,7 +34,15 @@ impl ModelArchive {
         let marks: BTreeMap<_, _> =
             keys.into_iter().filter_map(|key| Some((key, *self.marks.get(&key)?))).collect();
         let known: Vec<_> = self.videos.values().cloned().collect();
-        let effects = apply_with(records, known, Vec::new(), Moderated::default(), marks, rules);
+        let effects = apply_with(
+            records,
+            known,
+            Vec::new(),
+            Moderated::default(),
+            marks,
+            rules,
+            &CountedWindows::default(),
+        );
         for state in &effects.videos {
             self.videos.insert(state.video_id.to_string(), state.clone());
         }

@@ -25,6 +25,7 @@ use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
 use liverank_core::moderation::{Action, ActorRole, Moderation};
 use liverank_core::trace::TraceContext;
+use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Interaction, Metadata, Millis, UserId, VideoId};
 use liverank_runtime::peer::ManagerUrls;
 use liverank_runtime::{HttpSettings, Identity, ServiceContext};
@@ -378,6 +379,27 @@ impl Archive for ArchiveWithSwitch {
         limit: usize,
     ) -> Result<Vec<NumberedComment>, StoreError> {
         self.inner.comments_from(partition, offset, limit).await
+    }
+    async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError> {
+        self.inner.count_windows(kinds).await
+    }
+    async fn window_videos(
+        &self,
+        window: &WindowKey,
+        ids: &[VideoId],
+    ) -> Result<Vec<VideoState>, StoreError> {
+        self.inner.window_videos(window, ids).await
+    }
+    async fn window_videos_after(
+        &self,
+        window: &WindowKey,
+        after: Option<&VideoId>,
+        limit: usize,
+    ) -> Result<Vec<VideoState>, StoreError> {
+        self.inner.window_videos_after(window, after, limit).await
+    }
+    async fn forget_windows(&self, kind: &WindowKind, start: Millis) -> Result<u64, StoreError> {
+        self.inner.forget_windows(kind, start).await
     }
     async fn heads(&self, videos: &[VideoId]) -> Result<Vec<u64>, StoreError> {
         self.inner.heads(videos).await

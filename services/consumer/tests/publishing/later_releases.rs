@@ -14,6 +14,7 @@ fn backends(directory: &Path) -> Backends {
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
+        clock: clock::system(),
     }
 }
 

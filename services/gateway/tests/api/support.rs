@@ -146,6 +146,7 @@ fn backends(dir: &std::path::Path) -> (Backends, Arc<SpyLog>) {
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
+        clock: clock::system(),
     };
     (backends, log)
 }

@@ -172,6 +172,7 @@ impl World {
             ranking: Arc::new(EmbeddedRanking::new()),
             comments: Arc::clone(&bus) as Arc<dyn CommentBus>,
             assignments: Arc::new(EmbeddedAssignments::new()),
+            clock: clock::system(),
         };
         Self {
             backends,

@@ -22,6 +22,7 @@ fn stores(directory: &Path) -> Backends {
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::new()),
+        clock: clock::system(),
     }
 }
 
@@ -48,14 +49,16 @@ async fn a_declared_board_is_compared_with_what_the_archive_says_of_it() {
     let positions = BTreeMap::from([(0, backends.archive.offsets(&[0]).await.unwrap()[0])]);
     let progress = Progress::new();
     let wrong = async |board: &DeclaredBoard| {
-        let compared = Compared::declared(&backends, board);
+        let compared = Compared::declared(&backends, board).pop().unwrap();
         let (report, wrong) = compare(&compared, None, &positions, &progress).await.unwrap();
         assert_eq!((report.problem, report.videos), (None, 3));
         wrong
     };
     for (board, on_it) in boards.iter().zip([2, 3]) {
         let store = backends.ranking.declared(&board.key());
-        repair(&backends, Target { ranking: &*store, board: Some(board) }, &[], 1, &|_| ()).await.unwrap();
+        repair(&backends, Target { ranking: &*store, board: Some(board), window: None }, &[], 1, &|_| ())
+            .await
+            .unwrap();
         assert_eq!(store.snapshot().await.unwrap().entries.len(), on_it);
         assert_eq!(wrong(board).await, []);
     }

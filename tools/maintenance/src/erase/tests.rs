@@ -22,6 +22,7 @@ fn embedded_backends(directory: &Path) -> Backends {
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),
         assignments: Arc::new(EmbeddedAssignments::open(directory).unwrap()),
+        clock: clock::system(),
     }
 }
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::*;
-use crate::fixtures::{WEIGHTS, check, comment, deletion, pin, shadowed, video};
+use crate::fixtures::{WEIGHTS, check, comment, deletion, pin, shadowed, video, windows};
 
 fn to_extended_json(document: Document) -> Value {
     Bson::Document(document).into_canonical_extjson()
@@ -77,7 +77,7 @@ fn offset_documents_have_fixtures() {
         let last = position.last.map(mark_document);
         to_extended_json(doc! {
             "_id": partition, "next": position.next as i64, "last": last, "session": session.clone(),
-            "keeper": keeper.clone(), "outside_writes": { "2": outside - 1 }, "uncounted": 1_i64,
+            "keeper": keeper.clone(), "windowed": 100_i64, "outside_writes": { "2": outside - 1 }, "uncounted": 1_i64,
         })
     };
     check("mongodb-offset", &today, write, |json| {
@@ -101,9 +101,9 @@ fn identity_documents_have_fixtures() {
 
 #[test]
 fn mark_documents_have_fixtures() {
-    let today = ([9_u8; 16], 81_234.5);
-    let write = |(key, log2): &(MarkKey, f64)| {
-        to_bson(&MarkedDoc::of(key, *log2)).expect("a document serialises").into_canonical_extjson()
+    let today = ([9_u8; 16], UniqueMark { log2: 81_234.5, at: None });
+    let write = |(key, mark): &(MarkKey, UniqueMark)| {
+        to_bson(&MarkedDoc::of(key, *mark)).expect("a document serialises").into_canonical_extjson()
     };
     check("mongodb-mark", &today, write, |json| {
         read_document::<MarkedDoc>(json)?.entry().ok_or("no key".to_owned())
@@ -115,7 +115,7 @@ fn the_meta_document_has_fixtures() {
     let numbering = CommentEpoch::from_bits(7);
     let unique = "like,share".parse().expect("types");
     let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
-    let meta = Meta { numbering, generation: 5, rules };
+    let meta = Meta { numbering, generation: 5, rules, windows: windows() };
     let today = MetaDoc {
         rebuild: Some(RebuildDoc::new("t0", &meta, RebuildDoc::FILLING, &["videos", "comments"])),
         make_way: Some(WayDoc { token: "t1".to_owned(), ms: 30_000 }),

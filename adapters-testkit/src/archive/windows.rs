@@ -1,0 +1,156 @@
+//! Counts by window.
+
+use std::collections::BTreeMap;
+
+use liverank_core::counting::{RecordFingerprint, Rules, VideoState};
+use liverank_core::windows::{WindowKey, WindowKind};
+use liverank_core::{Interaction, Kind, Millis, VideoId};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::log::{BEGIN, Log, Model, does, user, video, view};
+use liverank_adapters::Archive;
+use liverank_adapters::archive::Finished;
+
+const HOUR: Millis = 3_600_000;
+
+fn kinds() -> [WindowKind; 2] {
+    ["hour of UTC", "day of Europe/Berlin"].map(|kind| WindowKind::parse(kind).unwrap())
+}
+
+fn unique_rules() -> Rules {
+    Rules { unique: "like".parse().unwrap(), ..Rules::default() }
+}
+
+/// Every window that the model has is in the archive, with these videos and no others.
+async fn check(archive: &dyn Archive, model: &Model) {
+    let mut windows: BTreeMap<(String, Millis), Vec<VideoState>> = BTreeMap::new();
+    for ((kind, start, id), counters) in &model.window_counts {
+        let within = model.videos[id].clone().within_window(*counters);
+        windows.entry((kind.clone(), *start)).or_default().push(within);
+    }
+    let none = VideoId::parse("none").unwrap();
+    for ((kind, start), expected) in &windows {
+        let window = WindowKey { kind: WindowKind::parse(kind).unwrap(), start: *start };
+        let mut walked = Vec::new();
+        loop {
+            let after = walked.last().map(|state: &VideoState| state.video_id.clone());
+            let page = archive.window_videos_after(&window, after.as_ref(), 2).await.unwrap();
+            if page.is_empty() {
+                break;
+            }
+            walked.extend(page);
+        }
+        assert_eq!(&walked, expected, "the videos of {window:?}");
+        let ids: Vec<VideoId> = [none.clone()].into_iter().chain(model.videos.keys().cloned()).collect();
+        let mut found = archive.window_videos(&window, &ids).await.unwrap();
+        found.sort_by(|a, b| a.video_id.cmp(&b.video_id));
+        assert_eq!(&found, expected, "the same by their ids");
+    }
+    let cut = archive.rebuilding().cut(None).await.unwrap();
+    let counts = cut.windows.into_iter();
+    let counts: BTreeMap<_, _> = counts
+        .map(|count| ((count.window.kind.to_string(), count.window.start, count.video), count.counters))
+        .collect();
+    assert_eq!(counts, model.window_counts, "and as of one moment");
+    assert_eq!(cut.meta.windows, model.windows);
+}
+
+fn random_event(random: &mut StdRng, now: Millis) -> Interaction {
+    let (who, id) = (random.random_range(0..3), random.random_range(0..4));
+    let kind = Kind::ALL[random.random_range(0..Kind::ALL.len())];
+    let timestamp = now - random.random_range(-HOUR..3 * HOUR);
+    Interaction { user_id: user(&format!("u{who}")), timestamp, ..does(&format!("v {id}"), kind) }
+}
+
+pub async fn windows_are_counted_with_their_videos(archive: &dyn Archive) {
+    let rules = unique_rules();
+    archive.open(&rules).await.unwrap();
+    let mut model = Model::default();
+    assert_eq!(archive.meta().await.unwrap().unwrap().windows, model.windows, "none until they are declared");
+    let meta = archive.count_windows(&kinds()).await.unwrap();
+    assert_eq!(archive.meta().await.unwrap().as_ref(), Some(&meta));
+    assert!(meta.windows.iter().all(|counted| counted.whole_after.is_none()), "nothing was counted before");
+    model.windows = meta.windows;
+    let mut log = Log::new();
+    let mut random = StdRng::seed_from_u64(11);
+    for _ in 0..30 {
+        let events: Vec<_> = (0..random.random_range(1..20))
+            .map(|_| (random.random_range(0..2), random_event(&mut random, log.now())))
+            .collect();
+        model.commit(archive, &log.batch(events), &rules).await;
+        log.pass(random.random_range(0..2 * HOUR));
+    }
+    check(archive, &model).await;
+}
+
+pub async fn a_kind_that_is_added_later_says_from_when_on_it_is_whole(archive: &dyn Archive) {
+    let [hours, days] = kinds();
+    let mut log = Log::new();
+    let whole_after = async |kind: &WindowKind| {
+        let meta = archive.meta().await.unwrap().unwrap();
+        meta.windows.of(kind).unwrap().whole_after
+    };
+    archive.count_windows(std::slice::from_ref(&hours)).await.unwrap();
+    assert_eq!(whole_after(&hours).await, None);
+    let mut batch = log.on_one([view("v")]);
+    batch.spans[0].last = Some(RecordFingerprint { broker_time: BEGIN + 7, digest: 1 });
+    archive.commit(&batch).await.unwrap();
+    archive.count_windows(&[hours.clone(), days.clone()]).await.unwrap();
+    assert_eq!((whole_after(&hours).await, whole_after(&days).await), (None, Some(BEGIN + 7)));
+    // What is counted without windows is in none.
+    assert!(archive.count_windows(&[]).await.unwrap().windows.is_empty());
+    let mut batch = log.on_one([view("v")]);
+    batch.spans[0].last = Some(RecordFingerprint { broker_time: BEGIN + 9, digest: 2 });
+    archive.commit(&batch).await.unwrap();
+    archive.count_windows(std::slice::from_ref(&hours)).await.unwrap();
+    assert_eq!(whole_after(&hours).await, Some(BEGIN + 9));
+    let committed = archive.commit(&log.batch([(0, view("v")), (5, view("w"))])).await.unwrap();
+    assert_eq!(committed.effects.windows.len(), 2);
+    assert_eq!(whole_after(&hours).await, Some(BEGIN + 9), "nothing was left out since");
+}
+
+pub async fn old_windows_are_forgotten(archive: &dyn Archive) {
+    let mut model = Model::default();
+    model.windows = archive.count_windows(&kinds()).await.unwrap().windows;
+    let mut log = Log::new();
+    for _ in 0..4 {
+        let timestamp = log.now();
+        let events = [Interaction { timestamp, ..view("v") }, Interaction { timestamp, ..view("w") }];
+        model.commit(archive, &log.on_one(events), &Rules::default()).await;
+        log.pass(HOUR);
+    }
+    let [hours, _] = kinds();
+    let start = hours.window_of(BEGIN + 2 * HOUR).start;
+    let mut gone = 0;
+    loop {
+        match archive.forget_windows(&hours, start).await.unwrap() {
+            0 => break,
+            more => gone += more,
+        }
+    }
+    assert_eq!(gone, 4, "two videos in two hours");
+    model.window_counts.retain(|(kind, of, _), _| *kind != hours.to_string() || *of >= start);
+    check(archive, &model).await;
+}
+
+pub async fn a_replay_counts_windows_again(archive: &dyn Archive) {
+    let rules = unique_rules();
+    archive.open(&rules).await.unwrap();
+    let mut model = Model::default();
+    model.windows = archive.count_windows(&kinds()).await.unwrap().windows;
+    let mut log = Log::new();
+    let events = [Kind::Like, Kind::View, Kind::Unlike, Kind::Share]
+        .map(|kind| Interaction { timestamp: BEGIN, ..does("v", kind) });
+    let batch = log.on_one(events);
+    model.commit(archive, &batch, &rules).await;
+    let replay = archive.rebuilding().replay(&rules, None, &|_, _| ()).await.unwrap();
+    replay.archive().commit(&batch).await.unwrap();
+    let finished = replay.finish(false, &|_, _| ()).await.unwrap();
+    assert!(matches!(finished, Finished::Done { .. }), "{finished:?}");
+    check(archive, &model).await;
+    let on = [Interaction { timestamp: BEGIN, ..does("v", Kind::Like) }];
+    model.commit(archive, &log.on_one(on), &rules).await;
+    assert_eq!(video("v"), model.window_counts.keys().next().unwrap().2);
+    check(archive, &model).await;
+}

@@ -1,0 +1,184 @@
+//! Counts by window.
+
+use std::ops::Bound;
+
+use liverank_core::counting::{OffsetRange, VideoState};
+use liverank_core::score::Counters;
+use liverank_core::windows::{WindowChange, WindowKey, WindowKind};
+use liverank_core::{Millis, VideoId};
+use redb::{Database, ReadableDatabase, ReadableTable, WriteTransaction};
+
+use super::super::{Meta, WindowCount};
+use super::rebuilding::change_meta;
+use super::tables::{Offset, Tables, decode_video, encode_meta, position};
+use crate::redb_file::{Failure, begin_durable};
+
+/// By kind and start of a window and by video.
+type Key = (&'static str, Millis, &'static str);
+
+/// Counts these kinds from now on.
+pub fn count(database: &Database, tables: &Tables, kinds: &[WindowKind]) -> Result<Meta, Failure> {
+    change_meta(database, tables, |transaction, before| {
+        let offsets = transaction.open_table(tables.offsets)?;
+        let mut counted_to = transaction.open_table(tables.window_offsets)?;
+        let mut last: Option<Millis> = None;
+        for entry in offsets.iter()? {
+            let (partition, found) = entry?;
+            let stands = position(found.value());
+            last = last.max(stands.last.map(|record| record.broker_time));
+            if before.windows.is_empty() {
+                counted_to.insert(partition.value(), stands.next)?;
+            }
+        }
+        Ok(Meta { windows: before.windows.changed_to(kinds, last), ..before.clone() })
+    })
+}
+
+/// Notes that these stretches are counted in windows, and what was counted without them. Comes before the offsets move.
+pub fn advance(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    meta: &mut Meta,
+    spans: &[OffsetRange],
+) -> Result<(), Failure> {
+    if meta.windows.is_empty() {
+        return Ok(());
+    }
+    let offsets = transaction.open_table(tables.offsets)?;
+    let mut counted_to = transaction.open_table(tables.window_offsets)?;
+    let mut windows = meta.windows.clone();
+    for span in spans {
+        let before = counted_to.insert(span.partition, span.next)?.map_or(0, |next| next.value());
+        if before != span.from {
+            let found: Option<Offset> = offsets.get(span.partition)?.map(|found| found.value());
+            let last = found.and_then(|found| position(found).last);
+            windows = windows.with_gap(last.map(|record| record.broker_time));
+        }
+    }
+    if windows != meta.windows {
+        meta.windows = windows;
+        transaction.open_table(tables.meta)?.insert((), encode_meta(meta).as_str())?;
+    }
+    Ok(())
+}
+
+/// Adds what a batch adds.
+pub fn put(transaction: &WriteTransaction, tables: &Tables, changes: &[WindowChange]) -> Result<(), Failure> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(tables.windows)?;
+    for WindowChange { window: WindowKey { kind, start }, video, counters } in changes {
+        let kind = kind.to_string();
+        let key = (kind.as_str(), *start, video.as_str());
+        let before = table.get(key)?.map(|bytes| decode(bytes.value())).transpose()?;
+        let mut sum = before.unwrap_or_default();
+        sum.merge(counters);
+        table.insert(key, encode(&sum).as_slice())?;
+    }
+    Ok(())
+}
+
+fn encode(counters: &Counters) -> Vec<u8> {
+    serde_json::to_vec(counters).expect("numbers always serialise")
+}
+
+fn decode(bytes: &[u8]) -> Result<Counters, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| Failure::Damaged(format!("counts of a window: {error}")))
+}
+
+/// Those of these videos that are in a window, as they are there.
+pub fn read(
+    database: &Database,
+    tables: &Tables,
+    window: &WindowKey,
+    ids: &[VideoId],
+) -> Result<Vec<VideoState>, Failure> {
+    let transaction = database.begin_read()?;
+    let (videos, windows) = (transaction.open_table(tables.videos)?, transaction.open_table(tables.windows)?);
+    let kind = window.kind.to_string();
+    let mut found = Vec::new();
+    for id in ids {
+        let counts = windows.get((kind.as_str(), window.start, id.as_str()))?;
+        if let (Some(counts), Some(state)) = (counts, videos.get(id.as_str())?) {
+            let state = decode_video(id.as_str(), state.value())?;
+            found.push(state.within_window(decode(counts.value())?));
+        }
+    }
+    Ok(found)
+}
+
+/// The videos of a window after this one.
+pub fn read_after(
+    database: &Database,
+    tables: &Tables,
+    window: &WindowKey,
+    after: Option<&VideoId>,
+    limit: usize,
+) -> Result<Vec<VideoState>, Failure> {
+    let kind = window.kind.to_string();
+    let ids: Vec<VideoId> = {
+        let table = database.begin_read()?.open_table(tables.windows)?;
+        let from = match after {
+            Some(after) => Bound::Excluded((kind.as_str(), window.start, after.as_str())),
+            None => Bound::Included((kind.as_str(), window.start, "")),
+        };
+        let to = Bound::Excluded((kind.as_str(), window.start + 1, ""));
+        let keys = table.range::<(&str, Millis, &str)>((from, to))?.take(limit);
+        keys.map(|entry| video(entry?.0.value().2)).collect::<Result<_, Failure>>()?
+    };
+    read(database, tables, window, &ids)
+}
+
+fn video(id: &str) -> Result<VideoId, Failure> {
+    VideoId::parse(id).map_err(|error| Failure::Damaged(error.to_string()))
+}
+
+/// All counts by window.
+pub fn all(table: &impl ReadableTable<Key, &'static [u8]>) -> Result<Vec<WindowCount>, Failure> {
+    let decoded = table.iter()?.map(|entry| {
+        let (key, counts) = entry?;
+        let (kind, start, id) = key.value();
+        let kind = WindowKind::parse(kind).map_err(|error| Failure::Damaged(error.to_string()))?;
+        let window = WindowKey { kind, start };
+        Ok(WindowCount { window, video: video(id)?, counters: decode(counts.value())? })
+    });
+    decoded.collect()
+}
+
+/// Forgets up to `limit` counts of windows of this kind that begin before `start`, those of the oldest first.
+pub fn forget(
+    database: &Database,
+    tables: &Tables,
+    kind: &WindowKind,
+    start: Millis,
+    limit: usize,
+) -> Result<u64, Failure> {
+    let transaction = begin_durable(database)?;
+    let kind = kind.to_string();
+    let mut forgotten = 0;
+    {
+        let mut table = transaction.open_table(tables.windows)?;
+        let old = (kind.as_str(), Millis::MIN, "")..(kind.as_str(), start, "");
+        for entry in table.extract_from_if::<(&str, Millis, &str), _>(old, |_, _| true)?.take(limit) {
+            entry?;
+            forgotten += 1;
+        }
+    }
+    if forgotten > 0 {
+        transaction.commit()?;
+    }
+    Ok(forgotten)
+}
+
+#[cfg(test)]
+mod fixtures {
+    use super::*;
+    use crate::fixtures::{check, json, video};
+
+    #[test]
+    fn stored_counts_of_windows_have_fixtures() {
+        let write = |counters: &Counters| json(&encode(counters));
+        check("embedded-window", &video().counters, write, |value| decode(value.to_string().as_bytes()));
+    }
+}

@@ -1,0 +1,101 @@
+//! Which windows the archive counts, and for how long it keeps what it counted.
+
+use std::time::Duration;
+
+use liverank_adapters::archive::Meta;
+use liverank_adapters::{Backends, StoreError};
+use liverank_core::Millis;
+use liverank_core::boards::{BoardWindows, DeclaredBoards};
+use liverank_core::windows::WindowKind;
+use liverank_runtime::ServiceContext;
+use tokio::time::Instant;
+
+use crate::pace::until_done;
+use crate::repair::no_archive;
+
+/// How long a kind of windows is counted that this consumer does not know: longer than an update of all consumers takes as a rule, in
+/// which some know it and some do not.
+const UNKNOWN_FOR: Duration = Duration::from_mins(10);
+/// Between two deletions, so that commits come in between.
+const PAUSE_BETWEEN_DELETIONS: Duration = Duration::from_millis(50);
+
+/// Has the archive count the windows of these boards, however long it is away. Those of others go on being counted.
+pub async fn declare(
+    backends: &Backends,
+    boards: &DeclaredBoards,
+    shell: &ServiceContext,
+) -> anyhow::Result<()> {
+    if boards.window_kinds().is_empty() {
+        return Ok(());
+    }
+    let declared = || add_missing(backends, boards);
+    until_done(shell, "declaring windows", declared).await.map(drop)
+}
+
+async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<(), StoreError> {
+    let meta = meta(backends).await?;
+    let mut kinds: Vec<WindowKind> = meta.windows.iter().map(|counted| counted.kind.clone()).collect();
+    let before = kinds.len();
+    for BoardWindows { kind, .. } in boards.window_kinds() {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    if kinds.len() > before {
+        let meta = backends.archive.count_windows(&kinds).await?;
+        tracing::info!(windows = ?meta.windows, "windows are counted");
+    }
+    Ok(())
+}
+
+async fn meta(backends: &Backends) -> Result<Meta, StoreError> {
+    backends.archive.meta().await?.ok_or_else(no_archive)
+}
+
+/// Forgets what no board keeps any more, and has windows counted no more that no board has. For one consumer at a time, again and
+/// again, until this time. `running` is for how long this one has run.
+pub async fn forget_old(
+    backends: &Backends,
+    boards: &DeclaredBoards,
+    running: Duration,
+    until: Instant,
+) -> Result<(), StoreError> {
+    add_missing(backends, boards).await?;
+    let meta = meta(backends).await?;
+    if meta.windows.is_empty() {
+        return Ok(());
+    }
+    let (known, now) = (boards.window_kinds(), (backends.clock)());
+    let (kept, unknown): (Vec<_>, Vec<_>) = meta
+        .windows
+        .iter()
+        .map(|counted| (counted.kind.clone(), known.iter().find(|windows| windows.kind == counted.kind)))
+        .partition(|(_, known)| known.is_some());
+    if !unknown.is_empty() && running >= UNKNOWN_FOR {
+        let kinds: Vec<WindowKind> = kept.iter().map(|(kind, _)| kind.clone()).collect();
+        backends.archive.count_windows(&kinds).await?;
+        for (kind, _) in &unknown {
+            tracing::info!(%kind, "windows that no board has any more are counted no more");
+            forget_before(backends, kind, Millis::MAX, until).await?;
+        }
+    }
+    for (kind, windows) in kept {
+        let keep = windows.map_or(0, |windows| windows.keep);
+        if let Some(oldest) = kind.running_and_kept(now, keep).last() {
+            forget_before(backends, &kind, oldest.start, until).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn forget_before(
+    backends: &Backends,
+    kind: &WindowKind,
+    start: Millis,
+    until: Instant,
+) -> Result<(), StoreError> {
+    while backends.archive.forget_windows(kind, start).await? > 0 && Instant::now() < until {
+        tokio::time::sleep(PAUSE_BETWEEN_DELETIONS).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! The boards by their names, and the windows of those that have some.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use liverank_adapters::ranking_store::Board;
+use liverank_adapters::{RankingStore, StoreError};
+use liverank_core::boards::{BoardWindows, DeclaredBoard, DeclaredBoards, Order};
+use liverank_core::windows::{PartitionProgress, Window, WindowKind, final_before};
+use liverank_core::{Invalid, Millis};
+use liverank_runtime::Problem;
+use serde::Serialize;
+
+use super::meta;
+use crate::Gateway;
+
+/// How long the stores may take to say whether a window is final: the list does not wait longer.
+const FINAL_TIMEOUT: Duration = Duration::from_millis(500);
+/// Windows of which it is remembered that they are final: more than all boards keep. With more they are asked for anew.
+const MAX_FINAL_REMEMBERED: usize = 1024;
+
+/// The boards that are declared, and where each is kept.
+pub(crate) struct Boards {
+    declared: DeclaredBoards,
+    /// Those of boards without windows.
+    stores: Vec<Arc<dyn RankingStore>>,
+    /// Keys of windows that are final.
+    finals: Mutex<HashSet<String>>,
+}
+
+/// A board, or one window of it.
+pub(super) struct ShownBoard<'a> {
+    pub(super) store: Arc<dyn RankingStore>,
+    /// In which of the two orders of its store it is shown.
+    pub(super) order: Board,
+    window: Option<ShownWindow<'a>>,
+}
+
+/// A window of a board.
+struct ShownWindow<'a> {
+    kind: &'a WindowKind,
+    window: Window,
+    /// Under which name the store keeps it.
+    key: String,
+}
+
+/// What a list says of the window that it is of.
+#[derive(Debug, Serialize)]
+pub(super) struct WindowJson {
+    name: String,
+    start: Millis,
+    end: Millis,
+    state: WindowState,
+    /// Whether all that happened in it is counted in it; null while the archive is away.
+    whole: Option<bool>,
+}
+
+/// How far a window is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum WindowState {
+    /// It has not ended.
+    Running,
+    /// It has ended, and what happened in it may still be on its way; or nobody can say that all is there.
+    Ended,
+    /// The list stays as it is.
+    Final,
+}
+
+impl Boards {
+    pub(crate) fn new(declared: DeclaredBoards, ranking: &dyn RankingStore) -> Self {
+        let stores = declared.iter().map(|board| ranking.declared(&board.key())).collect();
+        Self { declared, stores, finals: Mutex::default() }
+    }
+
+    fn is_known_final(&self, key: &str) -> bool {
+        self.finals.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    fn note_final(&self, key: &str) {
+        let mut finals = self.finals.lock().unwrap_or_else(PoisonError::into_inner);
+        if finals.len() >= MAX_FINAL_REMEMBERED {
+            finals.clear();
+        }
+        finals.insert(key.to_owned());
+    }
+}
+
+const fn order_of(board: &DeclaredBoard) -> Board {
+    match board.order() {
+        Order::Points => Board::Global,
+        Order::Trending => Board::Trending,
+    }
+}
+
+impl Gateway {
+    /// Each declared board: of one with windows, the window that runs.
+    pub(super) fn declared_boards(&self) -> Vec<(&DeclaredBoard, Board, Arc<dyn RankingStore>)> {
+        let now = (self.backends.clock)();
+        let of = |(board, store): (&'_ DeclaredBoard, &Arc<dyn RankingStore>)| {
+            let store = match board.windows() {
+                None => Arc::clone(store),
+                Some(windows) => self.backends.ranking.declared(&board.key_of(&windows.kind.window_of(now))),
+            };
+            (order_of(board), store)
+        };
+        let all = self.boards.declared.iter().zip(&self.boards.stores);
+        all.map(|(board, store)| {
+            let (order, store) = of((board, store));
+            (board, order, store)
+        })
+        .collect()
+    }
+
+    /// The board of this name, and of one with windows the window of this name, or else the one that runs.
+    pub(super) fn board(&self, name: Option<&str>, window: Option<&str>) -> Result<ShownBoard<'_>, Problem> {
+        let built_in = match name {
+            None | Some("global") => Some(Board::Global),
+            Some("trending") => Some(Board::Trending),
+            Some(_) => None,
+        };
+        let declared = &self.boards.declared;
+        let found = match (built_in, name) {
+            (None, Some(name)) => Some(declared.position(name).ok_or_else(|| declared.unknown())?),
+            _ => None,
+        };
+        let board = found.and_then(|place| declared.iter().nth(place));
+        if let Some((board, windows)) = board.and_then(|board| Some((board, board.windows()?))) {
+            return self.window_of_board(board, windows, window);
+        }
+        if window.is_some() {
+            return Err(Invalid::new("window", "is for boards that have windows").into());
+        }
+        let store = found.map_or(&self.backends.ranking, |place| &self.boards.stores[place]);
+        let order = board.map_or(built_in.unwrap_or(Board::Global), order_of);
+        Ok(ShownBoard { store: Arc::clone(store), order, window: None })
+    }
+
+    fn window_of_board<'a>(
+        &self,
+        board: &'a DeclaredBoard,
+        BoardWindows { kind, keep }: &'a BoardWindows,
+        name: Option<&str>,
+    ) -> Result<ShownBoard<'a>, Problem> {
+        let shown = kind.running_and_kept((self.backends.clock)(), *keep);
+        let window = match name {
+            None => shown[0],
+            Some(name) => kind.named(name)?,
+        };
+        if !shown.contains(&window) {
+            let why = if window.start > shown[0].start {
+                "it has not begun".to_owned()
+            } else {
+                format!("the board keeps {keep} that have ended, and this one ended before them")
+            };
+            return Err(Problem::not_found(format!("there is no such window: {why}")).with("field", "window"));
+        }
+        let key = board.key_of(&window);
+        let store = self.backends.ranking.declared(&key);
+        let window = Some(ShownWindow { kind, window, key });
+        Ok(ShownBoard { store, order: order_of(board), window })
+    }
+
+    /// What is said of the window that a list is of. Ask before the list is read: what was final then, the list has.
+    pub(super) async fn describe_window(&self, board: &ShownBoard<'_>) -> Option<WindowJson> {
+        let ShownWindow { kind, window, key } = board.window.as_ref()?;
+        let state = if (self.backends.clock)() < window.end {
+            WindowState::Running
+        } else if self.boards.is_known_final(key) {
+            WindowState::Final
+        } else {
+            let asked = tokio::time::timeout(FINAL_TIMEOUT, self.is_final(window, &*board.store)).await;
+            // Where a store is away nobody can say so.
+            if matches!(asked, Ok(Ok(true))) {
+                self.boards.note_final(key);
+                WindowState::Final
+            } else {
+                WindowState::Ended
+            }
+        };
+        let counted = meta(self).await.ok().flatten();
+        let whole = counted.map(|meta| meta.windows.of(kind).is_some_and(|it| it.is_whole(window.start)));
+        let (name, Window { start, end }) = (kind.name_of(window), *window);
+        Some(WindowJson { name, start, end, state, whole })
+    }
+
+    async fn is_final(&self, window: &Window, store: &dyn RankingStore) -> Result<bool, StoreError> {
+        // In this order: the clock, what the log has, what is counted, what the list has.
+        let now = (self.backends.clock)();
+        let ends = self.backends.log.end_offsets().await?;
+        let partitions: Vec<u32> = (0..ends.len() as u32).collect();
+        let positions = self.backends.archive.offsets(&partitions).await?;
+        let progress: Vec<PartitionProgress> = ends
+            .iter()
+            .zip(&positions)
+            .map(|(end, position)| PartitionProgress {
+                counted: position.last.map(|record| record.broker_time),
+                at_end: position.next >= *end,
+            })
+            .collect();
+        if final_before(now, &progress) < window.end {
+            return Ok(false);
+        }
+        let generation = self.backends.archive.meta().await?.map(|meta| meta.generation);
+        let standing = store.standing().await?;
+        let stands = |partition: &u32| {
+            let found = standing.offsets.iter().find(|(known, _)| known == partition);
+            found.map_or(0, |(_, offset)| *offset)
+        };
+        let has =
+            partitions.iter().zip(&positions).all(|(partition, position)| stands(partition) >= position.next);
+        // Where nothing was ever counted there is nothing to have.
+        let is_empty = positions.iter().all(|position| position.next == 0);
+        Ok(is_empty || (has && standing.generation == generation))
+    }
+}

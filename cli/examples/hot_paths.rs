@@ -71,7 +71,7 @@ fn measured_count(records: &[RawRecord]) -> usize {
     let owned = BTreeMap::from([(0, Position { next: 0, last: None })]);
     let mut gathered = Gathered::default();
     let sorted = gathered.sort(records, &owned, |_| true);
-    gathered.take(sorted, UniqueKinds::default());
+    gathered.take(sorted, UniqueKinds::default(), 0);
     let batch = gathered.batch;
     black_box(batch.first_records().count());
     let effects = counting::apply(&batch.records, [], [], &Rules::default());

@@ -476,6 +476,12 @@ async fn epochs_and_terms_survive_a_redis_that_comes_back_empty_or_old() {
     redis.flush_database().await;
     assert!(assign("v", ahead).await > ahead);
     assert!(mint(0, ahead).await > ahead);
+    // Who asks first after that may not know what was seen by who asks next, nor he what else was minted there.
+    redis.flush_database().await;
+    let (low, low_term) = (assign("w", 0).await, mint(0, 0).await);
+    let (ahead, ahead_term) = (low + 3_600_000_000, low_term + 3_600_000_000);
+    assert!(assign("v", ahead).await > ahead + 50_000_000);
+    assert!(mint(low_term, ahead_term).await > ahead_term + 50_000_000);
 }
 
 /// An earlier release believed whatever epoch it was told: one heartbeat with the highest number there is stopped every

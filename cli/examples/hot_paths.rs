@@ -226,6 +226,10 @@ impl ClusterView for ExampleCluster {
         self.held.get(reader).map_or(0, |held| held.viewers / 2)
     }
 
+    fn room(&self, _: &ReaderId) -> u64 {
+        u64::MAX
+    }
+
     fn is_open(&self, _: &ReaderId) -> bool {
         true
     }

@@ -20,7 +20,8 @@ pub const MAX_COUNT: u64 = 10_000_000_000;
 /// lost what it held thus goes on above what it minted before, also where nobody is left who has seen it.
 ///
 /// A copy that takes over may not have heard of the last epochs, and its clock may be behind: `other_server` is the first
-/// byte of the identity of the server process, where the counter last moved on another one. Looking and minting are one
+/// byte of the identity of the server process, where the counter last moved on another one, or where `seen` is more than it
+/// counted: then another one minted it, and may have minted more that the asker has not seen. Looking and minting are one
 /// atomic step. Redis does the same in `adapters/src/assignment_store/redis/state.lua`.
 pub fn mint(counter: u64, seen: u64, now_micros: u64, other_server: Option<u8>) -> u64 {
     // A clock that is centuries ahead must not use up all numbers.

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ReaderId, VideoId};
 
 pub mod coordinator;
+pub mod leaving;
 pub mod local_health;
 pub mod peak;
 pub mod reader_agent;

@@ -58,6 +58,10 @@ impl ClusterView for ManagerKnowledge {
         let viewers = self.reported.get(reader).map_or(0, |held| held.viewers);
         (viewers + self.reserved.to(reader)) * 1_000 / self.capacity
     }
+    fn room(&self, reader: &ReaderId) -> u64 {
+        let viewers = self.reported.get(reader).map_or(0, |held| held.viewers);
+        self.capacity.saturating_sub(viewers + self.reserved.to(reader))
+    }
     fn is_open(&self, reader: &ReaderId) -> bool {
         !self.closed.contains(reader) && self.standing(reader) == Some(ReaderStatus::Alive)
     }

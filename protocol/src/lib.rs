@@ -44,7 +44,7 @@ pub struct RouteReader {
     /// The part of its capacity in use, in thousandths, viewers on their way included.
     #[serde(default)]
     pub load: u64,
-    /// Whether it takes viewers of this video: alive, and not sending any away.
+    /// Whether it takes viewers of this video: alive, not full, and not sending any away.
     #[serde(default = "default_true")]
     pub takes: bool,
     /// By which a gateway makes passes for its viewers; of use at this reader alone. Only gateways are told it.
@@ -65,6 +65,9 @@ pub struct HeartbeatAnswer {
     /// Viewers that other readers have of videos that this one has viewers of; videos without any are left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub viewers_elsewhere: Vec<(VideoId, u64)>,
+    /// Viewers of a reader that leaves for whom other readers have room now. Managers of earlier releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room_elsewhere: Option<u64>,
 }
 
 /// Body of a reader's `POST /warm`: it is to hold the video ready, for its viewers will be sent there.

@@ -72,7 +72,8 @@ fn route_and_heartbeat_messages_have_fixtures() {
     check_message("route", &Route { videoid: video(), epoch: 7, readers: vec![of_route], stale: true });
     let hand_over =
         HandOver { video: video(), epoch: 7, to: "http://c:4001".to_owned(), here: true, keep: 3, pace: 50 };
-    let answer = HeartbeatAnswer { hand_over: vec![hand_over], viewers_elsewhere: vec![(video(), 12)] };
+    let (viewers_elsewhere, room_elsewhere) = (vec![(video(), 12)], Some(340));
+    let answer = HeartbeatAnswer { hand_over: vec![hand_over], viewers_elsewhere, room_elsewhere };
     check_message("heartbeat-answer", &answer);
     check_message("warm", &Warm { videoid: video(), epoch: 7 });
     check_message("warmed", &Warmed { videoid: video(), head: Some("abc-12".to_owned()) });

@@ -73,11 +73,15 @@ pub trait ClusterView {
     fn standing(&self, reader: &ReaderId) -> Option<ReaderStatus>;
     /// Returns the URL at which viewers reach a reader.
     fn address(&self, reader: &ReaderId) -> Option<String>;
-    /// What a reader last said of a video. Not ready where that was said longer ago than makes a reader suspect, by the
-    /// clock: time in which the manager could not look counts here, for viewers would be sent to who knows whom.
+    /// What a reader last said of a video, where that was not longer ago than makes a reader suspect, by the clock: time in
+    /// which the manager could not look counts here, for viewers would be sent to who knows whom. It is ready only where the
+    /// manager knows that it said so lately: what was found in the store may be of any age, and what came after a break in
+    /// which the manager did not look may have waited all the time.
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held>;
     /// The part of its capacity that a reader uses, in thousandths; see [`FULL`].
     fn usage(&self, reader: &ReaderId) -> u64;
+    /// The number of viewers whom a reader can still take, those on their way to it not counted where it can be known.
+    fn room(&self, reader: &ReaderId) -> u64;
     /// Whether viewers are better sent to a reader than to one that is closed: a closed one keeps what it has, but is
     /// likely to be emptied soon, and who goes there would be moved twice.
     fn is_open(&self, reader: &ReaderId) -> bool;
@@ -162,7 +166,9 @@ fn usable_readers(
     let staying = readers.len();
     let weights = if here.is_empty() { vec![1] } else { leaving.iter().map(|share| share.weight).collect() };
     for weight in weights {
-        if let Some(reader) = choose(&readers) {
+        // One that leaves still serves its viewers, and a full one would refuse them.
+        let chosen = choose(&readers).filter(|reader| here.is_empty() || !is_full(sight, reader));
+        if let Some(reader) = chosen {
             readers.push(Share { reader, weight });
         }
     }
@@ -176,7 +182,7 @@ fn usable_readers(
 /// The order that takes a video from those of its readers that are to be emptied; `None` where there are none, or nobody
 /// could take it. `choose` names a reader for the video beside those that it is given.
 ///
-/// Whoever takes a reader's place is given its part. Where viewers lie otherwise than the parts say, the parts follow the
+/// Whoever takes a reader's place is given its part, and has room. Where viewers lie otherwise than the parts say, the parts follow the
 /// viewers: emptying one reader moves nobody at the others.
 pub fn without(
     sight: &impl ClusterView,
@@ -191,7 +197,7 @@ pub fn without(
         return None;
     }
     for gone in leaving {
-        if let Some(reader) = choose(&readers) {
+        if let Some(reader) = choose(&readers).filter(|reader| !is_full(sight, reader)) {
             readers.push(Share { reader, weight: gone.weight });
         }
     }
@@ -298,24 +304,31 @@ pub struct Answer {
     pub warm: Vec<(ReaderId, VideoId)>,
     /// Videos of which the reader has heard a later epoch than is in force here: to be decided anew with it.
     pub behind: Vec<(VideoId, u64)>,
+    /// Videos that were taken from the reader, and the number of its viewers who stay for now, for the video's readers have no
+    /// room for them: to be decided anew, so that one with room is added where there is one.
+    pub no_room: Vec<(VideoId, u64)>,
 }
 
-/// What a reader's heartbeat leads to. Viewers are only ever sent to a reader that is alive and holds the video ready.
+/// What a reader's heartbeat leads to. Viewers are only ever sent to a reader that is alive, has room and holds the video
+/// ready.
 pub fn answer(sight: &impl ClusterView, reader: &ReaderId, reports: &[Held], pace: &Pace) -> Answer {
     let mut answer = Answer::default();
+    let mut rooms = BTreeMap::new();
     for held in reports {
         let Some(assigned) = sight.assigned(&held.video) else { continue };
         if held.epoch > assigned.epoch {
             answer.behind.push((held.video.clone(), held.epoch));
         } else if held.viewers > 0 {
-            answer_for_video(&mut answer, sight, reader, held, assigned, pace);
+            answer_for_video(&mut answer, &mut rooms, sight, reader, held, assigned, pace);
         }
     }
     answer
 }
 
+/// `rooms`: what is left of the room of readers that viewers of other videos are sent to by the same answer.
 fn answer_for_video(
     answer: &mut Answer,
+    rooms: &mut BTreeMap<ReaderId, u64>,
     sight: &impl ClusterView,
     reader: &ReaderId,
     held: &Held,
@@ -339,13 +352,22 @@ fn answer_for_video(
         share.reader != *reader && sight.standing(&share.reader) == Some(ReaderStatus::Alive)
     };
     let fit = |share: &&Share| {
-        let takes = sight.is_open(&share.reader) && !is_full(sight, &share.reader);
-        (takes, missing_viewers(sight, &held.video, assigned, share, total))
+        let has_room = !is_full(sight, &share.reader);
+        let takes = has_room && sight.is_open(&share.reader);
+        (takes, has_room, missing_viewers(sight, &held.video, assigned, share, total))
     };
     let Some(target) = assigned.readers.iter().filter(alive).max_by_key(fit) else { return };
-    // Only those who have to go are sent where there is no room.
-    let (takes, room) = fit(&target);
-    if mine.is_some() && (room == 0 || !takes) {
+    let (takes, _, missing) = fit(&target);
+    if mine.is_some() && (missing == 0 || !takes) {
+        return;
+    }
+    // Whoever is refused there is without a stream; here it has one. A reader that must end sends them away in time by itself.
+    let room = rooms.entry(target.reader.clone()).or_insert_with(|| sight.room(&target.reader));
+    let going = (held.viewers - keep).min(*room);
+    if mine.is_none() && going < held.viewers {
+        answer.no_room.push((held.video.clone(), held.viewers - going));
+    }
+    if going == 0 {
         return;
     }
     if !sight.held(&target.reader, &held.video).is_some_and(|there| there.ready) {
@@ -353,14 +375,14 @@ fn answer_for_video(
         return;
     }
     let Some(to) = sight.address(&target.reader) else { return };
-    let viewers = held.viewers - keep;
-    let even = viewers.saturating_mul(1_000) / (pace.within.as_millis() as u64).max(1);
+    *room -= going;
+    let even = going.saturating_mul(1_000) / (pace.within.as_millis() as u64).max(1);
     answer.hand_over.push(HandOver {
         video: held.video.clone(),
         epoch: assigned.epoch,
         to,
         here: mine.is_some(),
-        keep,
+        keep: held.viewers - going,
         pace: (even.min(u64::from(u32::MAX)) as u32).clamp(pace.least, pace.most),
     });
 }

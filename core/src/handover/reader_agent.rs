@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::leaving::ReaderExit;
 use super::{AssignmentNotice, HandOver, Time};
 use crate::VideoId;
 
@@ -64,17 +65,6 @@ struct LeavingViewers {
     step: (Time, u64),
 }
 
-/// The reader is leaving altogether.
-#[derive(Debug, Clone, Copy)]
-struct ReaderExit {
-    /// The time from which the reader itself closes the streams that the managers have not moved.
-    from: Time,
-    /// The time by which all viewers are to be gone.
-    by: Time,
-    /// Up to when it was last worked out how many viewers to close; at first `from`.
-    step: Time,
-}
-
 /// The decisions of a reader about a hand-over.
 #[derive(Debug)]
 pub struct ReaderAgent {
@@ -128,9 +118,9 @@ impl ReaderAgent {
 
     fn judge_admission(&self, now: Time, place: Option<&VideoPlace>, told: &AssignmentNotice) -> Admission {
         let sheds = place.and_then(|place| place.order_in_force(now, self.bounds.order)).is_some();
-        // One that leaves and is the only one still takes viewers until it begins to close them: where else could they
+        // One that leaves and is the only one still takes viewers until it begins to send them away: where else could they
         // go?
-        let closing = self.exit.is_some_and(|exit| now >= exit.from);
+        let closing = self.exit.is_some_and(|exit| exit.sends_away());
         match &told.elsewhere {
             _ if told.here && !sheds && self.exit.is_none() => Admission::Accept,
             Some(address) => Admission::Redirect(address.clone()),
@@ -208,11 +198,17 @@ impl ReaderAgent {
         !warm && empty_for >= self.bounds.linger
     }
 
-    /// This reader is to be empty within `grace`. The managers hear of it by its heartbeats and have a quarter of the
-    /// time before it begins to close viewers by itself, evenly, up to three quarters; `alone`: there are none.
-    pub fn leave(&mut self, now: Time, grace: Duration, alone: bool) {
-        let from = if alone { now } else { now + grace / 4 };
-        self.exit = Some(ReaderExit { from, by: now + grace * 3 / 4, step: from });
+    /// This reader's process ends after `grace`. The managers hear of it by its heartbeats; whom they do not move it sends
+    /// away by itself ([`leaving`](super::leaving)). `alone`: there are no managers. Returns the time by which it is empty.
+    pub fn leave(&mut self, now: Time, grace: Duration, alone: bool) -> Time {
+        self.exit.get_or_insert_with(|| ReaderExit::new(now, grace, alone)).by()
+    }
+
+    /// A manager says for how many viewers of this reader others have room.
+    pub fn hear_room(&mut self, now: Time, viewers: u64) {
+        if let Some(exit) = &mut self.exit {
+            exit.hear_room(now, viewers, self.bounds.order);
+        }
     }
 
     /// Whether it is leaving.
@@ -250,14 +246,10 @@ impl ReaderAgent {
         due
     }
 
-    /// How many viewers to close now, over all videos, because the reader is leaving: what is left, spread evenly over
-    /// what is left of the time.
+    /// How many viewers to close now, over all videos, because the reader is leaving. To be asked several times a second.
     pub fn exit_now(&mut self, now: Time, viewers: u64) -> u64 {
-        let Some(exit) = self.exit.as_mut().filter(|exit| now >= exit.from) else { return 0 };
-        let passed = now.saturating_sub(exit.step).as_millis() as u64;
-        let left = exit.by.saturating_sub(exit.step).as_millis() as u64;
-        exit.step = now;
-        if left <= passed { viewers } else { (viewers * passed).div_ceil(left) }
+        let holds = self.bounds.order;
+        self.exit.as_mut().map_or(0, |exit| exit.due(now, viewers, holds))
     }
 }
 

@@ -37,6 +37,9 @@ pub struct Counts {
     pub managers_paused: u64,
     pub managers_starved: u64,
     pub machine_stops: u64,
+    pub crowded_leaves: u64,
+    pub sent_away: u64,
+    pub refused_full: u64,
     pub failovers: u64,
     pub longest_without: u64,
 }
@@ -52,7 +55,10 @@ pub struct Checks {
     pub closing: Vec<(usize, usize)>,
     /// Readers that are about to be given a video by an order.
     pub given: Vec<(usize, usize)>,
-    /// When the store was away.
+    /// Readers that leave and have just sent a viewer away by themselves, before their time is nearly over.
+    pub sent_away: Vec<usize>,
+    /// When nobody could be given another reader: the store was away, no manager was able to act, or no
+    /// reader had room.
     pub away: Vec<(Ms, Ms)>,
     /// Comments of each video so far.
     pub heads: Vec<u64>,
@@ -91,9 +97,17 @@ impl Checks {
         self.epochs.get(&epoch).map(|(_, assigned)| assigned)
     }
 
-    /// For how long between two times the store was away.
+    /// For how long between two times nobody could be given another reader.
     pub fn excused(&self, since: Ms, now: Ms) -> Ms {
-        self.away.iter().map(|(from, to)| (*to).min(now).saturating_sub((*from).max(since))).sum()
+        let mut away = self.away.clone();
+        away.sort_unstable();
+        let (mut excused, mut counted) = (0, since);
+        for (from, to) in away {
+            let (from, to) = (from.max(counted), to.min(now));
+            excused += to.saturating_sub(from);
+            counted = counted.max(to);
+        }
+        excused
     }
 
     pub fn term(&mut self, term: u64, planner: usize) {
@@ -132,6 +146,9 @@ impl Counts {
             managers_paused,
             managers_starved,
             machine_stops,
+            crowded_leaves,
+            sent_away,
+            refused_full,
             failovers
         );
         self.longest_without = self.longest_without.max(other.longest_without);

@@ -16,6 +16,8 @@ const PROBE_EVERY: Ms = 1_000;
 const SWEEP_EVERY: Ms = 250;
 const POLL_EVERY: Ms = 500;
 const LOAD_EVERY: Ms = 4_000;
+/// A manager does not wait longer for a reader that it asked to hold a video ready.
+const WARM_WITHIN: Ms = 4_000;
 const STORE_WITHIN: Ms = 1_000;
 const PACE: Pace = Pace { within: Duration::from_secs(2), least: 2, most: 50 };
 
@@ -42,6 +44,8 @@ pub struct Manager {
     view: View,
     pub coordinator: Coordinator,
     cas: BTreeMap<u64, PendingSwap>,
+    /// Heartbeats that the store is told of.
+    told: BTreeMap<u64, ((Node, u32), Record)>,
     last_load: u64,
     planners: BTreeMap<usize, (Node, u32)>,
 }
@@ -53,6 +57,7 @@ impl Manager {
             view: View { names, ..View::default() },
             coordinator: Coordinator::default(),
             cas: BTreeMap::new(),
+            told: BTreeMap::new(),
             last_load: 0,
             planners: BTreeMap::new(),
         }
@@ -171,7 +176,7 @@ impl Manager {
         for step in self.coordinator.steps(net.time(), &self.view) {
             match step {
                 Step::Warm { reader, video } => {
-                    let msg = Msg::Warm { video: index(video.as_str()) };
+                    let msg = Msg::Warm { video: index(video.as_str()), sent: net.now };
                     net.send(self.node, Node::Reader(index(reader.as_str())), msg);
                 }
                 Step::Swap(order) => {
@@ -217,7 +222,9 @@ impl Manager {
         let id = net.videos[video].clone();
         let known = waiting.iter().map(|it| it.known).max().unwrap_or(0);
         let choose = |besides: &[Share]| self.view.choose(&id, besides);
-        match coordinator::decide(&self.view, &id, known, choose, |_| None) {
+        match coordinator::decide(&self.view, &id, known, choose, |assigned| {
+            self.view.roomiest_other(assigned)
+        }) {
             Decision::Serve => self.answer_waiting(net, video, waiting, true),
             Decision::NoReader => {}
             // Before the first load, a video it does not have may have a reader all the same: only the store knows.
@@ -262,7 +269,8 @@ impl Manager {
             let (reader, is_young) = (it.record.reader, self.view.now - it.said < SUSPECT_AFTER);
             let is_bad = it.record.draining
                 || self.view.removed.contains(&reader)
-                || self.view.reach.get(&reader).is_some_and(|reach| reach.failed > 0);
+                || self.view.reach.get(&reader).is_some_and(|reach| reach.failed > 0)
+                || self.view.room(&net.readers[reader]) == 0;
             reader != best && is_young && !is_bad && it.probed.is_none()
         });
         net.checks.require(!takes_nobody || !others, || {
@@ -297,11 +305,13 @@ impl Manager {
                 self.view.observe(sent, records, removed);
             }
             Msg::Beat(record) => self.take_heartbeat(net, from, record),
+            Msg::Saved { beat } => self.answer_heartbeat(net, beat),
             Msg::Route { rid, video, known } => {
                 self.ensure_readers(net, video, vec![WaitingAsker { asker: Some((from, rid)), known }]);
             }
-            Msg::Warmed { video, reader } => {
+            Msg::Warmed { video, reader, sent } if net.now - sent <= WARM_WITHIN => {
                 let (video, reader) = (net.videos[video].clone(), net.readers[reader].clone());
+                self.view.ready(&reader, &video);
                 self.coordinator.warmed(&video, &reader);
                 self.advance_orders(net);
             }
@@ -374,19 +384,28 @@ impl Manager {
 
     fn take_heartbeat(&mut self, net: &mut Net, from: (Node, u32), record: Record) {
         let (reader, beat) = (record.reader, record.beat);
-        if self.view.readers.get(&reader).is_some_and(|it| it.record.beat > beat) {
+        let is_old = self.view.readers.get(&reader).is_some_and(|it| it.record.beat > beat);
+        if is_old || self.view.stood_still() {
             return;
         }
         net.send(self.node, Node::Store, Msg::SaveBeat(record.clone()));
-        let held = record.held.clone();
-        self.view.saw(net.now, record);
-        let name = net.readers[reader].clone();
+        self.told.retain(|_, (_, it)| it.reader != reader);
+        self.told.insert(beat, (from, record.clone()));
+        self.view.heard(record);
+    }
+
+    /// The store has a heartbeat. What could not be shared is not answered, and the reader then tells another manager:
+    /// `heartbeat` in `services/manager/src/http.rs` waits for the store before it answers.
+    fn answer_heartbeat(&mut self, net: &mut Net, beat: u64) {
+        let Some((from, record)) = self.told.remove(&beat) else { return };
+        let (name, held) = (net.readers[record.reader].clone(), record.held);
         let answer = coordinator::answer(&self.view, &name, &held, &PACE);
         for (reader, video) in answer.warm {
-            let msg = Msg::Warm { video: index(video.as_str()) };
+            let msg = Msg::Warm { video: index(video.as_str()), sent: net.now };
             net.send(self.node, Node::Reader(index(reader.as_str())), msg);
         }
-        for (video, known) in answer.behind {
+        let crowded = answer.no_room.into_iter().map(|(video, _)| (video, 0));
+        for (video, known) in answer.behind.into_iter().chain(crowded) {
             self.ensure_readers(net, index(video.as_str()), vec![WaitingAsker { asker: None, known }]);
         }
         for held in held.iter().filter(|held| held.viewers > 0) {
@@ -395,10 +414,7 @@ impl Manager {
                 self.ensure_readers(net, index(held.video.as_str()), vec![waiting]);
             }
         }
-        // What could not be shared is not answered: the reader then tells another manager.
-        if !self.view.is_fresh() {
-            return;
-        }
-        net.answer(self.node, from, Msg::BeatAnswer { beat, orders: answer.hand_over });
+        let room = record.draining.then(|| self.view.room_elsewhere());
+        net.answer(self.node, from, Msg::BeatAnswer { beat, orders: answer.hand_over, room });
     }
 }

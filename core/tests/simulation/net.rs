@@ -13,6 +13,9 @@ use crate::rng::Rng;
 /// A message that is longer on its way is slow.
 const SLOW_MS: Ms = 20;
 
+/// Viewers that a reader takes: more than there are.
+pub const CAPACITY: u64 = 1_000;
+
 /// Milliseconds since the start.
 pub type Ms = u64;
 
@@ -33,6 +36,8 @@ pub struct Record {
     pub reader: usize,
     pub beat: u64,
     pub draining: bool,
+    /// Viewers that it takes.
+    pub capacity: u64,
     pub highest_epoch: u64,
     pub held: Vec<Held>,
 }
@@ -55,17 +60,18 @@ pub enum Msg {
     State { rid: u64, assignments: BTreeMap<usize, Assigned> },
     News { video: usize, assigned: Assigned },
     SaveBeat(Record),
+    Saved { beat: u64 },
     Poll { sent: Ms },
     Records { sent: Ms, records: Vec<Record>, term: u64, removed: BTreeSet<usize> },
     MintTerm { planner: usize, seen: u64 },
     Minted { planner: usize, term: u64 },
     Beat(Record),
-    BeatAnswer { beat: u64, orders: Vec<HandOver> },
+    BeatAnswer { beat: u64, orders: Vec<HandOver>, room: Option<u64> },
     Route { rid: u64, video: usize, known: u64 },
     Routed { rid: u64, video: usize, epoch: u64, readers: Vec<usize>, stale: bool },
     NoRoute { rid: u64 },
-    Warm { video: usize },
-    Warmed { video: usize, reader: usize },
+    Warm { video: usize, sent: Ms },
+    Warmed { video: usize, reader: usize, sent: Ms },
     Probe { beat: u64 },
     Probed { beat: u64, reader: usize },
     WantTerm,
@@ -75,8 +81,8 @@ pub enum Msg {
     Order { term: u64, video: usize, expected: u64, readers: Vec<Share> },
     Ordered { accepted: bool },
     Publish { video: usize, seq: u64 },
-    Fetch { video: usize, after: Option<u64> },
-    Fetched { video: usize, after: u64, head: u64 },
+    Fetch { video: usize, room: u64, after: Option<u64> },
+    Fetched { video: usize, room: u64, after: u64, head: u64 },
     Connect { conn: u64, video: usize, position: Option<u64>, under: Option<u64> },
     Redirect { conn: u64, to: usize },
     Refuse { conn: u64 },
@@ -151,10 +157,12 @@ pub struct Net {
     pub rng: Rng,
     pub checks: Checks,
     pub weather: Weather,
-    /// A manager that cannot reach the store, and until when.
-    pub cut: Option<(Node, Ms)>,
+    /// Managers that cannot reach the store, and until when: the last one only cannot now.
+    pub cuts: Vec<(Node, Ms)>,
     /// Readers whose addresses lead nowhere, whatever their processes do.
     pub unresolved: BTreeSet<usize>,
+    /// Readers that take no more viewers than this for a while, and until when.
+    pub crowded: (BTreeMap<usize, u64>, Ms),
     pub videos: Vec<VideoId>,
     pub readers: Vec<ReaderId>,
     pub managers: usize,
@@ -178,8 +186,9 @@ impl Net {
             rng: Rng::new(seed),
             checks: Checks::default(),
             weather: Weather { lost: 20, repeated: 20, slow: 70 },
-            cut: None,
+            cuts: Vec::new(),
             unresolved: BTreeSet::new(),
+            crowded: (BTreeMap::new(), 0),
             videos: (0..videos).map(|at| VideoId::parse(&format!("v{at}")).expect("a name")).collect(),
             readers: (0..readers).map(|at| ReaderId::parse(&format!("r{at}")).expect("a name")).collect(),
             managers,
@@ -230,7 +239,26 @@ impl Net {
 
     /// Whether a node has been up for so long.
     pub fn is_up_for(&self, node: Node, time: Ms) -> bool {
-        self.is_up(node) && self.began.get(&node).is_none_or(|began| self.now - began >= time)
+        self.is_up(node) && self.now - self.began.get(&node).copied().unwrap_or(0) >= time
+    }
+
+    /// Whether a manager has been up, running and in reach of the store for so long.
+    pub fn is_able_for(&self, manager: usize, time: Ms) -> bool {
+        let (node, since) = (Node::Manager(manager), self.now.saturating_sub(time));
+        let stood_still = self.pauses.iter().any(|it| it.0 == node && it.1 <= self.now && it.2 > since);
+        let was_cut = self.cuts.iter().any(|(it, until)| *it == node && *until > since);
+        self.is_up_for(node, time) && !stood_still && !was_cut
+    }
+
+    /// Viewers that a reader takes now.
+    pub fn capacity(&self, reader: usize) -> u64 {
+        let (crowded, until) = &self.crowded;
+        crowded.get(&reader).filter(|_| self.now < *until).map_or(CAPACITY, |capacity| *capacity)
+    }
+
+    /// Whether this is the only reader that is not full now.
+    pub fn is_the_roomy_one(&self, reader: usize) -> bool {
+        self.now < self.crowded.1 && !self.crowded.0.contains_key(&reader)
     }
 
     /// Until when a process that does not run now does not.
@@ -271,7 +299,7 @@ impl Net {
     }
 
     fn send_to(&mut self, from: Node, to: Node, to_inc: Option<u32>, msg: Msg) {
-        let cut = self.cut.filter(|(_, until)| self.now < *until).map(|(node, _)| node);
+        let cut = self.cuts.last().filter(|(_, until)| self.now < *until).map(|(node, _)| *node);
         let ends = [(from, to), (to, from)];
         let is_cut = cut.is_some_and(|manager| ends.contains(&(manager, Node::Store)));
         // Who answers does so on the connection that it was asked on.
@@ -300,7 +328,7 @@ impl Net {
     pub fn carries_probes(&self, reader: usize) -> bool {
         let is_over = |last: Ms| last + 3_000 < self.now;
         self.probes_lost.get(&reader).is_none_or(|last| is_over(*last))
-            && self.cut.is_none_or(|(_, until)| is_over(until))
+            && self.cuts.last().is_none_or(|(_, until)| is_over(*until))
     }
 
     /// Sends without loss and repeats, at a time: what TCP does for a stream, as long as the connection lives.

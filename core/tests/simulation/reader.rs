@@ -10,12 +10,14 @@ use liverank_core::handover::{AssignmentNotice, HandOver, Held};
 use crate::net::{Item, Ms, Msg, Net, Node, Record, Timer, index};
 use crate::room::{Room, Seat, write};
 
-const HEARTBEAT_INTERVAL: Ms = 1_000;
+pub const HEARTBEAT_INTERVAL: Ms = 1_000;
 const TELL_TIMEOUT: Ms = 800;
 const ASK_TIMEOUT: Ms = 800;
 const HEADS_INTERVAL: Ms = 1_000;
 const TICK_INTERVAL: Ms = 100;
 pub const GRACE: Ms = 10_000;
+/// How long a reader with so few viewers takes to send them away in the end.
+const LAST_PHASE: Ms = 1_000;
 const BOUNDS: Bounds = Bounds {
     fresh: Duration::from_secs(2),
     stale: Duration::from_secs(30),
@@ -56,6 +58,12 @@ pub struct Reader {
     /// The highest epoch it was ever told of a video, by whatever word.
     heard: BTreeMap<usize, u64>,
     pub drained: bool,
+    /// Whether its last heartbeat said that there is no room.
+    told_full: bool,
+    /// Managers that were told the last heartbeat in vain.
+    managers_told: usize,
+    /// When the time is nearly over that it has to leave: then it sends viewers away whether or not others have room.
+    nearly_over: Ms,
     reach: u64,
 }
 
@@ -75,6 +83,9 @@ impl Reader {
             ticking: false,
             heard: BTreeMap::new(),
             drained: false,
+            told_full: false,
+            managers_told: 0,
+            nearly_over: 0,
             reach,
         }
     }
@@ -101,7 +112,8 @@ impl Reader {
 
     /// SIGTERM.
     pub fn leave(&mut self, net: &mut Net) {
-        self.holder.leave(net.time(), Duration::from_millis(GRACE), false);
+        let by = self.holder.leave(net.time(), Duration::from_millis(GRACE), false).as_millis() as u64;
+        self.nearly_over = by - LAST_PHASE;
         self.send_heartbeat(net);
         self.keep_ticking(net);
     }
@@ -113,6 +125,7 @@ impl Reader {
     pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
         match timer {
             Timer::Beat => {
+                self.managers_told = 0;
                 self.send_heartbeat(net);
                 net.timer(self.node, HEARTBEAT_INTERVAL, timer);
             }
@@ -126,9 +139,26 @@ impl Reader {
             }
             // No manager answered the heartbeat, or the question.
             Timer::Late(rid) if rid == self.beat && rid == self.answered => {}
-            Timer::Late(rid) if rid == self.beat => self.manager = (self.manager + 1) % net.managers,
+            Timer::Late(rid) if rid == self.beat => self.tell_next_manager(net),
             Timer::Late(rid) => self.handle_unanswered(net, rid),
             _ => {}
+        }
+    }
+
+    /// A heartbeat that is not answered is told to the other managers at once, one after the other (`send_heartbeat` in
+    /// `services/reader/src/heartbeat.rs`).
+    fn tell_next_manager(&mut self, net: &mut Net) {
+        self.manager = (self.manager + 1) % net.managers;
+        self.managers_told += 1;
+        if self.managers_told < net.managers {
+            self.send_heartbeat(net);
+        }
+    }
+
+    /// A reader that refuses a viewer for want of room says so at once, where its last heartbeat did not.
+    fn send_early_heartbeat(&mut self, net: &mut Net) {
+        if !std::mem::replace(&mut self.told_full, true) {
+            self.send_heartbeat(net);
         }
     }
 
@@ -145,9 +175,11 @@ impl Reader {
             reader: self.at,
             beat: self.beat,
             draining: self.holder.is_leaving(),
+            capacity: net.capacity(self.at),
             highest_epoch: self.holder.highest_epoch(),
             held: self.rooms.iter().map(held).collect(),
         };
+        self.told_full = self.viewers() >= record.capacity;
         net.send(self.node, Node::Manager(self.manager), Msg::Beat(record));
         net.timer(self.node, TELL_TIMEOUT, Timer::Late(self.beat));
     }
@@ -163,10 +195,9 @@ impl Reader {
             }
             keep
         });
-        let wanted: Vec<(usize, Option<u64>)> =
-            self.rooms.iter().map(|(it, room)| (*it, room.head)).collect();
-        for (video, after) in wanted {
-            net.send(self.node, Node::Archive, Msg::Fetch { video, after });
+        for (video, room) in &self.rooms {
+            let fetch = Msg::Fetch { video: *video, room: room.number, after: room.head };
+            net.send(self.node, Node::Archive, fetch);
         }
         for video in 0..net.videos.len() {
             for seat in self.rooms.get_mut(&video).into_iter().flat_map(|room| room.seats.iter_mut()) {
@@ -177,29 +208,33 @@ impl Reader {
 
     fn room(&mut self, net: &mut Net, video: usize) -> &mut Room {
         self.rooms.entry(video).or_insert_with(|| {
-            net.send(Node::Reader(self.at), Node::Archive, Msg::Fetch { video, after: None });
-            Room::new(net.now)
+            let number = net.fresh();
+            net.send(Node::Reader(self.at), Node::Archive, Msg::Fetch { video, room: number, after: None });
+            Room::new(number, net.now)
         })
     }
 
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
         match msg {
-            Msg::BeatAnswer { beat, orders } if beat == self.beat => {
+            Msg::BeatAnswer { beat, orders, room } if beat == self.beat => {
                 self.answered = beat;
+                if let Some(room) = room {
+                    self.holder.hear_room(net.time(), room);
+                }
                 self.take_hand_overs(net, orders);
             }
             Msg::Routed { rid, video, epoch, readers, .. } => {
                 self.handle_route(net, rid, video, epoch, &readers);
             }
             Msg::NoRoute { rid } => self.handle_unanswered(net, rid),
-            Msg::Warm { video } => {
+            Msg::Warm { video, sent } => {
                 self.holder.warm(net.time(), &net.videos[video]);
                 let at = self.at;
                 let room = self.room(net, video);
                 if room.head.is_some() {
-                    net.answer(Node::Reader(at), from, Msg::Warmed { video, reader: at });
+                    net.answer(Node::Reader(at), from, Msg::Warmed { video, reader: at, sent });
                 } else {
-                    room.warming.push(from);
+                    room.warming.push((from, sent));
                 }
             }
             Msg::Probe { beat } => net.answer(self.node, from, Msg::Probed { beat, reader: self.at }),
@@ -207,15 +242,17 @@ impl Reader {
                 let Some(room) = self.rooms.get_mut(&video) else { return };
                 room.published(seq);
                 if let Some(after) = room.hole() {
-                    net.send(self.node, Node::Archive, Msg::Fetch { video, after: Some(after) });
+                    let fetch = Msg::Fetch { video, room: room.number, after: Some(after) };
+                    net.send(self.node, Node::Archive, fetch);
                 }
                 self.tell_viewers(net, video);
             }
-            Msg::Fetched { video, after, head } => {
-                let Some(room) = self.rooms.get_mut(&video) else { return };
+            Msg::Fetched { video, room: number, after, head } => {
+                let room = self.rooms.get_mut(&video).filter(|room| room.number == number);
+                let Some(room) = room else { return };
                 room.fetched(after, head);
-                for manager in std::mem::take(&mut room.warming) {
-                    net.answer(self.node, manager, Msg::Warmed { video, reader: self.at });
+                for (manager, sent) in std::mem::take(&mut room.warming) {
+                    net.answer(self.node, manager, Msg::Warmed { video, reader: self.at, sent });
                 }
                 self.tell_viewers(net, video);
             }
@@ -257,6 +294,11 @@ impl Reader {
     ) {
         let ComingViewer { conn, from, position, .. } = viewer;
         match admission {
+            Admission::Accept if self.viewers() >= net.capacity(self.at) => {
+                net.checks.counts.refused_full += 1;
+                self.send_early_heartbeat(net);
+                net.reply(self.node, from, Msg::Refuse { conn });
+            }
             Admission::Accept => {
                 let node = self.node;
                 let arrives = net.now;
@@ -374,6 +416,8 @@ impl Reader {
             let watched: Vec<usize> =
                 self.rooms.iter().filter(|(_, room)| !room.seats.is_empty()).map(|(it, _)| *it).collect();
             if let Some(video) = net.rng.pick(&watched).copied() {
+                net.checks.sent_away.extend((net.now < self.nearly_over).then_some(self.at));
+                net.checks.counts.sent_away += 1;
                 self.close_any_viewer(net, video);
             }
         }

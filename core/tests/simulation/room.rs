@@ -19,6 +19,9 @@ pub struct Seat {
 
 #[derive(Default)]
 pub struct Room {
+    /// What the archive was asked for another room of the video, before this one, is not for this one: a reader reads a head
+    /// into the very channel that it asked for (`Hub::open` in `services/reader/src/hub.rs`).
+    pub number: u64,
     /// The last number held; `None` until the archive was asked.
     pub head: Option<u64>,
     /// The highest number known to exist.
@@ -28,13 +31,13 @@ pub struct Room {
     early: BTreeSet<u64>,
     pub seats: BTreeMap<u64, Seat>,
     pub empty_since: Ms,
-    /// Managers that wait for it to be ready.
-    pub warming: Vec<(Node, u32)>,
+    /// Managers that wait for it to be ready, and since when.
+    pub warming: Vec<((Node, u32), Ms)>,
 }
 
 impl Room {
-    pub fn new(now: Ms) -> Self {
-        Self { empty_since: now, ..Self::default() }
+    pub fn new(number: u64, now: Ms) -> Self {
+        Self { number, empty_since: now, ..Self::default() }
     }
 
     /// The ring stands, with the numbers after `after` up to `head`.

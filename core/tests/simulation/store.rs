@@ -21,12 +21,9 @@ struct EpochCounter {
 impl EpochCounter {
     fn mint_epoch(&mut self, seen: u64, server: u16, now: Ms) -> u64 {
         let [identity, _] = server.to_be_bytes();
-        self.last = epoch::mint(
-            self.last,
-            seen,
-            server_clock_micros(server, now),
-            (self.on != server).then_some(identity),
-        );
+        let is_other = self.on != server || seen > self.last;
+        let clock = server_clock_micros(server, now);
+        self.last = epoch::mint(self.last, seen, clock, is_other.then_some(identity));
         self.on = server;
         self.last
     }
@@ -111,7 +108,10 @@ impl Store {
                 let state = Msg::State { rid, assignments: self.kept.assignments.clone() };
                 net.answer(Node::Store, from, state);
             }
-            Msg::SaveBeat(record) => drop(self.kept.records.insert(record.reader, record)),
+            Msg::SaveBeat(record) => {
+                net.answer(Node::Store, from, Msg::Saved { beat: record.beat });
+                self.kept.records.insert(record.reader, record);
+            }
             Msg::Poll { sent } => {
                 let records = self.kept.records.values().cloned().collect();
                 net.answer(
@@ -168,11 +168,11 @@ impl Archive {
     }
 
     pub fn on(&mut self, net: &mut Net, from: (Node, u32), msg: Msg) {
-        let (Msg::Fetch { video, after }, Node::Reader(reader)) = (msg, from.0) else { return };
+        let (Msg::Fetch { video, room, after }, Node::Reader(reader)) = (msg, from.0) else { return };
         // It asked because somebody watches there: from now on it is told.
         self.subscribers[video][reader] = true;
         let head = net.checks.heads[video];
         let after = after.unwrap_or_else(|| head.saturating_sub(self.reach)).min(head);
-        net.answer(Node::Archive, from, Msg::Fetched { video, after, head });
+        net.answer(Node::Archive, from, Msg::Fetched { video, room, after, head });
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use liverank_core::handover::coordinator::{self, ClusterView, ReaderStatus};
+use liverank_core::handover::coordinator::{self, ClusterView, FULL, ReaderStatus};
 use liverank_core::handover::local_health::{LocalHealth, paused};
 use liverank_core::handover::peak::Peak;
 use liverank_core::handover::{Assigned, Held, Share};
 use liverank_core::{ReaderId, VideoId};
 
-use crate::net::{Ms, Record, index};
+use crate::net::{CAPACITY, Ms, Record, index};
+use crate::reader::HEARTBEAT_INTERVAL;
 
 pub const SUSPECT_AFTER: Ms = 3_000;
 /// How often the store is asked.
@@ -27,6 +28,13 @@ pub struct Sighting {
     /// When it was last probed in this silence.
     pub probed: Option<Ms>,
     pub answered: bool,
+}
+
+impl Sighting {
+    /// So much of the time up to `asked` is not its silence. What it said itself since then stands.
+    fn excuse(&mut self, time: Ms, asked: Ms) {
+        self.changed = self.changed.max((self.changed + time).min(asked));
+    }
 }
 
 /// Whether a reader can be reached, whatever it reports.
@@ -54,8 +62,6 @@ pub struct View {
     pub highest_epoch: u64,
     pub readers: BTreeMap<usize, Sighting>,
     pub held: HashMap<(usize, VideoId), Held>,
-    /// The same for readers that said so too long ago.
-    pub old: HashMap<(usize, VideoId), Held>,
     /// The most viewers of each video lately.
     pub peaks: HashMap<VideoId, Peak>,
     pub names: Vec<ReaderId>,
@@ -65,6 +71,8 @@ pub struct View {
     /// How well the manager itself runs.
     pub health: LocalHealth,
     pub looking_since: Ms,
+    /// When this process went on after it had stood still.
+    pub went_on: Option<Ms>,
     pub too_many: bool,
     /// Readers that the operator has removed, by the store.
     pub removed: BTreeSet<usize>,
@@ -102,12 +110,20 @@ impl ClusterView for View {
 
     fn held(&self, reader: &ReaderId, video: &VideoId) -> Option<&Held> {
         let key = (index(reader.as_str()), video.clone());
-        let is_old = self.readers.get(&key.0).is_none_or(|it| self.now - it.said >= SUSPECT_AFTER);
-        if is_old { self.old.get(&key) } else { self.held.get(&key) }
+        let is_young = self.readers.get(&key.0).is_some_and(|it| self.now - it.said < SUSPECT_AFTER);
+        self.held.get(&key).filter(|_| is_young)
     }
 
     fn usage(&self, reader: &ReaderId) -> u64 {
-        self.viewers_at(index(reader.as_str()))
+        let reader = index(reader.as_str());
+        let capacity = self.readers.get(&reader).map_or(CAPACITY, |it| it.record.capacity);
+        if capacity == 0 { FULL } else { self.viewers_at(reader) * FULL / capacity }
+    }
+
+    fn room(&self, reader: &ReaderId) -> u64 {
+        let reader = index(reader.as_str());
+        let capacity = self.readers.get(&reader).map_or(0, |it| it.record.capacity);
+        capacity.saturating_sub(self.viewers_at(reader))
     }
 
     fn is_open(&self, reader: &ReaderId) -> bool {
@@ -146,7 +162,9 @@ impl View {
     /// answered is not.
     pub fn asks(&mut self) {
         let since_last = self.asked.replace(self.now).map_or(0, |last| self.now - last);
-        if since_last <= STALE_AFTER {
+        if since_last > STALE_AFTER {
+            (self.looking_since, self.went_on) = (self.now, Some(self.now));
+        } else {
             let pause = paused(Duration::from_millis(since_last), LOOK_INTERVAL);
             self.health.worked(Duration::from_millis(self.now), pause);
         }
@@ -175,12 +193,24 @@ impl View {
     pub fn choose(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
         let at = |reader: usize| self.held.get(&(reader, video.clone())).map_or(0, |held| held.viewers);
         let is_beside = |at: &usize| besides.iter().all(|share| share.reader != self.names[*at]);
+        let has_room = |reader: usize| self.room(&self.names[reader]) > 0;
         let open = self.open();
-        let best = open
-            .into_iter()
-            .filter(is_beside)
-            .max_by_key(|reader| (at(*reader), u64::MAX - self.viewers_at(*reader), usize::MAX - reader))?;
+        let best = open.into_iter().filter(is_beside).max_by_key(|reader| {
+            (has_room(*reader), at(*reader), u64::MAX - self.viewers_at(*reader), usize::MAX - reader)
+        })?;
         Some(self.names[best].clone())
+    }
+
+    /// The reader with the most room beside those that serve a video.
+    pub fn roomiest_other(&self, assigned: &Assigned) -> Option<ReaderId> {
+        let others = self.open().into_iter().map(|reader| self.names[reader].clone());
+        let has_room = |reader: &ReaderId| assigned.share(reader).is_none() && self.room(reader) > 0;
+        others.filter(has_room).max_by_key(|reader| self.room(reader))
+    }
+
+    /// Viewers of a reader that leaves for whom others have room.
+    pub fn room_elsewhere(&self) -> u64 {
+        self.open().into_iter().map(|reader| self.room(&self.names[reader])).sum()
     }
 
     pub fn put(&mut self, video: VideoId, assigned: Assigned) {
@@ -194,13 +224,31 @@ impl View {
         self.highest_epoch.max(readers.unwrap_or(0))
     }
 
-    pub fn saw(&mut self, at: Ms, record: Record) {
+    /// Whether this process stood still a moment ago: what comes now may have waited for it to go on.
+    pub fn stood_still(&self) -> bool {
+        let within = |at: Ms, time: Ms| self.now - at <= time;
+        self.asked.is_some_and(|asked| !within(asked, STALE_AFTER))
+            || self.went_on.is_some_and(|at| within(at, HEARTBEAT_INTERVAL))
+    }
+
+    /// Notes a heartbeat that came to this manager itself.
+    pub fn heard(&mut self, record: Record) {
+        let (now, since) = (self.now, self.looking_since);
+        let is_awake = self.asked.is_some_and(|asked| now - asked <= STALE_AFTER)
+            && self.polled.is_some()
+            && now - since > HEARTBEAT_INTERVAL;
+        self.saw(now, record, is_awake);
+    }
+
+    /// `is_current`: what the record says was said just now. Viewers are not sent to a reader by what may be of any age.
+    fn saw(&mut self, at: Ms, mut record: Record, is_current: bool) {
+        if !is_current {
+            record.held.iter_mut().for_each(|held| held.ready = false);
+        }
         let reader = record.reader;
         self.held.retain(|(of, _), _| *of != reader);
-        self.old.retain(|(of, _), _| *of != reader);
         for held in &record.held {
             self.held.insert((reader, held.video.clone()), held.clone());
-            self.old.insert((reader, held.video.clone()), Held { ready: false, ..held.clone() });
         }
         let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false };
         self.readers.insert(reader, sighting);
@@ -219,6 +267,15 @@ impl View {
         }
     }
 
+    /// Notes that a reader holds a video ready, ahead of its report.
+    pub fn ready(&mut self, reader: &ReaderId, video: &VideoId) {
+        let key = (index(reader.as_str()), video.clone());
+        if self.readers.contains_key(&key.0) {
+            let fresh = || Held { video: video.clone(), viewers: 0, epoch: 0, ready: true, shedding: false };
+            self.held.entry(key).or_insert_with(fresh).ready = true;
+        }
+    }
+
     pub fn judge(&mut self) {
         let counts = |it: &&Sighting| !it.record.draining && !self.removed.contains(&it.record.reader);
         let missing = |it: &&Sighting| {
@@ -232,25 +289,30 @@ impl View {
 
     /// Takes over what the store holds of the readers; it was asked at `sent`.
     pub fn observe(&mut self, sent: Ms, records: Vec<Record>, removed: BTreeSet<usize>) {
-        self.removed = removed;
+        // Questions overlap here: one that is lost is not sent again, as TCP would do. A manager asks one after the other, so what
+        // was asked earlier undoes nothing.
+        if self.polled.is_none_or(|polled| polled <= sent) {
+            self.removed = removed;
+        }
         let blind = self.polled.map(|polled| sent.saturating_sub(polled));
         if let Some(gap) = blind.filter(|gap| *gap <= STALE_AFTER) {
             let pause = paused(Duration::from_millis(gap), LOOK_INTERVAL);
             for sighting in self.readers.values_mut() {
-                sighting.changed = (sighting.changed + pause.as_millis() as u64).min(sent);
+                sighting.excuse(pause.as_millis() as u64, sent);
             }
         }
         if blind.is_none_or(|blind| blind > STALE_AFTER) {
             self.looking_since = sent;
             for sighting in self.readers.values_mut() {
-                sighting.changed = (sighting.changed + blind.unwrap_or(0)).min(sent);
+                sighting.excuse(blind.unwrap_or(0), sent);
                 sighting.probed = None;
             }
         }
+        let is_break = blind.is_none_or(|blind| blind > STALE_AFTER);
         for record in records {
             let known = self.readers.get(&record.reader).map(|it| it.record.beat);
             if known.is_none_or(|beat| beat < record.beat) {
-                self.saw(sent, record);
+                self.saw(sent, record, known.is_some() && !is_break);
             }
         }
         self.polled = self.polled.max(Some(sent));

@@ -42,11 +42,13 @@ enum ViewerPhase {
         rid: u64,
         choice: u32,
     },
-    /// `stale`: the epoch and reader that a manager named which does not see the store.
+    /// `stale`: the epoch and reader that a manager named which does not see the store. `before`: managers that were asked
+    /// before this one.
     Asking {
         rid: u64,
         choice: u32,
         stale: Option<(u64, usize)>,
+        before: usize,
     },
     Dialing {
         conn: u64,
@@ -130,16 +132,21 @@ impl Viewer {
         }
     }
 
-    fn ask_manager(&mut self, net: &mut Net, choice: u32, stale: Option<(u64, usize)>) {
+    fn ask_manager(&mut self, net: &mut Net, choice: u32, stale: Option<(u64, usize)>, before: usize) {
         let rid = net.fresh();
-        self.phase = ViewerPhase::Asking { rid, choice, stale };
+        self.phase = ViewerPhase::Asking { rid, choice, stale, before };
         let ask = Msg::Route { rid, video: self.video, known: 0 };
         net.send(self.node, Node::Manager(self.manager), ask);
         net.timer(self.node, ROUTE_TIMEOUT, Timer::Late(rid));
     }
 
-    /// No manager knows better than the one that does not see the store.
-    fn handle_unanswered(&mut self, net: &mut Net, stale: Option<(u64, usize)>) {
+    /// One manager after the other is asked until one answers that sees the store, as a gateway does (`first_answer` in
+    /// `runtime/src/peer.rs`). Where none does, what one said that does not see it is better than nothing.
+    fn handle_unanswered(&mut self, net: &mut Net, choice: u32, stale: Option<(u64, usize)>, before: usize) {
+        if before + 1 < net.managers {
+            self.manager = (self.manager + 1) % net.managers;
+            return self.ask_manager(net, choice, stale, before + 1);
+        }
         match stale {
             Some((epoch, reader)) => self.dial_reader(net, reader, Some(epoch)),
             None => self.handle_loss(net, LossReason::Failed),
@@ -191,10 +198,10 @@ impl Viewer {
     pub fn on_timer(&mut self, net: &mut Net, timer: Timer) {
         match (timer, self.phase) {
             (Timer::Late(late), ViewerPhase::Pausing { rid, choice }) if late == rid => {
-                self.ask_manager(net, choice, None);
+                self.ask_manager(net, choice, None, 0);
             }
-            (Timer::Late(late), ViewerPhase::Asking { rid, stale, .. }) if late == rid => {
-                self.handle_unanswered(net, stale);
+            (Timer::Late(late), ViewerPhase::Asking { rid, choice, stale, before }) if late == rid => {
+                self.handle_unanswered(net, choice, stale, before);
             }
             (Timer::Late(late), ViewerPhase::Dialing { conn, reader }) if late == conn => {
                 net.send(self.node, Node::Reader(reader), Msg::Close { conn });
@@ -239,20 +246,19 @@ impl Viewer {
         match (msg, self.phase) {
             (
                 Msg::Routed { rid, epoch, readers, stale: is_stale, .. },
-                ViewerPhase::Asking { rid: asked, choice, stale },
+                ViewerPhase::Asking { rid: asked, choice, stale, before },
             ) if rid == asked => {
                 let reader = readers[choice as usize % readers.len()];
-                match stale {
-                    None if is_stale => {
-                        self.manager = (self.manager + 1) % net.managers;
-                        self.ask_manager(net, choice, Some((epoch, reader)));
-                    }
-                    Some((epoch, first)) if is_stale => self.dial_reader(net, first, Some(epoch)),
-                    _ => self.dial_reader(net, reader, Some(epoch)),
+                if is_stale {
+                    let stale = stale.or(Some((epoch, reader)));
+                    return self.handle_unanswered(net, choice, stale, before);
                 }
+                self.dial_reader(net, reader, Some(epoch));
             }
-            (Msg::NoRoute { rid }, ViewerPhase::Asking { rid: asked, stale, .. }) if rid == asked => {
-                self.handle_unanswered(net, stale);
+            (Msg::NoRoute { rid }, ViewerPhase::Asking { rid: asked, choice, stale, before })
+                if rid == asked =>
+            {
+                self.handle_unanswered(net, choice, stale, before);
             }
             (Msg::Redirect { conn, to }, ViewerPhase::Dialing { conn: dialed, .. }) if conn == dialed => {
                 self.handle_loss(net, LossReason::Redirected(to));

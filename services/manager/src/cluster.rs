@@ -35,6 +35,10 @@ const SHED_SECONDS: u64 = 4;
 /// than the tenth that a reader keeps above its share, and the last ones do not take as long as all others.
 const MIN_VIEWERS_SHED: u64 = 20;
 
+/// The silence of a reader after which its viewers are where they are: it is silent for some seconds before it is gone, and then
+/// nobody is without a stream for more than ten. Counted for longer, they would fill readers in which they are already.
+const LOST_VIEWERS_BACK_AFTER: Duration = Duration::from_secs(15);
+
 /// What is to be done for a video to have a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
@@ -128,6 +132,10 @@ impl ClusterView for Seen<'_> {
 
     fn usage(&self, reader: &ReaderId) -> u64 {
         self.cluster.usage(reader)
+    }
+
+    fn room(&self, reader: &ReaderId) -> u64 {
+        self.cluster.room(reader)
     }
 
     fn is_open(&self, reader: &ReaderId) -> bool {
@@ -251,6 +259,24 @@ impl Cluster {
         viewers.saturating_mul(1_000) / sighting.record.capacity.max(1)
     }
 
+    /// Viewers whom a reader can still take, those who are known to be on their way counted.
+    pub fn room(&self, reader: &ReaderId) -> u64 {
+        let Some(sighting) = self.watch.get(reader) else { return 0 };
+        let viewers = sighting.record.viewers.saturating_add(self.promises.to(reader));
+        sighting.record.capacity.saturating_sub(viewers)
+    }
+
+    /// Viewers of a reader that leaves for whom others have room: an even part of it, where several leave.
+    pub fn room_elsewhere(&self, now: Instant, leaving: &ReaderId) -> u64 {
+        let others = self.open().filter(|sighting| sighting.record.id != *leaving);
+        let room: u64 = others.map(|sighting| self.room(&sighting.record.id)).sum();
+        let leaves = |sighting: &&Sighting| {
+            sighting.record.viewers > 0
+                && self.standing(now, &sighting.record.id) == Some(ReaderStatus::Leaving)
+        };
+        room / (self.watch.all().filter(leaves).count() as u64).max(1)
+    }
+
     /// Readers to be forgotten, with their last beat in the store.
     pub fn to_forget(&self, now: Instant) -> Vec<(ReaderId, u64)> {
         self.watch.to_forget(now, |reader| self.closing(reader) == Some(Closing::Removed))
@@ -303,13 +329,13 @@ impl Cluster {
         }
     }
 
-    /// The reader for a video beside some: the one where most of its viewers are already, else the least loaded. Where no
-    /// reader takes new videos, one that is closed does: it is alive, and nobody else is there.
+    /// The reader for a video beside some: the one where most of its viewers are already and that has room, else the least
+    /// loaded. Where no reader takes new videos, one that is closed does: it is alive, and nobody else is there.
     fn choose_reader(&self, video: &VideoId, besides: &[Share]) -> Option<ReaderId> {
         let is_beside = |reader: &ReaderId| besides.iter().all(|share| share.reader != *reader);
         let watched_at = self.audiences.get(video).map(|audience| &audience.most.1);
         watched_at
-            .filter(|reader| self.is_open(reader) && is_beside(reader))
+            .filter(|reader| self.is_open(reader) && is_beside(reader) && self.room(reader) > 0)
             .cloned()
             .or_else(|| self.least_loaded_of(&HashMap::new(), is_beside))
     }
@@ -438,6 +464,7 @@ impl Cluster {
                     internal_url: record.internal_url.clone(),
                     load: self.usage(&record.id),
                     takes: is_alive
+                        && self.usage(&record.id) < coordinator::FULL
                         && held.is_none_or(|held| viewers_to_send_away(&seen, &record.id, held) == 0),
                     pass_key: record.ticket.as_ref().map(pass_key),
                 }
@@ -445,9 +472,12 @@ impl Cluster {
             .collect()
     }
 
-    /// Viewers of a video that readers had that are gone: they are on their way to wherever it is served.
+    /// Viewers of a video that readers had that were gone lately: they are on their way to wherever it is served.
     pub fn lost(&self, video: &VideoId) -> u64 {
-        let gone = self.watch.all().filter(|sighting| self.watch.standing_of(sighting) == ReaderStatus::Gone);
+        let gone = self.watch.all().filter(|sighting| {
+            self.watch.standing_of(sighting) == ReaderStatus::Gone
+                && self.watch.silence(sighting) < LOST_VIEWERS_BACK_AFTER
+        });
         gone.filter_map(|sighting| sighting.held(video)).map(|held| held.viewers).sum()
     }
 
@@ -461,6 +491,10 @@ impl Cluster {
             for (video, viewers) in videos_of_answer(&answer, &record.videos) {
                 *all.videos.entry(video.clone()).or_default() += viewers;
                 all.viewers += viewers;
+            }
+            // They use nothing of the budget while they wait for room.
+            for (video, viewers) in answer.no_room {
+                *all.videos.entry(video).or_default() += viewers;
             }
         }
         all
@@ -487,9 +521,12 @@ impl Cluster {
             let pace = (u128::from(rate) * u128::from(part)).div_ceil(u128::from(own.max(1))) as u64;
             // Who is on the way is in nobody's report for a while: a reader that only sheds some does so slowly, or whoever
             // takes them would be given too many.
-            let least = (order.keep / MIN_VIEWERS_SHED).min(part);
-            let slowly =
-                if order.here && order.keep > 0 { part.div_ceil(SHED_SECONDS).max(least) } else { part };
+            let slowly = match (order.here, order.keep) {
+                (_, 0) => part,
+                (true, keep) => part.div_ceil(SHED_SECONDS).max((keep / MIN_VIEWERS_SHED).min(part)),
+                // There is room for no more of them.
+                (false, _) => part.div_ceil(SHED_SECONDS),
+            };
             let pace = pace.min(slowly).clamp(1, u64::from(u32::MAX)).min(left);
             left -= pace;
             order.pace = pace as u32;

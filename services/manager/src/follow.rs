@@ -60,16 +60,21 @@ pub async fn follow_readers(manager: Arc<Manager>) {
     loop {
         ticks.tick().await;
         manager.cluster().watch.asks(Instant::now());
-        // First what planners ordered: a manager that has just begun must not take a reader for one that takes viewers
-        // before it knows that it was taken away.
-        if !follow_orders(&manager).await {
-            continue;
-        }
-        // From before the question, so that a process that stands still in between does not take the answer for new.
-        let asked = Instant::now();
-        if let Ok(records) = manager.ask(manager.store.readers()).await {
-            manager.cluster().observe(asked, records);
-        }
+        look_at_readers(&manager).await;
+        manager.cluster().watch.answered(Instant::now());
+    }
+}
+
+async fn look_at_readers(manager: &Manager) {
+    // First what planners ordered: a manager that has just begun must not take a reader for one that takes viewers
+    // before it knows that it was taken away.
+    if !follow_orders(manager).await {
+        return;
+    }
+    // From before the question, so that a process that stands still in between does not take the answer for new.
+    let asked = Instant::now();
+    if let Ok(records) = manager.ask(manager.store.readers()).await {
+        manager.cluster().observe(asked, records);
     }
 }
 

@@ -48,7 +48,7 @@ fn parse_whole_number(value: &Value) -> Option<u64> {
 const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
 /// Videos that other readers are asked to hold ready, or that are decided anew, after one heartbeat. The next one brings
 /// the rest.
-const MAX_BYTES_AFTER_HEARTBEAT: usize = 16;
+const MAX_VIDEOS_AFTER_HEARTBEAT: usize = 16;
 /// The longest ticket of a reader.
 const MAX_TICKET_BYTES: usize = 256;
 /// The longest address of a reader.
@@ -110,6 +110,8 @@ async fn get_resolve(
             Problem::not_found("no reader serves this video: register it").with("videoid", video.as_str())
         );
     };
+    // As in a route: where its readers are gone or full, it is given another one.
+    let assignment = manager.ensure(&video, 0).await.map_or(assignment, |ensured| ensured.assignment);
     let reader = best_reader(&manager, &assignment)?;
     Ok(Json(json!({"videoid": video, "readerUrl": reader.public_url})))
 }
@@ -206,11 +208,14 @@ async fn heartbeat(
     expect_own_record(&manager, caller.as_ref(), &record)?;
     manager.metrics.heartbeats.inc();
     {
-        let mut cluster = manager.cluster();
+        let (mut cluster, now) = (manager.cluster(), Instant::now());
+        if cluster.watch.stood_still(now) {
+            return Err(Problem::unavailable("this manager stood still for a while: tell another one"));
+        }
         if let Some(taken) = cluster.watch.name_taken(&record) {
             return Err(Problem::new(StatusCode::CONFLICT, taken.to_string()));
         }
-        cluster.heard(Instant::now(), record.clone());
+        cluster.heard(now, record.clone());
     }
     // Refused where it could not be shared: the reader then asks another manager, which may reach the store.
     let began = Instant::now();
@@ -219,20 +224,22 @@ async fn heartbeat(
     let now = Instant::now();
     manager.cluster().watch.worked(now, now.saturating_duration_since(began));
     let per_minute = manager.config.max_viewers_moved_per_minute;
-    let (answer, viewers_elsewhere) = {
-        let cluster = manager.cluster();
-        (cluster.answer(Instant::now(), &record, per_minute), cluster.viewers_elsewhere(&record))
+    let (answer, viewers_elsewhere, room_elsewhere) = {
+        let (cluster, now) = (manager.cluster(), Instant::now());
+        let room = record.draining.then(|| cluster.room_elsewhere(now, &record.id));
+        (cluster.answer(now, &record, per_minute), cluster.viewers_elsewhere(&record), room)
     };
     let hand_over = answer.hand_over;
-    for (reader, video) in answer.warm.into_iter().take(MAX_BYTES_AFTER_HEARTBEAT) {
+    for (reader, video) in answer.warm.into_iter().take(MAX_VIDEOS_AFTER_HEARTBEAT) {
         let manager = Arc::clone(&manager);
         tokio::spawn(async move { carry::ask_to_warm(&manager, &reader, &video).await });
     }
-    for (video, known) in answer.behind.into_iter().take(MAX_BYTES_AFTER_HEARTBEAT) {
+    let crowded = answer.no_room.into_iter().map(|(video, _)| (video, 0));
+    for (video, known) in answer.behind.into_iter().chain(crowded).take(MAX_VIDEOS_AFTER_HEARTBEAT) {
         let manager = Arc::clone(&manager);
         tokio::spawn(async move { manager.ensure(&video, known).await });
     }
-    Ok(Json(HeartbeatAnswer { hand_over, viewers_elsewhere }))
+    Ok(Json(HeartbeatAnswer { hand_over, viewers_elsewhere, room_elsewhere }))
 }
 
 /// 403 for a reader that speaks for another one, or says that it is where it is not.

@@ -28,11 +28,15 @@ use liverank_core::{ReaderId, VideoId};
 
 /// How often the readers' heartbeats are looked at: twice a beat.
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often readers report themselves: a heartbeat that waited longer was given up by its reader.
+pub const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// Silence after which a reader is suspect: three heartbeats. A manager that is late itself waits longer.
 pub const SUSPECT_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which a reader counts among those that seem gone. Readers that a network takes away together fall
 /// silent up to a heartbeat apart: the first must not be acted on before the others show.
 pub const MISSING_AFTER: Duration = Duration::from_secs(2);
+/// How long the store may take to answer for the orders and the readers: each as long as it is waited for.
+const LONGEST_QUESTION: Duration = Duration::from_secs(4);
 /// Age from which a view is too old to act on: three polls.
 pub const STALE_AFTER: Duration = Duration::from_millis(1_500);
 /// How often a suspect is probed.
@@ -129,6 +133,10 @@ pub struct Watch {
     looking_since: Option<Instant>,
     /// When it was last asked, with success or not.
     asked: Option<Instant>,
+    /// When that question was over.
+    answered: Option<Instant>,
+    /// When this process went on after it had stood still.
+    went_on: Option<Instant>,
     /// When this manager first noted how late it is.
     origin: Option<Instant>,
     /// How well this manager itself runs.
@@ -144,7 +152,7 @@ impl Watch {
         if blind.is_none_or(|blind| blind > STALE_AFTER) {
             self.looking_since = Some(asked);
             for sighting in self.readers.values_mut() {
-                sighting.changed = (sighting.changed + blind.unwrap_or_default()).min(asked);
+                sighting.excuse(blind.unwrap_or_default(), asked);
                 (sighting.probe, sighting.refused) = (None, None);
             }
         }
@@ -153,8 +161,9 @@ impl Watch {
                 sighting.unreached = sighting.unreached.saturating_add(1);
             }
         }
+        let is_break = blind.is_none_or(|blind| blind > STALE_AFTER);
         for record in records {
-            self.observe_one(asked, record, first);
+            self.observe_one(asked, record, first, is_break);
         }
         self.polled = Some(asked);
     }
@@ -163,11 +172,38 @@ impl Watch {
     /// follows may be late, too. A question that is not answered says nothing of the kind: it only is no look. Nor does a
     /// break: what was before it counts no more.
     pub fn asks(&mut self, now: Instant) {
+        let stood_still = self.has_not_looked(now);
         let last = self.asked.replace(now).unwrap_or(now);
-        let since_last = now.saturating_duration_since(last);
-        if since_last <= STALE_AFTER {
-            self.worked(now, paused(since_last, LOOK_EVERY));
+        if stood_still {
+            self.went_on = Some(now);
         }
+        if now.saturating_duration_since(last) > STALE_AFTER {
+            self.looking_since = Some(now);
+            return;
+        }
+        // It was due after the usual time, or when the answer to the one before it was no longer waited for.
+        let due = self.answered.map_or(last + LOOK_EVERY, |answered| answered.max(last + LOOK_EVERY));
+        self.worked(now, paused(LOOK_EVERY + now.saturating_duration_since(due), LOOK_EVERY));
+    }
+
+    /// Whether this process stood still a moment ago: a heartbeat that comes now may have waited for it to go on, and its reader
+    /// may have died meanwhile. It is not to be believed, nor shared with the other managers.
+    pub fn stood_still(&self, now: Instant) -> bool {
+        let went_on = |at: Instant| now.saturating_duration_since(at) <= HEARTBEAT_EVERY;
+        self.has_not_looked(now) || self.went_on.is_some_and(went_on)
+    }
+
+    /// Whether this process has not asked the store for so long that it cannot have run, whether or not the store answers.
+    fn has_not_looked(&self, now: Instant) -> bool {
+        let Some(asked) = self.asked else { return false };
+        let is_over = self.answered.filter(|answered| *answered >= asked);
+        let idle_since = is_over.unwrap_or(asked + LONGEST_QUESTION);
+        now.saturating_duration_since(idle_since) > STALE_AFTER
+    }
+
+    /// Notes that the store's answer to the question for the readers came, or is waited for no longer.
+    pub fn answered(&mut self, now: Instant) {
+        self.answered = Some(now);
     }
 
     /// A look that came late, though not so late that it is a break: what is missing is nobody's silence.
@@ -177,7 +213,7 @@ impl Watch {
         }
         let pause = paused(since_last, LOOK_EVERY);
         for sighting in self.readers.values_mut() {
-            sighting.changed = (sighting.changed + pause).min(asked);
+            sighting.excuse(pause, asked);
         }
     }
 
@@ -192,10 +228,11 @@ impl Watch {
         self.health.wait(time)
     }
 
-    fn observe_one(&mut self, asked: Instant, mut record: ReaderRecord, first: bool) {
-        let beat = record.beat;
+    fn observe_one(&mut self, asked: Instant, mut record: ReaderRecord, first: bool, is_break: bool) {
+        let (beat, polled) = (record.beat, self.polled);
         let Some(known) = self.readers.get_mut(&record.id) else {
-            sort_held(&mut record);
+            // It may have stood there for long.
+            arrange_held(&mut record, false);
             let polled_beat = Some(beat);
             let sighting = Sighting { polled_beat, proven: !first, ..Sighting::new(asked, record) };
             self.readers.insert(sighting.record.id.clone(), sighting);
@@ -204,22 +241,38 @@ impl Watch {
         // What the store holds unchanged may be older than what the reader told this manager itself, and what it told
         // may be what the store holds now: neither is news.
         let changed = known.polled_beat.replace(beat) != Some(beat);
-        if changed && known.record.beat != beat {
-            known.note_record(asked, record);
+        let silence = polled.map_or(Duration::ZERO, |polled| polled.saturating_duration_since(known.changed));
+        if changed && is_later(&record, &known.record) {
+            known.note_record(asked, record, !is_break);
+        } else if changed && record.incarnation < known.record.incarnation && silence >= SUSPECT_AFTER {
+            // An old copy of the store, or a process on a machine whose clock was set back: its next heartbeat tells.
+            arrange_held(&mut record, false);
+            known.record = record;
         }
     }
 
     /// Notes a heartbeat that came to this manager itself.
     pub fn heard(&mut self, now: Instant, mut record: ReaderRecord) {
-        let heard = Some(now);
+        let (heard, is_current) = (Some(now), self.is_awake(now));
         if let Some(known) = self.readers.get_mut(&record.id) {
-            known.note_record(now, record);
+            known.note_record(now, record, is_current);
             known.heard = heard;
         } else {
-            sort_held(&mut record);
+            arrange_held(&mut record, is_current);
             let sighting = Sighting { heard, ..Sighting::new(now, record) };
             self.readers.insert(sighting.record.id.clone(), sighting);
         }
+    }
+
+    /// Whether what comes now was said just now: this process has looked without a break for longer than a heartbeat may have
+    /// waited for it.
+    fn is_awake(&self, now: Instant) -> bool {
+        let within = |since: Option<Instant>, time| {
+            since.is_some_and(|since| now.saturating_duration_since(since) <= time)
+        };
+        within(self.asked, STALE_AFTER)
+            && self.looking_since.is_some()
+            && !within(self.looking_since, HEARTBEAT_EVERY)
     }
 
     /// Whether a reader reports to this manager itself: then it is this one that carries out what the reader asks for.
@@ -431,8 +484,25 @@ impl Watch {
     }
 }
 
-fn sort_held(record: &mut ReaderRecord) {
+/// Whether a record was written after another one: the store may come back with an old copy, which is no sign of life.
+/// Processes count their heartbeats up, from a random number. Of one that does not say when it began, any other is later.
+const fn is_later(record: &ReaderRecord, known: &ReaderRecord) -> bool {
+    let ahead = record.beat.wrapping_sub(known.beat);
+    let is_ahead = ahead != 0 && ahead < u64::MAX / 2;
+    match (record.incarnation, known.incarnation) {
+        (0, _) | (_, 0) => ahead != 0,
+        (now, before) if now == before => is_ahead,
+        (now, before) => now > before,
+    }
+}
+
+/// Puts a record's videos in the order of their names. Where it may have been said at any time, viewers are not sent there by
+/// it: a reader that has died since holds nothing ready.
+fn arrange_held(record: &mut ReaderRecord, is_current: bool) {
     record.videos.sort_unstable_by(|a, b| a.video.cmp(&b.video));
+    if !is_current {
+        record.videos.iter_mut().for_each(|held| held.ready = false);
+    }
 }
 
 impl Sighting {
@@ -470,8 +540,13 @@ impl Sighting {
         videos.binary_search_by(|held| held.video.cmp(video)).ok().map(|at| &videos[at])
     }
 
-    fn note_record(&mut self, now: Instant, mut record: ReaderRecord) {
-        sort_held(&mut record);
+    /// So much of the time up to `asked` is not its silence. What it said itself since then stands.
+    fn excuse(&mut self, time: Duration, asked: Instant) {
+        self.changed = self.changed.max((self.changed + time).min(asked));
+    }
+
+    fn note_record(&mut self, now: Instant, mut record: ReaderRecord, is_current: bool) {
+        arrange_held(&mut record, is_current);
         (self.record, self.changed, self.proven, self.probe) = (record, now, true, None);
         self.since = now;
     }

@@ -1,9 +1,10 @@
 //! Leaving: no new viewers where there is another reader for them, then those who are here go a few at a time, and only
 //! then is the port closed.
 //!
-//! Of its drain time (`--drain-seconds`, some seconds less than Kubernetes waits) a reader takes at most: three quarters until
-//! its viewers have left; a second until the managers have heard of that; [`REQUESTS_TIMEOUT`] until those are answered who ask
-//! then. One that is empty ends in at most the last two, whatever its drain time is.
+//! Of its drain time (`--drain-seconds`, some seconds less than Kubernetes waits) a reader takes all but the last
+//! [`RESERVED_TIME`](liverank_core::handover::leaving::RESERVED_TIME) (or quarter) until its viewers have left; a second of the
+//! rest until the managers have heard of that; [`REQUESTS_TIMEOUT`] until those are answered who ask then. One that is empty
+//! ends in at most the last two, whatever its drain time is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,25 +19,28 @@ use crate::metrics::Wait;
 /// How long requests may take that are being answered when the last viewer has left: longer than a viewer waits for a
 /// manager's word. Who asks more slowly than that asks another reader.
 pub const REQUESTS_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long those may take to be gone who were sent away last.
+const LATE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often the log says what is waited for.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 /// How often is looked whether everybody has left.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
-/// Waits for the shell's shutdown, empties the reader within three quarters of the drain time, and then cancels
-/// `served`, so that the server finishes with the rest.
+/// Waits for the shell's shutdown, empties the reader within the drain time, and then cancels `served`, so that the server
+/// finishes with the rest.
 ///
 /// The managers hear of it at once, move the videos away and say in their answers to heartbeats how fast viewers are to
-/// be handed over; whom they have not moved after a quarter of the time (or at once, where there are no managers) the
-/// reader sends away by itself ([`crate::handing`]).
+/// be handed over, and for how many others have room. Whom they have not moved the reader sends away by itself
+/// ([`crate::handing`]): into room that has been there for a while, and without any only when its time is nearly over
+/// ([`leaving`](liverank_core::handover::leaving)).
 pub async fn run(reader: Arc<Reader>, shell: ServiceContext, served: CancellationToken) {
     shell.shutdown.cancelled().await;
     let start = Instant::now();
     let viewers = reader.hub.viewers();
     tracing::info!(viewers, "draining");
-    reader.begin_leaving(shell.drain);
+    let until_empty = reader.begin_leaving(shell.drain);
     let part = shell.drain / 4;
-    wait_until_empty(&reader, start, 3 * part).await;
+    wait_until_empty(&reader, start, until_empty + LATE_TIMEOUT.min(part)).await;
     if reader.has_managers {
         reader.hub.metrics.waits_for(Some(Wait::Managers));
         reader.tell_managers(Duration::from_secs(1).min(part)).await;

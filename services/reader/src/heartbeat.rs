@@ -1,6 +1,7 @@
 //! A reader's heartbeats to the managers, and what they answer: whose viewers are to be handed over.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
@@ -31,6 +32,7 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
     let incarnation = began.as_micros() as u64;
     for beat in start.. {
         let record = ReaderRecord { incarnation, ..build_record(&reader, beat) };
+        reader.told_full.store(record.viewers >= record.capacity, Ordering::Relaxed);
         let told = send_heartbeat(&managers, &record).await;
         let waits =
             matches!(&told, Err(PeerError::Refused { status, .. }) if *status == StatusCode::CONFLICT);
@@ -39,11 +41,16 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
         }
         let state = told.as_ref().map(drop).map_err(ToString::to_string);
         reader.hub.health.dependency("manager", state);
-        if let Ok(HeartbeatAnswer { mut hand_over, viewers_elsewhere }) = told {
+        if let Ok(HeartbeatAnswer { mut hand_over, viewers_elsewhere, room_elsewhere }) = told {
             reader.hub.elsewhere.note(viewers_elsewhere);
             let now = now_micros();
             hand_over.retain(|order| is_plausible(order.epoch, now));
-            reader.placement.with(|holder, now| holder.ordered(now, hand_over));
+            reader.placement.with(|holder, now| {
+                holder.ordered(now, hand_over);
+                if let Some(room) = room_elsewhere {
+                    holder.hear_room(now, room);
+                }
+            });
         }
         reader.beaten.send_modify(|beats| *beats += 1);
         let _ = tokio::time::timeout(HEARTBEAT_EVERY, reader.beat_now.notified()).await;

@@ -148,9 +148,10 @@ async fn connect_viewer(
     };
     let mut seat = match reader.placement.verdict(video, request.sent_under).await {
         // Too little room is no sign that moves go wrong: moves are what makes room, and planners halt them on such signs.
-        Verdict::Here => {
-            reader.hub.enter(video).ok_or_else(|| full_problem(reader, "this reader is full"))?
-        }
+        Verdict::Here => reader.hub.enter(video).ok_or_else(|| {
+            reader.note_full();
+            full_problem(reader, "this reader is full")
+        })?,
         Verdict::Elsewhere(url) => {
             reader.hub.metrics.answered(Outcome::Redirected);
             return Ok(redirect_to(&url, uri));

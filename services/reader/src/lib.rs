@@ -34,6 +34,7 @@ pub mod sse;
 pub mod viewer_counts;
 pub mod warm;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -153,6 +154,8 @@ pub struct Reader {
     gone_by: OnceLock<Instant>,
     /// Asks for a heartbeat at once.
     beat_now: Notify,
+    /// Whether the last heartbeat said, or the next one will, that there is no room.
+    told_full: AtomicBool,
     /// Heartbeats sent.
     beaten: watch::Sender<u64>,
 }
@@ -200,6 +203,7 @@ impl Reader {
             reconnects: SlidingCounter::new(Instant::now()),
             gone_by: OnceLock::new(),
             beat_now: Notify::new(),
+            told_full: AtomicBool::new(false),
             beaten: watch::Sender::new(0),
         }))
     }
@@ -214,12 +218,24 @@ impl Reader {
         self.gone_by.get().map_or(Duration::ZERO, |by| by.saturating_duration_since(Instant::now()))
     }
 
-    /// Is about to be gone: tells the managers, and takes new viewers only where there is no other reader for them.
-    fn begin_leaving(&self, grace: Duration) {
+    /// Is about to be gone: tells the managers, and takes new viewers only where there is no other reader for them. Returns
+    /// the time until it is to be empty.
+    fn begin_leaving(&self, grace: Duration) -> Duration {
         self.gone_by.get_or_init(|| Instant::now() + grace);
         self.hub.health.draining();
-        self.placement.with(|holder, now| holder.leave(now, grace, !self.has_managers));
+        let alone = !self.has_managers;
+        let until_empty =
+            self.placement.with(|holder, now| holder.leave(now, grace, alone).saturating_sub(now));
         self.beat_now.notify_one();
+        until_empty
+    }
+
+    /// A viewer was refused because there is no room: tells the managers at once, so that they send the next one elsewhere.
+    /// Where the last heartbeat said so already, they know.
+    fn note_full(&self) {
+        if !self.told_full.swap(true, Ordering::Relaxed) {
+            self.beat_now.notify_one();
+        }
     }
 
     /// Tells the managers how it is now, for at most `limit`.

@@ -36,12 +36,14 @@ end
 -- The next epoch or term, as mint() in core/src/epoch.rs has it.
 -- 2^52: half of the greatest. `name` is that of the counter's field.
 local function mint(name, seen)
-  local next = math.max(tonumber(counter(name)), tonumber(seen), math.min(micros(), 4503599627370496)) + 1
+  local counted = tonumber(counter(name))
+  local next = math.max(counted, tonumber(seen), math.min(micros(), 4503599627370496)) + 1
   local server = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or '00'
-  if redis.call('HGET', KEYS[2], name .. ':server') ~= server then
-    redis.call('HSET', KEYS[2], name .. ':server', server)
-    next = next + (tonumber(string.sub(server, 1, 2), 16) + 1) * 60000000
-  end
+  local is_other = redis.call('HGET', KEYS[2], name .. ':server') ~= server
+  if is_other then redis.call('HSET', KEYS[2], name .. ':server', server) end
+  local jumped = next + (tonumber(string.sub(server, 1, 2), 16) + 1) * 60000000
+  -- What is seen and was not counted here, another server minted, which may have minted more. Never beyond what can be.
+  if is_other or (tonumber(seen) > counted and jumped <= latest) then next = jumped end
   return text(next)
 end
 

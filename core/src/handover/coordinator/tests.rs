@@ -8,6 +8,7 @@ struct FakeCluster {
     standing: BTreeMap<ReaderId, ReaderStatus>,
     held: BTreeMap<(ReaderId, VideoId), Held>,
     usage: BTreeMap<ReaderId, u64>,
+    room: BTreeMap<ReaderId, u64>,
     closed: BTreeSet<ReaderId>,
     on_their_way: u64,
 }
@@ -27,6 +28,10 @@ impl ClusterView for FakeCluster {
     }
     fn usage(&self, reader: &ReaderId) -> u64 {
         self.usage.get(reader).copied().unwrap_or(0)
+    }
+    fn room(&self, reader: &ReaderId) -> u64 {
+        let room = if self.usage(reader) >= FULL { 0 } else { u64::MAX };
+        self.room.get(reader).copied().unwrap_or(room)
     }
     fn is_open(&self, reader: &ReaderId) -> bool {
         !self.closed.contains(reader) && self.standing(reader) == Some(ReaderStatus::Alive)
@@ -347,4 +352,43 @@ fn no_rebalancing_while_a_reader_of_the_video_is_closed_or_leaving() {
     let mut closed = uneven();
     closed.closed.insert(reader("c"));
     assert!(closed.answer("a").hand_over.is_empty());
+}
+
+#[test]
+fn viewers_stay_where_they_are_while_the_videos_readers_have_no_room() {
+    let mut seen =
+        FakeCluster::with_assignment(6, &[("b", 1)]).with_held("a", held(100, 5)).with_held("b", held(0, 6));
+    seen.usage.insert(reader("b"), FULL);
+    let answer = seen.answer("a");
+    assert_eq!((answer.hand_over, answer.no_room), (vec![], vec![(video(), 100)]));
+    seen.usage.clear();
+    seen.room.insert(reader("b"), 30);
+    let answer = seen.answer("a");
+    assert_eq!((answer.hand_over[0].keep, answer.no_room), (70, vec![(video(), 70)]));
+    // Of two videos that go to one reader, both together.
+    let other = VideoId::parse("w").unwrap();
+    let assigned = seen.assigned[&video()].clone();
+    seen.assigned.insert(other.clone(), assigned);
+    seen.held.insert((reader("b"), other.clone()), Held { video: other.clone(), ..held(0, 6) });
+    let reports = [held(100, 5), Held { video: other.clone(), ..held(9, 5) }];
+    let answer = answer_to(&seen, &reports);
+    let kept: Vec<u64> = answer.hand_over.iter().map(|order| order.keep).collect();
+    assert_eq!((kept, answer.no_room), (vec![70], vec![(video(), 70), (other, 9)]));
+}
+
+fn answer_to(seen: &FakeCluster, reports: &[Held]) -> Answer {
+    answer(seen, &reader("a"), reports, &PACE)
+}
+
+#[test]
+fn a_full_reader_takes_nobodys_place_that_still_serves() {
+    let mut seen = FakeCluster::with_assignment(5, &[("a", 3)]).with_status("a", ReaderStatus::Leaving);
+    seen.usage.insert(reader("c"), FULL);
+    let choose = |_: &[Share]| Some(reader("c"));
+    assert_eq!(decide(&seen, &video(), 0, choose, |_| None), Decision::Serve);
+    assert_eq!(without(&seen, &video(), choose), None);
+    // Where nobody serves the video any more, a full one is better than none.
+    let seen = seen.with_status("a", ReaderStatus::Gone);
+    let full = Decision::Assign { expected: Some(5), readers: shares(&[("c", 1)]), seen: 5 };
+    assert_eq!(decide(&seen, &video(), 0, choose, |_| None), full);
 }

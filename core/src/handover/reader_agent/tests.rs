@@ -104,20 +104,34 @@ fn a_warm_video_is_kept_without_viewers() {
 }
 
 #[test]
-fn a_leaving_reader_is_empty_within_three_quarters_of_its_grace() {
+fn a_leaving_reader_takes_viewers_until_it_sends_them_away() {
     let mut holder = agent_with_notice(0, notice(5, true, ""));
-    holder.leave(at_ms(0), at_ms(8_000), false);
-    // The only one there is still takes viewers, until it begins to close them.
+    assert_eq!(holder.leave(at_ms(0), at_ms(8_000), false), at_ms(6_000));
+    // The only one there is takes viewers: where else could they go?
     assert_eq!(holder.admit(at_ms(1), &video(), None), Admission::Accept);
-    assert_eq!(holder.admit_told(at_ms(2_000), &video(), None), Admission::Refuse);
-    assert_eq!(holder.exit_now(at_ms(1_999), 400), 0);
+    assert_eq!(holder.exit_now(at_ms(4_000), 400), 0);
+    assert_eq!(holder.admit_told(at_ms(4_000), &video(), None), Admission::Accept);
     let mut viewers = 400;
     for at in 1..=40 {
-        let closed = holder.exit_now(at_ms(2_000 + at * 100), viewers);
-        assert!(closed <= 11, "{closed} at once");
+        let closed = holder.exit_now(at_ms(4_000 + at * 50), viewers);
         viewers -= closed;
     }
     assert_eq!(viewers, 0);
+    assert_eq!(holder.admit_told(at_ms(6_000), &video(), None), Admission::Refuse);
+}
+
+#[test]
+fn a_leaving_reader_sends_viewers_where_there_is_room_after_a_while() {
+    let mut holder = agent_with_notice(0, notice(5, true, ""));
+    holder.leave(at_ms(0), at_ms(80_000), false);
+    let mut closed = 0;
+    for at in 0..300 {
+        if at % 10 == 0 {
+            holder.hear_room(at_ms(at * 100), 25);
+        }
+        closed += holder.exit_now(at_ms(at * 100), 1_000);
+    }
+    assert!((100..=350).contains(&closed), "{closed} of 1,000 in the first 11 of 56 s");
 }
 
 #[test]

@@ -11,9 +11,9 @@ use crate::kube::{self, DEPLOYMENT_KIND, POD_KIND, status_condition, text_at};
 use crate::wait::{wait_until_some, wait_until_true};
 use crate::world::{CLUSTER_NAME, COMPONENT_LABEL, ClusterWorld, MANAGED_SELECTOR, NAMESPACE_NAME, is_ready};
 
-/// How long falling asleep may take: gateways end (50 s of grace), then readers (three quarters of their drain time of 165 s
-/// while viewers of other scenarios are there), then managers (30 s of grace).
-const ASLEEP_TIMEOUT: Duration = Duration::from_secs(210);
+/// How long falling asleep may take: gateways end (50 s of grace), then readers (all of their drain time of 165 s while viewers
+/// of other scenarios are there, for whom nobody has room), then managers (30 s of grace).
+const ASLEEP_TIMEOUT: Duration = Duration::from_secs(250);
 /// How long it has to stay so.
 const STAYS_ASLEEP_FOR: Duration = Duration::from_secs(3);
 /// How long what was acknowledged may take to be ranked once all are up.

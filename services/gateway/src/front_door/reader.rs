@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use liverank_core::stream_events::StreamEvents;
-use liverank_core::{UserId, VideoId};
+use liverank_core::{ReaderId, UserId, VideoId};
 use liverank_protocol::{ASSIGNMENT_EPOCH_HEADER, RouteReader, STREAM_EVENTS_HEADER};
 use liverank_runtime::identity::{self, sent};
 use liverank_runtime::peer::join;
@@ -30,20 +30,31 @@ pub(super) struct Attempt {
     pub(super) last_id: String,
     /// Which reader: 0 the best, after failures the others in turn.
     pub(super) choice: u32,
+    /// The readers that did not take the viewer since it last had a stream.
+    pub(super) tried: Vec<ReaderId>,
     /// Routes asked for before this are known to be wrong.
     pub(super) since: Option<Instant>,
     /// How long to wait first.
     pub(super) pause: Duration,
 }
 
+/// What one attempt came to: a stream, or the reader that was asked for one in vain, where one was.
+pub(super) type Attempted = Result<Incoming, Option<ReaderId>>;
+
 impl Attempt {
-    /// The stream of the reader that serves the video, or `None`.
-    pub(super) async fn run(self) -> Option<Incoming> {
+    /// The stream of a reader that serves the video.
+    pub(super) async fn run(self) -> Attempted {
         tokio::time::sleep(self.pause).await;
         let gateway = &self.gateway;
-        let route = gateway.routes.find_route(&gateway.manager, &self.video_id, self.since).await?;
-        let reader = choose_reader(&route.readers, self.choice, rand::random())?;
-        let sent = gateway.client.request(self.request(reader, route.epoch)?);
+        let route = gateway.routes.find_route(&gateway.manager, &self.video_id, self.since).await;
+        let route = route.ok_or(None::<ReaderId>)?;
+        let reader = choose_reader(&route.readers, &self.tried, self.choice, rand::random())
+            .ok_or(None::<ReaderId>)?;
+        self.ask_reader(reader, route.epoch).await.ok_or_else(|| Some(reader.id.clone()))
+    }
+
+    async fn ask_reader(&self, reader: &RouteReader, epoch: u64) -> Option<Incoming> {
+        let sent = self.gateway.client.request(self.request(reader, epoch)?);
         let response = tokio::time::timeout(ANSWER_TIMEOUT, sent).await.ok()?.ok()?;
         // A 307 says that it does not serve the video any more, and names an address for viewers, which may not be one for
         // us. The managers know who serves it.
@@ -81,18 +92,27 @@ impl Attempt {
     }
 }
 
-/// The reader for the `choice`-th attempt. The first is the less loaded of two that are drawn, for a route is shared by
-/// all who come within a second, and the best of it would get them all.
-fn choose_reader(readers: &[RouteReader], choice: u32, lots: [u32; 2]) -> Option<&RouteReader> {
+/// The reader for the `choice`-th attempt: one that takes viewers and was not tried yet, else one that was not tried, else
+/// one of all in turn. So none is asked twice while another one was not asked. Of several that take viewers it is the less
+/// loaded of two that are drawn, for a route is shared by all who come within a second, and the best of it would get them all.
+fn choose_reader<'a>(
+    readers: &'a [RouteReader],
+    tried: &[ReaderId],
+    choice: u32,
+    lots: [u32; 2],
+) -> Option<&'a RouteReader> {
+    let is_new = |reader: &&RouteReader| !tried.contains(&reader.id);
     let open: Vec<&RouteReader> = readers.iter().filter(|reader| reader.takes).collect();
-    if open.is_empty() {
-        return readers.get(choice as usize % readers.len().max(1));
+    let new: Vec<&RouteReader> = open.iter().copied().filter(is_new).collect();
+    if !new.is_empty() {
+        return lots.into_iter().map(|lot| new[lot as usize % new.len()]).min_by_key(|reader| reader.load);
     }
-    let at = |lot: u32| open[lot as usize % open.len()];
-    if choice > 0 {
-        return Some(at(choice));
-    }
-    lots.map(at).into_iter().min_by_key(|reader| reader.load)
+    let in_turn = |readers: &[&'a RouteReader]| readers.get(choice as usize % readers.len().max(1)).copied();
+    readers
+        .iter()
+        .find(is_new)
+        .or_else(|| in_turn(&open))
+        .or_else(|| in_turn(&readers.iter().collect::<Vec<_>>()))
 }
 
 #[cfg(test)]
@@ -106,15 +126,24 @@ mod tests {
         RouteReader { id, public_url: url.clone(), internal_url: url, load, takes, pass_key: None }
     }
 
+    fn chosen(readers: &[RouteReader], tried: &[&str], choice: u32, lots: [u32; 2]) -> String {
+        let tried: Vec<ReaderId> = tried.iter().map(|id| ReaderId::parse(id).unwrap()).collect();
+        choose_reader(readers, &tried, choice, lots).unwrap().id.as_str().to_owned()
+    }
+
     #[test]
     fn the_less_loaded_of_two_readers_is_tried_first_then_the_others() {
         let readers = [reader("shut", 0, false), reader("busy", 900, true), reader("calm", 100, true)];
-        let chosen = |choice, lots| choose_reader(&readers, choice, lots).unwrap().id.as_str().to_owned();
-        assert_eq!([chosen(0, [0, 1]), chosen(0, [3, 2]), chosen(0, [0, 2])], ["calm", "calm", "busy"]);
-        assert_eq!([chosen(1, [0, 0]), chosen(2, [0, 0])], ["calm", "busy"]);
+        let first = |lots| chosen(&readers, &[], 0, lots);
+        assert_eq!([first([0, 1]), first([3, 2]), first([0, 2])], ["calm", "calm", "busy"]);
+        assert_eq!(chosen(&readers, &["calm"], 1, [1, 1]), "busy");
+        assert_eq!(chosen(&readers, &["calm", "busy"], 2, [1, 1]), "shut");
+        let all = ["calm", "busy", "shut"];
+        assert_eq!([chosen(&readers, &all, 3, [0, 0]), chosen(&readers, &all, 4, [0, 0])], ["calm", "busy"]);
         let shut = [reader("one", 5, false), reader("two", 0, false)];
-        assert_eq!(choose_reader(&shut, 0, [1, 1]).unwrap().id.as_str(), "one");
-        assert_eq!(choose_reader(&shut, 1, [0, 0]).unwrap().id.as_str(), "two");
-        assert!(choose_reader(&[], 0, [0, 0]).is_none());
+        assert_eq!(chosen(&shut, &[], 0, [1, 1]), "one");
+        assert_eq!(chosen(&shut, &["one"], 1, [0, 0]), "two");
+        assert_eq!(chosen(&shut, &["one", "two"], 2, [0, 0]), "one");
+        assert!(choose_reader(&[], &[], 0, [0, 0]).is_none());
     }
 }

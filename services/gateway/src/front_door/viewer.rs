@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use liverank_core::ReaderId;
 use liverank_core::handover::viewer_session::{RetryPolicy, Step, ViewerSession};
 
-use super::reader::Attempt;
+use super::reader::{Attempt, Attempted};
 use super::scan::{Scanner, Sort, first, last_id, sort};
 use super::{UNREADABLE_ID, Watch, reconnect_event};
 use crate::Gateway;
@@ -28,6 +29,8 @@ const HEARTBEAT: Bytes = Bytes::from_static(b": looking for a reader\n\n");
 const PROBE_BYTES: Bytes = Bytes::from_static(b":\n\n");
 /// Between the two words that it takes: the first one's answer has come back by then.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Readers that are remembered to have been tried: as many as a video comes to have because those it has are full.
+const MAX_TRIED: usize = 16;
 /// How it looks for a reader, but for when it gives up. A dead reader's videos are elsewhere after some seconds.
 const SEARCH_POLICY: RetryPolicy = RetryPolicy {
     first_pause: Duration::from_millis(250),
@@ -47,6 +50,8 @@ pub(super) struct Viewer {
     start: Instant,
     /// When the last stream ended, while there is no other.
     interrupted: Option<Instant>,
+    /// The readers that did not take the viewer since it last had a stream.
+    tried: Vec<ReaderId>,
     farewell: ClientHalfClose,
 }
 
@@ -77,7 +82,7 @@ impl ClientHalfClose {
 
 enum ViewerPhase {
     /// On the way to a reader.
-    Seeking(Pin<Box<dyn Future<Output = Option<Incoming>> + Send>>),
+    Seeking(Pin<Box<dyn Future<Output = Attempted> + Send>>),
     /// Passing on what a reader sends.
     Watching(WatchedStream),
     /// The last words are spoken.
@@ -97,7 +102,8 @@ impl Viewer {
         let session = ViewerSession::new(Duration::ZERO, watch.last_id.clone(), patience);
         let (start, phase) = (Instant::now(), ViewerPhase::Over);
         let farewell = ClientHalfClose::Unsaid(Box::pin(async move { exchange.said_all().await }));
-        let mut viewer = Self { gateway, watch, stay, phase, session, start, interrupted: None, farewell };
+        let (interrupted, tried) = (None, Vec::new());
+        let mut viewer = Self { gateway, watch, stay, phase, session, start, interrupted, tried, farewell };
         viewer.seek_reader(Duration::ZERO, 0, None);
         viewer
     }
@@ -139,6 +145,7 @@ impl Viewer {
             events: self.watch.events,
             last_id: if self.session.is_lost() { UNREADABLE_ID } else { self.session.last_id() }.to_owned(),
             choice,
+            tried: self.tried.clone(),
             since,
             pause,
         };
@@ -146,16 +153,31 @@ impl Viewer {
     }
 
     /// An attempt is over.
-    fn handle_attempt_end(&mut self, stream: Option<Incoming>) -> Option<Bytes> {
-        if let Some(stream) = stream {
-            self.note_interruption_end();
-            self.session.opened(self.start.elapsed());
-            self.phase =
-                ViewerPhase::Watching(WatchedStream { stream, scanner: Scanner::default(), fresh: true });
-            return None;
+    fn handle_attempt_end(&mut self, attempted: Attempted) -> Option<Bytes> {
+        match attempted {
+            Ok(stream) => {
+                self.note_interruption_end();
+                self.session.opened(self.start.elapsed());
+                self.tried.clear();
+                self.phase =
+                    ViewerPhase::Watching(WatchedStream { stream, scanner: Scanner::default(), fresh: true });
+                None
+            }
+            Err(reader) => {
+                self.note_tried(reader);
+                self.gateway.metrics.reroute(RerouteReason::Unreachable);
+                self.retry_elsewhere()
+            }
         }
-        self.gateway.metrics.reroute(RerouteReason::Unreachable);
-        self.retry_elsewhere()
+    }
+
+    /// Notes a reader that did not take the viewer.
+    fn note_tried(&mut self, reader: Option<ReaderId>) {
+        let Some(reader) = reader.filter(|reader| !self.tried.contains(reader)) else { return };
+        if self.tried.len() >= MAX_TRIED {
+            self.tried.remove(0);
+        }
+        self.tried.push(reader);
     }
 
     /// Something came from the reader, or nothing will any more.

@@ -101,6 +101,29 @@ fn receiver_stream<T>(receiver: mpsc::UnboundedReceiver<T>) -> impl futures::Str
 #[derive(Clone, Default)]
 struct FakeManager(Arc<Mutex<Option<String>>>);
 
+/// A manager that names all of these readers, in an order that it draws anew for each answer, as real ones do: the first is
+/// named alone, for the others come later, and then each time where one who counts round from the best would find it again.
+struct RotatingManager {
+    readers: Vec<String>,
+    asked: usize,
+}
+
+async fn answer_rotating_route(
+    State(manager): State<Arc<Mutex<RotatingManager>>>,
+    Json(body): Json<Value>,
+) -> Response {
+    let mut manager = manager.lock().unwrap();
+    let (count, asked) = (manager.readers.len(), manager.asked);
+    manager.asked += 1;
+    let named = if asked == 0 { 1 } else { count };
+    let reader = |place: usize| {
+        let at = (place + count - asked % count) % count;
+        json!({ "id": format!("r{at}"), "public_url": "http://192.0.2.1", "internal_url": manager.readers[at] })
+    };
+    let readers: Vec<Value> = (0..named).map(reader).collect();
+    Json(json!({ "videoid": body["videoid"], "epoch": 1, "readers": readers })).into_response()
+}
+
 impl FakeManager {
     async fn start(&self) -> String {
         let router = Router::new().route("/route", post(answer_route)).with_state(self.clone());
@@ -370,4 +393,18 @@ async fn asked_stream_events_are_passed_to_every_reader() {
     }
     let wrong = stage.system.get("/connect?userid=u&videoid=v&events=views").await;
     assert_eq!(crate::support::problem(wrong, 400).await["field"], "events");
+}
+
+#[tokio::test]
+async fn a_viewer_whom_a_full_reader_refuses_is_taken_to_another_reader_next() {
+    let (full, open) = (FakeReader::default(), FakeReader::default());
+    let readers = vec![full.start().await, open.start().await];
+    let manager = Arc::new(Mutex::new(RotatingManager { readers, asked: 0 }));
+    let router = Router::new().route("/route", post(answer_rotating_route)).with_state(Arc::clone(&manager));
+    let system = System::start(&["--manager-url", serve(router).await.as_str()]).await;
+    let stream = open.next_stream();
+    send_text(&stream, &connected_event(0));
+    let mut view = StreamView::open(system.http.get(system.at("/connect?userid=u&videoid=v"))).await;
+    view.read_until("connected").await;
+    assert_eq!((full.seen().len(), open.seen().len(), manager.lock().unwrap().asked), (1, 1, 2));
 }

@@ -101,7 +101,9 @@ impl Cluster {
         let is_urgent = current.readers.iter().any(|share| leaves(&share.reader));
         coordinator::without(&self.seen(now), video, |besides| {
             let fits = |reader: &ReaderId| {
-                besides.iter().all(|share| share.reader != *reader) && (is_urgent || self.is_open(reader))
+                besides.iter().all(|share| share.reader != *reader)
+                    && (is_urgent || self.is_open(reader))
+                    && self.room(reader) > coming.get(reader).copied().unwrap_or(0)
             };
             let taker = self.least_loaded_of(coming, fits)?;
             *coming.entry(taker.clone()).or_default() += viewers.max(1);

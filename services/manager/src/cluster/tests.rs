@@ -49,7 +49,15 @@ fn assignment(name: &str, readers: &[&str], epoch: u64) -> Assignment {
 fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment>) -> Cluster {
     let mut cluster = Cluster::default();
     cluster.view.load(now, State { version: 1, assignments });
-    cluster.observe(now, records);
+    cluster.observe(now, records.clone());
+    // What is only found in the store makes no reader ready; here readers were asked, and answered.
+    for record in &records {
+        record
+            .videos
+            .iter()
+            .filter(|held| held.ready)
+            .for_each(|held| cluster.watch.ready(&record.id, &held.video));
+    }
     cluster
 }
 
@@ -412,6 +420,19 @@ fn videos_of_a_gone_reader_move_and_on_a_stale_view_they_do_not() {
     assert_eq!(cluster.decide(now, &video("v"), 0), assign_decision(Some(3), "b", 3));
     let later = now + Duration::from_secs(2);
     assert_eq!(cluster.decide(later, &video("v"), 0), Decision::Serve(assignment("v", &["a"], 3)));
+    // By then they are back, wherever that is, and fill nobody a second time.
+    for beat in 60..=90 {
+        now += Duration::from_millis(500);
+        cluster.observe(
+            now,
+            vec![
+                ReaderRecord { beat: 2, ..records[0].clone() },
+                ReaderRecord { beat, ..record("b", 70, &[("v", 70)]) },
+            ],
+        );
+    }
+    assert_eq!(cluster.watch.standing(&reader_id("a")), Some(ReaderStatus::Gone));
+    assert_eq!(cluster.lost(&video("v")), 0);
 }
 
 #[test]

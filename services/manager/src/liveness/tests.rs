@@ -1,3 +1,5 @@
+use liverank_core::handover::local_health::LATE_AFTER;
+
 use super::*;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -235,6 +237,20 @@ fn a_manager_that_is_late_itself_waits_longer_within_bounds() {
 }
 
 #[test]
+fn a_store_that_answers_late_is_not_the_manager_s_delay() {
+    let (mut watch, mut now) = (Watch::default(), Instant::now());
+    for _ in 0..10 {
+        watch.asks(now);
+        now += POLL_INTERVAL * 2;
+        watch.answered(now);
+    }
+    assert_eq!(watch.wait(SUSPECT_AFTER), SUSPECT_AFTER);
+    now += LATE_AFTER * 2;
+    watch.asks(now);
+    assert!(watch.wait(SUSPECT_AFTER) > SUSPECT_AFTER, "what comes after that is");
+}
+
+#[test]
 fn a_store_that_does_not_answer_is_not_the_manager_s_delay() {
     let looks = std::cell::Cell::new(0_u32);
     let unanswered = time_until_gone(|world| {
@@ -436,4 +452,113 @@ fn a_process_waits_for_its_name_until_the_one_before_it_has_nobody() {
     // Silent for long: it is no more.
     (1..=6).for_each(|poll| watch.observe(now + poll * POLL_INTERVAL, vec![]));
     assert_eq!(watch.name_taken(&process(5, true, 0)), None);
+}
+
+/// A record that says that the reader holds a video ready.
+fn ready_record(name: &str, beat: u64) -> ReaderRecord {
+    let video = VideoId::parse("v").unwrap();
+    let held = Held { video, viewers: 3, epoch: 1, ready: true, shedding: false };
+    ReaderRecord { videos: vec![held], ..record(name, beat) }
+}
+
+fn held_of(watch: &Watch, name: &str) -> (u64, bool) {
+    let held = watch.get(&reader_id(name)).unwrap().held(&VideoId::parse("v").unwrap()).unwrap();
+    (held.viewers, held.ready)
+}
+
+#[test]
+fn a_reader_is_ready_by_what_it_was_seen_to_say_and_not_by_what_was_found_or_may_have_waited() {
+    let (mut watch, start) = (Watch::default(), Instant::now());
+    watch.asks(start);
+    watch.observe(start, vec![ready_record("a", 1)]);
+    assert_eq!(held_of(&watch, "a"), (3, false), "found at the start");
+    watch.heard(start + POLL_INTERVAL, ready_record("a", 2));
+    assert_eq!(held_of(&watch, "a"), (3, false), "it may have waited for this manager to begin");
+    watch.ready(&reader_id("a"), &VideoId::parse("v").unwrap());
+    assert_eq!(held_of(&watch, "a"), (3, true), "it was asked and answered");
+    let mut now = start + HEARTBEAT_EVERY + POLL_INTERVAL;
+    watch.asks(now);
+    watch.heard(now, ready_record("a", 3));
+    assert_eq!(held_of(&watch, "a"), (3, true));
+    // The manager stands still, and then takes a heartbeat that was sent before, and looks at the store.
+    now += STALE_AFTER + POLL_INTERVAL;
+    watch.heard(now, ready_record("a", 4));
+    assert_eq!(held_of(&watch, "a"), (3, false));
+    watch.asks(now);
+    watch.heard(now + POLL_INTERVAL, ready_record("a", 5));
+    assert_eq!(held_of(&watch, "a"), (3, false));
+    watch.observe(now, vec![ready_record("a", 6)]);
+    assert_eq!(held_of(&watch, "a"), (3, false), "written at any time since the last look");
+    watch.asks(now + POLL_INTERVAL);
+    watch.observe(now + POLL_INTERVAL, vec![ready_record("a", 7), ready_record("b", 1)]);
+    assert_eq!((held_of(&watch, "a"), held_of(&watch, "b")), ((3, true), (3, false)));
+}
+
+#[test]
+fn a_manager_that_stood_still_takes_no_heartbeats_for_a_moment() {
+    let (mut watch, mut now) = (Watch::default(), Instant::now());
+    assert!(!watch.stood_still(now), "one that has just begun has kept nobody waiting");
+    watch.asks(now);
+    assert!(!watch.stood_still(now + LONGEST_QUESTION), "it waits for the store");
+    watch.answered(now + LONGEST_QUESTION);
+    now += LONGEST_QUESTION + STALE_AFTER;
+    assert!(!watch.stood_still(now));
+    now += POLL_INTERVAL;
+    assert!(watch.stood_still(now));
+    watch.asks(now);
+    watch.answered(now);
+    assert!(watch.stood_still(now + HEARTBEAT_EVERY));
+    watch.asks(now + HEARTBEAT_EVERY);
+    watch.answered(now + HEARTBEAT_EVERY);
+    assert!(!watch.stood_still(now + HEARTBEAT_EVERY + POLL_INTERVAL));
+}
+
+#[test]
+fn an_old_copy_of_the_store_is_no_sign_of_life() {
+    let mut world = SimulatedCluster::new(&["a", "b", "c"]);
+    world.dead.insert("a");
+    world.run_for(SUSPECT_AFTER + POLL_INTERVAL);
+    world.probe_due();
+    assert_eq!(world.status_of("a"), ReaderStatus::Gone);
+    let beat = world.watch.get(&reader_id("a")).unwrap().record.beat;
+    for (incarnation, beat) in [(1, beat - 3), (0, beat), (1, beat)] {
+        world.now += POLL_INTERVAL / 5;
+        world.watch.observe(world.now, vec![ReaderRecord { incarnation, ..record("a", beat) }]);
+        assert_eq!(world.status_of("a"), ReaderStatus::Gone, "{incarnation} {beat}");
+    }
+    // A process that begins on a machine whose clock was set back lives by its second heartbeat.
+    let process = |beat| ReaderRecord { incarnation: 5, ..record("d", beat) };
+    let earlier = |beat| ReaderRecord { incarnation: 3, ..record("d", beat) };
+    world.watch.observe(world.now, vec![process(1)]);
+    let look = |world: &mut SimulatedCluster, nth: u32| {
+        world.watch.observe(world.now + POLL_INTERVAL * nth, vec![earlier(70 + u64::from(nth))]);
+        world.status_of("d")
+    };
+    for nth in 1..=5 {
+        assert_eq!(look(&mut world, nth), ReaderStatus::Alive, "not silent for long enough");
+    }
+    assert_eq!(look(&mut world, 6), ReaderStatus::Suspect);
+    assert_eq!(
+        look(&mut world, 7),
+        ReaderStatus::Suspect,
+        "it is taken for what it is, and is no sign of life"
+    );
+    assert_eq!(look(&mut world, 8), ReaderStatus::Alive);
+}
+
+#[test]
+fn an_excuse_for_own_delay_does_not_take_back_what_a_reader_said_meanwhile() {
+    let mut world = SimulatedCluster::new(&["a", "b"]);
+    let asked = world.now + POLL_INTERVAL;
+    // The store's answer takes long, and a reader reports itself before it comes.
+    world.watch.asks(asked);
+    let heard = asked + POLL_INTERVAL;
+    world.watch.heard(heard, record("a", 1_000));
+    world.watch.observe(asked, Vec::new());
+    for looks in 1..=6 {
+        world.watch.asks(asked + POLL_INTERVAL * looks);
+        world.watch.observe(asked + POLL_INTERVAL * looks, Vec::new());
+    }
+    let silence = world.watch.silence(world.watch.get(&reader_id("a")).unwrap());
+    assert!(silence < SUSPECT_AFTER, "{silence:?}");
 }

@@ -1,6 +1,7 @@
 //! What managers do by themselves: agree, replace readers, and keep their hands off what they cannot see.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -276,4 +277,94 @@ async fn a_removed_reader_is_not_given_out_by_managers_that_begin_later() {
             later.post("/register", &serde_json::json!({"videoid": format!("later-{nth}")})).await;
         assert!(status != 200 || body["readerUrl"] != home.as_str(), "{body}");
     }
+}
+
+/// Waits until a reader's heartbeats were answered so often.
+async fn until_answered(reader: &Reader, times: u64) {
+    let answers = || reader.told.lock().unwrap().answers;
+    let before = answers();
+    until("its heartbeats are answered", async || answers() >= before + times).await;
+}
+
+/// A reader with 300 viewers of `v`, and another one that is full.
+async fn start_crowded_readers(manager: &Manager) -> [Reader; 2] {
+    let leaving = Reader::start("reader-1", &[manager]).await;
+    manager.knows(1).await;
+    assert_eq!(manager.register("v").await.0, leaving.url);
+    leaving.watch("v", 300);
+    let full = Reader::start("reader-2", &[manager]).await;
+    full.watch("w", 1_000);
+    until("their viewers are known", async || {
+        manager.json("/viewers/v").await["viewers"] == 300
+            && manager.json("/viewers/w").await["viewers"] == 1_000
+    })
+    .await;
+    [leaving, full]
+}
+
+#[tokio::test]
+async fn viewers_of_a_leaving_reader_stay_until_another_has_room_for_them() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let [leaving, _full] = start_crowded_readers(&manager).await;
+    leaving.told.lock().unwrap().grace_ms = 60_000;
+    leaving.drain();
+    until_answered(&leaving, 12).await;
+    assert_eq!(manager.state_of("reader-1").await.as_deref(), Some("draining"));
+    assert_eq!((leaving.viewers("v"), leaving.hand_over()), (300, vec![]));
+    assert_eq!(leaving.told.lock().unwrap().room_elsewhere, Some(0));
+    // Who comes meanwhile is served where the others are.
+    assert_eq!(manager.resolve("v").await, Some(leaving.url.clone()));
+    let place_taker = Reader::start("reader-3", &[&manager]).await;
+    leaving.told.lock().unwrap().heir = Some(Arc::clone(&place_taker.told));
+    until("they have gone there", async || leaving.viewers("v") == 0).await;
+    assert_eq!(place_taker.viewers("v"), 300);
+    assert_eq!(manager.resolve("v").await, Some(place_taker.url.clone()));
+    assert!(leaving.told.lock().unwrap().room_elsewhere.is_some_and(|room| room > 0));
+}
+
+#[tokio::test]
+async fn viewers_stay_where_a_video_was_taken_from_while_its_new_reader_is_full() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let [from, full] = start_crowded_readers(&manager).await;
+    from.watch("x", 700);
+    until("it is known to be full, too", async || manager.json("/viewers/x").await["viewers"] == 700).await;
+    // A planner did not see that.
+    let term = manager.term("operator").await;
+    let readers = serde_json::json!([{"reader": full.id, "weight": 1}]);
+    let moved = serde_json::json!({"videoid": "v", "expected": manager.epoch("v").await, "readers": readers});
+    let (status, answer) =
+        manager.order("/moves", &serde_json::json!({"term": term, "moves": [moved]})).await;
+    assert_eq!(status, 202, "{answer}");
+    until("it is in force", async || manager.resolve("v").await.as_ref() == Some(&full.url)).await;
+    until_answered(&from, 12).await;
+    assert_eq!((from.viewers("v"), from.hand_over()), (300, vec![]));
+    // One with room is added as soon as it is there, whether or not anybody asks for the video.
+    let room = Reader::start("reader-3", &[&manager]).await;
+    from.told.lock().unwrap().heir = Some(Arc::clone(&room.told));
+    until("they have gone there", async || from.viewers("v") == 0).await;
+    let handed = std::mem::take(&mut from.told.lock().unwrap().handed);
+    assert!(handed.iter().all(|(order, _)| order.to == room.url), "{handed:?}");
+}
+
+#[tokio::test]
+async fn who_asks_for_a_video_whose_reader_is_full_is_named_another() {
+    let store = StoreWithSwitch::new();
+    let manager = Manager::start(&store).await;
+    let [full, other] =
+        [Reader::start("reader-1", &[&manager]).await, Reader::start("reader-2", &[&manager]).await];
+    manager.knows(2).await;
+    let home = manager.register("v").await.0;
+    let (full, other) = if home == full.url { (full, other) } else { (other, full) };
+    full.watch("v", 1_000);
+    until("its viewers are known", async || manager.json("/viewers/v").await["viewers"] == 1_000).await;
+    // Viewers who come without a gateway, and were refused there, resolve the video again.
+    assert_eq!(manager.resolve("v").await, Some(other.url.clone()));
+    let (_, route) = manager.post("/route", &serde_json::json!({"videoid": "v"})).await;
+    let takes = |reader: &Reader| {
+        let readers = route["readers"].as_array().unwrap();
+        readers.iter().find(|it| it["id"] == reader.id.as_str()).map(|it| it["takes"].as_bool().unwrap())
+    };
+    assert_eq!((takes(&full), takes(&other)), (Some(false), Some(true)));
 }

@@ -208,7 +208,10 @@ pub struct Told {
     /// Where its viewers go.
     pub heir: Option<Arc<Mutex<Told>>>,
     pub is_dead: bool,
-    answers: u64,
+    /// Viewers for whom others have room, by the last answer.
+    pub room_elsewhere: Option<u64>,
+    /// Heartbeats that were answered.
+    pub answers: u64,
     /// Authorisation headers of those who asked.
     pub asked_with: Vec<String>,
 }
@@ -382,7 +385,9 @@ async fn send_heartbeats(
                 continue;
             };
             if let Ok(answer) = answer.json::<HeartbeatAnswer>().await {
-                told.lock().unwrap().follow_hand_overs(answer.hand_over);
+                let mut told = told.lock().unwrap();
+                told.room_elsewhere = answer.room_elsewhere;
+                told.follow_hand_overs(answer.hand_over);
                 break;
             }
         }

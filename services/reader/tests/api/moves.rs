@@ -137,6 +137,55 @@ async fn a_leaving_reader_lets_everybody_go_and_sends_newcomers_elsewhere() {
     assert_eq!(manager.last_heartbeat().unwrap().viewers, 0);
 }
 
+/// A reader that leaves and has viewers whom no manager moves: when each of them was sent away, since it was told to end.
+async fn ends_of_streams(room: Option<u64>) -> Vec<Duration> {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    *manager.room.lock().unwrap() = room;
+    let reader = Running::with_drain(&world, config_with("r1", &url), Duration::from_secs(8)).await;
+    manager.assign("v", 1, &[("r1", &reader.url)]);
+    let mut viewers = Vec::new();
+    for _ in 0..5 {
+        let mut viewer = Viewer::get(&reader.address, "v", None).await;
+        viewer.greeted().await;
+        viewers.push(viewer);
+    }
+    let began = Instant::now();
+    reader.shell.shutdown.cancel();
+    until("the manager to hear of it", async || {
+        manager.last_heartbeat().is_some_and(|record| record.draining)
+    })
+    .await;
+    world.post("v", 2).await;
+    let watching = viewers.iter_mut().map(async |viewer| {
+        assert_eq!(viewer.comments(2).await, [1, 2]);
+        assert_eq!(viewer.rest().await, []);
+        began.elapsed()
+    });
+    let ends = futures::future::join_all(watching).await;
+    reader.drained().await;
+    assert!(began.elapsed() < Duration::from_secs(12), "it ends in time");
+    assert_eq!(manager.last_heartbeat().unwrap().viewers, 0);
+    ends
+}
+
+#[tokio::test]
+async fn a_leaving_reader_keeps_its_viewers_while_nobody_has_room_and_ends_in_time() {
+    // Of eight seconds, two are for what comes after; the last second before them is for sending everybody away.
+    for ends in futures::future::join_all([ends_of_streams(Some(0)), ends_of_streams(None)]).await {
+        let first = ends.iter().min().unwrap();
+        assert!(*first >= Duration::from_millis(4_900), "{ends:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_leaving_reader_sends_viewers_into_room_that_has_been_there_for_a_while() {
+    let ends = ends_of_streams(Some(100)).await;
+    let (first, last) = (ends.iter().min().unwrap(), ends.iter().max().unwrap());
+    assert!(*first >= Duration::from_millis(1_400), "managers have a quarter of the time: {ends:?}");
+    assert!(*last < Duration::from_millis(4_900), "and go before the time is nearly over: {ends:?}");
+}
+
 #[tokio::test]
 async fn an_empty_reader_ends_at_once_however_much_time_it_has() {
     let world = World::new().await;
@@ -312,9 +361,21 @@ async fn a_viewer_refused_by_a_full_reader_is_not_a_failed_move() {
     let mut first = Viewer::get(&reader.address, "v", Some(&last_id)).await;
     first.greeted().await;
     assert_eq!(Viewer::get(&reader.address, "v", Some(&last_id)).await.status(), 503);
+    let refused = Instant::now();
+    until("a heartbeat that knows of it", async || {
+        manager.last_heartbeat().is_some_and(|it| it.viewers == 1)
+    })
+    .await;
+    assert!(refused.elapsed() < Duration::from_millis(500), "at once, so that the next is sent elsewhere");
     let beat = async || manager.last_heartbeat().map_or(0, |it| it.beat);
     let before = beat().await;
-    until("a heartbeat that knows of it", async || beat().await > before + 1).await;
+    until("another heartbeat", async || beat().await > before).await;
+    // That it is full is known: who comes now is no reason for another heartbeat.
+    let before = beat().await;
+    for _ in 0..20 {
+        assert_eq!(Viewer::get(&reader.address, "v", None).await.status(), 503);
+    }
+    assert!(beat().await <= before + 1);
     let record = manager.last_heartbeat().unwrap();
     assert_eq!((record.viewers, record.reconnects, record.reconnect_errors), (1, 1, 0));
 }

@@ -239,6 +239,8 @@ pub struct Manager {
     pub heartbeats: Mutex<VecDeque<ReaderRecord>>,
     pub hand_over: Mutex<Vec<HandOver>>,
     pub elsewhere: Mutex<Vec<(VideoId, u64)>>,
+    /// Viewers for whom it says that others have room.
+    pub room: Mutex<Option<u64>>,
 }
 
 impl Manager {
@@ -305,7 +307,8 @@ async fn heartbeat(
         heartbeats.pop_front();
     }
     let viewers_elsewhere = manager.elsewhere.lock().unwrap().clone();
-    Json(HeartbeatAnswer { hand_over, viewers_elsewhere })
+    let room_elsewhere = *manager.room.lock().unwrap();
+    Json(HeartbeatAnswer { hand_over, viewers_elsewhere, room_elsewhere })
 }
 
 /// A running reader.

@@ -1,0 +1,240 @@
+//! When a reader that leaves sends its viewers away by itself, and how fast.
+//!
+//! Managers move the videos of a reader that leaves, and their answers to its heartbeats say who goes where. This rule is
+//! for the viewers whom they have not moved. A viewer who is sent away while no other reader has room is without a stream
+//! until one has. So viewers stay for as long as no manager says that there is room, and all are gone in time before the
+//! process must end. Where there is room, the managers have a quarter of the time that is left to move the viewers under
+//! orders, and then the reader sends away no more than there is room for.
+
+use std::time::Duration;
+
+use super::Time;
+
+/// The part of its time, at most, that a reader keeps for what it does after its last viewer has left.
+const RESERVED_PART: u32 = 4;
+/// What it does then takes at most this long: a second until managers have heard of it, three until requests are answered
+/// that came before, and one for what is late.
+pub const RESERVED_TIME: Duration = Duration::from_secs(5);
+/// Viewers whom a reader sends away in a second when its time is nearly over: others let some 2,500 in within a second,
+/// and viewers of several readers may come to one.
+pub const LAST_PACE: u64 = 500;
+/// The last viewers are sent away over at least this time, however few they are, so that they do not come back together,
+const MIN_LAST_PHASE: Duration = Duration::from_secs(1);
+/// and over at most this part of all its time, however many they are.
+const MAX_LAST_PHASE_PART: u32 = 2;
+
+/// A reader that is to be empty before its process ends.
+#[derive(Debug, Clone, Copy)]
+pub struct ReaderExit {
+    began: Time,
+    /// The time by which all viewers are to be gone.
+    by: Time,
+    /// Up to when it was last worked out how many viewers to send away.
+    step: Time,
+    /// What a manager said of room at other readers.
+    room: Option<RoomElsewhere>,
+    /// Whether the last phase has begun: viewers go whether or not there is room.
+    is_last_phase: bool,
+    /// Whether it sends viewers away now.
+    sends_away: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct RoomElsewhere {
+    /// Since when managers have been saying that there is some.
+    since: Time,
+    /// When they said so last.
+    said: Time,
+    /// Viewers for whom there is room, less those who were sent away since.
+    viewers: u64,
+}
+
+impl ReaderExit {
+    /// The reader's process ends after `grace`. `alone`: there are no managers that could find room.
+    pub fn new(now: Time, grace: Duration, alone: bool) -> Self {
+        let by = now + grace.saturating_sub((grace / RESERVED_PART).min(RESERVED_TIME));
+        Self { began: now, by, step: now, room: None, is_last_phase: alone, sends_away: alone }
+    }
+
+    /// The time by which all viewers are to be gone.
+    pub const fn by(&self) -> Time {
+        self.by
+    }
+
+    /// A manager says for how many viewers other readers have room.
+    pub fn hear_room(&mut self, now: Time, viewers: u64, holds: Duration) {
+        let since = self.room_in_force(now, holds).map_or(now, |room| room.since);
+        self.room = (viewers > 0).then_some(RoomElsewhere { since, said: now, viewers });
+    }
+
+    /// Whether it sends viewers away now, so that one who comes is better refused.
+    pub const fn sends_away(&self) -> bool {
+        self.sends_away
+    }
+
+    /// How many of its `viewers` the reader is to send away now. To be asked several times a second. What managers said of
+    /// room holds for as long as an order does.
+    pub fn due(&mut self, now: Time, viewers: u64, holds: Duration) -> u64 {
+        let last_phase_from = self.by.saturating_sub(self.last_phase_of(viewers));
+        let room = self.room_in_force(now, holds);
+        let from = if self.is_last_phase {
+            self.step
+        } else if now >= last_phase_from {
+            self.is_last_phase = true;
+            self.step.max(last_phase_from)
+        } else if let Some(room) = room {
+            self.step.max(room.since + self.by.saturating_sub(room.since) / 4)
+        } else {
+            now
+        };
+        self.step = now;
+        self.sends_away = self.is_last_phase || from < now;
+        let (passed, left) = (millis(now.saturating_sub(from)), millis(self.by.saturating_sub(from)));
+        // Rounded up: a few viewers need not go one after the other for as long as many do.
+        let even = if left <= passed { viewers } else { (viewers * passed).div_ceil(left) };
+        if self.is_last_phase {
+            return even;
+        }
+        let due = room.map_or(0, |room| even.min(room.viewers));
+        if let Some(room) = &mut self.room {
+            room.viewers = room.viewers.saturating_sub(due);
+        }
+        due
+    }
+
+    /// How long it takes to send so many viewers away.
+    fn last_phase_of(&self, viewers: u64) -> Duration {
+        let all = self.by.saturating_sub(self.began);
+        let at_pace = Duration::from_millis(viewers.saturating_mul(1_000) / LAST_PACE);
+        at_pace.max(MIN_LAST_PHASE.min(all / 4)).min(all / MAX_LAST_PHASE_PART)
+    }
+
+    fn room_in_force(&self, now: Time, holds: Duration) -> Option<RoomElsewhere> {
+        self.room.filter(|room| now.saturating_sub(room.said) < holds)
+    }
+}
+
+const fn millis(time: Duration) -> u64 {
+    time.as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOLDS: Duration = Duration::from_secs(3);
+
+    /// What becomes of `viewers` at a reader that has `grace`, is asked every `every` milliseconds and hears of room at the
+    /// times in `answers`: when it sent how many away, with the room that it knew of.
+    struct Course {
+        sent: Vec<(Duration, u64)>,
+        left: u64,
+    }
+
+    fn run_exit(grace: Duration, viewers: u64, every: u64, answers: &[(u64, u64)]) -> Course {
+        let mut exit = ReaderExit::new(Duration::ZERO, grace, false);
+        let (mut left, mut sent, mut answers) = (viewers, Vec::new(), answers.iter().peekable());
+        for at in (0..=grace.as_millis() as u64).step_by(every as usize) {
+            let now = Duration::from_millis(at);
+            while let Some((_, room)) = answers.next_if(|(said, _)| *said <= at) {
+                exit.hear_room(now, *room, HOLDS);
+            }
+            let due = exit.due(now, left, HOLDS);
+            assert!(due <= left, "{due} of {left}");
+            left -= due;
+            if due > 0 {
+                sent.push((now, due));
+            }
+        }
+        Course { sent, left }
+    }
+
+    fn at_each_second(seconds: std::ops::Range<u64>, room: u64) -> Vec<(u64, u64)> {
+        seconds.map(|second| (second * 1_000, room)).collect()
+    }
+
+    #[test]
+    fn viewers_stay_while_nobody_has_room_and_are_gone_before_the_end() {
+        let grace = Duration::from_secs(40);
+        for answers in [vec![], at_each_second(0..40, 0)] {
+            let course = run_exit(grace, 1_000, 50, &answers);
+            assert_eq!(course.left, 0);
+            assert_eq!(course.sent[0].0.as_secs(), 33, "two seconds before 35 s, at {LAST_PACE} a second");
+            assert!(course.sent.last().unwrap().0 <= Duration::from_secs(35));
+            assert!(course.sent.iter().all(|(_, viewers)| *viewers <= 27), "{:?}", course.sent);
+        }
+    }
+
+    #[test]
+    fn viewers_go_evenly_once_there_has_been_room_for_a_quarter_of_the_time_left() {
+        let grace = Duration::from_secs(40);
+        let course = run_exit(grace, 200, 50, &at_each_second(11..40, 1_000));
+        assert_eq!(course.sent[0].0.as_secs(), 17, "a quarter of the 24 s that are left at 11 s");
+        assert!(course.sent.iter().all(|(_, viewers)| *viewers <= 2), "{:?}", course.sent);
+        assert_eq!(course.left, 0);
+        let course = run_exit(grace, 200, 50, &at_each_second(0..12, 1_000));
+        let (early, late) = (Duration::from_secs(15), Duration::from_secs(33));
+        let between = course.sent.iter().filter(|(at, _)| (early..late).contains(at));
+        assert_eq!(between.count(), 0, "what is not said again does not hold");
+        assert_eq!(course.left, 0);
+    }
+
+    #[test]
+    fn without_managers_viewers_go_from_the_first_moment() {
+        let mut exit = ReaderExit::new(Duration::ZERO, Duration::from_secs(40), true);
+        assert!(exit.sends_away());
+        assert_eq!(exit.due(Duration::from_secs(1), 350, HOLDS), 10);
+        assert_eq!(exit.due(Duration::from_millis(1_050), 3, HOLDS), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        /// Whatever managers say of room, and whenever: all viewers are gone in time; nobody goes before the last phase where
+        /// nobody is said to have room, nor more than were said to have room; and the last phase is as slow as it can be.
+        #[test]
+        fn viewers_are_sent_away_in_time_and_only_into_room(
+            grace in 2_000_u64..200_000,
+            viewers in 1_u64..30_000,
+            every in 20_u64..120,
+            mut answers in prop::collection::vec((0_u64..200_000, 0_u64..5_000), 0..60),
+        ) {
+            answers.sort_unstable();
+            let course = run_exit(Duration::from_millis(grace), viewers, every, &answers);
+            let by = grace - (grace / 4).min(5_000);
+            prop_assert_eq!(course.left, 0);
+            let end = Duration::from_millis(by + every);
+            prop_assert!(course.sent.iter().all(|(at, _)| *at <= end), "{:?} {by}", course.sent.last());
+            let last_phase = (viewers * 1_000 / LAST_PACE).max(by.min(4_000) / 4).min(by / 2);
+            let early = course.sent.iter().filter(|(at, _)| (at.as_millis() as u64) < by - last_phase);
+            let mut before = Duration::ZERO;
+            for (at, sent) in early {
+                let young = at.saturating_sub(HOLDS);
+                let said = answers.iter().filter(|(said, _)| {
+                    let said = Duration::from_millis(*said);
+                    said <= *at && said >= young.saturating_sub(Duration::from_millis(every))
+                });
+                let most = said.map(|(_, room)| *room).max().unwrap_or(0);
+                prop_assert!(*sent <= most, "{sent} at {at:?} with room for {most}");
+                prop_assert!(*at > before);
+                before = *at;
+            }
+        }
+
+        /// Between two answers, no more viewers go than the first one had room for.
+        #[test]
+        fn room_is_used_once_an_answer(room in 1_u64..500, viewers in 600_u64..5_000, every in 20_u64..100) {
+            let mut exit = ReaderExit::new(Duration::ZERO, Duration::from_secs(100), false);
+            let (mut left, mut sent) = (viewers, 0);
+            exit.hear_room(Duration::ZERO, room, Duration::MAX);
+            for at in (0..80_000).step_by(every as usize) {
+                let due = exit.due(Duration::from_millis(at), left, Duration::MAX);
+                left -= due;
+                sent += due;
+            }
+            prop_assert_eq!(sent, room);
+        }
+    }
+}

@@ -117,7 +117,7 @@ impl ClusterView for View {
     fn usage(&self, reader: &ReaderId) -> u64 {
         let reader = index(reader.as_str());
         let capacity = self.readers.get(&reader).map_or(CAPACITY, |it| it.record.capacity);
-        if capacity == 0 { FULL } else { self.viewers_at(reader) * FULL / capacity }
+        (self.viewers_at(reader) * FULL).checked_div(capacity).unwrap_or(FULL)
     }
 
     fn room(&self, reader: &ReaderId) -> u64 {

@@ -49,14 +49,15 @@ fn assignment(name: &str, readers: &[&str], epoch: u64) -> Assignment {
 fn cluster(now: Instant, records: Vec<ReaderRecord>, assignments: Vec<Assignment>) -> Cluster {
     let mut cluster = Cluster::default();
     cluster.view.load(now, State { version: 1, assignments });
-    cluster.observe(now, records.clone());
     // What is only found in the store makes no reader ready; here readers were asked, and answered.
-    for record in &records {
-        record
-            .videos
-            .iter()
-            .filter(|held| held.ready)
-            .for_each(|held| cluster.watch.ready(&record.id, &held.video));
+    let ready = |record: &ReaderRecord| {
+        let held = record.videos.iter().filter(|held| held.ready);
+        held.map(|held| (record.id.clone(), held.video.clone())).collect::<Vec<_>>()
+    };
+    let ready: Vec<(ReaderId, VideoId)> = records.iter().flat_map(ready).collect();
+    cluster.observe(now, records);
+    for (reader, video) in &ready {
+        cluster.watch.ready(reader, video);
     }
     cluster
 }

@@ -44,9 +44,10 @@ pub(super) async fn read_cut(archive: &MongoArchive) -> Result<Cut, StoreError> 
         .into_meta()?;
     let offsets: Vec<OffsetDoc> = read_all(archive, &mut session, "offsets", "_id").await.map_err(wrong)?;
     let videos: Vec<VideoDoc> = read_all(archive, &mut session, "videos", "video_id").await.map_err(wrong)?;
-    let windows: Vec<WindowDoc> = match meta.windows.is_empty() {
-        true => Vec::new(),
-        false => read_all(archive, &mut session, "windows", "_id").await.map_err(wrong)?,
+    let windows: Vec<WindowDoc> = if meta.windows.is_empty() {
+        Vec::new()
+    } else {
+        read_all(archive, &mut session, "windows", "_id").await.map_err(wrong)?
     };
     let tallies = read_tallies(archive, &mut session).await.map_err(wrong)?;
     let videos = videos.into_iter().map(|video| {

@@ -51,10 +51,9 @@ impl HeldBlocks {
     /// Begins at a block that depends on the process, so that two that start together seldom meet.
     fn hold_another_block(&mut self) {
         let begin = (std::process::id() % u32::from(BLOCK_COUNT)) as u16;
-        let blocks = (0..BLOCK_COUNT).map(|nth| FIRST_PORT + (begin + nth) % BLOCK_COUNT * PORTS_A_BLOCK);
+        let mut blocks = (0..BLOCK_COUNT).map(|nth| FIRST_PORT + (begin + nth) % BLOCK_COUNT * PORTS_A_BLOCK);
         let (first, holder) = blocks
-            .filter_map(|first| Some((first, listen(first)?)))
-            .next()
+            .find_map(|first| Some((first, listen(first)?)))
             .expect("one of the blocks of ports is free");
         self.held.push(holder);
         (self.next, self.end) = (first + 1, first + PORTS_A_BLOCK);

@@ -97,12 +97,29 @@ pub(super) async fn serve(
         .max_buf_size(64 * 1024)
         .serve_connection(TokioIo::new(socket.clone()), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
+    let let_finish = |connection: Pin<&mut _>| http1::UpgradeableConnection::graceful_shutdown(connection);
+    let served = until_over(pin!(connection), let_finish, &socket, keep_alive, shutdown, &share.leave).await;
+    // What ends a connection early is the peer's doing; a line for each would be a line a request.
+    if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
+        discard_until_closed(&socket).await;
+    }
+}
+
+/// Drives a connection to its end; `let_finish` lets it finish what it is at. `None`: it was ended for having taken too long, for another, or because it asked for nothing
+/// after `shutdown`.
+async fn until_over<C: Future>(
+    mut connection: Pin<&mut C>,
+    let_finish: fn(Pin<&mut C>),
+    socket: &Socket,
+    keep_alive: Duration,
+    shutdown: CancellationToken,
+    leave: &CancellationToken,
+) -> Option<C::Output> {
     let mut clock = pin!(tokio::time::sleep(keep_alive));
     let mut shutdown = pin!(shutdown.cancelled_owned());
-    let mut leave = pin!(share.leave.clone().cancelled_owned());
+    let mut leave = pin!(leave.cancelled());
     let (mut leaving, mut makes_room) = (false, false);
-    let served = poll_fn(|context| {
+    poll_fn(|context| {
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
                 return Poll::Ready(Some(ended));
@@ -110,7 +127,7 @@ pub(super) async fn serve(
             makes_room = makes_room || leave.as_mut().poll(context).is_ready();
             if !leaving && (makes_room || shutdown.as_mut().poll(context).is_ready()) {
                 leaving = true;
-                connection.as_mut().graceful_shutdown();
+                let_finish(connection.as_mut());
                 continue;
             }
             // For another it ends before a head that is on its way is whole, too: that may be a trick to keep its place.
@@ -122,14 +139,10 @@ pub(super) async fn serve(
             if leaving && socket.clock(|clock| clock.asks_nothing()) {
                 return Poll::Ready(None);
             }
-            return poll_overdue(&socket, clock.as_mut(), context).map(|()| None);
+            return poll_overdue(socket, clock.as_mut(), context).map(|()| None);
         }
     })
-    .await;
-    // What ends a connection early is the peer's doing; a line for each would be a line a request.
-    if served.is_some_and(|ended| ended.is_err() || unread.load(Ordering::Relaxed)) {
-        discard_until_closed(&socket).await;
-    }
+    .await
 }
 
 /// The connection's bytes as HTTP is to have them, and whose they are; `None` where it does not come to that.

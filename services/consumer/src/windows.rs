@@ -43,7 +43,8 @@ async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<(),
     }
     if kinds.len() > before {
         let meta = backends.archive.count_windows(&kinds).await?;
-        tracing::info!(windows = ?meta.windows, "windows are counted");
+        let kinds: Vec<String> = meta.windows.iter().map(|counted| counted.kind.to_string()).collect();
+        tracing::info!(?kinds, "windows are counted");
     }
     Ok(())
 }

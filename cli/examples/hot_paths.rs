@@ -18,7 +18,7 @@ use liverank_core::placement::{Budget, Limits, Part, Reader, ReaderAvailability,
 use liverank_core::ranking::Ranked;
 use liverank_core::{CommentId, ReaderId, UserId, VideoId};
 use liverank_reader::entry::EncodedEntry;
-use liverank_reader::ring::{Cursor, Ring, Taken};
+use liverank_reader::ring::{Ring, Taken};
 use liverank_websocket::measure::ListEncoder;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -101,10 +101,7 @@ fn measured_stream(comments: &[Comment]) -> usize {
     let numbering = CommentEpoch::from_bits(1);
     let mut ring = Ring::new(100, 4 << 20);
     ring.anchor(numbering.clone(), 0);
-    let mut viewers = vec![Cursor::New; VIEWER_COUNT];
-    for viewer in &mut viewers {
-        ring.take(viewer);
-    }
+    let mut viewers = vec![ring.now(); VIEWER_COUNT];
     let (mut given, mut sink) = (0, Vec::with_capacity(64 * 1024));
     for portion in comments.chunks(5) {
         for comment in portion {

@@ -68,9 +68,36 @@ fn field_with_large_number(text: &[u8]) -> Option<&'static str> {
     })
 }
 
+/// The greatest whole number that JSON's usual readers keep exactly.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
+
+/// A whole number, 0 or more. It may also be written with a fraction of nothing (`7.0`), as JavaScript's arithmetic may leave it.
+/// Numbers with a fraction are read to their neighbour at times; above 2^51 that lies half beside, and the whole one is meant.
+pub fn whole_number(value: &Value) -> Option<u64> {
+    let from_fraction = || {
+        let number = value.as_f64()?;
+        let whole = number.round();
+        let is_whole = (number - whole).abs() <= number * f64::EPSILON;
+        (is_whole && (0.0..=LARGEST_EXACT).contains(&whole)).then_some(whole as u64)
+    };
+    value.as_u64().or_else(from_fraction)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_may_be_written_with_a_fraction_of_nothing() {
+        let of = |text: &str| whole_number(&serde_json::from_str(text).unwrap());
+        assert_eq!((of("7"), of("7.0"), of("0.0"), of("-0.0")), (Some(7), Some(7), Some(0), Some(0)));
+        // Read as the number half beside it.
+        assert_eq!(of("4259445766152562.0"), Some(4_259_445_766_152_562));
+        assert_eq!(of("18446744073709551615"), Some(u64::MAX));
+        for other in ["7.5", "-1", "-1.0", "1e300", "9007199254740993.0", "\"7\"", "null"] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn a_number_beyond_f64_names_its_field() {

@@ -9,10 +9,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use liverank_adapters::assignment_store::{Assignment, MAX_EPOCH, ReaderRecord};
+use liverank_adapters::assignment_store::{Assignment, ReaderRecord};
 use liverank_core::epoch::{countable, is_plausible, plausible};
 use liverank_core::event::required_text;
 use liverank_core::handover::coordinator::ReaderStatus;
+use liverank_core::json::whole_number;
 use liverank_core::{Invalid, VideoId, canary};
 use liverank_protocol::access::{Caller, Role, Service};
 use liverank_protocol::{
@@ -37,12 +38,6 @@ const MAX_HEARTBEAT_BYTES: usize = 8 * 1024 * 1024;
 
 /// The largest question for viewers: as many ids as there may be, of the greatest length, each character escaped.
 const MAX_VIEWERS_BYTES: usize = 1024 * 1024;
-
-/// A whole number of JSON, which may also be written with a fraction of nothing: `7.0`.
-fn parse_whole_number(value: &Value) -> Option<u64> {
-    let fits = |number: &f64| number.fract() == 0.0 && (0.0..MAX_EPOCH as f64).contains(number);
-    value.as_u64().or_else(|| value.as_f64().filter(fits).map(|number| number as u64))
-}
 
 /// How long the store may take for a video that is not known here: what is known is the answer then.
 const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
@@ -156,7 +151,7 @@ async fn route(
     let video = VideoId::parse_field("videoid", required_text(&body, "videoid")?)?;
     let known = match body.get("epoch") {
         None | Some(Value::Null) => 0,
-        Some(epoch) => plausible("epoch", parse_whole_number(epoch).unwrap_or(u64::MAX), now_micros())?,
+        Some(epoch) => plausible("epoch", whole_number(epoch).unwrap_or(u64::MAX), now_micros())?,
     };
     let assignment = note_if_unserved(&manager, &video, manager.ensure(&video, known).await)?.assignment;
     let mut readers = readers_for_viewer(&manager, &assignment)?;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use liverank_core::Invalid;
+use liverank_core::json::whole_number;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -159,17 +160,8 @@ fn parse_name(value: &Value, field: &'static str) -> Result<String, Invalid> {
     Ok(text)
 }
 
-/// A count may be written as a fraction (`3.0`), as JavaScript's arithmetic may leave it.
 fn parse_whole_number(value: &Value, field: &'static str) -> Result<u64, Invalid> {
-    const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
-    value
-        .as_u64()
-        .or_else(|| {
-            let number = value.as_f64()?;
-            let is_count = number.fract() == 0.0 && (0.0..=LARGEST_EXACT).contains(&number);
-            is_count.then_some(number as u64)
-        })
-        .ok_or_else(|| Invalid::new(field, "must be a count: a whole number, 0 or more"))
+    whole_number(value).ok_or_else(|| Invalid::new(field, "must be a count: a whole number, 0 or more"))
 }
 
 fn optional_name(body: &Map<String, Value>, field: &'static str) -> Result<Option<String>, Invalid> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
+use liverank_core::json::whole_number;
 use liverank_core::placement::situation::{Limits, ReaderAvailability, Situation};
 use liverank_core::placement::what_if::{self, Changes, Forecast, what_if};
 use liverank_core::placement::{Balance, Bound, Plan};
@@ -19,7 +20,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::parse_whole_number;
 use crate::Manager;
 use crate::autopilot::{self, Chosen, Decision};
 use crate::cluster::watched::WatchedVideo;
@@ -287,8 +287,7 @@ fn parse_what_if_request(body: &Map<String, Value>) -> Result<Changes, Invalid> 
             format!("has a member {unknown:?}: it may have readers and videos"),
         ));
     }
-    let number =
-        |value: &Value, most: u64| parse_whole_number(value).filter(|number| (1..=most).contains(number));
+    let number = |value: &Value, most: u64| whole_number(value).filter(|number| (1..=most).contains(number));
     let readers = match body.get("readers") {
         None | Some(Value::Null) => None,
         Some(value) => {

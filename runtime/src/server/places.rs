@@ -203,9 +203,7 @@ mod tests {
                 hog.write_all(bytes).await.unwrap();
                 hogs.push(hog);
             }
-            while self.places.free.available_permits() > 0 {
-                tokio::task::yield_now().await;
-            }
+            until("all places are taken", || self.places.free.available_permits() == 0).await;
             hogs
         }
     }
@@ -214,6 +212,15 @@ mod tests {
         fn drop(&mut self) {
             self.shell.shutdown.cancel();
         }
+    }
+
+    async fn until(what: &str, holds: impl Fn() -> bool) {
+        let waited = async {
+            while !holds() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(TEST_TIMEOUT, waited).await.unwrap_or_else(|_| panic!("not in time: {what}"));
     }
 
     /// What comes until the server closes.
@@ -261,9 +268,7 @@ mod tests {
         let mut hogs = port.fill(b"GET /slow HTTP/1.1\r\nhost: h\r\n\r\n").await;
         let mut guest = port.connect(2).await;
         let asking = tokio::spawn(async move { ask(&mut guest).await });
-        while port.places.ended_for_others.get() == 0 {
-            tokio::task::yield_now().await;
-        }
+        until("one is asked to leave", || port.places.ended_for_others.get() > 0).await;
         assert_eq!(port.places.free.available_permits(), 0, "who is asked to leave is answered first");
         port.slow.add_permits(PLACE_COUNT);
         assert!(asking.await.unwrap().ends_with("answer"));

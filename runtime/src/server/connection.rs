@@ -105,8 +105,8 @@ pub(super) async fn serve(
     }
 }
 
-/// Drives a connection to its end; `let_finish` lets it finish what it is at. `None`: it was ended for having taken too long, for another, or because it asked for nothing
-/// after `shutdown`.
+/// Drives a connection to its end; `let_finish` lets it finish what it is at. `None`: it was ended for having taken too long, for
+/// another, or because it asked for nothing after `shutdown`.
 async fn until_over<C: Future>(
     mut connection: Pin<&mut C>,
     let_finish: fn(Pin<&mut C>),

@@ -129,7 +129,7 @@ pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Resul
             return Ok(None);
         }
         let before = meta.clone().into_meta()?.windows;
-        let last = offsets.iter().filter_map(|found| Some(found.position().last?.broker_time)).max();
+        let last = last_counted(offsets);
         let windows = CountedDoc::to_bson(&CountedDoc::all(&before.changed_to(kinds, last)))?;
         let here = |found: &OffsetDoc| {
             doc! { "q": { "_id": found.partition }, "u": { "$set": { "windowed": found.next } } }
@@ -144,6 +144,11 @@ pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Resul
     archive.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()
 }
 
+/// When the log took the last record that is counted.
+fn last_counted(offsets: &[OffsetDoc]) -> Option<Millis> {
+    offsets.iter().filter_map(|found| Some(found.position().last?.broker_time)).max()
+}
+
 /// The windows that a replay counts where an archive counts these: a copy that it begins with was counted without those that
 /// it does not know.
 pub(super) async fn of_replay(
@@ -154,7 +159,7 @@ pub(super) async fn of_replay(
     let Some(source) = source else { return Ok(CountedWindows::default().changed_to(&kinds, None)) };
     let known = source.meta().await?.map(|meta| meta.windows).unwrap_or_default();
     let offsets: Vec<OffsetDoc> = source.find_documents("offsets", doc! {}, doc! {}, usize::MAX).await?;
-    let last = offsets.iter().filter_map(|found| Some(found.position().last?.broker_time)).max();
+    let last = last_counted(&offsets);
     Ok(known.changed_to(&kinds, last))
 }
 

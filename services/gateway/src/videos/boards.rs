@@ -1,8 +1,8 @@
 //! The boards by their names, and the windows of those that have some.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use liverank_adapters::ranking_store::Board;
 use liverank_adapters::{RankingStore, StoreError};
@@ -17,16 +17,27 @@ use crate::Gateway;
 
 /// How long the stores may take to say whether a window is final: the list does not wait longer.
 const FINAL_TIMEOUT: Duration = Duration::from_millis(500);
-/// Windows of which it is remembered that they are final: more than all boards keep. With more they are asked for anew.
-const MAX_FINAL_REMEMBERED: usize = 1024;
+/// How often the stores are asked at most whether a window is final, however often its list is read: the log answers for each of
+/// its partitions.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Windows of which it is remembered what the stores said: more than all boards keep. With more they are asked for anew.
+const MAX_REMEMBERED: usize = 1024;
 
 /// The boards that are declared, and where each is kept.
 pub(crate) struct Boards {
     declared: DeclaredBoards,
     /// Those of boards without windows.
     stores: Vec<Arc<dyn RankingStore>>,
-    /// Keys of windows that are final.
-    finals: Mutex<HashSet<String>>,
+    /// What the stores said of windows that have ended, by their keys.
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// What is known of a window that has ended.
+#[derive(Clone, Copy)]
+enum Known {
+    Final,
+    /// The stores were asked then, and have not said that it is.
+    Asked(Instant),
 }
 
 /// A board, or one window of it.
@@ -71,19 +82,36 @@ enum WindowState {
 impl Boards {
     pub(crate) fn new(declared: DeclaredBoards, ranking: &dyn RankingStore) -> Self {
         let stores = declared.iter().map(|board| ranking.declared(&board.key())).collect();
-        Self { declared, stores, finals: Mutex::default() }
+        Self { declared, stores, known: Mutex::default() }
     }
 
     fn is_known_final(&self, key: &str) -> bool {
-        self.finals.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+        matches!(self.lock().get(key), Some(Known::Final))
+    }
+
+    /// Whether the stores are to be asked about a window now. Who is told so asks; others are not told so for a while.
+    fn is_to_be_asked(&self, key: &str, now: Instant) -> bool {
+        let mut known = self.lock();
+        let is_due = match known.get(key) {
+            None => true,
+            Some(Known::Final) => false,
+            Some(Known::Asked(at)) => now.saturating_duration_since(*at) >= ASK_EVERY,
+        };
+        if is_due {
+            if known.len() >= MAX_REMEMBERED {
+                known.clear();
+            }
+            known.insert(key.to_owned(), Known::Asked(now));
+        }
+        is_due
     }
 
     fn note_final(&self, key: &str) {
-        let mut finals = self.finals.lock().unwrap_or_else(PoisonError::into_inner);
-        if finals.len() >= MAX_FINAL_REMEMBERED {
-            finals.clear();
-        }
-        finals.insert(key.to_owned());
+        self.lock().insert(key.to_owned(), Known::Final);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -169,6 +197,8 @@ impl Gateway {
             WindowState::Running
         } else if self.boards.is_known_final(key) {
             WindowState::Final
+        } else if !self.boards.is_to_be_asked(key, Instant::now()) {
+            WindowState::Ended
         } else {
             let asked = tokio::time::timeout(FINAL_TIMEOUT, self.is_final(window, &*board.store)).await;
             // Where a store is away nobody can say so.
@@ -213,5 +243,25 @@ impl Gateway {
         // Where nothing was ever counted there is nothing to have.
         let is_empty = positions.iter().all(|position| position.next == 0);
         Ok(is_empty || (has && standing.generation == generation))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+
+    use super::*;
+
+    #[test]
+    fn the_stores_are_asked_once_a_second_whoever_reads_and_never_again_once_a_window_is_final() {
+        let boards = Boards::new(DeclaredBoards::default(), &EmbeddedRanking::default());
+        let now = Instant::now();
+        assert!(boards.is_to_be_asked("a", now));
+        assert!(!boards.is_to_be_asked("a", now + ASK_EVERY / 2));
+        assert!(boards.is_to_be_asked("b", now));
+        assert!(boards.is_to_be_asked("a", now + ASK_EVERY));
+        boards.note_final("a");
+        assert!(boards.is_known_final("a") && !boards.is_known_final("b"));
+        assert!(!boards.is_to_be_asked("a", now + ASK_EVERY * 9));
     }
 }

@@ -690,3 +690,40 @@ async fn opening_without_a_broker_is_an_error() {
     assert!(error.is_transient() && error.part() == "kafka", "{error}");
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shorter_session_gives_the_partitions_of_a_silent_member_away_sooner() {
+    let mut topic = fresh();
+    topic.0.session_timeout = Duration::from_secs(2);
+    let (proxy, mut behind) = through_a_proxy().await;
+    behind.0.clone_from(&KafkaConfig { brokers: behind.brokers.clone(), ..topic.0.clone() });
+    let (log, silent_log) = (open_log(&topic).await, open_log(&behind).await);
+    let mut silent = CountingMember::join(&*silent_log).await;
+    let partitions = PARTITIONS as usize;
+    wait_until("the only member has all partitions", async || {
+        silent.poll_once().await;
+        silent.owned.len() == partitions
+    })
+    .await;
+    proxy.set(Mode::Stalled);
+    let mut other = CountingMember::join(&*log).await;
+    let taken_over = wait_until("the other member has all partitions", async || {
+        other.poll_once().await;
+        other.owned.len() == partitions
+    })
+    .await;
+    // The default of six seconds would be seen here: a member that says nothing keeps its partitions for that long.
+    assert!(taken_over < Duration::from_secs(5), "{taken_over:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_timeout_that_brokers_refuse_is_named() {
+    let mut config = fresh();
+    config.0.session_timeout = Duration::from_secs(1);
+    let log = open_log(&config).await;
+    let said = CountingMember::join(&*log).await.read_until_refused().await;
+    assert!(
+        said.contains("refuse the session timeout") && said.contains("group.min.session.timeout.ms"),
+        "{said}"
+    );
+}

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Command, ValueEnum};
@@ -33,6 +34,16 @@ pub struct StoreArgs {
     /// The consumers' group.
     #[arg(long, env = "LIVERANK_KAFKA_GROUP", default_value = "liverank")]
     kafka_group: String,
+    /// How long Kafka waits for a silent consumer before others get its partitions. Brokers refuse less than
+    /// their group.min.session.timeout.ms (6000 by default). A process that stands still for longer gives its partitions up.
+    #[arg(
+        long,
+        env = "LIVERANK_KAFKA_SESSION_TIMEOUT_MS",
+        value_name = "MS",
+        default_value_t = 6_000,
+        value_parser = clap::value_parser!(u64).range(1_000..=60_000)
+    )]
+    kafka_session_timeout_ms: u64,
     /// Speak TLS to Kafka.
     #[arg(long, env = "LIVERANK_KAFKA_TLS")]
     kafka_tls: bool,
@@ -213,6 +224,7 @@ impl StoreArgs {
             brokers: self.kafka.clone().unwrap_or_default(),
             topic: named(&self.kafka_topic),
             group: named(&self.kafka_group),
+            session_timeout: Duration::from_millis(self.kafka_session_timeout_ms),
             tls: self.kafka_tls || self.kafka_ca_file.is_some(),
             ca_file: self.kafka_ca_file.clone(),
             username: self.kafka_username.clone(),

@@ -147,19 +147,26 @@ impl EventLog for KafkaLog {
 /// What a caller can do about an error of the client library: most are the network's and pass.
 fn store_error(doing: &str, error: &KafkaError) -> StoreError {
     use RDKafkaErrorCode::{
-        Authentication, GroupAuthorizationFailed, InvalidTopic, SSL, SaslAuthenticationFailed,
-        TopicAuthorizationFailed, UnsupportedSASLMechanism,
+        Authentication, GroupAuthorizationFailed, InvalidSessionTimeout, InvalidTopic, SSL,
+        SaslAuthenticationFailed, TopicAuthorizationFailed, UnsupportedSASLMechanism,
     };
     // A configuration error quotes the value, which may be a password.
     if let KafkaError::ClientConfig(_, what, key, _) = error {
         return StoreError::unusable(PART_NAME, format!("{doing}: setting {key}: {what}"));
     }
-    let reason = format!("{doing}: {error}");
+    let reason = match error.rdkafka_error_code() {
+        Some(InvalidSessionTimeout) => format!(
+            "{doing}: the brokers refuse the session timeout: it has to be within their \
+             group.min.session.timeout.ms and group.max.session.timeout.ms"
+        ),
+        _ => format!("{doing}: {error}"),
+    };
     match error {
         KafkaError::ClientCreation(_) => StoreError::unusable(PART_NAME, reason),
         _ => match error.rdkafka_error_code() {
             Some(
                 Authentication
+                | InvalidSessionTimeout
                 | GroupAuthorizationFailed
                 | InvalidTopic
                 | SSL

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
@@ -10,6 +11,9 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
 
 use super::super::{DEAD_LETTER_SUFFIX, TOPIC};
+
+/// The session timeout where none is given: the least that brokers allow by default.
+pub const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How a user name and password are presented.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,6 +57,9 @@ pub struct KafkaConfig {
     pub topic: String,
     /// The consumer group.
     pub group: String,
+    /// How long the group waits for a consumer that is silent before others get its partitions. Brokers refuse what is outside of
+    /// their `group.min.session.timeout.ms` and `group.max.session.timeout.ms`; the consumer tells that as an error of the log.
+    pub session_timeout: Duration,
     /// Whether to speak TLS. A CA file implies it.
     pub tls: bool,
     /// The CA's certificate (PEM); absent, the system's are trusted.
@@ -72,6 +79,7 @@ impl KafkaConfig {
             brokers: brokers.into(),
             topic: TOPIC.to_owned(),
             group: "liverank".to_owned(),
+            session_timeout: DEFAULT_SESSION_TIMEOUT,
             tls: false,
             ca_file: None,
             username: None,
@@ -129,6 +137,7 @@ impl fmt::Debug for KafkaConfig {
             .field("brokers", &self.brokers)
             .field("topic", &self.topic)
             .field("group", &self.group)
+            .field("session_timeout", &self.session_timeout)
             .field("tls", &self.tls)
             .field("ca_file", &self.ca_file)
             .field("username", &self.username)

@@ -338,6 +338,7 @@ impl ConsumerThread {
 
 fn consumer_settings(config: &KafkaConfig) -> ClientConfig {
     let mut settings = config.kafka_client_config();
+    let session_ms = config.session_timeout.as_millis();
     settings
         .set("group.id", &config.group)
         .set("partition.assignment.strategy", "cooperative-sticky")
@@ -352,11 +353,12 @@ fn consumer_settings(config: &KafkaConfig) -> ClientConfig {
         // changes, and every five minutes.
         .set("debug", "metadata")
         .set_log_level(RDKafkaLogLevel::Debug)
-        // A killed member's partitions move after this. The least that brokers allow by default, and far more than
-        // any pause of a process without a garbage collector.
-        .set("session.timeout.ms", "6000")
-        // Rebalances are noticed with heartbeats: two rounds of them move a partition.
-        .set("heartbeat.interval.ms", "1000")
+        // A killed member's partitions move after this.
+        .set("session.timeout.ms", session_ms.to_string())
+        // Rebalances are noticed with heartbeats: two rounds of them move a partition. Six in a session, so that one that is
+        // late costs nothing.
+        .set("heartbeat.interval.ms", (session_ms / 6).min(1_000).to_string())
+        // At least the longest session: the library demands it.
         .set("max.poll.interval.ms", "60000")
         // One batch of the largest that the inbox takes, ready in the library beside the one in the inbox.
         .set("queued.min.messages", "20000")

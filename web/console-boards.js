@@ -103,7 +103,7 @@ export class BoardChoice {
     part('board-choice').hidden = !declared;
     if (!declared || !known) return;
     fillSelect(part('board-select'), this.#boards.map(({ name }) => [name, TITLES[name] ?? name]), board);
-    part('window-label').hidden = known.windows === null;
+    part('window-select').hidden = known.windows === null;
     if (known.windows) fillSelect(part('window-select'), windowOptions(known.windows), window ?? '');
     const text = described(known, window);
     part('board-note').hidden = text === '';

@@ -1,6 +1,7 @@
 /** The console page: ties the ranking, the open video, its comments, the readers and the state of the connection together. */
 
 import { Liverank } from './liverank.js';
+import { BoardChoice } from './console-boards.js';
 import { CommentsView } from './console-comments.js';
 import { Moderation } from './console-moderation.js';
 import { OperateView } from './console-operate.js';
@@ -26,8 +27,9 @@ const part = (id) => document.getElementById(id);
 const liverank = new Liverank({ token: () => session.token });
 
 let open = null;
-let board = 'global';
 let stream = null;
+/** Reads the list of a window that has ended, until it is final. */
+let reading = null;
 let videos = [];
 
 // ------------------------------------------------------------------------------------------------------- the user
@@ -51,6 +53,7 @@ const session = new Session({
     state.reset();
     follow();
     comments.restart();
+    boards.refresh();
     readers.refresh();
     operate.refresh();
     moderation.offer(session.moderates);
@@ -147,8 +150,44 @@ document.addEventListener('visibilitychange', () => {
 
 // -------------------------------------------------------------------------------------------------------- ranking
 
+/** How often the list of a window is read that has ended and is not final yet, in ms. */
+const SETTLING_MS = 5_000;
+
+const boards = new BoardChoice(liverank, {
+  onChoose: () => {
+    ranking.clear();
+    follow();
+  },
+});
+
 function follow() {
   stream?.close();
+  stream = null;
+  clearTimeout(reading);
+  const { board, window } = boards.chosen;
+  if (window === null) followBoard(board);
+  else {
+    state.set('ranking', null);
+    readWindow(boards.chosen);
+  }
+}
+
+/** A window that has ended is read and not followed: it changes no more once it is final. */
+async function readWindow(chosen) {
+  const page = await liverank.videos({ ...chosen, limit: SHOWN }).catch((error) => error);
+  if (chosen !== boards.chosen) return;
+  if (page instanceof Error) {
+    // It is not kept any more, or never was.
+    if (page.status === 404) boards.refresh();
+    else reading = setTimeout(() => readWindow(chosen), SETTLING_MS);
+    return;
+  }
+  showRanking(page.videos);
+  boards.note(page.window);
+  if (page.window.state !== 'final') reading = setTimeout(() => readWindow(chosen), SETTLING_MS);
+}
+
+function followBoard(board) {
   const mine = liverank.ranking({
     board: board === 'global' ? undefined : board,
     limit: SHOWN,
@@ -169,7 +208,8 @@ function showRanking(list) {
   videos = list;
   ranking.show(list);
   part('ranking-loading').hidden = true;
-  part('ranking-empty').hidden = list.length > 0;
+  part('ranking-empty').hidden = list.length > 0 || !boards.isBuiltIn;
+  part('ranking-none').hidden = list.length > 0 || boards.isBuiltIn;
   part('sample-again').hidden = list.length === 0;
   showAllButton();
   if (open === null && list.length > 0) openVideo(list[0].video_id);
@@ -185,13 +225,6 @@ part('show-all').addEventListener('click', () => {
   showAllButton();
   part('ranking-list').children[10]?.firstElementChild.focus();
 });
-for (const choice of document.querySelectorAll('input[name="board"]')) {
-  choice.addEventListener('change', () => {
-    board = choice.value;
-    ranking.clear();
-    follow();
-  });
-}
 
 // ------------------------------------------------------------------------------------------------- the open video
 
@@ -313,5 +346,11 @@ for (const id of ['sample', 'sample-again']) {
 
 showUser();
 openFromAddress();
-follow();
+if (boards.isBuiltIn) {
+  follow();
+  boards.refresh();
+} else {
+  // The address may name a board that there is not: which there are has to be known first.
+  boards.refresh().then(follow);
+}
 if (new URLSearchParams(location.search).get('tab') === 'operate') openTab('operate');

@@ -314,7 +314,7 @@ function applyRankingMessage(state, message) {
   if (!state || message.base !== state.version) return null;
   const videos = new Map(state.videos.map((video) => [video.video_id, video]));
   for (const id of message.remove ?? []) videos.delete(id);
-  for (const video of message.set ?? []) videos.set(video.video_id, video);
+  for (const video of message.set ?? []) videos.set(video.video_id, { ...videos.get(video.video_id), ...video });
   return { version: message.version, videos: [...videos.values()].sort(compareRanked) };
 }
 
@@ -407,9 +407,13 @@ var Liverank = class {
     const path = `/comments/${encodeURIComponent(videoid)}${query({ before, after, around, limit })}`;
     return this.#http.json(path, { signal });
   }
+  /** The boards, those that were declared among them, and the windows of those that have some. */
+  boards({ signal } = {}) {
+    return this.#http.json("/boards", { signal });
+  }
   /** One page of a ranked list. */
-  videos({ board, limit, cursor, around, fields, signal } = {}) {
-    const path = `/videos${query({ board, limit, cursor, around, fields: fields?.join() })}`;
+  videos({ board, window, limit, cursor, around, fields, signal } = {}) {
+    const path = `/videos${query({ board, window, limit, cursor, around, fields: fields?.join() })}`;
     return this.#http.json(path, { signal });
   }
   /** One video with its counters, its viewers now and its ranks. Rejects with status 404 when nothing has happened to it yet. */
@@ -512,12 +516,14 @@ var Liverank = class {
     return this.#http.json(`/moderation/log${query({ before, limit })}`, { signal });
   }
   /** A ranked list, best first. */
-  ranking({ board, limit, mode = "delta", onList, onState } = {}) {
-    return this.#list(`/ws/videos${query({ board, limit, mode: mode === "delta" ? mode : void 0 })}`, { onList, onState });
+  ranking({ board, limit, fields, mode = "delta", onList, onState } = {}) {
+    const asked = { board, limit, mode: mode === "delta" ? mode : void 0, fields: fields?.join() };
+    return this.#list(`/ws/videos${query(asked)}`, { onList, onState });
   }
   /** The part of a ranked list that has a video in its middle, wherever the video stands. */
-  rankingAround(videoId, { board, limit, onPart, onState } = {}) {
-    return this.#list(`/ws/videos${query({ board, limit, around: videoId })}`, { onPart, onState });
+  rankingAround(videoId, { board, limit, fields, onPart, onState } = {}) {
+    const asked = { board, limit, around: videoId, fields: fields?.join() };
+    return this.#list(`/ws/videos${query(asked)}`, { onPart, onState });
   }
   /** The ranked videos of one owner, as {@link Liverank.ranking} does it. */
   userRanking(userId, { limit, onList, onState } = {}) {

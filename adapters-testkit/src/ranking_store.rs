@@ -20,6 +20,7 @@ use liverank_adapters::ranking_store::{
 
 mod declared;
 mod generations;
+mod metadata;
 mod places;
 mod revisions;
 
@@ -60,6 +61,9 @@ where
     places::what_is_on_no_board_has_no_place(fresh().await).await;
     places::places_follow_a_moving_board(fresh().await).await;
     a_mirror_follows_two_writers(fresh().await).await;
+    metadata::the_latest_metadata_stand_and_are_told(fresh().await).await;
+    metadata::many_metadata_and_odd_ids_arrive_whole(fresh().await).await;
+    metadata::that_all_are_described_is_noted(fresh().await).await;
     declared::declared_boards_stand_by_themselves(fresh().await).await;
     declared::what_nobody_wants_is_removed(fresh().await).await;
 }

@@ -5,6 +5,7 @@
 //! | `produce TOPIC EVENTS VIDEOS ids\|plain` | makes a topic as the system does and fills it: keyed events, videos by Zipf 1.0 |
 //! | `bare TOPIC` | reads all of it with one rdkafka consumer and parses each value |
 //! | `archive DATABASE TOTAL` | waits until an archive has counted so many, and tells how fast |
+//! | `boards DATABASE TOTAL PREFIX BOARDS` | the same, and waits until the declared boards (as `--boards`) have all of it, too |
 //! | `standing DATABASE` | says how many it has counted |
 //! | `group GROUP TOPIC TOTAL` | the same by the offsets that a consumer group has committed |
 //! | `latency TOPIC VIDEOS RATE SECONDS PREFIX` | sends at a rate; the time from when each probe was due until the board has it |
@@ -14,6 +15,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use liverank_adapters::archive::mongodb::{MongoArchive, MongoConfig};
@@ -24,6 +26,7 @@ use liverank_adapters::ranking_store::{Change, RankingStore};
 use liverank_adapters::redis_link::{RedisConfig, RedisLink};
 use liverank_adapters::{Archive, EventLog};
 use liverank_core::Interaction;
+use liverank_core::boards::DeclaredBoards;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rdkafka::ClientConfig;
@@ -51,6 +54,9 @@ fn main() -> BenchResult<()> {
         }
         ["bare", topic] => measure_bare_consumer(topic),
         ["archive", database, total] => runtime.block_on(measure_archive(database, total.parse()?)),
+        ["boards", database, total, prefix, boards] => {
+            runtime.block_on(measure_boards(database, total.parse()?, prefix, boards))
+        }
         ["standing", database] => runtime.block_on(archive_position(database)),
         ["group", group, topic, total] => measure_committed(group, topic, total.parse()?),
         ["latency", topic, videos, rate, seconds, prefix] => {
@@ -205,6 +211,12 @@ impl GrowthMeter {
     }
 }
 
+fn open_boards(prefix: &str) -> BenchResult<RedisRanking> {
+    let url = std::env::var("LIVERANK_TEST_REDIS")?;
+    let redis = RedisConfig { url, cluster: false, prefix: prefix.to_owned(), ca_file: None };
+    Ok(RedisRanking::new(RedisLink::new(redis)?))
+}
+
 async fn open_archive(database: &str) -> BenchResult<MongoArchive> {
     let mut config = MongoConfig::new(std::env::var("LIVERANK_TEST_MONGODB")?);
     config.database = database.to_owned();
@@ -232,6 +244,45 @@ async fn measure_archive(database: &str, total: u64) -> BenchResult<Value> {
     growth.growth_rate()
 }
 
+/// How many records each store of boards has, of the one that has the fewest.
+async fn shown_records(stores: &[Arc<dyn RankingStore>]) -> BenchResult<u64> {
+    let mut fewest = u64::MAX;
+    for store in stores {
+        let standing = store.standing().await?;
+        fewest = fewest.min(standing.offsets.iter().map(|(_, next)| next).sum());
+    }
+    Ok(fewest)
+}
+
+async fn measure_boards(database: &str, total: u64, prefix: &str, declared: &str) -> BenchResult<Value> {
+    let archive = open_archive(database).await?;
+    let ranking: Arc<dyn RankingStore> = Arc::new(open_boards(prefix)?);
+    let declared = DeclaredBoards::read(&serde_json::from_str(declared)?)?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_millis() as i64;
+    let declared = declared.keys(now).into_iter().map(|key| ranking.declared(&key));
+    let stores: Vec<_> = std::iter::once(Arc::clone(&ranking)).chain(declared).collect();
+    let (mut counted, mut shown) = (GrowthMeter::default(), GrowthMeter::default());
+    let (mut count, mut on_boards) = (0, 0);
+    while count < total || on_boards < total {
+        if count < total {
+            count = counted_records(&archive).await?;
+            counted.note_count(count);
+        }
+        on_boards = shown_records(&stores).await?;
+        shown.note_count(on_boards);
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+    let mut result = counted.growth_rate()?;
+    // From the first count on: boards that come at once at the end show no growth of their own.
+    let ended = |meter: &GrowthMeter| meter.seen.last().map(|(at, _)| *at);
+    let begun = counted.seen.iter().find(|(_, count)| *count > 0).map(|(at, _)| *at);
+    if let (Some(begun), Some(counted), Some(shown)) = (begun, ended(&counted), ended(&shown)) {
+        result["boards_seconds"] = json!((shown.max(counted) - begun).as_secs_f64());
+        result["boards_behind_seconds"] = json!(shown.saturating_duration_since(counted).as_secs_f64());
+    }
+    Ok(result)
+}
+
 fn measure_committed(group: &str, topic: &str, total: u64) -> BenchResult<Value> {
     let consumer: BaseConsumer = kafka_client_config()?.set("group.id", group).create()?;
     let (list, _) = partition_ends(&consumer, topic)?;
@@ -255,9 +306,7 @@ async fn measure_latency(
     seconds: u64,
     prefix: &str,
 ) -> BenchResult<Value> {
-    let url = std::env::var("LIVERANK_TEST_REDIS")?;
-    let redis = RedisConfig { url, cluster: false, prefix: prefix.to_owned(), ca_file: None };
-    let boards = RedisRanking::new(RedisLink::new(redis)?);
+    let boards = open_boards(prefix)?;
     let mut changes = boards.changes().await?;
     let topic = topic.to_owned();
     let begun = Instant::now() + Duration::from_millis(500);

@@ -8,6 +8,8 @@
 //!    means that something was missed and a fresh [`RankingStore::snapshot`] is due.
 //! 3. A later generation replaces an earlier one as a whole: the earlier one is served until the later one is complete.
 //! 4. Lists are in the order of [`liverank_core::ranking`].
+//! 5. Metadata stand beside the boards, of each video the latest: whoever subscribed hears of which video another one is
+//!    there, and finds it when asking.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use async_trait::async_trait;
 use liverank_core::counting::OffsetRange;
 use liverank_core::ranking::Ranked;
 use liverank_core::trace::TraceContext;
-use liverank_core::{UserId, VideoId};
+use liverank_core::{Metadata, UserId, VideoId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -60,6 +62,17 @@ pub struct BoardEntry {
     /// Whether the video was taken off the boards; then it has no scores.
     #[serde(rename = "x", default)]
     pub removed: bool,
+}
+
+/// What an app says of a video, as of one state of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// The video.
+    pub video_id: VideoId,
+    /// Which state of the video this is, as in [`BoardEntry`].
+    pub revision: u64,
+    /// Its metadata; `None` where nothing is said of it.
+    pub metadata: Option<Metadata>,
 }
 
 /// What one batch changed.
@@ -161,6 +174,8 @@ pub enum Change {
         version: u64,
         /// The videos.
         entries: Vec<BoardEntry>,
+        /// Videos of which other metadata are there ([`RankingStore::metadata`]).
+        described: Vec<VideoId>,
         /// The spans that brought them, where these are recorded.
         traces: Vec<TraceContext>,
     },
@@ -231,8 +246,21 @@ pub trait RankingStore: Send + Sync {
     /// [`Change::Reset`]. The first item is always [`Change::Reset`]. Reconnects by itself while the receiver lives.
     async fn changes(&self) -> Result<mpsc::Receiver<Change>, StoreError>;
 
+    /// Puts metadata beside the boards, where no later one is known, and tells the subscribers of which videos others are there
+    /// now. Of a later generation all are later. It can be done before anything is on the boards.
+    async fn describe(&self, generation: u64, videos: &[Described]) -> Result<(), StoreError>;
+
+    /// The metadata of each of these videos that [`RankingStore::describe`] put there.
+    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError>;
+
+    /// Notes that the metadata of every video that the archive has were put there.
+    async fn note_described(&self) -> Result<(), StoreError>;
+
+    /// Whether that was noted, and what was put there has not been lost since. An earlier release puts none there.
+    async fn is_described(&self) -> Result<bool, StoreError>;
+
     /// What holds a declared board, by its key ([`liverank_core::boards::DeclaredBoard::key`]): a store beside this one, that
-    /// shares nothing with it and makes the same promises. It has no declared boards of its own.
+    /// shares nothing with it and makes the same promises. It has no declared boards of its own, and nobody puts metadata there.
     fn declared(&self, key: &str) -> Arc<dyn RankingStore>;
 
     /// Says that these declared boards are wanted, and removes those of which nobody has said so for `unwanted_after`. It has to

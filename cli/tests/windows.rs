@@ -95,6 +95,14 @@ impl System {
         self.until(&path, |list| lines(&list["videos"]) == to_lines(expected)).await["window"].clone()
     }
 
+    /// The windows of the board, as the list of boards has them.
+    async fn listed(&self) -> Value {
+        let (status, boards) = self.get("/boards").await;
+        assert_eq!(status, 200, "{boards}");
+        let boards = boards["boards"].as_array().unwrap();
+        boards.iter().find(|board| board["name"] == "today").unwrap()["windows"].clone()
+    }
+
     async fn until(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -176,6 +184,12 @@ async fn a_day_ends_exactly_and_its_result_is_kept() {
         *window == expected
     };
     assert!(is(&window, "running"), "{window}");
+    let listed = system.listed().await;
+    assert_eq!((&listed["unit"], &listed["time_zone"]), (&json!("day"), &json!("Europe/Berlin")));
+    assert!(is(&listed["running"], "running"), "{listed}");
+    // Nothing happened on the day before, and it is known that nothing did.
+    let before = &listed["ended"];
+    assert_eq!((before.as_array().map(Vec::len), &before[0]["whole"]), (Some(1), &json!(true)), "{before}");
     socket_shows(&mut socket, &[("a", 2), ("b", 1)]).await;
     system.post("ana", "unlike", "b", evening).await;
     system.shows("", &[("a", 2)]).await;
@@ -200,6 +214,9 @@ async fn a_day_ends_exactly_and_its_result_is_kept() {
     system.clock.store(MIDNIGHT + HOUR, SeqCst);
     let path = "/videos?board=today&window=2026-10-25";
     system.until(path, |list| is(&list["window"], "final")).await;
+    let listed = system.listed().await;
+    assert!(is(&listed["ended"][0], "final"), "{listed}");
+    assert_eq!((&listed["running"]["name"], &listed["ended"][1]), (&json!("2026-10-26"), &Value::Null));
     system.post("dan", "like", "a", MIDNIGHT - 1).await;
     system.shows("", &[("c", 1), ("a", 1)]).await;
     system.shows("&window=2026-10-25", &[("a", 2), ("b", 1)]).await;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::counting::{Rules, VideoState, digest};
 use crate::metadata::MAX_CATEGORY_CHARS;
 use crate::moderation::ActorRole;
-use crate::score::{Weights, parse_weight};
+use crate::score::{Weights, parse_weight, points};
 use crate::windows::{MAX_KINDS, Window, WindowKind, WindowUnit};
 use crate::{Invalid, Millis, comment};
 
@@ -41,6 +41,16 @@ pub enum Order {
     Points,
     /// By the decayed score, as `trending` is.
     Trending,
+}
+
+impl Order {
+    /// Its name in declarations.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Points => "points",
+            Self::Trending => "trending",
+        }
+    }
 }
 
 /// What an event is worth on a board, in thousandths of a point.
@@ -229,6 +239,16 @@ impl DeclaredBoard {
         self.order
     }
 
+    /// The category of its videos, where it has those of one only.
+    pub fn category(&self) -> Option<&str> {
+        self.category.as_deref()
+    }
+
+    /// From how many points on a video is on it.
+    pub fn minimum(&self) -> f64 {
+        points(self.minimum)
+    }
+
     /// Its windows, where it has some.
     pub const fn windows(&self) -> Option<&BoardWindows> {
         self.windows.as_ref()
@@ -248,10 +268,7 @@ impl DeclaredBoard {
 
     fn key_with(&self, window: &str) -> String {
         let Self { name, order, weights, category, minimum, windows: _ } = self;
-        let order = match order {
-            Order::Points => "points",
-            Order::Trending => "trending",
-        };
+        let order = order.name();
         // Each part has one way to be written, and the last one alone may hold anything.
         let weights = weights.map_or_else(|| "those of all".to_owned(), |own| own.to_string());
         let category = category.as_deref().map_or_else(|| "any".to_owned(), |it| format!("of {it}"));

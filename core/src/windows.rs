@@ -134,6 +134,11 @@ impl WindowKind {
         self.unit
     }
 
+    /// The name of their time zone.
+    pub fn time_zone(&self) -> &str {
+        &self.zone.name
+    }
+
     /// The window that this time is in.
     pub fn window_of(&self, at: Millis) -> Window {
         let at = timestamp(at);

@@ -74,6 +74,7 @@ const ATTACK_ROWS: &[AttackRow] = {
         (Gateway, "GET", "/videos/{video_id}", OPEN_TO_ALL),
         (Gateway, "PUT", "/videos/{video_id}", CLOSED_TO_ALL),
         (Gateway, "DELETE", "/videos/{video_id}", CLOSED_TO_ALL),
+        (Gateway, "GET", "/boards", OPEN_TO_ALL),
         (Gateway, "GET", "/ws/videos", OPEN_TO_VIEWERS),
         (Gateway, "GET", "/ws/user/{user_id}", CLOSED_TO_ALL),
         (Gateway, "POST", "/comment", CLOSED_TO_ALL),

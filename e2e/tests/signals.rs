@@ -65,7 +65,9 @@ const QUIET_METRICS: &[(&str, &str)] = &[
 #[tokio::test]
 async fn every_documented_metric_is_there_and_moves_under_load() {
     let collector = Collector::start().await;
-    let up = Up::start_with(2, &["--canary-seconds=1", "--otlp-endpoint", &collector.url]).await;
+    let declared = ["--boards", r#"[{"name": "liked"}]"#];
+    let flags = ["--canary-seconds=1", "--otlp-endpoint", &collector.url, declared[0], declared[1]];
+    let up = Up::start_with(2, &flags).await;
     // Partitions' metrics come with the consumer's first look at them.
     let before = wait::until("the consumer tells its lag", TEST_TIMEOUT, || async {
         let scrape = Scrape::of(up.admin()).await;

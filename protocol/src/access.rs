@@ -227,6 +227,7 @@ pub const ENDPOINTS: &[Endpoint] = {
         // Owners change their own; whose video it is, the log knows.
         endpoint_row(Gateway, "PUT", "/videos/{video_id}", Public),
         endpoint_row(Gateway, "DELETE", "/videos/{video_id}", Public),
+        endpoint_row(Gateway, "GET", "/boards", Public),
         endpoint_row(Gateway, "GET", "/ws/videos", Public),
         endpoint_row(Gateway, "GET", "/ws/user/{user_id}", Public),
         endpoint_row(Gateway, "POST", "/comment", Public),

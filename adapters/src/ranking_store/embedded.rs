@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use liverank_core::ranking::{Ranked, Ranking, begin_around};
-use liverank_core::{VideoId, canary};
+use liverank_core::{Metadata, VideoId, canary};
 use tokio::sync::mpsc;
 
 use super::{
-    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, PageStart, Place, Places, Projected, Projection,
-    ProjectionCheckpoint, RankingStore, Snapshot,
+    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, Described, PageStart, Place, Places, Projected,
+    Projection, ProjectionCheckpoint, RankingStore, Snapshot,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
@@ -36,6 +36,10 @@ struct Boards {
     subscribers: Vec<Arc<LossyChannel<Change>>>,
     /// By generation, those before the one in force left out.
     half_lives: BTreeMap<u64, u64>,
+    /// Of each video with the generation and revision that it is of.
+    metadata: HashMap<VideoId, ((u64, u64), Metadata)>,
+    /// All that the archive has of metadata was put there.
+    is_described: bool,
 }
 
 /// The videos of one generation.
@@ -102,6 +106,24 @@ impl Boards {
         self.generation > Some(generation) || self.next.as_ref().is_some_and(|(next, _)| *next > generation)
     }
 
+    /// Puts a video's metadata where no later one is known. Returns whether it is another one than before.
+    fn put_metadata(&mut self, generation: u64, video: &Described) -> bool {
+        let (of, known) = ((generation, video.revision), self.metadata.get(&video.video_id));
+        if known.is_some_and(|(known, _)| *known > of) {
+            return false;
+        }
+        let is_other = known.map(|(_, metadata)| metadata) != video.metadata.as_ref();
+        match &video.metadata {
+            Some(metadata) => {
+                self.metadata.insert(video.video_id.clone(), (of, metadata.clone()));
+            }
+            None => {
+                self.metadata.remove(&video.video_id);
+            }
+        }
+        is_other
+    }
+
     /// Tells subscribers of a change, or of a loss.
     fn notify_subscribers(&mut self, change: Option<&Change>) {
         self.subscribers.retain(|subscriber| !subscriber.is_closed());
@@ -148,7 +170,8 @@ impl RankingStore for EmbeddedRanking {
         if !changed.is_empty() {
             boards.version += 1;
             let traces = projection.traces.clone();
-            let change = Change::Changed { version: boards.version, entries: changed, traces };
+            let (version, described) = (boards.version, Vec::new());
+            let change = Change::Changed { version, entries: changed, described, traces };
             boards.notify_subscribers(Some(&change));
         }
         Ok(Projected::Applied)
@@ -255,6 +278,35 @@ impl RankingStore for EmbeddedRanking {
         boards.subscribers.retain(|subscriber| !subscriber.is_closed());
         boards.subscribers.push(outlet);
         Ok(receiver)
+    }
+
+    async fn describe(&self, generation: u64, videos: &[Described]) -> Result<(), StoreError> {
+        let mut boards = self.boards();
+        let news = videos.iter().filter(|video| boards.put_metadata(generation, video));
+        let described: Vec<VideoId> = news.map(|video| video.video_id.clone()).collect();
+        if !described.is_empty() && boards.generation.is_some() {
+            boards.version += 1;
+            let (version, entries, traces) = (boards.version, Vec::new(), Vec::new());
+            boards.notify_subscribers(Some(&Change::Changed { version, entries, described, traces }));
+        }
+        Ok(())
+    }
+
+    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+        let boards = self.boards();
+        Ok(videos
+            .iter()
+            .map(|video| boards.metadata.get(video).map(|(_, metadata)| metadata.clone()))
+            .collect())
+    }
+
+    async fn note_described(&self) -> Result<(), StoreError> {
+        self.boards().is_described = true;
+        Ok(())
+    }
+
+    async fn is_described(&self) -> Result<bool, StoreError> {
+        Ok(self.boards().is_described)
     }
 
     fn declared(&self, key: &str) -> Arc<dyn RankingStore> {

@@ -10,6 +10,7 @@
 //! | `ranking:next`, `ranking:next:…` | as above | the shadow: the next generation while it is gathered; expires |
 //! | `ranking:steps:<random>` | string | where a write too large for one script goes, and how far it is; expires |
 //! | `ranking:half-life` | hash | generation → half-life of its decayed scores, in ms; of the one in force and later ones |
+//! | `ranking:metadata` | hash | video → generation, revision and metadata of it; the empty field says that those of all are there |
 //! | `ranking:changes` | channel | changes, as JSON |
 //! | `board:<key>:…` | as above | a declared board |
 //! | `ranking:declared` | hash | key of a declared board → when it was wanted last, in seconds; there is none where none was ever declared |
@@ -26,20 +27,21 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use liverank_core::VideoId;
 use liverank_core::ranking::{Ranked, Score};
+use liverank_core::{Metadata, VideoId};
 use redis::{Script, ScriptInvocation, cmd};
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, PageStart, Place, Places, Projected, Projection,
-    ProjectionCheckpoint, RankingStore, Snapshot,
+    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, Described, PageStart, Place, Places, Projected,
+    Projection, ProjectionCheckpoint, RankingStore, Snapshot,
 };
 use crate::StoreError;
 use crate::lossy_channel::LossyChannel;
 use crate::redis_link::{PART, RedisLink};
 
 mod change_message;
+mod metadata;
 
 use change_message::{damaged, decode, number, owner_of, video_id, whole};
 
@@ -149,7 +151,7 @@ impl RedisRanking {
     /// Removes all that it holds.
     async fn remove(&self) -> Result<(), StoreError> {
         let mut unlink = cmd("UNLINK");
-        for name in LIVE.into_iter().chain(SHADOW).chain(["ranking:half-life"]) {
+        for name in LIVE.into_iter().chain(SHADOW).chain(["ranking:half-life", metadata::KEY]) {
             unlink.arg(self.key(name));
         }
         self.link.query::<u64>(&unlink).await?;
@@ -451,6 +453,22 @@ impl RankingStore for RedisRanking {
         let (outlet, receiver) = LossyChannel::open(CHANGE_QUEUE, Change::Reset);
         self.link.listen_to(self.channel(), outlet, decode);
         Ok(receiver)
+    }
+
+    async fn describe(&self, generation: u64, videos: &[Described]) -> Result<(), StoreError> {
+        self.put_metadata(generation, videos).await
+    }
+
+    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+        self.read_metadata(videos).await
+    }
+
+    async fn note_described(&self) -> Result<(), StoreError> {
+        self.note_all_described().await
+    }
+
+    async fn is_described(&self) -> Result<bool, StoreError> {
+        self.are_all_described().await
     }
 
     fn declared(&self, key: &str) -> Arc<dyn RankingStore> {

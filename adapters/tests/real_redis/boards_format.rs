@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use liverank_adapters::ranking_store::redis::RedisRanking;
 use liverank_adapters::ranking_store::{
-    BoardEntry, Change, Projected, Projection, ProjectionCheckpoint, RankingStore,
+    BoardEntry, Change, Described, Projected, Projection, ProjectionCheckpoint, RankingStore,
 };
-use liverank_core::UserId;
 use liverank_core::counting::OffsetRange;
+use liverank_core::{Metadata, UserId, VideoId};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
@@ -29,11 +29,20 @@ struct ReadBoards {
     stands: ProjectionCheckpoint,
     half_life: Option<u64>,
     change: Vec<BoardEntry>,
+    /// Of the video that there is. Boards of the release before have none.
+    metadata: Option<Metadata>,
+    is_described: bool,
+    /// Of which videos other metadata are there, as the channel has it.
+    described: Vec<VideoId>,
 }
 
 fn entry(id: &str, score: f64, trending: Option<f64>, revision: u64) -> BoardEntry {
     let owner = UserId::parse("olga").unwrap();
     BoardEntry { video_id: video(id), owner, score, trending, revision, removed: false }
+}
+
+fn cats_metadata() -> Metadata {
+    Metadata::read(&json!({"title": "Cats"})).unwrap()
 }
 
 /// Pairs in the order of their names: what a sorted set or a map holds, which has no members of its own.
@@ -51,13 +60,24 @@ async fn boards_as_written() -> Value {
     assert_eq!(filled, Projected::Applied);
     boards.note_half_life(3, 60_000).await.unwrap();
     boards.restored(3, &[(4, 99)]).await.unwrap();
+    boards.note_described().await.unwrap();
     let mut subscriber = redis.subscribe_channel(&format!("{KEY_PREFIX}ranking:changes")).await;
     let spans = vec![OffsetRange { partition: 4, from: 99, next: 100, last: None }];
     let entries = vec![entry("cats", 1234.5, Some(81_235.25), 8)];
     boards.project(&Projection { generation: 3, spans, entries, traces: Vec::new() }).await.unwrap();
-    let mut change: Value = serde_json::from_slice(&RedisAdmin::next_message(&mut subscriber).await).unwrap();
-    assert!(change["version"].as_u64().is_some_and(|version| version > 1_700_000_000_000_000), "{change}");
-    change["version"] = REDIS_CLOCK_VERSION.parse::<u64>().unwrap().into();
+    let described = Described { video_id: video("cats"), revision: 8, metadata: Some(cats_metadata()) };
+    boards.describe(3, &[described]).await.unwrap();
+    let mut next_change = async || {
+        let message = RedisAdmin::next_message(&mut subscriber).await;
+        let mut change: Value = serde_json::from_slice(&message).unwrap();
+        assert!(
+            change["version"].as_u64().is_some_and(|version| version > 1_700_000_000_000_000),
+            "{change}"
+        );
+        change["version"] = REDIS_CLOCK_VERSION.parse::<u64>().unwrap().into();
+        change
+    };
+    let (change, change_of_metadata) = (next_change().await, next_change().await);
     let mut stands: Value = sorted_pairs(&mut redis, &["HGETALL", "t4:ranking:projection"]).await;
     let stands = stands.as_array_mut().unwrap().drain(..).map(|pair| {
         let name = pair[0].as_str().unwrap().to_owned();
@@ -71,7 +91,9 @@ async fn boards_as_written() -> Value {
         "ranking:owners": sorted_pairs(&mut redis, &["HGETALL", "t4:ranking:owners"]).await,
         "ranking:revisions": sorted_pairs(&mut redis, &["HGETALL", "t4:ranking:revisions"]).await,
         "ranking:half-life": sorted_pairs(&mut redis, &["HGETALL", "t4:ranking:half-life"]).await,
+        "ranking:metadata": sorted_pairs(&mut redis, &["HGETALL", "t4:ranking:metadata"]).await,
         "ranking:changes": change,
+        "ranking:changes of metadata": change_of_metadata,
     })
 }
 
@@ -88,6 +110,7 @@ async fn read(stored: &Value) -> Result<ReadBoards, String> {
         ("ranking:owners", false),
         ("ranking:revisions", false),
         ("ranking:half-life", false),
+        ("ranking:metadata", false),
     ] {
         for pair in stored[name].as_array().into_iter().flatten() {
             let (key, field, value) = (format!("{KEY_PREFIX}{name}"), text(&pair[0]), text(&pair[1]));
@@ -102,15 +125,26 @@ async fn read(stored: &Value) -> Result<ReadBoards, String> {
     let failed = |error: liverank_adapters::StoreError| error.to_string();
     let mut changes = boards.changes().await.map_err(failed)?;
     assert_eq!(next_item(&mut changes).await, Change::Reset, "it listens");
-    redis
-        .run_command::<u64>(&["PUBLISH", "t4:ranking:changes", &stored["ranking:changes"].to_string()])
-        .await;
-    let Change::Changed { entries: change, .. } = next_item(&mut changes).await else {
-        return Err("the change is none".to_owned());
-    };
+    let mut told: Vec<(Vec<BoardEntry>, Vec<VideoId>)> = Vec::new();
+    for message in [&stored["ranking:changes"], &stored["ranking:changes of metadata"]] {
+        // The release before told of no metadata.
+        if message.is_null() {
+            continue;
+        }
+        redis.run_command::<u64>(&["PUBLISH", "t4:ranking:changes", &message.to_string()]).await;
+        let Change::Changed { entries, described, .. } = next_item(&mut changes).await else {
+            return Err("the change is none".to_owned());
+        };
+        told.push((entries, described));
+    }
+    let (change, described): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+    let (change, described) = (change.concat(), described.concat());
+    let metadata = boards.metadata(&[video("cats")]).await.map_err(failed)?.remove(0);
+    let is_described = boards.is_described().await.map_err(failed)?;
     let entries = boards.snapshot().await.map_err(failed)?.entries;
     let stands = boards.standing().await.map_err(failed)?;
-    Ok(ReadBoards { entries, stands, half_life: boards.half_life().await.map_err(failed)?, change })
+    let half_life = boards.half_life().await.map_err(failed)?;
+    Ok(ReadBoards { entries, stands, half_life, change, metadata, is_described, described })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,6 +155,9 @@ async fn boards_of_the_release_before_are_read_and_it_reads_ours() {
         stands: ProjectionCheckpoint { generation: Some(3), offsets: vec![(4, 100)] },
         half_life: Some(60_000),
         change: now,
+        metadata: Some(cats_metadata()),
+        is_described: true,
+        described: vec![video("cats")],
     };
     let blocking = Handle::current();
     let format = fixtures::Format {

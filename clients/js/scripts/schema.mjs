@@ -15,6 +15,7 @@ const ROOTS = [
   'BanAnswer',
   'BanPage',
   'BanRequest',
+  'Boards',
   'Comment',
   'CommentPage',
   'CommentRulesAnswer',

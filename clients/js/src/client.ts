@@ -10,6 +10,7 @@ import type {
   BanPage,
   BanRequest,
   Board,
+  Boards,
   Comment,
   CommentPage,
   CommentReport,
@@ -27,7 +28,7 @@ import type {
   OwnRanked,
   PinAnswer,
   Pinned,
-  Ranked,
+  RankedVideo,
   RankingMessage,
   RankingPart,
   ReportDecision,
@@ -107,8 +108,10 @@ export interface PageOptions extends ReadOptions {
   limit?: number | undefined;
   /** The `next` of the page before. */
   cursor?: string | null | undefined;
-  /** What else each line is to have: `['viewers']`. */
-  fields?: 'viewers'[] | undefined;
+  /** Of a board with windows, the one of this name; the one that runs by default. */
+  window?: string | undefined;
+  /** What else each line is to have. */
+  fields?: ('viewers' | 'metadata')[] | undefined;
   /** A video that the page has in its middle; not together with `cursor`. */
   around?: string | undefined;
 }
@@ -150,8 +153,10 @@ export interface ListOptions<Line> {
 }
 
 /** Options of {@link Liverank.ranking}. */
-export interface RankingOptions extends ListOptions<Ranked> {
+export interface RankingOptions extends ListOptions<RankedVideo> {
   board?: Board | undefined;
+  /** What else each line is to have; with `metadata`, `limit` is 1,000 at most. */
+  fields?: 'metadata'[] | undefined;
   /** `delta`: changes travel; `list`: whole lists do. */
   mode?: 'delta' | 'list';
 }
@@ -161,6 +166,8 @@ export interface AroundOptions {
   board?: Board | undefined;
   /** How many videos at most, up to 100; 11 by default. */
   limit?: number | undefined;
+  /** What else each line is to have. */
+  fields?: 'metadata'[] | undefined;
   /** Called on connect and on every change, at most twice a second. */
   onPart?: (part: RankingPart) => void;
   onState?: (status: StreamStatus) => void;
@@ -217,9 +224,14 @@ export class Liverank {
     return this.#http.json<CommentPage>(path, { signal });
   }
 
+  /** The boards, those that were declared among them, and the windows of those that have some. */
+  boards({ signal }: ReadOptions = {}): Promise<Boards> {
+    return this.#http.json<Boards>('/boards', { signal });
+  }
+
   /** One page of a ranked list. */
-  videos({ board, limit, cursor, around, fields, signal }: PageOptions = {}): Promise<VideoPage> {
-    const path = `/videos${query({ board, limit, cursor, around, fields: fields?.join() })}`;
+  videos({ board, window, limit, cursor, around, fields, signal }: PageOptions = {}): Promise<VideoPage> {
+    const path = `/videos${query({ board, window, limit, cursor, around, fields: fields?.join() })}`;
     return this.#http.json<VideoPage>(path, { signal });
   }
 
@@ -344,13 +356,15 @@ export class Liverank {
   }
 
   /** A ranked list, best first. */
-  ranking({ board, limit, mode = 'delta', onList, onState }: RankingOptions = {}): Stream {
-    return this.#list<Ranked>(`/ws/videos${query({ board, limit, mode: mode === 'delta' ? mode : undefined })}`, { onList, onState });
+  ranking({ board, limit, fields, mode = 'delta', onList, onState }: RankingOptions = {}): Stream {
+    const asked = { board, limit, mode: mode === 'delta' ? mode : undefined, fields: fields?.join() };
+    return this.#list<RankedVideo>(`/ws/videos${query(asked)}`, { onList, onState });
   }
 
   /** The part of a ranked list that has a video in its middle, wherever the video stands. */
-  rankingAround(videoId: string, { board, limit, onPart, onState }: AroundOptions = {}): Stream {
-    return this.#list<Ranked>(`/ws/videos${query({ board, limit, around: videoId })}`, { onPart, onState });
+  rankingAround(videoId: string, { board, limit, fields, onPart, onState }: AroundOptions = {}): Stream {
+    const asked = { board, limit, around: videoId, fields: fields?.join() };
+    return this.#list<RankedVideo>(`/ws/videos${query(asked)}`, { onPart, onState });
   }
 
   /** The ranked videos of one owner, as {@link Liverank.ranking} does it. */

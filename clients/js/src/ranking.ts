@@ -1,9 +1,9 @@
-import type { Ranked, RankingMessage } from './types.js';
+import type { Ranked, RankedVideo, RankingMessage } from './types.js';
 
 /** A ranked list at a version, as `mode=delta` keeps it. */
 export interface RankingState {
   version: number;
-  videos: Ranked[];
+  videos: RankedVideo[];
 }
 
 /** Compares two strings by the bytes of their UTF-8 form, as the server does; `<` on strings compares UTF-16 instead. */
@@ -29,7 +29,7 @@ export function compareRanked(a: Ranked, b: Ranked): number {
 /**
  * Applies one message of `/ws/videos?mode=delta`. Neither the state nor its list is changed. Returns the next state, or
  * null when the delta is based on another version: then only a new snapshot helps. A message of an unknown type changes
- * nothing.
+ * nothing. A line that comes without metadata keeps those that it had.
  */
 export function applyRankingMessage(state: RankingState | null, message: RankingMessage): RankingState | null {
   if (message.type === 'snapshot') return { version: message.version, videos: message.videos };
@@ -37,6 +37,6 @@ export function applyRankingMessage(state: RankingState | null, message: Ranking
   if (!state || message.base !== state.version) return null;
   const videos = new Map(state.videos.map((video) => [video.video_id, video]));
   for (const id of message.remove ?? []) videos.delete(id);
-  for (const video of message.set ?? []) videos.set(video.video_id, video);
+  for (const video of message.set ?? []) videos.set(video.video_id, { ...videos.get(video.video_id), ...video });
   return { version: message.version, videos: [...videos.values()].sort(compareRanked) };
 }

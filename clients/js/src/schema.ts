@@ -80,6 +80,26 @@ export interface components {
             /** @description Why, for the audit log. */
             reason?: string | null;
         };
+        /** @description A board, and what is on it. */
+        BoardDescription: {
+            /** @description What it is called in `board=`. */
+            name: string;
+            /**
+             * @description By what it is ordered: points, or points that decay.
+             * @enum {string}
+             */
+            order: "points" | "trending";
+            /** @description Whether it was declared; else it is one of those that there always are. */
+            declared: boolean;
+            /** @description How long points that decay take to halve; null where none decay, and while the store of boards is away or empty. */
+            half_life_seconds: number | null;
+            /** @description Of the videos on it; null where it has those of all. */
+            category: string | null;
+            /** @description From how many points on a video is on it. */
+            minimum: number;
+            /** @description Its windows; null where it has none. */
+            windows: components["schemas"]["BoardWindows"] | null;
+        };
         /** @description A window of a board. */
         BoardWindow: {
             /** @description What it is called in `window=`. */
@@ -95,6 +115,25 @@ export interface components {
             state: "running" | "ended" | "final";
             /** @description Whether all that happened in it is counted in it, and not only what came after windows were declared; null while the archive is away. */
             whole: boolean | null;
+        };
+        /** @description The windows of a board. */
+        BoardWindows: {
+            /**
+             * @description How long one is.
+             * @enum {string}
+             */
+            unit: "hour" | "day" | "week";
+            /** @description By which hours, days and weeks begin; a name of the IANA's database. */
+            time_zone: string;
+            /** @description The one that runs now. */
+            running: components["schemas"]["BoardWindow"];
+            /** @description Those that have ended and are kept, the last one first. */
+            ended: components["schemas"]["BoardWindow"][];
+        };
+        /** @description The boards. */
+        Boards: {
+            /** @description Those that there always are first, then the declared ones in the order of their declaration. */
+            boards: components["schemas"]["BoardDescription"][];
         };
         /** @description What a client reports. */
         ClientReport: {
@@ -517,7 +556,12 @@ export interface components {
             /** @description The video's owner. */
             user_id: components["schemas"]["Id"];
         };
-        /** @description What changed since version `base`: remove, then set, then sort by score descending and, where it is equal, by the bytes of the id descending. */
+        /** @description A line of a list that is pushed, with what was asked for by `fields`. */
+        RankedVideo: components["schemas"]["Ranked"] & {
+            /** @description What the app says of the video, where it was asked for; null where it says nothing, and while the store that has it is away. */
+            metadata?: components["schemas"]["Metadata"] | null;
+        };
+        /** @description What changed since version `base`: remove, then set, then sort by score descending and, where it is equal, by the bytes of the id descending. A line without `metadata` has those that it had. */
         RankingDelta: {
             /**
              * @description Which kind of message this is.
@@ -533,7 +577,7 @@ export interface components {
             /** @description Videos that left the list. */
             remove: components["schemas"]["Id"][];
             /** @description Lines that are new, or changed. */
-            set: components["schemas"]["Ranked"][];
+            set: components["schemas"]["RankedVideo"][];
         };
         /** @description A message of `/ws/videos?around=`. The lines of a board that have a video in their middle. */
         RankingPart: {
@@ -542,7 +586,7 @@ export interface components {
             /** @description How many videos were ranked on the board when these lines last changed. */
             total: number;
             /** @description They, best first. */
-            videos: components["schemas"]["Ranked"][];
+            videos: components["schemas"]["RankedVideo"][];
         };
         /** @description The whole list, at a version. */
         RankingSnapshot: {
@@ -556,7 +600,7 @@ export interface components {
             /** @description How many videos are ranked on the board. */
             total?: number;
             /** @description The list, best first. */
-            videos: components["schemas"]["Ranked"][];
+            videos: components["schemas"]["RankedVideo"][];
         };
         /** @description Where a video stands on each board. */
         Ranks: {

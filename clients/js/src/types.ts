@@ -12,8 +12,16 @@ export type InteractionType = Interaction['type'];
 export type Acknowledged = Schemas['Acknowledged'];
 /** One line of a ranked list. */
 export type Ranked = Schemas['Ranked'];
+/** One line of a list that is pushed: with `metadata`, where these were asked for. */
+export type RankedVideo = Schemas['RankedVideo'];
 /** One line of an owner's list. */
 export type OwnRanked = Schemas['OwnRanked'];
+/** The boards, and the windows of those that have some. */
+export type Boards = Schemas['Boards'];
+/** A board, and what is on it. */
+export type BoardDescription = Schemas['BoardDescription'];
+/** A window of a board. */
+export type BoardWindow = Schemas['BoardWindow'];
 /** One page of a ranked list. */
 export type VideoPage = Schemas['VideoPage'];
 /** One video with its counters. */

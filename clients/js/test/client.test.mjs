@@ -232,6 +232,16 @@ test('a ranking follows deltas, and asks for a snapshot when one does not fit', 
   assert.deepEqual(lists, ['a', 'b,a', 'b']);
 });
 
+test('lists ask for what else their lines are to have', async () => {
+  FakeSocket.all = [];
+  const liverank = new Liverank({ baseUrl: 'http://front', WebSocket: FakeSocket, random: quick });
+  const streams = [liverank.ranking({ limit: 5, fields: ['metadata'] }), liverank.rankingAround('a', { fields: ['metadata'] })];
+  await until(() => FakeSocket.all.length === 2, 'both sockets');
+  const urls = FakeSocket.all.map(({ url }) => url);
+  assert.deepEqual(urls, ['ws://front/ws/videos?limit=5&mode=delta&fields=metadata', 'ws://front/ws/videos?around=a&fields=metadata']);
+  for (const stream of streams) stream.close();
+});
+
 test('the list around a video comes as it is', async () => {
   FakeSocket.all = [];
   const parts = [];

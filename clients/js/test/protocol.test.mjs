@@ -86,6 +86,22 @@ test('deltas rebuild the list that a snapshot would have given', () => {
   }
 });
 
+test('a line that comes without metadata keeps those that it had', () => {
+  const line = (score, more = {}) => ({ video_id: 'a', score, user_id: 'u', ...more });
+  const metadata = { title: 'Cats' };
+  const deltas = [[line(2)], [line(2, { metadata: null })], [line(3)], [line(3, { metadata })]];
+  let state = applyRankingMessage(null, { type: 'snapshot', version: 1, videos: [line(1, { metadata })] });
+  const seen = deltas.map((set, at) => {
+    state = applyRankingMessage(state, { type: 'delta', base: at + 1, version: at + 2, remove: [], set });
+    return state.videos[0];
+  });
+  assert.deepEqual(seen, [line(2, { metadata }), line(2, { metadata: null }), line(3, { metadata: null }), line(3, { metadata })]);
+  // Who left the list and comes back has nothing of what it had.
+  state = applyRankingMessage(state, { type: 'delta', base: 5, version: 6, remove: ['a'], set: [] });
+  state = applyRankingMessage(state, { type: 'delta', base: 6, version: 7, remove: [], set: [line(4, { metadata: null })] });
+  assert.deepEqual(state.videos, [line(4, { metadata: null })]);
+});
+
 test('a delta on another version asks for a snapshot, and a snapshot is taken at any time', () => {
   const state = { version: 4, videos: [] };
   const delta = { type: 'delta', base: 5, version: 6, remove: [], set: [] };

@@ -5,13 +5,16 @@
 //! fate is unknown, what was read after it is dropped and read again from where the archive stands.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::archive::{CommitError, Committed, Position};
 use liverank_adapters::event_log::{ConsumerEvent, LogConsumer, RawRecord, Start};
 use liverank_adapters::{Backends, StoreError};
-use liverank_core::counting::{Batch, OffsetRange, UniqueKinds};
+use liverank_core::VideoId;
+use liverank_core::counting::{Batch, LogRecord, OffsetRange, UniqueKinds};
 use liverank_core::event::FORMAT;
+use liverank_core::moderation::Action;
 use liverank_core::windows::MAX_KINDS;
 use liverank_runtime::ServiceContext;
 use tokio_util::task::AbortOnDropHandle;
@@ -19,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::batches::{Gathered, Waiting};
 use crate::metrics::ConsumerMetrics;
 use crate::pace::until_done;
-use crate::projector::{CommittedBatch, ProjectionQueue};
+use crate::projector::{Changed, CommittedBatch, ProjectionQueue};
 use crate::traces::{Found, TracedRecord};
 use crate::{Config, RETRY, traces};
 
@@ -328,8 +331,12 @@ impl LogCounter<'_> {
             }
         }
         let traced = traces::counted(traced, batch.records.len());
+        let described = described_videos(&batch.records);
         let (spans, committed) = (batch.spans, Instant::now());
-        self.feed.done(CommittedBatch { spans, effects, meta, committed, traced }).await;
+        let (changed, comments) = Changed::of(effects);
+        let changed = Arc::new(changed);
+        let done = CommittedBatch { spans, changed, comments, described, meta, committed, traced };
+        self.feed.done(done).await;
         self.log.report(&next).await;
     }
 
@@ -391,6 +398,15 @@ fn next_batch_size(size: usize, most: usize, events: usize, took: Duration) -> u
         return (fitting as usize).max(MAX_RECORDS_A_POLL).min(size);
     }
     if took > SLOW_COMMIT_TIME / 2 { size } else { (size * 2).min(most) }
+}
+
+/// The videos of which these records say what they are. Whether each was one to say so, the state that it leads to tells.
+fn described_videos(records: &[LogRecord]) -> Vec<VideoId> {
+    let describes = |record: &&LogRecord| {
+        let moderation = record.event.moderation.as_deref();
+        moderation.is_some_and(|it| matches!(it.action, Action::PutVideo { .. }))
+    };
+    records.iter().filter(describes).map(|record| record.event.video_id.clone()).collect()
 }
 
 /// Where a partition stands after this.

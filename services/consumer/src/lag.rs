@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use liverank_adapters::Backends;
-use liverank_adapters::lag::{Backlog, Lag, Offsets};
+use liverank_adapters::lag::{Backlog, Lag, Offset, Offsets};
+use liverank_adapters::{Backends, StoreError};
 use liverank_core::Millis;
+use liverank_core::boards::{DeclaredBoard, DeclaredBoards};
 use liverank_core::counting::OffsetRange;
 use liverank_runtime::{Metrics, ServiceContext, now_ms};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -28,12 +29,19 @@ struct PartitionLabel {
     partition: u32,
 }
 
+/// A label whose values are bounded by the most boards that may be declared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BoardLabel {
+    board: String,
+}
+
 /// What is measured. Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct LagMetrics {
     records: Family<PartitionLabel, Gauge>,
     seconds: Family<PartitionLabel, Gauge<f64, AtomicU64>>,
     projection: Family<PartitionLabel, Gauge>,
+    boards: Family<BoardLabel, Gauge>,
     looked: Gauge<f64, AtomicU64>,
     freshness: Histogram,
 }
@@ -45,6 +53,7 @@ impl LagMetrics {
             records: Family::default(),
             seconds: Family::default(),
             projection: Family::default(),
+            boards: Family::default(),
             looked: Gauge::default(),
             freshness: Histogram::new(exponential_buckets(0.005, 2.0, 16)),
         };
@@ -55,6 +64,8 @@ impl LagMetrics {
             registry.register("lag_seconds", seconds, m.seconds);
             let projection = "Records that are counted and not on the boards yet";
             registry.register("projection_lag_records", projection, m.projection);
+            let boards = "Records that are counted and not on a declared board yet, of one with windows on the one that runs";
+            registry.register("declared_board_lag_records", boards, m.boards);
             let looked = "When lag was last measured, in seconds since 1970";
             registry.register("lag_measured_timestamp_seconds", looked, m.looked);
             let freshness = "From the log taking a record to the boards showing it, for the last of a batch";
@@ -78,6 +89,18 @@ impl LagMetrics {
         self.projection.get_or_create(&label).set(lag.projection as i64);
     }
 
+    /// Notes how far the declared boards are behind, of the partitions of these offsets.
+    fn set_board_lags(&self, boards: &[BoardStanding], offsets: &Offsets) {
+        for BoardStanding { name, stands } in boards {
+            let label = BoardLabel { board: name.clone() };
+            if offsets.0.is_empty() {
+                self.boards.remove(&label);
+                continue;
+            }
+            self.boards.get_or_create(&label).set(records_behind(stands, offsets) as i64);
+        }
+    }
+
     /// Forgets the lag of a partition that another consumer owns now.
     fn forget_partition(&self, partition: u32) {
         let label = PartitionLabel { partition };
@@ -91,9 +114,48 @@ fn millis_to_seconds(millis: Millis) -> f64 {
     millis.max(0) as f64 / 1000.0
 }
 
+/// Where a declared board stands.
+struct BoardStanding {
+    name: String,
+    /// The next offset of each partition.
+    stands: BTreeMap<u32, u64>,
+}
+
+/// How many of the records that are counted are not on a board that stands there.
+fn records_behind(stands: &BTreeMap<u32, u64>, offsets: &Offsets) -> u64 {
+    let behind = |(partition, at): &(u32, Offset)| {
+        at.counted.next.saturating_sub(stands.get(partition).copied().unwrap_or(0))
+    };
+    offsets.0.iter().map(behind).sum()
+}
+
+/// The store of a declared board has it, or its window that runs.
+async fn board_standing(backends: &Backends, board: &DeclaredBoard) -> Result<BoardStanding, StoreError> {
+    let key = match board.windows() {
+        None => board.key(),
+        Some(windows) => board.key_of(&windows.kind.window_of((backends.clock)())),
+    };
+    let standing = backends.ranking.declared(&key).standing().await?;
+    Ok(BoardStanding { name: board.name().to_owned(), stands: standing.offsets.into_iter().collect() })
+}
+
+/// Where all stand. Who is behind is asked first, so that nothing that happens meanwhile counts as a lag.
+async fn look(
+    backends: &Backends,
+    boards: &DeclaredBoards,
+    partitions: &[u32],
+) -> Result<(Vec<BoardStanding>, Offsets), StoreError> {
+    let mut standings = Vec::new();
+    for board in boards {
+        standings.push(board_standing(backends, board).await?);
+    }
+    Ok((standings, Offsets::read(backends, partitions).await?))
+}
+
 /// Measures until shutdown.
 pub async fn run(
     backends: Backends,
+    boards: DeclaredBoards,
     owned: watch::Receiver<Vec<u32>>,
     metrics: LagMetrics,
     shell: ServiceContext,
@@ -107,16 +169,35 @@ pub async fn run(
             _ = ticks.tick() => {}
         }
         let partitions = owned.borrow().clone();
-        let looked = tokio::time::timeout(LOOK_TIMEOUT, Offsets::read(&backends, &partitions)).await;
+        let looked = tokio::time::timeout(LOOK_TIMEOUT, look(&backends, &boards, &partitions)).await;
         // A store that is away shows in the process's health, and in the time of the last measurement.
-        let Ok(Ok(offsets)) = looked else { continue };
+        let Ok(Ok((standings, offsets))) = looked else { continue };
         let now = now_ms();
         for (partition, _) in backlogs.extract_if(.., |partition, _| !partitions.contains(partition)) {
             metrics.forget_partition(partition);
         }
+        metrics.set_board_lags(&standings, &offsets);
         for (partition, at) in offsets.0 {
             metrics.set_lag(partition, backlogs.entry(partition).or_default().look(&at, now));
         }
         metrics.looked.set(millis_to_seconds(now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_adapters::archive::Position;
+
+    use super::*;
+
+    #[test]
+    fn a_board_lacks_what_is_counted_and_not_on_it() {
+        let at =
+            |counted| Offset { end: 99, counted: Position { next: counted, last: None }, shown: counted };
+        let offsets = Offsets(vec![(0, at(10)), (3, at(7))]);
+        let behind = |stands: &[(u32, u64)]| records_behind(&stands.iter().copied().collect(), &offsets);
+        assert_eq!(behind(&[(0, 10), (3, 7)]), 0);
+        // A board that is new lacks all; of partitions of others it may have more than is asked for here.
+        assert_eq!((behind(&[]), behind(&[(0, 4), (1, 50), (3, 9)])), (17, 6));
     }
 }

@@ -156,7 +156,8 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     let (projectors, feed) = projector::start(&backends, &boards, partitions, &shell, &metrics);
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("forget", forget::run(backends.clone(), boards.clone(), feed.watch_owned(), shell.clone()));
-    tasks.spawn("lag", lag::run(backends.clone(), feed.watch_owned(), metrics.lag.clone(), shell.clone()));
+    let lag = metrics.lag.clone();
+    tasks.spawn("lag", lag::run(backends.clone(), boards.clone(), feed.watch_owned(), lag, shell.clone()));
     for projector in projectors {
         tasks.spawn("projector", projector);
     }

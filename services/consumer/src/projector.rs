@@ -16,19 +16,19 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use liverank_adapters::archive::Meta;
-use liverank_adapters::ranking_store::{Projected, Projection};
+use liverank_adapters::ranking_store::{Described, Projected, Projection};
 use liverank_adapters::{Backends, RankingStore, StoreError};
 use liverank_core::boards::{DeclaredBoard, DeclaredBoards};
-use liverank_core::counting::{Effects, OffsetRange};
+use liverank_core::counting::{Effects, NumberedComment, OffsetRange, VideoState};
 use liverank_core::trace::TraceContext;
-use liverank_core::windows::WindowKey;
+use liverank_core::windows::{WindowChange, WindowKey};
 use liverank_core::{Comment, CommentId, VideoId};
 use liverank_runtime::{ServiceContext, now_ms};
 use tokio::sync::{mpsc, watch};
 
 use crate::RETRY;
 use crate::metrics::ConsumerMetrics;
-use crate::repair::{RepairError, Target, no_archive, repair};
+use crate::repair::{self, RepairError, Target, no_archive};
 use crate::traces::{self, TracedRecord};
 
 mod windowed;
@@ -45,12 +45,41 @@ const KEEP_EVERY: Duration = Duration::from_mins(1);
 /// know it and some do not, and than a consumer is away.
 const UNWANTED_AFTER: Duration = Duration::from_mins(10);
 
+/// What a batch changed of what boards show. All boards share it.
+#[derive(Debug, Clone, Default)]
+pub struct Changed {
+    videos: Vec<VideoState>,
+    windows: Vec<WindowChange>,
+    restated: Vec<VideoId>,
+}
+
+impl Changed {
+    /// What a batch of these effects changed, and its comments.
+    pub fn of(effects: Effects) -> (Self, Vec<NumberedComment>) {
+        let Effects { videos, windows, restated, comments, .. } = effects;
+        (Self { videos, windows, restated }, comments)
+    }
+
+    /// Goes on with what a later batch changed.
+    fn extend(&mut self, next: Self) {
+        let changed: HashSet<&VideoId> = next.videos.iter().map(|state| &state.video_id).collect();
+        self.videos.retain(|state| !changed.contains(&state.video_id));
+        self.videos.extend(next.videos);
+        self.windows.extend(next.windows);
+        self.restated.extend(next.restated);
+    }
+}
+
 /// A committed batch.
 pub struct CommittedBatch {
     /// The stretch of the log it covered.
     pub spans: Vec<OffsetRange>,
-    /// What it did.
-    pub effects: Effects,
+    /// What it changed.
+    pub changed: Arc<Changed>,
+    /// Its new comments.
+    pub comments: Vec<NumberedComment>,
+    /// The videos of which something was said in it: their metadata go beside the boards.
+    pub described: Vec<VideoId>,
     /// What was in force then.
     pub meta: Meta,
     /// When it was committed.
@@ -62,19 +91,16 @@ pub struct CommittedBatch {
 impl CommittedBatch {
     /// What a declared board needs of it.
     fn for_declared(&self) -> Self {
-        let Effects { videos, windows, restated, .. } = &self.effects;
-        let (videos, windows, restated) = (videos.clone(), windows.clone(), restated.clone());
-        Self {
-            effects: Effects { videos, windows, restated, ..Effects::default() },
-            ..self.without_effects()
-        }
+        Self { changed: Arc::clone(&self.changed), ..self.without_effects() }
     }
 
     /// That it was committed, and nothing of what it did.
     fn without_effects(&self) -> Self {
         Self {
             spans: self.spans.clone(),
-            effects: Effects::default(),
+            changed: Arc::default(),
+            comments: Vec::new(),
+            described: Vec::new(),
             meta: self.meta.clone(),
             committed: self.committed,
             traced: Vec::new(),
@@ -96,13 +122,10 @@ impl CommittedBatch {
                 None => self.spans.push(span),
             }
         }
-        let changed: HashSet<VideoId> =
-            next.effects.videos.iter().map(|state| state.video_id.clone()).collect();
-        self.effects.videos.retain(|state| !changed.contains(&state.video_id));
-        self.effects.videos.extend(next.effects.videos);
-        self.effects.comments.extend(next.effects.comments);
-        self.effects.windows.extend(next.effects.windows);
-        self.effects.restated.extend(next.effects.restated);
+        // Copied only where another board has not taken it up yet.
+        Arc::make_mut(&mut self.changed).extend(Arc::unwrap_or_clone(next.changed));
+        self.comments.extend(next.comments);
+        self.described.extend(next.described);
         self.traced.extend(next.traced);
         Ok(())
     }
@@ -324,6 +347,23 @@ impl ProjectorTask {
     }
 }
 
+/// What is in the stores before the boards say that they stand behind its batch.
+#[derive(Default)]
+struct AheadOfBoards<'a> {
+    comments: Vec<Comment>,
+    traces: &'a [(CommentId, TraceContext)],
+    described: Vec<Described>,
+}
+
+/// The metadata of those of these videos of which something was said.
+fn metadata_of(described: &[VideoId], videos: &[VideoState]) -> Vec<Described> {
+    if described.is_empty() {
+        return Vec::new();
+    }
+    let described: HashSet<&VideoId> = described.iter().collect();
+    videos.iter().filter(|video| described.contains(&video.video_id)).map(repair::described).collect()
+}
+
 struct BoardProjector {
     backends: Backends,
     /// Where it projects to.
@@ -350,28 +390,29 @@ struct BoardProjector {
 impl BoardProjector {
     /// Publishes and projects one batch, or all that the archive has, however long the stores are away.
     async fn follow_batch(&mut self, done: CommittedBatch) {
-        let CommittedBatch { spans, effects, meta, committed, traced } = done;
-        let traces = traces::of_comments(&traced, &effects.comments);
-        let comments: Vec<Comment> = effects.comments.into_iter().map(|numbered| numbered.comment).collect();
+        let CommittedBatch { spans, changed, comments, described, meta, committed, traced } = done;
+        let described = metadata_of(&described, &changed.videos);
+        let traces = traces::of_comments(&traced, &comments);
+        let comments: Vec<Comment> = comments.into_iter().map(|numbered| numbered.comment).collect();
         let projection = Projection {
             generation: meta.generation,
             spans,
-            entries: self.target().entries(&effects.videos, &meta.rules),
+            entries: self.target().entries(&changed.videos, &meta.rules),
             traces: traces::of_boards(&traced),
         };
-        self.project(&meta, comments, &traces, &projection, committed).await;
+        let ahead = AheadOfBoards { comments, traces: &traces, described };
+        self.project(&meta, ahead, &projection, committed).await;
     }
 
     async fn project(
         &mut self,
         meta: &Meta,
-        mut comments: Vec<Comment>,
-        traces: &[(CommentId, TraceContext)],
+        mut ahead: AheadOfBoards<'_>,
         projection: &Projection,
         committed: Instant,
     ) {
         for failures in 0.. {
-            let error = match self.publish_and_project(meta, &mut comments, traces, projection).await {
+            let error = match self.publish_and_project(meta, &mut ahead, projection).await {
                 Ok(Projected::Applied) if !self.missed.load(Relaxed) => {
                     self.note_back();
                     if self.board.is_none() {
@@ -398,16 +439,20 @@ impl BoardProjector {
     async fn publish_and_project(
         &self,
         meta: &Meta,
-        comments: &mut Vec<Comment>,
-        traces: &[(CommentId, TraceContext)],
+        ahead: &mut AheadOfBoards<'_>,
         projection: &Projection,
     ) -> Result<Projected, StoreError> {
+        let AheadOfBoards { comments, traces, described } = ahead;
         if !comments.is_empty() {
             self.backends.comments.publish_traced(&meta.numbering, comments, traces).await?;
             comments.clear();
         }
         if projection.generation < self.repaired_to {
             return Ok(Projected::Applied);
+        }
+        if !described.is_empty() {
+            self.ranking.describe(projection.generation, described).await?;
+            described.clear();
         }
         self.ranking.project(projection).await
     }
@@ -498,6 +543,10 @@ impl BoardProjector {
             self.ranking.note_half_life(meta.generation, meta.rules.half_life_ms).await?;
             self.noted = Some(meta.generation);
         }
+        if current && self.board.is_none() && !self.ranking.is_described().await? {
+            // An earlier release filled them, or Redis lost a part of what it had.
+            return Ok(true);
+        }
         let known: BTreeMap<u32, u64> = standing.offsets.into_iter().collect();
         Ok(expected.iter().any(|(partition, offset)| {
             *offset > 0 && (!current || known.get(partition).is_none_or(|stands| stands < offset))
@@ -509,7 +558,7 @@ impl BoardProjector {
         let started = Instant::now();
         self.missed.store(false, Relaxed);
         let owned = self.owned.borrow().clone();
-        let repaired = repair(&self.backends, self.target(), &owned, self.partitions, &|_| ()).await;
+        let repaired = repair::repair(&self.backends, self.target(), &owned, self.partitions, &|_| ()).await;
         let repaired = repaired.inspect_err(|_| self.missed())?;
         self.repaired_to = repaired.meta.generation;
         self.metrics.repairs.inc();
@@ -529,7 +578,7 @@ impl BoardProjector {
 mod tests {
     use liverank_core::UserId;
     use liverank_core::comment::CommentEpoch;
-    use liverank_core::counting::{Rules, VideoState};
+    use liverank_core::counting::Rules;
     use liverank_core::score::Counters;
     use liverank_core::windows::CountedWindows;
 
@@ -551,7 +600,9 @@ mod tests {
             |&(partition, from, next): &(u32, u64, u64)| OffsetRange { partition, from, next, last: None };
         CommittedBatch {
             spans: spans.iter().map(span).collect(),
-            effects: Effects { videos: videos.iter().map(state).collect(), ..Effects::default() },
+            changed: Arc::new(Changed { videos: videos.iter().map(state).collect(), ..Changed::default() }),
+            comments: Vec::new(),
+            described: Vec::new(),
             meta: Meta {
                 numbering: CommentEpoch::from_bits(1),
                 generation,
@@ -569,7 +620,7 @@ mod tests {
         assert!(first.merge_batch(batch(1, &[(0, 5, 9), (2, 7, 8)], &[("b", 2), ("c", 2)])).is_ok());
         let spans: Vec<_> = first.spans.iter().map(|span| (span.partition, span.from, span.next)).collect();
         assert_eq!(spans, [(0, 0, 9), (1, 3, 4), (2, 7, 8)]);
-        let videos = first.effects.videos.iter();
+        let videos = first.changed.videos.iter();
         let videos: Vec<_> = videos.map(|state| (state.video_id.as_str(), state.counters.views)).collect();
         assert_eq!(videos, [("a", 1), ("b", 2), ("c", 2)]);
     }
@@ -581,6 +632,6 @@ mod tests {
             let spans = apart.spans.clone();
             assert_eq!(first.merge_batch(apart).unwrap_err().spans, spans);
         }
-        assert_eq!((first.spans[0].next, first.effects.videos.len()), (5, 1));
+        assert_eq!((first.spans[0].next, first.changed.videos.len()), (5, 1));
     }
 }

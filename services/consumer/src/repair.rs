@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use liverank_adapters::archive::Meta;
-use liverank_adapters::ranking_store::{BoardEntry, Projected, ProjectionCheckpoint};
+use liverank_adapters::ranking_store::{BoardEntry, Described, Projected, ProjectionCheckpoint};
 use liverank_adapters::{Archive, Backends, RankingStore, StoreError};
 use liverank_core::boards::DeclaredBoard;
 use liverank_core::counting::{Rules, VideoState};
@@ -160,6 +160,9 @@ impl BoardRepair<'_> {
         // Before the generation is in force: who shows its scores needs it.
         let half_life = self.meta.rules.half_life_ms;
         ranking.note_half_life(self.meta.generation, half_life).await?;
+        if self.target.board.is_none() {
+            ranking.note_described().await?;
+        }
         let restored = ranking.restored(self.meta.generation, &offsets).await?;
         Ok((restored != Projected::Superseded).then_some((videos, comments)))
     }
@@ -203,6 +206,10 @@ impl BoardRepair<'_> {
             if restored == Projected::Superseded {
                 return Ok(None);
             }
+            if self.target.board.is_none() {
+                let described: Vec<Described> = page.iter().map(described).collect();
+                self.target.ranking.describe(self.meta.generation, &described).await?;
+            }
             filled += page.len();
             (self.progress)(filled);
             match page.into_iter().last() {
@@ -238,6 +245,15 @@ fn noted_offsets(
         Some((partition, offset))
     };
     positions.iter().filter_map(of).collect()
+}
+
+/// What is said of a video.
+pub fn described(video: &VideoState) -> Described {
+    Described {
+        video_id: video.video_id.clone(),
+        revision: video.revision(),
+        metadata: video.metadata.clone(),
+    }
 }
 
 /// A video as the boards show it.

@@ -23,6 +23,7 @@ fn routes() -> GatewayRoutes {
         ("/interactions", post(batch::post_batch)),
         ("/videos", get(videos::list)),
         ("/videos/{video_id}", get(videos::one).put(videos::entry::put).delete(videos::entry::delete)),
+        ("/boards", get(videos::listed_boards::list)),
         ("/ws/videos", get(to_lists)),
         ("/ws/user/{user_id}", get(to_lists_of_a_user)),
         ("/comment", post(comment)),

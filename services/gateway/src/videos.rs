@@ -27,6 +27,7 @@ mod boards;
 pub(crate) mod cursor;
 pub(crate) mod entry;
 mod fields;
+pub(crate) mod listed_boards;
 
 pub(crate) use boards::Boards;
 use boards::WindowJson;

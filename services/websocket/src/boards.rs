@@ -3,7 +3,7 @@
 use liverank_adapters::ranking_store::{Board, BoardEntry, Snapshot};
 use liverank_core::ranking::{Ranked, Ranking, begin_around};
 use liverank_core::trending::{shown_points, shown_time};
-use liverank_core::{Millis, UserId, VideoId, canary};
+use liverank_core::{Metadata, Millis, UserId, VideoId, canary};
 
 /// Both boards.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(crate) struct BoardPart {
     pub(crate) first_rank: usize,
     /// How many videos are on the board.
     pub(crate) total: usize,
+    /// The metadata of each line, where they are asked for.
+    pub(crate) metadata: Option<Vec<Option<Metadata>>>,
 }
 
 /// The outcome of applying a change of the boards.
@@ -127,7 +129,7 @@ impl Boards {
                 line.score = shown_points(line.score, at, half_life_ms);
             }
         }
-        BoardPart { lines, first_rank: skip + 1, total: ranking.len() }
+        BoardPart { lines, first_rank: skip + 1, total: ranking.len(), metadata: None }
     }
 
     /// An owner's videos by score. That of the canary's has its revision in place of a score.
@@ -142,7 +144,7 @@ impl Boards {
         } else {
             self.global.of_owner(owner, limit)
         };
-        BoardPart { lines, first_rank: 1, total: self.global.len() }
+        BoardPart { lines, first_rank: 1, total: self.global.len(), metadata: None }
     }
 }
 

@@ -5,8 +5,10 @@
 //! | `router` | takes the handshake and reads what is asked for |
 //! | `mirror` | follows the ranking, so that a list costs no store anything |
 //! | `boards` | both boards in memory, and each declared one |
+//! | `key` | which lists there are, and how many of a kind |
 //! | `lists` | which lists are watched; each is computed, paced and encoded once for all who watch it |
-//! | `published` | one state of a list, as frames |
+//! | `descriptions` | metadata of the videos in lists that ask for them |
+//! | `published`, `line` | one state of a list, as frames |
 //! | `pace` | first change at once, then at most ten a second |
 //! | `connection`, `frame` | one client: frames out, liveness, and what it may say |
 //!
@@ -29,8 +31,11 @@ use tokio::net::TcpListener;
 
 mod boards;
 mod connection;
+mod descriptions;
 pub mod frame;
 mod handshake;
+mod key;
+mod line;
 mod lists;
 pub mod measure;
 mod metrics;
@@ -39,6 +44,7 @@ mod pace;
 mod published;
 mod router;
 
+use descriptions::Descriptions;
 use lists::Lists;
 use metrics::WebsocketMetrics;
 use mirror::Mirror;
@@ -96,9 +102,10 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    fn new(metrics: &WebsocketMetrics) -> Self {
+    fn new(descriptions: &Arc<Descriptions>, metrics: &WebsocketMetrics) -> Self {
         let mirror = Arc::new(Mirror::default());
-        Self { lists: Arc::new(Lists::new(Arc::clone(&mirror), metrics.clone())), mirror }
+        let lists = Lists::new(Arc::clone(&mirror), Arc::clone(descriptions), metrics.clone());
+        Self { lists: Arc::new(lists), mirror }
     }
 }
 
@@ -117,6 +124,8 @@ pub(crate) struct Service {
     boards: DeclaredBoards,
     /// The declared boards, in the same order.
     declared: Vec<Followed>,
+    /// The metadata of the videos in lists of all boards.
+    descriptions: Arc<Descriptions>,
     streams: Streams,
     origins: Arc<Origins>,
     limits: Limits,
@@ -154,10 +163,13 @@ async fn serve_by(
 ) -> anyhow::Result<()> {
     let metrics = WebsocketMetrics::new(&shell.metrics);
     let boards = config.boards.read()?;
+    let held = metrics.described_videos.clone();
+    let descriptions = Arc::new(Descriptions::new(Arc::clone(&ranking), held));
     let service = Arc::new(Service {
-        built_in: Followed::new(&metrics),
-        declared: boards.iter().map(|_| Followed::new(&metrics)).collect(),
+        built_in: Followed::new(&descriptions, &metrics),
+        declared: boards.iter().map(|_| Followed::new(&descriptions, &metrics)).collect(),
         boards,
+        descriptions,
         streams: Streams::new(config.max_websockets, &shell, metrics.connections.clone()),
         origins: Arc::clone(&shell.http.origins),
         limits: config.limits,
@@ -200,7 +212,7 @@ async fn follow_all(
     let all: Vec<&Followed> = std::iter::once(&service.built_in).chain(&service.declared).collect();
     let follow = async |(board, followed): (&DeclaredBoard, &Followed)| {
         let follow = async |store: Arc<dyn RankingStore>| {
-            mirror::follow(followed, &all, &*store, shell, metrics).await
+            mirror::follow(followed, &all, None, &*store, shell, metrics).await
         };
         let Some(windows) = board.windows() else { return follow(ranking.declared(&board.key())).await };
         loop {
@@ -212,7 +224,8 @@ async fn follow_all(
         }
     };
     let declared = service.boards.iter().zip(&service.declared).map(follow);
-    let built_in = mirror::follow(&service.built_in, &all, ranking, shell, metrics);
+    let described = Some(&*service.descriptions);
+    let built_in = mirror::follow(&service.built_in, &all, described, ranking, shell, metrics);
     tokio::try_join!(built_in, try_join_all(declared)).map(drop)
 }
 

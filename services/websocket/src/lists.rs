@@ -6,98 +6,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use liverank_adapters::ranking_store::Board;
-use liverank_core::{UserId, VideoId};
+use liverank_core::UserId;
 use liverank_runtime::now_ms;
 use tokio::sync::{Notify, watch};
 
 use crate::boards::BoardPart;
+use crate::descriptions::{Descriptions, LineMetadata};
+use crate::key::{Key, MAX_DESCRIBED};
 use crate::metrics::WebsocketMetrics;
 use crate::mirror::Mirror;
-use crate::pace::{MIN_INTERVAL, Pace};
-use crate::published::{Published, Shape};
+use crate::pace::Pace;
+use crate::published::Published;
 
-/// The lengths that lists are computed in. A client's list is cut from the shortest that is long enough, so that made-up
-/// limits cost no computing: there are as many lists as there are lengths, and always room for each.
-const LIST_LENGTHS: [usize; 4] = [100, 1_000, 10_000, MAX_LINES];
-/// The longest list of a board, also where all is asked for: some 6 MB.
-const MAX_LINES: usize = 100_000;
-/// The longest list of an owner.
-const MAX_OWNED: usize = 10_000;
-/// Limits of delta lists beside [`LIST_LENGTHS`] that always have room: what pages show.
-const USUAL_LIMITS: [usize; 5] = [5, 10, 20, 50, 500];
-/// Other delta lists watched at once, and their lines together. A change of a list cannot be cut from that of a longer one,
-/// so each of these is computed by itself.
-const MAX_ODD: (usize, usize) = (64, 50_000);
-/// Lists around a video that are watched at once, by different videos, boards or lengths: nobody shares them, and each is
-/// looked at whenever a board changes. With 100 lines each, looking at all of them takes a fifth of a core.
-const MAX_AROUND: usize = 2000;
-/// Between two states of a list around a video: it is watched by few, so that it may cost less.
-const AROUND_INTERVAL: Duration = Duration::from_millis(500);
+/// From this many lines on, computing a list with metadata goes where it blocks nobody.
+const LONG_DESCRIBED_LINES: usize = 100;
+/// How long a list waits whose metadata could not all be read.
+const DESCRIBED_RETRY: Duration = Duration::from_secs(1);
 /// From this many lines on, computing a list takes milliseconds and goes where it blocks nobody.
 const LONG_LIST_LINES: usize = 2000;
 /// A list of more lines than this goes out less often than ten times a second: a megabyte is no news at that rate.
 const LONGEST_LISTS: (usize, Duration) = (20_000, Duration::from_millis(400));
-
-/// Which list.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Key {
-    /// The best of a board (`None`: all).
-    Board(Board, Option<usize>, Shape),
-    /// An owner's best videos.
-    Owner(UserId, Option<usize>),
-    /// The lines of a board that have a video in their middle.
-    Around(Board, VideoId, usize),
-}
-
-impl Key {
-    /// The list that this one is cut from, and to how many lines.
-    fn shared_key(self) -> (Self, Option<usize>) {
-        let cut = |limit: usize| {
-            (LIST_LENGTHS.into_iter().find(|length| *length >= limit).unwrap_or(MAX_LINES), limit)
-        };
-        match self {
-            Self::Board(board, limit, Shape::List) => {
-                let (length, limit) = cut(limit.unwrap_or(MAX_LINES).min(MAX_LINES));
-                (Self::Board(board, Some(length), Shape::List), (limit < length).then_some(limit))
-            }
-            Self::Board(board, limit, shape) => {
-                (Self::Board(board, Some(limit.unwrap_or(MAX_LINES).min(MAX_LINES)), shape), None)
-            }
-            Self::Owner(owner, limit) => {
-                let (length, limit) = cut(limit.unwrap_or(MAX_OWNED).min(MAX_OWNED));
-                (Self::Owner(owner, Some(length)), (limit < length).then_some(limit))
-            }
-            Self::Around(..) => (self, None),
-        }
-    }
-
-    /// The lines of a list that is computed for a few clients only; `None` for those that are shared.
-    fn odd_lines(&self) -> Option<usize> {
-        match self {
-            Self::Board(_, Some(limit), Shape::Delta) => {
-                (!LIST_LENGTHS.contains(limit) && !USUAL_LIMITS.contains(limit)).then_some(*limit)
-            }
-            _ => None,
-        }
-    }
-
-    const fn shape(&self) -> Shape {
-        match self {
-            Self::Board(_, _, shape) => *shape,
-            Self::Owner(..) => Shape::Owned,
-            Self::Around(..) => Shape::Around,
-        }
-    }
-
-    /// The least time between two states of the list.
-    const fn min_interval(&self) -> Duration {
-        match self {
-            Self::Around(..) => AROUND_INTERVAL,
-            Self::Board(..) | Self::Owner(..) => MIN_INTERVAL,
-        }
-    }
-}
 
 type ListState = Option<Arc<Published>>;
 
@@ -112,6 +40,7 @@ struct WatchedList {
 pub(crate) struct Lists {
     watched: Mutex<WatchedLists>,
     mirror: Arc<Mirror>,
+    descriptions: Arc<Descriptions>,
     metrics: WebsocketMetrics,
 }
 
@@ -130,7 +59,7 @@ impl WatchedLists {
     fn find_or_add(&mut self, key: &Key) -> Option<(Arc<WatchedList>, bool)> {
         let fresh = || Arc::new(WatchedList { sender: watch::Sender::new(None), dirty: Notify::new() });
         match key {
-            Key::Board(..) | Key::Around(..) => {
+            Key::Board(..) | Key::Around(..) | Key::Described(_) => {
                 let room = self.has_room_for(key);
                 match self.boards.entry(key.clone()) {
                     Entry::Occupied(list) => Some((Arc::clone(list.get()), false)),
@@ -145,18 +74,16 @@ impl WatchedLists {
     }
 
     fn has_room_for(&self, key: &Key) -> bool {
-        if matches!(key, Key::Around(..)) {
-            return self.boards.keys().filter(|key| matches!(key, Key::Around(..))).count() < MAX_AROUND;
-        }
-        let Some(lines) = key.odd_lines() else { return true };
-        let odd = self.boards.keys().filter_map(Key::odd_lines);
-        let (lists, sum) = odd.fold((0, 0), |(lists, sum), lines| (lists + 1, sum + lines));
-        lists < MAX_ODD.0 && sum + lines <= MAX_ODD.1
+        let Some((kind, lines)) = key.scarce() else { return true };
+        let others = self.boards.keys().filter_map(Key::scarce).filter(|(other, _)| *other == kind);
+        let (lists, sum) = others.fold((0, 0), |(lists, sum), (_, lines)| (lists + 1, sum + lines));
+        let (most_lists, most_lines) = kind.most();
+        lists < most_lists && sum + lines <= most_lines
     }
 
     fn remove_list(&mut self, key: &Key) {
         match key {
-            Key::Board(..) | Key::Around(..) => {
+            Key::Board(..) | Key::Around(..) | Key::Described(_) => {
                 self.boards.remove(key);
             }
             Key::Owner(owner, limit) => {
@@ -172,8 +99,12 @@ impl WatchedLists {
 }
 
 impl Lists {
-    pub(crate) fn new(mirror: Arc<Mirror>, metrics: WebsocketMetrics) -> Self {
-        Self { watched: Mutex::default(), mirror, metrics }
+    pub(crate) fn new(
+        mirror: Arc<Mirror>,
+        descriptions: Arc<Descriptions>,
+        metrics: WebsocketMetrics,
+    ) -> Self {
+        Self { watched: Mutex::default(), mirror, descriptions, metrics }
     }
 
     /// Watches a list; `None` where too many different ones are watched.
@@ -201,6 +132,13 @@ impl Lists {
             let lists = owners.filter_map(|owner| watched.owners.get(owner)).flat_map(HashMap::values);
             lists.for_each(|list| list.dirty.notify_one());
         }
+    }
+
+    /// Metadata changed, and with them lists that have some.
+    pub(crate) fn poke_described(&self) {
+        let watched = self.watched();
+        let described = watched.boards.iter().filter(|(key, _)| matches!(key, Key::Described(_)));
+        described.for_each(|(_, list)| list.dirty.notify_one());
     }
 
     /// Wakes all lists: any of them may have changed.
@@ -239,12 +177,20 @@ async fn keep_up_to_date(lists: Arc<Lists>, key: Key, list: Arc<WatchedList>) {
                 pace.rest().await;
                 pace.happened(Instant::now());
                 let before = list.sender.borrow().clone();
-                if let Some(next) = next(&lists, &key, before).await {
+                let (next, is_whole) = match &key {
+                    Key::Described(list) => next_described(&lists, list, before).await,
+                    key => (next(&lists, key, before).await, true),
+                };
+                if let Some(next) = next {
                     let seldom = next.len() > LONGEST_LISTS.0;
                     list.sender.send_replace(Some(Arc::new(next)));
                     if seldom {
                         tokio::time::sleep(LONGEST_LISTS.1).await;
                     }
+                }
+                if !is_whole {
+                    tokio::time::sleep(DESCRIBED_RETRY).await;
+                    list.dirty.notify_one();
                 }
             }
         }
@@ -255,6 +201,7 @@ async fn next(lists: &Arc<Lists>, key: &Key, before: ListState) -> Option<Publis
     let limit = match key {
         Key::Board(_, limit, _) | Key::Owner(_, limit) => limit.unwrap_or(usize::MAX),
         Key::Around(_, _, limit) => *limit,
+        Key::Described(_) => MAX_DESCRIBED,
     };
     let work = {
         let (lists, key) = (Arc::clone(lists), key.clone());
@@ -269,12 +216,32 @@ async fn next(lists: &Arc<Lists>, key: &Key, before: ListState) -> Option<Publis
     tokio::task::spawn_blocking(work).await.expect("computing a list does not panic")
 }
 
+/// The next state of a list with metadata, and whether all that there are could be read.
+async fn next_described(lists: &Arc<Lists>, list: &Key, before: ListState) -> (Option<Published>, bool) {
+    let part = board_part(&lists.mirror, list);
+    let LineMetadata { of_lines, is_whole } = lists.descriptions.of(&part.lines).await;
+    let (long, shape) = (part.lines.len() > LONG_DESCRIBED_LINES, list.shape());
+    let encodes = lists.metrics.encodes.clone();
+    let part = BoardPart { metadata: Some(of_lines), ..part };
+    let work = move || Published::after(before.as_deref(), part, shape, &encodes);
+    let next = if long {
+        tokio::task::spawn_blocking(work).await.expect("computing a list does not panic")
+    } else {
+        work()
+    };
+    (next, is_whole)
+}
+
 fn board_part(mirror: &Mirror, key: &Key) -> BoardPart {
     let boards = mirror.boards();
     match key {
         Key::Around(board, video, limit) => boards.around(*board, video, *limit, now_ms()),
         Key::Board(board, limit, _) => boards.top(*board, *limit, now_ms()),
         Key::Owner(owner, limit) => boards.of_owner(owner, *limit),
+        Key::Described(list) => {
+            drop(boards);
+            board_part(mirror, list)
+        }
     }
 }
 
@@ -306,7 +273,15 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
+    use liverank_adapters::ranking_store::Board;
+    use liverank_core::VideoId;
+
     use super::*;
+    use crate::key::{
+        LIST_LENGTHS, MAX_AROUND, MAX_AROUND_DESCRIBED, MAX_LINES, MAX_ODD, MAX_ODD_DESCRIBED, MAX_OWNED,
+        USUAL_LIMITS,
+    };
+    use crate::published::Shape;
 
     fn board_list_key(limit: Option<usize>, shape: Shape) -> Key {
         Key::Board(Board::Global, limit, shape)
@@ -351,5 +326,30 @@ mod tests {
         assert!(watched.find_or_add(&board_list_key(Some(1234), Shape::Delta).shared_key().0).is_some());
         watched.remove_list(&around(7));
         assert!(watched.find_or_add(&around(MAX_AROUND + 9)).is_some());
+    }
+
+    #[test]
+    fn lists_with_metadata_are_bounded_by_their_lines_and_shared_as_others_are() {
+        let mut watched = WatchedLists::default();
+        let described = |key| Key::Described(Box::new(key));
+        for limit in 1..=MAX_DESCRIBED {
+            let (key, cut) = described(board_list_key(Some(limit), Shape::List)).shared_key();
+            assert!(watched.find_or_add(&key).is_some());
+            assert_eq!(cut, (limit != 100 && limit != 1000).then_some(limit));
+        }
+        assert_eq!(watched.boards.len(), 2);
+        let mut ask = |key: Key| watched.find_or_add(&described(key).shared_key().0).is_some();
+        let odd = (501..600).filter(|limit| ask(board_list_key(Some(*limit), Shape::Delta))).count();
+        assert_eq!(odd, MAX_ODD_DESCRIBED.1 / 505, "by their lines");
+        let around = |at: usize| Key::Around(Board::Global, VideoId::parse(&format!("v{at}")).unwrap(), 100);
+        assert_eq!((0..99).filter(|at| ask(around(*at))).count(), MAX_AROUND_DESCRIBED.1 / 100);
+        // The others have their own room.
+        assert!(watched.find_or_add(&around(0).shared_key().0).is_some());
+        assert!(watched.find_or_add(&board_list_key(Some(501), Shape::Delta).shared_key().0).is_some());
+        let usual = [5, 10, 20, 50, 100, 500, 1000];
+        assert!(usual.into_iter().all(|limit| {
+            let key = described(board_list_key(Some(limit), Shape::Delta)).shared_key().0;
+            watched.find_or_add(&key).is_some()
+        }));
     }
 }

@@ -24,7 +24,7 @@ impl ListEncoder {
     /// changed.
     pub fn encode(&mut self, lines: Vec<Ranked>) -> Option<[Bytes; 2]> {
         let (encodes, total) = (Counter::default(), lines.len());
-        let part = |lines| BoardPart { lines, first_rank: 1, total };
+        let part = |lines| BoardPart { lines, first_rank: 1, total, metadata: None };
         let whole = Published::after(self.whole.as_ref(), part(lines.clone()), Shape::List, &encodes)?;
         let changes = Published::after(self.changes.as_ref(), part(lines), Shape::Delta, &encodes)?;
         let frames = [whole.frame_for(None), changes.frame_for(Some(changes.version - 1))];

@@ -38,6 +38,8 @@ pub(crate) struct WebsocketMetrics {
     pub(crate) snapshots: Counter,
     /// Different lists watched.
     pub(crate) lists: Gauge,
+    /// Videos of which metadata are held.
+    pub(crate) described_videos: Gauge,
     disconnects: Family<ReasonLabel, Counter>,
 }
 
@@ -50,6 +52,8 @@ impl WebsocketMetrics {
             registry.register("encodes", "Lists and deltas encoded", all.encodes.clone());
             registry.register("snapshots", "Snapshots of the ranking taken", all.snapshots.clone());
             registry.register("lists", "Different lists watched", all.lists.clone());
+            let help = "Videos of which metadata are held for lists that ask for them";
+            registry.register("described_videos", help, all.described_videos.clone());
             registry.register("disconnects", "Connections that ended, by reason", all.disconnects.clone());
         });
         all

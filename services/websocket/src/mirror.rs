@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use liverank_adapters::ranking_store::Change;
 use liverank_adapters::{RankingStore, StoreError};
-use liverank_core::UserId;
+use liverank_core::{UserId, VideoId};
 use liverank_protocol::roles::Role;
 use liverank_runtime::ServiceContext;
 use liverank_runtime::traces::Span;
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::Followed;
 use crate::boards::{Applied, Boards};
+use crate::descriptions::Descriptions;
 use crate::metrics::WebsocketMetrics;
 use crate::pace::Pace;
 
@@ -56,16 +57,18 @@ impl Mirror {
 }
 
 /// Follows boards until dropped. Ends by itself after an error that does not pass. The service has started when `all` that it
-/// follows have been read.
+/// follows have been read. Metadata are told of with the changes of the boards that there always are: `descriptions` are given for
+/// those alone.
 pub(crate) async fn follow(
     followed: &Followed,
     all: &[&Followed],
+    descriptions: Option<&Descriptions>,
     ranking: &dyn RankingStore,
     shell: &ServiceContext,
     metrics: &WebsocketMetrics,
 ) -> anyhow::Result<()> {
     let pace = Pace::new(SNAPSHOT_INTERVAL);
-    let mut session = MirrorSession { followed, all, ranking, shell, metrics, pace };
+    let mut session = MirrorSession { followed, all, descriptions, ranking, shell, metrics, pace };
     let mut failures = 0;
     loop {
         match ranking.changes().await {
@@ -83,6 +86,7 @@ pub(crate) async fn follow(
 struct MirrorSession<'a> {
     followed: &'a Followed,
     all: &'a [&'a Followed],
+    descriptions: Option<&'a Descriptions>,
     ranking: &'a dyn RankingStore,
     shell: &'a ServiceContext,
     metrics: &'a WebsocketMetrics,
@@ -125,15 +129,17 @@ impl MirrorSession<'_> {
     /// Applies changes in turn; returns whether a snapshot is due instead.
     fn apply_changes(&self, changes: &[Change]) -> bool {
         let mut owners: Vec<&UserId> = Vec::new();
+        let mut described_now: Vec<VideoId> = Vec::new();
         let mut lost = false;
         // They end when those who are connected are told.
         let mut spans: Vec<Span> = Vec::new();
         let mut boards = self.followed.mirror.write_boards();
         for change in changes {
-            let Change::Changed { version, entries, traces } = change else {
+            let Change::Changed { version, entries, described, traces } = change else {
                 lost = true;
                 break;
             };
+            described_now.extend_from_slice(described);
             let shown = |trace| self.shell.tracer.goes_on(Role::Websocket.name(), "websocket show", trace);
             spans.extend(traces.iter().filter_map(shown));
             match boards.apply(*version, entries) {
@@ -148,12 +154,25 @@ impl MirrorSession<'_> {
         }
         drop(boards);
         self.followed.lists.poke(owners.into_iter());
+        if let Some(descriptions) = self.descriptions.filter(|_| !described_now.is_empty()) {
+            descriptions.forget(&described_now);
+            self.poke_described();
+        }
         drop(spans);
         lost
     }
 
+    /// Metadata are shown by lists of all boards.
+    fn poke_described(&self) {
+        self.all.iter().for_each(|followed| followed.lists.poke_described());
+    }
+
     /// Reads everything anew, however long the store is away.
     async fn read_snapshot(&mut self) -> anyhow::Result<()> {
+        // Whatever is said from here on, we hear of: what was said before may have been missed.
+        if let Some(descriptions) = self.descriptions {
+            descriptions.forget_all();
+        }
         self.pace.rest().await;
         let mut failures = 0;
         let snapshot = loop {
@@ -180,6 +199,9 @@ impl MirrorSession<'_> {
         }
         self.shell.health.dependency("ranking", Ok(()));
         self.followed.lists.poke_all();
+        if self.descriptions.is_some() {
+            self.poke_described();
+        }
         Ok(())
     }
 

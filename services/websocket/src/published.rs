@@ -3,13 +3,14 @@
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use liverank_core::VideoId;
-use liverank_core::ranking::{Delta, Ranked};
+use liverank_core::ranking::Ranked;
+use liverank_core::{Metadata, VideoId};
 use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use crate::boards::BoardPart;
 use crate::frame;
+use crate::line::{LineJson, Lines};
 
 /// What a list looks like to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,6 +30,8 @@ pub(crate) struct Published {
     pub(crate) version: u64,
     shape: Shape,
     lines: Vec<Ranked>,
+    /// Those of each line, where they are asked for.
+    metadata: Option<Vec<Option<Metadata>>>,
     /// The rank of the first line.
     first_rank: usize,
     /// How many videos are on the board. By itself it is no news.
@@ -60,25 +63,28 @@ impl Published {
         shape: Shape,
         encodes: &Counter,
     ) -> Option<Self> {
-        let BoardPart { lines, first_rank, total } = stretch;
-        let same = before.map_or(0, |before| {
-            before.lines.iter().zip(&lines).take_while(|(before, now)| before == now).count()
-        });
+        let BoardPart { lines, first_rank, total, metadata } = stretch;
+        let now = Lines { ranked: &lines, metadata: metadata.as_deref() };
+        let same = before.map_or(0, |before| now.same_as(before.lines()));
         let (version, delta) = match before {
             None => (1, None),
-            Some(before) if before.lines == lines && before.first_rank == first_rank => return None,
             Some(before) => {
+                let is_same = same == lines.len() && before.len() == lines.len();
+                if is_same && before.first_rank == first_rank {
+                    return None;
+                }
                 let version = before.version + 1;
                 let delta = (shape == Shape::Delta).then(|| {
                     encodes.inc();
-                    encode_delta(version, total, &Delta::between(&before.lines, &lines))
+                    encode_delta(version, total, now.changes(before.lines()))
                 });
                 (version, delta)
             }
         };
         let (whole, cuts) = (OnceLock::new(), Mutex::default());
         let encodes = encodes.clone();
-        let next = Self { version, shape, lines, first_rank, total, whole, same, cuts, delta, encodes };
+        let next =
+            Self { version, shape, lines, metadata, first_rank, total, whole, same, cuts, delta, encodes };
         if next.delta.is_none() {
             // Everyone gets it: better here than in a connection's task, for it may be long.
             next.whole();
@@ -92,6 +98,10 @@ impl Published {
             Some(delta) if held == Some(self.version - 1) => delta.clone(),
             _ => self.whole().frame.clone(),
         }
+    }
+
+    fn lines(&self) -> Lines<'_> {
+        Lines { ranked: &self.lines, metadata: self.metadata.as_deref() }
     }
 
     /// The number of lines.
@@ -132,14 +142,15 @@ impl Published {
         self.whole.get_or_init(|| {
             self.encodes.inc();
             match self.shape {
-                Shape::List => encode_lines(self.lines.iter()),
+                Shape::List => encode_lines(self.lines().json()),
                 Shape::Delta => {
-                    let (kind, version, videos) = ("snapshot", self.version, &self.lines[..]);
+                    let (kind, version, videos) = ("snapshot", self.version, self.lines().json().collect());
                     let frame = encode(&SnapshotJson { r#type: kind, version, total: self.total, videos });
                     WholeFrame { frame, ends: Vec::new() }
                 }
                 Shape::Around => {
-                    let (first_rank, total, videos) = (self.first_rank, self.total, &self.lines[..]);
+                    let (first_rank, total) = (self.first_rank, self.total);
+                    let videos: Vec<_> = self.lines().json().collect();
                     let first_rank = (!videos.is_empty()).then_some(first_rank);
                     WholeFrame { frame: encode(&AroundJson { first_rank, total, videos }), ends: Vec::new() }
                 }
@@ -167,7 +178,7 @@ struct SnapshotJson<'a> {
     r#type: &'static str,
     version: u64,
     total: usize,
-    videos: &'a [Ranked],
+    videos: Vec<LineJson<'a>>,
 }
 
 /// A part of a board.
@@ -176,7 +187,7 @@ struct AroundJson<'a> {
     /// Null where there are no lines.
     first_rank: Option<usize>,
     total: usize,
-    videos: &'a [Ranked],
+    videos: Vec<LineJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -185,12 +196,13 @@ struct DeltaJson<'a> {
     base: u64,
     version: u64,
     total: usize,
-    #[serde(flatten)]
-    delta: &'a Delta,
+    remove: Vec<VideoId>,
+    set: Vec<LineJson<'a>>,
 }
 
-fn encode_delta(version: u64, total: usize, delta: &Delta) -> Bytes {
-    encode(&DeltaJson { r#type: "delta", base: version - 1, version, total, delta })
+fn encode_delta(version: u64, total: usize, changes: (Vec<VideoId>, Vec<LineJson<'_>>)) -> Bytes {
+    let (remove, set) = changes;
+    encode(&DeltaJson { r#type: "delta", base: version - 1, version, total, remove, set })
 }
 
 fn encode_lines<T: Serialize>(lines: impl ExactSizeIterator<Item = T>) -> WholeFrame {
@@ -229,7 +241,7 @@ mod tests {
 
     /// The best of a board of 7 videos.
     fn best_part(lines: Vec<Ranked>) -> BoardPart {
-        BoardPart { lines, first_rank: 1, total: 7 }
+        BoardPart { lines, first_rank: 1, total: 7, metadata: None }
     }
 
     /// The text of a short frame.
@@ -333,8 +345,12 @@ mod tests {
 
     #[test]
     fn a_board_part_is_sent_when_its_place_or_its_lines_change() {
-        let part =
-            |first_rank, score, total| BoardPart { lines: vec![ranked_line("a", score)], first_rank, total };
+        let part = |first_rank, score, total| BoardPart {
+            lines: vec![ranked_line("a", score)],
+            first_rank,
+            total,
+            metadata: None,
+        };
         let encodes = Counter::default();
         let after = |before, stretch| Published::after(before, stretch, Shape::Around, &encodes);
         let first = after(None, part(4, 1.0, 7)).unwrap();

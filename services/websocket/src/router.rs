@@ -19,7 +19,7 @@ use liverank_runtime::server::Exchange;
 use liverank_runtime::{Identity, Problem, server};
 use serde_json::{Value, json};
 
-use crate::lists::Key;
+use crate::key::{Key, MAX_DESCRIBED};
 use crate::published::Shape;
 use crate::{Followed, Service, connection, handshake, order_of};
 
@@ -52,7 +52,7 @@ async fn get_health(State(service): State<Arc<Service>>) -> Json<Value> {
     }))
 }
 
-/// `GET /ws/videos?board=&limit=&mode=&around=`.
+/// `GET /ws/videos?board=&limit=&mode=&around=&fields=`.
 async fn watch_board(State(service): State<Arc<Service>>, params: Params, request: Request) -> Response {
     match board_key(&params, &service.boards) {
         Ok((key, place)) => {
@@ -78,7 +78,7 @@ async fn watch_owner(
 
 /// The list, and the place of the declared board that it is one of, if it is.
 fn board_key(params: &Params, declared: &DeclaredBoards) -> Result<(Key, Option<usize>), Problem> {
-    params.only(&["board", "limit", "mode", "around"])?;
+    params.only(&["board", "limit", "mode", "around", "fields"])?;
     let (board, place) = match params.text("board")? {
         None | Some("global") => (Board::Global, None),
         Some("trending") => (Board::Trending, None),
@@ -93,7 +93,9 @@ fn board_key(params: &Params, declared: &DeclaredBoards) -> Result<(Key, Option<
         Some("delta") => Shape::Delta,
         Some(_) => return Err(Invalid::new("mode", "must be list or delta").into()),
     };
+    let is_described = asks_for_metadata(params.text("fields")?)?;
     let key = match params.text("around")? {
+        None if is_described => Key::Board(board, Some(parse_described_limit(params)?), shape),
         None => Key::Board(board, parse_limit(params)?, shape),
         Some(_) if shape == Shape::Delta => {
             let why = "goes with mode=list only: all of such a list moves at once";
@@ -104,7 +106,18 @@ fn board_key(params: &Params, declared: &DeclaredBoards) -> Result<(Key, Option<
             Key::Around(board, VideoId::parse_field("around", id)?, limit as usize)
         }
     };
-    Ok((key, place))
+    Ok((if is_described { Key::Described(Box::new(key)) } else { key }, place))
+}
+
+/// Reads names that are separated by commas, as `GET /videos` does. Absent or empty text asks for nothing.
+fn asks_for_metadata(fields: Option<&str>) -> Result<bool, Invalid> {
+    let mut names = fields.unwrap_or_default().split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.try_fold(false, |_, name| match name {
+        "metadata" => Ok(true),
+        // How many watch is not news of a board, and changes with each second.
+        "viewers" => Err(Invalid::new("fields", "must be metadata here: viewers are told by GET /videos")),
+        _ => Err(Invalid::new("fields", "must be metadata")),
+    })
 }
 
 fn owner_key(path: Result<Path<String>, PathRejection>, params: &Params) -> Result<Key, Problem> {
@@ -133,6 +146,15 @@ fn parse_limit(params: &Params) -> Result<Option<usize>, Invalid> {
     match params.number("limit", 1..=MAX_LIMIT) {
         Ok(number) => Ok(Some(number.map_or(DEFAULT_LIMIT, |number| number as usize))),
         Err(_) => Err(Invalid::new("limit", format!("must be all, or a whole number from 1 to {MAX_LIMIT}"))),
+    }
+}
+
+/// The limit of a list with metadata, each of which may be 4 KB.
+fn parse_described_limit(params: &Params) -> Result<usize, Invalid> {
+    let wrong = || format!("must be a whole number from 1 to {MAX_DESCRIBED} where fields asks for metadata");
+    match parse_limit(params) {
+        Ok(Some(limit)) if limit <= MAX_DESCRIBED => Ok(limit),
+        _ => Err(Invalid::new("limit", wrong())),
     }
 }
 
@@ -192,6 +214,23 @@ mod tests {
         assert_eq!(key("around="), Err("around".into()));
         assert_eq!(key("around=v&limit=101"), Err("limit".into()));
         assert_eq!(key("around=v&limit=all"), Err("limit".into()));
+    }
+
+    #[test]
+    fn a_list_with_metadata_has_a_thousand_lines_at_most() {
+        let described = |key| Ok(Key::Described(Box::new(key)));
+        let list = |limit, shape| described(Key::Board(Board::Global, Some(limit), shape));
+        assert_eq!(key("fields=metadata"), list(1000, Shape::List));
+        assert_eq!(key("fields=metadata,%20metadata&limit=7&mode=delta"), list(7, Shape::Delta));
+        let around = Key::Around(Board::Trending, VideoId::parse("v").unwrap(), 11);
+        assert_eq!(key("board=trending&around=v&fields=metadata"), described(around));
+        assert_eq!(key("fields="), Ok(Key::Board(Board::Global, Some(1000), Shape::List)));
+        for limit in ["1001", "all", "0", "x"] {
+            assert_eq!(key(&format!("fields=metadata&limit={limit}")), Err("limit".into()), "{limit}");
+        }
+        for fields in ["viewers", "metadata,viewers", "score", "metadata;"] {
+            assert_eq!(key(&format!("fields={fields}")), Err("fields".into()), "{fields}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 mod support {
     pub mod client;
     pub mod lossy;
+    mod metadata;
 }
 
 use support::client::Client;

@@ -39,6 +39,9 @@ struct ChangeMessage {
     /// One for each entry. Releases before there were revisions send none, and pass them over.
     #[serde(default)]
     revisions: Vec<u64>,
+    /// Videos of which other metadata are there. Releases before there were such pass them over.
+    #[serde(default)]
+    described: Vec<VideoId>,
     /// The spans that brought them. Releases before there were traces pass them over.
     #[serde(default, deserialize_with = "lenient::some")]
     traces: Vec<TraceContext>,
@@ -67,7 +70,8 @@ pub(super) fn decode(payload: &[u8]) -> Option<Change> {
             Some(BoardEntry { video_id, owner, score, trending, revision, removed })
         })
         .collect::<Option<Vec<_>>>()?;
-    Some(Change::Changed { version: told.version, entries, traces: told.traces })
+    let ChangeMessage { version, described, traces, .. } = told;
+    Some(Change::Changed { version, entries, described, traces })
 }
 
 #[cfg(test)]
@@ -77,10 +81,10 @@ mod tests {
     #[test]
     fn a_change_is_read_to_the_last_digit_and_anything_else_is_not() {
         let payload = br#"{"format":1,"version":7,"entries":[["v\/1","u","12.345000000000001","0.1"],["w","u","1e+20",""]]}"#;
-        let Some(Change::Changed { version: 7, entries, traces }) = decode(payload) else {
+        let Some(Change::Changed { version: 7, entries, described, traces }) = decode(payload) else {
             panic!("is a change")
         };
-        assert_eq!(traces, []);
+        assert_eq!((described, traces), (vec![], vec![]));
         assert_eq!(
             (entries[0].score.to_bits(), entries[0].trending),
             ("12.345000000000001".parse::<f64>().unwrap().to_bits(), Some(0.1))

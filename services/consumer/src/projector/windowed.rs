@@ -12,11 +12,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use liverank_adapters::StoreError;
 use liverank_adapters::archive::Meta;
 use liverank_adapters::ranking_store::{BoardEntry, Projection};
-use liverank_core::counting::Effects;
 use liverank_core::windows::{Window, WindowKey};
 use liverank_core::{Millis, VideoId};
 
-use super::{BoardProjector, CommittedBatch};
+use super::{AheadOfBoards, BoardProjector, Changed, CommittedBatch};
 
 /// The projectors of a board's windows.
 pub(super) struct WindowedBoard {
@@ -98,7 +97,7 @@ impl WindowedBoard {
 
 impl WindowProjector {
     async fn follow_batch(&mut self, done: &CommittedBatch, now: Millis) {
-        let changed = self.changed(&done.effects);
+        let changed = self.changed(&done.changed);
         let own = done.without_effects();
         if changed.is_empty() && self.window.end <= now {
             self.hold(own).await;
@@ -116,10 +115,10 @@ impl WindowProjector {
     }
 
     /// Of which videos something may have changed on this board.
-    fn changed(&self, effects: &Effects) -> HashSet<VideoId> {
+    fn changed(&self, changed: &Changed) -> HashSet<VideoId> {
         let Some(own) = &self.board.window else { return HashSet::new() };
-        let here = effects.windows.iter().filter(|change| change.window == *own);
-        here.map(|change| &change.video).chain(&effects.restated).cloned().collect()
+        let here = changed.windows.iter().filter(|change| change.window == *own);
+        here.map(|change| &change.video).chain(&changed.restated).cloned().collect()
     }
 
     async fn entries(&self, changed: HashSet<VideoId>, meta: &Meta) -> Result<Vec<BoardEntry>, StoreError> {
@@ -152,5 +151,5 @@ impl WindowProjector {
 async fn project(board: &mut BoardProjector, done: CommittedBatch, entries: Vec<BoardEntry>) {
     let CommittedBatch { spans, meta, committed, .. } = done;
     let projection = Projection { generation: meta.generation, spans, entries, traces: Vec::new() };
-    board.project(&meta, Vec::new(), &[], &projection, committed).await;
+    board.project(&meta, AheadOfBoards::default(), &projection, committed).await;
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
+use liverank_adapters::archive::Position;
 use liverank_adapters::ranking_store::Board;
 use liverank_adapters::{RankingStore, StoreError};
 use liverank_core::boards::{BoardWindows, DeclaredBoard, DeclaredBoards, Order};
@@ -11,6 +13,7 @@ use liverank_core::windows::{PartitionProgress, Window, WindowKind, final_before
 use liverank_core::{Invalid, Millis};
 use liverank_runtime::Problem;
 use serde::Serialize;
+use tokio::sync::OnceCell;
 
 use super::meta;
 use crate::Gateway;
@@ -56,6 +59,15 @@ struct ShownWindow<'a> {
     key: String,
 }
 
+/// How far all is counted.
+pub(super) struct Progress {
+    /// Windows that ended before then are final.
+    final_before: Millis,
+    /// The next offset of each partition.
+    counted: Vec<u64>,
+    generation: Option<u64>,
+}
+
 /// What a list says of the window that it is of.
 #[derive(Debug, Serialize)]
 pub(super) struct WindowJson {
@@ -83,6 +95,13 @@ impl Boards {
     pub(crate) fn new(declared: DeclaredBoards, ranking: &dyn RankingStore) -> Self {
         let stores = declared.iter().map(|board| ranking.declared(&board.key())).collect();
         Self { declared, stores, known: Mutex::default() }
+    }
+
+    /// The declared boards and the stores of those without windows.
+    pub(super) fn declared_with_stores(
+        &self,
+    ) -> impl Iterator<Item = (&DeclaredBoard, &Arc<dyn RankingStore>)> {
+        self.declared.iter().zip(&self.stores)
     }
 
     fn is_known_final(&self, key: &str) -> bool {
@@ -192,57 +211,127 @@ impl Gateway {
 
     /// What is said of the window that a list is of. Ask before the list is read: what was final then, the list has.
     pub(super) async fn describe_window(&self, board: &ShownBoard<'_>) -> Option<WindowJson> {
-        let ShownWindow { kind, window, key } = board.window.as_ref()?;
-        let state = if (self.backends.clock)() < window.end {
-            WindowState::Running
-        } else if self.boards.is_known_final(key) {
-            WindowState::Final
-        } else if !self.boards.is_to_be_asked(key, Instant::now()) {
-            WindowState::Ended
-        } else {
-            let asked = tokio::time::timeout(FINAL_TIMEOUT, self.is_final(window, &*board.store)).await;
-            // Where a store is away nobody can say so.
-            if matches!(asked, Ok(Ok(true))) {
-                self.boards.note_final(key);
-                WindowState::Final
-            } else {
-                WindowState::Ended
-            }
+        let shown = board.window.as_ref()?;
+        let state = match self.known_state(shown) {
+            Some(state) => state,
+            None => self.ask_state(shown, &*board.store, None).await,
         };
+        Some(self.window_json(shown, state).await)
+    }
+
+    /// The windows of a board, the running one first. What the log has is asked for once for all of `progress`.
+    pub(super) async fn describe_windows(
+        &self,
+        board: &DeclaredBoard,
+        windows: &BoardWindows,
+        progress: &OnceCell<Option<Progress>>,
+    ) -> Vec<WindowJson> {
+        let BoardWindows { kind, keep } = windows;
+        let describe = async |window: Window| {
+            let shown = ShownWindow { kind, window, key: board.key_of(&window) };
+            let state = match self.known_state(&shown) {
+                Some(state) => state,
+                None => {
+                    let known = progress.get_or_init(|| self.progress_in_time()).await;
+                    match known {
+                        Some(known) => {
+                            let store = self.backends.ranking.declared(&shown.key);
+                            self.ask_state(&shown, &*store, Some(known)).await
+                        }
+                        None => WindowState::Ended,
+                    }
+                }
+            };
+            self.window_json(&shown, state).await
+        };
+        let shown = kind.running_and_kept((self.backends.clock)(), *keep);
+        join_all(shown.into_iter().map(describe)).await
+    }
+
+    async fn window_json(&self, shown: &ShownWindow<'_>, state: WindowState) -> WindowJson {
+        let ShownWindow { kind, window, .. } = shown;
         let counted = meta(self).await.ok().flatten();
         let whole = counted.map(|meta| meta.windows.of(kind).is_some_and(|it| it.is_whole(window.start)));
         let (name, Window { start, end }) = (kind.name_of(window), *window);
-        Some(WindowJson { name, start, end, state, whole })
+        WindowJson { name, start, end, state, whole }
     }
 
-    async fn is_final(&self, window: &Window, store: &dyn RankingStore) -> Result<bool, StoreError> {
-        // In this order: the clock, what the log has, what is counted, what the list has.
+    /// How far a window is, where that is known without the stores; `None` where they are to be asked.
+    fn known_state(&self, shown: &ShownWindow<'_>) -> Option<WindowState> {
+        if (self.backends.clock)() < shown.window.end {
+            Some(WindowState::Running)
+        } else if self.boards.is_known_final(&shown.key) {
+            Some(WindowState::Final)
+        } else if !self.boards.is_to_be_asked(&shown.key, Instant::now()) {
+            Some(WindowState::Ended)
+        } else {
+            None
+        }
+    }
+
+    /// Asks the stores how far a window that has ended is; `known` is how far all is counted, where that was asked already.
+    async fn ask_state(
+        &self,
+        shown: &ShownWindow<'_>,
+        store: &dyn RankingStore,
+        known: Option<&Progress>,
+    ) -> WindowState {
+        let asked = async {
+            match known {
+                Some(known) => self.is_final(&shown.window, store, known).await,
+                None => self.is_final(&shown.window, store, &self.progress().await?).await,
+            }
+        };
+        let asked = tokio::time::timeout(FINAL_TIMEOUT, asked).await;
+        // Where a store is away nobody can say so.
+        if matches!(asked, Ok(Ok(true))) {
+            self.boards.note_final(&shown.key);
+            WindowState::Final
+        } else {
+            WindowState::Ended
+        }
+    }
+
+    /// How far all is counted; `None` where the stores do not say so in time.
+    async fn progress_in_time(&self) -> Option<Progress> {
+        tokio::time::timeout(FINAL_TIMEOUT, self.progress()).await.ok()?.ok()
+    }
+
+    async fn progress(&self) -> Result<Progress, StoreError> {
+        // In this order: the clock, what the log has, what is counted.
         let now = (self.backends.clock)();
         let ends = self.backends.log.end_offsets().await?;
         let partitions: Vec<u32> = (0..ends.len() as u32).collect();
         let positions = self.backends.archive.offsets(&partitions).await?;
-        let progress: Vec<PartitionProgress> = ends
-            .iter()
-            .zip(&positions)
-            .map(|(end, position)| PartitionProgress {
-                counted: position.last.map(|record| record.broker_time),
-                at_end: position.next >= *end,
-            })
-            .collect();
-        if final_before(now, &progress) < window.end {
+        let of_partition = |(end, position): (&u64, &Position)| PartitionProgress {
+            counted: position.last.map(|record| record.broker_time),
+            at_end: position.next >= *end,
+        };
+        let progress: Vec<PartitionProgress> = ends.iter().zip(&positions).map(of_partition).collect();
+        let generation = self.backends.archive.meta().await?.map(|meta| meta.generation);
+        let counted = positions.iter().map(|position| position.next).collect();
+        Ok(Progress { final_before: final_before(now, &progress), counted, generation })
+    }
+
+    /// Whether a window is final, and its list has all of it. What is counted is asked for before what the list has.
+    async fn is_final(
+        &self,
+        window: &Window,
+        store: &dyn RankingStore,
+        progress: &Progress,
+    ) -> Result<bool, StoreError> {
+        if progress.final_before < window.end {
             return Ok(false);
         }
-        let generation = self.backends.archive.meta().await?.map(|meta| meta.generation);
         let standing = store.standing().await?;
-        let stands = |partition: &u32| {
-            let found = standing.offsets.iter().find(|(known, _)| known == partition);
+        let stands = |partition: u32| {
+            let found = standing.offsets.iter().find(|(known, _)| *known == partition);
             found.map_or(0, |(_, offset)| *offset)
         };
-        let has =
-            partitions.iter().zip(&positions).all(|(partition, position)| stands(partition) >= position.next);
+        let has = (0..).zip(&progress.counted).all(|(partition, next)| stands(partition) >= *next);
         // Where nothing was ever counted there is nothing to have.
-        let is_empty = positions.iter().all(|position| position.next == 0);
-        Ok(is_empty || (has && standing.generation == generation))
+        let is_empty = progress.counted.iter().all(|next| *next == 0);
+        Ok(is_empty || (has && standing.generation == progress.generation))
     }
 }
 

@@ -234,6 +234,35 @@ async fn boards_are_named_exactly() {
 }
 
 #[tokio::test]
+async fn the_boards_are_listed_with_what_is_on_them() {
+    let declared = r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 2.5}, {"name": "hot", "order": "trending", "category": "cats"},
+        {"name": "weekly", "window": "week", "timeZone": "Europe/Berlin", "keep": 2}]"#;
+    let system = System::start(&["--boards", declared]).await;
+    let boards = DeclaredBoards::read(&serde_json::from_str(declared).unwrap()).unwrap();
+    let hot = system.backends.ranking.declared(&boards.iter().nth(1).unwrap().key());
+    hot.restored(1, &[]).await.unwrap();
+    hot.note_half_life(1, 90_000).await.unwrap();
+    let listed = system.json("/boards").await;
+    let board = |name: &str, order: &str| {
+        json!({ "name": name, "order": order, "declared": true, "half_life_seconds": null, "category": null,
+            "minimum": 0.0, "windows": null })
+    };
+    let mut expected = ["global", "trending", "liked", "hot"]
+        .map(|name| board(name, if ["trending", "hot"].contains(&name) { "trending" } else { "points" }));
+    (expected[0]["declared"], expected[1]["declared"]) = (json!(false), json!(false));
+    expected[2]["minimum"] = json!(2.5);
+    (expected[3]["category"], expected[3]["half_life_seconds"]) = (json!("cats"), json!(90.0));
+    assert_eq!(listed["boards"].as_array().unwrap()[..4], expected);
+    let windows = &listed["boards"][4]["windows"];
+    assert_eq!((&windows["unit"], &windows["time_zone"]), (&json!("week"), &json!("Europe/Berlin")));
+    assert_eq!(windows["running"]["state"], "running");
+    let ended = windows["ended"].as_array().unwrap();
+    assert_eq!((ended.len(), &ended[0]["end"]), (2, &windows["running"]["start"]));
+    assert_eq!(ended[1]["end"], ended[0]["start"], "the last one first, {windows}");
+    problem(system.get("/boards?board=liked").await, 400).await;
+}
+
+#[tokio::test]
 async fn a_declared_board_is_read_by_its_name() {
     let declared = r#"[{"name": "liked", "weights": {"like": 1}}, {"name": "hot", "order": "trending", "category": "cats"}]"#;
     let system = System::start(&["--boards", declared]).await;

@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use liverank_adapters::ranking_store::{
-    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, PageStart, Places, Projected, Projection,
+    Board, BoardEntry, BoardPage, CHANGE_QUEUE, Change, Described, PageStart, Places, Projected, Projection,
     ProjectionCheckpoint, Snapshot,
 };
 use liverank_adapters::{RankingStore, StoreError};
-use liverank_core::VideoId;
+use liverank_core::{Metadata, VideoId};
 use tokio::sync::mpsc;
 
 /// A ranking whose subscribers miss some changes, as a publish may get lost.
@@ -77,6 +77,22 @@ impl RankingStore for Lossy {
             }
         });
         Ok(receiver)
+    }
+
+    async fn describe(&self, generation: u64, videos: &[Described]) -> Result<(), StoreError> {
+        self.inner.describe(generation, videos).await
+    }
+
+    async fn metadata(&self, videos: &[VideoId]) -> Result<Vec<Option<Metadata>>, StoreError> {
+        self.inner.metadata(videos).await
+    }
+
+    async fn note_described(&self) -> Result<(), StoreError> {
+        self.inner.note_described().await
+    }
+
+    async fn is_described(&self) -> Result<bool, StoreError> {
+        self.inner.is_described().await
     }
 
     fn declared(&self, key: &str) -> Arc<dyn RankingStore> {

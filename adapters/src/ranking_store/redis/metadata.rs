@@ -1,0 +1,68 @@
+//! Metadata beside the boards: a hash with a text a video, `generation revision JSON`, and one field that says whether those of
+//! all videos are there.
+
+use std::sync::LazyLock;
+
+use liverank_core::{Metadata, VideoId};
+use redis::{Script, cmd};
+
+use super::super::Described;
+use super::{RedisRanking, damaged};
+use crate::StoreError;
+
+static DESCRIBE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("describe.lua")));
+
+/// The hash.
+pub(super) const KEY: &str = "ranking:metadata";
+/// No video has this id: it is empty.
+const COMPLETE: &str = "";
+/// Videos of one step: of metadata of 4 KB each that is a megabyte, which Redis copies within a few milliseconds.
+const STEP: usize = 250;
+
+impl RedisRanking {
+    pub(super) async fn put_metadata(&self, generation: u64, videos: &[Described]) -> Result<(), StoreError> {
+        for videos in videos.chunks(STEP) {
+            let mut call = DESCRIBE.key(self.key("ranking:projection"));
+            call.key(self.key(KEY)).arg(self.channel()).arg(generation);
+            for Described { video_id, revision, metadata } in videos {
+                let metadata = metadata.as_ref().map_or("", Metadata::as_str);
+                call.arg(video_id.as_str()).arg(*revision).arg(metadata);
+            }
+            self.link.script::<u64>(&call).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn read_metadata(
+        &self,
+        videos: &[VideoId],
+    ) -> Result<Vec<Option<Metadata>>, StoreError> {
+        let mut all = Vec::with_capacity(videos.len());
+        for videos in videos.chunks(STEP) {
+            let mut asked = cmd("HMGET");
+            asked.arg(self.key(KEY));
+            for video in videos {
+                asked.arg(video.as_str());
+            }
+            let texts: Vec<Option<String>> = self.link.query(&asked).await?;
+            for text in texts {
+                all.push(text.as_deref().map(stored_metadata).transpose()?);
+            }
+        }
+        Ok(all)
+    }
+
+    pub(super) async fn note_all_described(&self) -> Result<(), StoreError> {
+        self.link.query::<u64>(cmd("HSET").arg(self.key(KEY)).arg(COMPLETE).arg("1")).await?;
+        Ok(())
+    }
+
+    pub(super) async fn are_all_described(&self) -> Result<bool, StoreError> {
+        self.link.query(cmd("HEXISTS").arg(self.key(KEY)).arg(COMPLETE)).await
+    }
+}
+
+fn stored_metadata(text: &str) -> Result<Metadata, StoreError> {
+    let json = text.splitn(3, ' ').nth(2).ok_or_else(|| damaged("metadata without a revision"))?;
+    Metadata::parse(json).map_err(|error| damaged(format!("wrong metadata ({error})")))
+}

@@ -1,0 +1,201 @@
+//! Metadata of the videos in lists that ask for them: read once for all lists, and kept until others are there.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use liverank_adapters::RankingStore;
+use liverank_core::ranking::Ranked;
+use liverank_core::{Metadata, VideoId};
+use prometheus_client::metrics::gauge::Gauge;
+
+/// The most videos of which metadata are held. All lists that may ask for them have fewer different videos, of 18 boards a
+/// thousand each and those around videos, so that only what is in no list any more is dropped at this bound. Of 4 KB each, which
+/// no metadata exceed, it is 128 MB.
+const MAX_HELD: usize = 32_768;
+
+/// The metadata.
+pub(crate) struct Descriptions {
+    /// Which has them beside its boards.
+    store: Arc<dyn RankingStore>,
+    held: Mutex<Held>,
+    gauge: Gauge,
+}
+
+#[derive(Default)]
+struct Held {
+    videos: HashMap<VideoId, Slot>,
+    /// The number of the last reading.
+    reading: u64,
+}
+
+/// What is known of a video.
+#[derive(Debug, Clone, PartialEq)]
+enum Slot {
+    /// The reading of this number is under way. What it brings is kept only while this stands: otherwise the video's metadata changed
+    /// meanwhile, or a later reading began.
+    BeingRead(u64),
+    /// These are in force; `None` where nothing is said of the video.
+    Known(Option<Metadata>),
+}
+
+/// The metadata of each line of a list.
+#[derive(Debug, PartialEq)]
+pub(crate) struct LineMetadata {
+    pub(crate) of_lines: Vec<Option<Metadata>>,
+    /// Whether all could be read. What could not is left out, and is to be asked for again.
+    pub(crate) is_whole: bool,
+}
+
+impl Descriptions {
+    pub(crate) fn new(store: Arc<dyn RankingStore>, gauge: Gauge) -> Self {
+        Self { store, held: Mutex::default(), gauge }
+    }
+
+    /// The metadata of these lines, of which those that are not known are read.
+    pub(crate) async fn of(&self, lines: &[Ranked]) -> LineMetadata {
+        let (mut of_lines, unknown, reading) = self.begin_reading(lines);
+        if unknown.is_empty() {
+            return LineMetadata { of_lines, is_whole: true };
+        }
+        let asked: Vec<VideoId> = unknown.iter().map(|at| lines[*at].video_id.clone()).collect();
+        match self.store.metadata(&asked).await {
+            Ok(found) => {
+                self.keep(asked, &found, reading);
+                for (at, metadata) in unknown.into_iter().zip(found) {
+                    of_lines[at] = metadata;
+                }
+                LineMetadata { of_lines, is_whole: true }
+            }
+            // The service's health says that the store is away.
+            Err(_) => LineMetadata { of_lines, is_whole: false },
+        }
+    }
+
+    /// What is known of these lines, the places of those of which nothing is, and the number of the reading that they need.
+    fn begin_reading(&self, lines: &[Ranked]) -> (Vec<Option<Metadata>>, Vec<usize>, u64) {
+        let mut held = self.held();
+        let mut unknown = Vec::new();
+        let mut known = Vec::with_capacity(lines.len());
+        for (at, line) in lines.iter().enumerate() {
+            if let Some(Slot::Known(metadata)) = held.videos.get(&line.video_id) {
+                known.push(metadata.clone());
+            } else {
+                known.push(None);
+                unknown.push(at);
+            }
+        }
+        if held.videos.len() + unknown.len() > MAX_HELD {
+            held.videos.clear();
+        }
+        held.reading += 1;
+        let reading = held.reading;
+        let ids = unknown.iter().map(|at| lines[*at].video_id.clone());
+        held.videos.extend(ids.map(|id| (id, Slot::BeingRead(reading))));
+        self.note_count(&held);
+        (known, unknown, reading)
+    }
+
+    /// Keeps what a reading brought, of the videos that are still waiting for it.
+    fn keep(&self, videos: Vec<VideoId>, found: &[Option<Metadata>], reading: u64) {
+        let mut held = self.held();
+        for (video, metadata) in videos.into_iter().zip(found) {
+            if let Some(slot) = held.videos.get_mut(&video).filter(|slot| **slot == Slot::BeingRead(reading))
+            {
+                *slot = Slot::Known(metadata.clone());
+            }
+        }
+    }
+
+    /// Others are there of these videos.
+    pub(crate) fn forget(&self, videos: &[VideoId]) {
+        let mut held = self.held();
+        for video in videos {
+            held.videos.remove(video);
+        }
+        self.note_count(&held);
+    }
+
+    /// Others may be there of any video.
+    pub(crate) fn forget_all(&self) {
+        let mut held = self.held();
+        held.videos.clear();
+        self.note_count(&held);
+    }
+
+    fn note_count(&self, held: &Held) {
+        self.gauge.set(held.videos.len() as i64);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_adapters::ranking_store::Described;
+    use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+    use liverank_core::UserId;
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(id: &str) -> Ranked {
+        Ranked { video_id: VideoId::parse(id).unwrap(), score: 1.0, user_id: UserId::parse("o").unwrap() }
+    }
+
+    fn titled(title: &str) -> Option<Metadata> {
+        Some(Metadata::read(&json!({ "title": title })).unwrap())
+    }
+
+    async fn describe(store: &EmbeddedRanking, id: &str, revision: u64, title: &str) {
+        let video_id = VideoId::parse(id).unwrap();
+        store.describe(1, &[Described { video_id, revision, metadata: titled(title) }]).await.unwrap();
+    }
+
+    fn descriptions(store: &Arc<EmbeddedRanking>) -> Descriptions {
+        Descriptions::new(Arc::clone(store) as Arc<dyn RankingStore>, Gauge::default())
+    }
+
+    #[tokio::test]
+    async fn metadata_are_read_once_until_they_are_forgotten() {
+        let store = Arc::new(EmbeddedRanking::new());
+        describe(&store, "a", 1, "first").await;
+        let descriptions = descriptions(&store);
+        let of = async |id: &str| descriptions.of(&[line(id)]).await.of_lines;
+        assert_eq!((of("a").await, of("b").await), (vec![titled("first")], vec![None]));
+        describe(&store, "a", 2, "second").await;
+        describe(&store, "b", 1, "new").await;
+        assert_eq!((of("a").await, of("b").await), (vec![titled("first")], vec![None]));
+        descriptions.forget(&[line("a").video_id]);
+        assert_eq!((of("a").await, of("b").await), (vec![titled("second")], vec![None]));
+        descriptions.forget_all();
+        assert_eq!(of("b").await, vec![titled("new")]);
+    }
+
+    #[tokio::test]
+    async fn what_changed_while_it_was_read_is_read_again() {
+        let store = Arc::new(EmbeddedRanking::new());
+        let descriptions = descriptions(&store);
+        let lines = [line("a"), line("b")];
+        let (_, unknown, reading) = descriptions.begin_reading(&lines);
+        assert_eq!(unknown, [0, 1]);
+        let ids = lines.iter().map(|line| line.video_id.clone()).collect();
+        descriptions.forget(&[lines[0].video_id.clone()]);
+        descriptions.keep(ids, &[titled("old"), titled("kept")], reading);
+        describe(&store, "a", 1, "new").await;
+        let found = descriptions.of(&lines).await;
+        assert_eq!(found, LineMetadata { of_lines: vec![titled("new"), titled("kept")], is_whole: true });
+    }
+
+    #[tokio::test]
+    async fn no_more_are_held_than_the_bound() {
+        let descriptions = descriptions(&Arc::new(EmbeddedRanking::new()));
+        for list in 0..40 {
+            let lines: Vec<Ranked> = (0..1000).map(|at| line(&format!("v{list}-{at}"))).collect();
+            descriptions.of(&lines).await;
+            assert!(descriptions.gauge.get() <= MAX_HELD as i64);
+        }
+        assert!(descriptions.gauge.get() > 0);
+    }
+}

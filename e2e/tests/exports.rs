@@ -15,6 +15,9 @@ use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
 #[allow(dead_code, reason = "the fault tests use the rest")]
+#[path = "../faults/kafka.rs"]
+mod kafka;
+#[allow(dead_code, reason = "the fault tests use the rest")]
 #[path = "../faults/mongo.rs"]
 mod mongo;
 
@@ -23,44 +26,53 @@ const KILLS: usize = 30;
 /// How long one that was killed is left dead, and the next one alive, in milliseconds: from before it has begun to export to after it
 /// has told something.
 const PAUSE_MS: std::ops::Range<u64> = 100..1_500;
+/// The load goes on for so long when nobody is killed any more: boards are told of once a second.
+const LOAD_AFTER_KILLS: Duration = Duration::from_secs(10);
 /// How long what is counted may take to be exported.
 const REST_TIMEOUT: Duration = Duration::from_mins(2);
+/// Partitions of the log.
+const PARTITION_COUNT: usize = 12;
+/// How many comments later one is moderated.
+const MODERATED_LATER: usize = 300;
 /// How many post at once, and about how many videos.
 const POSTERS: usize = 4;
 
 /// A thing that is exported: where in the log it comes from, and what it is.
 type Told = (i64, i64, &'static str);
 
-/// Posts comments, deletes and pins some, bans users and releases what waits, until `over`. Returns how often it did something.
+/// Posts comments, deletes and pins some, bans users and decides on what waits, until `over`. Returns how often it did something.
 async fn post_and_moderate(gateway: String, poster: usize, over: &AtomicBool) -> usize {
     let (client, video) = (Client::new(), format!("video-{poster}"));
-    let (mut done, mut nth) = (0, 0_usize);
+    let mut posted: Vec<(String, StatusCode)> = Vec::new();
+    let mut done = 0;
     while !over.load(Relaxed) {
-        nth += 1;
-        let body = json!({"userid": format!("user-{}", nth % 7), "videoid": video, "comment": format!("text {nth}")});
+        let nth = posted.len();
+        let user = format!("user-{}", nth % 7);
+        let body = json!({"userid": user, "videoid": video, "comment": format!("text {nth}")});
         let answer = client.post(format!("{gateway}/comment")).json(&body).send().await.expect("an answer");
         let status = answer.status();
         let answer: Value = answer.json().await.expect("JSON");
-        done += usize::from(status.is_success());
-        let Some(id) = answer["comment"]["id"].as_str().or_else(|| answer["id"].as_str()) else { continue };
+        let id = answer["comment"]["id"].as_str().or_else(|| answer["id"].as_str());
+        posted.push((id.unwrap_or_else(|| panic!("no id: {status} {answer}")).to_owned(), status));
+        // What is not counted yet cannot be moderated.
+        let (id, status) = &posted[nth.saturating_sub(MODERATED_LATER)];
         let action = match nth % 6 {
-            0 => client.delete(format!("{gateway}/comments/{video}/{id}?reason=test")),
-            1 => client.post(format!("{gateway}/moderation/pins")).json(&json!({"videoid": video, "id": id})),
-            2 if status == StatusCode::ACCEPTED => {
+            2 if *status == StatusCode::ACCEPTED => {
                 let outcome = if nth % 4 == 0 { "release" } else { "reject" };
                 let body = json!({"videoid": video, "id": id, "outcome": outcome});
                 client.post(format!("{gateway}/moderation/held")).json(&body)
             }
+            0 => client.delete(format!("{gateway}/comments/{video}/{id}?reason=test")),
+            1 => client.post(format!("{gateway}/moderation/pins")).json(&json!({"videoid": video, "id": id})),
             3 => {
                 let body = json!({"userid": format!("troll-{poster}-{nth}"), "reason": "spam"});
                 client.post(format!("{gateway}/moderation/bans")).json(&body)
             }
             _ => continue,
         };
-        // What waits may not be counted yet, and is refused then: nothing was done.
         done += usize::from(action.send().await.expect("an answer").status().is_success());
     }
-    done
+    done + posted.len()
 }
 
 /// Holds every comment on the first poster's video.
@@ -82,12 +94,13 @@ async fn kill_consumers(cluster: &mut Cluster) {
     }
 }
 
+fn port_of(address: &str) -> u16 {
+    let host = address.trim_start_matches("mongodb://").split(['/', ',']).next().unwrap_or_default();
+    host.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address with a port")
+}
+
 async fn find(cluster: &Cluster, collection: &str) -> Vec<Document> {
-    let address = Stores::from_environment().mongodb;
-    let host =
-        address.trim_start_matches("mongodb://").split(['/', ',']).next().unwrap_or_default().to_owned();
-    let port = host.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an address with a port");
-    let set = mongo::ReplicaSet::new(vec![port]);
+    let set = mongo::ReplicaSet::new(vec![port_of(&Stores::from_environment().mongodb)]);
     let mut primary = set.writable(Duration::from_secs(20)).await.expect("a primary").1;
     let database = format!("{}video_db", cluster.prefix);
     primary.find(&database, collection, doc! {}, doc! {}, doc! {}).await.expect("documents")
@@ -164,21 +177,93 @@ async fn wait_until_exported(topic: &str, expected: &BTreeSet<Told>) -> Vec<Expo
     .await
 }
 
-/// Waits until the consumers have counted all that was posted.
+/// Waits until the consumers have counted all that was posted: the archive stands at the end of the log.
 async fn wait_until_counted(cluster: &Cluster) {
+    let port = port_of(&Stores::from_environment().kafka);
+    let log = format!("{}video_interactions", cluster.prefix);
+    let log = kafka::Topic::open(port, &log, PARTITION_COUNT).await.expect("the log");
     wait::until("all counted", REST_TIMEOUT, || async {
-        let said = cluster.command(&["verify", "--json", "--log", "warn"]).await;
-        let report: Value = serde_json::from_slice(&said.stdout).ok()?;
-        (report["log"]["counted"] == true).then_some(())
+        let ends: i64 = log.ends().await.ok()?.iter().sum();
+        let offsets = find(cluster, "offsets").await;
+        let next = |offset: &Document| offset.get_i64("next").ok();
+        (offsets.iter().filter_map(next).sum::<i64>() == ends).then_some(())
+    })
+    .await;
+}
+
+/// A reader of the topic of boards: the list of each, by the video, its owner and its score.
+#[derive(Default)]
+struct BoardReader {
+    run: String,
+    n: u64,
+    lines: BTreeMap<String, Value>,
+    snapshots: usize,
+    deltas: usize,
+}
+
+impl BoardReader {
+    fn apply(&mut self, record: &Value) {
+        let set = |lines: &Value| -> Vec<(String, Value)> {
+            let id = |line: &Value| line["video_id"].as_str().expect("a video").to_owned();
+            lines.as_array().expect("lines").iter().map(|line| (id(line), line.clone())).collect()
+        };
+        let (run, n) = (record["run"].as_str().expect("a run"), record["n"].as_u64().expect("a number"));
+        if record["type"] == "snapshot" {
+            self.lines = set(&record["lines"]).into_iter().collect();
+            self.snapshots += 1;
+        } else {
+            assert_eq!((run, n), (self.run.as_str(), self.n + 1), "a delta is missing, or there twice");
+            for gone in record["remove"].as_array().expect("videos") {
+                self.lines.remove(gone.as_str().expect("a video")).expect("one that was there");
+            }
+            self.lines.extend(set(&record["set"]));
+            self.deltas += 1;
+        }
+        run.clone_into(&mut self.run);
+        self.n = n;
+    }
+
+    /// Videos and scores, best first.
+    fn list(&self) -> Vec<(String, f64)> {
+        let mut list: Vec<(String, f64)> = self
+            .lines
+            .iter()
+            .map(|(id, line)| (id.clone(), line["score"].as_f64().expect("a score")))
+            .collect();
+        list.sort_by(|(a, one), (b, other)| other.total_cmp(one).then_with(|| b.cmp(a)));
+        list
+    }
+}
+
+/// Who applies all that was told of the boards has them.
+async fn compare_boards(cluster: &Cluster, topic: &str) {
+    wait::until("the boards as they are", REST_TIMEOUT, || async {
+        let mut boards: BTreeMap<String, BoardReader> = BTreeMap::new();
+        for record in read_topic(topic).await {
+            boards.entry(record.key).or_default().apply(&record.value);
+        }
+        for (name, board) in &boards {
+            let url = format!("{}/videos?board={name}&limit=100", cluster.gateways[0]);
+            let list = wait::json(&url, REST_TIMEOUT).await;
+            let line = |line: &Value| Some((line["video_id"].as_str()?.to_owned(), line["score"].as_f64()?));
+            let served: Vec<(String, f64)> = list["videos"].as_array()?.iter().filter_map(line).collect();
+            let ids = |list: &[(String, f64)]| list.iter().map(|(id, _)| id.clone()).collect::<Vec<_>>();
+            let is_equal =
+                if name == "global" { board.list() == served } else { ids(&board.list()) == ids(&served) };
+            println!("{name}: {} snapshots, {} deltas, equal: {is_equal}", board.snapshots, board.deltas);
+            (is_equal && served.len() >= POSTERS && board.deltas > 0).then_some(())?;
+        }
+        (boards.len() == 2).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_is_exported_once_and_in_order_whatever_is_killed() {
-    let topic = format!("exports-{}", std::process::id());
-    let mut cluster =
-        Cluster::start_with_consumers(&Stores::from_environment(), &["--export-comments", &topic]).await;
+    let (topic, boards) =
+        (format!("exports-{}", std::process::id()), format!("exports-{}-boards", std::process::id()));
+    let flags = ["--export-comments", &topic, "--export-boards", &boards];
+    let mut cluster = Cluster::start_with_consumers(&Stores::from_environment(), &flags).await;
     hold_all(&cluster.gateways[0]).await;
     let over = Arc::new(AtomicBool::new(false));
     let posters: Vec<_> = (0..POSTERS)
@@ -188,6 +273,7 @@ async fn everything_is_exported_once_and_in_order_whatever_is_killed() {
         })
         .collect();
     kill_consumers(&mut cluster).await;
+    tokio::time::sleep(LOAD_AFTER_KILLS).await;
     over.store(true, Relaxed);
     let mut done = 0;
     for poster in posters {
@@ -203,13 +289,14 @@ async fn everything_is_exported_once_and_in_order_whatever_is_killed() {
     );
     assert_once_and_in_order(&found, &expected);
     compare_with_channels(&cluster, &found).await;
+    compare_boards(&cluster, &boards).await;
 }
 
 fn assert_once_and_in_order(found: &[Exported], expected: &BTreeSet<Told>) {
     let told: BTreeSet<Told> = found.iter().map(Exported::told).collect();
     assert_eq!(told.len(), found.len(), "something is there twice");
-    let more: Vec<&Told> = told.difference(expected).filter(|(_, _, kind)| *kind != "held").collect();
-    assert_eq!(more, Vec::<&Told>::new(), "the archive does not have it");
+    let more = told.difference(expected).find(|(_, _, kind)| *kind != "held");
+    assert_eq!(more, None, "the archive does not have it");
     assert!(expected.is_subset(&told));
     let mut last: BTreeMap<(&str, &str), Told> = BTreeMap::new();
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();

@@ -59,6 +59,7 @@ where
     moderation::the_last_pin_is_in_force_while_its_comment_is(&*archive().await).await;
     moderation::a_shadowed_comment_is_numbered_and_counts_for_nothing(&*archive().await).await;
     moderation::a_held_comment_waits_beside_the_channel(&*archive().await).await;
+    moderation::what_is_moderated_is_read_in_the_order_of_a_partition(&*archive().await).await;
     moderation::a_replay_removes_again(&*archive().await).await;
     erasure::a_user_s_entries_are_found_part_by_part_and_erased(&*archive().await).await;
     erasure::what_is_owned_marked_or_waits_is_forgotten(&*fresh().await).await;

@@ -21,6 +21,7 @@ use liverank_core::counting::RecordFingerprint;
 use liverank_core::trace::TraceContext;
 
 use crate::StoreError;
+use crate::export_topics::ExportTopics;
 
 pub mod embedded;
 pub mod kafka;
@@ -270,6 +271,11 @@ pub trait EventLog: Send + Sync {
 
     /// For how long records are kept.
     async fn retention(&self) -> Result<Retention, StoreError>;
+
+    /// Topics for other systems beside the log; `None` where it is not on Kafka.
+    fn export_topics(&self) -> Option<&dyn ExportTopics> {
+        None
+    }
 
     /// Whether the log can be written to as far as this process knows, without asking it: what `/readyz` shows.
     fn health(&self) -> Result<(), StoreError>;

@@ -4,6 +4,7 @@
 //! | port | real | embedded | what it holds |
 //! |---|---|---|---|
 //! | [`event_log`] | Kafka | redb file | the log: the one source of truth |
+//! | [`export_topics`] | Kafka | – | what happened, for other systems; optional |
 //! | [`archive`] | MongoDB | redb file | counts, comments and the offsets they stand at, atomically |
 //! | [`ranking_store`] | Redis | memory | the boards: a projection of the archive |
 //! | [`comment_bus`] | Redis | memory | comments on their way to readers, and the last ones of each video |
@@ -19,6 +20,7 @@ pub mod clock;
 pub mod comment_bus;
 pub mod error;
 pub mod event_log;
+pub mod export_topics;
 #[cfg(test)]
 mod fixtures;
 pub mod inspect;
@@ -36,6 +38,7 @@ pub use clock::Clock;
 pub use comment_bus::CommentBus;
 pub use error::StoreError;
 pub use event_log::EventLog;
+pub use export_topics::ExportTopics;
 pub use ranking_store::RankingStore;
 pub use redb_file::catches_panics;
 

@@ -23,6 +23,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+#[path = "real_kafka/export.rs"]
+mod export;
 #[path = "support/proxy.rs"]
 mod proxy;
 

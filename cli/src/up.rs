@@ -160,6 +160,12 @@ impl Up {
              know each other's certificate by its authority"
         );
         if !self.stores.any() {
+            let exports = &self.consumer.export;
+            let is_asked = exports.export_comments.is_some() || exports.export_boards.is_some();
+            ensure!(
+                !is_asked,
+                "--export-comments and --export-boards need --kafka: without it the log has no other topics"
+            );
             return Ok(None);
         }
         self.stores.clone().all(StoreUser::of_all("up")).await.map(Some)

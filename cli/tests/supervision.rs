@@ -15,6 +15,7 @@ use liverank_adapters::archive::embedded::EmbeddedArchive;
 use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
 use liverank_adapters::comment_bus::embedded::EmbeddedBus;
 use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::export_topics::memory::MemoryTopics;
 use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
 use liverank_adapters::{Backends, clock};
 use liverank_runtime::{ServiceContext, server};
@@ -65,8 +66,11 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
         ),
         (
             "consumer",
-            |b, _, context| Box::pin(liverank_consumer::run(settings(&[]), b, context)),
-            &["counter", "forget", "keep_boards", "lag", "projector"],
+            |b, _, context| {
+                let flags = ["--export-comments", "comments", "--export-boards", "boards"];
+                Box::pin(liverank_consumer::run(settings(&flags), b, context))
+            },
+            &["counter", "export_boards", "export_comments", "forget", "keep_boards", "lag", "projector"],
         ),
         (
             "websocket",
@@ -115,8 +119,9 @@ fn services() -> [(&'static str, Start, &'static [&'static str]); 7] {
 }
 
 fn backends(directory: &std::path::Path) -> Backends {
+    let log = EmbeddedLog::open(directory, clock::system()).unwrap();
     Backends {
-        log: Arc::new(EmbeddedLog::open(directory, clock::system()).unwrap()),
+        log: Arc::new(log.with_export_topics(Arc::new(MemoryTopics::default()))),
         archive: Arc::new(EmbeddedArchive::open(directory).unwrap()),
         ranking: Arc::new(EmbeddedRanking::new()),
         comments: Arc::new(EmbeddedBus::new()),

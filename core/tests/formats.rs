@@ -211,9 +211,12 @@ fn stored_fixtures(directory: &str) -> BTreeSet<String> {
 fn the_document_names_every_fixture_and_no_other() {
     let document = include_str!("../../docs/formats.md");
     stored_fixtures("protocol/tests/fixtures");
-    for (letter, directory) in
-        [("A", "adapters/tests/fixtures"), ("C", "core/tests/fixtures"), ("R", "runtime/tests/fixtures")]
-    {
+    for (letter, directory) in [
+        ("A", "adapters/tests/fixtures"),
+        ("C", "core/tests/fixtures"),
+        ("E", "services/consumer/tests/fixtures"),
+        ("R", "runtime/tests/fixtures"),
+    ] {
         let cells = document.lines().filter_map(|line| line.rsplit(" | ").next());
         let cells = cells.filter_map(|cell| cell.strip_prefix(&format!("{letter} `")));
         let named = cells.flat_map(|cell| cell.split('`').step_by(2)).filter(|name| !name.contains('.'));

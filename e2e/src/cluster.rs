@@ -42,6 +42,8 @@ pub struct Cluster {
     flags: Vec<String>,
     /// Flags of the roles that fill and show boards.
     boards: Vec<String>,
+    /// Flags of the consumers alone.
+    consumers: Vec<String>,
     /// All processes, by name: `gateway-1`, `consumer-2`, …
     pub processes: Vec<Process>,
     /// The front doors.
@@ -93,6 +95,16 @@ impl Cluster {
         cluster
     }
 
+    /// The same, its consumers with these flags.
+    pub async fn start_with_consumers(stores: &Stores, flags: &[&str]) -> Self {
+        let mut cluster = Self::new(stores);
+        cluster.consumers = flags.iter().map(ToString::to_string).collect();
+        cluster.start_others();
+        cluster.start_gateways();
+        cluster.ready().await;
+        cluster
+    }
+
     /// One whose processes are to be started, over topics and keys that nobody has made yet.
     pub fn new(stores: &Stores) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -109,6 +121,7 @@ impl Cluster {
             common,
             flags: Vec::new(),
             boards: Vec::new(),
+            consumers: Vec::new(),
             processes: Vec::new(),
             gateways: local_urls(2),
             managers: local_urls(2),
@@ -142,8 +155,10 @@ impl Cluster {
         for (at, url) in self.websockets.clone().iter().enumerate() {
             self.spawn_process(&format!("websocket-{}", at + 1), "websocket", Some(url), &boards);
         }
+        let own = self.consumers.clone();
+        let flags: Vec<&str> = boards.iter().copied().chain(own.iter().map(String::as_str)).collect();
         for at in 1..=2 {
-            self.spawn_process(&format!("consumer-{at}"), "consumer", None, &boards);
+            self.spawn_process(&format!("consumer-{at}"), "consumer", None, &flags);
         }
     }
 

@@ -34,6 +34,8 @@ const QUIET_METRICS: &[(&str, &str)] = &[
     ("liverank_comment_registrations_dropped_total", "a queue of thousands is never full"),
     ("liverank_consumer_events_poison_total", "the front door lets nothing in that cannot be read"),
     ("liverank_consumer_batches_fenced_total", "there is one consumer"),
+    ("liverank_consumer_export_records_total", "nothing is exported"),
+    ("liverank_consumer_export_failures_total", "nothing is exported"),
     ("liverank_consumer_repairs_total", "the boards begin empty, as the archive does"),
     ("liverank_gateway_turned_away_total", "there is room for everybody"),
     ("liverank_gateway_auth_failures_total", "nobody is asked for a token"),

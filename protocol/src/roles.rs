@@ -208,6 +208,8 @@ pub const SETTINGS: &[Setting] = &[
     first("comment-hook-when-away", &[Role::Comment]),
     first("max-viewers-moved-per-minute", &[Role::Manager]),
     first("boards", &[Role::Gateway, Role::Consumer, Role::Websocket]),
+    first("export-comments", &[Role::Consumer]),
+    first("export-boards", &[Role::Consumer]),
     first("weight-view", &[Role::Consumer]),
     first("weight-like", &[Role::Consumer]),
     first("weight-comment", &[Role::Consumer]),

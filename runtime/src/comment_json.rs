@@ -1,11 +1,13 @@
 //! A comment as clients see it, in the one place that decides it: the answer of `POST /comment`, the items of
-//! `GET /comments/{videoid}`, and the data of a server-sent event.
+//! `GET /comments/{videoid}`, the data of a server-sent event, and the records of the exported topic of comments.
 //!
 //! The names are the comments seed's; the time is what its `Date` wrote: RFC 3339 with milliseconds and `Z`.
 
 use jiff::{Timestamp, fmt::temporal::DateTimePrinter};
+use liverank_core::moderation::ActorRole;
 use liverank_core::{Comment, CommentId, Millis};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::one_line;
 
@@ -44,6 +46,24 @@ pub fn unnumbered(comment: &Comment) -> CommentJson<'_> {
 /// [`numbered`] as JSON text: the data of a server-sent event, on one line.
 pub fn event_data(comment: &Comment) -> String {
     one_line::to_string(&numbered(comment))
+}
+
+/// What clients are told where `entry` removes a comment; `of` is its number, 0 where that is not known. Who removed it is
+/// not told, only whether that was its author.
+pub fn deleted(entry: &Comment, comment: &CommentId, of: u64, role: ActorRole) -> Value {
+    let by = if role == ActorRole::Author { "author" } else { "moderator" };
+    json!({
+        "type": "deleted", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of), "by": by,
+        "timestamp": time(entry.timestamp),
+    })
+}
+
+/// What clients are told where `entry` says which comment is pinned from now on, by its id and number; none where there is no id.
+pub fn pinned(entry: &Comment, comment: Option<&CommentId>, of: u64) -> Value {
+    json!({
+        "type": "pinned", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of),
+        "timestamp": time(entry.timestamp),
+    })
 }
 
 /// A time as clients read it: `2026-11-22T10:00:00.123Z`. Times outside the calendar are shown as its first or last.

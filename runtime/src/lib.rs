@@ -20,6 +20,7 @@ pub mod identity;
 pub mod jwt;
 pub mod metrics;
 pub mod metrics_reference;
+pub mod moderation_json;
 pub mod network;
 pub mod one_line;
 pub mod origins;

@@ -103,3 +103,16 @@ kafka_produce() {
   rm -f "$complaints"
   return "$status"
 }
+
+# What a reader of committed messages finds, until nothing comes any more. Saying that nothing comes is its only complaint.
+kafka_consume() {
+  (($# >= 1)) || die "usage: testbed consume TOPIC [ARGS…]"
+  local complaints status=0
+  complaints=$(mktemp)
+  kafka_tool consumer.ConsoleConsumer --topic "$1" --from-beginning --isolation-level read_committed --timeout-ms 5000 \
+    --property print.partition=true --property print.offset=true --property print.key=true "${@:2}" 2>"$complaints" || status=$?
+  ! grep -q TimeoutException "$complaints" || status=0
+  ((status == 0)) || cat "$complaints" >&2
+  rm -f "$complaints"
+  return "$status"
+}

@@ -12,7 +12,7 @@ CARGO = ("--profile", PROFILE, "--workspace", "--locked")
 
 # Test targets that plain `cargo test` leaves out (`test = false`), by the suite that runs them.
 STORE_TESTS = ("real_kafka", "real_mongodb", "real_redis", "real_redis_cluster")
-SYSTEM_TESTS = ("up", "signals", "commands", "seeds", "cluster", "maintenance", "bad_input", "hostile")
+SYSTEM_TESTS = ("up", "signals", "commands", "seeds", "cluster", "maintenance", "exports", "bad_input", "hostile")
 
 # Minutes that all of it may take on a new machine of two cores.
 TOTAL_LIMIT = 45

@@ -258,6 +258,46 @@ fn review_event(on: &str, comment: &str, outcome: Outcome, id: &str) -> Interact
     moderation_event(Some(on), id, Action::Review { comment_id: comment.parse().unwrap(), outcome })
 }
 
+pub async fn what_is_moderated_is_read_in_the_order_of_a_partition(archive: &dyn Archive) {
+    let mut log = Log::new();
+    for nth in 0..2 {
+        let id = |name: &str| format!("{name}-{nth}");
+        let batch = log.batch([
+            (0, hold_event("v", &id("h"), "waits")),
+            (1, hold_event("w", &id("g"), "elsewhere")),
+            (0, delete_event("v", "nobody", &id("m"))),
+            (0, delete_event("v", "nobody", &id("m"))),
+            (0, review_event("v", "h-0", Outcome::Reject, &id("r"))),
+            (2, restrict_event("ann", &id("s"), None)),
+        ]);
+        archive.commit(&batch).await.unwrap();
+    }
+    let stored = archive.moderation();
+    let held = async |partition, offset, limit| -> Vec<(String, u64)> {
+        let held = stored.held_from(partition, offset, limit).await.unwrap();
+        held.into_iter().map(|held| (held.id.to_string(), held.place.2)).collect()
+    };
+    let done = async |partition, offset, limit| -> Vec<u64> {
+        let lines = stored.audit_from(partition, offset, limit).await.unwrap();
+        assert!(lines.iter().all(|line| line.place.partition == partition && line.record.is_ok()));
+        lines.into_iter().map(|line| line.place.offset).collect()
+    };
+    let all = stored.audit(None, 100).await.unwrap();
+    let mut of_0: Vec<u64> =
+        all.iter().filter(|line| line.place.partition == 0).map(|line| line.place.offset).collect();
+    of_0.sort_unstable();
+    assert_eq!(of_0.len(), 4, "repeats are none");
+    assert_eq!(done(0, 0, 100).await, of_0);
+    assert_eq!(done(0, of_0[1], 2).await, of_0[1..3], "the offset itself is included");
+    assert_eq!(done(0, of_0[3] + 1, 10).await, [0; 0]);
+    assert_eq!((done(2, 0, 10).await.len(), done(1, 0, 10).await.len()), (2, 0));
+    let waiting = held(0, 0, 10).await;
+    assert_eq!((waiting.len(), waiting[0].0.as_str()), (1, "h-1"), "one was rejected");
+    assert_eq!(held(0, waiting[0].1, 10).await, waiting);
+    assert_eq!(held(0, waiting[0].1 + 1, 10).await, []);
+    assert_eq!((held(1, 0, 10).await.len(), held(1, 0, 1).await.len()), (2, 1));
+}
+
 pub async fn a_held_comment_waits_beside_the_channel(archive: &dyn Archive) {
     let mut log = Log::new();
     let held = archive.moderation();

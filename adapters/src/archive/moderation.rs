@@ -252,6 +252,23 @@ pub trait ModerationArchive: Send + Sync {
     /// Up to `limit` entries of the audit log from before a place (`None`: the latest), newest first. What another release
     /// wrote is among them ([`UnknownRecord`]).
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError>;
+
+    /// Up to `limit` entries of the audit log that came from `partition` at `offset` or later, in log order: as
+    /// [`Archive::comments_from`]. What releases before this one wrote is not among them.
+    async fn audit_from(
+        &self,
+        partition: u32,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Vec<AuditLine>, StoreError>;
+
+    /// The same, of comments that wait for a moderator.
+    async fn held_from(
+        &self,
+        partition: u32,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Vec<HeldComment>, StoreError>;
 }
 
 /// The comment that is pinned on a video, unless it was removed since.

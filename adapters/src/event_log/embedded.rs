@@ -28,6 +28,7 @@ use super::{
 };
 use crate::StoreError;
 use crate::clock::Clock;
+use crate::export_topics::ExportTopics;
 use crate::redb_file::{Opener, RedbFile};
 
 mod committer;
@@ -66,6 +67,8 @@ pub struct EmbeddedLog {
     budget: Arc<Semaphore>,
     /// The partition of the next record without a key.
     turn: AtomicU32,
+    /// Topics for other systems, which only tests have.
+    exports: Option<Arc<dyn ExportTopics>>,
 }
 
 /// What the committer, the consumers and the log itself share.
@@ -127,7 +130,15 @@ impl EmbeddedLog {
                 StoreError::unavailable(PART_NAME, format!("cannot start its thread: {error}"))
             })?;
         let budget = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
-        Ok(Self { shared, queue: Some(queue), committer: Some(thread), budget, turn: AtomicU32::new(0) })
+        let (queue, committer, turn) = (Some(queue), Some(thread), AtomicU32::new(0));
+        Ok(Self { shared, queue, committer, budget, turn, exports: None })
+    }
+
+    /// The same log with topics for other systems beside it. For tests of whoever exports.
+    #[must_use]
+    pub fn with_export_topics(mut self, topics: Arc<dyn ExportTopics>) -> Self {
+        self.exports = Some(topics);
+        self
     }
 
     fn partition_for(&self, key: &[u8]) -> u32 {
@@ -248,6 +259,10 @@ impl EventLog for EmbeddedLog {
     /// Nothing is ever removed.
     async fn retention(&self) -> Result<Retention, StoreError> {
         Ok(Retention::ForGood)
+    }
+
+    fn export_topics(&self) -> Option<&dyn ExportTopics> {
+        self.exports.as_deref()
     }
 
     fn health(&self) -> Result<(), StoreError> {

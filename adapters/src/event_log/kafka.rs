@@ -13,6 +13,7 @@
 //! | `walk` | reads stretches outside of the group |
 //! | `letters` | dead letters and their headers |
 //! | `traceparent` | the header by which a record carries its trace |
+//! | `export` | topics for other systems, each source by a transactional producer |
 //! | `removal` | what is removed: records by their retention, dead letters one by one |
 //!
 //! Topics that we create keep their records for good (`retention.ms` and `retention.bytes` -1, `cleanup.policy` delete):
@@ -33,11 +34,13 @@ use super::{
     RecordPosition, Retention,
 };
 use crate::StoreError;
+use crate::export_topics::ExportTopics;
 
 mod breaker;
 mod config;
 mod consumer;
 mod dead_letters;
+mod export;
 mod inbox;
 mod inspect;
 mod producer;
@@ -137,6 +140,10 @@ impl EventLog for KafkaLog {
 
     async fn retention(&self) -> Result<Retention, StoreError> {
         removal::retention(&self.config).await
+    }
+
+    fn export_topics(&self) -> Option<&dyn ExportTopics> {
+        Some(self)
     }
 
     fn health(&self) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::lifetime::PodTermination;
 use super::scope::Scope;
 use super::{ADMIN_PORT, Component, Store, identity, names, object, secrets, tls};
-use crate::crd::{Board, RankingClusterSpec, RedisTopology};
+use crate::crd::{Board, Kafka, RankingClusterSpec, RedisTopology};
 
 /// Where the file is in a pod.
 pub(super) const FOLDER: &str = "/etc/liverank/config";
@@ -124,6 +124,13 @@ fn boards(spec: &RankingClusterSpec, component: Component) -> Option<(&'static s
     Some(("boards", json!(Value::Array(boards).to_string())))
 }
 
+/// Topics for other systems.
+fn exports(spec: &RankingClusterSpec) -> impl Iterator<Item = (&'static str, Value)> {
+    let Kafka { export_comments, export_boards, .. } = &spec.kafka;
+    let topics = [("export-comments", export_comments), ("export-boards", export_boards)];
+    topics.into_iter().filter_map(|(setting, topic)| Some((setting, json!(topic.as_ref()?))))
+}
+
 /// What only this role has.
 fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
     let spec = scope.spec;
@@ -146,7 +153,7 @@ fn own(scope: Scope<'_>, component: Component) -> Vec<(&'static str, Value)> {
                 ("watch-threshold-ms", json!(scoring.watch_time_threshold_seconds.thousandths())),
                 ("trending-half-life-minutes", json!(scoring.trending_half_life_minutes)),
             ];
-            weights.into_iter().chain(unique).collect()
+            weights.into_iter().chain(unique).chain(exports(spec)).collect()
         }
         Component::Reader => vec![("capacity", json!(spec.readers.viewers_per_reader))],
         Component::Comment => spec.comment.hook.as_ref().map_or_else(Vec::new, |hook| {

@@ -55,7 +55,23 @@ pub(super) fn spec() -> Value {
 
 /// On `kafka`.
 pub(super) fn kafka() -> Value {
-    rules(&[("self.topic == oldSelf.topic", "topic is immutable: create a new RankingCluster")])
+    rules(&[
+        ("self.topic == oldSelf.topic", "topic is immutable: create a new RankingCluster"),
+        (
+            "(!has(self.exportComments) || !(self.exportComments in [self.topic, self.topic + '.dlq'])) && \
+             (!has(self.exportBoards) || !(self.exportBoards in [self.topic, self.topic + '.dlq'])) && \
+             (!has(self.exportComments) || !has(self.exportBoards) || self.exportComments != self.exportBoards)",
+            "exportComments and exportBoards need a topic each, beside topic and its dead letters",
+        ),
+    ])
+}
+
+/// On `kafka.exportComments` and `kafka.exportBoards`.
+pub(super) fn export_topic() -> Value {
+    rules(&[(
+        "self.matches('^[a-zA-Z0-9._-]+$') && self != '.' && self != '..'",
+        "use letters, digits, dots, dashes and underscores",
+    )])
 }
 
 /// On `kafka.bootstrapServers`.

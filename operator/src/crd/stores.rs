@@ -35,6 +35,15 @@ pub struct Kafka {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub credentials_secret: Option<String>,
+    /// A topic for other systems, into which goes what becomes of each comment and what moderators do, exactly once. It is
+    /// created where it is absent. Nothing is exported without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 249), extend("x-kubernetes-validations" = rules::export_topic()))]
+    pub export_comments: Option<String>,
+    /// The same for the best hundred videos of each board: what changes of them, once a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 249), extend("x-kubernetes-validations" = rules::export_topic()))]
+    pub export_boards: Option<String>,
 }
 
 fn default_topic() -> String {

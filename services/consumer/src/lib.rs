@@ -7,11 +7,14 @@
 //! is then made good from the archive, comments first, so that an offset on the boards means that everything before
 //! it was published.
 //!
+//! A third one, the *exporter* ([`export`]), is there where it is asked for: it tells other systems what the archive has.
+//!
 //! Nothing here is remembered between processes: after a kill the next owner of the partitions asks the archive where
 //! it stands.
 
 pub mod batches;
 pub mod counter;
+pub mod export;
 pub mod forget;
 pub mod lag;
 pub mod metrics;
@@ -25,13 +28,17 @@ use std::time::Duration;
 
 use clap::Args;
 use liverank_adapters::Backends;
+use liverank_core::boards::DeclaredBoards;
 use liverank_core::counting::{Rules, UniqueKinds};
 use liverank_core::score::{Weights, parse_weight};
 use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::{ServiceContext, Tasks};
 
+use crate::export::ExportArgs;
+use crate::export::metrics::ExportMetrics;
 use crate::metrics::ConsumerMetrics;
 use crate::pace::Pace;
+use crate::projector::ProjectionQueue;
 
 /// Events of a batch at most, unless configured otherwise. What makes a transaction large are the videos, comments and
 /// identities in it, which have a bound of their own ([`batches`]); of events that are only counted it takes any number. This is
@@ -55,6 +62,9 @@ pub struct Config {
     /// The boards that are declared.
     #[command(flatten)]
     pub boards: BoardsArgs,
+    /// Where what happens is told to other systems.
+    #[command(flatten)]
+    pub export: ExportArgs,
 }
 
 /// How events count. These are the rules of a new archive: one that is there keeps its own until `rebuild scores`.
@@ -102,8 +112,13 @@ fn parse_weight_flag(text: &str) -> Result<i64, String> {
 
 impl Default for Config {
     fn default() -> Self {
-        let (rules, boards) = (RuleArgs::default(), BoardsArgs::default());
-        Self { batch: DEFAULT_MAX_BATCH_EVENTS, dead_letter_newer_formats: false, rules, boards }
+        Self {
+            batch: DEFAULT_MAX_BATCH_EVENTS,
+            dead_letter_newer_formats: false,
+            rules: RuleArgs::default(),
+            boards: BoardsArgs::default(),
+            export: ExportArgs::default(),
+        }
     }
 }
 
@@ -148,11 +163,13 @@ impl RuleArgs {
 /// An error that trying again cannot mend (an offset that the log no longer has, a store of another version) ends it.
 pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> anyhow::Result<()> {
     let boards = config.boards.read()?;
+    config.export.check(&*backends.log)?;
     shell.health.starting("archive");
     shell.health.starting("log");
     let metrics = ConsumerMetrics::new(&shell.metrics);
     let Some(partitions) = open_stores(&config, &backends, &shell).await? else { return Ok(()) };
     windows::declare(&backends, &boards, &shell).await?;
+    config.export.prepare(&backends, &shell).await?;
     let (projectors, feed) = projector::start(&backends, &boards, partitions, &shell, &metrics);
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("forget", forget::run(backends.clone(), boards.clone(), feed.watch_owned(), shell.clone()));
@@ -161,6 +178,7 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     for projector in projectors {
         tasks.spawn("projector", projector);
     }
+    start_exporters(&config.export, &mut tasks, &backends, &boards, &feed, &shell);
     tasks.spawn("keep_boards", projector::keep_declared(backends.clone(), boards));
     let counting = tasks.inside("counter", counter::run(&config, &backends, &shell, feed, &metrics));
     let counted = Box::pin(tasks.alongside(counting)).await;
@@ -169,6 +187,29 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
         tracing::warn!("the boards were left behind at the drain's deadline; the next consumer mends them");
     }
     counted
+}
+
+/// Starts what tells other systems, where that is asked for.
+fn start_exporters(
+    config: &ExportArgs,
+    tasks: &mut Tasks,
+    backends: &Backends,
+    boards: &DeclaredBoards,
+    feed: &ProjectionQueue,
+    shell: &ServiceContext,
+) {
+    let ExportArgs { export_comments, export_boards } = config.clone();
+    let metrics = ExportMetrics::new(&shell.metrics);
+    let (owned, backends) = (feed.watch_owned(), backends.clone());
+    if let Some(topic) = export_comments {
+        let (owned, told) = (owned.clone(), feed.watch_told());
+        let exporter = export::run(backends.clone(), topic, owned, told, metrics.clone(), shell.clone());
+        tasks.spawn("export_comments", exporter);
+    }
+    if let Some(topic) = export_boards {
+        let exporter = export::boards::run(backends, boards.clone(), topic, owned, metrics, shell.clone());
+        tasks.spawn("export_boards", exporter);
+    }
 }
 
 /// Opens the archive and the log, however long they are away, and returns how many partitions there are; `None` where

@@ -135,6 +135,8 @@ impl CommittedBatch {
 pub struct ProjectionQueue {
     batches: mpsc::Sender<CommittedBatch>,
     owned: watch::Sender<Vec<u32>>,
+    /// Grows with each batch that has something to export.
+    told: watch::Sender<u64>,
     missed: Arc<AtomicBool>,
     away: Arc<AtomicBool>,
     metrics: ConsumerMetrics,
@@ -146,6 +148,10 @@ impl ProjectionQueue {
     /// Hands a batch over. Waits while the projector is at work; where the boards are away it does not, for counting
     /// goes on without them and they are repaired when they are back.
     pub async fn done(&self, done: CommittedBatch) {
+        let Effects { comments, audit, held, .. } = &done.effects;
+        if !comments.is_empty() || !audit.is_empty() || !held.is_empty() {
+            self.told.send_modify(|told| *told += 1);
+        }
         let copies: Vec<CommittedBatch> = self.declared.iter().map(|_| done.for_declared()).collect();
         self.hand_over(done).await;
         for (declared, copy) in self.declared.iter().zip(copies) {
@@ -175,6 +181,11 @@ impl ProjectionQueue {
     /// Which partitions are ours, as it changes.
     pub fn watch_owned(&self) -> watch::Receiver<Vec<u32>> {
         self.owned.subscribe()
+    }
+
+    /// Changes with each batch that brought a comment or something that a moderator did.
+    pub fn watch_told(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
     }
 
     /// Says which partitions are ours: all of them are looked at then. Returns whether they are others than before.
@@ -243,8 +254,8 @@ fn start_one(
         _ => Boards::One(Box::new(projector)),
     };
     let task = ProjectorTask { boards, waiting, apart: None, owned: owned_seen };
-    let declared = Vec::new();
-    (task, ProjectionQueue { batches, owned, missed, away, metrics: metrics.clone(), declared })
+    let (declared, told) = (Vec::new(), watch::Sender::new(0));
+    (task, ProjectionQueue { batches, owned, told, missed, away, metrics: metrics.clone(), declared })
 }
 
 /// Says again and again which declared boards are wanted; what no consumer wants any more is removed. Does not end by itself.

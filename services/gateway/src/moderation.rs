@@ -17,11 +17,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use liverank_adapters::archive::{AuditLine, AuditPlace, UnknownRecord};
-use liverank_core::moderation::{Action, ActorRole, KEY, Moderation, check_reason};
-use liverank_core::{EventId, Interaction, Invalid, UserId, VideoId, event};
+use liverank_core::moderation::{Action, ActorRole, Moderation, check_reason};
+use liverank_core::{Invalid, UserId, VideoId, event};
+use liverank_runtime::moderation_json::ActionJson;
 use liverank_runtime::params::Params;
 use liverank_runtime::{Problem, comment_json, now_ms};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::Gateway;
@@ -76,37 +76,6 @@ pub(crate) fn reason(text: Option<&str>) -> Result<Option<String>, Invalid> {
     Ok(text.map(str::to_owned))
 }
 
-/// One line of the audit log.
-#[derive(Serialize)]
-pub(crate) struct ActionJson {
-    action_id: Option<EventId>,
-    by: UserId,
-    /// When, as the log took it.
-    timestamp: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    videoid: Option<VideoId>,
-    /// What, by whom in which role, and why.
-    #[serde(flatten)]
-    moderation: Value,
-}
-
-impl ActionJson {
-    fn of(place: AuditPlace, record: Interaction) -> Self {
-        let Interaction { video_id, user_id, event_id, moderation, .. } = record;
-        let mut moderation = json!(moderation);
-        if let Some(until) = moderation["until"].as_i64() {
-            moderation["until"] = comment_json::time(until).into();
-        }
-        Self {
-            action_id: event_id,
-            by: user_id,
-            timestamp: comment_json::time(place.time),
-            videoid: (video_id.as_str() != KEY).then_some(video_id),
-            moderation,
-        }
-    }
-}
-
 /// `GET /moderation/log?before=&limit=`.
 pub(crate) async fn log(
     State(gateway): State<Arc<Gateway>>,
@@ -130,7 +99,7 @@ fn audit_page(lines: Vec<AuditLine>, next: Option<&str>) -> Value {
     let (mut actions, mut unknown) = (Vec::new(), Vec::new());
     for AuditLine { place, record } in lines {
         match record {
-            Ok(record) => actions.push(ActionJson::of(place, record)),
+            Ok(record) => actions.push(ActionJson::of(place.time, record)),
             Err(UnknownRecord { version }) => {
                 unknown.push(json!({ "timestamp": comment_json::time(place.time), "version": version }));
             }

@@ -31,8 +31,7 @@ pub fn id_only(numbering: &CommentEpoch, seq: u64) -> Bytes {
     format!("id: {numbering}-{seq}\n\n").into()
 }
 
-/// Says that a comment was removed; `of` is its number, 0 where that is not known. Who removed it is not told, only
-/// whether that was its author.
+/// Says that a comment was removed ([`comment_json::deleted`]).
 pub fn deleted_event(
     numbering: &CommentEpoch,
     entry: &Comment,
@@ -40,27 +39,18 @@ pub fn deleted_event(
     of: u64,
     role: ActorRole,
 ) -> Bytes {
-    let by = if role == ActorRole::Author { "author" } else { "moderator" };
-    let data = json!({
-        "type": "deleted", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of), "by": by,
-        "timestamp": comment_json::time(entry.timestamp),
-    });
-    let data = one_line::to_string(&data);
+    let data = one_line::to_string(&comment_json::deleted(entry, comment, of, role));
     format!("event: deleted\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
 }
 
-/// Says which comment is pinned from now on, by its id and number; none where there is no id.
+/// Says which comment is pinned from now on ([`comment_json::pinned`]).
 pub fn pinned_event(
     numbering: &CommentEpoch,
     entry: &Comment,
     comment: Option<&CommentId>,
     of: u64,
 ) -> Bytes {
-    let data = json!({
-        "type": "pinned", "id": comment, "videoid": entry.video_id, "seq": (of > 0).then_some(of),
-        "timestamp": comment_json::time(entry.timestamp),
-    });
-    let data = one_line::to_string(&data);
+    let data = one_line::to_string(&comment_json::pinned(entry, comment, of));
     format!("event: pinned\nid: {numbering}-{}\ndata: {data}\n\n", entry.seq).into()
 }
 

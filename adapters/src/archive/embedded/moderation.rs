@@ -271,6 +271,25 @@ fn audit(
     entries.collect()
 }
 
+/// What a table has of a partition from an offset on. It is in the order of time, and has no other one: only tests ask.
+fn from_offset<T>(
+    table: &impl ReadableTable<Place, &'static [u8]>,
+    (partition, offset): (u32, u64),
+    limit: usize,
+    read: impl Fn(AuditPlace, &[u8]) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    let mut found = Vec::new();
+    for entry in table.range::<Place>(..)? {
+        let (place, bytes) = entry?;
+        let (time, of, at) = place.value();
+        if of == partition && at >= offset {
+            found.push((at, read(AuditPlace { time, partition, offset: at }, bytes.value())?));
+        }
+    }
+    found.sort_by_key(|(at, _)| *at);
+    Ok(found.into_iter().take(limit).map(|(_, read)| read).collect())
+}
+
 #[async_trait]
 impl ModerationArchive for EmbeddedArchive {
     async fn rules_since(&self, revision: u64, limit: usize) -> Result<Vec<RuleChange>, StoreError> {
@@ -335,6 +354,32 @@ impl ModerationArchive for EmbeddedArchive {
 
     async fn audit(&self, before: Option<AuditPlace>, limit: usize) -> Result<Vec<AuditLine>, StoreError> {
         self.read_blocking(move |database, tables| audit(database, tables, before, limit)).await
+    }
+
+    async fn audit_from(
+        &self,
+        partition: u32,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Vec<AuditLine>, StoreError> {
+        self.read_blocking(move |database, tables| {
+            let table = database.begin_read()?.open_table(tables.audit)?;
+            from_offset(&table, (partition, offset), limit, |place, bytes| Ok(AuditLine::read(place, bytes)))
+        })
+        .await
+    }
+
+    async fn held_from(
+        &self,
+        partition: u32,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Vec<HeldComment>, StoreError> {
+        self.read_blocking(move |database, tables| {
+            let table = database.begin_read()?.open_table(tables.held)?;
+            from_offset(&table, (partition, offset), limit, |_, bytes| decode_held(bytes))
+        })
+        .await
     }
 }
 

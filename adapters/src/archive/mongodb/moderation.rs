@@ -126,7 +126,7 @@ struct HeldDoc {
     /// Video and comment: no id has a line break in it.
     #[serde(rename = "_id")]
     key: String,
-    /// An [`AuditPlace`], as text.
+    /// An [`AuditPlace`], as text. Its partition and offset are members of their own as well ([`in_log_order`]).
     place: String,
     /// The comment as JSON.
     held: String,
@@ -138,7 +138,9 @@ impl HeldDoc {
     }
 
     fn update(video: &VideoId, id: &CommentId, held: &HeldComment) -> Document {
-        let fields = doc! { "place": AuditPlace::of_held(held).to_string(), "held": text(held) };
+        let place = AuditPlace::of_held(held);
+        let mut fields = doc! { "place": place.to_string(), "held": text(held) };
+        fields.extend(in_log_order(place));
         doc! { "q": { "_id": Self::held_key(video, id) }, "u": { "$set": fields }, "upsert": true }
     }
 }
@@ -148,10 +150,26 @@ pub(super) fn held_index() -> IndexModel {
     IndexModel::builder().keys(doc! { "place": 1 }).build()
 }
 
+/// The members by which documents are read in the order of a partition. They have an index; former releases wrote none.
+fn in_log_order(place: AuditPlace) -> Document {
+    doc! { "partition": i64::from(place.partition), "offset": place.offset as i64 }
+}
+
+/// The index of these members. A document that has none takes no room in it.
+pub(super) fn log_order_index() -> IndexModel {
+    let options = IndexOptions::builder().sparse(true).build();
+    IndexModel::builder().keys(doc! { "partition": 1, "offset": 1 }).options(options).build()
+}
+
+/// Documents of a partition from an offset on.
+fn from_offset(partition: u32, offset: u64) -> Document {
+    doc! { "partition": i64::from(partition), "offset": { "$gte": i64::try_from(offset).unwrap_or(i64::MAX) } }
+}
+
 /// One thing that a moderator did.
 #[derive(Debug, Serialize, Deserialize)]
 struct AuditDoc {
-    /// An [`AuditPlace`], as text.
+    /// An [`AuditPlace`], as text. Its partition and offset are members of their own as well ([`in_log_order`]).
     #[serde(rename = "_id")]
     place: String,
     /// The record, as the log has it.
@@ -162,6 +180,13 @@ impl AuditDoc {
     fn audit_doc_of(entry: &AuditEntry) -> Self {
         let record = String::from_utf8_lossy(&entry.record.to_json()).into_owned();
         Self { place: AuditPlace::of(entry).to_string(), record }
+    }
+
+    fn update(entry: &AuditEntry) -> Document {
+        let Self { place, record } = Self::audit_doc_of(entry);
+        let mut fields = doc! { "record": record };
+        fields.extend(in_log_order(AuditPlace::of(entry)));
+        doc! { "q": { "_id": place }, "u": { "$set": fields }, "upsert": true }
     }
 
     fn into_line(self) -> Result<AuditLine, StoreError> {
@@ -224,10 +249,7 @@ impl Transaction<'_> {
             self.delete("held", there.into_iter().map(|held| held.key.into()).collect()).await?;
         }
         self.report(&effects.reports).await?;
-        let done = effects.audit.iter().map(|entry| {
-            let AuditDoc { place, record } = AuditDoc::audit_doc_of(entry);
-            doc! { "q": { "_id": place }, "u": { "$set": { "record": record } }, "upsert": true }
-        });
+        let done = effects.audit.iter().map(AuditDoc::update);
         self.update("moderation", to_raw_documents(done)?).await
     }
 }
@@ -337,6 +359,28 @@ impl ModerationArchive for MongoArchive {
             self.find_documents("moderation", filter, doc! { "_id": -1 }, limit).await?;
         found.into_iter().map(AuditDoc::into_line).collect()
     }
+
+    async fn audit_from(
+        &self,
+        partition: u32,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Vec<AuditLine>, StoreError> {
+        let (filter, order) = (from_offset(partition, offset), doc! { "offset": 1 });
+        let found: Vec<AuditDoc> = self.find_documents("moderation", filter, order, limit).await?;
+        found.into_iter().map(AuditDoc::into_line).collect()
+    }
+
+    async fn held_from(
+        &self,
+        partition: u32,
+        offset: u64,
+        limit: usize,
+    ) -> Result<Vec<HeldComment>, StoreError> {
+        let (filter, order) = (from_offset(partition, offset), doc! { "offset": 1 });
+        let found: Vec<HeldDoc> = self.find_documents("held", filter, order, limit).await?;
+        found.iter().map(|found| json(&found.held)).collect()
+    }
 }
 
 #[cfg(test)]
@@ -393,9 +437,7 @@ mod fixtures {
     fn audit_documents_have_fixtures() {
         let entry = deleted_by_a_moderator();
         let today = AuditLine { place: AuditPlace::of(&entry), record: Ok(entry.record.clone()) };
-        let write = |_: &AuditLine| {
-            to_bson(&AuditDoc::audit_doc_of(&entry)).expect("a document serialises").into_canonical_extjson()
-        };
+        let write = |_: &AuditLine| document_made_by(&AuditDoc::update(&entry));
         let read =
             |json: &Value| check_document::<AuditDoc>(json)?.into_line().map_err(|error| error.to_string());
         check("mongodb-moderation", &today, write, read);

@@ -76,7 +76,11 @@ pub(super) async fn create(archive: &MongoArchive) -> Result<(), Error> {
     // Revisions are given one by one: two commits that would give the same meet here, and one of them runs again.
     archive.collection::<Document>("rules").create_index(unique(doc! { "revision": 1 })).await?;
     archive.collection::<Document>("rules").create_index(moderation::index()).await?;
-    archive.collection::<Document>("held").create_index(moderation::held_index()).await?;
+    archive
+        .collection::<Document>("held")
+        .create_indexes([moderation::held_index(), moderation::log_order_index()])
+        .await?;
+    archive.collection::<Document>("moderation").create_index(moderation::log_order_index()).await?;
     archive.collection::<Document>("reports").create_indexes(reports::indexes()).await?;
     archive.collection::<Document>("seen").create_index(index(doc! { "time": 1 })).await?;
     Ok(())

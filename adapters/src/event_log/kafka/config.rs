@@ -9,6 +9,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
 
 use super::super::{DEAD_LETTER_SUFFIX, TOPIC};
 
@@ -173,6 +175,13 @@ impl ClientContext for TracingContext {
 }
 
 impl ConsumerContext for TracingContext {}
+
+impl ProducerContext for TracingContext {
+    type DeliveryOpaque = ();
+
+    /// The transaction that a record belongs to tells of its failure.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! Creates the topics where they are absent and checks what is there.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -19,32 +20,86 @@ const DEFAULT_LIMIT: usize = 1_048_588;
 /// The copies of each partition, where there are as many brokers: one may be down for maintenance and another fail.
 const WANTED_REPLICAS: usize = 3;
 
-/// Creates both topics where they are absent. Returns the largest batch that the log's topic takes, in bytes.
-pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreError> {
+/// What a topic is created with, beside its copies.
+type TopicSettings = &'static [(&'static str, &'static str)];
+
+/// Of the log and its dead letters.
+const LOG_SETTINGS: TopicSettings = &[
+    // The log's own clock tells a repeat from a new event, whoever wrote it with whatever clock.
+    ("message.timestamp.type", "LogAppendTime"),
+    // What the one source of truth has dropped nobody can count again.
+    ("cleanup.policy", "delete"),
+    ("retention.ms", "-1"),
+    ("retention.bytes", "-1"),
+];
+/// Of what is exported: a week, in which a system that reads it may be away, and after which what was erased elsewhere is gone
+/// here, too.
+const EXPORT_SETTINGS: TopicSettings = &[("cleanup.policy", "delete"), ("retention.ms", "604800000")];
+
+async fn admin_client(config: &KafkaConfig) -> Result<Arc<AdminClient<TracingContext>>, StoreError> {
     let settings = config.kafka_client_config();
     let admin = run_blocking(move || {
         settings
             .create_with_context::<_, AdminClient<TracingContext>>(TracingContext)
             .map_err(|error| store_error("creating the admin client", &error))
+    });
+    admin.await.map(Arc::new)
+}
+
+/// Its thread is joined where that holds nobody up.
+async fn end_admin_client(admin: Arc<AdminClient<TracingContext>>) -> Result<(), StoreError> {
+    run_blocking(move || {
+        drop(admin);
+        Ok(())
     })
-    .await?;
-    let admin = std::sync::Arc::new(admin);
+    .await
+}
+
+/// Creates a topic for other systems where it is absent, and refuses one that would lose records of a video.
+pub(super) async fn prepare_export_topic(config: &KafkaConfig, topic: &str) -> Result<(), StoreError> {
+    let admin = admin_client(config).await?;
+    let found = describe_topics(&admin, &[topic]).await?;
+    if !found.absent.is_empty() {
+        create_topics(&admin, &found, EXPORT_SETTINGS).await?;
+    }
+    await_leaders(&admin, &[topic]).await?;
+    let checked = check_export_topic(&admin, topic).await;
+    end_admin_client(admin).await?;
+    checked
+}
+
+async fn check_export_topic(admin: &AdminClient<TracingContext>, topic: &str) -> Result<(), StoreError> {
+    let options = AdminOptions::new().request_timeout(Some(QUERY_TIMEOUT));
+    let described = admin
+        .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
+        .await
+        .map_err(|error| store_error("reading the topic's configuration", &error))?;
+    // Reading it takes a permission of its own: without it the topic is taken as it is.
+    let Some(Ok(resource)) = described.into_iter().next() else { return Ok(()) };
+    let policy = resource.get("cleanup.policy").and_then(|entry| entry.value.as_deref());
+    if policy.is_some_and(|policy| policy.contains("compact")) {
+        let what = format!(
+            "the topic {topic} is compacted: of each video it would keep the last record alone; set its cleanup.policy to delete"
+        );
+        return Err(StoreError::unusable(PART_NAME, what));
+    }
+    Ok(())
+}
+
+/// Creates both topics where they are absent. Returns the largest batch that the log's topic takes, in bytes.
+pub(super) async fn prepare_topics(config: &KafkaConfig) -> Result<usize, StoreError> {
+    let admin = admin_client(config).await?;
     let (log, letters) = (config.topic.clone(), config.dead_letters());
     let topics = [log.as_str(), letters.as_str()];
     let found = describe_topics(&admin, &topics).await?;
     if found.absent.is_empty() {
         tracing::debug!(part = PART_NAME, topic = log, "the topics are there");
     } else {
-        create_topics(&admin, &found).await?;
+        create_topics(&admin, &found, LOG_SETTINGS).await?;
     }
     await_leaders(&admin, &topics).await?;
     let limit = check_topic(&admin, &log).await;
-    // Its thread is joined where that holds nobody up.
-    run_blocking(move || {
-        drop(admin);
-        Ok(())
-    })
-    .await?;
+    end_admin_client(admin).await?;
     limit
 }
 
@@ -57,11 +112,11 @@ struct FoundTopics {
 }
 
 async fn describe_topics(
-    admin: &std::sync::Arc<AdminClient<TracingContext>>,
+    admin: &Arc<AdminClient<TracingContext>>,
     topics: &[&str],
 ) -> Result<FoundTopics, StoreError> {
     let names: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
-    let admin = std::sync::Arc::clone(admin);
+    let admin = Arc::clone(admin);
     run_blocking(move || {
         let mut found = FoundTopics { brokers: 0, absent: Vec::new(), leaderless: Vec::new() };
         for name in names {
@@ -95,21 +150,20 @@ async fn describe_topics(
     .await
 }
 
-async fn create_topics(admin: &AdminClient<TracingContext>, found: &FoundTopics) -> Result<(), StoreError> {
+async fn create_topics(
+    admin: &AdminClient<TracingContext>,
+    found: &FoundTopics,
+    settings: TopicSettings,
+) -> Result<(), StoreError> {
     let replicas = found.brokers.clamp(1, WANTED_REPLICAS);
     let in_sync = if replicas == WANTED_REPLICAS { "2" } else { "1" };
     let topics: Vec<NewTopic<'_>> = found
         .absent
         .iter()
         .map(|name| {
-            NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(replicas as i32))
-                // The log's own clock tells a repeat from a new event, whoever wrote it with whatever clock.
-                .set("message.timestamp.type", "LogAppendTime")
-                .set("min.insync.replicas", in_sync)
-                // What the one source of truth has dropped nobody can count again.
-                .set("cleanup.policy", "delete")
-                .set("retention.ms", "-1")
-                .set("retention.bytes", "-1")
+            let topic = NewTopic::new(name, PARTITIONS as i32, TopicReplication::Fixed(replicas as i32));
+            let topic = topic.set("min.insync.replicas", in_sync);
+            settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
         })
         .collect();
     let options =
@@ -134,10 +188,7 @@ async fn create_topics(admin: &AdminClient<TracingContext>, found: &FoundTopics)
     Ok(())
 }
 
-async fn await_leaders(
-    admin: &std::sync::Arc<AdminClient<TracingContext>>,
-    topics: &[&str],
-) -> Result<(), StoreError> {
+async fn await_leaders(admin: &Arc<AdminClient<TracingContext>>, topics: &[&str]) -> Result<(), StoreError> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     loop {
         let found = describe_topics(admin, topics).await?;

@@ -6,11 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use liverank_adapters::archive::AuditPlace;
 use liverank_core::event::{optional_text, required_text};
-use liverank_core::moderation::{Action, HeldComment, Outcome};
+use liverank_core::moderation::{Action, Outcome};
 use liverank_core::{CommentId, Invalid, canary};
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::Params;
-use liverank_runtime::{Problem, comment_json, now_ms};
+use liverank_runtime::{Problem, moderation_json, now_ms};
 use serde_json::{Value, json};
 
 use super::{Accepted, DEFAULT_LIMIT, Deed, reason};
@@ -35,20 +35,8 @@ pub(crate) async fn list(
     let held = gateway.backends.archive.moderation().held(after, limit).await;
     let held = gateway.archive.noted(held)?;
     let next = held.last().filter(|_| held.len() == limit).map(|last| AuditPlace::of_held(last).to_string());
-    let comments: Vec<Value> = held.into_iter().map(held_line).collect();
+    let comments: Vec<Value> = held.into_iter().map(moderation_json::held).collect();
     Ok(Json(json!({ "comments": comments, "next": next })))
-}
-
-fn held_line(held: HeldComment) -> Value {
-    let HeldComment { id, video, user, text, reply_to, timestamp, rule, .. } = held;
-    let mut line = json!({
-        "id": id, "videoid": video, "userid": user, "comment": text, "rule": rule,
-        "timestamp": comment_json::time(timestamp),
-    });
-    if let Some(reply_to) = reply_to {
-        line["reply_to"] = json!(reply_to);
-    }
-    line
 }
 
 fn parse_outcome(text: &str) -> Result<Outcome, Invalid> {

@@ -1,0 +1,301 @@
+//! Topics for other systems: a transactional producer for each source.
+//!
+//! Producers of one source share a `transactional.id`, by which the brokers fence all but the last one that began. The
+//! position of a partition is the committed offset of a group of its own that has no members; it is committed in the
+//! transaction of the records. A consumer that joins nothing reads it, as readers of committed records do: what another
+//! transaction is about to commit is waited for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::config::{KafkaConfig, TracingContext};
+use super::{KafkaLog, PART_NAME, QUERY_TIMEOUT, store_error, topics};
+use crate::StoreError;
+use crate::export_topics::{ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter};
+
+/// How long the brokers wait for a transaction whose producer is gone before they abort it. Readers of committed records
+/// wait as long behind it, unless somebody begins again before; a transaction of ours takes a fraction of a second.
+const TRANSACTION_TIMEOUT_MS: &str = "15000";
+/// How long one step of a transaction may take. Less than the brokers wait, so that who gives up was not aborted before.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long beginning may take: a transaction of another producer may have to be ended first.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Appended to the group's name.
+const GROUP_SUFFIX: &str = "-export";
+
+type TransactionalProducer = BaseProducer<TracingContext>;
+
+impl KafkaConfig {
+    /// The group whose committed offsets say how far each partition is exported.
+    pub fn export_group(&self) -> String {
+        format!("{}{GROUP_SUFFIX}", self.group)
+    }
+}
+
+#[async_trait]
+impl ExportTopics for KafkaLog {
+    async fn prepare(&self, topic: &str) -> Result<(), StoreError> {
+        if [self.config.topic.clone(), self.config.dead_letters()].contains(&topic.to_owned()) {
+            let what = format!("{topic} is the log's own topic: what is exported needs one of its own");
+            return Err(StoreError::unusable(PART_NAME, what));
+        }
+        topics::prepare_export_topic(&self.config, topic).await
+    }
+
+    async fn begin(&self, topic: &str, source: ExportSource) -> Result<Box<dyn ExportWriter>, ExportError> {
+        let (config, topic) = (self.config.clone(), topic.to_owned());
+        let begun = tokio::task::spawn_blocking(move || KafkaExportWriter::begin(&config, topic, source));
+        let writer = begun.await.unwrap_or_else(|error| Err(given_up(&error)))?;
+        Ok(Box::new(writer))
+    }
+}
+
+/// The one writer of a source.
+struct KafkaExportWriter {
+    /// Absent once a write has failed.
+    producer: Option<TransactionalProducer>,
+    topic: Arc<str>,
+    position: Option<Arc<SourcePosition>>,
+    next: u64,
+}
+
+/// Where the position of a partition is committed.
+struct SourcePosition {
+    group: ConsumerGroupMetadata,
+    log: String,
+    partition: u32,
+}
+
+impl SourcePosition {
+    fn offsets(&self, next: u64) -> Result<TopicPartitionList, KafkaError> {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&self.log, self.partition as i32, Offset::Offset(next as i64))?;
+        Ok(offsets)
+    }
+}
+
+impl KafkaExportWriter {
+    fn begin(config: &KafkaConfig, topic: String, source: ExportSource) -> Result<Self, ExportError> {
+        let producer = producer(config, &topic, source)?;
+        let failed = |doing, error: &KafkaError| export_error(&producer, doing, error);
+        producer.init_transactions(BEGIN_TIMEOUT).map_err(|error| failed("beginning to export", &error))?;
+        let mut writer = Self { producer: None, topic: topic.into(), position: None, next: 0 };
+        if let ExportSource::Partition(partition) = source {
+            let reader = position_reader(config)?;
+            let group = reader.group_metadata();
+            let group = group.ok_or_else(|| StoreError::unavailable(PART_NAME, "there is no group"))?;
+            let position = SourcePosition { group, log: config.topic.clone(), partition };
+            let known = read_position(&reader, config, &writer.topic, partition)?;
+            if known.is_none() {
+                // Before the first record, so that whoever finds records finds a position.
+                commit(&producer, &writer.topic, &[], Some((&position, 0)))?;
+            }
+            writer.next = known.unwrap_or(0);
+            writer.position = Some(Arc::new(position));
+        }
+        writer.producer = Some(producer);
+        Ok(writer)
+    }
+}
+
+#[async_trait]
+impl ExportWriter for KafkaExportWriter {
+    fn position(&self) -> u64 {
+        self.next
+    }
+
+    async fn write(&mut self, records: Vec<ExportRecord>, position: Option<u64>) -> Result<(), ExportError> {
+        let producer = self.producer.take();
+        let producer = producer.ok_or_else(|| StoreError::unavailable(PART_NAME, "a write before failed"))?;
+        let (topic, source) = (Arc::clone(&self.topic), self.position.clone());
+        // Who is dropped meanwhile leaves the producer to the thread, which ends the transaction one way or the other.
+        let written = tokio::task::spawn_blocking(move || {
+            let position = source.as_deref().zip(position);
+            commit(&producer, &topic, &records, position).map(|()| producer)
+        });
+        self.producer = Some(written.await.unwrap_or_else(|error| Err(given_up(&error)))?);
+        self.next = position.unwrap_or(self.next);
+        Ok(())
+    }
+}
+
+impl Drop for KafkaExportWriter {
+    fn drop(&mut self) {
+        // The client library joins its threads, which may take a moment.
+        if let (Some(producer), Ok(runtime)) = (self.producer.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(producer));
+        }
+    }
+}
+
+fn given_up(error: &tokio::task::JoinError) -> ExportError {
+    StoreError::unavailable(PART_NAME, format!("the call was given up: {error}")).into()
+}
+
+fn producer(
+    config: &KafkaConfig,
+    topic: &str,
+    source: ExportSource,
+) -> Result<TransactionalProducer, StoreError> {
+    let source = match source {
+        ExportSource::Partition(partition) => partition.to_string(),
+        ExportSource::Boards => "boards".to_owned(),
+    };
+    let mut settings = config.kafka_client_config();
+    settings
+        .set("transactional.id", format!("{}.{topic}.{source}", config.export_group()))
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
+        .set("message.timeout.ms", TRANSACTION_TIMEOUT_MS)
+        // A key is on the partition that the Java client would choose, too: others may join this topic with theirs.
+        .set("partitioner", "murmur2_random")
+        .set("linger.ms", "0");
+    settings
+        .create_with_context(TracingContext)
+        .map_err(|error| store_error("creating the producer of exports", &error))
+}
+
+/// Reads committed offsets, and is no member of the group.
+fn position_reader(config: &KafkaConfig) -> Result<BaseConsumer<TracingContext>, StoreError> {
+    let mut settings = config.kafka_client_config();
+    settings
+        .set("group.id", config.export_group())
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed");
+    settings
+        .create_with_context(TracingContext)
+        .map_err(|error| store_error("creating the reader of positions", &error))
+}
+
+/// How far a partition is exported; `None` where nobody has begun to export it.
+///
+/// The offset of a partition is committed before its first record is. So records in the topic and no offset of any
+/// partition mean that the brokers have forgotten the group, and beginning anew would tell everything again.
+fn read_position(
+    reader: &BaseConsumer<TracingContext>,
+    config: &KafkaConfig,
+    topic: &str,
+    partition: u32,
+) -> Result<Option<u64>, StoreError> {
+    let sources = partition_count(reader, &config.topic)?.max(partition + 1);
+    let known = committed_offsets(reader, &config.topic, sources)?;
+    if !known.is_empty() || !has_records(reader, topic)? {
+        return Ok(known.get(&partition).copied());
+    }
+    // Others may have begun between the two questions.
+    let known = committed_offsets(reader, &config.topic, sources)?;
+    if known.is_empty() {
+        let (group, log) = (config.export_group(), &config.topic);
+        return Err(StoreError::unusable(
+            PART_NAME,
+            format!(
+                "the topic {topic} has records, and the group {group} has no offset of {log}: nobody exported for longer than \
+                 the brokers keep offsets (offsets.retention.minutes), or somebody else wrote there. Beginning anew would \
+                 export everything again: set the group's offsets with kafka-consumer-groups.sh --reset-offsets, or export to \
+                 a topic that is empty"
+            ),
+        ));
+    }
+    Ok(known.get(&partition).copied())
+}
+
+fn partition_count(reader: &BaseConsumer<TracingContext>, topic: &str) -> Result<u32, StoreError> {
+    let metadata = reader
+        .fetch_metadata(Some(topic), QUERY_TIMEOUT)
+        .map_err(|error| store_error("asking for the partitions", &error))?;
+    Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len() as u32))
+}
+
+fn committed_offsets(
+    reader: &BaseConsumer<TracingContext>,
+    log: &str,
+    partitions: u32,
+) -> Result<HashMap<u32, u64>, StoreError> {
+    let failed = |error: KafkaError| store_error("asking how far the export is", &error);
+    let mut asked = TopicPartitionList::new();
+    for partition in 0..partitions {
+        asked.add_partition(log, partition as i32);
+    }
+    let answered = reader.committed_offsets(asked, QUERY_TIMEOUT).map_err(failed)?;
+    let mut known = HashMap::new();
+    for found in answered.elements() {
+        found.error().map_err(failed)?;
+        if let Offset::Offset(next) = found.offset() {
+            known.insert(found.partition() as u32, next.max(0) as u64);
+        }
+    }
+    Ok(known)
+}
+
+fn has_records(reader: &BaseConsumer<TracingContext>, topic: &str) -> Result<bool, StoreError> {
+    for partition in 0..partition_count(reader, topic)? {
+        let (_, end) = reader
+            .fetch_watermarks(topic, partition as i32, QUERY_TIMEOUT)
+            .map_err(|error| store_error("looking what the topic holds", &error))?;
+        if end > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// One transaction. The position comes first: whoever sees a record of it finds that an offset is there, or about to be.
+fn commit(
+    producer: &TransactionalProducer,
+    topic: &str,
+    records: &[ExportRecord],
+    position: Option<(&SourcePosition, u64)>,
+) -> Result<(), ExportError> {
+    let failed = |error: KafkaError| export_error(producer, "exporting", &error);
+    producer.begin_transaction().map_err(failed)?;
+    if let Some((source, next)) = position {
+        let offsets = source.offsets(next).map_err(failed)?;
+        producer.send_offsets_to_transaction(&offsets, &source.group, STEP_TIMEOUT).map_err(failed)?;
+    }
+    for record in records {
+        send(producer, topic, record).map_err(failed)?;
+        producer.poll(Duration::ZERO);
+    }
+    producer.commit_transaction(STEP_TIMEOUT).map_err(failed)
+}
+
+/// Hands a record to the client library, which holds a bounded number of them.
+fn send(producer: &TransactionalProducer, topic: &str, record: &ExportRecord) -> Result<(), KafkaError> {
+    let deadline = Instant::now() + STEP_TIMEOUT;
+    let mut next = BaseRecord::to(topic).key(&record.key).payload(&record.value);
+    loop {
+        match producer.send(next) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                if Instant::now() < deadline =>
+            {
+                next = back;
+                producer.poll(Duration::from_millis(10));
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
+/// What an error of a transaction means. Once a producer is fenced, every error of its is for that reason.
+fn export_error(producer: &TransactionalProducer, doing: &str, error: &KafkaError) -> ExportError {
+    use RDKafkaErrorCode::{Fenced, InvalidProducerEpoch, ProducerFenced};
+    let is_fenced = |code| matches!(code, Fenced | InvalidProducerEpoch | ProducerFenced);
+    let fatal = producer.client().fatal_error().map(|(code, _)| code);
+    if error.rdkafka_error_code().into_iter().chain(fatal).any(is_fenced) {
+        return ExportError::TakenOver;
+    }
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => {
+            StoreError::unusable(PART_NAME, format!("{doing}: {error}")).into()
+        }
+        _ => store_error(doing, error).into(),
+    }
+}

@@ -1,0 +1,128 @@
+//! Topics in memory, for tests of whoever exports. No process has them: `liverank up` without Kafka exports nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter};
+use crate::StoreError;
+
+/// What becomes of a write that is made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing of it is written.
+    Aborted,
+    /// It is written, and the answer is lost.
+    AnswerLost,
+    /// Another writer has begun for the source before it.
+    TakenOver,
+}
+
+/// What is exported to one topic, by whom and how far.
+#[derive(Default)]
+struct Topic {
+    records: Vec<ExportRecord>,
+    positions: BTreeMap<u32, u64>,
+    /// How many writers have begun for each source: the last one is the one that may write.
+    writers: BTreeMap<Option<u32>, u64>,
+}
+
+#[derive(Default)]
+struct State {
+    topics: BTreeMap<String, Topic>,
+    failures: VecDeque<Failure>,
+}
+
+/// Cheap to clone; all clones are the same topics.
+#[derive(Clone, Default)]
+pub struct MemoryTopics(Arc<Mutex<State>>);
+
+impl MemoryTopics {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All records of a topic, in the order of their transactions.
+    pub fn records(&self, topic: &str) -> Vec<ExportRecord> {
+        self.lock().topics.get(topic).map(|topic| topic.records.clone()).unwrap_or_default()
+    }
+
+    /// How far a partition is exported.
+    pub fn position(&self, topic: &str, partition: u32) -> Option<u64> {
+        self.lock().topics.get(topic)?.positions.get(&partition).copied()
+    }
+
+    /// Makes the next writes fail, one each.
+    pub fn fail_next(&self, failures: impl IntoIterator<Item = Failure>) {
+        self.lock().failures.extend(failures);
+    }
+
+    /// Whether writes are still to fail.
+    pub fn will_fail(&self) -> bool {
+        !self.lock().failures.is_empty()
+    }
+}
+
+const fn name(source: ExportSource) -> Option<u32> {
+    match source {
+        ExportSource::Partition(partition) => Some(partition),
+        ExportSource::Boards => None,
+    }
+}
+
+#[async_trait]
+impl ExportTopics for MemoryTopics {
+    async fn prepare(&self, topic: &str) -> Result<(), StoreError> {
+        self.lock().topics.entry(topic.to_owned()).or_default();
+        Ok(())
+    }
+
+    async fn begin(&self, topic: &str, source: ExportSource) -> Result<Box<dyn ExportWriter>, ExportError> {
+        let mut state = self.lock();
+        let here = state.topics.entry(topic.to_owned()).or_default();
+        let source = name(source);
+        let turn = here.writers.entry(source).or_default();
+        *turn += 1;
+        let turn = *turn;
+        let next = source.map_or(0, |partition| *here.positions.entry(partition).or_default());
+        Ok(Box::new(MemoryWriter { topics: self.clone(), topic: topic.to_owned(), source, turn, next }))
+    }
+}
+
+struct MemoryWriter {
+    topics: MemoryTopics,
+    topic: String,
+    source: Option<u32>,
+    turn: u64,
+    next: u64,
+}
+
+#[async_trait]
+impl ExportWriter for MemoryWriter {
+    fn position(&self) -> u64 {
+        self.next
+    }
+
+    async fn write(&mut self, records: Vec<ExportRecord>, position: Option<u64>) -> Result<(), ExportError> {
+        let away = || Err(StoreError::unavailable("export", "made to fail").into());
+        let mut state = self.topics.lock();
+        let failure = state.failures.pop_front();
+        let here = state.topics.entry(self.topic.clone()).or_default();
+        if failure == Some(Failure::TakenOver) {
+            *here.writers.entry(self.source).or_default() += 1;
+        }
+        if here.writers.get(&self.source) != Some(&self.turn) {
+            return Err(ExportError::TakenOver);
+        }
+        if failure == Some(Failure::Aborted) {
+            return away();
+        }
+        here.records.extend(records);
+        if let (Some(partition), Some(position)) = (self.source, position) {
+            here.positions.insert(partition, position);
+            self.next = position;
+        }
+        if failure == Some(Failure::AnswerLost) { away() } else { Ok(()) }
+    }
+}

@@ -1,0 +1,156 @@
+//! The promises of `adapters/src/export_topics.rs`.
+
+use liverank_adapters::export_topics::{ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter};
+
+use super::*;
+
+/// The topic of exports beside a log's.
+struct Exports {
+    log: FreshTopic,
+    topic: String,
+}
+
+impl Drop for Exports {
+    fn drop(&mut self) {
+        let topic = self.topic.clone();
+        let deleting = std::thread::spawn(move || {
+            futures::executor::block_on(admin().delete_topics(&[topic.as_str()], &AdminOptions::new()))
+        });
+        let _ = deleting.join();
+    }
+}
+
+impl Exports {
+    async fn prepared() -> (Self, Arc<KafkaLog>) {
+        let log = fresh();
+        let exports = Self { topic: format!("{}-export", log.topic), log };
+        let opened = open_log(&exports.log).await;
+        opened.prepare(&exports.topic).await.unwrap();
+        (exports, opened)
+    }
+
+    async fn begin(&self, log: &KafkaLog, source: ExportSource) -> Box<dyn ExportWriter> {
+        log.begin(&self.topic, source).await.unwrap()
+    }
+
+    /// What a reader of committed records finds, each partition in its order; of keys `k…` alone.
+    fn committed(&self) -> Vec<(String, String)> {
+        let reader: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", broker_addresses())
+            .set("group.id", format!("{}-reader", self.topic))
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .create()
+            .unwrap();
+        let mut list = TopicPartitionList::new();
+        for partition in 0..PARTITIONS {
+            list.add_partition_offset(&self.topic, partition as i32, Offset::Beginning).unwrap();
+        }
+        reader.assign(&list).unwrap();
+        let (mut found, mut ended, deadline) = (Vec::new(), BTreeSet::new(), Instant::now() + TEST_TIMEOUT);
+        while ended.len() < PARTITIONS as usize {
+            assert!(Instant::now() < deadline, "the topic has no end");
+            match reader.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => {
+                    let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+                    found.push((text(message.key()), text(message.payload())));
+                }
+                Some(Err(rdkafka::error::KafkaError::PartitionEOF(partition))) => {
+                    ended.insert(partition);
+                }
+                Some(Err(error)) => panic!("{error}"),
+                None => {}
+            }
+        }
+        found
+    }
+
+    fn values(&self) -> Vec<String> {
+        self.committed().into_iter().map(|(_, value)| value).collect()
+    }
+}
+
+fn records(values: &[&str]) -> Vec<ExportRecord> {
+    values.iter().map(|value| ExportRecord { key: "k".to_owned(), value: (*value).to_owned() }).collect()
+}
+
+const SOURCE: ExportSource = ExportSource::Partition(3);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_is_there_with_its_position_and_who_begins_goes_on_behind_it() {
+    let (exports, log) = Exports::prepared().await;
+    let mut first = exports.begin(&log, SOURCE).await;
+    assert_eq!(first.position(), 0);
+    first.write(records(&["1", "2"]), Some(7)).await.unwrap();
+    first.write(Vec::new(), Some(9)).await.unwrap();
+    assert_eq!(exports.values(), ["1", "2"], "in order");
+    let mut second = exports.begin(&log, SOURCE).await;
+    assert_eq!(second.position(), 9);
+    let fenced = first.write(records(&["lost"]), Some(10)).await;
+    assert!(matches!(fenced, Err(ExportError::TakenOver)), "{fenced:?}");
+    assert!(first.write(Vec::new(), Some(11)).await.is_err(), "it is of no use any more");
+    second.write(records(&["3"]), Some(10)).await.unwrap();
+    assert_eq!(exports.values(), ["1", "2", "3"]);
+    let other = exports.begin(&log, ExportSource::Partition(4)).await;
+    assert_eq!(other.position(), 0, "each partition has a position of its own");
+    let mut boards = exports.begin(&log, ExportSource::Boards).await;
+    boards.write(records(&["b"]), None).await.unwrap();
+    assert_eq!((boards.position(), exports.begin(&log, SOURCE).await.position()), (0, 10));
+}
+
+/// A transaction that nobody ends, by the same id as the exporter's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_exporter_left_open_is_undone_by_the_next_one() {
+    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+    let (exports, log) = Exports::prepared().await;
+    exports.begin(&log, SOURCE).await.write(records(&["1"]), Some(5)).await.unwrap();
+    let id = format!("{}.{}.3", exports.log.export_group(), exports.topic);
+    let killed: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", broker_addresses())
+        .set("transactional.id", id)
+        .create()
+        .unwrap();
+    killed.init_transactions(TEST_TIMEOUT).unwrap();
+    killed.begin_transaction().unwrap();
+    killed.send(BaseRecord::to(&exports.topic).key("k").payload("open")).map_err(|(error, _)| error).unwrap();
+    killed.flush(TEST_TIMEOUT).unwrap();
+    let mut next = exports.begin(&log, SOURCE).await;
+    assert_eq!(next.position(), 5);
+    next.write(records(&["2"]), Some(6)).await.unwrap();
+    assert_eq!(exports.values(), ["1", "2"]);
+    assert!(killed.commit_transaction(TEST_TIMEOUT).is_err());
+    assert_eq!(exports.values(), ["1", "2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_the_brokers_forgot_is_not_begun_anew() {
+    let (exports, log) = Exports::prepared().await;
+    exports.begin(&log, SOURCE).await.write(records(&["1"]), Some(5)).await.unwrap();
+    let group = exports.log.export_group();
+    admin().delete_groups(&[&group], &AdminOptions::new()).await.unwrap();
+    let error = log.begin(&exports.topic, SOURCE).await.map(|_| ()).unwrap_err();
+    assert!(matches!(&error, ExportError::Store(error) if !error.is_transient()), "{error:?}");
+    assert!(error.to_string().contains("--reset-offsets") && error.to_string().contains(&group), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_created_for_a_week_and_a_compacted_one_is_refused() {
+    let (exports, log) = Exports::prepared().await;
+    let described = admin()
+        .describe_configs(&[ResourceSpecifier::Topic(&exports.topic)], &AdminOptions::new())
+        .await
+        .unwrap();
+    let topic = described.into_iter().next().unwrap().unwrap();
+    let value = |name: &str| topic.get(name).unwrap().value.clone().unwrap();
+    assert_eq!((value("retention.ms"), value("cleanup.policy")), ("604800000".into(), "delete".into()));
+    log.prepare(&exports.topic).await.unwrap();
+    for own in [exports.log.topic.clone(), exports.log.dead_letters()] {
+        assert!(log.prepare(&own).await.unwrap_err().to_string().contains("log's own"));
+    }
+    let compacted = Exports { topic: format!("{}-compacted", exports.topic), log: fresh() };
+    let new = NewTopic::new(&compacted.topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
+    admin().create_topics(&[new], &AdminOptions::new()).await.unwrap();
+    let error = log.prepare(&compacted.topic).await.unwrap_err();
+    assert!(!error.is_transient() && error.to_string().contains("compacted"), "{error}");
+}

@@ -1,0 +1,305 @@
+//! What came of each record of the log, into a topic for other systems ([ADR 037]). The boards have one of their own ([`boards`]).
+//!
+//! For each partition that this consumer owns: what the archive has behind the offset that is exported goes out in one
+//! transaction with the next offset. Nothing is remembered: beginning asks the brokers where to go on, and fences whoever
+//! exported the partition before.
+//!
+//! [ADR 037]: ../../../docs/adr/037-topics-for-other-systems.md
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use liverank_adapters::export_topics::{ExportError, ExportRecord, ExportSource, ExportTopics, ExportWriter};
+use liverank_adapters::{Backends, EventLog, StoreError};
+use liverank_runtime::ServiceContext;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::RETRY;
+use crate::pace::until_done;
+use crate::repair::no_archive;
+use metrics::ExportMetrics;
+use records::{Found, page};
+
+pub mod boards;
+#[cfg(test)]
+#[path = "../../../core/tests/support/fixtures.rs"]
+mod fixtures;
+pub mod metrics;
+pub mod records;
+
+/// Entries of each kind in one transaction: a thousand comments of the greatest length are 25 MB.
+const PAGE_ENTRIES: usize = 500;
+/// Pages of a partition in one turn: then the others' turn comes again.
+const PAGES_A_TURN: usize = 20;
+/// How often it is looked whether there is something to export that nobody told of.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Between two turns: what comes meanwhile shares a transaction.
+const TURN_PAUSE: Duration = Duration::from_millis(50);
+/// How often an offset is committed behind which nothing had to be exported, for those who watch the group's lag.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
+/// How often an offset is committed that has not moved: far more often than the brokers forget it, a day at the least.
+const RENEW_EVERY: Duration = Duration::from_hours(1);
+/// Who was fenced waits until the log has said whose the partition is, as the counter does.
+const CONTESTED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Where what happens is told to other systems.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ExportArgs {
+    /// A topic of Kafka for other systems, into which goes what became of each comment and what moderators do, exactly once. It is
+    /// created where it is absent. The name is taken as it is, without --prefix.
+    #[arg(long, env = "LIVERANK_EXPORT_COMMENTS", value_name = "TOPIC", value_parser = parse_topic)]
+    pub export_comments: Option<String>,
+    /// The same, for the best hundred videos of each board: what changes of them, once a second.
+    #[arg(long, env = "LIVERANK_EXPORT_BOARDS", value_name = "TOPIC", value_parser = parse_topic)]
+    pub export_boards: Option<String>,
+}
+
+/// A name that Kafka takes.
+fn parse_topic(text: &str) -> Result<String, String> {
+    let fits = (1..=249).contains(&text.len())
+        && !matches!(text, "." | "..")
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if fits { Ok(text.to_owned()) } else { Err("must be 1 to 249 of A-Z a-z 0-9 - _ .".into()) }
+}
+
+impl ExportArgs {
+    /// The flags that are given, with their topics.
+    fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [("--export-comments", &self.export_comments), ("--export-boards", &self.export_boards)];
+        all.into_iter().filter_map(|(flag, topic)| Some((flag, topic.as_deref()?)))
+    }
+
+    /// Whether what is asked for can be done on this log.
+    ///
+    /// # Errors
+    /// The log is not on Kafka, or both topics are the same.
+    pub fn check(&self, log: &dyn EventLog) -> anyhow::Result<()> {
+        for (flag, topic) in self.given() {
+            let on_kafka = log.export_topics().is_some();
+            anyhow::ensure!(on_kafka, "{flag} needs --kafka: the embedded log has no other topics");
+            let shared = self.given().any(|(other, same)| other != flag && same == topic);
+            anyhow::ensure!(!shared, "--export-comments and --export-boards need a topic each");
+        }
+        Ok(())
+    }
+
+    /// Creates and checks the topics, however long the brokers are away.
+    pub async fn prepare(&self, backends: &Backends, shell: &ServiceContext) -> anyhow::Result<()> {
+        for (flag, topic) in self.given() {
+            let prepare = || async move { topics(backends)?.prepare(topic).await };
+            until_done(shell, "preparing a topic of exports", prepare).await.context(flag)?;
+        }
+        Ok(())
+    }
+}
+
+fn topics(backends: &Backends) -> Result<&dyn ExportTopics, StoreError> {
+    let none = || StoreError::unusable("export", "this log has no topics for other systems");
+    backends.log.export_topics().ok_or_else(none)
+}
+
+/// Exports the partitions that are owned until shutdown. `told` changes when there is something to export.
+pub async fn run(
+    backends: Backends,
+    topic: String,
+    mut owned: watch::Receiver<Vec<u32>>,
+    mut told: watch::Receiver<u64>,
+    metrics: ExportMetrics,
+    shell: ServiceContext,
+) {
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut partitions: BTreeMap<u32, PartitionExporter> = BTreeMap::new();
+    let mut is_behind = false;
+    loop {
+        tokio::select! {
+            () = shell.shutdown.cancelled() => return,
+            // Its sender is the counter's, which ends with the service.
+            Ok(()) = owned.changed() => {}
+            Ok(()) = told.changed() => {}
+            _ = look.tick() => {}
+            () = tokio::time::sleep(TURN_PAUSE), if is_behind => {}
+        }
+        let ours = owned.borrow_and_update().clone();
+        partitions.retain(|partition, _| ours.contains(partition));
+        let mut turns = JoinSet::new();
+        for partition in ours {
+            let exporter = partitions.remove(&partition).unwrap_or_else(|| PartitionExporter::of(partition));
+            turns.spawn(exporter.take_turn(backends.clone(), topic.clone(), metrics.clone()));
+        }
+        let turn = collect_turns(turns, &mut partitions, &shell);
+        is_behind = tokio::select! {
+            () = shell.shutdown.cancelled() => return,
+            is_behind = turn => is_behind,
+        };
+        metrics.lag.set(partitions.values().map(|exporter| exporter.lag as i64).sum());
+        tokio::time::sleep(TURN_PAUSE).await;
+    }
+}
+
+/// Waits for all turns. Returns whether a partition has more to export at once.
+async fn collect_turns(
+    mut turns: JoinSet<(PartitionExporter, Result<bool, ExportError>)>,
+    partitions: &mut BTreeMap<u32, PartitionExporter>,
+    shell: &ServiceContext,
+) -> bool {
+    let (mut is_behind, mut failure) = (false, None);
+    while let Some(ended) = turns.join_next().await {
+        let (exporter, outcome) = match ended {
+            Ok(ended) => ended,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => continue,
+        };
+        match outcome {
+            Ok(more) => is_behind |= more,
+            Err(ExportError::TakenOver) => {
+                tracing::info!(partition = exporter.partition, "another consumer exports this partition");
+            }
+            Err(ExportError::Store(error)) => failure = Some(error.to_string()),
+        }
+        partitions.insert(exporter.partition, exporter);
+    }
+    // Counting goes on without it.
+    shell.health.dependency("export_comments", failure.map_or(Ok(()), Err));
+    is_behind
+}
+
+/// One partition.
+struct PartitionExporter {
+    partition: u32,
+    /// Absent until it has begun, and after an error.
+    writer: Option<Box<dyn ExportWriter>>,
+    /// From where on nothing is exported.
+    next: u64,
+    /// How far the archive was ahead when it was asked last.
+    lag: u64,
+    /// The offset that was committed last, and when.
+    noted: (u64, Instant),
+    failures: u32,
+    /// Nothing is tried before.
+    not_before: Instant,
+}
+
+impl PartitionExporter {
+    fn of(partition: u32) -> Self {
+        let now = Instant::now();
+        Self { partition, writer: None, next: 0, lag: 0, noted: (0, now), failures: 0, not_before: now }
+    }
+
+    /// Exports what there is, up to a bound. Returns whether there may be more.
+    async fn take_turn(
+        mut self,
+        backends: Backends,
+        topic: String,
+        metrics: ExportMetrics,
+    ) -> (Self, Result<bool, ExportError>) {
+        if Instant::now() < self.not_before {
+            return (self, Ok(false));
+        }
+        let outcome = self.export_pages(&backends, &topic, &metrics).await;
+        if let Err(error) = &outcome {
+            metrics.failed.inc();
+            self.writer = None;
+            let pause = match error {
+                ExportError::TakenOver => CONTESTED_PAUSE,
+                ExportError::Store(_) => RETRY.wait(self.failures),
+            };
+            self.failures = self.failures.saturating_add(1);
+            self.not_before = Instant::now() + pause;
+        } else {
+            self.failures = 0;
+        }
+        (self, outcome)
+    }
+
+    async fn export_pages(
+        &mut self,
+        backends: &Backends,
+        topic: &str,
+        metrics: &ExportMetrics,
+    ) -> Result<bool, ExportError> {
+        if self.writer.is_none() {
+            let source = ExportSource::Partition(self.partition);
+            let writer = topics(backends)?.begin(topic, source).await?;
+            self.next = writer.position();
+            self.noted = (self.next, Instant::now());
+            self.writer = Some(writer);
+        }
+        for _ in 0..PAGES_A_TURN {
+            let to = self.counted_to(backends).await?;
+            self.lag = to.saturating_sub(self.next);
+            if to <= self.next {
+                self.note().await?;
+                return Ok(false);
+            }
+            self.export_page(backends, to, metrics).await?;
+        }
+        Ok(true)
+    }
+
+    async fn counted_to(&self, backends: &Backends) -> Result<u64, StoreError> {
+        let positions = backends.archive.offsets(&[self.partition]).await?;
+        Ok(positions.first().map_or(0, |position| position.next))
+    }
+
+    /// Exports one page of what the archive has before `to`, where it stood before it was asked.
+    async fn export_page(
+        &mut self,
+        backends: &Backends,
+        to: u64,
+        metrics: &ExportMetrics,
+    ) -> Result<(), ExportError> {
+        let (archive, partition, from) = (&backends.archive, self.partition, self.next);
+        let epoch = archive.meta().await?.ok_or_else(no_archive)?.numbering;
+        let found = Found {
+            entries: archive.comments_from(partition, from, PAGE_ENTRIES).await?,
+            audit: archive.moderation().audit_from(partition, from, PAGE_ENTRIES).await?,
+            held: archive.moderation().held_from(partition, from, PAGE_ENTRIES).await?,
+        };
+        if archive.meta().await?.ok_or_else(no_archive)?.numbering != epoch {
+            let what = "the comments were numbered anew while they were exported";
+            return Err(StoreError::unavailable("archive", what).into());
+        }
+        let page = page(&epoch, found, PAGE_ENTRIES, to);
+        let exported = page.records.len() as u64;
+        if exported > 0 {
+            self.write(page.records, page.next).await?;
+            metrics.records.inc_by(exported);
+        }
+        self.next = page.next;
+        Ok(())
+    }
+
+    /// Commits the offset where it has moved without a record, or is old.
+    async fn note(&mut self) -> Result<(), ExportError> {
+        let (offset, when) = self.noted;
+        let every = if offset == self.next { RENEW_EVERY } else { NOTE_EVERY };
+        if when.elapsed() < every { Ok(()) } else { self.write(Vec::new(), self.next).await }
+    }
+
+    async fn write(&mut self, records: Vec<ExportRecord>, next: u64) -> Result<(), ExportError> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        writer.write(records, Some(next)).await?;
+        self.noted = (next, Instant::now());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_topics_are_those_that_kafka_takes() {
+        for name in ["a", "liverank.comments_1-x", &"x".repeat(249)] {
+            assert_eq!(parse_topic(name), Ok(name.to_owned()));
+        }
+        for wrong in ["", ".", "..", "a b", "ä", &"x".repeat(250)] {
+            assert!(parse_topic(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+use liverank_core::{UserId, VideoId};
+use proptest::prelude::*;
+
+use super::super::fixtures;
+use super::*;
+
+fn line(id: u8, score: i8) -> Ranked {
+    let (video_id, user_id) = (VideoId::parse(&format!("v{id}")), UserId::parse("o"));
+    Ranked { video_id: video_id.unwrap(), score: f64::from(score) / 3.0, user_id: user_id.unwrap() }
+}
+
+/// A reader as the document describes it: what it has of a board.
+#[derive(Default)]
+struct Reader {
+    run: String,
+    n: u64,
+    lines: Vec<Ranked>,
+    total: u64,
+}
+
+impl Reader {
+    fn apply(&mut self, record: &ExportRecord) {
+        let value: Value = serde_json::from_str(&record.value).unwrap();
+        let (run, n) = (value["run"].as_str().unwrap(), value["n"].as_u64().unwrap());
+        if value["type"] == "snapshot" {
+            self.lines = serde_json::from_value(value["lines"].clone()).unwrap();
+        } else {
+            assert_eq!((run, n), (self.run.as_str(), self.n + 1), "a delta follows on what is there");
+            let delta: Delta = serde_json::from_value(value.clone()).unwrap();
+            self.lines = delta.applied_to(&self.lines);
+        }
+        run.clone_into(&mut self.run);
+        self.n = n;
+        self.total = value["total"].as_u64().unwrap();
+    }
+}
+
+proptest! {
+    /// Whatever a board becomes, and whenever another exporter begins.
+    #[test]
+    fn a_reader_of_all_records_has_the_board(
+        lists in proptest::collection::vec(
+            (proptest::collection::btree_map(0..8_u8, -9..9_i8, 0..8), any::<bool>(), 0..400_u64), 1..20,
+        ),
+    ) {
+        let (mut reader, mut told, mut run, mut now) = (Reader::default(), None, 0, Instant::now());
+        for (lines, begins, seconds) in lists {
+            if begins {
+                (told, run) = (None, run + 1);
+            }
+            now += Duration::from_secs(seconds);
+            let lines = Delta { remove: Vec::new(), set: lines.into_iter().map(|(id, score)| line(id, score)).collect() };
+            let lines = lines.applied_to(&[]);
+            let seen = Seen { total: lines.len() as u64 + 5, lines, half_life_ms: None };
+            if let Some((next, step)) = next_step(told.as_ref(), seen.clone(), now) {
+                reader.apply(&record("global", &run.to_string(), 0, &next, &step));
+                told = Some(next);
+            }
+            prop_assert_eq!((&reader.lines, reader.total), (&seen.lines, seen.total));
+        }
+    }
+}
+
+#[test]
+fn nothing_is_told_of_a_board_that_stands_still_until_a_snapshot_is_due() {
+    let start = Instant::now();
+    let seen = |score, half_life_ms| Seen { lines: vec![line(1, score)], total: 1, half_life_ms };
+    let (told, step) = next_step(None, seen(1, Some(5)), start).unwrap();
+    assert_eq!(step, Step::Snapshot);
+    let later = start + SNAPSHOT_EVERY - Duration::from_secs(1);
+    assert!(next_step(Some(&told), seen(1, Some(5)), later).is_none());
+    let (next, step) = next_step(Some(&told), seen(2, Some(5)), later).unwrap();
+    assert!(matches!(step, Step::Delta(_)) && next.deltas == 1, "{step:?}");
+    let (_, step) = next_step(Some(&next), seen(2, Some(5)), start + SNAPSHOT_EVERY).unwrap();
+    assert_eq!(step, Step::Snapshot, "as often, whatever came between");
+    let (_, step) = next_step(Some(&told), seen(1, Some(6)), later).unwrap();
+    assert_eq!(step, Step::Snapshot, "scores of another half-life are other scores");
+}
+
+#[test]
+fn exported_boards_have_fixtures() {
+    let seen = |score| Seen { lines: vec![line(1, score)], total: 9, half_life_ms: Some(21_600_000) };
+    let now = Instant::now();
+    let (snapshot, first) = next_step(None, seen(3), now).unwrap();
+    let (delta, second) = next_step(Some(&snapshot), seen(6), now).unwrap();
+    for (name, told, step) in
+        [("export-board-snapshot", &snapshot, first), ("export-board-delta", &delta, second)]
+    {
+        let record = record("trending", "9f3c", 1_700_000_000_250, told, &step);
+        let written: Value = serde_json::from_str(&record.value).unwrap();
+        let read = |value: &Value| -> Result<_, String> {
+            let member = |name: &str| value.get(name).cloned().ok_or_else(|| format!("no {name}"));
+            Ok((member("type")?, member("board")?, member("run")?, member("n")?, member("total")?))
+        };
+        let today = read(&written).unwrap();
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+        let write = |_: &_| written.clone();
+        fixtures::check(&fixtures::Format { directory, name, write, read }, &today);
+    }
+}

@@ -1,0 +1,112 @@
+//! What the exported topic of comments says of a part of a partition: pure.
+//!
+//! A record is an envelope: `version`, `type`, where in the log it comes from, and `data`, which is what the API says of the
+//! same thing (`docs/export.md`).
+
+use liverank_adapters::archive::{AuditLine, AuditPlace, UnknownRecord};
+use liverank_adapters::export_topics::ExportRecord;
+use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
+use liverank_core::counting::NumberedComment;
+use liverank_core::moderation::{HeldComment, KEY};
+use liverank_runtime::comment_json::{self, time};
+use liverank_runtime::moderation_json::{self, ActionJson};
+use serde_json::{Value, json};
+
+/// The version of the records. It grows when a reader of the version before would misread one; members and types may be added
+/// without.
+pub const VERSION: u32 = 1;
+
+/// What the archive holds of a partition from an offset on: of each kind at most so many, in log order.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Entries of channels.
+    pub entries: Vec<NumberedComment>,
+    /// Entries of the audit log.
+    pub audit: Vec<AuditLine>,
+    /// Comments that wait for a moderator.
+    pub held: Vec<HeldComment>,
+}
+
+/// Records, and the offset before which nothing is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// In log order.
+    pub records: Vec<ExportRecord>,
+    /// Where the next page begins.
+    pub next: u64,
+}
+
+/// The records of what was found before the offset `to`. `limit` is how many of each kind were asked for: where so many were found
+/// there may be more, and the page ends behind the last of them.
+pub fn page(epoch: &CommentEpoch, found: Found, limit: usize, to: u64) -> Page {
+    let mut records: Vec<(u64, ExportRecord)> = Vec::new();
+    let mut next = to;
+    let mut complete = |offsets: &mut dyn Iterator<Item = u64>| {
+        let offsets: Vec<u64> = offsets.collect();
+        if let Some(last) = offsets.last().filter(|_| offsets.len() >= limit) {
+            next = next.min(last + 1);
+        }
+    };
+    complete(&mut found.entries.iter().map(|entry| entry.offset));
+    complete(&mut found.held.iter().map(|held| held.place.2));
+    complete(&mut found.audit.iter().map(|line| line.place.offset));
+    records.extend(found.entries.iter().map(|entry| (entry.offset, of_entry(epoch, entry))));
+    records.extend(found.held.into_iter().map(|held| (held.place.2, of_held(held))));
+    records.extend(found.audit.into_iter().map(|line| (line.place.offset, of_action(line))));
+    records.retain(|(offset, _)| *offset < next);
+    // Stable: what a viewer is told of a record comes before what a moderator is.
+    records.sort_by_key(|(offset, _)| *offset);
+    Page { records: records.into_iter().map(|(_, record)| record).collect(), next }
+}
+
+fn record(key: &str, kind: &str, (partition, offset): (u32, u64), mut more: Value) -> ExportRecord {
+    more["version"] = VERSION.into();
+    more["type"] = kind.into();
+    more["partition"] = partition.into();
+    more["offset"] = offset.into();
+    ExportRecord { key: key.to_owned(), value: more.to_string() }
+}
+
+/// An entry of a channel, as it is now: what was removed since has no text. Its id is that of the server-sent event.
+fn of_entry(epoch: &CommentEpoch, numbered: &NumberedComment) -> ExportRecord {
+    let NumberedComment { comment: entry, partition, offset } = numbered;
+    let (kind, data) = match &entry.entry {
+        EntryKind::Comment => ("comment", json!(comment_json::numbered(entry))),
+        EntryKind::Shadowed => ("shadowed", json!(comment_json::numbered(entry))),
+        EntryKind::Removed | EntryKind::Unknown => ("removed", removed(entry)),
+        EntryKind::Deleted { comment_id, of, role } => {
+            ("deleted", comment_json::deleted(entry, comment_id, *of, *role))
+        }
+        EntryKind::Pinned { comment_id, of } => {
+            ("pinned", comment_json::pinned(entry, comment_id.as_ref(), *of))
+        }
+    };
+    let id = format!("{epoch}-{}", entry.seq);
+    record(entry.video_id.as_str(), kind, (*partition, *offset), json!({ "id": id, "data": data }))
+}
+
+/// What is left of a comment that was removed before it was exported, and of an action that had no effect.
+fn removed(entry: &Comment) -> Value {
+    json!({ "id": entry.id, "videoid": entry.video_id, "seq": entry.seq, "timestamp": time(entry.timestamp) })
+}
+
+fn of_held(held: HeldComment) -> ExportRecord {
+    let (_, partition, offset) = held.place;
+    let key = held.video.as_str().to_owned();
+    record(&key, "held", (partition, offset), json!({ "data": moderation_json::held(held) }))
+}
+
+/// What this release cannot read is told by its version, as in the audit log.
+fn of_action(line: AuditLine) -> ExportRecord {
+    let AuditPlace { time: at, partition, offset } = line.place;
+    let (key, data) = match line.record {
+        Ok(done) => (done.video_id.as_str().to_owned(), json!(ActionJson::of(at, done))),
+        Err(UnknownRecord { version }) => {
+            (KEY.to_owned(), json!({ "timestamp": time(at), "unknown_version": version }))
+        }
+    };
+    record(&key, "moderation", (partition, offset), json!({ "data": data }))
+}
+
+#[cfg(test)]
+mod tests;

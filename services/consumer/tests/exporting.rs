@@ -1,0 +1,193 @@
+//! What the archive has is exported once and in order, whatever fails: on embedded stores, with topics in memory that fail.
+#![allow(clippy::unwrap_used, reason = "a test: the panic is its answer")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use liverank_adapters::archive::embedded::EmbeddedArchive;
+use liverank_adapters::assignment_store::embedded::EmbeddedAssignments;
+use liverank_adapters::comment_bus::embedded::EmbeddedBus;
+use liverank_adapters::event_log::PARTITIONS;
+use liverank_adapters::event_log::embedded::EmbeddedLog;
+use liverank_adapters::export_topics::memory::{Failure, MemoryTopics};
+use liverank_adapters::ranking_store::embedded::EmbeddedRanking;
+use liverank_adapters::{Backends, clock};
+use liverank_consumer::Config;
+use liverank_consumer::export::ExportArgs;
+use liverank_core::moderation::{Action, ActorRole, Moderation, Restriction, RuleName, Scope};
+use liverank_runtime::ServiceContext;
+use serde_json::{Value, json};
+
+const TOPIC: &str = "comments";
+/// How long all may take.
+const TEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+struct Stage {
+    topics: MemoryTopics,
+    backends: Backends,
+    _directory: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let topics = MemoryTopics::default();
+        let log = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
+        let backends = Backends {
+            log: Arc::new(log.with_export_topics(Arc::new(topics.clone()))),
+            archive: Arc::new(EmbeddedArchive::open(directory.path()).unwrap()),
+            ranking: Arc::new(EmbeddedRanking::new()),
+            comments: Arc::new(EmbeddedBus::new()),
+            assignments: Arc::new(EmbeddedAssignments::new()),
+            clock: clock::system(),
+        };
+        Self { topics, backends, _directory: directory }
+    }
+
+    async fn append_comment(&self, video: &str, id: &str) {
+        let event = json!({
+            "video_id": video, "user_id": "u", "type": "comment", "comment_id": id, "comment": "hello",
+        });
+        self.backends.log.append(video.as_bytes(), event.to_string().into_bytes()).await.unwrap();
+    }
+
+    async fn append_action(&self, video: Option<&str>, id: &str, action: Action) {
+        let moderation = Moderation { action, role: ActorRole::Moderator, reason: None };
+        let video = video.map(|video| video.parse().unwrap());
+        let record = moderation.into_record("mia".parse().unwrap(), video, id.parse().unwrap(), 0);
+        let key = record.video_id.clone();
+        self.backends.log.append(key.as_str().as_bytes(), record.to_json()).await.unwrap();
+    }
+
+    /// Comments with repeats, deletions, bans and comments that wait: the `nth` lot of them.
+    async fn append_lot(&self, nth: usize) {
+        for video in ["a", "b", "c"] {
+            let id = format!("{video}{nth}");
+            self.append_comment(video, &id).await;
+            self.append_comment(video, &id).await;
+            let comment_id = id.parse().unwrap();
+            self.append_action(Some(video), &format!("del-{id}"), Action::Delete { comment_id }).await;
+            let held = Action::Hold {
+                comment_id: format!("held-{id}").parse().unwrap(),
+                text: "hm".to_owned(),
+                reply_to: None,
+                rule: RuleName::HoldAll,
+            };
+            self.append_action(Some(video), &format!("hold-{id}"), held).await;
+        }
+        let ban = Action::Restrict {
+            userid: format!("troll{nth}").parse().unwrap(),
+            kind: Restriction::Ban,
+            scope: Scope::Everywhere,
+            until: None,
+        };
+        self.append_action(None, &format!("ban-{nth}"), ban).await;
+    }
+
+    /// Runs a consumer until everything is counted and exported, and ends it.
+    async fn export_all(&self) {
+        let shell = ServiceContext::new(Duration::from_secs(1));
+        let export = ExportArgs { export_comments: Some(TOPIC.to_owned()), export_boards: None };
+        let config = Config { export, ..Config::default() };
+        let consumer = tokio::spawn(liverank_consumer::run(config, self.backends.clone(), shell.clone()));
+        let deadline = Instant::now() + TEST_TIMEOUT;
+        while !self.is_all_exported().await {
+            assert!(Instant::now() < deadline, "not all is exported: {:?}", self.told());
+            assert!(!consumer.is_finished(), "the consumer ended: {:?}", consumer.await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        shell.shutdown.cancel();
+        consumer.await.unwrap().unwrap();
+    }
+
+    async fn is_all_exported(&self) -> bool {
+        let ends = self.backends.log.end_offsets().await.unwrap();
+        let partitions: Vec<u32> = (0..PARTITIONS).collect();
+        let counted = self.backends.archive.offsets(&partitions).await.unwrap();
+        let counted: Vec<u64> = counted.iter().map(|position| position.next).collect();
+        let count = |all: BTreeMap<u64, Vec<_>>| all.values().flatten().count();
+        let is_told = count(self.told()) >= count(self.archived().await);
+        ends == counted && !self.topics.will_fail() && is_told
+    }
+
+    /// Type, partition and offset of each record that was exported, of each partition in the order of the topic.
+    fn told(&self) -> BTreeMap<u64, Vec<(u64, String)>> {
+        let mut told = BTreeMap::<u64, Vec<(u64, String)>>::new();
+        for record in self.topics.records(TOPIC) {
+            let value: Value = serde_json::from_str(&record.value).unwrap();
+            let place = (value["offset"].as_u64().unwrap(), value["type"].as_str().unwrap().to_owned());
+            told.entry(value["partition"].as_u64().unwrap()).or_default().push(place);
+        }
+        told
+    }
+
+    /// What the archive has: as [`Self::told`], in log order.
+    async fn archived(&self) -> BTreeMap<u64, Vec<(u64, String)>> {
+        let (archive, mut all) = (&self.backends.archive, BTreeMap::new());
+        for partition in 0..PARTITIONS {
+            let mut here: Vec<(u64, u8, String)> = Vec::new();
+            for entry in archive.comments_from(partition, 0, 10_000).await.unwrap() {
+                let kind = if entry.comment.entry.removes().is_some() { "deleted" } else { "comment" };
+                here.push((entry.offset, 0, kind.to_owned()));
+            }
+            for held in archive.moderation().held_from(partition, 0, 10_000).await.unwrap() {
+                here.push((held.place.2, 1, "held".to_owned()));
+            }
+            for line in archive.moderation().audit_from(partition, 0, 10_000).await.unwrap() {
+                here.push((line.place.offset, 2, "moderation".to_owned()));
+            }
+            here.sort();
+            if !here.is_empty() {
+                let here = here.into_iter().map(|(offset, _, kind)| (offset, kind)).collect();
+                all.insert(u64::from(partition), here);
+            }
+        }
+        all
+    }
+
+    /// Compares. A comment is told as one, or as what is left of it where its deletion was counted first.
+    async fn expect_equal(&self) {
+        let mut told = self.told();
+        for (_, kind) in told.values_mut().flatten() {
+            if kind == "removed" {
+                "comment".clone_into(kind);
+            }
+        }
+        assert_eq!(told, self.archived().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_is_exported_once_whatever_fails_and_whoever_takes_over() {
+    let stage = Stage::new();
+    let failures = [
+        &[][..],
+        &[Failure::AnswerLost, Failure::Aborted],
+        &[Failure::TakenOver, Failure::AnswerLost, Failure::TakenOver],
+        &[Failure::Aborted, Failure::Aborted, Failure::AnswerLost],
+    ];
+    for (nth, failures) in failures.into_iter().enumerate() {
+        stage.append_lot(nth).await;
+        stage.topics.fail_next(failures.iter().copied());
+        stage.export_all().await;
+        stage.expect_equal().await;
+    }
+    let told = stage.told();
+    let of = |kind: &str| told.values().flatten().filter(|(_, it)| it == kind).count();
+    assert_eq!((of("deleted"), of("held"), of("moderation")), (12, 12, 16), "{told:?}");
+    assert_eq!(of("comment") + of("removed"), 12, "repeats are none");
+}
+
+#[tokio::test]
+async fn a_log_without_topics_is_refused_before_anything_runs() {
+    let directory = tempfile::tempdir().unwrap();
+    let stage = Stage::new();
+    let plain = EmbeddedLog::open(directory.path(), clock::system()).unwrap();
+    let backends = Backends { log: Arc::new(plain), ..stage.backends.clone() };
+    let export = ExportArgs { export_comments: Some(TOPIC.to_owned()), export_boards: None };
+    let config = Config { export, ..Config::default() };
+    let ended = liverank_consumer::run(config, backends, ServiceContext::new(Duration::from_secs(1))).await;
+    let error = ended.unwrap_err().to_string();
+    assert!(error.contains("--export-comments needs --kafka"), "{error}");
+}

@@ -333,6 +333,9 @@ impl LogCounter<'_> {
         let traced = traces::counted(traced, batch.records.len());
         let described = described_videos(&batch.records);
         let (spans, committed) = (batch.spans, Instant::now());
+        if !(effects.comments.is_empty() && effects.audit.is_empty() && effects.held.is_empty()) {
+            self.feed.note_exportable();
+        }
         let (changed, comments) = Changed::of(effects);
         let changed = Arc::new(changed);
         let done = CommittedBatch { spans, changed, comments, described, meta, committed, traced };

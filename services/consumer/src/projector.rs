@@ -148,10 +148,6 @@ impl ProjectionQueue {
     /// Hands a batch over. Waits while the projector is at work; where the boards are away it does not, for counting
     /// goes on without them and they are repaired when they are back.
     pub async fn done(&self, done: CommittedBatch) {
-        let Effects { comments, audit, held, .. } = &done.effects;
-        if !comments.is_empty() || !audit.is_empty() || !held.is_empty() {
-            self.told.send_modify(|told| *told += 1);
-        }
         let copies: Vec<CommittedBatch> = self.declared.iter().map(|_| done.for_declared()).collect();
         self.hand_over(done).await;
         for (declared, copy) in self.declared.iter().zip(copies) {
@@ -181,6 +177,11 @@ impl ProjectionQueue {
     /// Which partitions are ours, as it changes.
     pub fn watch_owned(&self) -> watch::Receiver<Vec<u32>> {
         self.owned.subscribe()
+    }
+
+    /// Notes that a batch was committed that has something to export.
+    pub fn note_exportable(&self) {
+        self.told.send_modify(|told| *told += 1);
     }
 
     /// Changes with each batch that brought a comment or something that a moderator did.

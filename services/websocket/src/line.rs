@@ -13,15 +13,20 @@ pub(crate) struct LineJson<'a> {
     video_id: &'a VideoId,
     score: f64,
     user_id: &'a UserId,
-    /// Absent where they are not asked for, and in a delta where they are what they were; null where nothing is said of the video.
+    /// Absent where they are not asked for, and in a delta where they are what they were.
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Option<&'a RawValue>>,
+    metadata: Option<MetadataJson<'a>>,
 }
+
+/// Null where nothing is said of the video.
+#[derive(Debug, Serialize)]
+struct MetadataJson<'a>(Option<&'a RawValue>);
 
 impl<'a> LineJson<'a> {
     fn new(line: &'a Ranked, metadata: Option<&'a Option<Metadata>>) -> Self {
         let Ranked { video_id, score, user_id } = line;
-        Self { video_id, score: *score, user_id, metadata: metadata.map(|it| it.as_ref().and_then(raw)) }
+        let metadata = metadata.map(|it| MetadataJson(it.as_ref().and_then(raw)));
+        Self { video_id, score: *score, user_id, metadata }
     }
 }
 

@@ -229,18 +229,13 @@ impl Gateway {
         let BoardWindows { kind, keep } = windows;
         let describe = async |window: Window| {
             let shown = ShownWindow { kind, window, key: board.key_of(&window) };
-            let state = match self.known_state(&shown) {
-                Some(state) => state,
-                None => {
-                    let known = progress.get_or_init(|| self.progress_in_time()).await;
-                    match known {
-                        Some(known) => {
-                            let store = self.backends.ranking.declared(&shown.key);
-                            self.ask_state(&shown, &*store, Some(known)).await
-                        }
-                        None => WindowState::Ended,
-                    }
-                }
+            let state = if let Some(state) = self.known_state(&shown) {
+                state
+            } else if let Some(known) = progress.get_or_init(|| self.progress_in_time()).await {
+                let store = self.backends.ranking.declared(&shown.key);
+                self.ask_state(&shown, &*store, Some(known)).await
+            } else {
+                WindowState::Ended
             };
             self.window_json(&shown, state).await
         };

@@ -12,6 +12,7 @@
 
 pub mod batches;
 pub mod counter;
+pub mod decays;
 pub mod forget;
 pub mod lag;
 pub mod metrics;
@@ -153,6 +154,7 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     let metrics = ConsumerMetrics::new(&shell.metrics);
     let Some(partitions) = open_stores(&config, &backends, &shell).await? else { return Ok(()) };
     windows::declare(&backends, &boards, &shell).await?;
+    decays::declare(&backends, &boards, &shell).await?;
     let (projectors, feed) = projector::start(&backends, &boards, partitions, &shell, &metrics);
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("forget", forget::run(backends.clone(), boards.clone(), feed.watch_owned(), shell.clone()));

@@ -12,6 +12,7 @@ use liverank_adapters::Archive;
 mod comments;
 pub mod copied;
 mod counting;
+mod decays;
 mod erasure;
 mod identities;
 mod log;
@@ -70,6 +71,9 @@ where
     unique::each_counts_once_in_either_direction(&*fresh().await).await;
     unique::a_replay_marks_again(&*fresh().await).await;
     unique::a_rescore_may_add_types_and_no_more(&*fresh().await).await;
+    decays::scores_decay_by_half_lives_of_their_own(&*fresh().await).await;
+    decays::a_half_life_that_is_added_later_says_from_when_on_it_is_whole(&*archive().await).await;
+    decays::a_replay_makes_decayed_scores_again(&*fresh().await).await;
     windows::windows_are_counted_with_their_videos(&*fresh().await).await;
     windows::a_kind_that_is_added_later_says_from_when_on_it_is_whole(&*archive().await).await;
     windows::old_windows_are_forgotten(&*archive().await).await;

@@ -7,13 +7,17 @@
 //! 3. Comments of a video are numbered 1, 2, 3, … without a hole or a repeat.
 //! 4. Who takes a partition up ends what its former owner has under way there, soon, and the former owner commits to
 //!    it no more, not even where the offset fits.
-//! 5. Counts by window change with the counts of their videos, also where releases that know no windows have counted in
-//!    between: then it is said which windows lack something ([`liverank_core::windows::CountedKind`]).
+//! 5. Counts by window, and decayed scores of boards' own, change with the counts of their videos, also where releases that know
+//!    neither have counted in between: then it is said what lacks something ([`liverank_core::windows::CountedKind`],
+//!    [`liverank_core::decays::CountedDecay`]).
 //! 6. An `event_id` or comment identity repeated within 24 h of the log's time counts once, across partitions.
 
 use async_trait::async_trait;
 use liverank_core::comment::{Comment, CommentEpoch};
-use liverank_core::counting::{Batch, Effects, NumberedComment, RecordFingerprint, Rules, VideoState};
+use liverank_core::counting::{
+    Batch, Effects, InForce, NumberedComment, RecordFingerprint, Rules, VideoState,
+};
+use liverank_core::decays::{CountedDecays, Decay};
 use liverank_core::windows::{CountedWindows, WindowKey, WindowKind};
 use liverank_core::{CommentId, Metadata, Millis, UserId, VideoId};
 
@@ -44,6 +48,15 @@ pub struct Meta {
     pub rules: Rules,
     /// The windows that are counted.
     pub windows: CountedWindows,
+    /// The decays that are counted beside that of the rules.
+    pub decays: CountedDecays,
+}
+
+impl Meta {
+    /// By what the archive counts.
+    pub const fn in_force(&self) -> InForce<'_> {
+        InForce { rules: &self.rules, windows: &self.windows, decays: &self.decays }
+    }
 }
 
 /// Where the archive stands in a partition.
@@ -147,6 +160,9 @@ pub trait Archive: Send + Sync {
 
     /// Counts these kinds of windows from now on, and no others; what is counted of others stays until it is forgotten.
     async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError>;
+
+    /// Counts these decays from now on, and no others.
+    async fn count_decays(&self, decays: &[Decay]) -> Result<Meta, StoreError>;
 
     /// Those of these videos to which something has happened in a window, as they are within it
     /// ([`VideoState::within_window`]). Counts may be newer than the video that they are of, never older.

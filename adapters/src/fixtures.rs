@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use liverank_core::comment::EntryKind;
 use liverank_core::counting::{AuditEntry, VideoState};
+use liverank_core::decays::{CountedDecay, CountedDecays, Decay, DecayedScore, RunPart};
 use liverank_core::handover::Held;
 use liverank_core::moderation::reports::{CommentReport, ReportDecision};
 use liverank_core::moderation::{
@@ -130,6 +131,25 @@ pub fn windows() -> CountedWindows {
     [of("day of Europe/Berlin", None), of("hour of UTC", Some(1_700_000_000_250))].into_iter().collect()
 }
 
+/// Decays that are counted.
+pub fn decays() -> CountedDecays {
+    let of = |decay: &str, run, whole_after| CountedDecay { decay: decay_of(decay), run, whole_after };
+    [of("120", 77, None), of("30 1 20 0 0 0 7", u32::MAX, Some(1_700_000_000_250))].into_iter().collect()
+}
+
+fn decay_of(text: &str) -> Decay {
+    Decay::parse(text).expect("a decay")
+}
+
+fn decayed(decay: &str, events: u64) -> DecayedScore {
+    DecayedScore { decay: decay_of(decay), log2: 81_234.25, events }
+}
+
+/// What a mark says of an event in the runs of decays.
+pub fn run_parts() -> Vec<RunPart> {
+    vec![RunPart { run: 77, log2: 81_234.125 }, RunPart { run: u32::MAX, log2: 81_233.5 }]
+}
+
 /// A video with another number in each counter.
 pub fn video() -> VideoState {
     VideoState {
@@ -147,6 +167,7 @@ pub fn video() -> VideoState {
         },
         last_seq: 12,
         trending: 81_234.5,
+        decayed: [decayed("120", 9), decayed("30 1 20 0 0 0 7", 10)].into_iter().collect(),
         corrections: 8,
         metadata: Metadata::read(&serde_json::json!({"title": "Cats"})).ok(),
         removed: Some(ActorRole::Service),

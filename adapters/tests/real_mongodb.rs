@@ -304,6 +304,8 @@ async fn several_processes_count_one_video() {
     assert_eq!(comments.iter().map(|comment| comment.seq).collect::<Vec<_>>(), (1..=60).collect::<Vec<_>>());
 }
 
+#[path = "real_mongodb/half_lives.rs"]
+mod half_lives;
 #[path = "real_mongodb/rebuilds.rs"]
 mod rebuilds;
 #[path = "real_mongodb/states.rs"]

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use anyhow::{Context, bail};
 use liverank_adapters::archive::Position;
 use liverank_adapters::event_log::RawRecord;
-use liverank_consumer::batches::Gathered;
+use liverank_consumer::batches::{CountedBesides, Gathered};
 use liverank_core::comment::{Comment, CommentEpoch, EntryKind};
 use liverank_core::counting::{self, Rules, UniqueKinds};
 use liverank_core::handover::coordinator::{ClusterView, ReaderStatus, route};
@@ -71,7 +71,7 @@ fn measured_count(records: &[RawRecord]) -> usize {
     let owned = BTreeMap::from([(0, Position { next: 0, last: None })]);
     let mut gathered = Gathered::default();
     let sorted = gathered.sort(records, &owned, |_| true);
-    gathered.take(sorted, UniqueKinds::default(), 0);
+    gathered.take(sorted, UniqueKinds::default(), CountedBesides { windows: 0, decays: 0 });
     let batch = gathered.batch;
     black_box(batch.first_records().count());
     let effects = counting::apply(&batch.records, [], [], &Rules::default());

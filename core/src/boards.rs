@@ -6,11 +6,13 @@
 //! put on a board as on any other. A board with windows is one board for each of them, of the counts in that window.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::counting::{Rules, VideoState, digest};
+use crate::decays::{Decay, MAX_DECAYS, MAX_HALF_LIFE_MINUTES};
 use crate::metadata::MAX_CATEGORY_CHARS;
 use crate::moderation::ActorRole;
 use crate::score::{Weights, parse_weight, points};
@@ -54,7 +56,7 @@ impl Order {
 }
 
 /// What an event is worth on a board, in thousandths of a point.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BoardWeights {
     view: i64,
     like: i64,
@@ -83,6 +85,8 @@ pub struct DeclaredBoard {
     /// In thousandths of a point.
     minimum: i64,
     windows: Option<BoardWindows>,
+    /// Its own decay, where it has one.
+    decay: Option<Decay>,
 }
 
 /// The boards that are declared, in the order of their declaration. Cheap to clone.
@@ -114,6 +118,7 @@ impl DeclaredBoards {
         }
         let declared = Self(boards.into());
         declared.check_windows()?;
+        declared.check_decays()?;
         Ok(declared)
     }
 
@@ -132,6 +137,29 @@ impl DeclaredBoards {
             return Err(Invalid::new("boards", wrong));
         }
         Ok(())
+    }
+
+    fn check_decays(&self) -> Result<(), Invalid> {
+        let decays = self.decays().len();
+        if decays > MAX_DECAYS {
+            let wrong = format!(
+                "halfLifeMinutes of all boards, with the weights beside it, must make at most {MAX_DECAYS} pairs, and make \
+                 {decays}"
+            );
+            return Err(Invalid::new("boards", wrong));
+        }
+        Ok(())
+    }
+
+    /// The half-lives and weights of their own by which they decay, each once.
+    pub fn decays(&self) -> Vec<Decay> {
+        let mut decays: Vec<Decay> = Vec::new();
+        for decay in self.iter().filter_map(DeclaredBoard::decay) {
+            if !decays.contains(&decay) {
+                decays.push(decay);
+            }
+        }
+        decays
     }
 
     /// The kinds of windows that they have, each once, with the most ended ones that a board keeps.
@@ -196,7 +224,17 @@ impl DeclaredBoard {
         only(
             given,
             "all",
-            &["name", "order", "weights", "category", "minimum", "window", "timeZone", "keep"],
+            &[
+                "name",
+                "order",
+                "weights",
+                "category",
+                "minimum",
+                "halfLifeMinutes",
+                "window",
+                "timeZone",
+                "keep",
+            ],
         )?;
         let name = text(given, "name")?.ok_or_else(|| Invalid::new("name", "is required"))?;
         check_name(name)?;
@@ -205,10 +243,12 @@ impl DeclaredBoard {
             Some("trending") => Order::Trending,
             Some(_) => return Err(Invalid::new("order", "must be points or trending")),
         };
+        let half_life = half_life_minutes(given, order)?;
         let weights = match given.get("weights") {
             None | Some(Value::Null) => None,
-            Some(_) if order == Order::Trending => {
-                let why = "cannot go together with the order trending: decayed scores are made by the weights of all";
+            Some(_) if order == Order::Trending && half_life.is_none() => {
+                let why = "go together with the order trending only where the board has halfLifeMinutes of its own: that of all \
+                           is made by the weights of all";
                 return Err(Invalid::new("weights", why));
             }
             Some(Value::Object(given)) => Some(BoardWeights::read(given)?),
@@ -226,7 +266,8 @@ impl DeclaredBoard {
         }
         let minimum = (minimum * 1000.0).round() as i64;
         let windows = BoardWindows::read(given, order)?;
-        Ok(Self { name: name.to_owned(), order, weights, category, minimum, windows })
+        let decay = half_life.map(|minutes| Decay::new(minutes, weights)).transpose()?;
+        Ok(Self { name: name.to_owned(), order, weights, category, minimum, windows, decay })
     }
 
     /// Its name: small letters, digits and `-`.
@@ -254,6 +295,11 @@ impl DeclaredBoard {
         self.windows.as_ref()
     }
 
+    /// The half-life and the weights by which it decays, where it has a half-life of its own.
+    pub const fn decay(&self) -> Option<Decay> {
+        self.decay
+    }
+
     /// The name under which stores keep it: its own, and what makes another board of it. So a board that is declared otherwise
     /// is filled beside the one that it was, and nobody takes one for the other.
     pub fn key(&self) -> String {
@@ -267,8 +313,11 @@ impl DeclaredBoard {
     }
 
     fn key_with(&self, window: &str) -> String {
-        let Self { name, order, weights, category, minimum, windows: _ } = self;
-        let order = order.name();
+        let Self { name, order, weights, category, minimum, windows: _, decay } = self;
+        let order = match (order, decay) {
+            (Order::Trending, Some(own)) => format!("trending by {} minutes", own.half_life_minutes()),
+            (order, _) => order.name().to_owned(),
+        };
         // Each part has one way to be written, and the last one alone may hold anything.
         let weights = weights.map_or_else(|| "those of all".to_owned(), |own| own.to_string());
         let category = category.as_deref().map_or_else(|| "any".to_owned(), |it| format!("of {it}"));
@@ -277,17 +326,19 @@ impl DeclaredBoard {
     }
 
     /// The rules by which its scores are made, where these are the rules of all.
+    #[must_use]
     pub fn rules(&self, rules: &Rules) -> Rules {
-        let Some(own) = self.weights else { return *rules };
-        let BoardWeights { view, like, comment, share, watch_short, watch_long } = own;
-        let watch_threshold_ms = rules.weights.watch_threshold_ms;
-        let weights = Weights { view, like, comment, share, watch_short, watch_long, watch_threshold_ms };
-        Rules { weights, ..*rules }
+        let weights = self.weights.map_or(rules.weights, |own| own.with_threshold(&rules.weights));
+        let half_life_ms = self.decay.map_or(rules.half_life_ms, |decay| decay.half_life_ms());
+        Rules { weights, half_life_ms, ..*rules }
     }
 
-    /// A video as it is on this board: taken off, where it does not belong there.
+    /// A video as it is on this board: taken off, where it does not belong there. Its decayed score is the board's own, where that has one.
     #[must_use]
     pub fn shown(&self, mut video: VideoState, rules: &Rules) -> VideoState {
+        if let Some(decay) = &self.decay {
+            video.trending = video.decayed.log2_of(decay);
+        }
         if !self.has(&video, rules) {
             video.removed = video.removed.or(Some(ActorRole::Service));
         }
@@ -339,7 +390,28 @@ impl fmt::Display for BoardWeights {
     }
 }
 
+impl FromStr for BoardWeights {
+    type Err = Invalid;
+
+    /// Reads what [`fmt::Display`] writes.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new("weights", "must be six numbers of thousandths");
+        let read: Result<Vec<i64>, _> = text.split(' ').map(str::parse).collect();
+        let [view, like, comment, share, watch_short, watch_long] = read.map_err(|_| wrong())?[..] else {
+            return Err(wrong());
+        };
+        Ok(Self { view, like, comment, share, watch_short, watch_long })
+    }
+}
+
 impl BoardWeights {
+    /// As weights: a long watch begins where it does in those of all.
+    pub(crate) const fn with_threshold(self, all: &Weights) -> Weights {
+        let Self { view, like, comment, share, watch_short, watch_long } = self;
+        let watch_threshold_ms = all.watch_threshold_ms;
+        Weights { view, like, comment, share, watch_short, watch_long, watch_threshold_ms }
+    }
+
     /// What is not named is worth nothing.
     fn read(given: &Map<String, Value>) -> Result<Self, Invalid> {
         only(given, "weights", &["view", "like", "comment", "share", "watch_short", "watch_long"])?;
@@ -360,6 +432,24 @@ impl BoardWeights {
         }
         Ok(weights)
     }
+}
+
+/// The half-life of its own that a board asks for.
+fn half_life_minutes(given: &Map<String, Value>, order: Order) -> Result<Option<u64>, Invalid> {
+    const FIELD: &str = "halfLifeMinutes";
+    let Some(minutes) = number(given, FIELD)? else { return Ok(None) };
+    if text(given, "window")?.is_some() {
+        let why = "cannot go together with window: what happened in a window does not decay";
+        return Err(Invalid::new(FIELD, why));
+    }
+    if order == Order::Points {
+        return Err(Invalid::new(FIELD, "goes together with the order trending only"));
+    }
+    if minutes.fract() != 0.0 || !(1.0..=MAX_HALF_LIFE_MINUTES as f64).contains(&minutes) {
+        let wrong = format!("must be a whole number from 1 to {MAX_HALF_LIFE_MINUTES}");
+        return Err(Invalid::new(FIELD, wrong));
+    }
+    Ok(Some(minutes as u64))
 }
 
 fn check_name(name: &str) -> Result<(), Invalid> {
@@ -408,6 +498,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::decays::{DecayedScore, DecayedScores};
     use crate::score::Counters;
     use crate::{Metadata, UserId, VideoId};
 
@@ -424,6 +515,7 @@ mod tests {
             last_seq: 0,
             trending,
             corrections: 0,
+            decayed: DecayedScores::default(),
             metadata: category.map(|it| Metadata::read(&json!({"category": it, "title": "t"})).unwrap()),
             removed: None,
         }
@@ -445,6 +537,27 @@ mod tests {
             (json!({"name": "global"}), "name of board 1"),
             (json!({"name": "a", "order": "best"}), "order of board 1"),
             (json!({"name": "a", "half_life": 3}), "\"half_life\""),
+            (json!({"name": "a", "halfLifeMinutes": 60}), "halfLifeMinutes of board 1 goes together"),
+            (
+                json!({"name": "a", "order": "trending", "halfLifeMinutes": 0}),
+                "halfLifeMinutes of board 1 must be",
+            ),
+            (
+                json!({"name": "a", "order": "trending", "halfLifeMinutes": 525_601}),
+                "halfLifeMinutes of board 1 must be",
+            ),
+            (
+                json!({"name": "a", "order": "trending", "halfLifeMinutes": 1.5}),
+                "halfLifeMinutes of board 1 must be",
+            ),
+            (
+                json!({"name": "a", "order": "trending", "halfLifeMinutes": "2h"}),
+                "halfLifeMinutes of board 1 must be",
+            ),
+            (
+                json!({"name": "a", "window": "day", "halfLifeMinutes": 60}),
+                "halfLifeMinutes of board 1 cannot go together with window",
+            ),
             (json!({"name": "a", "weights": 3}), "weights of board 1"),
             (json!({"name": "a", "weights": {}}), "weights of board 1"),
             (json!({"name": "a", "weights": {"like": 0}}), "weights of board 1"),
@@ -494,6 +607,44 @@ mod tests {
         assert!(kept(3).unwrap_err().reason.contains("keep of all boards"));
     }
 
+    #[test]
+    fn half_lives_of_all_boards_are_bounded_together_and_shared() {
+        let board = |at: u64, minutes: u64, weights: Value| json!({"name": format!("b{at}"), "order": "trending", "halfLifeMinutes": minutes, "weights": weights});
+        let declared = |boards: Vec<Value>| DeclaredBoards::read(&Value::Array(boards));
+        let likes = json!({"like": 1});
+        let shared = vec![
+            board(0, 60, Value::Null),
+            board(1, 60, Value::Null),
+            board(2, 60, likes.clone()),
+            board(3, 90, likes.clone()),
+            board(4, 30, likes.clone()),
+        ];
+        let decays = declared(shared.clone()).unwrap().decays();
+        let names: Vec<String> = decays.iter().map(Decay::to_string).collect();
+        assert_eq!(names, ["60", "60 0 1000 0 0 0 0", "90 0 1000 0 0 0 0", "30 0 1000 0 0 0 0"]);
+        let fifth = declared(shared.into_iter().chain([board(5, 31, likes)]).collect()).unwrap_err();
+        assert!(fifth.reason.contains("halfLifeMinutes of all boards"), "{}", fifth.reason);
+    }
+
+    #[test]
+    fn a_board_with_a_half_life_shows_its_own_decayed_score() {
+        let board =
+            one(&json!({"name": "a", "order": "trending", "halfLifeMinutes": 90, "weights": {"like": 2}}));
+        let decay = board.decay().unwrap();
+        let (likes, mut state) =
+            (Counters { likes: 3, views: 9, ..Counters::default() }, video(Counters::default(), 7.0, None));
+        state.counters = likes;
+        assert!(
+            board.shown(state.clone(), &Rules::default()).is_off_boards(),
+            "nothing of it has decayed yet"
+        );
+        state.decayed = [DecayedScore { decay, log2: 5.5, events: 3 }].into_iter().collect();
+        let shown = board.shown(state, &Rules::default());
+        assert_eq!((shown.trending.to_bits(), shown.is_off_boards()), (5.5_f64.to_bits(), false));
+        let rules = board.rules(&Rules::default());
+        assert_eq!((rules.half_life_ms, likes.score(&rules.weights)), (90 * 60_000, 6000));
+    }
+
     fn utc_days() -> WindowKind {
         WindowKind::new(WindowUnit::Day, "UTC").unwrap()
     }
@@ -538,6 +689,9 @@ mod tests {
             key(json!({"name": "a"})),
             key(json!({"name": "a", "minimum": 1})),
             key(json!({"name": "a", "order": "trending"})),
+            key(json!({"name": "a", "order": "trending", "halfLifeMinutes": 60})),
+            key(json!({"name": "a", "order": "trending", "halfLifeMinutes": 61})),
+            key(json!({"name": "a", "order": "trending", "halfLifeMinutes": 60, "weights": {"like": 1}})),
             key(json!({"name": "a", "weights": {"like": 1}})),
             key(json!({"name": "a", "weights": {"view": 1}})),
             key(json!({"name": "a", "category": "x"})),

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::comment::{Comment, EntryKind, nobody};
+use crate::decays::{CountedDecays, DecayedScores};
 use crate::event::CommentBody;
 use crate::moderation::reports::MAX_REPORTED_BYTES;
 use crate::moderation::{ActorRole, Digest, HeldChange, ReportedComment, RuleChange};
@@ -53,6 +54,8 @@ pub struct VideoState {
     pub last_seq: u64,
     /// The decayed score as a logarithm ([`crate::trending`]); negative infinity before the first event of weight.
     pub trending: f64,
+    /// The decayed scores by half-lives of boards' own.
+    pub decayed: DecayedScores,
     /// What [`VideoState::revision`] has beside the counts: two for each event that was taken back, and one for each time
     /// that the video was put or removed, or its owner forgotten.
     pub corrections: u64,
@@ -78,6 +81,7 @@ impl VideoState {
         let revision = self.revision();
         self.counters = counters;
         self.trending = f64::NEG_INFINITY;
+        self.decayed = DecayedScores::default();
         self.corrections = 0;
         self.corrections = revision.saturating_sub(self.revision());
         self
@@ -100,6 +104,7 @@ impl VideoState {
             counters: Counters::default(),
             last_seq: 0,
             trending: f64::NEG_INFINITY,
+            decayed: DecayedScores::default(),
             corrections: 0,
             metadata: None,
             removed: None,
@@ -264,34 +269,43 @@ impl Effects {
     }
 }
 
-/// [`apply_with`], where nothing that is moderated was stored before, no mark is set and no windows are counted.
+/// By what an archive counts.
+#[derive(Debug, Clone, Copy)]
+pub struct InForce<'a> {
+    /// How events count.
+    pub rules: &'a Rules,
+    /// The windows that are counted.
+    pub windows: &'a CountedWindows,
+    /// The decays that are counted beside that of the rules.
+    pub decays: &'a CountedDecays,
+}
+
+/// [`apply_with`], where nothing that is moderated was stored before, no mark is set, and neither windows nor decays are counted.
 pub fn apply(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
     rules: &Rules,
 ) -> Effects {
-    apply_with(records, known, sightings, Moderated::default(), [], rules, &CountedWindows::default())
+    let (windows, decays) = (&CountedWindows::default(), &CountedDecays::default());
+    apply_with(records, known, sightings, Moderated::default(), [], InForce { rules, windows, decays })
 }
 
 /// Applies `records` to the `known` videos. `sightings` are the identities among [`Batch::identities`] that the
 /// archive remembers, with the log's time of their first sighting. `moderated` is what it holds of what moderators
-/// change: counts and numbers do not depend on it. `marks` are those among [`Batch::marks`] that are set. `windows` are
-/// counted, too.
+/// change: counts and numbers do not depend on it. `marks` are those among [`Batch::marks`] that are set.
 pub fn apply_with(
     records: &[LogRecord],
     known: impl IntoIterator<Item = VideoState>,
     sightings: impl IntoIterator<Item = (String, Millis)>,
     moderated: Moderated,
     marks: impl IntoIterator<Item = (MarkKey, UniqueMark)>,
-    rules: &Rules,
-    windows: &CountedWindows,
+    in_force: InForce<'_>,
 ) -> Effects {
-    let mut windows = WindowCounting::of(windows);
+    let mut counting = EventCounting::by(in_force);
     let mut moderating = Moderating::new(records, moderated);
     let mut marks = Marks::of(marks);
     let mut videos = BatchVideos::of(known);
-    let mut worths = Log2Worths::default();
     let mut sightings: HashMap<String, Millis> = sightings.into_iter().collect();
     let mut effects = Effects::default();
     for record in records {
@@ -316,12 +330,11 @@ pub fn apply_with(
             effects.counted += 1;
             continue;
         }
-        let mark = mark_key(event, rules.unique);
+        let mark = mark_key(event, in_force.rules.unique);
         if let Some(kind) = event.kind.takes_back() {
             match mark.and_then(|key| marks.remove(&key)) {
                 Some(mark) => {
-                    videos.video_to_change(event).take_back_event(kind, mark.log2, rules);
-                    windows.take_back(record, kind, mark.at);
+                    counting.take_back(videos.video_to_change(event), record, kind, &mark);
                     effects.counted += 1;
                 }
                 None => effects.repeated += 1,
@@ -333,10 +346,9 @@ pub fn apply_with(
             continue;
         }
         let video = videos.video_to_count(event);
-        let log2 = count_event(video, record, rules, &mut worths);
-        let at = windows.add(record, &rules.weights);
+        let counted = counting.count(video, record);
         if let Some(key) = mark {
-            marks.set(key, UniqueMark { log2, at });
+            marks.set(key, counted);
         }
         if let Some(body) = &event.comment {
             video.last_seq += 1;
@@ -346,14 +358,42 @@ pub fn apply_with(
         }
         effects.counted += 1;
     }
-    if !windows.is_empty() {
+    if !in_force.windows.is_empty() {
         effects.restated = videos.restated();
-        effects.windows = windows.changes();
+        effects.windows = counting.windows.changes();
     }
-    effects.videos = videos.into_changed();
+    effects.videos = videos.into_changed(in_force.decays);
     effects.marks = marks.changes();
     effects.reports = moderating.reports();
     effects
+}
+
+/// Counts the events of a batch.
+struct EventCounting<'a> {
+    rules: &'a Rules,
+    windows: WindowCounting<'a>,
+    decays: &'a CountedDecays,
+    worths: Log2Worths,
+}
+
+impl<'a> EventCounting<'a> {
+    fn by(InForce { rules, windows, decays }: InForce<'a>) -> Self {
+        Self { rules, windows: WindowCounting::of(windows), decays, worths: Log2Worths::default() }
+    }
+
+    /// Counts an event, and returns what its mark says of it.
+    fn count(&mut self, video: &mut VideoState, record: &LogRecord) -> UniqueMark {
+        let log2 = count_event(video, record, self.rules, &mut self.worths);
+        let decayed = self.decays.count(&mut video.decayed, record, self.rules, &mut self.worths);
+        UniqueMark { log2, at: self.windows.add(record, &self.rules.weights), decayed }
+    }
+
+    /// Takes back an event of this type, of which this is the mark.
+    fn take_back(&mut self, video: &mut VideoState, record: &LogRecord, kind: Kind, mark: &UniqueMark) {
+        video.take_back_event(kind, mark.log2, self.rules);
+        self.decays.take_back(&mut video.decayed, &mark.decayed);
+        self.windows.take_back(record, kind, mark.at);
+    }
 }
 
 fn numbered_comment(record: &LogRecord, body: &CommentBody, seq: u64) -> NumberedComment {
@@ -429,9 +469,13 @@ impl BatchVideos {
         self.restated.iter().map(|place| self.states[*place].0.video_id.clone()).collect()
     }
 
-    fn into_changed(self) -> Vec<VideoState> {
+    /// Those that changed, with the decayed scores that are counted alone.
+    fn into_changed(self, decays: &CountedDecays) -> Vec<VideoState> {
         let changed = self.states.into_iter().filter_map(|(state, changed)| changed.then_some(state));
         let mut changed: Vec<_> = changed.collect();
+        for state in &mut changed {
+            state.decayed.keep(decays);
+        }
         changed.sort_unstable_by(|a, b| a.video_id.cmp(&b.video_id));
         changed
     }

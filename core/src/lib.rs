@@ -40,6 +40,7 @@ pub mod boards;
 pub mod canary;
 pub mod comment;
 pub mod counting;
+pub mod decays;
 pub mod epoch;
 pub mod event;
 pub mod handover;

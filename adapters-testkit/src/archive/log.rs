@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use liverank_core::comment::Comment;
 use liverank_core::counting::{
-    Batch, LogRecord, MarkKey, Moderated, OffsetRange, Rules, UniqueMark, VideoState, apply_with, identities,
+    Batch, InForce, LogRecord, MarkKey, Moderated, OffsetRange, Rules, UniqueMark, VideoState, apply_with,
+    identities,
 };
+use liverank_core::decays::CountedDecays;
 use liverank_core::event::CommentBody;
 use liverank_core::score::Counters;
 use liverank_core::windows::CountedWindows;
@@ -124,6 +126,8 @@ pub struct Model {
     marks: HashMap<MarkKey, UniqueMark>,
     /// The windows that are counted.
     pub windows: CountedWindows,
+    /// The decays that are counted.
+    pub decays: CountedDecays,
     /// By kind and start of a window and by video.
     pub window_counts: BTreeMap<(String, Millis, VideoId), Counters>,
 }
@@ -139,9 +143,9 @@ impl Model {
             .filter_map(|id| self.sightings.get(&id).map(|at| (id.clone(), *at)))
             .collect();
         let marks = batch.marks(rules.unique).into_iter();
-        let marks: Vec<_> = marks.filter_map(|key| Some((key, *self.marks.get(&key)?))).collect();
-        let expected =
-            apply_with(&batch.records, known, seen, Moderated::default(), marks, rules, &self.windows);
+        let marks: Vec<_> = marks.filter_map(|key| Some((key, self.marks.get(&key)?.clone()))).collect();
+        let in_force = InForce { rules, windows: &self.windows, decays: &self.decays };
+        let expected = apply_with(&batch.records, known, seen, Moderated::default(), marks, in_force);
         let committed = archive.commit(batch).await.expect("a batch that follows on is committed");
         assert_eq!(committed.effects, expected, "a commit does what the core says");
         self.videos.extend(expected.videos.into_iter().map(|state| (state.video_id.clone(), state)));

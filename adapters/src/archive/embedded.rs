@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use liverank_core::counting::{Batch, NumberedComment, Rules, VideoState};
+use liverank_core::decays::Decay;
 use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
 use redb::{Database, DatabaseError};
@@ -183,6 +184,11 @@ impl Archive for EmbeddedArchive {
     async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError> {
         let kinds = kinds.to_vec();
         self.write_blocking(move |database, tables| windows::count(database, tables, &kinds)).await
+    }
+
+    async fn count_decays(&self, decays: &[Decay]) -> Result<Meta, StoreError> {
+        let decays = decays.to_vec();
+        self.write_blocking(move |database, tables| windows::count_decays(database, tables, &decays)).await
     }
 
     async fn window_videos(

@@ -23,6 +23,7 @@
 //! | `stopwatch` | how long the steps of a commit take |
 //! | `moderation` | restrictions, the audit log, comments that were removed |
 //! | `windows` | counts by window |
+//! | `decays` | decayed scores of boards' own, and what was counted without them |
 //! | `ownership` | whose a partition is, and the end of what its former owner left open |
 //! | `barrier` | changes of what is in force that no commit overlaps |
 //! | `rebuilding`, `replay` | scoring anew, counting anew |
@@ -38,6 +39,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use liverank_core::counting::{Batch, NumberedComment, Rules, VideoState};
+use liverank_core::decays::Decay;
 use liverank_core::windows::{WindowKey, WindowKind};
 use liverank_core::{Comment, CommentId, Metadata, Millis, UserId, VideoId};
 use mongodb::bson::{Bson, Document, doc};
@@ -53,6 +55,7 @@ mod barrier;
 mod commit;
 mod config;
 mod cut;
+mod decays;
 mod documents;
 mod inspect;
 mod moderation;
@@ -246,6 +249,10 @@ impl Archive for MongoArchive {
 
     async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError> {
         windows::count(self, kinds).await
+    }
+
+    async fn count_decays(&self, decays: &[Decay]) -> Result<Meta, StoreError> {
+        decays::count(self, decays).await
     }
 
     async fn window_videos(

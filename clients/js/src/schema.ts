@@ -99,6 +99,14 @@ export interface components {
             minimum: number;
             /** @description Its windows; null where it has none. */
             windows: components["schemas"]["BoardWindows"] | null;
+        /** @description The half-life that a board has of its own. */
+        BoardDecay: {
+            /** @description After how many minutes an interaction counts half. */
+            half_life_minutes: number;
+            /** @description Whether all that happened is in its points, and not only what came after the half-life was declared; null while the archive is away, or does not count by it yet. */
+            whole: boolean | null;
+            /** @description Where not all is in its points: what came later than this is, in milliseconds since the Unix epoch. */
+            whole_after?: number;
         };
         /** @description A window of a board. */
         BoardWindow: {
@@ -551,7 +559,7 @@ export interface components {
         Ranked: {
             /** @description The video. */
             video_id: components["schemas"]["Id"];
-            /** @description In points. On the trending board what the points are worth now: they halve in every half-life. They are brought up to date 64 times a half-life, and whenever the list changes; lists in between are equal. */
+            /** @description In points. On the trending board, and on those of its order, what the points are worth now: they halve in every half-life. They are brought up to date 64 times a half-life, and whenever the list changes; lists in between are equal. */
             score: number;
             /** @description The video's owner. */
             user_id: components["schemas"]["Id"];
@@ -792,6 +800,8 @@ export interface components {
             total: number;
             /** @description The window that the list is of; absent where the board has none. */
             window?: components["schemas"]["BoardWindow"];
+            /** @description The half-life of the board; absent where it has none of its own. */
+            decay?: components["schemas"]["BoardDecay"];
         };
         /** @description How many viewers the video has now. */
         ViewerCount: {

@@ -3,7 +3,7 @@
 //! A *mark* says that an event of a type that counts once per user has counted: one for each video, user and type. It is
 //! written and removed in the transaction that counts. So a second like finds the mark and counts nothing, and an unlike
 //! counts only where it finds one, and removes it. It says what the event added to the decayed score, so that exactly
-//! that is taken off again, and, where windows are counted, when that was.
+//! that is taken off again, also of each decayed score of boards' own, and, where windows are counted, when that was.
 //!
 //! A mark takes 24 bytes, or 32 with windows, and belongs to one counted event: there are as many as there are likes in force. None is ever
 //! forgotten, or what it stands for would count again.
@@ -15,6 +15,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::identity_digest;
+use crate::decays::RunPart;
 use crate::{Interaction, Invalid, Kind, Millis, UserId, VideoId};
 
 /// The types of interactions that count once per user and video. By default none does.
@@ -122,16 +123,18 @@ fn mark_key_of(kind: Kind, video: &VideoId, user: &UserId) -> MarkKey {
 }
 
 /// What a mark says of the event that set it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct UniqueMark {
     /// What it added to the decayed score, as a logarithm.
     pub log2: f64,
     /// When it counts as having happened; `None` where it was in no window.
     pub at: Option<Millis>,
+    /// What it added to each decayed score beside that one.
+    pub decayed: Vec<RunPart>,
 }
 
 /// A change of a mark: it is set to a value, or removed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MarkChange {
     /// Its key.
     pub key: MarkKey,
@@ -152,7 +155,9 @@ pub(super) struct Marks(HashMap<MarkKey, MarkState>);
 
 impl Marks {
     pub(super) fn of(stored: impl IntoIterator<Item = (MarkKey, UniqueMark)>) -> Self {
-        let mark = |(key, value)| (key, MarkState { stored: Some(value), now: Some(value) });
+        let mark = |(key, value): (MarkKey, UniqueMark)| {
+            (key, MarkState { stored: Some(value.clone()), now: Some(value) })
+        };
         Self(stored.into_iter().map(mark).collect())
     }
 

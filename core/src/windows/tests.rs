@@ -3,7 +3,8 @@ use serde_json::json;
 
 use super::*;
 use crate::Interaction;
-use crate::counting::{Effects, LogRecord, Moderated, Rules, apply_with, mark_key};
+use crate::counting::{Effects, InForce, LogRecord, Moderated, Rules, apply_with, mark_key};
+use crate::decays::CountedDecays;
 use crate::score::Counters;
 
 /// With zones whose clocks change at midnight, by half an hour, or that have left out a day.
@@ -146,13 +147,13 @@ fn one_by_one(records: &[LogRecord], rules: &Rules, windows: &CountedWindows) ->
     let (mut videos, mut marks) = (Vec::new(), std::collections::BTreeMap::new());
     let one = |record: &LogRecord| {
         let key = mark_key(&record.event, rules.unique);
-        let set: Vec<_> = key.and_then(|key| Some((key, *marks.get(&key)?))).into_iter().collect();
+        let set: Vec<_> = key.and_then(|key| Some((key, marks.get(&key).cloned()?))).into_iter().collect();
         let one = std::slice::from_ref(record);
-        let effects =
-            apply_with(one, std::mem::take(&mut videos), [], Moderated::default(), set, rules, windows);
+        let in_force = InForce { rules, windows, decays: &CountedDecays::default() };
+        let effects = apply_with(one, std::mem::take(&mut videos), [], Moderated::default(), set, in_force);
         videos.clone_from(&effects.videos);
         for change in &effects.marks {
-            match change.now {
+            match change.now.clone() {
                 Some(mark) => marks.insert(change.key, mark),
                 None => marks.remove(&change.key),
             };
@@ -190,10 +191,10 @@ fn what_is_taken_back_is_taken_from_the_window_that_it_counted_in_until_that_end
 fn without_windows_marks_have_no_time_and_nothing_is_restated() {
     let records = [record(0, DAY, DAY, "ana", "like")];
     let effects = one_by_one(&records, &unique(), &CountedWindows::default()).pop().unwrap();
-    assert_eq!((effects.marks[0].now.unwrap().at, effects.restated.len()), (None, 0));
+    assert_eq!((effects.marks[0].now.as_ref().unwrap().at, effects.restated.len()), (None, 0));
     let windows = counted(&[kind(WindowUnit::Hour, "UTC")], None);
     let effects = one_by_one(&records, &unique(), &windows).pop().unwrap();
-    assert_eq!(effects.marks[0].now.unwrap().at, Some(DAY));
+    assert_eq!(effects.marks[0].now.as_ref().unwrap().at, Some(DAY));
 }
 
 #[test]
@@ -290,7 +291,8 @@ proptest! {
         let windows: Vec<_> = WindowUnit::ALL.into_iter().zip(["UTC", "Europe/Berlin", "Asia/Kolkata"])
             .map(|(unit, zone)| kind(unit, zone)).collect();
         let counted = counted(&windows, None);
-        let whole = apply_with(&records, [], [], Moderated::default(), [], &unique(), &counted);
+        let in_force = InForce { rules: &unique(), windows: &counted, decays: &CountedDecays::default() };
+        let whole = apply_with(&records, [], [], Moderated::default(), [], in_force);
         for kind in &windows {
             let mut sum = Counters::default();
             for change in whole.windows.iter().filter(|change| change.window.kind == *kind) {

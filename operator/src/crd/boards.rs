@@ -28,6 +28,10 @@ pub struct Board {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub minimum: i64,
+    /// After how many minutes an interaction counts half on it; with the order Trending only. The half-life of `scoring` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 525_600))]
+    pub half_life_minutes: Option<i64>,
     /// How long its windows are, where it has some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<BoardWindow>,
@@ -100,6 +104,9 @@ impl Board {
         }
         if let Some(category) = &self.category {
             board["category"] = json!(category);
+        }
+        if let Some(minutes) = self.half_life_minutes {
+            board["halfLifeMinutes"] = json!(minutes);
         }
         if let Some(window) = self.window {
             board["window"] = json!(match window {

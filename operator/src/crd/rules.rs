@@ -145,8 +145,12 @@ pub(super) fn board() -> Value {
             "global and trending are there without being declared",
         ),
         (
-            "!has(self.weights) || !has(self.order) || self.order != 'Trending'",
-            "weights cannot go together with the order Trending",
+            "!has(self.weights) || !has(self.order) || self.order != 'Trending' || has(self.halfLifeMinutes)",
+            "weights go together with the order Trending where halfLifeMinutes is set only",
+        ),
+        (
+            "!has(self.halfLifeMinutes) || (has(self.order) && self.order == 'Trending')",
+            "halfLifeMinutes goes together with the order Trending only",
         ),
         (
             "!has(self.window) || !has(self.order) || self.order != 'Trending'",

@@ -7,6 +7,8 @@ use liverank_adapters::event_log::{DeadLetter, RawRecord};
 use liverank_core::counting::{
     Batch, LogRecord, OffsetRange, UniqueKinds, leaves_more_than_counts, written_anew,
 };
+use liverank_core::decays::MAX_DECAYS;
+use liverank_core::windows::MAX_KINDS;
 use liverank_core::{Interaction, Unreadable, VideoId};
 
 /// Bytes that a batch may take of the archive's memory while it is committed, by [`Gathered::take`]. A MongoDB with the
@@ -19,6 +21,22 @@ const MAX_HELD_BYTES: usize = 64 << 20;
 const VIDEO_ARCHIVE_BYTES: usize = 600;
 /// What its counters in a window take beside its id.
 const WINDOW_ARCHIVE_BYTES: usize = 400;
+/// What its score by a half-life of a board's own takes, in its document and in what its mark says of one event.
+const DECAY_ARCHIVE_BYTES: usize = 150;
+
+/// How much is counted beside what there always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountedBesides {
+    /// Kinds of windows.
+    pub windows: usize,
+    /// Half-lives of boards' own.
+    pub decays: usize,
+}
+
+impl CountedBesides {
+    /// As much as may be: before a commit has told.
+    pub const MOST: Self = Self { windows: MAX_KINDS, decays: MAX_DECAYS };
+}
 
 /// What was read and is not being committed yet.
 #[derive(Default)]
@@ -41,21 +59,21 @@ impl Gathered {
         self.written < MAX_ARCHIVE_BYTES && self.held < MAX_HELD_BYTES
     }
 
-    /// Adds what follows on. `unique` are the types of which each event leaves a mark, `windows` how many kinds of windows are
-    /// counted.
+    /// Adds what follows on. `unique` are the types of which each event leaves a mark, `counted` what is counted besides.
     ///
     /// What a record says stands in a document, in that document's indexes and in the log of operations. But of an event that
     /// is only counted nothing is left beside the counts of its video: a thousand of them are as large there as one.
-    pub fn take(&mut self, sorted: Sorted, unique: UniqueKinds, windows: usize) {
+    pub fn take(&mut self, sorted: Sorted, unique: UniqueKinds, counted: CountedBesides) {
         let Sorted { batch, sizes, poison, waiting: _ } = sorted;
         for (record, RecordSize { bytes, first_of_video }) in batch.records.iter().zip(sizes) {
             self.held += size_of::<LogRecord>() + bytes;
             let event = &record.event;
             if first_of_video || leaves_more_than_counts(event, unique) {
                 self.written += VIDEO_ARCHIVE_BYTES + 3 * bytes + written_anew(event);
+                self.written += counted.decays * DECAY_ARCHIVE_BYTES;
             }
             if first_of_video {
-                self.written += windows * (WINDOW_ARCHIVE_BYTES + 2 * event.video_id.as_str().len());
+                self.written += counted.windows * (WINDOW_ARCHIVE_BYTES + 2 * event.video_id.as_str().len());
             }
         }
         for letter in &poison {
@@ -248,7 +266,7 @@ mod tests {
     fn take(gathered: &mut Gathered, values: &[String], unique: UniqueKinds) {
         let records: Vec<_> = values.iter().zip(0..).map(|(value, at)| raw(0, at, value)).collect();
         let sorted = gathered.sort(&records, &owned_positions(&[(0, 0)]), |_| true);
-        gathered.take(sorted, unique, 0);
+        gathered.take(sorted, unique, CountedBesides { windows: 0, decays: 0 });
     }
 
     #[test]

@@ -15,11 +15,10 @@ use liverank_core::VideoId;
 use liverank_core::counting::{Batch, LogRecord, OffsetRange, UniqueKinds};
 use liverank_core::event::FORMAT;
 use liverank_core::moderation::Action;
-use liverank_core::windows::MAX_KINDS;
 use liverank_runtime::ServiceContext;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::batches::{Gathered, Waiting};
+use crate::batches::{CountedBesides, Gathered, Waiting};
 use crate::metrics::ConsumerMetrics;
 use crate::pace::until_done;
 use crate::projector::{Changed, CommittedBatch, ProjectionQueue};
@@ -58,7 +57,7 @@ pub async fn run(
         most: config.batch as usize,
         batch: config.batch as usize,
         unique: UniqueKinds::ALL,
-        windows: MAX_KINDS,
+        besides: CountedBesides::MOST,
         owned: BTreeMap::new(),
         read: BTreeMap::new(),
         gathered: Gathered::default(),
@@ -102,8 +101,8 @@ struct LogCounter<'a> {
     batch: usize,
     /// The types of which each event leaves a mark in the archive: any, until a commit has told.
     unique: UniqueKinds,
-    /// How many kinds of windows are counted: as many as may be, until a commit has told.
-    windows: usize,
+    /// How much is counted besides: as much as may be, until a commit has told.
+    besides: CountedBesides,
     /// Where each partition stands that we count.
     owned: BTreeMap<u32, Position>,
     /// Where each will stand when all that was read is committed.
@@ -181,7 +180,7 @@ impl LogCounter<'_> {
             );
             self.waiting.insert(partition, *waiting);
         }
-        self.gathered.take(sorted, self.unique, self.windows);
+        self.gathered.take(sorted, self.unique, self.besides);
         self.metrics.waiting_partitions.set(self.waiting.len() as i64);
     }
 
@@ -319,7 +318,8 @@ impl LogCounter<'_> {
         self.note_success();
         let Committed { effects, meta } = committed;
         self.unique = meta.rules.unique;
-        self.windows = meta.windows.iter().len();
+        self.besides =
+            CountedBesides { windows: meta.windows.iter().len(), decays: meta.decays.iter().len() };
         self.metrics.batch_events.observe(batch.records.len() as f64);
         self.metrics.counted.inc_by(effects.counted);
         self.metrics.repeated.inc_by(effects.repeated);

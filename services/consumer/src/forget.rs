@@ -1,5 +1,5 @@
 //! Which identities nobody can repeat any more, and forgetting them. What windows are not kept goes in the same turn
-//! ([`windows`]).
+//! ([`windows`]), and what half-lives are ([`decays`]).
 //!
 //! A repeat is recognised within a window of the log's time. So an identity may go once everything that is still to be
 //! counted, on whatever partition and by whatever consumer, is younger than it by that window. A partition that lags
@@ -16,7 +16,7 @@ use liverank_runtime::ServiceContext;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::windows;
+use crate::{decays, windows};
 
 /// How often old identities are forgotten.
 const FORGET_EVERY: Duration = Duration::from_mins(1);
@@ -48,6 +48,9 @@ pub async fn run(
             let until = Instant::now() + MAX_DELETION_TIME;
             if let Err(error) = windows::forget_old(&backends, &boards, started.elapsed(), until).await {
                 tracing::debug!(%error, "old windows were not forgotten");
+            }
+            if let Err(error) = decays::forget_unknown(&backends, &boards, started.elapsed()).await {
+                tracing::debug!(%error, "half-lives that no board has were not forgotten");
             }
         }
     }

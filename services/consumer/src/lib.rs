@@ -14,6 +14,7 @@
 
 pub mod batches;
 pub mod counter;
+pub mod decays;
 pub mod export;
 pub mod forget;
 pub mod lag;
@@ -170,6 +171,7 @@ pub async fn run(config: Config, backends: Backends, shell: ServiceContext) -> a
     let Some(partitions) = open_stores(&config, &backends, &shell).await? else { return Ok(()) };
     windows::declare(&backends, &boards, &shell).await?;
     config.export.prepare(&backends, &shell).await?;
+    decays::declare(&backends, &boards, &shell).await?;
     let (projectors, feed) = projector::start(&backends, &boards, partitions, &shell, &metrics);
     let mut tasks = Tasks::new(&shell);
     tasks.spawn("forget", forget::run(backends.clone(), boards.clone(), feed.watch_owned(), shell.clone()));

@@ -552,7 +552,8 @@ impl BoardProjector {
         let current = standing.generation == Some(meta.generation);
         if current && self.noted != Some(meta.generation) {
             // Boards that an earlier release filled do not say it.
-            self.ranking.note_half_life(meta.generation, meta.rules.half_life_ms).await?;
+            let half_life = self.target().half_life_ms(&meta.rules);
+            self.ranking.note_half_life(meta.generation, half_life).await?;
             self.noted = Some(meta.generation);
         }
         if current && self.board.is_none() && !self.ranking.is_described().await? {
@@ -590,7 +591,8 @@ impl BoardProjector {
 mod tests {
     use liverank_core::UserId;
     use liverank_core::comment::CommentEpoch;
-    use liverank_core::counting::Rules;
+    use liverank_core::counting::{Rules, VideoState};
+    use liverank_core::decays::{CountedDecays, DecayedScores};
     use liverank_core::score::Counters;
     use liverank_core::windows::CountedWindows;
 
@@ -604,6 +606,7 @@ mod tests {
             counters: Counters { views, ..Counters::default() },
             last_seq: 0,
             trending: 0.0,
+            decayed: DecayedScores::default(),
             corrections: 0,
             metadata: None,
             removed: None,
@@ -620,6 +623,7 @@ mod tests {
                 generation,
                 rules: Rules::default(),
                 windows: CountedWindows::default(),
+                decays: CountedDecays::default(),
             },
             committed: Instant::now(),
             traced: Vec::new(),

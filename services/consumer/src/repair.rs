@@ -42,6 +42,11 @@ impl Target<'_> {
         }
     }
 
+    /// The half-life of the decayed scores there.
+    pub fn half_life_ms(&self, rules: &Rules) -> u64 {
+        self.board.map_or(*rules, |board| board.rules(rules)).half_life_ms
+    }
+
     /// These videos as they are there.
     pub fn entries(&self, videos: &[VideoState], rules: &Rules) -> Vec<BoardEntry> {
         let Some(board) = self.board else {
@@ -158,7 +163,7 @@ impl BoardRepair<'_> {
             Some(_) => positions.into_iter().collect(),
         };
         // Before the generation is in force: who shows its scores needs it.
-        let half_life = self.meta.rules.half_life_ms;
+        let half_life = self.target.half_life_ms(&self.meta.rules);
         ranking.note_half_life(self.meta.generation, half_life).await?;
         if self.target.board.is_none() {
             ranking.note_described().await?;

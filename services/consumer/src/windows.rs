@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use crate::pace::until_done;
 use crate::repair::no_archive;
 
-/// How long a kind of windows is counted that this consumer does not know: longer than an update of all consumers takes as a rule, in
+/// How long a kind of windows, or a half-life, is counted that this consumer does not know: longer than an update of all consumers takes as a rule, in
 /// which some know it and some do not.
-const UNKNOWN_FOR: Duration = Duration::from_mins(10);
+pub(crate) const UNKNOWN_FOR: Duration = Duration::from_mins(10);
 /// Between two deletions, so that commits come in between.
 const PAUSE_BETWEEN_DELETIONS: Duration = Duration::from_millis(50);
 

@@ -177,3 +177,43 @@ async fn a_declared_board_is_filled_and_followed_while_the_others_serve() {
     shell.shutdown.cancel();
     consumer.await.unwrap().unwrap();
 }
+
+/// A half-life of a board's own that is declared later counts what happens from then on, and goes on through a restart and a new
+/// generation.
+#[tokio::test]
+async fn a_half_life_that_is_declared_later_begins_with_what_happens_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let backends = backends(directory.path());
+    let start = |config| {
+        let shell = ServiceContext::new(Duration::from_secs(5));
+        (tokio::spawn(liverank_consumer::run(config, backends.clone(), shell.clone())), shell)
+    };
+    let (consumer, shell) = start(Config::default());
+    append_like(&backends, "a").await;
+    wait_for_boards(&backends, 1, &[("a", 2.0)]).await;
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+
+    let boards =
+        json!([{"name": "soon", "order": "trending", "halfLifeMinutes": 60, "weights": {"like": 1}}]);
+    let soon = backends.ranking.declared(&declares(&boards).1[0]);
+    let (consumer, shell) = start(declares(&boards).0);
+    shown(&*soon, 1, &[]).await;
+    append_like(&backends, "b").await;
+    shown(&*soon, 1, &[("b", 1.0)]).await;
+    assert_eq!(soon.half_life().await.unwrap(), Some(3_600_000));
+    append_like(&backends, "a").await;
+    shown(&*soon, 1, &[("a", 2.0), ("b", 1.0)]).await;
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+    let (consumer, shell) = start(declares(&boards).0);
+    backends.archive.rebuilding().bump_generation().await.unwrap();
+    shown(&*soon, 2, &[("a", 2.0), ("b", 1.0)]).await;
+    let entries = soon.snapshot().await.unwrap().entries;
+    let log2: Vec<f64> = entries.iter().filter_map(|entry| entry.trending).collect();
+    assert!(log2.len() == 2 && (log2[0] - log2[1]).abs() < 0.1, "one like of each has decayed: {entries:?}");
+    let meta = backends.archive.meta().await.unwrap().unwrap();
+    assert!(meta.decays.iter().all(|counted| counted.whole_after.is_some()), "{meta:?}");
+    shell.shutdown.cancel();
+    consumer.await.unwrap().unwrap();
+}

@@ -30,7 +30,7 @@ mod fields;
 pub(crate) mod listed_boards;
 
 pub(crate) use boards::Boards;
-use boards::WindowJson;
+use boards::{DecayJson, WindowJson};
 use fields::{Fields, Line};
 
 /// The largest page: what the WebSocket sends by default, too.
@@ -59,6 +59,9 @@ pub(crate) struct ListPage {
     /// The window that it is of; absent where the board has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     window: Option<WindowJson>,
+    /// The half-life of the board's own; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decay: Option<DecayJson>,
 }
 
 /// `GET /videos?board=&window=&limit=&cursor=&around=&fields=`.
@@ -72,7 +75,7 @@ pub(crate) async fn list(
     let start = start(&params)?;
     let fields = Fields::parse(params.text("fields")?)?;
     let Ok(_permit) = gateway.in_flight.try_acquire() else { return Err(too_many()) };
-    let window = gateway.describe_window(&board).await;
+    let (window, decay) = (gateway.describe_window(&board).await, gateway.describe_decay(&board).await);
     let (ranking, order) = (&*board.store, board.order);
     let page = gateway.ranking.noted(ranking.page(order, &start, limit).await)?;
     let Some(BoardPage { lines: mut videos, first_rank, total }) = page else {
@@ -89,7 +92,7 @@ pub(crate) async fn list(
         }
     }
     let videos = fields::fill_fields(&gateway, videos, fields).await;
-    Ok(Json(ListPage { videos, next, first_rank, total, window }))
+    Ok(Json(ListPage { videos, next, first_rank, total, window, decay }))
 }
 
 fn start(params: &Params) -> Result<PageStart, Invalid> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use liverank_adapters::ranking_store::BoardEntry;
 use liverank_core::counting::{Rules, VideoState};
+use liverank_core::decays::CountedDecays;
 use liverank_core::score::{Counters, points};
 use liverank_core::windows::{CountedKind, CountedWindows};
 use liverank_core::{Millis, UserId, VideoId, canary};
@@ -95,12 +96,12 @@ impl<'a> DifferenceCollector<'a> {
     }
 
     /// Logarithms; infinite ones stand for none.
-    fn check_trending(&mut self, expected: f64, found: f64, tolerance: f64) {
+    fn check_decayed(&mut self, field: &'static str, expected: f64, found: f64, tolerance: f64) {
         let none = |log2: f64| log2 == f64::NEG_INFINITY;
         let same = (none(expected) && none(found)) || (expected - found).abs() <= tolerance;
         if !same {
             let shown = |log2: f64| if log2.is_finite() { json!(log2) } else { Value::Null };
-            self.add_difference("trending", shown(expected), shown(found));
+            self.add_difference(field, shown(expected), shown(found));
         }
     }
 }
@@ -125,9 +126,17 @@ pub fn within_archive(kept: &Kept, rules: &Rules) -> Vec<Difference> {
     differences.found
 }
 
-/// What of a video differs between the log and the archive. `trending` says whether the decayed score follows from
-/// the log.
-pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec<Difference> {
+/// Which decayed scores follow from the log.
+#[derive(Debug, Clone, Default)]
+pub struct Follows {
+    /// Whether that of `trending` does.
+    pub trending: bool,
+    /// Those of boards' own that do.
+    pub decays: CountedDecays,
+}
+
+/// What of a video differs between the log and the archive.
+pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, follows: &Follows) -> Vec<Difference> {
     let (told, kept) = match (told, kept) {
         (Some(told), Some(kept)) => (told, &kept.state),
         (None, None) => return Vec::new(),
@@ -148,9 +157,14 @@ pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, trending: bool) -> Vec
     if !told.other_owners.contains(&kept.owner) {
         differences.check_owner(&told.state.owner, &kept.owner);
     }
-    if trending && !told.ambiguous_times {
+    if follows.trending && !told.ambiguous_times {
         let tolerance = trending_tolerance(&told.state.counters, told.state.trending);
-        differences.check_trending(told.state.trending, kept.trending, tolerance);
+        differences.check_decayed("trending", told.state.trending, kept.trending, tolerance);
+    }
+    for counted in follows.decays.iter().filter(|_| !told.ambiguous_times) {
+        let [expected, found] = [&told.state, kept].map(|state| state.decayed.log2_of(&counted.decay));
+        let tolerance = trending_tolerance(&told.state.counters, expected);
+        differences.check_decayed("score by a half-life", expected, found, tolerance);
     }
     differences.found
 }
@@ -234,7 +248,7 @@ fn check_board(state: &VideoState, board: &BoardEntry, rules: &Rules) -> Vec<Dif
     differences.check_equal("score", points(state.counters.score(&rules.weights)), board.score);
     differences.check_owner(&state.owner, &board.owner);
     let trending = board.trending.unwrap_or(f64::NEG_INFINITY);
-    differences.check_trending(state.trending, trending, TRENDING_TOLERANCE);
+    differences.check_decayed("trending", state.trending, trending, TRENDING_TOLERANCE);
     differences.found
 }
 
@@ -242,12 +256,12 @@ fn check_board(state: &VideoState, board: &BoardEntry, rules: &Rules) -> Vec<Dif
 pub fn log_and_archive(
     told: &BTreeMap<VideoId, Told>,
     kept: &BTreeMap<VideoId, Kept>,
-    trending: bool,
+    follows: &Follows,
 ) -> Vec<Difference> {
     let mut ids: Vec<&VideoId> =
         told.keys().chain(kept.keys().filter(|id| !told.contains_key(*id))).collect();
     ids.sort_unstable();
-    ids.into_iter().flat_map(|id| with_log(told.get(id), kept.get(id), trending)).collect()
+    ids.into_iter().flat_map(|id| with_log(told.get(id), kept.get(id), follows)).collect()
 }
 
 /// All that differs between the log and the archive in windows. Those that lack something by what the archive itself says, and those

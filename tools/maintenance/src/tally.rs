@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use liverank_core::counting::{
-    LogRecord, MarkKey, Moderated, REPEAT_WINDOW_MS, Rules, UniqueMark, VideoState, apply_with, identities,
-    identity, mark_key,
+    InForce, LogRecord, MarkKey, Moderated, REPEAT_WINDOW_MS, Rules, UniqueMark, VideoState, apply_with,
+    identities, identity, mark_key,
 };
+use liverank_core::decays::CountedDecays;
 use liverank_core::score::Counters;
 use liverank_core::windows::CountedWindows;
 use liverank_core::{Interaction, Kind, Millis, UserId, VideoId};
@@ -70,6 +71,8 @@ pub struct Tally {
     /// The windows that are counted.
     windows: CountedWindows,
     window_counts: WindowCounts,
+    /// The decays that are counted.
+    decays: CountedDecays,
     /// Windows that begin before this are not compared, and not held.
     windows_from: Millis,
     /// On which partition an event set or removed each mark first, and whether it removed it.
@@ -93,6 +96,7 @@ impl Tally {
             marks: HashMap::new(),
             windows: CountedWindows::default(),
             window_counts: WindowCounts::new(),
+            decays: CountedDecays::default(),
             windows_from: Millis::MAX,
             marked_on: HashMap::new(),
             ambiguous: HashSet::new(),
@@ -113,6 +117,16 @@ impl Tally {
         self.windows = windows;
         self.windows_from = from;
         self.window_counts = counts;
+    }
+
+    /// Counts by these decays, too.
+    pub fn begin_with_decays(&mut self, decays: CountedDecays) {
+        self.decays = decays;
+    }
+
+    /// The decays that it counts by.
+    pub const fn decays(&self) -> &CountedDecays {
+        &self.decays
     }
 
     /// What it has counted by window.
@@ -155,10 +169,11 @@ impl Tally {
             .collect();
         let keys: HashSet<MarkKey> =
             records.iter().filter_map(|record| mark_key(&record.event, self.rules.unique)).collect();
-        let marks: Vec<_> = keys.iter().filter_map(|key| Some((*key, *self.marks.get(key)?))).collect();
-        let effects =
-            apply_with(records, known, sightings, Moderated::default(), marks, &self.rules, &self.windows);
-        for change in &effects.marks {
+        let marks: Vec<_> =
+            keys.iter().filter_map(|key| Some((*key, self.marks.get(key)?.clone()))).collect();
+        let in_force = InForce { rules: &self.rules, windows: &self.windows, decays: &self.decays };
+        let effects = apply_with(records, known, sightings, Moderated::default(), marks, in_force);
+        for change in effects.marks {
             match change.now {
                 Some(mark) => self.marks.insert(change.key, mark),
                 None => self.marks.remove(&change.key),

@@ -11,13 +11,14 @@ use liverank_adapters::archive::{Archive, Cut, Position, WindowCount};
 use liverank_adapters::event_log::{LogReader, RawRecord, ReadRange};
 use liverank_consumer::batches::read;
 use liverank_core::counting::{LogRecord, MarkKey, Rules, identities, mark_key};
+use liverank_core::decays::CountedDecays;
 use liverank_core::windows::CountedWindows;
 use liverank_core::{Millis, VideoId, canary};
 use liverank_runtime::boards::BoardsArgs;
 use liverank_runtime::output::OutputOrJsonArgs;
 
 use crate::boards::Compared;
-use crate::compare::{Difference, Kept, log_and_archive, windows_of_log, within_archive};
+use crate::compare::{Difference, Follows, Kept, log_and_archive, windows_of_log, within_archive};
 use crate::progress::Progress;
 use crate::report::{LogReport, Report};
 use crate::tally::{Tally, Told, WindowCounts};
@@ -80,6 +81,7 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
     let trending = follows_from_log(&cut);
     let (rules, generation) = (cut.meta.rules, cut.meta.generation);
     let positions: BTreeMap<u32, Position> = cut.positions.iter().copied().collect();
+    let decays = whole(&cut.meta.decays);
     let (windows, window_counts) = (cut.meta.windows.clone(), by_window(&cut.windows));
     let windows_from = window_counts.keys().map(|(_, start, _)| *start).min().unwrap_or(Millis::MAX);
     let kept = states_by_video(cut);
@@ -98,15 +100,19 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
             &positions,
             rules,
             (&windows, windows_from),
+            &decays,
         )
         .await?
         {
             Err(problem) => report.log.problem = Some(problem),
             Ok(counting) => {
+                let decays = counting.tally.decays().clone();
                 let (told, counted);
                 (told, counted, report.log) = counting.run(&positions, trending, progress).await?;
                 differences.extend(windows_of_log(&told, &counted, &window_counts, &windows));
-                differences.extend(log_and_archive(&told, &kept, report.log.trending));
+                let decays = if report.log.trending { decays } else { CountedDecays::default() };
+                let follows = Follows { trending: report.log.trending, decays };
+                differences.extend(log_and_archive(&told, &kept, &follows));
             }
         }
     }
@@ -141,6 +147,11 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
 /// generation may have been begun by `rebuild scores`, after which older events weigh otherwise or not at all.
 fn follows_from_log(cut: &Cut) -> bool {
     cut.meta.generation == 1
+}
+
+/// Those decays of which the scores have all that was counted.
+fn whole(decays: &CountedDecays) -> CountedDecays {
+    decays.iter().filter(|counted| counted.whole_after.is_none()).copied().collect()
 }
 
 fn by_window(counts: &[WindowCount]) -> WindowCounts {
@@ -181,10 +192,12 @@ async fn begin_reading<'a>(
     positions: &BTreeMap<u32, Position>,
     rules: Rules,
     (windows, windows_from): (&CountedWindows, Millis),
+    decays: &CountedDecays,
 ) -> anyhow::Result<Result<LogCounting<'a>, String>> {
     let archive = &*backends.archive;
     let mut tally = Tally::new(rules, positions.iter().map(|(partition, end)| (*partition, end.next)));
     tally.begin_with_windows(windows.clone(), WindowCounts::new(), windows_from);
+    tally.begin_with_decays(decays.clone());
     let (mut from, mut trending) = (BTreeMap::new(), true);
     if let Some(snapshot) = snapshot {
         let cut = archive.rebuilding().cut(Some(snapshot)).await.context("reading the snapshot")?;
@@ -193,6 +206,9 @@ async fn begin_reading<'a>(
         }
         trending = follows_from_log(&cut) && cut.meta.rules == rules;
         from = cut.positions.into_iter().collect();
+        // Those that the snapshot has, too, from the begin on.
+        let both = whole(&cut.meta.decays);
+        tally.begin_with_decays(decays.iter().filter(|it| both.of(&it.decay) == Some(it)).copied().collect());
         tally.begin_with_windows(windows.clone(), by_window(&cut.windows), windows_from);
         tally.begin_with(cut.videos.into_iter().map(|video| video.state));
     }

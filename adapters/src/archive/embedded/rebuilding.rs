@@ -71,12 +71,15 @@ impl Rebuild for EmbeddedArchive {
             let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
             NEXT.delete(&transaction)?;
             NEXT.create(&transaction)?;
-            // A copy was counted without these windows, up to where it stands.
+            // A copy was counted without these windows and decays, up to where it stands.
             let counted = source.as_ref().map(SourceArchive::last_counted).transpose()?.flatten();
             let kinds: Vec<_> = before.windows.iter().map(|counted| counted.kind.clone()).collect();
             let of_source = source.as_ref().map(|source| source.meta.windows.clone()).unwrap_or_default();
             let windows = of_source.changed_to(&kinds, counted);
-            let next = Meta { generation: before.generation + 1, rules, windows, ..before };
+            let wanted: Vec<_> = before.decays.iter().map(|counted| counted.decay).collect();
+            let of_source = source.as_ref().map(|source| source.meta.decays.clone()).unwrap_or_default();
+            let decays = of_source.changed_to(&wanted, counted, rand::random);
+            let next = Meta { generation: before.generation + 1, rules, windows, decays, ..before };
             transaction.open_table(NEXT.meta)?.insert((), encode_meta(&next).as_str())?;
             if let Some(source) = source {
                 source.copy_into(&transaction)?;
@@ -128,7 +131,9 @@ impl Rebuild for EmbeddedArchive {
         let keys = keys.to_vec();
         let look = move |database: &Database, tables: &Tables| {
             let transaction = database.begin_read()?;
-            marks(&transaction.open_table(tables.marks)?, &transaction.open_table(tables.mark_times)?, keys)
+            let times = transaction.open_table(tables.mark_times)?;
+            let parts = transaction.open_table(tables.mark_parts)?;
+            marks(&transaction.open_table(tables.marks)?, &times, &parts, keys)
         };
         match of {
             Some(path) => open_other(path)?.read_blocking(look).await,
@@ -188,6 +193,7 @@ impl SourceArchive {
         copy_table(from, LIVE.audit, to, NEXT.audit)?;
         copy_table(from, LIVE.marks, to, NEXT.marks)?;
         copy_table(from, LIVE.mark_times, to, NEXT.mark_times)?;
+        copy_table(from, LIVE.mark_parts, to, NEXT.mark_parts)?;
         copy_table(from, LIVE.windows, to, NEXT.windows)?;
         copy_table(from, LIVE.window_offsets, to, NEXT.window_offsets)
     }
@@ -360,8 +366,8 @@ fn swap_in_next(
     let before = read_meta(&transaction.open_table(tables.meta)?)?.ok_or_else(not_opened_failure)?;
     let counted = read_meta(&transaction.open_table(NEXT.meta)?)?.ok_or_else(not_opened_failure)?;
     let numbering = minted.cloned().unwrap_or(before.numbering);
-    let Meta { rules, windows, .. } = counted;
-    let after = Meta { numbering, generation: before.generation + 1, rules, windows };
+    let Meta { rules, windows, decays, .. } = counted;
+    let after = Meta { numbering, generation: before.generation + 1, rules, windows, decays };
     transaction.open_table(NEXT.meta)?.insert((), encode_meta(&after).as_str())?;
     // Partitions stay with those who have them.
     transaction.delete_table(NEXT.owners)?;

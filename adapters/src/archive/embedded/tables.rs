@@ -2,6 +2,7 @@
 
 use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{MarkKey, RecordFingerprint, Rules, UniqueKinds, VideoState};
+use liverank_core::decays::{CountedDecay, Decay, DecayedScore, DecayedScores, RunPart};
 use liverank_core::moderation::ActorRole;
 use liverank_core::score::{Counters, Weights};
 use liverank_core::windows::{CountedKind, WindowKind};
@@ -59,9 +60,11 @@ pub struct Tables {
     pub marks: TableDefinition<'static, MarkKey, u64>,
     /// When it counts as having happened, where windows are counted.
     pub mark_times: TableDefinition<'static, MarkKey, Millis>,
+    /// What it added to decayed scores of boards' own, as JSON.
+    pub mark_parts: TableDefinition<'static, MarkKey, &'static [u8]>,
     /// Counts by kind and start of a window and by video.
     pub windows: TableDefinition<'static, (&'static str, Millis, &'static str), &'static [u8]>,
-    /// Up to where each partition is counted in windows, too.
+    /// Up to where each partition is counted in windows and by decays, too.
     pub window_offsets: TableDefinition<'static, u32, u64>,
 }
 
@@ -87,6 +90,7 @@ pub static LIVE: Tables = Tables {
     audit: TableDefinition::new("moderation"),
     marks: TableDefinition::new("marks"),
     mark_times: TableDefinition::new("mark_times"),
+    mark_parts: TableDefinition::new("mark_parts"),
     windows: TableDefinition::new("windows"),
     window_offsets: TableDefinition::new("window_offsets"),
 };
@@ -113,6 +117,7 @@ pub static NEXT: Tables = Tables {
     audit: TableDefinition::new("next_moderation"),
     marks: TableDefinition::new("next_marks"),
     mark_times: TableDefinition::new("next_mark_times"),
+    mark_parts: TableDefinition::new("next_mark_parts"),
     windows: TableDefinition::new("next_windows"),
     window_offsets: TableDefinition::new("next_window_offsets"),
 };
@@ -143,6 +148,7 @@ impl Tables {
         transaction.open_table(self.audit)?;
         transaction.open_table(self.marks)?;
         transaction.open_table(self.mark_times)?;
+        transaction.open_table(self.mark_parts)?;
         transaction.open_table(self.windows)?;
         transaction.open_table(self.window_offsets)?;
         Ok(())
@@ -170,6 +176,7 @@ impl Tables {
         transaction.delete_table(self.audit)?;
         transaction.delete_table(self.marks)?;
         transaction.delete_table(self.mark_times)?;
+        transaction.delete_table(self.mark_parts)?;
         transaction.delete_table(self.windows)?;
         transaction.delete_table(self.window_offsets)?;
         Ok(())
@@ -197,6 +204,7 @@ impl Tables {
         transaction.rename_table(self.audit, others.audit)?;
         transaction.rename_table(self.marks, others.marks)?;
         transaction.rename_table(self.mark_times, others.mark_times)?;
+        transaction.rename_table(self.mark_parts, others.mark_parts)?;
         transaction.rename_table(self.windows, others.windows)?;
         transaction.rename_table(self.window_offsets, others.window_offsets)?;
         Ok(())
@@ -233,6 +241,19 @@ struct StoredMeta {
     /// Absent where none are counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     windows: Vec<StoredWindows>,
+    /// Absent where none are counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    decays: Vec<StoredDecay>,
+}
+
+/// A decay that is counted.
+#[derive(Serialize, Deserialize)]
+struct StoredDecay {
+    decay: String,
+    run: u32,
+    /// Absent where the scores have all that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole_after: Option<Millis>,
 }
 
 /// A kind of windows that is counted.
@@ -261,25 +282,39 @@ pub fn read_meta(table: &impl ReadableTable<(), &'static str>) -> Result<Option<
 
 fn decode_meta(text: &str) -> Result<Meta, Failure> {
     let stored: StoredMeta = serde_json::from_str(text).map_err(|error| damaged_row("meta", &error))?;
-    let StoredMeta { weights, half_life_ms, unique, windows, .. } = stored;
+    let StoredMeta { weights, half_life_ms, unique, windows, decays, .. } = stored;
     let rules = Rules { weights, half_life_ms, unique };
     let counted = |StoredWindows { kind, whole_after }: StoredWindows| {
         let kind = WindowKind::parse(&kind).map_err(|error| Failure::Damaged(error.to_string()))?;
         Ok(CountedKind { kind, whole_after })
     };
     let windows = windows.into_iter().map(counted).collect::<Result<_, Failure>>()?;
-    Ok(Meta { numbering: stored.numbering, generation: stored.generation, rules, windows })
+    let counted = |StoredDecay { decay, run, whole_after }: StoredDecay| {
+        Ok(CountedDecay { decay: parse_decay(&decay)?, run, whole_after })
+    };
+    let decays = decays.into_iter().map(counted).collect::<Result<_, Failure>>()?;
+    Ok(Meta { numbering: stored.numbering, generation: stored.generation, rules, windows, decays })
+}
+
+fn parse_decay(text: &str) -> Result<Decay, Failure> {
+    Decay::parse(text).map_err(|error| Failure::Damaged(error.to_string()))
 }
 
 pub fn encode_meta(meta: &Meta) -> String {
-    let Meta { numbering, generation, rules, windows } = meta.clone();
+    let Meta { numbering, generation, rules, windows, decays } = meta.clone();
     let Rules { weights, half_life_ms, unique } = rules;
     let stored = |counted: &CountedKind| StoredWindows {
         kind: counted.kind.to_string(),
         whole_after: counted.whole_after,
     };
     let windows = windows.iter().map(stored).collect();
-    let stored = StoredMeta { numbering, generation, weights, half_life_ms, unique, windows };
+    let stored = |counted: &CountedDecay| StoredDecay {
+        decay: counted.decay.to_string(),
+        run: counted.run,
+        whole_after: counted.whole_after,
+    };
+    let decays = decays.iter().map(stored).collect();
+    let stored = StoredMeta { numbering, generation, weights, half_life_ms, unique, windows, decays };
     serde_json::to_string(&stored).expect("text and numbers always serialise")
 }
 
@@ -291,12 +326,62 @@ struct StoredVideo {
     last_seq: u64,
     /// The bits of the number: JSON knows no infinity, and reads no other one back to the bit.
     trending: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    decayed: Vec<StoredScore>,
     #[serde(default, skip_serializing_if = "is_zero")]
     corrections: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metadata: Option<Metadata>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     removed: Option<ActorRole>,
+}
+
+/// The score of a video by a decay of a board's own.
+#[derive(Serialize, Deserialize)]
+struct StoredScore {
+    decay: String,
+    /// The bits of the logarithm.
+    log2: u64,
+    events: u64,
+}
+
+fn stored_scores(scores: &DecayedScores) -> Vec<StoredScore> {
+    let of = |DecayedScore { decay, log2, events }: &DecayedScore| StoredScore {
+        decay: decay.to_string(),
+        log2: log2.to_bits(),
+        events: *events,
+    };
+    scores.iter().map(of).collect()
+}
+
+fn scores(stored: Vec<StoredScore>) -> Result<DecayedScores, Failure> {
+    let of = |StoredScore { decay, log2, events }: StoredScore| {
+        Ok(DecayedScore { decay: parse_decay(&decay)?, log2: f64::from_bits(log2), events })
+    };
+    stored.into_iter().map(of).collect()
+}
+
+/// What an event added in a run, as its mark says.
+#[derive(Serialize, Deserialize)]
+struct StoredPart {
+    run: u32,
+    /// The bits of the logarithm.
+    log2: u64,
+}
+
+pub fn encode_parts(parts: &[RunPart]) -> Vec<u8> {
+    let of = |RunPart { run, log2 }: &RunPart| StoredPart { run: *run, log2: log2.to_bits() };
+    let stored: Vec<StoredPart> = parts.iter().map(of).collect();
+    serde_json::to_vec(&stored).expect("numbers always serialise")
+}
+
+pub fn decode_parts(bytes: &[u8]) -> Result<Vec<RunPart>, Failure> {
+    let stored: Vec<StoredPart> =
+        serde_json::from_slice(bytes).map_err(|error| damaged_row("a mark", &error))?;
+    Ok(stored
+        .into_iter()
+        .map(|StoredPart { run, log2 }| RunPart { run, log2: f64::from_bits(log2) })
+        .collect())
 }
 
 pub fn encode_video(state: &VideoState) -> Vec<u8> {
@@ -306,6 +391,7 @@ pub fn encode_video(state: &VideoState) -> Vec<u8> {
         counters: state.counters,
         last_seq: state.last_seq,
         trending: state.trending.to_bits(),
+        decayed: stored_scores(&state.decayed),
         corrections: state.corrections,
         metadata: state.metadata.clone(),
         removed: state.removed,
@@ -323,6 +409,7 @@ pub fn decode_video(id: &str, bytes: &[u8]) -> Result<VideoState, Failure> {
         counters: stored.counters,
         last_seq: stored.last_seq,
         trending: f64::from_bits(stored.trending),
+        decayed: scores(stored.decayed)?,
         corrections: stored.corrections,
         metadata: stored.metadata,
         removed: stored.removed,
@@ -340,7 +427,7 @@ pub fn decode_comment(video: &str, seq: u64, bytes: &[u8]) -> Result<Comment, Fa
 #[cfg(test)]
 mod fixtures {
     use super::*;
-    use crate::fixtures::{WEIGHTS, check, comment, deletion, json, pin, shadowed, video, windows};
+    use crate::fixtures::{WEIGHTS, check, comment, decays, deletion, json, pin, shadowed, video, windows};
 
     #[test]
     fn stored_videos_have_fixtures() {
@@ -365,8 +452,8 @@ mod fixtures {
     fn stored_meta_has_fixtures() {
         let unique = "like,share".parse().expect("types");
         let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
-        let windows = windows();
-        let today = Meta { numbering: CommentEpoch::from_bits(7), generation: 5, rules, windows };
+        let (windows, decays) = (windows(), decays());
+        let today = Meta { numbering: CommentEpoch::from_bits(7), generation: 5, rules, windows, decays };
         let write = |meta: &Meta| json(encode_meta(meta).as_bytes());
         check("embedded-meta", &today, write, |value| decode_meta(&value.to_string()));
     }

@@ -1,8 +1,9 @@
-//! Counts by window.
+//! Counts by window; and which windows and decays are counted, and up to where.
 
 use std::ops::Bound;
 
 use liverank_core::counting::{OffsetRange, VideoState};
+use liverank_core::decays::Decay;
 use liverank_core::score::Counters;
 use liverank_core::windows::{WindowChange, WindowKey, WindowKind};
 use liverank_core::{Millis, VideoId};
@@ -19,44 +20,65 @@ type Key = (&'static str, Millis, &'static str);
 /// Counts these kinds from now on.
 pub fn count(database: &Database, tables: &Tables, kinds: &[WindowKind]) -> Result<Meta, Failure> {
     change_meta(database, tables, |transaction, before| {
-        let offsets = transaction.open_table(tables.offsets)?;
-        let mut counted_to = transaction.open_table(tables.window_offsets)?;
-        let mut last: Option<Millis> = None;
-        for entry in offsets.iter()? {
-            let (partition, found) = entry?;
-            let stands = position(found.value());
-            last = last.max(stands.last.map(|record| record.broker_time));
-            if before.windows.is_empty() {
-                counted_to.insert(partition.value(), stands.next)?;
-            }
-        }
+        let last = begin_here(transaction, tables, before)?;
         Ok(Meta { windows: before.windows.changed_to(kinds, last), ..before.clone() })
     })
 }
 
-/// Notes that these stretches are counted in windows, and what was counted without them. Comes before the offsets move.
+/// Counts these decays from now on.
+pub fn count_decays(database: &Database, tables: &Tables, decays: &[Decay]) -> Result<Meta, Failure> {
+    change_meta(database, tables, |transaction, before| {
+        let last = begin_here(transaction, tables, before)?;
+        Ok(Meta { decays: before.decays.changed_to(decays, last, rand::random), ..before.clone() })
+    })
+}
+
+/// Notes that windows and decays are counted from here on, where neither was counted `before`. Returns when the log took the last record
+/// that is counted.
+fn begin_here(
+    transaction: &WriteTransaction,
+    tables: &Tables,
+    before: &Meta,
+) -> Result<Option<Millis>, Failure> {
+    let offsets = transaction.open_table(tables.offsets)?;
+    let mut counted_to = transaction.open_table(tables.window_offsets)?;
+    let mut last: Option<Millis> = None;
+    for entry in offsets.iter()? {
+        let (partition, found) = entry?;
+        let stands = position(found.value());
+        last = last.max(stands.last.map(|record| record.broker_time));
+        if before.windows.is_empty() && before.decays.is_empty() {
+            counted_to.insert(partition.value(), stands.next)?;
+        }
+    }
+    Ok(last)
+}
+
+/// Notes that these stretches are counted in windows and by decays, and what was counted without them. Comes before the offsets move.
 pub fn advance(
     transaction: &WriteTransaction,
     tables: &Tables,
     meta: &mut Meta,
     spans: &[OffsetRange],
 ) -> Result<(), Failure> {
-    if meta.windows.is_empty() {
+    if meta.windows.is_empty() && meta.decays.is_empty() {
         return Ok(());
     }
     let offsets = transaction.open_table(tables.offsets)?;
     let mut counted_to = transaction.open_table(tables.window_offsets)?;
-    let mut windows = meta.windows.clone();
+    let (mut windows, mut decays) = (meta.windows.clone(), meta.decays.clone());
     for span in spans {
         let before = counted_to.insert(span.partition, span.next)?.map_or(0, |next| next.value());
         if before != span.from {
             let found: Option<Offset> = offsets.get(span.partition)?.map(|found| found.value());
             let last = found.and_then(|found| position(found).last);
-            windows = windows.with_gap(last.map(|record| record.broker_time));
+            let until = last.map(|record| record.broker_time);
+            windows = windows.with_gap(until);
+            decays = decays.with_gap(until, rand::random);
         }
     }
-    if windows != meta.windows {
-        meta.windows = windows;
+    if (&windows, &decays) != (&meta.windows, &meta.decays) {
+        (meta.windows, meta.decays) = (windows, decays);
         transaction.open_table(tables.meta)?.insert((), encode_meta(meta).as_str())?;
     }
     Ok(())
@@ -169,6 +191,79 @@ pub fn forget(
         transaction.commit()?;
     }
     Ok(forgotten)
+}
+
+#[cfg(test)]
+mod tests {
+    use liverank_core::counting::{Batch, LogRecord, RecordFingerprint, Rules};
+    use liverank_core::{Interaction, Kind, UserId};
+    use redb::backends::InMemoryBackend;
+
+    use super::super::tables::LIVE;
+    use super::super::{reading, writing};
+    use super::*;
+
+    const BEGIN: Millis = 1_700_000_000_000;
+
+    /// Commits the next record, a like or what takes it back.
+    fn commit(database: &Database, offset: u64, who: &str, kind: Kind) {
+        let video = VideoId::parse("v").unwrap();
+        let event = Interaction {
+            video_id: video,
+            user_id: UserId::parse(who).unwrap(),
+            kind,
+            watch_ms: 0,
+            timestamp: BEGIN,
+            event_id: None,
+            owner_id: None,
+            comment: None,
+            moderation: None,
+        };
+        let last = RecordFingerprint { broker_time: BEGIN + offset as Millis, digest: 1 };
+        let span = OffsetRange { partition: 0, from: offset, next: offset + 1, last: Some(last) };
+        let record = LogRecord { partition: 0, offset, broker_time: last.broker_time, event };
+        let batch = Batch { spans: vec![span], records: vec![record] };
+        writing::commit(database, &LIVE, &batch, 7).unwrap().unwrap();
+    }
+
+    fn events_in_score(database: &Database) -> u64 {
+        let ids = [VideoId::parse("v").unwrap()];
+        let video = reading::read_videos(database, &LIVE, &ids).unwrap().pop().flatten().unwrap();
+        video.decayed.iter().map(|score| score.events).sum()
+    }
+
+    #[test]
+    fn what_a_release_without_windows_and_half_lives_counted_in_between_is_noted() {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new()).unwrap();
+        let transaction = begin_durable(&database).unwrap();
+        LIVE.create(&transaction).unwrap();
+        transaction.commit().unwrap();
+        let rules = Rules { unique: "like".parse().unwrap(), ..Rules::default() };
+        writing::found(&database, &LIVE, &rules, 7).unwrap();
+        count(&database, &LIVE, &[WindowKind::parse("day of UTC").unwrap()]).unwrap();
+        let before = count_decays(&database, &LIVE, &[Decay::new(60, None).unwrap()]).unwrap();
+        commit(&database, 0, "ana", Kind::Like);
+        assert_eq!(
+            (reading::read_meta(&database, &LIVE).unwrap(), events_in_score(&database)),
+            (Some(before.clone()), 1)
+        );
+        // It counts a record, and leaves this where it is.
+        let transaction = begin_durable(&database).unwrap();
+        transaction.open_table(LIVE.offsets).unwrap().insert(0, (2, Some((BEGIN + 5, 3)))).unwrap();
+        transaction.commit().unwrap();
+        commit(&database, 2, "ana", Kind::Unlike);
+        commit(&database, 3, "ben", Kind::Like);
+        commit(&database, 4, "ben", Kind::Unlike);
+        let after = reading::read_meta(&database, &LIVE).unwrap().unwrap();
+        let (was, is) = (before.decays.iter().next().unwrap(), after.decays.iter().next().unwrap());
+        assert!(is.run != was.run && is.whole_after == Some(BEGIN + 5), "{is:?}");
+        assert_eq!(after.windows.iter().next().unwrap().whole_after, Some(BEGIN + 5));
+        assert_eq!(
+            events_in_score(&database),
+            1,
+            "ana's stays, as it may be gone already; ben's is taken off"
+        );
+    }
 }
 
 #[cfg(test)]

@@ -6,14 +6,15 @@ use liverank_core::comment::CommentEpoch;
 use liverank_core::counting::{
     Batch, Effects, MarkChange, MarkKey, NumberedComment, Rules, UniqueMark, VideoState, apply_with,
 };
+use liverank_core::decays::CountedDecays;
 use liverank_core::windows::CountedWindows;
 use liverank_core::{Millis, VideoId};
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::super::{CommitError, Committed, Meta, Position};
 use super::tables::{
-    Tables, decode_video, encode_comment, encode_meta, encode_video, position, positions,
-    read_meta as meta_in,
+    Tables, decode_parts, decode_video, encode_comment, encode_meta, encode_parts, encode_video, position,
+    positions, read_meta as meta_in,
 };
 use super::{moderation, windows};
 use crate::redb_file::{Failure, begin_durable};
@@ -27,8 +28,9 @@ pub fn found(database: &Database, tables: &Tables, wanted: &Rules, bits: u64) ->
         if let Some(meta) = found {
             return Ok(meta);
         }
-        let (numbering, windows) = (CommentEpoch::from_bits(bits), CountedWindows::default());
-        let meta = Meta { numbering, generation: 1, rules: *wanted, windows };
+        let (windows, decays) = (CountedWindows::default(), CountedDecays::default());
+        let numbering = CommentEpoch::from_bits(bits);
+        let meta = Meta { numbering, generation: 1, rules: *wanted, windows, decays };
         table.insert((), encode_meta(&meta).as_str())?;
         meta
     };
@@ -49,7 +51,7 @@ pub fn commit(
     if batch.spans.is_empty() && batch.records.is_empty() {
         return Ok(Ok(Committed { effects: Effects::default(), meta }));
     }
-    // Before the offsets move: where they stand tells what was counted without windows.
+    // Before the offsets move: where they stand tells what was counted without windows and decays.
     windows::advance(&transaction, tables, &mut meta, &batch.spans)?;
     if let Some(fence) = advance_offsets(&transaction, tables, batch, me)? {
         return Ok(Err(fence));
@@ -58,7 +60,7 @@ pub fn commit(
     let sightings = known_sightings(&transaction, tables, &batch.identities())?;
     let moderated = moderation::moderated(&transaction, tables, batch)?;
     let marks = known_marks(&transaction, tables, batch.marks(meta.rules.unique))?;
-    let effects = apply_with(&batch.records, videos, sightings, moderated, marks, &meta.rules, &meta.windows);
+    let effects = apply_with(&batch.records, videos, sightings, moderated, marks, meta.in_force());
     put_videos(&transaction, tables, &effects.videos)?;
     put_identities(&transaction, tables, &effects.identities)?;
     put_comments(&transaction, tables, &effects)?;
@@ -151,14 +153,16 @@ fn known_marks(
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let (values, times) = (transaction.open_table(tables.marks)?, transaction.open_table(tables.mark_times)?);
-    marks(&values, &times, keys)
+    let values = transaction.open_table(tables.marks)?;
+    let beside = (transaction.open_table(tables.mark_times)?, transaction.open_table(tables.mark_parts)?);
+    marks(&values, &beside.0, &beside.1, keys)
 }
 
 /// The marks among `keys` that are set, and what they say.
 pub fn marks(
     values: &impl ReadableTable<MarkKey, u64>,
     times: &impl ReadableTable<MarkKey, Millis>,
+    parts: &impl ReadableTable<MarkKey, &'static [u8]>,
     keys: impl IntoIterator<Item = MarkKey>,
 ) -> Result<Vec<(MarkKey, UniqueMark)>, Failure> {
     let mut keys: Vec<MarkKey> = keys.into_iter().collect();
@@ -167,7 +171,9 @@ pub fn marks(
     for key in keys {
         let Some(bits) = values.get(key)? else { continue };
         let at = times.get(key)?.map(|at| at.value());
-        set.push((key, UniqueMark { log2: f64::from_bits(bits.value()), at }));
+        let decayed = parts.get(key)?.map(|bytes| decode_parts(bytes.value())).transpose()?;
+        let decayed = decayed.unwrap_or_default();
+        set.push((key, UniqueMark { log2: f64::from_bits(bits.value()), at, decayed }));
     }
     Ok(set)
 }
@@ -178,15 +184,20 @@ fn put_marks(transaction: &WriteTransaction, tables: &Tables, changes: &[MarkCha
     }
     let mut values = transaction.open_table(tables.marks)?;
     let mut times = transaction.open_table(tables.mark_times)?;
-    for change in changes {
-        match change.now {
-            Some(mark) => values.insert(change.key, mark.log2.to_bits())?,
-            None => values.remove(change.key)?,
+    let mut parts = transaction.open_table(tables.mark_parts)?;
+    for MarkChange { key, now, .. } in changes {
+        match now {
+            Some(mark) => values.insert(key, mark.log2.to_bits())?,
+            None => values.remove(key)?,
         };
-        match change.now.and_then(|mark| mark.at) {
-            Some(at) => times.insert(change.key, at)?,
-            None => times.remove(change.key)?,
+        match now.as_ref().and_then(|mark| mark.at) {
+            Some(at) => times.insert(key, at)?,
+            None => times.remove(key)?,
         };
+        match now.as_ref().map(|mark| &mark.decayed).filter(|decayed| !decayed.is_empty()) {
+            Some(decayed) => drop(parts.insert(key, encode_parts(decayed).as_slice())?),
+            None => drop(parts.remove(key)?),
+        }
     }
     Ok(())
 }
@@ -272,7 +283,7 @@ mod fixtures {
 
     use super::super::tables::LIVE;
     use super::*;
-    use crate::fixtures::check;
+    use crate::fixtures::{check, run_parts};
 
     fn memory_database() -> Database {
         Database::builder().create_with_backend(InMemoryBackend::new()).expect("a file in memory")
@@ -291,6 +302,9 @@ mod fixtures {
         if let Some(at) = at {
             row["at"] = json!(at);
         }
+        if let Some(parts) = transaction.open_table(LIVE.mark_parts)?.get(key.value())? {
+            row["parts"] = serde_json::from_slice(parts.value()).expect("JSON");
+        }
         Ok(row)
     }
 
@@ -306,14 +320,18 @@ mod fixtures {
         if let Some(at) = row["at"].as_i64() {
             times.insert(key, at)?;
         }
-        let (key, mark) = marks(&table, &times, [key])?.pop().expect("it is set");
+        let mut parts = transaction.open_table(LIVE.mark_parts)?;
+        if row["parts"].is_array() {
+            parts.insert(key, row["parts"].to_string().as_bytes())?;
+        }
+        let (key, mark) = marks(&table, &times, &parts, [key])?.pop().expect("it is set");
         Ok(MarkChange { key, stored: true, now: Some(mark) })
     }
 
     #[test]
     fn stored_unique_marks_have_fixtures() {
-        let today =
-            MarkChange { key: [9; 16], stored: true, now: Some(UniqueMark { log2: 81_234.5, at: None }) };
+        let says = UniqueMark { log2: 81_234.5, at: Some(1_700_000_000_250), decayed: run_parts() };
+        let today = MarkChange { key: [9; 16], stored: true, now: Some(says) };
         check("embedded-mark", &today, |change| encode_mark_row(change).expect("a row"), mark);
     }
 }

@@ -14,7 +14,6 @@ use liverank_core::counting::{
     Batch, Effects, MarkChange, MarkKey, OffsetRange, Rules, UniqueMark, VideoState, apply_with,
     identity_digest,
 };
-use liverank_core::windows::CountedWindows;
 use liverank_core::{Millis, VideoId};
 use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
@@ -29,7 +28,7 @@ use super::ownership::{Owner, id_of};
 use super::states::{CachedVideo, VideoStateCache};
 use super::stopwatch::Stopwatch;
 use super::transaction::{Stop, Transaction, abort, never_opened, to_raw_documents};
-use super::{MongoArchive, PART_NAME, swapping};
+use super::{MongoArchive, PART_NAME, decays, swapping};
 use crate::StoreError;
 
 /// How long a batch may take in all, conflicts, elections and retries included. Afterwards its caller asks where the
@@ -72,6 +71,7 @@ async fn retry_until_committed(archive: &MongoArchive, batch: &Batch) -> Result<
             Stop::Never(error) => return Err(error),
             Stop::Swap(rebuild) => swapping::finish_swap(archive, &rebuild).await?,
             Stop::YieldToRebuild => tokio::time::sleep(MAX_PAUSE / 16).await,
+            Stop::Gap => decays::note_gap(archive).await?,
             Stop::Again(error) => {
                 tracing::debug!(part = PART_NAME, %error, ?pause, "the batch conflicts; again");
                 owner.states.stop_guessing();
@@ -98,13 +98,13 @@ async fn try_commit(
         return Err(Stop::YieldToRebuild);
     }
     let filling = meta_doc.rebuilding()?;
-    let mut meta = meta_doc.into_meta()?;
+    let lost_decays = meta_doc.lost_decays();
+    let meta = meta_doc.into_meta()?;
     let offsets = OffsetDocs::from_docs(commit.transaction.find("offsets", doc! {}).await?);
     let new_offsets = offsets.check_fence(&batch.spans, &me)?;
-    let windows = offsets.windows_since(&meta.windows, &batch.spans);
-    if windows != meta.windows {
-        commit.transaction.note_windows(&windows).await?;
-        meta.windows = windows;
+    let counts_more = !meta.windows.is_empty() || !meta.decays.is_empty();
+    if lost_decays || (counts_more && offsets.has_gap(&batch.spans)) {
+        return Err(Stop::Gap);
     }
     let may_keep = !offsets.has_older_release();
     if !may_keep {
@@ -118,10 +118,9 @@ async fn try_commit(
     let marks = commit.marks(batch, &meta.rules).await?;
     watch.lap("reading");
     let known_videos = videos.by_id.values().filter_map(|known| known.state.clone());
-    let effects =
-        apply_with(&batch.records, known_videos, sightings, moderated, marks, &meta.rules, &meta.windows);
+    let effects = apply_with(&batch.records, known_videos, sightings, moderated, marks, meta.in_force());
     watch.lap("applying");
-    commit.advance_offsets(&batch.spans, &new_offsets, &videos.left, !meta.windows.is_empty()).await?;
+    commit.advance_offsets(&batch.spans, &new_offsets, &videos.left, counts_more).await?;
     commit.write_effects(&effects, &meta.rules, &videos).await?;
     commit.transaction.moderate(&effects).await?;
     if let Some(rebuild) = filling {
@@ -171,18 +170,9 @@ impl OffsetDocs {
         Ok(absent)
     }
 
-    /// The windows that are counted, after what was counted without them before these stretches.
-    fn windows_since(&self, windows: &CountedWindows, spans: &[OffsetRange]) -> CountedWindows {
-        if windows.is_empty() {
-            return windows.clone();
-        }
-        spans.iter().fold(windows.clone(), |windows, span| {
-            let found = self.0.get(&i64::from(span.partition));
-            if found.map_or(0, |found| found.windowed) == span.from as i64 {
-                return windows;
-            }
-            windows.with_gap(found.and_then(|found| Some(found.position().last?.broker_time)))
-        })
+    /// Whether something was counted without windows and decays before these stretches.
+    fn has_gap(&self, spans: &[OffsetRange]) -> bool {
+        spans.iter().any(|span| self.0.get(&i64::from(span.partition)).is_some_and(OffsetDoc::has_gap))
     }
 
     /// How often videos of this home may have been written by batches that had no record of it.
@@ -287,7 +277,7 @@ impl CommitAttempt<'_> {
         spans: &[OffsetRange],
         absent: &HashSet<u32>,
         left: &BTreeSet<u32>,
-        windowed: bool,
+        counts_more: bool,
     ) -> Result<(), Stop> {
         let moved = spans.iter().filter(|span| span.next != span.from || absent.contains(&span.partition));
         // A video that is written has a record, and its partition moves.
@@ -301,7 +291,7 @@ impl CommitAttempt<'_> {
                 if span.next != span.from {
                     next.insert("last", span.last.map(mark_document));
                 }
-                if windowed {
+                if counts_more {
                     next.insert("windowed", span.next as i64);
                 }
                 let mut change = doc! { "$set": next };
@@ -402,15 +392,8 @@ impl CommitAttempt<'_> {
         let (mut fresh, mut again, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for MarkChange { key, stored, now } in changes {
             match now {
-                Some(UniqueMark { log2, at }) if *stored => {
-                    let mut change = doc! { "$set": { "log2": log2 } };
-                    match at {
-                        Some(at) => drop(change.insert("$set", doc! { "log2": log2, "at": at })),
-                        None => drop(change.insert("$unset", doc! { "at": "" })),
-                    }
-                    again.push(doc! { "q": { "_id": digest_bson(key) }, "u": change });
-                }
-                Some(mark) => fresh.push(MarkedDoc::of(key, *mark)),
+                Some(mark) if *stored => again.push(MarkedDoc::of(key, mark).update()?),
+                Some(mark) => fresh.push(MarkedDoc::of(key, mark)),
                 None => gone.push(digest_bson(key)),
             }
         }

@@ -9,6 +9,7 @@ use liverank_core::comment::{CommentEpoch, EntryKind};
 use liverank_core::counting::{
     MarkKey, NumberedComment, RecordFingerprint, Rules, UniqueKinds, UniqueMark, VideoState, digest,
 };
+use liverank_core::decays::{CountedDecays, DecayedScores};
 use liverank_core::moderation::ActorRole;
 use liverank_core::score::{Counters, Weights, points};
 use liverank_core::windows::CountedWindows;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{Meta, Position};
 use super::PART_NAME;
+use super::decays::{CountedDecayDoc, DecayedDoc, RunPartDoc, stored_scores};
 use super::transaction::Stop;
 use super::windows::CountedDoc;
 use crate::StoreError;
@@ -65,6 +67,9 @@ pub(super) struct VideoDoc {
     pub(super) score: f64,
     /// Absent before the first event of weight: JSON and many a client know no negative infinity.
     trending: Option<f64>,
+    /// By half-lives of boards' own. Absent or null where there is none.
+    #[serde(default)]
+    decayed: Option<Vec<DecayedDoc>>,
     /// Absent before the first.
     #[serde(default)]
     corrections: i64,
@@ -104,6 +109,7 @@ impl VideoDoc {
             },
             last_seq: self.last_seq as u64,
             trending: self.trending.unwrap_or(f64::NEG_INFINITY),
+            decayed: DecayedDoc::read(self.decayed.as_deref().unwrap_or_default())?,
             corrections: self.corrections as u64,
             metadata: self.metadata.as_deref().map(metadata).transpose()?,
             removed: self.removed,
@@ -116,6 +122,9 @@ impl VideoDoc {
 pub(super) fn video_update(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
     let mut update = rawdoc! { "$setOnInsert": { "_id": video_key(state.video_id.as_str()) } };
     update.append("$set", video_fields(state, weights));
+    if state.decayed.is_empty() {
+        update.append("$unset", rawdoc! { "decayed": "" });
+    }
     rawdoc! { "q": { "video_id": state.video_id.as_str() }, "u": update, "upsert": true }
 }
 
@@ -144,6 +153,9 @@ pub(super) fn video_change(
             set.append(name, new);
         }
     }
+    if before.decayed != after.decayed {
+        append_decayed(&mut set, &after.decayed);
+    }
     rawdoc! { "q": { "_id": video_key(after.video_id.as_str()) }, "u": { "$set": set } }
 }
 
@@ -153,6 +165,14 @@ fn video_fields(state: &VideoState, weights: &Weights) -> RawDocumentBuf {
     fields
 }
 
+fn append_decayed(document: &mut RawDocumentBuf, scores: &DecayedScores) {
+    if scores.is_empty() {
+        document.append("decayed", RawBson::Null);
+    } else {
+        document.append("decayed", stored_scores(scores));
+    }
+}
+
 /// All members but for the last ones where there is nothing to correct, as in most videos.
 fn append_members(document: &mut RawDocumentBuf, state: &VideoState, weights: &Weights) {
     let members = changing_members(state, weights);
@@ -160,6 +180,9 @@ fn append_members(document: &mut RawDocumentBuf, state: &VideoState, weights: &W
         if state.corrections == 0 { members.len() - OPTIONAL_TRAILING_MEMBERS } else { members.len() };
     for (name, value) in members.into_iter().take(count) {
         document.append(name, value);
+    }
+    if !state.decayed.is_empty() {
+        append_decayed(document, &state.decayed);
     }
 }
 
@@ -307,7 +330,7 @@ pub(super) struct OffsetDoc {
     /// record, by that partition. It has as many entries as there are partitions at most.
     #[serde(default)]
     outside_writes: HashMap<String, i64>,
-    /// Up to where it is counted in windows, too. A release that knows none leaves it where it is.
+    /// Up to where it is counted in windows and by decays, too. A release that knows neither leaves it where it is.
     #[serde(default)]
     pub windowed: i64,
     /// How often this partition was taken up from an archive that did not count them.
@@ -330,6 +353,16 @@ impl OffsetDoc {
     /// Whether an archive of a release has it that does not count its outside writes.
     pub(super) fn is_of_an_older_release(&self) -> bool {
         self.session.is_some() && self.session != self.keeper
+    }
+
+    /// Whether the last records that are counted are counted without windows and decays.
+    pub(super) const fn has_gap(&self) -> bool {
+        self.windowed != self.next
+    }
+
+    /// The statement that says that there is no such gap before what comes next.
+    pub(super) fn counted_to_here(&self) -> Document {
+        doc! { "q": { "_id": self.partition }, "u": { "$set": { "windowed": self.next } } }
     }
 
     pub(super) fn position(&self) -> Position {
@@ -386,16 +419,40 @@ pub(super) struct MarkedDoc {
     /// When it counts as having happened; absent where it was in no window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<Millis>,
+    /// What it added to decayed scores of boards' own; absent where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    decayed: Vec<RunPartDoc>,
 }
 
 impl MarkedDoc {
-    pub(super) fn of(key: &MarkKey, UniqueMark { log2, at }: UniqueMark) -> Self {
-        Self { id: digest_binary(key), log2, at }
+    pub(super) fn of(key: &MarkKey, UniqueMark { log2, at, decayed }: &UniqueMark) -> Self {
+        Self { id: digest_binary(key), log2: *log2, at: *at, decayed: RunPartDoc::all(decayed) }
+    }
+
+    /// The statement that makes a stored mark say this.
+    pub(super) fn update(&self) -> Result<Document, StoreError> {
+        let mut set = doc! { "log2": self.log2 };
+        let mut unset = Document::new();
+        match self.at {
+            Some(at) => drop(set.insert("at", at)),
+            None => drop(unset.insert("at", "")),
+        }
+        if self.decayed.is_empty() {
+            unset.insert("decayed", "");
+        } else {
+            let parts = bson::to_bson(&self.decayed);
+            set.insert("decayed", parts.map_err(|error| StoreError::unusable(PART_NAME, error))?);
+        }
+        let mut change = doc! { "$set": set };
+        if !unset.is_empty() {
+            change.insert("$unset", unset);
+        }
+        Ok(doc! { "q": { "_id": Bson::Binary(self.id.clone()) }, "u": change })
     }
 
     /// `None` for a document that is not ours.
     pub(super) fn entry(&self) -> Option<(MarkKey, UniqueMark)> {
-        let mark = UniqueMark { log2: self.log2, at: self.at };
+        let mark = UniqueMark { log2: self.log2, at: self.at, decayed: RunPartDoc::read(&self.decayed) };
         Some((self.id.bytes.as_slice().try_into().ok()?, mark))
     }
 }
@@ -442,6 +499,12 @@ pub(super) struct RebuildDoc {
     /// The windows that are counted in them; absent where it does not replace the counts by window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub windows: Option<Vec<CountedDoc>>,
+    /// The decays that are counted in them; absent where it does not count anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decays: Option<Vec<CountedDecayDoc>>,
+    /// Whether its videos have the decayed scores that are counted. A release that knows none does not say so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    keeps_decayed: bool,
 }
 
 impl RebuildDoc {
@@ -461,6 +524,8 @@ impl RebuildDoc {
             phase: phase.to_owned(),
             collections: collections.iter().map(|&name| name.to_owned()).collect(),
             windows: None,
+            decays: None,
+            keeps_decayed: !meta.decays.is_empty(),
         }
     }
 
@@ -477,6 +542,12 @@ impl RebuildDoc {
         };
         if let Some(windows) = self.windows.as_ref().filter(|windows| !windows.is_empty()) {
             outcome.insert("windows", CountedDoc::to_bson(windows)?);
+        }
+        if let Some(decays) = self.decays.as_ref().filter(|decays| !decays.is_empty()) {
+            outcome.insert("decays", CountedDecayDoc::to_bson(decays)?);
+        }
+        if self.keeps_decayed {
+            outcome.insert("decays_of", self.generation);
         }
         Ok(outcome)
     }
@@ -507,7 +578,7 @@ pub(super) struct MetaDoc {
     id: String,
     format: i64,
     numbering: String,
-    generation: i64,
+    pub generation: i64,
     weights: WeightsDoc,
     half_life_ms: i64,
     /// Absent in what former releases made.
@@ -516,6 +587,12 @@ pub(super) struct MetaDoc {
     /// Absent where none are counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<CountedDoc>,
+    /// Absent where none are counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decays: Vec<CountedDecayDoc>,
+    /// The generation of which the videos have these scores. A release that knows none begins generations without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decays_of: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<RebuildDoc>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -573,14 +650,21 @@ impl MetaDoc {
             half_life_ms: meta.rules.half_life_ms as i64,
             unique: meta.rules.unique,
             windows: CountedDoc::all(&meta.windows),
+            decays: CountedDecayDoc::all(&meta.decays),
+            decays_of: (!meta.decays.is_empty()).then_some(meta.generation as i64),
             rebuild: None,
             make_way: None,
         }
     }
 
     pub(super) fn fresh(numbering: &CommentEpoch, rules: &Rules) -> Self {
-        let windows = CountedWindows::default();
-        Self::of(&Meta { numbering: numbering.clone(), generation: 1, rules: *rules, windows })
+        let (windows, decays) = (CountedWindows::default(), CountedDecays::default());
+        Self::of(&Meta { numbering: numbering.clone(), generation: 1, rules: *rules, windows, decays })
+    }
+
+    /// Whether a release that knows no decays has begun this generation: its videos may lack their scores.
+    pub(super) fn lost_decays(&self) -> bool {
+        !self.decays.is_empty() && self.decays_of != Some(self.generation)
     }
 
     pub(super) fn is_swapping(&self) -> bool {
@@ -613,6 +697,7 @@ impl MetaDoc {
                 unique: self.unique,
             },
             windows: CountedDoc::read(&self.windows)?,
+            decays: CountedDecayDoc::read(&self.decays)?,
         })
     }
 }
@@ -652,6 +737,7 @@ mod tests {
             counters: Counters { views: (1 << 53) + 1, watch_ms: (1 << 53) + 1, ..Counters::default() },
             last_seq: (1 << 53) + 1,
             trending,
+            decayed: DecayedScores::default(),
             corrections: 0,
             metadata: None,
             removed: None,

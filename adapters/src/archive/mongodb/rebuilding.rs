@@ -40,6 +40,9 @@ impl Rebuild for MongoArchive {
             if meta.rebuild.is_some() {
                 more.insert("rebuild.generation", 1_i64);
             }
+            if !meta.decays.is_empty() {
+                more.insert("decays_of", 1_i64);
+            }
             Ok(Some(Change { meta: doc! { "$inc": more }, others: Vec::new() }))
         };
         while !barrier::change_meta(self, &bump).await? {

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 
 use super::super::{Archive, Finished, Meta, Progress, RebuildError, Replay, numbering};
 use super::barrier::{self, Change};
+use super::decays::{self, CountedDecayDoc};
 use super::documents::{MetaDoc, OffsetDoc, RebuildDoc, VideoDoc, suffix, video_update};
 use super::transaction::never_opened;
 use super::windows::{self, CountedDoc};
@@ -53,8 +54,10 @@ pub(super) async fn begin(
     let next = live.beside_database(live.db.name(), suffix(&token));
     let source = from.map(|database| live.beside_database(database, String::new()));
     let windows = windows::of_replay(&meta.windows, source.as_ref()).await?;
+    let decays = decays::of_replay(&meta.decays, source.as_ref()).await?;
     let has_windows = !windows.is_empty();
-    let start = MetaDoc::of(&Meta { generation: meta.generation + 1, rules: *rules, windows, ..meta });
+    let start =
+        MetaDoc::of(&Meta { generation: meta.generation + 1, rules: *rules, windows, decays, ..meta });
     with_timeout(OPEN_TIMEOUT, "making room for a replay", async {
         swapping::clear(live, None).await?;
         opening::create(&next).await?;
@@ -204,6 +207,7 @@ impl MongoReplay {
         }
         let mut rebuild = RebuildDoc::new(&self.token, meta, RebuildDoc::SWAPPING, &collections);
         rebuild.windows = Some(CountedDoc::all(&meta.windows));
+        rebuild.decays = Some(CountedDecayDoc::all(&meta.decays));
         rebuild
     }
 

@@ -206,12 +206,14 @@ impl VideoStateCache {
 fn state_bytes(state: &VideoState) -> usize {
     // The owner's text may be shared with nobody.
     let metadata = state.metadata.as_ref().map_or(0, |metadata| metadata.as_str().len());
-    STATE_OVERHEAD_BYTES + state.video_id.as_str().len() + state.owner.as_str().len() + metadata
+    let decayed = size_of_val(state.decayed.as_slice());
+    STATE_OVERHEAD_BYTES + state.video_id.as_str().len() + state.owner.as_str().len() + metadata + decayed
 }
 
 #[cfg(test)]
 mod tests {
     use liverank_core::UserId;
+    use liverank_core::decays::DecayedScores;
     use liverank_core::score::Counters;
     use proptest::prelude::*;
 
@@ -225,6 +227,7 @@ mod tests {
             counters: Counters { views, ..Counters::default() },
             last_seq: 0,
             trending: 0.0,
+            decayed: DecayedScores::default(),
             corrections: 0,
             metadata: None,
             removed: None,

@@ -37,6 +37,8 @@ pub(super) enum Stop {
     Again(Error),
     /// A rebuild asks for a moment without commits.
     YieldToRebuild,
+    /// Something was counted without windows and decays before the batch, and that is to be noted first.
+    Gap,
     /// A rebuild is about to put its collections in place, and whoever meets that helps.
     Swap(Box<RebuildDoc>),
     /// The batch must not be applied.
@@ -69,7 +71,7 @@ impl Stop {
     pub(super) fn leaves_session_clean(&self) -> bool {
         match self {
             Self::Again(error) => code(error).is_some_and(|code| code != INTERRUPTED_CODE),
-            Self::YieldToRebuild | Self::Swap(_) => true,
+            Self::YieldToRebuild | Self::Gap | Self::Swap(_) => true,
             Self::Never(error) => !matches!(error, CommitError::Store(_)),
         }
     }

@@ -102,13 +102,6 @@ impl Transaction<'_> {
     pub(super) async fn add_to_windows(&mut self, changes: &[WindowChange]) -> Result<(), Stop> {
         self.update("windows", to_raw_documents(changes.iter().map(addition))?).await
     }
-
-    /// Notes which windows are whole.
-    pub(super) async fn note_windows(&mut self, windows: &CountedWindows) -> Result<(), Stop> {
-        let windows = CountedDoc::to_bson(&CountedDoc::all(windows))?;
-        let note = doc! { "q": { "_id": MetaDoc::ID }, "u": { "$set": { "windows": windows } } };
-        self.update("meta", to_raw_documents([note])?).await
-    }
 }
 
 /// Creates the collection where it is absent: no transaction has to.
@@ -128,15 +121,11 @@ pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Resul
         if meta.is_swapping() {
             return Ok(None);
         }
-        let before = meta.clone().into_meta()?.windows;
+        let before = meta.clone().into_meta()?;
         let last = last_counted(offsets);
-        let windows = CountedDoc::to_bson(&CountedDoc::all(&before.changed_to(kinds, last)))?;
-        let here = |found: &OffsetDoc| {
-            doc! { "q": { "_id": found.partition }, "u": { "$set": { "windowed": found.next } } }
-        };
-        let begun = if before.is_empty() { offsets.iter().map(here).collect() } else { Vec::new() };
+        let windows = CountedDoc::to_bson(&CountedDoc::all(&before.windows.changed_to(kinds, last)))?;
         let meta = doc! { "$set": { "windows": windows } };
-        Ok(Some(Change { meta, others: vec![("offsets".to_owned(), begun)] }))
+        Ok(Some(Change { meta, others: vec![("offsets".to_owned(), begin_here(&before, offsets))] }))
     };
     while !barrier::change_meta(archive, &decide).await? {
         swapping::finish_any(archive).await?;
@@ -144,9 +133,17 @@ pub(super) async fn count(archive: &MongoArchive, kinds: &[WindowKind]) -> Resul
     archive.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()
 }
 
+/// The statements that say that windows and decays are counted from here on, where neither was counted `before`.
+pub(super) fn begin_here(before: &Meta, offsets: &[OffsetDoc]) -> Vec<Document> {
+    if !before.windows.is_empty() || !before.decays.is_empty() {
+        return Vec::new();
+    }
+    offsets.iter().map(OffsetDoc::counted_to_here).collect()
+}
+
 /// When the log took the last record that is counted.
-fn last_counted(offsets: &[OffsetDoc]) -> Option<Millis> {
-    offsets.iter().filter_map(|found| Some(found.position().last?.broker_time)).max()
+pub(super) fn last_counted<'a>(offsets: impl IntoIterator<Item = &'a OffsetDoc>) -> Option<Millis> {
+    offsets.into_iter().filter_map(|found| Some(found.position().last?.broker_time)).max()
 }
 
 /// The windows that a replay counts where an archive counts these: a copy that it begins with was counted without those that

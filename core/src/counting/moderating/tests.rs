@@ -3,9 +3,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::{Batch, Rules, UniqueMark, apply_with};
+use super::super::{Batch, InForce, Rules, UniqueMark, apply, apply_with};
 use super::*;
 use crate::Metadata;
+use crate::decays::CountedDecays;
 use crate::moderation::{Moderation, Outcome, Restriction, RuleBook, Scope};
 use crate::windows::CountedWindows;
 
@@ -67,8 +68,12 @@ impl ModelArchive {
         let reports = reported.collect();
         let moderated = Moderated { targets: found.collect(), revision: self.revision, reports };
         let (known, seen) = (self.videos.clone().into_values(), self.sightings.clone());
-        let effects =
-            apply_with(records, known, seen, moderated, [], &Rules::default(), &CountedWindows::default());
+        let in_force = InForce {
+            rules: &Rules::default(),
+            windows: &CountedWindows::default(),
+            decays: &CountedDecays::default(),
+        };
+        let effects = apply_with(records, known, seen, moderated, [], in_force);
         self.videos.extend(effects.videos.into_iter().map(|state| (state.video_id.clone(), state)));
         self.sightings.extend(effects.identities);
         for NumberedComment { comment, .. } in effects.comments {
@@ -358,16 +363,7 @@ fn a_video_is_described_removed_and_described_again() {
     let mut revision = 0;
     let mut then = |record: LogRecord| {
         let rules = Rules::default();
-        let moderated = Moderated::default();
-        let effects = apply_with(
-            &[record],
-            known.clone(),
-            Vec::new(),
-            moderated,
-            [],
-            &rules,
-            &CountedWindows::default(),
-        );
+        let effects = apply(&[record], known.clone(), Vec::new(), &rules);
         if let Some(state) = effects.videos.first() {
             assert!(state.revision() >= revision);
             revision = state.revision();
@@ -510,17 +506,12 @@ fn an_erasure_removes_unique_marks() {
     let forget = moderation_record(1, Some("v"), "ops", ActorRole::Service, forget);
     let batch = super::super::Batch { spans: vec![], records: vec![forget.clone()] };
     assert_eq!(batch.marks(rules.unique).into_iter().collect::<Vec<_>>(), [key], "it asks for the mark");
-    let effects = apply_with(
-        &[forget],
-        [],
-        [],
-        Moderated::default(),
-        [(key, UniqueMark { log2: 0.0, at: None })],
-        &rules,
-        &CountedWindows::default(),
-    );
+    let (windows, decays) = (&CountedWindows::default(), &CountedDecays::default());
+    let mark = UniqueMark { log2: 0.0, at: None, decayed: Vec::new() };
+    let in_force = InForce { rules: &rules, windows, decays };
+    let effects = apply_with(&[forget], [], [], Moderated::default(), [(key, mark)], in_force);
     assert_eq!(effects.marks.len(), 1);
-    assert_eq!((effects.marks[0].key, effects.marks[0].now), (key, None));
+    assert_eq!((effects.marks[0].key, &effects.marks[0].now), (key, &None));
 }
 
 proptest! {

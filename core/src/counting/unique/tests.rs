@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::{Effects, LogRecord, Moderated, Rules, VideoState, apply_with};
+use super::super::{Effects, InForce, LogRecord, Moderated, Rules, VideoState, apply_with};
 use super::*;
+use crate::decays::CountedDecays;
 use crate::score::{Counters, Weights};
 use crate::windows::CountedWindows;
 
@@ -32,23 +33,17 @@ impl ModelArchive {
         let keys: Vec<_> =
             records.iter().filter_map(|record| mark_key(&record.event, rules.unique)).collect();
         let marks: BTreeMap<_, _> =
-            keys.into_iter().filter_map(|key| Some((key, *self.marks.get(&key)?))).collect();
+            keys.into_iter().filter_map(|key| Some((key, self.marks.get(&key)?.clone()))).collect();
         let known: Vec<_> = self.videos.values().cloned().collect();
-        let effects = apply_with(
-            records,
-            known,
-            Vec::new(),
-            Moderated::default(),
-            marks,
-            rules,
-            &CountedWindows::default(),
-        );
+        let (windows, decays) = (&CountedWindows::default(), &CountedDecays::default());
+        let in_force = InForce { rules, windows, decays };
+        let effects = apply_with(records, known, Vec::new(), Moderated::default(), marks, in_force);
         for state in &effects.videos {
             self.videos.insert(state.video_id.to_string(), state.clone());
         }
         for change in &effects.marks {
             assert_eq!(self.marks.contains_key(&change.key), change.stored);
-            match change.now {
+            match change.now.clone() {
                 Some(value) => self.marks.insert(change.key, value),
                 None => self.marks.remove(&change.key),
             };

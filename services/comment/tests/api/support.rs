@@ -23,6 +23,7 @@ use liverank_comment::Config;
 use liverank_comment::hook::HookArgs;
 use liverank_core::comment::random_id;
 use liverank_core::counting::{Batch, LogRecord, NumberedComment, OffsetRange, Rules, VideoState};
+use liverank_core::decays::Decay;
 use liverank_core::moderation::{Action, ActorRole, Moderation};
 use liverank_core::trace::TraceContext;
 use liverank_core::windows::{WindowKey, WindowKind};
@@ -382,6 +383,9 @@ impl Archive for ArchiveWithSwitch {
     }
     async fn count_windows(&self, kinds: &[WindowKind]) -> Result<Meta, StoreError> {
         self.inner.count_windows(kinds).await
+    }
+    async fn count_decays(&self, decays: &[Decay]) -> Result<Meta, StoreError> {
+        self.inner.count_decays(decays).await
     }
     async fn window_videos(
         &self,

@@ -9,6 +9,7 @@ use liverank_adapters::archive::Position;
 use liverank_adapters::ranking_store::Board;
 use liverank_adapters::{RankingStore, StoreError};
 use liverank_core::boards::{BoardWindows, DeclaredBoard, DeclaredBoards, Order};
+use liverank_core::decays::Decay;
 use liverank_core::windows::{PartitionProgress, Window, WindowKind, final_before};
 use liverank_core::{Invalid, Millis};
 use liverank_runtime::Problem;
@@ -49,6 +50,8 @@ pub(super) struct ShownBoard<'a> {
     /// In which of the two orders of its store it is shown.
     pub(super) order: Board,
     window: Option<ShownWindow<'a>>,
+    /// Its own decay, where it has one.
+    decay: Option<Decay>,
 }
 
 /// A window of a board.
@@ -77,6 +80,17 @@ pub(super) struct WindowJson {
     state: WindowState,
     /// Whether all that happened in it is counted in it; null while the archive is away.
     whole: Option<bool>,
+}
+
+/// What a list says of the half-life that its board alone has.
+#[derive(Debug, Serialize)]
+pub(super) struct DecayJson {
+    half_life_minutes: u64,
+    /// Whether all that happened is in its scores; null while the archive is away, or while it does not count by it yet.
+    whole: Option<bool>,
+    /// Where not all is in them: what the log took later than this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    whole_after: Option<Millis>,
 }
 
 /// How far a window is.
@@ -181,7 +195,8 @@ impl Gateway {
         }
         let store = found.map_or(&self.backends.ranking, |place| &self.boards.stores[place]);
         let order = board.map_or(built_in.unwrap_or(Board::Global), order_of);
-        Ok(ShownBoard { store: Arc::clone(store), order, window: None })
+        let decay = board.and_then(DeclaredBoard::decay);
+        Ok(ShownBoard { store: Arc::clone(store), order, window: None, decay })
     }
 
     fn window_of_board<'a>(
@@ -206,7 +221,19 @@ impl Gateway {
         let key = board.key_of(&window);
         let store = self.backends.ranking.declared(&key);
         let window = Some(ShownWindow { kind, window, key });
-        Ok(ShownBoard { store, order: order_of(board), window })
+        Ok(ShownBoard { store, order: order_of(board), window, decay: None })
+    }
+
+    /// What is said of the half-life of a list, where its board has one of its own.
+    pub(super) async fn describe_decay(&self, board: &ShownBoard<'_>) -> Option<DecayJson> {
+        let decay = board.decay?;
+        let meta = meta(self).await.ok().flatten();
+        let counted = meta.as_ref().and_then(|meta| meta.decays.of(&decay));
+        Some(DecayJson {
+            half_life_minutes: decay.half_life_minutes(),
+            whole: counted.map(|counted| counted.whole_after.is_none()),
+            whole_after: counted.and_then(|counted| counted.whole_after),
+        })
     }
 
     /// What is said of the window that a list is of. Ask before the list is read: what was final then, the list has.

@@ -1,5 +1,6 @@
 use std::collections::HashSet;
 
+use liverank_core::decays::{CountedDecay, Decay, DecayedScore, DecayedScores};
 use liverank_core::moderation::ActorRole;
 use proptest::prelude::*;
 
@@ -12,11 +13,25 @@ fn state(video: &str, counters: Counters) -> VideoState {
         owner_given: false,
         last_seq: counters.comments as u64,
         trending: (1.0 + counters.score(&Rules::default().weights) as f64).log2(),
+        decayed: [score(3)].into_iter().collect(),
         corrections: 0,
         metadata: None,
         removed: None,
         counters,
     }
+}
+
+fn score(events: u64) -> DecayedScore {
+    DecayedScore { decay: decay(), log2: 12.5, events }
+}
+
+fn decay() -> Decay {
+    Decay::new(60, None).unwrap()
+}
+
+fn follows(trending: bool) -> Follows {
+    let counted = CountedDecay { decay: decay(), run: 1, whole_after: None };
+    Follows { trending, decays: [counted].into_iter().collect() }
 }
 
 fn kept(state: &VideoState) -> Kept {
@@ -64,7 +79,7 @@ fn any_counters() -> impl Strategy<Value = Counters> {
 type SpoilVideo = fn(&mut Kept);
 
 /// Each thing that may be wrong in the archive, and what it is to be called.
-const SPOILED_FIELDS: [(&str, SpoilVideo); 10] = [
+const SPOILED_FIELDS: [(&str, SpoilVideo); 11] = [
     ("views", |kept| kept.state.counters.views += 1),
     ("likes", |kept| kept.state.counters.likes -= 1),
     ("comments", |kept| kept.state.counters.comments += 7),
@@ -75,6 +90,7 @@ const SPOILED_FIELDS: [(&str, SpoilVideo); 10] = [
     ("last_seq", |kept| kept.state.last_seq += 1),
     ("owner_given", |kept| kept.state.owner_given = true),
     ("trending", |kept| kept.state.trending += 1e-3),
+    ("score by a half-life", |kept| kept.state.decayed = DecayedScores::default()),
 ];
 
 #[test]
@@ -96,17 +112,17 @@ fn an_owner_is_right_that_some_order_of_the_partitions_makes() {
     let right = state("v", Counters { views: 1, ..Counters::default() });
     let (mut told, mut kept) = (told(&right), kept(&right));
     kept.state.owner = UserId::parse("other").unwrap();
-    assert_eq!(differing_fields(&with_log(Some(&told), Some(&kept), true)), ["user_id"]);
+    assert_eq!(differing_fields(&with_log(Some(&told), Some(&kept), &follows(true))), ["user_id"]);
     told.other_owners.insert(kept.state.owner.clone());
-    assert_eq!(with_log(Some(&told), Some(&kept), true), []);
+    assert_eq!(with_log(Some(&told), Some(&kept), &follows(true)), []);
 }
 
 #[test]
 fn a_video_that_is_in_one_place_only_is_named() {
     let right = state("v", Counters::default());
-    let by_log = with_log(Some(&told(&right)), None, true);
+    let by_log = with_log(Some(&told(&right)), None, &follows(true));
     assert_eq!((differing_fields(&by_log), &by_log[0].expected), (vec!["there"], &json!(true)));
-    let by_archive = with_log(None, Some(&kept(&right)), true);
+    let by_archive = with_log(None, Some(&kept(&right)), &follows(true));
     assert_eq!((differing_fields(&by_archive), &by_archive[0].found), (vec!["there"], &json!(true)));
     let rules = Rules::default();
     assert!(matches!(with_boards(Some(&right), None, Some(&right), &rules), OnBoards::Wrong(_)));
@@ -121,11 +137,11 @@ fn differences_from_partition_order_are_no_difference() {
     let mut kept = kept(&right);
     kept.state.trending += 1.0;
     told.ambiguous_times = true;
-    assert_eq!(with_log(Some(&told), Some(&kept), true), []);
+    assert_eq!(with_log(Some(&told), Some(&kept), &follows(true)), []);
     kept.state.counters.views += 1;
-    assert_eq!(differing_fields(&with_log(Some(&told), Some(&kept), true)), ["views"]);
+    assert_eq!(differing_fields(&with_log(Some(&told), Some(&kept), &follows(true))), ["views"]);
     told.ambiguous = true;
-    assert_eq!(with_log(Some(&told), Some(&kept), true), []);
+    assert_eq!(with_log(Some(&told), Some(&kept), &follows(true)), []);
 }
 
 #[test]
@@ -154,7 +170,7 @@ fn a_removed_video_must_be_on_no_board() {
     assert_eq!(compare(&on, None, &off), OnBoards::Moving);
     let mut log = told(&on);
     log.state = off;
-    assert_eq!(differing_fields(&with_log(Some(&log), Some(&kept(&on)), true)), ["removed"]);
+    assert_eq!(differing_fields(&with_log(Some(&log), Some(&kept(&on)), &follows(true))), ["removed"]);
 }
 
 #[test]
@@ -167,7 +183,10 @@ fn the_canary_is_on_no_board_and_has_no_comments() {
     assert_eq!(within_archive(&Kept { comments: 0, highest_seq: 0, ..kept(&canary) }, &rules), []);
     // Its counts are compared as any other's.
     let fewer = state(canary::ID, Counters { views: 2, comments: 2, ..Counters::default() });
-    assert_eq!(differing_fields(&with_log(Some(&told(&canary)), Some(&kept(&fewer)), false)), ["views"]);
+    assert_eq!(
+        differing_fields(&with_log(Some(&told(&canary)), Some(&kept(&fewer)), &follows(false))),
+        ["views"]
+    );
 }
 
 #[test]
@@ -193,11 +212,11 @@ proptest! {
         let by_id = |state: &VideoState| state.video_id.clone();
         let log: BTreeMap<_, _> = states.iter().map(|state| (by_id(state), told(state))).collect();
         let mut archive: BTreeMap<_, _> = states.iter().map(|state| (by_id(state), kept(state))).collect();
-        prop_assert_eq!(log_and_archive(&log, &archive, true), vec![]);
+        prop_assert_eq!(log_and_archive(&log, &archive, &follows(true)), vec![]);
         let victim = by_id(&states[victim.index(states.len())]);
         let (field, spoil) = SPOILED_FIELDS[wrong];
         spoil(archive.get_mut(&victim).unwrap());
-        let found = log_and_archive(&log, &archive, true);
+        let found = log_and_archive(&log, &archive, &follows(true));
         prop_assert_eq!(differing_fields(&found), vec![field]);
         prop_assert_eq!(&found[0].video_id, &victim);
     }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::*;
-use crate::fixtures::{WEIGHTS, check, comment, deletion, pin, shadowed, video, windows};
+use crate::fixtures::{WEIGHTS, check, comment, decays, deletion, pin, run_parts, shadowed, video, windows};
 
 fn to_extended_json(document: Document) -> Value {
     Bson::Document(document).into_canonical_extjson()
@@ -101,9 +101,10 @@ fn identity_documents_have_fixtures() {
 
 #[test]
 fn mark_documents_have_fixtures() {
-    let today = ([9_u8; 16], UniqueMark { log2: 81_234.5, at: None });
+    let today =
+        ([9_u8; 16], UniqueMark { log2: 81_234.5, at: Some(1_700_000_000_250), decayed: run_parts() });
     let write = |(key, mark): &(MarkKey, UniqueMark)| {
-        to_bson(&MarkedDoc::of(key, *mark)).expect("a document serialises").into_canonical_extjson()
+        to_bson(&MarkedDoc::of(key, mark)).expect("a document serialises").into_canonical_extjson()
     };
     check("mongodb-mark", &today, write, |json| {
         read_document::<MarkedDoc>(json)?.entry().ok_or("no key".to_owned())
@@ -115,7 +116,7 @@ fn the_meta_document_has_fixtures() {
     let numbering = CommentEpoch::from_bits(7);
     let unique = "like,share".parse().expect("types");
     let rules = Rules { weights: WEIGHTS, half_life_ms: 60_000, unique };
-    let meta = Meta { numbering, generation: 5, rules, windows: windows() };
+    let meta = Meta { numbering, generation: 5, rules, windows: windows(), decays: decays() };
     let today = MetaDoc {
         rebuild: Some(RebuildDoc::new("t0", &meta, RebuildDoc::FILLING, &["videos", "comments"])),
         make_way: Some(WayDoc { token: "t1".to_owned(), ms: 30_000 }),

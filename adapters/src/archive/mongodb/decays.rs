@@ -1,0 +1,172 @@
+//! Decayed scores of boards' own: which are counted, and what was counted without them.
+//!
+//! A score is a part of its video's document, so nothing is read for it, and nothing more is written. What was counted without decays or
+//! windows, by a release that knows neither, shows in `offsets` (`windowed`). It is noted by a barrier: no commit that began
+//! before it goes on after it by what was in force before.
+
+use liverank_core::Millis;
+use liverank_core::decays::{CountedDecay, CountedDecays, Decay, DecayedScore, DecayedScores, RunPart};
+use liverank_core::windows::CountedWindows;
+use mongodb::bson::{self, Bson, Document, doc};
+use serde::{Deserialize, Serialize};
+
+use super::super::Meta;
+use super::barrier::{self, Change};
+use super::documents::{MetaDoc, OffsetDoc, damaged};
+use super::transaction::never_opened;
+use super::windows::{CountedDoc, begin_here, last_counted};
+use super::{MongoArchive, PART_NAME, swapping};
+use crate::StoreError;
+
+/// A decay that is counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CountedDecayDoc {
+    decay: String,
+    run: i64,
+    /// Absent where the scores have all that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole_after: Option<Millis>,
+}
+
+impl CountedDecayDoc {
+    pub(super) fn all(decays: &CountedDecays) -> Vec<Self> {
+        let of = |CountedDecay { decay, run, whole_after }: &CountedDecay| Self {
+            decay: decay.to_string(),
+            run: i64::from(*run),
+            whole_after: *whole_after,
+        };
+        decays.iter().map(of).collect()
+    }
+
+    pub(super) fn read(stored: &[Self]) -> Result<CountedDecays, StoreError> {
+        let of = |Self { decay, run, whole_after }: &Self| {
+            Ok(CountedDecay { decay: parse(decay, "meta")?, run: *run as u32, whole_after: *whole_after })
+        };
+        stored.iter().map(of).collect()
+    }
+
+    pub(super) fn to_bson(stored: &[Self]) -> Result<Bson, StoreError> {
+        bson::to_bson(stored).map_err(|error| StoreError::unusable(PART_NAME, error))
+    }
+}
+
+fn parse(decay: &str, collection: &str) -> Result<Decay, StoreError> {
+    Decay::parse(decay).map_err(|error| damaged(collection, &error))
+}
+
+/// The score of a video by a decay.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct DecayedDoc {
+    decay: String,
+    log2: f64,
+    events: i64,
+}
+
+impl DecayedDoc {
+    pub(super) fn read(stored: &[Self]) -> Result<DecayedScores, StoreError> {
+        let of = |Self { decay, log2, events }: &Self| {
+            Ok(DecayedScore { decay: parse(decay, "videos")?, log2: *log2, events: *events as u64 })
+        };
+        stored.iter().map(of).collect()
+    }
+}
+
+/// Decayed scores as stored.
+pub(super) fn stored_scores(scores: &DecayedScores) -> bson::RawArrayBuf {
+    let of = |DecayedScore { decay, log2, events }: &DecayedScore| {
+        bson::rawdoc! { "decay": decay.to_string(), "log2": *log2, "events": *events as i64 }
+    };
+    scores.iter().map(of).collect()
+}
+
+/// What an event added in a run, as its mark says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct RunPartDoc {
+    run: i64,
+    log2: f64,
+}
+
+impl RunPartDoc {
+    pub(super) fn all(parts: &[RunPart]) -> Vec<Self> {
+        parts.iter().map(|RunPart { run, log2 }| Self { run: i64::from(*run), log2: *log2 }).collect()
+    }
+
+    pub(super) fn read(stored: &[Self]) -> Vec<RunPart> {
+        stored.iter().map(|Self { run, log2 }| RunPart { run: *run as u32, log2: *log2 }).collect()
+    }
+}
+
+/// Counts these decays from now on: no commit overlaps the change.
+pub(super) async fn count(archive: &MongoArchive, wanted: &[Decay]) -> Result<Meta, StoreError> {
+    let decide = |meta: &MetaDoc, offsets: &[OffsetDoc]| {
+        if meta.is_swapping() {
+            return Ok(None);
+        }
+        let before = meta.clone().into_meta()?;
+        let last = last_counted(offsets);
+        let known = if meta.lost_decays() {
+            before.decays.with_gap(last, rand::random)
+        } else {
+            before.decays.clone()
+        };
+        let change = change_of(meta, &known.changed_to(wanted, last, rand::random))?;
+        Ok(Some(Change { meta: change, others: vec![("offsets".to_owned(), begin_here(&before, offsets))] }))
+    };
+    while !barrier::change_meta(archive, &decide).await? {
+        swapping::finish_any(archive).await?;
+    }
+    archive.read_meta_doc().await?.ok_or_else(never_opened)?.into_meta()
+}
+
+/// The change of the meta document that has these decays counted.
+fn change_of(meta: &MetaDoc, decays: &CountedDecays) -> Result<Document, StoreError> {
+    if decays.is_empty() {
+        return Ok(doc! { "$unset": { "decays": "", "decays_of": "" } });
+    }
+    let stored = CountedDecayDoc::to_bson(&CountedDecayDoc::all(decays))?;
+    Ok(doc! { "$set": { "decays": stored, "decays_of": meta.generation } })
+}
+
+/// Notes what was counted without windows and decays, in whatever partition.
+pub(super) async fn note_gap(archive: &MongoArchive) -> Result<(), StoreError> {
+    let decide = |meta: &MetaDoc, offsets: &[OffsetDoc]| {
+        let gaps: Vec<&OffsetDoc> = offsets.iter().filter(|found| found.has_gap()).collect();
+        if meta.is_swapping() || (gaps.is_empty() && !meta.lost_decays()) {
+            return Ok(None);
+        }
+        let before = meta.clone().into_meta()?;
+        let until =
+            if meta.lost_decays() { last_counted(offsets) } else { last_counted(gaps.iter().copied()) };
+        let mut change = if before.decays.is_empty() {
+            doc! { "$set": {} }
+        } else {
+            change_of(meta, &before.decays.with_gap(until, rand::random))?
+        };
+        if !before.windows.is_empty() {
+            let windows: CountedWindows = before.windows.with_gap(last_counted(gaps.iter().copied()));
+            let windows = CountedDoc::to_bson(&CountedDoc::all(&windows))?;
+            change.get_document_mut("$set").expect("it is there").insert("windows", windows);
+        }
+        let here = gaps.iter().map(|found| found.counted_to_here()).collect();
+        Ok(Some(Change { meta: change, others: vec![("offsets".to_owned(), here)] }))
+    };
+    // Where there is none any more somebody else has noted it.
+    barrier::change_meta(archive, &decide).await.map(drop)
+}
+
+/// The decays that a replay counts where an archive counts these: a copy that it begins with was counted without those that it does
+/// not know.
+pub(super) async fn of_replay(
+    decays: &CountedDecays,
+    source: Option<&MongoArchive>,
+) -> Result<CountedDecays, StoreError> {
+    let wanted: Vec<Decay> = decays.iter().map(|counted| counted.decay).collect();
+    let Some(source) = source else {
+        return Ok(CountedDecays::default().changed_to(&wanted, None, rand::random));
+    };
+    // One that has lost scores is none to go on from.
+    let found = source.read_meta_doc().await?.filter(|meta| !meta.lost_decays());
+    let known = found.map(MetaDoc::into_meta).transpose()?.map(|meta| meta.decays).unwrap_or_default();
+    let offsets: Vec<OffsetDoc> = source.find_documents("offsets", doc! {}, doc! {}, usize::MAX).await?;
+    Ok(known.changed_to(&wanted, last_counted(&offsets), rand::random))
+}

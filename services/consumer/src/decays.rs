@@ -1,0 +1,60 @@
+//! Which decays of boards' own the archive counts.
+
+use std::time::Duration;
+
+use liverank_adapters::archive::Meta;
+use liverank_adapters::{Backends, StoreError};
+use liverank_core::boards::DeclaredBoards;
+use liverank_core::decays::Decay;
+use liverank_runtime::ServiceContext;
+
+use crate::pace::until_done;
+use crate::repair::no_archive;
+use crate::windows::UNKNOWN_FOR;
+
+/// Has the archive count the decays of these boards, however long it is away. Those of others go on being counted.
+pub async fn declare(
+    backends: &Backends,
+    boards: &DeclaredBoards,
+    shell: &ServiceContext,
+) -> anyhow::Result<()> {
+    if boards.decays().is_empty() {
+        return Ok(());
+    }
+    let declared = || async { add_missing(backends, boards).await.map(drop) };
+    until_done(shell, "declaring half-lives", declared).await.map(drop)
+}
+
+async fn add_missing(backends: &Backends, boards: &DeclaredBoards) -> Result<Meta, StoreError> {
+    let meta = backends.archive.meta().await?.ok_or_else(no_archive)?;
+    let mut decays: Vec<Decay> = meta.decays.iter().map(|counted| counted.decay).collect();
+    let before = decays.len();
+    for decay in boards.decays() {
+        if !decays.contains(&decay) {
+            decays.push(decay);
+        }
+    }
+    if decays.len() == before {
+        return Ok(meta);
+    }
+    let meta = backends.archive.count_decays(&decays).await?;
+    let minutes: Vec<u64> = meta.decays.iter().map(|counted| counted.decay.half_life_minutes()).collect();
+    tracing::info!(?minutes, "scores by half-lives of boards' own are counted");
+    Ok(meta)
+}
+
+/// Has decays counted no more that no board has. For one consumer at a time, again and again. `running` is for how long this one
+/// has run.
+pub async fn forget_unknown(
+    backends: &Backends,
+    boards: &DeclaredBoards,
+    running: Duration,
+) -> Result<(), StoreError> {
+    let counted = add_missing(backends, boards).await?.decays;
+    let known = boards.decays();
+    if running >= UNKNOWN_FOR && counted.iter().any(|counted| !known.contains(&counted.decay)) {
+        backends.archive.count_decays(&known).await?;
+        tracing::info!("scores by half-lives that no board has any more are counted no more");
+    }
+    Ok(())
+}

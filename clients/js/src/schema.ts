@@ -80,6 +80,15 @@ export interface components {
             /** @description Why, for the audit log. */
             reason?: string | null;
         };
+        /** @description The half-life that a board has of its own. */
+        BoardDecay: {
+            /** @description After how many minutes an interaction counts half. */
+            half_life_minutes: number;
+            /** @description Whether all that happened is in its points, and not only what came after the half-life was declared; null while the archive is away, or does not count by it yet. */
+            whole: boolean | null;
+            /** @description Where not all is in its points: what came later than this is, in milliseconds since the Unix epoch. */
+            whole_after?: number;
+        };
         /** @description A board, and what is on it. */
         BoardDescription: {
             /** @description What it is called in `board=`. */
@@ -99,14 +108,6 @@ export interface components {
             minimum: number;
             /** @description Its windows; null where it has none. */
             windows: components["schemas"]["BoardWindows"] | null;
-        /** @description The half-life that a board has of its own. */
-        BoardDecay: {
-            /** @description After how many minutes an interaction counts half. */
-            half_life_minutes: number;
-            /** @description Whether all that happened is in its points, and not only what came after the half-life was declared; null while the archive is away, or does not count by it yet. */
-            whole: boolean | null;
-            /** @description Where not all is in its points: what came later than this is, in milliseconds since the Unix epoch. */
-            whole_after?: number;
         };
         /** @description A window of a board. */
         BoardWindow: {
@@ -137,6 +138,8 @@ export interface components {
             running: components["schemas"]["BoardWindow"];
             /** @description Those that have ended and are kept, the last one first. */
             ended: components["schemas"]["BoardWindow"][];
+            /** @description The half-life of the board; absent where it has none of its own. */
+            decay?: components["schemas"]["BoardDecay"];
         };
         /** @description The boards. */
         Boards: {
@@ -800,8 +803,6 @@ export interface components {
             total: number;
             /** @description The window that the list is of; absent where the board has none. */
             window?: components["schemas"]["BoardWindow"];
-            /** @description The half-life of the board; absent where it has none of its own. */
-            decay?: components["schemas"]["BoardDecay"];
         };
         /** @description How many viewers the video has now. */
         ViewerCount: {

@@ -117,7 +117,7 @@ STAGES = (
     ),),
     (
         (
-            Suite("system", cargo_test(*named(SYSTEM_TESTS), "--", "--test-threads=1"), 760, needs=("build", "start"),
+            Suite("system", cargo_test(*named(SYSTEM_TESTS), "--", "--test-threads=1"), 920, needs=("build", "start"),
                   parts=(*STORE_PARTS, "prometheus"), calls=("prometheus",)),
             Suite("clients", ("testbed/clients-test",), 100, needs=("build", "install"), parts=("tools", "nginx"),
                   calls=("curl", "nginx"), nice=5),

@@ -42,6 +42,8 @@ pub struct Cluster {
     flags: Vec<String>,
     /// Flags of the roles that fill and show boards.
     boards: Vec<String>,
+    /// Flags of consumers alone.
+    consumers: Vec<String>,
     /// All processes, by name: `gateway-1`, `consumer-2`, …
     pub processes: Vec<Process>,
     /// The front doors.
@@ -85,7 +87,13 @@ impl Cluster {
 
     /// The same, with these boards declared.
     pub async fn start_with_boards(stores: &Stores, boards: &str) -> Self {
+        Self::start_with_boards_and(stores, boards, &[]).await
+    }
+
+    /// The same, its consumers with these flags.
+    pub async fn start_with_boards_and(stores: &Stores, boards: &str, consumers: &[&str]) -> Self {
         let mut cluster = Self::new(stores);
+        cluster.consumers = consumers.iter().map(ToString::to_string).collect();
         cluster.boards = vec!["--boards".to_owned(), boards.to_owned()];
         cluster.start_others();
         cluster.start_gateways();
@@ -109,6 +117,7 @@ impl Cluster {
             common,
             flags: Vec::new(),
             boards: Vec::new(),
+            consumers: Vec::new(),
             processes: Vec::new(),
             gateways: local_urls(2),
             managers: local_urls(2),
@@ -142,8 +151,10 @@ impl Cluster {
         for (at, url) in self.websockets.clone().iter().enumerate() {
             self.spawn_process(&format!("websocket-{}", at + 1), "websocket", Some(url), &boards);
         }
+        let consumers = self.consumers.clone();
+        let own: Vec<&str> = boards.iter().copied().chain(consumers.iter().map(String::as_str)).collect();
         for at in 1..=2 {
-            self.spawn_process(&format!("consumer-{at}"), "consumer", None, &boards);
+            self.spawn_process(&format!("consumer-{at}"), "consumer", None, &own);
         }
     }
 

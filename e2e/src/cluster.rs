@@ -87,7 +87,13 @@ impl Cluster {
 
     /// The same, with these boards declared.
     pub async fn start_with_boards(stores: &Stores, boards: &str) -> Self {
+        Self::start_with_boards_and(stores, boards, &[]).await
+    }
+
+    /// The same, its consumers with these flags.
+    pub async fn start_with_boards_and(stores: &Stores, boards: &str, consumers: &[&str]) -> Self {
         let mut cluster = Self::new(stores);
+        cluster.consumers = consumers.iter().map(ToString::to_string).collect();
         cluster.boards = vec!["--boards".to_owned(), boards.to_owned()];
         cluster.start_others();
         cluster.start_gateways();

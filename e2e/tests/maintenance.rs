@@ -15,6 +15,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 #[path = "maintenance/erasure.rs"]
 mod erasure;
+#[path = "maintenance/half_lives.rs"]
+mod half_lives;
 #[allow(dead_code, reason = "the fault tests use the rest")]
 #[path = "../faults/kafka.rs"]
 mod kafka;
@@ -41,8 +43,10 @@ const OTHER_WEIGHTS: [&str; 12] = [
     "2.002",
 ];
 
-/// Boards with an order, with weights of their own and with windows: what is rebuilt is theirs, too, but for the weights.
+/// Boards with an order, with a half-life, with weights of their own and with windows: what is rebuilt is theirs, too, but for the
+/// weights.
 const BOARDS: &str = r#"[{"name": "liked", "weights": {"like": 1}, "minimum": 1}, {"name": "hot", "order": "trending"},
+    {"name": "soon", "order": "trending", "halfLifeMinutes": 5, "weights": {"view": 1, "like": 3}},
     {"name": "today", "window": "day", "timeZone": "Europe/Berlin", "keep": 1}]"#;
 
 async fn run_command(cluster: &Cluster, args: &[&str]) -> (i32, String) {
@@ -75,7 +79,7 @@ async fn expect_equal(cluster: &Cluster) -> Value {
     let report = run_verify(cluster, &["--boards", BOARDS]).await;
     assert_eq!(report["good"], true, "{report:#}");
     let compared = |board: &str| report["declared"][board]["videos"].as_u64().unwrap_or_default();
-    assert!(compared("liked") >= 30 && compared("hot") >= 30, "{report:#}");
+    assert!(compared("liked") >= 30 && compared("hot") >= 30 && compared("soon") >= 30, "{report:#}");
     let windows = report["declared"].as_object().expect("boards").keys();
     let windows: Vec<&String> = windows.filter(|name| name.starts_with("today ")).collect();
     assert_eq!(windows.len(), 2, "the one that runs and the one that is kept: {report:#}");

@@ -135,6 +135,13 @@ pub struct Follows {
     pub decays: CountedDecays,
 }
 
+impl Follows {
+    /// Where that of `trending` does not follow, other rules were in force before: then none does.
+    pub fn of(trending: bool, decays: CountedDecays) -> Self {
+        Self { trending, decays: if trending { decays } else { CountedDecays::default() } }
+    }
+}
+
 /// What of a video differs between the log and the archive.
 pub fn with_log(told: Option<&Told>, kept: Option<&Kept>, follows: &Follows) -> Vec<Difference> {
     let (told, kept) = match (told, kept) {

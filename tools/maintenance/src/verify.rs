@@ -110,8 +110,7 @@ pub async fn verify(options: &Options, backends: &Backends, progress: &Progress)
                 let (told, counted);
                 (told, counted, report.log) = counting.run(&positions, trending, progress).await?;
                 differences.extend(windows_of_log(&told, &counted, &window_counts, &windows));
-                let decays = if report.log.trending { decays } else { CountedDecays::default() };
-                let follows = Follows { trending: report.log.trending, decays };
+                let follows = Follows::of(report.log.trending, decays);
                 differences.extend(log_and_archive(&told, &kept, &follows));
             }
         }

@@ -1,0 +1,82 @@
+//! Boards with half-lives of their own, on the real parts: what is liked and taken back counts once, whoever dies meanwhile.
+
+use std::time::Duration;
+
+use liverank_e2e::cluster::{Cluster, Stores};
+use liverank_e2e::wait;
+use serde_json::{Value, json};
+
+use super::{COMMAND_TIMEOUT, run_verify};
+
+/// By the first one nothing decays in the time of a test, so that its points are those of what is in force.
+const BOARDS: &str = r#"[{"name": "liked", "order": "trending", "halfLifeMinutes": 525600, "weights": {"like": 1}},
+    {"name": "soon", "order": "trending", "halfLifeMinutes": 1}]"#;
+const VIDEOS: usize = 5;
+const USERS: usize = 24;
+/// Points are shown for a time that lies up to a sixty-fourth of a half-life back.
+const SHOWN_WITHIN: f64 = 1.02;
+
+async fn post(cluster: &Cluster, at: usize, video: usize, user: usize, kind: &str) {
+    let event = json!({
+        "video_id": format!("v{video}"), "user_id": format!("u{user}"), "type": kind, "event_id": format!("e{at}"),
+    });
+    let url = format!("{}/interact", cluster.gateways[at % cluster.gateways.len()]);
+    let posted = reqwest::Client::new().post(url).body(event.to_string()).send().await.expect("an answer");
+    assert_eq!(posted.status(), 202, "{event}");
+}
+
+async fn list(cluster: &Cluster, board: &str) -> Option<Value> {
+    let url = format!("{}/videos?board={board}", cluster.gateways[0]);
+    reqwest::get(url).await.ok()?.json().await.ok()
+}
+
+/// Whether the list has these points, and no other videos.
+fn shows(list: &Value, likes: &[usize]) -> bool {
+    let lines = list["videos"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let line = |video: usize| lines.iter().find(|line| line["video_id"] == json!(format!("v{video}")));
+    let right = |(video, likes): (usize, &usize)| {
+        let points = line(video).and_then(|line| line["score"].as_f64()).unwrap_or(0.0);
+        points >= *likes as f64 * 0.999 && points <= *likes as f64 * SHOWN_WITHIN
+    };
+    lines.len() == likes.iter().filter(|likes| **likes > 0).count() && likes.iter().enumerate().all(right)
+}
+
+#[tokio::test]
+async fn what_decays_by_half_lives_of_boards_own_counts_once_through_kills() {
+    let consumers = ["--unique", "like"];
+    let mut cluster = Cluster::start_with_boards_and(&Stores::from_environment(), BOARDS, &consumers).await;
+    let mut liked = [[false; USERS]; VIDEOS];
+    let mut sent = 0;
+    for round in 0..6 {
+        for at in 0..60 {
+            // Every user likes some, takes some back, and does both again.
+            let (video, user) = ((at * 7 + round) % VIDEOS, (at * 5 + round * 3) % USERS);
+            let takes_back = (at + round) % 3 == 0;
+            liked[video][user] = !takes_back;
+            post(&cluster, sent, video, user, if takes_back { "unlike" } else { "like" }).await;
+            sent += 1;
+        }
+        let consumer = format!("consumer-{}", 1 + round % 2);
+        cluster.process(&consumer).kill();
+        cluster.process(&consumer).restart();
+    }
+    // One from which all is taken back leaves the board.
+    for user in 0..USERS {
+        liked[0][user] = false;
+        post(&cluster, sent, 0, user, "unlike").await;
+        sent += 1;
+    }
+    let likes = liked.map(|of| of.iter().filter(|liked| **liked).count());
+    let found = wait::until("the points of what is liked", Duration::from_mins(1), || async {
+        let found = list(&cluster, "liked").await?;
+        shows(&found, &likes).then_some(found)
+    });
+    let found = tokio::time::timeout(COMMAND_TIMEOUT, found).await.expect("it ends");
+    let decay = json!({"half_life_minutes": 525_600, "whole": true});
+    assert_eq!((&found["decay"], &found["window"]), (&decay, &Value::Null), "{found:#}");
+    let soon = list(&cluster, "soon").await.expect("a list");
+    assert_eq!(soon["decay"]["half_life_minutes"], 1, "{soon:#}");
+    let report = run_verify(&cluster, &["--boards", BOARDS]).await;
+    assert_eq!((&report["good"], &report["log"]["trending"]), (&json!(true), &json!(true)), "{report:#}");
+    assert_eq!(report["declared"]["liked"]["videos"].as_u64(), Some(VIDEOS as u64 - 1), "{report:#}");
+}

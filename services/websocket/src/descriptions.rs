@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn titled(title: &str) -> Option<Metadata> {
-        Some(Metadata::read(&json!({ "title": title })).unwrap())
+        Metadata::read(&json!({ "title": title })).ok()
     }
 
     async fn describe(store: &EmbeddedRanking, id: &str, revision: u64, title: &str) {

@@ -97,6 +97,7 @@ impl World {
             let until = (now + self.net.rng.between(3_000, 20_000)).min(FAULTS_END + 1_000);
             self.net.pauses.push((manager, now, until));
             self.net.checks.counts.managers_paused += 1;
+            self.net.trace(|| format!("{manager:?} stands still until {until}"));
             return;
         }
         let until = (now + self.net.rng.between(4_000, 10_000)).min(FAULTS_END + 1_000);
@@ -185,8 +186,16 @@ impl World {
             return;
         }
         self.net.checks.counts.reader_crashes += 1;
+        self.note_death(reader);
         self.end_reader(reader);
         self.stop_node_for(node, for_at_most);
+    }
+
+    /// Notes for which videos another reader has to be found.
+    fn note_death(&mut self, reader: usize) {
+        let (id, now) = (&self.net.readers[reader], self.net.now);
+        let assigned = self.store.assignments().iter().filter(|(_, assigned)| assigned.share(id).is_some());
+        self.net.checks.last_death.extend(assigned.map(|(video, _)| (*video, now)));
     }
 
     fn stop_node_for(&mut self, node: Node, for_at_most: Ms) {

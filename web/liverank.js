@@ -612,6 +612,7 @@ function closeQuietly(socket) {
   if (socket.readyState === 0) socket.onopen = () => socket.close();
   else socket.close();
 }
+var STREAM_OR_PROBLEM = "text/event-stream, application/problem+json";
 function openStream(link, ask, take) {
   const abort = new AbortController();
   let silence;
@@ -620,7 +621,7 @@ function openStream(link, ask, take) {
     silence = setTimeout(() => link.lost(new LiverankError("the stream fell silent")), SILENCE_MS);
   };
   const run = async () => {
-    const response = await ask({ signal: abort.signal, headers: { accept: "text/event-stream" }, cache: "no-store" });
+    const response = await ask({ signal: abort.signal, headers: { accept: STREAM_OR_PROBLEM }, cache: "no-store" });
     if (!response.body) throw new LiverankError("the stream has no body");
     const parser = createSseParser({ onRetry: link.retry, onEvent: (event) => link.current() && take(link, event) });
     const text = new TextDecoder();

@@ -67,6 +67,8 @@ const RARE: &[&str] = &[
     "boards",
     "writes_per_second",
     "linger",
+    "drain_timeout_seconds",
+    "drain_on_timeout",
     "moderation_open",
     "proxy_protocol_from",
     "streams_per_user",

@@ -148,6 +148,8 @@ pub struct AssignmentNotice {
     pub here: bool,
     /// The address of the best of the others.
     pub elsewhere: Option<String>,
+    /// Whether that one takes viewers: it has room and does not leave.
+    pub elsewhere_takes: bool,
 }
 
 /// Time since an origin of the caller's.

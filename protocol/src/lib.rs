@@ -180,6 +180,10 @@ pub struct ReaderState {
     /// Whether it reports itself and cannot be reached at its address.
     #[serde(default)]
     pub unreachable: bool,
+    /// Whether it still has viewers after the time that a drain may take; only where the planner in the managers is the one
+    /// that sees to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drain_overdue: bool,
     /// While it is leaving by itself: milliseconds until it ends; 0: not said.
     pub grace_ms: u64,
     /// Viewers connected.

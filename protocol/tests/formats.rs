@@ -93,6 +93,7 @@ fn load_messages_have_fixtures() {
         silent_ms: 3100,
         fresh: true,
         unreachable: true,
+        drain_overdue: false,
         grace_ms: 5,
         viewers: 12,
         capacity: 100,

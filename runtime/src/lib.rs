@@ -13,6 +13,7 @@ pub mod cors;
 pub mod duration;
 #[cfg(feature = "failpoints")]
 pub mod failpoints;
+pub mod follow;
 pub mod health;
 pub mod http_args;
 pub mod http_metrics;

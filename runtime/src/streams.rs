@@ -1,11 +1,16 @@
-//! Connections that stay open (comment streams, `WebSockets`): how many there may be, and how they leave when the
-//! process ends.
+//! Connections that stay open (comment streams, `WebSockets`): how many there may be, how they leave when the process ends,
+//! and what a viewer is answered who cannot have one now.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,6 +21,36 @@ use crate::{ServiceContext, server};
 
 /// The content type of server-sent events. They are UTF-8 in any case; readers that do not know that take them for Latin-1.
 pub const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
+
+/// An answer whose body is a stream of server-sent events.
+pub fn event_stream(body: impl Into<Body>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, EVENT_STREAM),
+        (header::CACHE_CONTROL, "no-store"),
+        // Proxies that follow nginx's custom pass each event on at once.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, body.into()).into_response()
+}
+
+/// The last words of a stream: when its client may come back, in ms. Each client is told a time of its own, so that those
+/// who are sent away together do not come back together.
+pub fn reconnect_event(millis: RangeInclusive<u64>) -> Bytes {
+    Bytes::from(format!("retry: {}\n\n", rand::random_range(millis)))
+}
+
+/// Whether a client takes an event stream and nothing else, as a browser's `EventSource` does. Such a client never comes back
+/// after an answer that is neither a stream with status 200 nor a redirect (HTML standard, 9.2.3), so what is refused for a
+/// passing reason is answered with a stream that ends at once.
+pub fn takes_streams_only(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().map(|value| value.to_str().unwrap_or("*/*"));
+    let mut ranges = accepted
+        .flat_map(|accepted| accepted.split(','))
+        .map(|range| range.split(';').next().unwrap_or_default().trim())
+        .filter(|range| !range.is_empty())
+        .peekable();
+    ranges.peek().is_some() && ranges.all(|range| range.eq_ignore_ascii_case("text/event-stream"))
+}
 
 /// The part of the drain time over which streams leave; the rest is for their last bytes.
 const LEAVE_PART_OF_DRAIN: f64 = 0.7;
@@ -109,6 +144,34 @@ impl Drop for StreamPermit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_that_accepts_streams_alone_is_told_from_one_that_reads_errors() {
+        let takes = |accepted: &[&str]| {
+            let header = |value: &&str| (header::ACCEPT, value.parse().unwrap());
+            takes_streams_only(&accepted.iter().map(header).collect())
+        };
+        assert!(takes(&["text/event-stream"]) && takes(&["Text/Event-Stream; q=0.9"]));
+        for accepted in [
+            &[][..],
+            &[""],
+            &["*/*"],
+            &["text/event-stream, application/problem+json"],
+            &["text/event-stream", "*/*;q=0.1"],
+            &["application/json"],
+        ] {
+            assert!(!takes(accepted), "{accepted:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_asked_back_within_the_range() {
+        for _ in 0..100 {
+            let event = String::from_utf8(reconnect_event(5..=7).to_vec()).unwrap();
+            let millis = event.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+            assert!((5..=7).contains(&millis.parse::<u64>().unwrap()), "{event:?}");
+        }
+    }
 
     const LOCALHOST: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 

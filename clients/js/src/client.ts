@@ -473,6 +473,9 @@ function closeQuietly(socket: WebSocketLike): void {
   else socket.close();
 }
 
+/** Whoever takes streams alone, as `EventSource`, is answered with a stream that ends at once where it is refused for now. */
+const STREAM_OR_PROBLEM = 'text/event-stream, application/problem+json';
+
 /** A stream of events over `fetch`, which shows statuses and takes headers. The browser's `EventSource` does neither. */
 function openStream(link: Link, ask: (init: RequestInit) => Promise<Response>, take: (link: Link, event: SseEvent) => void): () => void {
   const abort = new AbortController();
@@ -482,7 +485,7 @@ function openStream(link: Link, ask: (init: RequestInit) => Promise<Response>, t
     silence = setTimeout(() => link.lost(new LiverankError('the stream fell silent')), SILENCE_MS);
   };
   const run = async (): Promise<void> => {
-    const response = await ask({ signal: abort.signal, headers: { accept: 'text/event-stream' }, cache: 'no-store' });
+    const response = await ask({ signal: abort.signal, headers: { accept: STREAM_OR_PROBLEM }, cache: 'no-store' });
     if (!response.body) throw new LiverankError('the stream has no body');
     const parser = createSseParser({ onRetry: link.retry, onEvent: (event) => link.current() && take(link, event) });
     const text = new TextDecoder();

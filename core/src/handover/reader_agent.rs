@@ -129,6 +129,12 @@ impl ReaderAgent {
         }
     }
 
+    /// Another reader of a video that takes viewers, as a manager has said lately: for a viewer for whom there is no room here.
+    pub fn other_that_takes(&self, now: Time, video: &VideoId) -> Option<&str> {
+        let told = self.places.get(video)?.notice_no_older_than(now, self.bounds.fresh)?;
+        told.elsewhere.as_deref().filter(|_| told.elsewhere_takes)
+    }
+
     /// Takes a manager's word. `false`: it is older than what is known, and changes nothing.
     pub fn told(&mut self, now: Time, video: &VideoId, told: AssignmentNotice) -> bool {
         let Some(place) = self.place_if_newer(now, video, told.epoch) else { return false };
@@ -137,19 +143,24 @@ impl ReaderAgent {
         true
     }
 
-    /// Takes a heartbeat's answer: all that is to be handed over, and nothing else.
-    pub fn ordered(&mut self, now: Time, orders: Vec<HandOver>) {
+    /// Takes a heartbeat's answer: all that is to be handed over, and nothing else. `asked` is when the heartbeat was sent: the
+    /// answer may have waited for this process since then, and its targets may have died meanwhile.
+    pub fn ordered(&mut self, now: Time, asked: Time, orders: Vec<HandOver>) {
         for order in orders {
-            let Some(place) = self.place_if_newer(now, &order.video, order.epoch) else { continue };
-            let told =
-                AssignmentNotice { epoch: order.epoch, here: order.here, elsewhere: Some(order.to.clone()) };
-            place.told = Some((told, now));
+            let Some(place) = self.place_if_newer(asked, &order.video, order.epoch) else { continue };
+            let told = AssignmentNotice {
+                epoch: order.epoch,
+                here: order.here,
+                elsewhere: Some(order.to.clone()),
+                elsewhere_takes: true,
+            };
+            place.told = Some((told, asked));
             let step = place.leaving.as_ref().map_or((now, 0), |leaving| leaving.step);
-            place.leaving = Some(LeavingViewers { order, said: now, step });
+            place.leaving = Some(LeavingViewers { order, said: asked, step });
         }
         // What was said again goes on as it was; what was not is over.
         for place in self.places.values_mut() {
-            place.leaving.take_if(|leaving| leaving.said != now);
+            place.leaving.take_if(|leaving| leaving.said != asked);
         }
     }
 
@@ -204,10 +215,10 @@ impl ReaderAgent {
         self.exit.get_or_insert_with(|| ReaderExit::new(now, grace, alone)).by()
     }
 
-    /// A manager says for how many viewers of this reader others have room.
-    pub fn hear_room(&mut self, now: Time, viewers: u64) {
+    /// A manager says for how many viewers of this reader others have room, in the answer to the heartbeat sent at `asked`.
+    pub fn hear_room(&mut self, asked: Time, viewers: u64) {
         if let Some(exit) = &mut self.exit {
-            exit.hear_room(now, viewers, self.bounds.order);
+            exit.hear_room(asked, viewers, self.bounds.order);
         }
     }
 

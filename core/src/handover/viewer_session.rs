@@ -22,8 +22,8 @@ pub struct RetryPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// At this time, ask who serves the video (what was known before now is not to be believed), and go to the
-    /// `choice`-th of its readers, counted round from the best. After a failure another manager is to be asked than
-    /// before: the one that was may be cut off and know of no move.
+    /// `choice`-th of its readers, counted round from the best. One manager after the other is to be asked until one
+    /// answers that sees the store: one that is cut off knows of no move.
     Ask {
         /// The time of the next attempt.
         at: Time,

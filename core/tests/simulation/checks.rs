@@ -6,7 +6,7 @@ use liverank_core::handover::Assigned;
 
 use crate::net::Ms;
 
-/// Nobody looks for a stream for longer than this.
+/// Nobody looks for a stream for longer than this, after the last reader of its video that died.
 pub const WITHOUT_ROUTE: Ms = 10_000;
 
 /// How often what happened.
@@ -60,6 +60,8 @@ pub struct Checks {
     /// When nobody could be given another reader: the store was away, no manager was able to act, or no
     /// reader had room.
     pub away: Vec<(Ms, Ms)>,
+    /// When a reader that a video was assigned to died last.
+    pub last_death: HashMap<usize, Ms>,
     /// Comments of each video so far.
     pub heads: Vec<u64>,
     /// How far back a viewer may resume.

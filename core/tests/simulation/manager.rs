@@ -10,7 +10,7 @@ use liverank_core::handover::{Assigned, Share};
 use liverank_core::{ReaderId, VideoId};
 
 use crate::net::{Ms, Msg, Net, Node, Record, Timer, index};
-use crate::view::{SUSPECT_AFTER, View};
+use crate::view::{LAST_LOOK, ProbeTime, SUSPECT_AFTER, View};
 
 const PROBE_EVERY: Ms = 1_000;
 const SWEEP_EVERY: Ms = 250;
@@ -87,6 +87,7 @@ impl Manager {
                 net.send(self.node, Node::Store, Msg::Load { rid: self.last_load });
                 net.timer(self.node, if self.view.loaded { LOAD_EVERY } else { 300 }, timer);
             }
+            Timer::LastLook => drop(self.view.pass_probe_time()),
             Timer::Sweep => {
                 self.sweep_readers(net);
                 net.timer(self.node, SWEEP_EVERY, timer);
@@ -108,11 +109,15 @@ impl Manager {
     /// Probes the silent, relocates what the gone and the leaving have, goes on with orders.
     fn sweep_readers(&mut self, net: &mut Net) {
         let now = net.now;
+        if self.view.pass_probe_time() {
+            net.timer(self.node, LAST_LOOK, Timer::LastLook);
+        }
         for (reader, sighting) in &mut self.view.readers {
             let silent =
                 self.view.polled.is_some_and(|at| at.saturating_sub(sighting.changed) >= SUSPECT_AFTER);
             if silent && sighting.probed.is_none_or(|at| now - at >= PROBE_EVERY) {
                 (sighting.probed, sighting.answered) = (Some(now), false);
+                sighting.probe = ProbeTime::Running;
                 net.send(self.node, Node::Reader(*reader), Msg::Probe { beat: sighting.record.beat });
             }
         }

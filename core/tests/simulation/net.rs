@@ -96,6 +96,8 @@ pub enum Timer {
     /// A node's regular work.
     Beat,
     Sweep,
+    /// A probe's time is over; what has come is looked at once more.
+    LastLook,
     Poll,
     Load,
     Tick,

@@ -53,6 +53,8 @@ pub struct Reader {
     asking: BTreeMap<u64, PendingQuestion>,
     manager: usize,
     beat: u64,
+    /// When that heartbeat was sent.
+    told_at: Duration,
     answered: u64,
     ticking: bool,
     /// The highest epoch it was ever told of a video, by whatever word.
@@ -79,6 +81,7 @@ impl Reader {
             asking: BTreeMap::new(),
             manager: at,
             beat: 0,
+            told_at: Duration::ZERO,
             answered: 0,
             ticking: false,
             heard: BTreeMap::new(),
@@ -163,7 +166,7 @@ impl Reader {
     }
 
     fn send_heartbeat(&mut self, net: &mut Net) {
-        self.beat = net.fresh();
+        (self.beat, self.told_at) = (net.fresh(), net.time());
         let held = |(video, room): (&usize, &Room)| Held {
             video: net.videos[*video].clone(),
             viewers: room.seats.len() as u64,
@@ -219,7 +222,7 @@ impl Reader {
             Msg::BeatAnswer { beat, orders, room } if beat == self.beat => {
                 self.answered = beat;
                 if let Some(room) = room {
-                    self.holder.hear_room(net.time(), room);
+                    self.holder.hear_room(self.told_at, room);
                 }
                 self.take_hand_overs(net, orders);
             }
@@ -358,6 +361,7 @@ impl Reader {
             epoch,
             here: readers.contains(&self.at),
             elsewhere: others.map(|reader| net.readers[*reader].to_string()),
+            elsewhere_takes: others.is_some(),
         };
         let news = self.holder.told(net.time(), &net.videos[video], told);
         net.checks.counts.old_words += u64::from(!news);
@@ -384,7 +388,7 @@ impl Reader {
             let fits = assigned.is_some_and(|it| it.readers.iter().any(|it| it.reader.as_str() == order.to));
             net.checks.require(fits, || format!("{order:?} sends viewers to a reader that is none of it"));
         }
-        self.holder.ordered(net.time(), orders);
+        self.holder.ordered(net.time(), self.told_at, orders);
         for (video, epoch) in epochs {
             let old = self.heard.get(&video).is_some_and(|heard| *heard > epoch);
             net.checks.counts.old_words += u64::from(old);

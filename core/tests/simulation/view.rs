@@ -18,6 +18,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const MISSING_AFTER: Ms = 2_000;
 const STALE_AFTER: Ms = 1_500;
 const PROBE_TIMEOUT: Ms = 500;
+/// How long a manager waits for a probe's answer that may have come already when the time was over.
+pub const LAST_LOOK: Ms = 50;
 const SETTLED_AFTER: Ms = 3_000;
 
 pub struct Sighting {
@@ -28,6 +30,20 @@ pub struct Sighting {
     /// When it was last probed in this silence.
     pub probed: Option<Ms>,
     pub answered: bool,
+    /// How far the time of that probe is.
+    pub probe: ProbeTime,
+}
+
+/// How far the time is that a probe may take.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeTime {
+    /// It goes on.
+    #[default]
+    Running,
+    /// It is over, and the manager looks once more at what has come: it may have stood still itself.
+    LastLook,
+    /// It is over.
+    Over,
 }
 
 impl Sighting {
@@ -93,7 +109,7 @@ impl ClusterView for View {
             return settled.then_some(ReaderStatus::Gone);
         };
         let silent = self.silence_of(sighting) >= self.scaled_wait(SUSPECT_AFTER);
-        let unanswered = sighting.probed.is_some_and(|at| self.now - at >= self.scaled_wait(PROBE_TIMEOUT));
+        let unanswered = sighting.probe == ProbeTime::Over;
         let is_lost = (silent && unanswered && !sighting.answered) || self.is_unreachable(sighting);
         let may_act = self.is_fresh() && (!self.too_many || sighting.record.draining);
         Some(match sighting.record.draining {
@@ -156,6 +172,24 @@ impl View {
             self.reach.entry(*best).or_default().sent = Some(self.now);
         }
         readers
+    }
+
+    /// Goes on with the time of probes, as `answer_within` in `services/manager/src/sweep.rs`: what has come when it is over counts.
+    /// Returns whether there is to be a last look at some.
+    pub fn pass_probe_time(&mut self) -> bool {
+        let (now, limit) = (self.now, self.scaled_wait(PROBE_TIMEOUT));
+        let mut is_to_look = false;
+        for sighting in self.readers.values_mut() {
+            let passed = sighting.probed.map_or(0, |at| now - at);
+            let is_over = sighting.probed.is_some() && passed >= limit;
+            sighting.probe = match sighting.probe {
+                ProbeTime::Running if is_over => ProbeTime::LastLook,
+                ProbeTime::LastLook if passed >= limit + LAST_LOOK => ProbeTime::Over,
+                other => other,
+            };
+            is_to_look |= sighting.probe == ProbeTime::LastLook;
+        }
+        is_to_look
     }
 
     /// Asks the store what it holds of the readers. A question that comes late is the manager's own delay; one that is not
@@ -250,7 +284,8 @@ impl View {
         for held in &record.held {
             self.held.insert((reader, held.video.clone()), held.clone());
         }
-        let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false };
+        let probe = ProbeTime::Running;
+        let sighting = Sighting { record, changed: at, said: at, probed: None, answered: false, probe };
         self.readers.insert(reader, sighting);
         let mut viewers: HashMap<&VideoId, (u64, bool)> = HashMap::new();
         // What one said that is gone is said of nobody.
@@ -305,7 +340,7 @@ impl View {
             self.looking_since = sent;
             for sighting in self.readers.values_mut() {
                 sighting.excuse(blind.unwrap_or(0), sent);
-                sighting.probed = None;
+                (sighting.probed, sighting.probe) = (None, ProbeTime::Running);
             }
         }
         let is_break = blind.is_none_or(|blind| blind > STALE_AFTER);

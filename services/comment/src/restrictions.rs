@@ -16,8 +16,8 @@ use liverank_adapters::StoreError;
 use liverank_core::comment::EntryKind;
 use liverank_core::moderation::{Refusal, RuleBook, RulesInForce, Scope};
 use liverank_core::{Millis, UserId, VideoId};
-use liverank_runtime::{Problem, ServiceContext, comment_json, now_ms};
-use tokio::time::sleep;
+use liverank_runtime::follow::{CHANGES_A_PAGE, FollowedList, follow};
+use liverank_runtime::{Health, Problem, ServiceContext, comment_json, now_ms};
 
 use crate::CommentService;
 
@@ -31,10 +31,6 @@ const QUIET_INTERVAL: Duration = Duration::from_millis(700);
 const ACTIVE_FOR: Duration = Duration::from_mins(1);
 /// How long the archive may take to answer.
 const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Changes read at once: some hundred kilobytes.
-const CHANGES_A_PAGE: usize = 1000;
-/// Between two looks whether the archive was rebuilt; ended restrictions are forgotten then, too.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the archive may take to say whose a video is. Where it does not say, a restriction is taken to hold.
 const OWNER_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -69,65 +65,78 @@ fn pause_before_next_look(last_change: Option<Duration>) -> Duration {
 
 /// Follows the restrictions until shutdown.
 pub(crate) async fn follow_restrictions(service: Arc<CommentService>, shell: ServiceContext) {
-    let (mut generation, mut looked, mut changed, mut ready) =
-        (None, None::<Instant>, None::<Instant>, false);
-    loop {
-        if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
-            looked = Some(Instant::now());
-            service.restrictions.write().expire(now_ms());
-            if let Ok(Some(meta)) =
-                service.archive.ask(ARCHIVE_TIMEOUT, |archive| async move { archive.meta().await }).await
-                && generation.replace(meta.generation).is_some_and(|before| before != meta.generation)
-            {
-                // Counted anew, from a log that may not have all of them any more: what it says is in force.
-                *service.restrictions.write() = RuleBook::default();
-                service.rules.forget_screens();
+    let list =
+        FollowedRestrictions { service, health: shell.health.clone(), seen: 0, changed: None, ready: false };
+    tokio::select! {
+        () = shell.shutdown.cancelled() => {}
+        () = follow(list) => {}
+    }
+}
+
+/// The restrictions as a list that is followed.
+struct FollowedRestrictions {
+    service: Arc<CommentService>,
+    health: Health,
+    /// The revision up to which they were read before the look that goes on.
+    seen: u64,
+    /// When something changed last, since the start.
+    changed: Option<Instant>,
+    /// Whether they were read to the end once.
+    ready: bool,
+}
+
+impl FollowedList for FollowedRestrictions {
+    type Error = StoreError;
+
+    async fn read_page(&mut self) -> Result<usize, StoreError> {
+        let since = self.service.restrictions.read().revision();
+        let asked = self.service.archive.ask(ARCHIVE_TIMEOUT, |archive| async move {
+            archive.moderation().rules_since(since, CHANGES_A_PAGE).await
+        });
+        let changes = asked.await?;
+        let count = changes.len();
+        if !changes.is_empty() {
+            let mut book = self.service.restrictions.write();
+            for change in changes {
+                book.take(change);
             }
         }
-        let before = service.restrictions.read().revision();
+        Ok(count)
+    }
+
+    async fn generation(&mut self) -> Option<u64> {
+        let asked = self.service.archive.ask(ARCHIVE_TIMEOUT, |archive| async move { archive.meta().await });
+        asked.await.ok().flatten().map(|meta| meta.generation)
+    }
+
+    fn begin_anew(&mut self) {
+        *self.service.restrictions.write() = RuleBook::default();
+        self.service.rules.forget_screens();
+        self.seen = 0;
+    }
+
+    fn forget_ended(&mut self) {
+        self.service.restrictions.write().expire(now_ms());
+    }
+
+    fn pause_after(&mut self, look: Result<(), StoreError>) -> Duration {
+        let before = std::mem::replace(&mut self.seen, self.service.restrictions.read().revision());
         // Where the archive is away its health says so.
-        let pause = if service.read_changes().await.is_ok() {
-            // What is there at the start is no work of now.
-            if ready && service.restrictions.read().revision() != before {
-                changed = Some(Instant::now());
-            }
-            ready = true;
-            shell.health.started(PART);
-            service.update_restriction_count();
-            pause_before_next_look(changed.map(|changed| changed.elapsed()))
-        } else {
-            ACTIVE_INTERVAL
-        };
-        tokio::select! {
-            () = shell.shutdown.cancelled() => return,
-            () = sleep(pause) => {}
+        if look.is_err() {
+            return ACTIVE_INTERVAL;
         }
+        // What is there at the start is no work of now.
+        if self.ready && self.seen != before {
+            self.changed = Some(Instant::now());
+        }
+        self.ready = true;
+        self.health.started(PART);
+        self.service.update_restriction_count();
+        pause_before_next_look(self.changed.map(|changed| changed.elapsed()))
     }
 }
 
 impl CommentService {
-    async fn read_changes(&self) -> Result<(), StoreError> {
-        loop {
-            let since = self.restrictions.read().revision();
-            let changes = self
-                .archive
-                .ask(ARCHIVE_TIMEOUT, |archive| async move {
-                    archive.moderation().rules_since(since, CHANGES_A_PAGE).await
-                })
-                .await?;
-            let whole = changes.len() < CHANGES_A_PAGE;
-            if !changes.is_empty() {
-                let mut book = self.restrictions.write();
-                for change in changes {
-                    book.take(change);
-                }
-            }
-            if whole {
-                return Ok(());
-            }
-        }
-    }
-
     fn update_restriction_count(&self) {
         let book = self.restrictions.read();
         self.metrics.restrictions.set(book.len() as i64);

@@ -5,13 +5,13 @@
 //! A valid request is always answered with a stream: a browser would give up for good on anything else.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use liverank_core::event::required_text;
@@ -21,7 +21,7 @@ use liverank_runtime::Problem;
 use liverank_runtime::body::JsonObject;
 use liverank_runtime::params::{Params, last_event_id};
 use liverank_runtime::server::Exchange;
-use liverank_runtime::streams::EVENT_STREAM;
+use liverank_runtime::streams::{self, event_stream, takes_streams_only};
 
 use crate::Gateway;
 use crate::auth::Caller;
@@ -56,11 +56,19 @@ const CONNECT_PARAMETERS: [&str; 6] =
 /// `GET /connect?userid=&videoid=&events=&last_event_id=`.
 pub(crate) async fn by_get(
     State(gateway): State<Arc<Gateway>>,
-    caller: Caller,
+    caller: Result<Caller, Problem>,
     exchange: Exchange,
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let caller = match caller {
+        Ok(caller) => caller,
+        // Whether its token is good is not known yet.
+        Err(refused) if is_passing(&refused) && takes_streams_only(&headers) => {
+            return Ok(turned_away(&gateway));
+        }
+        Err(refused) => return Err(refused),
+    };
     params.only(&CONNECT_PARAMETERS)?;
     let watch = Watch {
         user_id: UserId::parse_field("userid", params.required("userid")?)?,
@@ -75,6 +83,11 @@ pub(crate) async fn by_get(
         return Err(gateway.manager.absent());
     }
     Ok(open_stream(gateway, watch, &caller, exchange).await)
+}
+
+/// Whether the same request may be taken a moment later.
+fn is_passing(refused: &Problem) -> bool {
+    refused.status() == StatusCode::SERVICE_UNAVAILABLE
 }
 
 /// `POST /connect {"userid","videoid"}`.
@@ -145,26 +158,15 @@ async fn open_stream(gateway: Arc<Gateway>, watch: Watch, caller: &Caller, excha
 /// The stream of a viewer for whom there is no room now: it may come back.
 pub(crate) fn turned_away(gateway: &Gateway) -> Response {
     gateway.metrics.turned_away.inc();
-    event_stream(Body::from(reconnect_event()))
+    event_stream(reconnect_event())
 }
 
-fn event_stream(body: Body) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, EVENT_STREAM),
-        (header::CACHE_CONTROL, "no-store"),
-        // For proxies before us that would wait for more of it.
-        (header::HeaderName::from_static("x-accel-buffering"), "no"),
-    ];
-    (headers, body).into_response()
-}
-
-/// When a client that is sent away may come back: soon enough to miss little, spread enough not to come all at once.
-const RECONNECT_RANGE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(3));
+/// When a client that is sent away may come back, in ms: soon enough to miss little, spread enough not to come all at once.
+const RECONNECT_MS: RangeInclusive<u64> = 500..=3_000;
 
 /// The last words of a stream that ends early.
 fn reconnect_event() -> Bytes {
-    let millis = rand::random_range(RECONNECT_RANGE.0.as_millis()..=RECONNECT_RANGE.1.as_millis());
-    Bytes::from(format!("retry: {millis}\n\n"))
+    streams::reconnect_event(RECONNECT_MS)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! overtaken without noticing is refused by the store, move by move. A planner outside takes office the same way
 //! (`POST /term`), and as long as it shows itself the managers keep out of its way.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::cluster::{Cluster, Seen};
 use crate::moves::{MoveExecutor, Wanted};
 use crate::{Config, Manager};
+
+mod overdue;
 
 /// How often it plans: several times within the rest that an assignment is given after a change.
 pub const PLAN_EVERY: Duration = Duration::from_secs(5);
@@ -117,7 +119,7 @@ impl MoveBudget {
 pub async fn run(manager: Arc<Manager>) {
     let holder = format!("manager-{}", hex(&rand::random::<[u8; 6]>()));
     let mut own: Option<u64> = None;
-    let mut watched = WatchedPlanner { term: None };
+    let (mut watched, mut told) = (WatchedPlanner { term: None }, BTreeSet::new());
     let full = i64::try_from(manager.config.max_viewers_moved_per_minute).unwrap_or(i64::MAX);
     let mut bucket = MoveBudget { left: full, filled: Instant::now() };
     let mut ticks = interval(PLAN_EVERY);
@@ -133,7 +135,8 @@ pub async fn run(manager: Arc<Manager>) {
         }
         manager.metrics.leading.set(i64::from(own.is_some()));
         if let Some(term) = own {
-            plan_once(&manager, term, &mut bucket);
+            let overdue = overdue::see_to_overdue_drains(&manager, term, &mut told).await;
+            plan_once(&manager, term, &mut bucket, overdue);
             manager.carry_now.notify_one();
         }
     }
@@ -180,7 +183,8 @@ async fn keep_or_take_term(
     }
 }
 
-fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget) {
+/// `held`: what is to be said beside the plan of readers that could not be emptied in time.
+fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget, held: Vec<String>) {
     let now = Instant::now();
     let cluster = manager.cluster();
     // A stale or cut-off view is no ground to move anybody on.
@@ -198,6 +202,7 @@ fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget) {
     bucket.left = bucket.left.saturating_sub_unsigned(taken);
     drop(carrying);
     drop(cluster);
+    let rejected = plan.rejected.iter().map(|it| it.explain(&situation));
     let decision = Decision {
         at: situation.now,
         term,
@@ -210,7 +215,7 @@ fn plan_once(manager: &Manager, term: u64, bucket: &mut MoveBudget) {
         chosen_total: chosen.len(),
         chosen: chosen.into_iter().take(MAX_LINES_A_DECISION).map(|(chosen, _)| chosen).collect(),
         bound_by: plan.bound_by.clone(),
-        rejected: plan.rejected.iter().take(MAX_LINES_A_DECISION).map(|it| it.explain(&situation)).collect(),
+        rejected: held.into_iter().chain(rejected).take(MAX_LINES_A_DECISION).collect(),
     };
     note_decision(manager, decision);
 }

@@ -16,9 +16,11 @@ use liverank_runtime::identity::sent::pass_key;
 
 use crate::liveness::{Hold, ReaderStatus, Sighting, Verdict, Watch};
 use crate::view::View;
+use overdue::DrainClock;
 use unserved::UnservedViewers;
 
 pub mod drains;
+pub mod overdue;
 pub mod report;
 pub mod unserved;
 pub mod watched;
@@ -103,6 +105,8 @@ pub struct Cluster {
     pub owed: PendingHandovers,
     /// Viewers for whom there is no reader.
     pub unserved: UnservedViewers,
+    /// Since when readers are being emptied.
+    pub drain_clock: DrainClock,
 }
 
 /// What a manager sees at a time, as the protocol asks for it.
@@ -148,6 +152,11 @@ impl ClusterView for Seen<'_> {
 }
 
 impl Cluster {
+    /// A cluster of which nothing is known yet.
+    pub fn new(drain_clock: DrainClock) -> Self {
+        Self { drain_clock, ..Self::default() }
+    }
+
     /// Returns the view of the cluster at `now`, for the decisions in core.
     pub const fn seen(&self, now: Instant) -> Seen<'_> {
         Seen { cluster: self, now }
@@ -162,6 +171,7 @@ impl Cluster {
         self.audiences = audiences(&self.watch, &self.view, since, &self.audiences);
         self.judge(asked);
         self.owed = self.count_pending_handovers(asked);
+        self.note_drains(asked);
     }
 
     /// Notes a heartbeat that came to this manager itself.

@@ -20,6 +20,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use liverank_adapters::{AssignmentStore, Backends};
 use liverank_core::canary;
@@ -93,6 +94,27 @@ pub struct Config {
         value_parser = clap::value_parser!(u32).range(1..=50)
     )]
     pub tolerance_percent: u32,
+    /// How long a reader that is drained by an order may take until it is empty, in seconds. With --autopilot only: an operator
+    /// has its own `drain.timeoutSeconds`.
+    #[arg(
+        long,
+        env = "LIVERANK_DRAIN_TIMEOUT_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 900,
+        value_parser = clap::value_parser!(u32).range(10..=86_400)
+    )]
+    pub drain_timeout_seconds: u32,
+    /// What happens then: hold leaves the reader as it is and says so, force removes it, and the viewers left connect again when
+    /// its process ends.
+    #[arg(
+        long,
+        env = "LIVERANK_DRAIN_ON_TIMEOUT",
+        value_name = "ACTION",
+        value_enum,
+        ignore_case = true,
+        default_value_t = OnTimeout::Hold
+    )]
+    pub drain_on_timeout: OnTimeout,
     /// Where readers may say that they are, comma-separated: scheme://host:port, with {reader} for a reader's own name, *
     /// for any port, and NAME= in front of what is for one reader only. An address that is not listed is refused.
     #[arg(
@@ -113,9 +135,27 @@ impl Default for Config {
             max_viewers_moved_per_minute: 20_000,
             hot_video_viewers: 15_000,
             tolerance_percent: 10,
+            drain_timeout_seconds: 900,
+            drain_on_timeout: OnTimeout::Hold,
             reader_urls: AddressRule::this_machine(),
         }
     }
+}
+
+impl Config {
+    /// How long a drain may take, where the planner in the managers sees to it.
+    fn drain_limit(&self) -> Option<Duration> {
+        self.autopilot.then(|| Duration::from_secs(self.drain_timeout_seconds.into()))
+    }
+}
+
+/// What happens to a reader that could not be emptied in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OnTimeout {
+    /// It stays, and the managers say so.
+    Hold,
+    /// It is removed.
+    Force,
 }
 
 /// Serves on all of these until the shell's shutdown.

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
 use crate::addresses::ReaderAddresses;
+use crate::cluster::overdue::DrainClock;
 use crate::cluster::{Cluster, Decision};
 use crate::history::History;
 use crate::metrics::ManagerMetrics;
@@ -92,9 +93,10 @@ impl From<Unplaced> for Problem {
 impl Manager {
     /// A manager that knows nothing yet.
     pub fn new(config: Config, store: Arc<dyn AssignmentStore>, shell: &ServiceContext) -> Arc<Self> {
+        let drain_clock = DrainClock::new(config.drain_limit());
         Arc::new(Self {
             store,
-            cluster: Mutex::default(),
+            cluster: Mutex::new(Cluster::new(drain_clock)),
             carrying: Mutex::default(),
             decisions: Mutex::default(),
             history: Mutex::default(),

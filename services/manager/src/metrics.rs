@@ -122,6 +122,8 @@ pub struct ManagerMetrics {
     pub heartbeat_age: Gauge<f64, AtomicU64>,
     /// Viewers that are to be handed over.
     pub in_flight: Gauge,
+    /// Readers that still have viewers after the time that a drain may take.
+    pub drains_overdue: Gauge,
     /// 1 while the planner in this manager is in office.
     pub leading: Gauge,
     /// Heartbeats heard.
@@ -176,6 +178,11 @@ impl ManagerMetrics {
             let age = "Time since the heartbeat that is the longest ago";
             registry.register("heartbeat_age_seconds", age, m.heartbeat_age);
             registry.register("viewers_in_flight", "Viewers to be handed over", m.in_flight);
+            registry.register(
+                "drains_overdue",
+                "Readers that have viewers after the time that a drain may take, with the autopilot",
+                m.drains_overdue,
+            );
             registry.register("leading", "1 while its planner is in office", m.leading);
             registry.register("loads", "Loads of all assignments", m.loads);
             registry.register("videos", "Videos assigned", m.videos);

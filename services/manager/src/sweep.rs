@@ -5,6 +5,7 @@
 //! by compare-and-set, so doing it twice does it once.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use liverank_runtime::peer::join;
 use liverank_runtime::{PeerTls, now_ms};
 use reqwest::Url;
 use serde_json::Value;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::Manager;
 use crate::liveness::{Hold, Probed, ReaderStatus};
@@ -27,6 +28,9 @@ const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// How long a silent reader may take to answer a probe: it is next door, and it has been silent for seconds. A manager that
 /// is late itself waits longer.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a manager waits for an answer that may have come already when a probe's time was over: it may have stood still itself,
+/// and what came meanwhile has to be read.
+const LAST_LOOK: Duration = Duration::from_millis(50);
 /// Probes at once.
 const MAX_PROBES_AT_ONCE: usize = 64;
 /// Videos moved in one sweep: with the pause between sweeps, 30,000 are moved within 8 s, and the store is left room.
@@ -113,6 +117,21 @@ async fn probe_readers(manager: &Manager) {
 
 /// Whether the reader itself answers at its address; another one that took the address over does not count.
 async fn probe_reader(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> Probed {
+    answer_within(ask_health(client, reader, url, within + 2 * LAST_LOOK), within)
+        .await
+        .unwrap_or(Probed::Late)
+}
+
+/// The answer to a question that has `within`; what has come when that is over counts.
+async fn answer_within<T>(question: impl Future<Output = T>, within: Duration) -> Option<T> {
+    let mut question = pin!(question);
+    if let Ok(answer) = timeout(within, &mut question).await {
+        return Some(answer);
+    }
+    timeout(LAST_LOOK, question).await.ok()
+}
+
+async fn ask_health(client: &Client, reader: &ReaderId, url: &str, within: Duration) -> Probed {
     let Ok(base) = url.parse::<Url>() else { return Probed::Unreachable };
     let answer = match client.get(join(&base, &["health"])).timeout(within).send().await {
         Ok(answer) => answer,
@@ -244,9 +263,25 @@ fn update_metrics(metrics: &ManagerMetrics, manager: &Manager) {
     metrics.readers_silent.set(silent.count() as i64);
     metrics.readers_open.set(cluster.open().count() as i64);
     metrics.in_flight.set(cluster.owed.viewers as i64);
+    metrics.drains_overdue.set(cluster.overdue_drains(Instant::now()).len() as i64);
     metrics.heartbeat_age.set(cluster.watch.longest_silence().as_secs_f64());
     drop(cluster);
     for ended in manager.carrying().take_ended() {
         metrics.moves.get_or_create(&ended).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_has_come_when_the_time_is_over_counts() {
+        let answered = |after: Duration| async move {
+            answer_within(tokio::time::sleep(after), PROBE_TIMEOUT).await.is_some()
+        };
+        let moment = Duration::from_millis(10);
+        assert!(answered(PROBE_TIMEOUT - moment).await && answered(PROBE_TIMEOUT + moment).await);
+        assert!(!answered(PROBE_TIMEOUT + LAST_LOOK + moment).await);
     }
 }

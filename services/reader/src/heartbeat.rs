@@ -33,7 +33,7 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
     for beat in start.. {
         let record = ReaderRecord { incarnation, ..build_record(&reader, beat) };
         reader.told_full.store(record.viewers >= record.capacity, Ordering::Relaxed);
-        let told = send_heartbeat(&managers, &record).await;
+        let (asked, told) = send_heartbeat(&managers, &record).await;
         let waits =
             matches!(&told, Err(PeerError::Refused { status, .. }) if *status == StatusCode::CONFLICT);
         if !waits {
@@ -46,9 +46,10 @@ pub async fn run(reader: Arc<Reader>, managers: Replicas) {
             let now = now_micros();
             hand_over.retain(|order| is_plausible(order.epoch, now));
             reader.placement.with(|holder, now| {
-                holder.ordered(now, hand_over);
+                let asked = now.saturating_sub(asked.elapsed());
+                holder.ordered(now, asked, hand_over);
                 if let Some(room) = room_elsewhere {
-                    holder.hear_room(now, room);
+                    holder.hear_room(asked, room);
                 }
             });
         }
@@ -99,10 +100,15 @@ pub fn await_name(reader: &Reader) {
     reader.hub.health.starting(READY_WHEN_NAMED);
 }
 
-/// Tells one manager, the others where it does not answer in time.
-async fn send_heartbeat(managers: &Replicas, record: &ReaderRecord) -> Result<HeartbeatAnswer, PeerError> {
+/// Tells one manager, the others where it does not answer in time. Returns when the one that answered was told.
+async fn send_heartbeat(
+    managers: &Replicas,
+    record: &ReaderRecord,
+) -> (Instant, Result<HeartbeatAnswer, PeerError>) {
     let mut last = Err(PeerError::Unavailable("no manager is configured".into()));
+    let mut asked = Instant::now();
     for _ in managers.urls() {
+        asked = Instant::now();
         let url = managers.preferred().clone();
         let answer = managers.peers().post(&url, &["heartbeat"], record);
         last = tokio::time::timeout(ANSWER_TIMEOUT, answer)
@@ -113,5 +119,5 @@ async fn send_heartbeat(managers: &Replicas, record: &ReaderRecord) -> Result<He
         }
         managers.avoid(&url);
     }
-    last
+    (asked, last)
 }

@@ -1,12 +1,13 @@
 //! A reader's public port: streams and health.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{OriginalUri, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
 use axum::routing::{get, post};
 use liverank_core::comment::Position;
 use liverank_core::epoch::is_plausible;
@@ -21,7 +22,7 @@ use liverank_runtime::identity::{self, sent};
 use liverank_runtime::origins::Origins;
 use liverank_runtime::params::{Params, last_event_id};
 use liverank_runtime::server::Hijack;
-use liverank_runtime::streams::EVENT_STREAM;
+use liverank_runtime::streams::{event_stream, takes_streams_only};
 use liverank_runtime::{Problem, cors, now_micros, server};
 use serde_json::{Value, json};
 
@@ -33,13 +34,11 @@ use crate::metrics::{CommentSource, Outcome};
 use crate::placement::Verdict;
 use crate::ring::Cursor;
 use crate::sse::{self, Form};
-use crate::warm;
+use crate::{refusal, warm};
 
 /// Viewers come back after this long, in ms, each after its own time: a crowd that was sent away does not come back as
 /// one.
 const RETRY_MS: std::ops::RangeInclusive<u64> = 1000..=3000;
-/// How long a full or leaving reader asks to be left alone.
-const FULL_RETRY: Duration = Duration::from_secs(2);
 /// Channels named in `/health`.
 const MAX_TOPICS_SHOWN: usize = 100;
 
@@ -66,6 +65,8 @@ struct ConnectRequest {
     /// What it asks for beside comments.
     events: StreamEvents,
     form: Form,
+    /// Whether it gives up for good on any answer but a stream or a redirect.
+    streams_only: bool,
 }
 
 impl ConnectRequest {
@@ -97,6 +98,7 @@ async fn connect_get(
         sent_under: assignment_epoch_header(&headers),
         events: events(&headers, &query)?,
         form: Form::Resuming,
+        streams_only: takes_streams_only(&headers),
     };
     connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
 }
@@ -115,6 +117,7 @@ async fn connect_post(
         sent_under: assignment_epoch_header(&headers),
         events: events(&headers, &query)?,
         form: Form::Plain,
+        streams_only: false,
     };
     connect_viewer(&reader, request.check_gateway_pass(&reader, &headers)?, &uri).await
 }
@@ -148,17 +151,14 @@ async fn connect_viewer(
     };
     let mut seat = match reader.placement.verdict(video, request.sent_under).await {
         // Too little room is no sign that moves go wrong: moves are what makes room, and planners halt them on such signs.
-        Verdict::Here => reader.hub.enter(video).ok_or_else(|| {
-            reader.note_full();
-            full_problem(reader, "this reader is full")
-        })?,
-        Verdict::Elsewhere(url) => {
-            reader.hub.metrics.answered(Outcome::Redirected);
-            return Ok(redirect_to(&url, uri));
-        }
+        Verdict::Here => match reader.hub.enter(video) {
+            Some(seat) => seat,
+            None => return refusal::full(reader, request.streams_only, video, uri),
+        },
+        Verdict::Elsewhere(url) => return refusal::elsewhere(reader, request.streams_only, &url, uri),
         Verdict::Nowhere => {
             came_back(true);
-            return Err(full_problem(reader, "this reader is leaving; resolve the video again"));
+            return refusal::leaving(reader, request.streams_only);
         }
     };
     seat.ask(request.events);
@@ -189,35 +189,11 @@ async fn starting_cursor(seat: &ViewerGuard, last_event_id: Option<&str>) -> (Cu
     }
 }
 
-fn full_problem(reader: &Reader, why: &str) -> Problem {
-    reader.hub.metrics.answered(Outcome::Refused);
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).retry_after(FULL_RETRY)
-}
-
-fn redirect_to(url: &str, uri: &Uri) -> Response {
-    let path = uri.path_and_query().map_or("/connect", |path| path.as_str());
-    let Ok(location) = HeaderValue::try_from(format!("{}{path}", url.trim_end_matches('/'))) else {
-        return Problem::unavailable("the video's reader has an address that cannot be named")
-            .into_response();
-    };
-    let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
-    response.headers_mut().insert(header::LOCATION, location);
-    // Where a video is served changes at any time.
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
 /// An answer after which the viewer's socket goes to the thread that writes to it.
 fn stream_response(seat: ViewerGuard, cursor: Cursor, request: &ConnectRequest, greeting: &[u8]) -> Response {
     let form = request.form;
     let asked = StreamFilter { events: request.events, user: UserKey::of(&request.user) };
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        // Proxies that follow nginx's custom pass each event on at once.
-        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
-    ];
-    let mut response = headers.into_response();
+    let mut response = event_stream(Body::empty());
     let greeting = greeting.to_vec();
     response.extensions_mut().insert(Hijack::new(move |mut bare| {
         let hub = Arc::clone(seat.hub());

@@ -27,6 +27,7 @@ pub mod hub;
 pub mod metrics;
 pub mod pace;
 pub mod placement;
+mod refusal;
 mod repair;
 pub mod ring;
 pub mod sliding_counter;
@@ -35,13 +36,14 @@ pub mod viewer_counts;
 pub mod warm;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use liverank_adapters::{Archive, Backends, CommentBus};
 use liverank_core::ReaderId;
 use liverank_core::comment::hex;
+use liverank_core::limits::Buckets;
 use liverank_core::secret::Secret;
 use liverank_protocol::ReaderReport;
 use liverank_protocol::access::{Caller, Service};
@@ -79,7 +81,7 @@ pub struct Config {
     /// The statistics services to report to, separated by commas
     #[arg(long, env = "LIVERANK_STATISTICS_URL", value_delimiter = ',')]
     pub statistics_url: Vec<Url>,
-    /// Viewers this reader takes; more are answered 503
+    /// Viewers this reader takes; more are answered 503, and browsers' streams are asked to come back
     #[arg(long, env = "LIVERANK_CAPACITY", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub capacity: u64,
     /// Comments of each watched video kept in memory: what a viewer who comes back may have missed, at most
@@ -156,6 +158,8 @@ pub struct Reader {
     beat_now: Notify,
     /// Whether the last heartbeat said, or the next one will, that there is no room.
     told_full: AtomicBool,
+    /// Bounds how many viewers are sent to other readers because this one is full.
+    redirects: Mutex<Buckets<()>>,
     /// Heartbeats sent.
     beaten: watch::Sender<u64>,
 }
@@ -204,6 +208,7 @@ impl Reader {
             gone_by: OnceLock::new(),
             beat_now: Notify::new(),
             told_full: AtomicBool::new(false),
+            redirects: Mutex::new(Buckets::new(refusal::REDIRECTS, 1)),
             beaten: watch::Sender::new(0),
         }))
     }
@@ -236,6 +241,12 @@ impl Reader {
         if !self.told_full.swap(true, Ordering::Relaxed) {
             self.beat_now.notify_one();
         }
+    }
+
+    /// Whether one more viewer may be sent to another reader because this one is full.
+    fn may_redirect(&self) -> bool {
+        let now = self.placement.with(|_, now| now);
+        self.redirects.lock().unwrap_or_else(PoisonError::into_inner).take((), 1, now).is_ok()
     }
 
     /// Tells the managers how it is now, for at most `limit`.

@@ -162,8 +162,15 @@ impl Placement {
             epoch: route.epoch,
             here: route.readers.iter().any(|reader| reader.id == self.me),
             elsewhere: open.map(|reader| reader.public_url.clone()),
+            elsewhere_takes: open.is_some_and(|reader| reader.takes),
         };
         self.with(|holder, now| holder.told(now, video, told));
+    }
+
+    /// The public address of another reader of the video that takes viewers, where a manager has named one lately.
+    pub fn other_that_takes(&self, video: &VideoId) -> Option<String> {
+        self.with(|holder, now| holder.other_that_takes(now, video).map(str::to_owned))
+            .filter(|url| !url.is_empty())
     }
 
     /// The videos whose viewers are to be handed over now.
@@ -214,6 +221,16 @@ mod tests {
         learn_route(&placement, 2, &[("me", true)]);
         assert_eq!(known_verdict(&placement), Some(Verdict::Elsewhere("http://other".into())));
         assert_eq!(placement.with(|holder, _| holder.highest_epoch()), 3);
+    }
+
+    #[test]
+    fn a_full_reader_names_another_one_only_where_that_takes_viewers() {
+        let placement = placement();
+        assert_eq!(placement.other_that_takes(&video()), None);
+        learn_route(&placement, 3, &[("me", false), ("shut", false)]);
+        assert_eq!(placement.other_that_takes(&video()), None);
+        learn_route(&placement, 4, &[("shut", false), ("me", false), ("other", true)]);
+        assert_eq!(placement.other_that_takes(&video()), Some("http://other".into()));
     }
 
     #[tokio::test]

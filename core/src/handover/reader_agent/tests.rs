@@ -18,7 +18,8 @@ fn at_ms(ms: u64) -> Time {
 }
 
 fn notice(epoch: u64, here: bool, elsewhere: &str) -> AssignmentNotice {
-    AssignmentNotice { epoch, here, elsewhere: Some(elsewhere.to_owned()).filter(|it| !it.is_empty()) }
+    let elsewhere = Some(elsewhere.to_owned()).filter(|it| !it.is_empty());
+    AssignmentNotice { epoch, here, elsewhere_takes: elsewhere.is_some(), elsewhere }
 }
 
 fn hand_over_order(epoch: u64, keep: u64, pace: u32) -> HandOver {
@@ -52,10 +53,23 @@ fn without_managers_the_agent_serves_unless_it_leaves_or_knows_another_reader() 
 }
 
 #[test]
+fn another_reader_is_named_while_a_manager_has_said_lately_that_it_takes_viewers() {
+    let holder = agent_with_notice(0, notice(5, true, "b"));
+    assert_eq!(holder.other_that_takes(at_ms(1_999), &video()), Some("b"));
+    assert_eq!(holder.other_that_takes(at_ms(2_000), &video()), None);
+    let full = AssignmentNotice { elsewhere_takes: false, ..notice(5, true, "b") };
+    assert_eq!(agent_with_notice(0, full).other_that_takes(at_ms(1), &video()), None);
+    assert_eq!(agent_with_notice(0, notice(5, true, "")).other_that_takes(at_ms(1), &video()), None);
+    let mut ordered = agent_with_notice(0, notice(5, true, ""));
+    ordered.ordered(at_ms(10), at_ms(10), vec![hand_over_order(6, 3, 100)]);
+    assert_eq!(ordered.other_that_takes(at_ms(11), &video()), Some("b"), "an order names one with room");
+}
+
+#[test]
 fn an_older_epoch_changes_nothing() {
     let mut holder = agent_with_notice(0, notice(5, true, ""));
     assert!(!holder.told(at_ms(1), &video(), notice(4, false, "b")));
-    holder.ordered(at_ms(1), vec![hand_over_order(4, 0, 100)]);
+    holder.ordered(at_ms(1), at_ms(1), vec![hand_over_order(4, 0, 100)]);
     assert_eq!(holder.admit(at_ms(2), &video(), None), Admission::Accept);
     assert_eq!(holder.close_now(at_ms(1_000), &video(), 10), 0);
     assert_eq!((holder.epoch(&video()), holder.highest_epoch()), (5, 5));
@@ -64,7 +78,7 @@ fn an_older_epoch_changes_nothing() {
 #[test]
 fn viewers_are_closed_at_the_pace_down_to_the_number_to_keep() {
     let mut holder = ReaderAgent::new(BOUNDS);
-    holder.ordered(at_ms(0), vec![hand_over_order(5, 95, 10)]);
+    holder.ordered(at_ms(0), at_ms(0), vec![hand_over_order(5, 95, 10)]);
     assert_eq!(holder.admit(at_ms(1), &video(), None), Admission::Redirect("b".into()));
     let mut viewers = 100;
     for at in 1..=4 {
@@ -73,7 +87,7 @@ fn viewers_are_closed_at_the_pace_down_to_the_number_to_keep() {
         viewers -= closed;
     }
     // Said again, it goes on as it was, and no faster for not having been asked.
-    holder.ordered(at_ms(450), vec![hand_over_order(5, 95, 10)]);
+    holder.ordered(at_ms(450), at_ms(450), vec![hand_over_order(5, 95, 10)]);
     assert_eq!(holder.close_now(at_ms(2_900), &video(), viewers), 1);
     assert_eq!(holder.close_now(at_ms(3_000), &video(), 95), 0);
 }
@@ -81,16 +95,43 @@ fn viewers_are_closed_at_the_pace_down_to_the_number_to_keep() {
 #[test]
 fn an_order_ends_when_it_is_not_repeated_or_a_later_notice_comes() {
     let mut holder = ReaderAgent::new(BOUNDS);
-    let begin = |holder: &mut ReaderAgent, at| holder.ordered(at, vec![hand_over_order(5, 0, 100)]);
+    let begin = |holder: &mut ReaderAgent, at| holder.ordered(at, at, vec![hand_over_order(5, 0, 100)]);
     begin(&mut holder, at_ms(0));
     assert_eq!(holder.close_now(at_ms(3_000), &video(), 10), 0);
     begin(&mut holder, at_ms(4_000));
-    holder.ordered(at_ms(5_000), Vec::new());
+    holder.ordered(at_ms(5_000), at_ms(5_000), Vec::new());
     assert_eq!(holder.close_now(at_ms(5_100), &video(), 10), 0);
     begin(&mut holder, at_ms(6_000));
     assert!(holder.told(at_ms(6_001), &video(), notice(6, true, "c")));
     assert_eq!(holder.close_now(at_ms(6_500), &video(), 10), 0);
     assert_eq!(holder.handing_over(at_ms(6_500)).count(), 0);
+}
+
+#[test]
+fn an_order_is_as_old_as_the_heartbeat_that_it_answers() {
+    let mut holder = ReaderAgent::new(BOUNDS);
+    // This process stood still for four seconds: its answer waited for it.
+    holder.ordered(at_ms(4_000), at_ms(0), vec![hand_over_order(5, 0, 100)]);
+    assert_eq!(holder.close_now(at_ms(4_500), &video(), 10), 0);
+    assert!(matches!(holder.admit(at_ms(4_500), &video(), None), Admission::Ask { known: 5 }));
+    // One that came a second late goes on for two, and begins no faster for that.
+    let mut holder = ReaderAgent::new(BOUNDS);
+    holder.ordered(at_ms(6_000), at_ms(5_000), vec![hand_over_order(5, 0, 10)]);
+    assert_eq!(holder.close_now(at_ms(6_100), &video(), 10), 1);
+    assert_eq!(holder.close_now(at_ms(7_999), &video(), 9), 9);
+    holder.ordered(at_ms(8_000), at_ms(7_000), vec![hand_over_order(5, 0, 10)]);
+    assert_eq!(holder.close_now(at_ms(10_000), &video(), 10), 0);
+}
+
+#[test]
+fn room_elsewhere_is_as_old_as_the_heartbeat_that_it_answers() {
+    let mut holder = ReaderAgent::new(BOUNDS);
+    holder.leave(at_ms(0), at_ms(40_000), false);
+    holder.hear_room(at_ms(0), 100);
+    holder.exit_now(at_ms(11_900), 100);
+    // Said at 8 s, heard at 12: nobody vouches for it any more.
+    holder.hear_room(at_ms(8_000), 100);
+    assert_eq!(holder.exit_now(at_ms(20_000), 100), 0);
 }
 
 #[test]

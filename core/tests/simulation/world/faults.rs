@@ -1,6 +1,6 @@
 //! What goes wrong in the world: processes that die, leave, are removed, stand still or come back, and a store that fails over.
 
-use super::{FAULTS_END, SIMULATION_END, World};
+use super::{FAULTS_END, MAX_ROOM_AGE_MS, SIMULATION_END, World};
 use crate::manager::Manager;
 use crate::net::{Ms, Msg, Node, Timer};
 use crate::reader::{GRACE, Reader};
@@ -9,15 +9,17 @@ use crate::reader::{GRACE, Reader};
 const LAST_LEAVE_AT: Ms = SIMULATION_END - 6_000;
 /// How long a process that starves may stand still at once: what is longer is a break.
 const MAX_STARVED_MS: Ms = 1_400;
-/// How long all readers have been full when one of them is told to end.
-const FULL_BEFORE_LEAVE_MS: Ms = 3_000;
+/// How long all readers have been full when one of them is told to end: longer than anybody goes by room that there was.
+const FULL_BEFORE_LEAVE_MS: Ms = MAX_ROOM_AGE_MS + 500;
 
 impl World {
     /// All readers but one become full: who loses its stream may find its seat again, and there is none for anybody else. Then
     /// that one is told to end, and some seconds later there is room.
     fn drain_crowded_reader(&mut self, reader: usize) {
         let are_watched = self.viewers.iter().all(|viewer| viewer.watches_at().is_some());
-        if self.readers[reader].viewers() == 0 || !are_watched || !self.down.is_empty() {
+        // It is replaced a while before the end.
+        let is_late = self.net.now + FULL_BEFORE_LEAVE_MS + GRACE > SIMULATION_END - 3_000;
+        if self.readers[reader].viewers() == 0 || !are_watched || !self.down.is_empty() || is_late {
             return self.drain_reader(reader);
         }
         let others = (0..self.readers.len()).filter(|at| *at != reader);
@@ -97,6 +99,7 @@ impl World {
             let until = (now + self.net.rng.between(3_000, 20_000)).min(FAULTS_END + 1_000);
             self.net.pauses.push((manager, now, until));
             self.net.checks.counts.managers_paused += 1;
+            self.net.trace(|| format!("{manager:?} stands still until {until}"));
             return;
         }
         let until = (now + self.net.rng.between(4_000, 10_000)).min(FAULTS_END + 1_000);
@@ -185,8 +188,16 @@ impl World {
             return;
         }
         self.net.checks.counts.reader_crashes += 1;
+        self.note_death(reader);
         self.end_reader(reader);
         self.stop_node_for(node, for_at_most);
+    }
+
+    /// Notes for which videos another reader has to be found.
+    fn note_death(&mut self, reader: usize) {
+        let (id, now) = (&self.net.readers[reader], self.net.now);
+        let assigned = self.store.assignments().iter().filter(|(_, assigned)| assigned.share(id).is_some());
+        self.net.checks.last_death.extend(assigned.map(|(video, _)| (*video, now)));
     }
 
     fn stop_node_for(&mut self, node: Node, for_at_most: Ms) {

@@ -218,7 +218,8 @@ impl AudienceViewer {
         };
         let mut url = reader.join("/connect")?;
         url.query_pairs_mut().append_pair("userid", &self.user).append_pair("videoid", &self.video);
-        let mut request = client.get(url).header(header::ACCEPT, "text/event-stream");
+        let mut request =
+            client.get(url).header(header::ACCEPT, "text/event-stream, application/problem+json");
         let last = self.seen().id.clone();
         if let Some(id) = last {
             request = request.header("Last-Event-ID", id);

@@ -58,6 +58,7 @@ pub fn state(at: usize, viewers: u64) -> ReaderState {
         silent_ms: 300,
         fresh: true,
         unreachable: false,
+        drain_overdue: false,
         grace_ms: 0,
         viewers,
         capacity: 1_000,

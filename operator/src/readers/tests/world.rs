@@ -460,6 +460,7 @@ impl SimulatedCluster {
             silent_ms: if is_gone { 10_000 } else { 500 },
             fresh: !is_gone,
             unreachable: false,
+            drain_overdue: false,
             grace_ms: 0,
             viewers: videos.iter().map(|(_, viewers)| viewers).sum(),
             capacity: self.settings.viewers_per_reader,

@@ -2,12 +2,13 @@
 //!
 //! While the archive is away, what was read last is in force; a gateway that starts meanwhile knows what the file says, and no more.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use liverank_core::moderation::Revocations;
+use liverank_runtime::follow::{CHANGES_A_PAGE, FollowedList, follow};
 use liverank_runtime::now_ms;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Viewer;
 use crate::Gateway;
@@ -16,10 +17,6 @@ use crate::Gateway;
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the archive may take to answer.
 const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Changes read at once: some hundred kilobytes.
-const CHANGES_A_PAGE: usize = 1000;
-/// Between two looks whether the archive was rebuilt; revocations whose time is over are forgotten then, too.
-const TIDY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The revocations as far as they were read.
 pub(super) struct Followed(watch::Sender<Revocations>);
@@ -43,31 +40,7 @@ impl Followed {
 
     /// Never returns.
     pub(super) async fn follow(&self, gateway: &Gateway) {
-        let (mut generation, mut tidied) = (None, None::<Instant>);
-        loop {
-            if tidied.is_none_or(|tidied| tidied.elapsed() >= TIDY_INTERVAL) {
-                tidied = Some(Instant::now());
-                self.change_without_notice(|known| known.expire(now_ms()));
-                if let Ok(Ok(Some(meta))) = timeout(ARCHIVE_TIMEOUT, gateway.backends.archive.meta()).await
-                    && generation.replace(meta.generation).is_some_and(|before| before != meta.generation)
-                {
-                    // Counted anew, from a log that may not have all of them any more: what it says is in force.
-                    self.change_without_notice(|known| *known = Revocations::default());
-                }
-            }
-            while self.read_page(gateway).await {}
-            sleep(LOOK_INTERVAL).await;
-        }
-    }
-
-    /// Whether there may be more.
-    async fn read_page(&self, gateway: &Gateway) -> bool {
-        let since = self.0.borrow().revision();
-        let asked = gateway.backends.archive.moderation().rules_since(since, CHANGES_A_PAGE);
-        // Requests that need the archive tell its trouble.
-        let Ok(Ok(changes)) = timeout(ARCHIVE_TIMEOUT, asked).await else { return false };
-        self.0.send_if_modified(|known| changes.iter().filter(|change| known.take(change)).count() > 0);
-        changes.len() == CHANGES_A_PAGE
+        follow(FollowedRevocations { followed: self, gateway }).await;
     }
 
     /// A change that ends no stream.
@@ -76,6 +49,43 @@ impl Followed {
             change(known);
             false
         });
+    }
+}
+
+/// The revocations as a list that is followed.
+struct FollowedRevocations<'a> {
+    followed: &'a Followed,
+    gateway: &'a Gateway,
+}
+
+impl FollowedList for FollowedRevocations<'_> {
+    /// Requests that need the archive tell its trouble.
+    type Error = ();
+
+    async fn read_page(&mut self) -> Result<usize, ()> {
+        let since = self.followed.0.borrow().revision();
+        let asked = self.gateway.backends.archive.moderation().rules_since(since, CHANGES_A_PAGE);
+        let Ok(Ok(changes)) = timeout(ARCHIVE_TIMEOUT, asked).await else { return Err(()) };
+        let take = |known: &mut Revocations| changes.iter().filter(|change| known.take(change)).count() > 0;
+        self.followed.0.send_if_modified(take);
+        Ok(changes.len())
+    }
+
+    async fn generation(&mut self) -> Option<u64> {
+        let asked = timeout(ARCHIVE_TIMEOUT, self.gateway.backends.archive.meta());
+        asked.await.ok()?.ok()?.map(|meta| meta.generation)
+    }
+
+    fn begin_anew(&mut self) {
+        self.followed.change_without_notice(|known| *known = Revocations::default());
+    }
+
+    fn forget_ended(&mut self) {
+        self.followed.change_without_notice(|known| known.expire(now_ms()));
+    }
+
+    fn pause_after(&mut self, _look: Result<(), ()>) -> Duration {
+        LOOK_INTERVAL
     }
 }
 

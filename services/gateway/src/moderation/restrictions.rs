@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use liverank_core::Millis;
 use liverank_core::moderation::{Changed, RuleChange};
+use liverank_runtime::follow::CHANGES_A_PAGE;
 use liverank_runtime::{Problem, now_ms};
 use tokio::sync::Mutex;
 
@@ -23,8 +24,6 @@ use crate::interact::too_many;
 pub(crate) const MAX_RESTRICTIONS: usize = 100_000;
 /// When to try again where there are too many: they do not end by the second.
 const FULL_RETRY_AFTER: Duration = Duration::from_mins(1);
-/// Changes read at once: some hundred kilobytes.
-const CHANGES_A_PAGE: usize = 1000;
 
 /// The restrictions in force, as far as they were read.
 pub(crate) struct Restrictions {
@@ -75,17 +74,15 @@ impl KnownRestrictions {
             // Counted anew, from a log that may not have all of them any more.
             *self = Self { generation, ..Self::default() };
         }
-        loop {
-            let changes = archive.moderation().rules_since(self.revision, CHANGES_A_PAGE).await;
-            let changes = gateway.archive.noted(changes)?;
-            let is_last = changes.len() < CHANGES_A_PAGE;
-            for change in &changes {
-                self.take_change(change);
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
+        while self.read_page(gateway).await? >= CHANGES_A_PAGE {}
+        Ok(())
+    }
+
+    async fn read_page(&mut self, gateway: &Gateway) -> Result<usize, Problem> {
+        let asked = gateway.backends.archive.moderation().rules_since(self.revision, CHANGES_A_PAGE);
+        let changes = gateway.archive.noted(asked.await)?;
+        changes.iter().for_each(|change| self.take_change(change));
+        Ok(changes.len())
     }
 
     fn take_change(&mut self, change: &RuleChange) {

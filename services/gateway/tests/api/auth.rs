@@ -366,6 +366,19 @@ async fn while_no_keys_were_ever_known_it_is_503_and_rankings_are_open() {
     problem(post_with(&system, "/interact", &key.token("ana"), VIEW).await, 503).await;
     refused(system.post("/interact", VIEW).await, 401, "Bearer").await;
     assert_eq!(system.get("/videos").await.status(), 200);
+    // A browser's stream would end for good on a 503; a client that reads errors is told what is wrong.
+    let connect = format!("/connect?userid=ana&videoid=cat&access_token={}", key.token("ana"));
+    problem(system.get(&connect).await, 503).await;
+    let browser =
+        system.http.get(system.at(&connect)).header("accept", "text/event-stream").send().await.unwrap();
+    assert_eq!(
+        (browser.status(), browser.headers()["cache-control"].to_str().unwrap()),
+        (StatusCode::OK, "no-store")
+    );
+    assert!(browser.text().await.unwrap().starts_with("retry: "));
+    let unsigned = system.http.get(system.at("/connect?userid=ana&videoid=cat"));
+    let unsigned = unsigned.header("accept", "text/event-stream").send().await.unwrap();
+    assert_eq!(unsigned.status(), 401, "that lasts, and a browser does well to give up");
     issuer.is_away.store(false, SeqCst);
     eventually("the keys are known", async || post_view(&system, &key.token("ana")).await == 202).await;
     assert_eq!(system.shell.health.report().1.dependencies["auth"], "ok");

@@ -63,6 +63,7 @@ impl Cluster {
             silent_ms: silence.as_millis() as u64,
             fresh: self.watch.is_fresh(now) && silence < crate::liveness::SUSPECT_AFTER,
             unreachable: sighting.is_unreachable(),
+            drain_overdue: self.is_drain_overdue(now, &record.id),
             grace_ms: record.grace_ms,
             viewers: record.viewers,
             capacity: record.capacity,

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{Manager, Reader, StoreWithSwitch, until};
-use liverank_manager::Config;
+use liverank_adapters::AssignmentStore;
+use liverank_adapters::assignment_store::{Closing, Cordon};
+use liverank_core::ReaderId;
+use liverank_manager::{Config, OnTimeout};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -97,4 +100,62 @@ async fn a_planner_outside_takes_over_and_is_left_alone() {
         until("a planning round has passed", async || beaten.elapsed() > Duration::from_secs(5)).await;
     }
     until("it takes over where nobody plans any more", async || is_leading(&manager).await).await;
+}
+
+/// A system whose planner gives a drain a second, and whose only reader is drained while it has viewers.
+async fn drain_the_only_reader(on_timeout: OnTimeout) -> (Manager, Reader) {
+    let store = StoreWithSwitch::new();
+    let (drain_timeout_seconds, drain_on_timeout) = (1, on_timeout);
+    let config = Config { autopilot: true, drain_timeout_seconds, drain_on_timeout, ..Config::default() };
+    let manager = Manager::with(&store, config).await;
+    let reader = Reader::start("reader-1", &[&manager]).await;
+    manager.knows(1).await;
+    manager.register("v").await;
+    reader.watch("v", 5);
+    until("its viewers are known", async || manager.json("/load").await["readers"][0]["viewers"] == 5).await;
+    assert!(manager.json("/load").await["readers"][0]["drain_overdue"].is_null());
+    until("it is in office", async || is_leading(&manager).await).await;
+    let term = get_term(&manager).await.as_u64().unwrap();
+    let id = ReaderId::parse("reader-1").unwrap();
+    let cordon = Cordon { reader: id.clone(), closing: Closing::Draining, why: "new disk".to_owned() };
+    assert_eq!(store.cordon(term, &id, Some(&cordon)).await.unwrap(), None);
+    (manager, reader)
+}
+
+#[tokio::test]
+async fn a_drain_that_finds_no_room_in_time_is_held_and_said() {
+    let (manager, reader) = drain_the_only_reader(OnTimeout::Hold).await;
+    let said = "reader-1 still has 5 viewers after 1 s: it waits for them (--drain-on-timeout hold)";
+    until("it is said", async || {
+        let plan = manager.json("/plan").await;
+        plan["decisions"][0]["rejected"].as_array().is_some_and(|lines| lines.contains(&json!(said)))
+    })
+    .await;
+    let load = manager.json("/load").await;
+    assert_eq!(
+        (&load["readers"][0]["drain_overdue"], &load["readers"][0]["cordon"]),
+        (&json!(true), &json!("draining"))
+    );
+    assert_eq!(reader.viewers("v"), 5);
+    until("it is measured", async || manager.metrics().contains("liverank_manager_drains_overdue 1\n")).await;
+    // Whoever lifts the cordon ends it.
+    let term = manager.term("somebody").await;
+    let open = json!({"term": term, "lease": crate::support::a_lease(), "cordons": [{"reader": "reader-1", "cordon": null, "why": ""}]});
+    let (status, answer) = manager.order("/cordons", &open).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    until("it is over", async || manager.json("/load").await["readers"][0]["drain_overdue"].is_null()).await;
+}
+
+#[tokio::test]
+async fn a_drain_that_finds_no_room_in_time_is_forced_where_that_is_wanted() {
+    let (manager, _reader) = drain_the_only_reader(OnTimeout::Force).await;
+    until("it is removed", async || manager.json("/load").await["readers"][0]["cordon"] == "removed").await;
+    let cordons = manager.json("/cordons").await;
+    let why = cordons["cordons"][0]["why"].as_str().unwrap();
+    assert!(
+        why.starts_with("reader-1 goes with 5 viewers: it is not empty after ")
+            && why.ends_with(", 1 s are allowed"),
+        "{why}"
+    );
+    assert!(manager.json("/load").await["readers"][0]["drain_overdue"].is_null());
 }

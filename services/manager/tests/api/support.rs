@@ -142,6 +142,11 @@ impl Manager {
         answer["term"].as_u64().unwrap()
     }
 
+    /// What its admin port shows.
+    pub fn metrics(&self) -> String {
+        self.shell.metrics.encode()
+    }
+
     pub async fn json(&self, path: &str) -> Value {
         self.get(path).await.json().await.unwrap()
     }

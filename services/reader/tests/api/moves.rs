@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
 use liverank_core::ReaderId;
 use liverank_protocol::access::{Caller, Role, Service};
 use liverank_reader::Config;
@@ -128,6 +129,7 @@ async fn a_leaving_reader_lets_everybody_go_and_sends_newcomers_elsewhere() {
         refused.status() == 503 && refused.header("retry-after").is_some()
     })
     .await;
+    assert!(Viewer::browser(&reader.address, "only", None).await.asked_back_after().await >= 2_000);
     assert_eq!(reader.health().await["status"], json!("draining"));
     for viewer in &mut viewers {
         assert_eq!(viewer.comments(2).await, [1, 2]);
@@ -378,4 +380,42 @@ async fn a_viewer_refused_by_a_full_reader_is_not_a_failed_move() {
     assert!(beat().await <= before + 1);
     let record = manager.last_heartbeat().unwrap();
     assert_eq!((record.viewers, record.reconnects, record.reconnect_errors), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_full_reader_sends_a_browser_to_another_one_that_takes_viewers_and_only_there() {
+    let world = World::new().await;
+    let (manager, url) = Manager::start().await;
+    let config = liverank_reader::Config { capacity: 1, ..config_with("r1", &url) };
+    let reader = Running::start(&world, config).await;
+    let both = [("r1", reader.url.as_str()), ("r2", "http://127.0.0.1:4002")];
+    manager.assign_full("v", 1, &both, &["r1", "r2"]);
+    let mut first = Viewer::get(&reader.address, "v", None).await;
+    first.greeted().await;
+    assert!(
+        Viewer::browser(&reader.address, "v", None).await.asked_back_after().await >= 2_000,
+        "both are full"
+    );
+    // What a manager said is believed for two seconds.
+    manager.assign_full("v", 2, &both, &["r1"]);
+    let last_id = format!("{}-0", world.numbering);
+    until("the word of another reader with room", async || {
+        let browser = Viewer::browser(&reader.address, "v", Some(&last_id)).await;
+        let to = browser.header("location").map(str::to_owned);
+        to.as_deref() == Some("http://127.0.0.1:4002/connect?userid=u&videoid=v") && browser.status() == 307
+    })
+    .await;
+    assert_eq!(
+        Viewer::get(&reader.address, "v", None).await.status(),
+        503,
+        "a gateway asks the managers by itself"
+    );
+    // Whoever is told the same by two readers that are full goes back and forth no more often than this.
+    let begun = Instant::now();
+    let asked = futures::stream::iter(0..2_000).map(|_| Viewer::browser(&reader.address, "v", None));
+    let answers: Vec<u16> = asked.buffer_unordered(50).map(|viewer| viewer.status()).collect().await;
+    let redirected = answers.iter().filter(|status| **status == 307).count() as u64;
+    let most = 500 + 500 * (begun.elapsed().as_secs() + 1);
+    assert!((100..=most).contains(&redirected), "{redirected} of {most}");
+    assert!(answers.iter().all(|status| [200, 307].contains(status)), "{answers:?}");
 }

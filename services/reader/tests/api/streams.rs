@@ -163,8 +163,26 @@ async fn a_full_reader_asks_to_come_back_later() {
     let second = Viewer::get(&reader.address, "v", None).await;
     assert_eq!(second.status(), 503);
     assert!(second.header("retry-after").is_some());
+    assert_eq!(
+        Viewer::post(&reader.address, "v").await.status(),
+        503,
+        "a client that posts is no browser's stream"
+    );
+    let mut waits = Vec::new();
+    for _ in 0..20 {
+        waits.push(Viewer::browser(&reader.address, "v", None).await.asked_back_after().await);
+    }
+    assert!(waits.iter().all(|wait| (2_000..=6_000).contains(wait)), "{waits:?}");
+    waits.sort_unstable();
+    waits.dedup();
+    assert!(waits.len() > 10, "each after a time of its own: {waits:?}");
     drop(first);
     until("room", async || Viewer::get(&reader.address, "v", None).await.status() == 200).await;
+    until("room for a browser", async || {
+        let mut browser = Viewer::browser(&reader.address, "v", None).await;
+        browser.next().await.is_some_and(|event| event.data.contains("connected"))
+    })
+    .await;
 }
 
 #[tokio::test]

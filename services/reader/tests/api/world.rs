@@ -257,12 +257,17 @@ impl Manager {
     }
 
     pub fn assign(&self, id: &str, epoch: u64, readers: &[(&str, &str)]) {
+        self.assign_full(id, epoch, readers, &[]);
+    }
+
+    /// The same, and that some of the readers take nobody.
+    pub fn assign_full(&self, id: &str, epoch: u64, readers: &[(&str, &str)], full: &[&str]) {
         let reader = |(id, url): &(&str, &str)| RouteReader {
             id: ReaderId::parse(id).unwrap(),
             public_url: (*url).into(),
             internal_url: (*url).into(),
             load: 0,
-            takes: true,
+            takes: !full.contains(id),
             pass_key: None,
         };
         let route =
@@ -411,6 +416,24 @@ impl Viewer {
         let line =
             format!("GET /connect?userid=u&videoid={video}{query} HTTP/1.1\r\nHost: t\r\n{header}\r\n");
         Self::ask(address, &line).await
+    }
+
+    /// As a browser's `EventSource` asks.
+    pub async fn browser(address: &str, video: &str, last_event_id: Option<&str>) -> Self {
+        let header = last_event_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+        let line = format!("GET /connect?userid=u&videoid={video} HTTP/1.1\r\nHost: t\r\n");
+        Self::ask(address, &format!("{line}Accept: text/event-stream\r\nConnection: close\r\n{header}\r\n"))
+            .await
+    }
+
+    /// When a stream that ends at once says that its client may come back, in ms: the way of a refusal for a browser.
+    pub async fn asked_back_after(mut self) -> u64 {
+        assert_eq!(self.status(), 200, "{}", self.head);
+        assert_eq!(self.header("content-type"), Some("text/event-stream; charset=utf-8"));
+        let events = self.rest().await;
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!(events[0], Event { retry: events[0].retry, ..Event::default() }, "no id, no data");
+        events[0].retry.unwrap()
     }
 
     pub async fn post(address: &str, video: &str) -> Self {

@@ -1,0 +1,109 @@
+//! A moderation record of the log, as it is written and read.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::version::VERSION;
+use super::{Action, ActorRole, KEY, MAX_REASON_CHARS, erasure, reports};
+use crate::comment::check_text;
+use crate::event::required_text;
+use crate::{EventId, Interaction, Invalid, Kind, Millis, UserId, VideoId, canary};
+
+/// What a moderation record says beside who, where and when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moderation {
+    /// What is done.
+    #[serde(flatten)]
+    pub action: Action,
+    /// What the one who does it is.
+    pub role: ActorRole,
+    /// Why, in that one's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Checks a reason: at most [`MAX_REASON_CHARS`] characters.
+///
+/// # Errors
+/// A longer one, as the error of the field `reason`.
+pub fn check_reason(reason: &str) -> Result<(), Invalid> {
+    let chars = reason.chars().count();
+    if chars > MAX_REASON_CHARS {
+        let wrong = format!("must be at most {MAX_REASON_CHARS} characters, is {chars}");
+        return Err(Invalid::new("reason", wrong));
+    }
+    Ok(())
+}
+
+impl Moderation {
+    /// The record of this, done by `user` at `now`; `video` is the comment's, and none for an action on a user. Repeats
+    /// of `id` count once.
+    pub fn into_record(self, user: UserId, video: Option<VideoId>, id: EventId, now: Millis) -> Interaction {
+        let key = || VideoId::parse(KEY).expect("the key is an identifier");
+        Interaction {
+            video_id: video.unwrap_or_else(key),
+            user_id: user,
+            kind: Kind::Moderation,
+            watch_ms: 0,
+            timestamp: now,
+            event_id: Some(id),
+            owner_id: None,
+            comment: None,
+            moderation: Some(Box::new(self)),
+        }
+    }
+}
+
+/// The JSON of a moderation record.
+pub(crate) fn to_json(record: &Interaction, moderation: &Moderation) -> Vec<u8> {
+    let wire = json!({
+        "type": Kind::Moderation.name(),
+        "version": moderation.version(),
+        "video_id": record.video_id,
+        "user_id": record.user_id,
+        "timestamp": record.timestamp,
+        "event_id": record.event_id,
+        "moderation": moderation,
+    });
+    serde_json::to_vec(&wire).expect("text and numbers always serialise")
+}
+
+/// Whether this JSON is meant as a moderation record.
+pub(crate) fn is_record(value: &Value) -> bool {
+    value["type"] == Kind::Moderation.name()
+}
+
+/// Reads a moderation record.
+pub(crate) fn parse(value: &Value) -> Result<Interaction, Invalid> {
+    let Value::Object(object) = value else { return Err(Invalid::new("body", "must be a JSON object")) };
+    if !value["version"].as_u64().is_some_and(|version| (1..=VERSION).contains(&version)) {
+        return Err(Invalid::new("version", format!("must be a whole number from 1 to {VERSION}")));
+    }
+    let wrong = |field| move |error: serde_json::Error| Invalid::new(field, error.to_string());
+    let moderation: Moderation =
+        serde_json::from_value(value["moderation"].clone()).map_err(wrong("moderation"))?;
+    if let Some(reason) = &moderation.reason {
+        check_reason(reason)?;
+        if matches!(moderation.action, Action::Report { .. }) {
+            reports::check_report("reason", reason)?;
+        }
+    }
+    if let Action::SetRules { rules: Some(rules), .. } = &moderation.action {
+        rules.check()?;
+    }
+    if let Action::Forget { marks, .. } = &moderation.action {
+        erasure::check_marks(marks)?;
+    }
+    let video = canary::named_outside("video_id", required_text(object, "video_id")?)?;
+    if let Action::Shadow { text, .. } | Action::Hold { text, .. } = &moderation.action {
+        check_text("text", text)?;
+    }
+    if moderation.action.is_on_a_video() == (video.as_str() == KEY) {
+        return Err(Invalid::new("video_id", "does not go with this action"));
+    }
+    let timestamp = value["timestamp"].as_i64();
+    let timestamp = timestamp.ok_or_else(|| Invalid::new("timestamp", "must be in milliseconds"))?;
+    let user = UserId::parse(required_text(object, "user_id")?)?;
+    let id = EventId::parse(required_text(object, "event_id")?)?;
+    Ok(moderation.into_record(user, Some(video), id, timestamp))
+}

@@ -1,0 +1,66 @@
+//! What the planner does about readers that could not be emptied in time: the same as an operator does, with the same words.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use liverank_adapters::assignment_store::{Closing, Cordon};
+use liverank_core::ReaderId;
+
+use crate::cluster::overdue::OverdueDrain;
+use crate::{Manager, OnTimeout};
+
+/// Removes readers that could not be emptied in time where that is wanted. Returns a line about each that stays.
+///
+/// A view that is stale, or that takes too many readers for gone, is no ground to remove anybody. `told`: the readers that
+/// the log has named.
+pub async fn see_to_overdue_drains(
+    manager: &Manager,
+    term: u64,
+    told: &mut BTreeSet<ReaderId>,
+) -> Vec<String> {
+    let now = Instant::now();
+    let overdue = {
+        let cluster = manager.cluster();
+        if !cluster.watch.is_settled(now) || cluster.hold(now).is_some() {
+            return Vec::new();
+        }
+        cluster.overdue_drains(now)
+    };
+    told.retain(|reader| overdue.iter().any(|drain| drain.reader == *reader));
+    let mut lines = Vec::new();
+    for drain in overdue {
+        let limit = manager.config.drain_timeout_seconds;
+        if manager.config.drain_on_timeout == OnTimeout::Force {
+            remove_reader(manager, term, &drain, limit).await;
+            continue;
+        }
+        let line = hold_line(&drain, limit);
+        if told.insert(drain.reader) {
+            tracing::warn!("{line}");
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+async fn remove_reader(manager: &Manager, term: u64, drain: &OverdueDrain, limit: u32) {
+    let why = force_line(drain, limit);
+    let cordon = Cordon { reader: drain.reader.clone(), closing: Closing::Removed, why };
+    // What was not done, because the store is away or a later term has begun, is found again by who plans then.
+    if let Ok(None) = manager.ask(manager.store.cordon(term, &drain.reader, Some(&cordon))).await {
+        tracing::warn!(term, "{}", cordon.why);
+        manager.cluster().cordoned(&drain.reader, Some(cordon));
+    }
+}
+
+fn hold_line(drain: &OverdueDrain, limit: u32) -> String {
+    let OverdueDrain { reader, viewers, .. } = drain;
+    format!(
+        "{reader} still has {viewers} viewers after {limit} s: it waits for them (--drain-on-timeout hold)"
+    )
+}
+
+fn force_line(drain: &OverdueDrain, limit: u32) -> String {
+    let (OverdueDrain { reader, viewers, .. }, seconds) = (drain, drain.taken.as_secs());
+    format!("{reader} goes with {viewers} viewers: it is not empty after {seconds} s, {limit} s are allowed")
+}

@@ -175,3 +175,8 @@ pub fn steps_in_words(outcome: &RoundOutcome) -> Vec<String> {
 pub fn decided_actions(outcome: &RoundOutcome) -> Vec<&'static str> {
     outcome.decisions.iter().map(|decision: &Decision| decision.action.as_str()).collect()
 }
+
+/// Settings of so many readers, whatever the load.
+pub fn fixed_replicas(replicas: u32) -> ReaderSettings {
+    ReaderSettings { replicas, ..settings() }
+}

@@ -1,0 +1,145 @@
+//! How readers are replaced when what they run changes.
+
+use super::scene::{
+    NOW, decided_actions, fixed_replicas, input_with_viewers, reader, settings, steps_in_words,
+};
+use crate::readers::{DrainWhy, ReaderMemory, ReaderSettings, RoundInput, ScalingSetting, decide_round};
+use liverank_core::handover::Closing;
+
+#[test]
+fn an_upgrade_surges_cordons_drains_and_halts() {
+    let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90]);
+    seen.template = "t2".to_owned();
+    let outcome = seen.first_round();
+    assert_eq!(
+        (steps_in_words(&outcome), decided_actions(&outcome)),
+        (
+            [
+                "create x-reader-3",
+                "cordon x-reader-0: closed",
+                "cordon x-reader-1: closed",
+                "cordon x-reader-2: closed"
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            vec!["Upgrade", "ScaleUp"]
+        )
+    );
+    assert_eq!(
+        steps_in_words(
+            &RoundInput { held: Some("manager is being rolled".to_owned()), ..seen.clone() }.first_round()
+        ),
+        [""; 0]
+    );
+    (0..3).for_each(|at| seen.set_cordon(at, Closing::Closed));
+    // The new one is there and ready, but no manager has heard it.
+    let mut new = reader(3);
+    new.template = "t2".to_owned();
+    seen.readers.push(new);
+    assert_eq!(steps_in_words(&seen.first_round()), [""; 0]);
+    seen.managers.iter_mut().for_each(|heard| heard.load.readers.push(super::scene::state(3, 0)));
+    assert_eq!(steps_in_words(&seen.first_round()), ["empty x-reader-1 (upgrade)"]);
+    // It is not ready for longer than it may take.
+    let pod = seen.readers[3].pod.as_mut().unwrap();
+    (pod.ready, pod.reason) = (false, Some("CrashLoopBackOff".to_owned()));
+    let since = std::mem::replace(&mut pod.since, NOW - 5_000);
+    seen.readers[3].created = NOW - 5_000;
+    assert_eq!(steps_in_words(&seen.first_round()), [""; 0], "it may come yet");
+    (seen.readers[3].created, seen.readers[3].pod.as_mut().unwrap().since) = (since, since);
+    seen.managers.iter_mut().for_each(|heard| heard.load.cordons.clear());
+    seen.set_drain(1, DrainWhy::Upgrade, 60_000);
+    let outcome = seen.first_round();
+    assert_eq!(
+        (steps_in_words(&outcome), decided_actions(&outcome)),
+        (vec!["keep x-reader-1".to_owned()], vec!["Halt", "Keep"])
+    );
+    assert!(outcome.facts.degraded[0].message.contains("CrashLoopBackOff"), "{:?}", outcome.facts.degraded);
+    // Another template than the broken one: that one goes, nobody ever was there.
+    seen.template = "t3".to_owned();
+    seen.readers[3].pod.as_mut().unwrap().since = NOW - 5_000;
+    seen.readers[1].drain = None;
+    seen.managers.iter_mut().for_each(|heard| {
+        heard.load.cordons.clear();
+        heard.load.readers.pop();
+    });
+    assert_eq!(steps_in_words(&seen.first_round()), ["empty x-reader-3 (upgrade)"]);
+}
+
+#[test]
+fn a_new_reader_counts_when_every_manager_hears_it() {
+    let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 0]);
+    seen.template = "t2".to_owned();
+    seen.readers[2].template = "t2".to_owned();
+    assert_eq!(steps_in_words(&seen.first_round())[0], "empty x-reader-1 (upgrade)");
+    seen.managers[1].load.readers.pop();
+    // The old ones are closed, and nobody is emptied yet.
+    assert_eq!(
+        steps_in_words(&seen.first_round()),
+        ["cordon x-reader-0: closed", "cordon x-reader-1: closed"]
+    );
+}
+
+#[test]
+fn a_superseded_upgrade_removes_its_surge_readers_first() {
+    // Three are wanted, four of two old templates serve: there is no room for a new one.
+    let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90, 30]);
+    seen.template = "t3".to_owned();
+    seen.readers[3].template = "t2".to_owned();
+    assert_eq!(steps_in_words(&seen.first_round()), ["empty x-reader-1 (upgrade)"]);
+    // One that is dead goes before the new one serves, but never below what is wanted.
+    let mut seen = input_with_viewers(fixed_replicas(3), &[50, 0, 90]);
+    seen.template = "t2".to_owned();
+    seen.readers[1].pod = None;
+    seen.managers.iter_mut().for_each(|heard| drop(heard.load.readers.remove(1)));
+    let steps = [
+        "create x-reader-3",
+        "empty x-reader-1 (upgrade)",
+        "cordon x-reader-0: closed",
+        "cordon x-reader-1: closed",
+        "cordon x-reader-2: closed",
+    ];
+    assert_eq!(steps_in_words(&seen.first_round()), steps);
+    let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20]);
+    seen.template = "t2".to_owned();
+    seen.readers[1].template = "t2".to_owned();
+    seen.settings.max_surge = 0;
+    seen.readers[0].pod.as_mut().unwrap().ready = false;
+    assert_eq!(steps_in_words(&seen.first_round()), ["cordon x-reader-0: closed"]);
+}
+
+#[test]
+fn readers_with_most_viewers_are_kept_and_new_before_old() {
+    let mut seen = input_with_viewers(fixed_replicas(2), &[50, 20, 90]);
+    seen.set_drain(1, DrainWhy::ScaleDown, 60_000);
+    seen.set_drain(2, DrainWhy::ScaleDown, 60_000);
+    assert_eq!(steps_in_words(&seen.first_round()), ["keep x-reader-2"]);
+    seen.readers[2].template = "t0".to_owned();
+    assert_eq!(steps_in_words(&seen.first_round()), ["keep x-reader-1"]);
+}
+
+#[test]
+fn returning_to_the_old_template_calls_the_upgrade_off() {
+    let mut seen = input_with_viewers(fixed_replicas(3), &[50, 20, 90, 0]);
+    seen.readers[3].template = "t2".to_owned();
+    seen.set_drain(0, DrainWhy::Upgrade, 60_000);
+    seen.set_cordon(1, Closing::Closed);
+    let outcome = seen.first_round();
+    // The surplus reader has the template that nobody wants now.
+    let steps = [
+        "keep x-reader-0",
+        "empty x-reader-3 (upgrade)",
+        "cordon x-reader-1: open",
+        "cordon x-reader-3: closed",
+    ];
+    assert_eq!(steps_in_words(&outcome), steps);
+}
+
+#[test]
+fn a_new_leader_does_not_count_surge_readers_as_wanted() {
+    let auto = ReaderSettings { scaling: ScalingSetting::Auto, max: 50, ..settings() };
+    let mut seen = input_with_viewers(auto, &[500, 500, 500, 0]);
+    seen.readers[3].template = "t2".to_owned();
+    seen.template = "t2".to_owned();
+    let desired = |last| decide_round(&seen, &mut ReaderMemory::new(NOW, None, last)).facts.desired;
+    assert_eq!((desired(Some(3)), desired(Some(1)), desired(Some(9)), desired(None)), (3, 3, 4, 4));
+}
